@@ -35,6 +35,8 @@ __all__ = [
     "Record",
     "UnreadableLineError",
     "add",
+    "format_timestamp",
+    "parse_timestamp",
     "read",
     "write",
 ]

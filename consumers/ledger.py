@@ -1,0 +1,93 @@
+"""The books of one batch: what became of every line, and where a retry has to begin."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from consumers import quarantine
+from consumers.extract import Rejected
+from consumers.subscription import LogEvent
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Counts of one batch. A position is a Kinesis record's place in the batch, in stream order.
+
+    Attributes:
+        records: The Kinesis records of the event.
+        received: Lines that carried the tag.
+        ignored: Lines that did not.
+        control: CloudWatch's own messages.
+        recursion: Lines of the pipeline's own log groups, dropped.
+        stored: Rows that the store has taken, also those that it had already.
+        duplicate: Lines that say what another line of the same request says.
+        not_numbers: Values left out because they are no finite numbers.
+        overflowed: Rows whose record is kept whole beside the store.
+        quarantined: Lines and Kinesis records kept in quarantine, by reason.
+        unwritten: Lines that are neither stored nor kept, and are delivered again.
+    """
+
+    records: list[dict[str, Any]]
+    received: int = 0
+    ignored: int = 0
+    control: int = 0
+    recursion: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    not_numbers: int = 0
+    overflowed: int = 0
+    quarantined: Counter[str] = field(default_factory=Counter)
+    unwritten: int = 0
+    _rejections: dict[tuple[int, str], list[tuple[LogEvent | None, Rejected]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    _failed: int | None = None
+
+    def reject(self, position: int, event: LogEvent | None, rejected: Rejected) -> None:
+        """Note a line for quarantine, or a whole Kinesis record where there is no event."""
+        self._rejections[position, rejected.reason].append((event, rejected))
+
+    def fail(self, position: int, lines: int = 1) -> None:
+        """Note that lines of a Kinesis record are neither stored nor kept: it has to be delivered again."""
+        self.unwritten += lines
+        self._failed = position if self._failed is None else min(self._failed, position)
+
+    def keep(self, objects: quarantine.Objects) -> None:
+        """Write what was rejected to quarantine; where that fails, the Kinesis record fails."""
+        for (position, reason), rejections in self._rejections.items():
+            record = self.records[position]
+            try:
+                objects.put(quarantine.key(reason, record), quarantine.lines(record, rejections))
+            except OSError:
+                self.fail(position, len(rejections))
+            else:
+                self.quarantined[reason] += len(rejections)
+
+    def response(self) -> dict[str, Any]:
+        """Return the handler's answer: the lowest sequence number from which Lambda has to begin again.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-batchfailurereporting.html
+        """
+        if self._failed is None:
+            return {"batchItemFailures": []}
+        return {
+            "batchItemFailures": [{"itemIdentifier": self.records[self._failed]["kinesis"]["sequenceNumber"]}]
+        }
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts by name; `quarantined` is their sum."""
+        return {
+            "records": len(self.records),
+            "received": self.received,
+            "ignored": self.ignored,
+            "control": self.control,
+            "recursion": self.recursion,
+            "stored": self.stored,
+            "duplicate": self.duplicate,
+            "not_numbers": self.not_numbers,
+            "overflowed": self.overflowed,
+            "quarantined": self.quarantined.total(),
+            "unwritten": self.unwritten,
+        }

@@ -1,0 +1,1 @@
+"""The consumer whose store is Timestream."""

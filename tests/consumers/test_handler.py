@@ -1,0 +1,324 @@
+"""The consumer: every line of a batch ends as stored, duplicate, quarantined, or is delivered again."""
+
+import json
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tagline import Record, read, write
+
+from consumers import subscription
+from consumers.ledger import Ledger
+from consumers.timestream.handler import make_handler
+from consumers.timestream.writer import Timestream
+from tests.builders import (
+    CONTROL,
+    CONTROL_EVENT,
+    LOGGED,
+    Context,
+    data,
+    envelope,
+    kinesis_event,
+    kinesis_record,
+)
+from tests.twins import Objects, TimestreamWrite, client_error
+
+TAG = "usage_record"
+
+
+def line(identity: str, **fields: Any) -> str:
+    return write(Record(id=identity, timestamp=LOGGED, fields={"route": "/pets", **fields}))
+
+
+class Consumer:
+    """The handler among twins."""
+
+    def __init__(self, *faults: Exception | None, failing: str | None = None) -> None:
+        self.client = TimestreamWrite(*faults)
+        self.objects = Objects(failing=failing)
+        self.ledgers: list[Ledger] = []
+        self.handler = make_handler(
+            Timestream(self.client, "tagline", "records", sleep=lambda _: None, jitter=lambda: 0.0),
+            self.objects,
+            tag=TAG,
+            own_log_groups="/tagline/",
+            report=self.ledgers.append,
+        )
+
+    def __call__(self, event: dict[str, Any], context: Context | None = None) -> dict[str, Any]:
+        return self.handler(event, context or Context())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return what the last batch's ledger counted and is not zero."""
+        return {name: count for name, count in self.ledgers[-1].counts().items() if count}
+
+
+ALL_WELL: dict[str, Any] = {"batchItemFailures": []}
+
+
+def test_the_tagged_lines_of_a_batch_are_stored() -> None:
+    consumer = Consumer()
+
+    response = consumer(kinesis_event(data(envelope(line("a"), "START x")), data(envelope(line("b")))))
+
+    assert response == ALL_WELL
+    assert consumer.client.ids() == ["a", "b"]
+    assert consumer.counts == {"records": 2, "received": 2, "ignored": 1, "stored": 2}
+
+
+def test_batches_are_filled_across_kinesis_records() -> None:
+    consumer = Consumer()
+
+    consumer(kinesis_event(*(data(envelope(line(f"{n}a"), line(f"{n}b"))) for n in range(75))))
+
+    assert [len(request) for request in consumer.client.requests] == [100, 50]
+
+
+def test_an_empty_batch_is_well() -> None:
+    consumer = Consumer()
+
+    assert consumer({"Records": []}) == ALL_WELL
+    assert consumer.counts == {}
+
+
+def test_control_messages_are_skipped_event_by_event_and_counted() -> None:
+    consumer = Consumer()
+    mixed = envelope(line("a"))
+    mixed["logEvents"].append(CONTROL_EVENT)
+
+    assert consumer(kinesis_event(data(CONTROL), data(mixed))) == ALL_WELL
+    assert consumer.client.ids() == ["a"]
+    assert consumer.counts == {"records": 2, "received": 1, "control": 2, "stored": 1}
+
+
+def test_lines_of_the_pipelines_own_log_groups_are_dropped_and_counted() -> None:
+    consumer = Consumer()
+
+    consumer(kinesis_event(data(envelope(line("a"), line("b"), group="/tagline/prod/TimestreamConsumer"))))
+
+    assert consumer.client.points == {}
+    assert consumer.counts == {"records": 1, "recursion": 2}
+
+
+@pytest.mark.parametrize(
+    "broken", [data(envelope(line("x")))[:-40], "not base64", data({"logEvents": "none"}), ""]
+)
+def test_data_that_cannot_be_decoded_is_kept_as_it_came_and_the_batch_goes_on(broken: str) -> None:
+    consumer = Consumer()
+    event = kinesis_event(data(envelope(line("a"))), broken, data(envelope(line("b"))))
+
+    assert consumer(event) == ALL_WELL
+    assert consumer.client.ids() == ["a", "b"]
+    (kept,) = consumer.objects.quarantined()
+    assert (kept["reason"], kept["data"]) == ("undecodable", broken)
+    assert kept["sequence_number"] == event["Records"][1]["kinesis"]["sequenceNumber"]
+    assert consumer.counts == {"records": 3, "received": 2, "stored": 2, "quarantined": 1}
+
+
+def test_a_tagged_line_that_cannot_be_parsed_is_kept_whole_and_its_neighbours_are_stored() -> None:
+    consumer = Consumer()
+    bad = "usage_record this is no JSON é\n"
+
+    assert consumer(kinesis_event(data(envelope(line("a"), bad, line("b"), ids=["1", "2", "3"])))) == ALL_WELL
+    assert consumer.client.ids() == ["a", "b"]
+    (kept,) = consumer.objects.quarantined()
+    assert (kept["reason"], kept["message"], kept["event_id"]) == ("unparseable", bad, "2")
+    assert (kept["log_group"], kept["timestamp"]) == ("/aws/lambda/orders", LOGGED)
+    assert consumer.counts == {"records": 1, "received": 3, "stored": 2, "quarantined": 1}
+
+
+def test_quarantine_is_filed_by_reason_and_by_the_day_of_arrival() -> None:
+    consumer = Consumer()
+
+    consumer(kinesis_event(data(envelope("usage_record ?"))))
+
+    (key,) = consumer.objects
+    assert key == (
+        "quarantine/unparseable/year=2025/month=11/day=20/"
+        "shardId-000000000006-49590338271490256608559692538361571095921575989136588898.jsonl"
+    )
+
+
+def test_a_record_that_the_table_cannot_hold_is_kept() -> None:
+    consumer = Consumer()
+
+    consumer(kinesis_event(data(envelope(line("a", item_count="many"), line("b")))))
+
+    (kept,) = consumer.objects.quarantined()
+    assert kept["reason"] == "invalid"
+    assert kept["detail"] == 'item_count is "many", not a whole number of 64 bits'
+    assert consumer.client.ids() == ["b"]
+
+
+def test_a_row_that_timestream_refuses_is_kept_with_its_reason() -> None:
+    consumer = Consumer()
+    consumer.client.refusing["old"] = (
+        "The record timestamp is outside the time range [2030-01-01T00:00:00.000Z, 2030-01-02T00:00:00.000Z) "
+        "of the memory store."
+    )
+
+    assert consumer(kinesis_event(data(envelope(line("a"), line("old"))))) == ALL_WELL
+    (kept,) = consumer.objects.quarantined()
+    assert kept["reason"] == "late"
+    assert "outside the time range" in kept["detail"]
+    assert read(kept["message"]).id == "old"
+
+
+def test_a_store_that_throttles_the_first_three_calls_gets_everything() -> None:
+    consumer = Consumer(*[client_error("ThrottlingException")] * 3)
+
+    assert consumer(kinesis_event(data(envelope(line("a"), line("b"))))) == ALL_WELL
+    assert consumer.client.ids() == ["a", "b"]
+    assert consumer.counts == {"records": 1, "received": 2, "stored": 2}
+
+
+def test_what_stays_unwritten_is_delivered_again_from_the_lowest_number_on() -> None:
+    event = kinesis_event(*[data(envelope(*[line(f"{n}-{i}") for i in range(50)])) for n in range(6)])
+    down = [client_error("AccessDeniedException")]
+    consumer = Consumer(None, *down, None)
+
+    response = consumer(event)
+
+    assert response == {
+        "batchItemFailures": [{"itemIdentifier": event["Records"][2]["kinesis"]["sequenceNumber"]}]
+    }
+    assert consumer.counts == {"records": 6, "received": 300, "stored": 200, "unwritten": 100}
+    assert consumer({"Records": event["Records"][2:]}) == ALL_WELL
+    assert len(consumer.client.ids()) == 300
+
+
+def test_an_invocation_without_time_leaves_everything_to_the_next() -> None:
+    consumer = Consumer()
+    event = kinesis_event(data(envelope("no tag")), data(envelope(line("a"))))
+
+    response = consumer(event, Context(remaining_ms=1_000))
+
+    assert response["batchItemFailures"] == [
+        {"itemIdentifier": event["Records"][1]["kinesis"]["sequenceNumber"]}
+    ]
+    assert consumer.client.requests == []
+
+
+def test_when_quarantine_cannot_be_written_nothing_is_dropped_to_make_progress() -> None:
+    consumer = Consumer(failing="quarantine/")
+    event = kinesis_event(data(envelope(line("a"))), data(envelope("usage_record ?", "usage_record !")))
+
+    response = consumer(event)
+
+    assert response["batchItemFailures"] == [
+        {"itemIdentifier": event["Records"][1]["kinesis"]["sequenceNumber"]}
+    ]
+    assert consumer.counts == {"records": 2, "received": 3, "stored": 1, "unwritten": 2}
+    consumer.objects.failing = None
+    assert consumer({"Records": event["Records"][1:]}) == ALL_WELL
+    assert len(list(consumer.objects.quarantined())) == 2
+
+
+def test_a_record_too_large_for_a_row_is_kept_whole_and_named_in_its_row() -> None:
+    consumer = Consumer()
+    body = "x" * 5_000
+
+    assert consumer(kinesis_event(data(envelope(line("a", body=body))))) == ALL_WELL
+    ((key, kept),) = consumer.objects.items()
+    assert read(kept.decode()).fields["body"] == body
+    (record,) = consumer.client.points.values()
+    assert {"Name": "_overflow", "Type": "VARCHAR", "Value": key} in record["MeasureValues"]
+    assert consumer.counts == {"records": 1, "received": 1, "stored": 1, "overflowed": 1}
+
+
+def test_a_row_is_not_written_before_its_overflow_is_kept() -> None:
+    consumer = Consumer(failing="overflow/")
+
+    response = consumer(kinesis_event(data(envelope(line("a", body="x" * 5_000), line("b")))))
+
+    assert len(response["batchItemFailures"]) == 1
+    assert consumer.client.ids() == ["b"]
+
+
+def records_of(count: int, chance: random.Random) -> list[dict[str, Any]]:
+    """Return Kinesis records with `count` good lines and some bad ones among them, several to a record."""
+    messages = [line(f"r{number}") for number in range(count)] + ["usage_record ?", "noise"]
+    chance.shuffle(messages)
+    records: list[dict[str, Any]] = []
+    while messages:
+        size = chance.randint(1, 9)
+        records.append(kinesis_record(data(envelope(*messages[:size])), len(records)))
+        del messages[:size]
+    return records
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=50, deadline=None)
+def test_every_kinesis_record_twice_in_shuffled_batches_leaves_exactly_the_same_rows(
+    chance: random.Random,
+) -> None:
+    once, twice = Consumer(), Consumer()
+    records = records_of(60, chance)
+
+    once({"Records": records})
+    deliveries = records * 2
+    chance.shuffle(deliveries)
+    while deliveries:
+        size = chance.randint(1, 12)
+        twice({"Records": deliveries[:size]})
+        del deliveries[:size]
+
+    assert twice.client.points == once.client.points
+    assert dict(twice.objects) == dict(once.objects)
+    assert len(once.client.points) == 60
+
+
+faults = st.sampled_from(
+    [None, client_error("ThrottlingException"), client_error("AccessDeniedException"), client_error("X", 500)]
+)
+
+
+@given(st.randoms(use_true_random=False), st.lists(faults, max_size=8))
+@settings(max_examples=50, deadline=None)
+def test_whatever_fails_every_line_ends_exactly_once_in_the_store_or_in_quarantine(
+    chance: random.Random, faults: list[Exception | None]
+) -> None:
+    consumer = Consumer(*faults)
+    records = records_of(150, chance)
+
+    rest = records
+    for _ in range(20):
+        failures = consumer({"Records": rest})["batchItemFailures"]
+        if not failures:
+            break
+        numbers = [record["kinesis"]["sequenceNumber"] for record in rest]
+        rest = rest[numbers.index(failures[0]["itemIdentifier"]) :]
+    else:
+        pytest.fail("the batch never ends")
+
+    assert Counter(consumer.client.ids()) == Counter(f"r{number}" for number in range(150))
+    assert [kept["message"] for kept in consumer.objects.quarantined()] == ["usage_record ?"]
+
+
+@given(st.lists(st.text(max_size=30) | st.builds(line, st.text(min_size=1, max_size=5)), max_size=10))
+@settings(deadline=None)
+def test_the_counts_of_a_batch_add_up(messages: list[str]) -> None:
+    consumer = Consumer()
+
+    consumer(kinesis_event(data(envelope(*messages))))
+
+    ledger = consumer.ledgers[-1]
+    assert ledger.received == ledger.stored + ledger.duplicate + ledger.quarantined.total() + ledger.unwritten
+    assert ledger.received + ledger.ignored == len(messages)
+
+
+def test_quarantine_holds_the_original_bytes() -> None:
+    consumer = Consumer()
+    record = kinesis_record("####", 0)
+
+    consumer({"Records": [record]})
+
+    (body,) = consumer.objects.values()
+    kept = json.loads(body)
+    with pytest.raises(subscription.UndecodableError):
+        subscription.decode(kept["data"])
+    assert kept["data"] == "####"

@@ -1,0 +1,96 @@
+"""In-memory twins of what is at the edges: they keep what they are given, and fail when they are told to."""
+
+import json
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+Point = tuple[Any, ...]
+
+
+class Objects(dict[str, bytes]):
+    """A bucket: `consumers.quarantine.Objects`, with what fails given by the beginning of a key."""
+
+    def __init__(self, *, failing: str | None = None) -> None:
+        super().__init__()
+        self.failing = failing
+
+    def put(self, key: str, body: bytes) -> None:
+        if self.failing is not None and key.startswith(self.failing):
+            raise OSError(f"cannot write {key}")
+        self[key] = body
+
+    def quarantined(self) -> Iterator[dict[str, Any]]:
+        for key in sorted(self):
+            if key.startswith("quarantine/"):
+                yield from map(json.loads, self[key].decode().splitlines())
+
+
+class TimestreamWrite:
+    """A client of timestream-write over one table in memory: identity, versions, rejections, faults.
+
+    Attributes:
+        points: What is stored: the record by its dimensions, measure name and time.
+        faults: What the next calls raise, before they do anything; None lets a call through.
+        requests: The records of each call that came through.
+    """
+
+    def __init__(self, *faults: Exception | None) -> None:
+        self.points: dict[Point, dict[str, Any]] = {}
+        self.faults = deque(faults)
+        self.requests: list[list[dict[str, Any]]] = []
+        self.refusing: dict[str, str] = {}
+
+    def write_records(self, **request: Any) -> dict[str, Any]:
+        records = request["Records"]
+        assert (request["DatabaseName"], request["TableName"]) == ("tagline", "records")
+        assert 1 <= len(records) <= 100
+        if self.faults and (fault := self.faults.popleft()):
+            raise fault
+        self.requests.append(records)
+        rejected = []
+        for index, record in enumerate(records):
+            if reason := self._refusal(record):
+                rejected.append({"RecordIndex": index, "Reason": reason})
+        if rejected:
+            raise client_error("RejectedRecordsException", 419, RejectedRecords=rejected)
+        return {"RecordsIngested": {"Total": len(records)}}
+
+    def _refusal(self, record: dict[str, Any]) -> str | None:
+        identity = measure(record, "_id")
+        if identity in self.refusing:
+            return self.refusing[identity]
+        point = (
+            record["MeasureName"],
+            record["Time"],
+            *sorted((dimension["Name"], dimension["Value"]) for dimension in record["Dimensions"]),
+        )
+        if self.points.setdefault(point, record) != record:
+            return (
+                "A record already exists with the same time, dimensions, measure name, and record version. "
+                "A higher record version must be specified in order to update the measure value."
+            )
+        return None
+
+    def ids(self) -> list[str]:
+        """Return the identities of all rows, sorted, one for each row."""
+        return sorted(measure(record, "_id") for record in self.points.values())
+
+
+def measure(record: dict[str, Any], name: str) -> str:
+    """Return the text of a measure in a record of WriteRecords."""
+    return str(next(item["Value"] for item in record["MeasureValues"] if item["Name"] == name))
+
+
+def client_error(code: str, status: int = 400, **more: Any) -> ClientError:
+    """Return the exception that botocore raises for a service's error."""
+    return ClientError(
+        {
+            "Error": {"Code": code, "Message": f"the message of {code}"},
+            "ResponseMetadata": {"HTTPStatusCode": status},
+            **more,
+        },
+        "WriteRecords",
+    )
