@@ -2,10 +2,12 @@
 
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from botocore.exceptions import ClientError
+
+from exporter.query import Answer, Column, Days, Values
 
 Point = tuple[Any, ...]
 
@@ -94,3 +96,51 @@ def client_error(code: str, status: int = 400, **more: Any) -> ClientError:
         },
         "WriteRecords",
     )
+
+
+class Bucket(dict[str, bytes]):
+    """A bucket: `exporter.bucket.Objects`. What was written is in it by key; links name their arguments."""
+
+    def put(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
+        assert "/" in content_type
+        self[key] = b"".join(chunks)
+
+    def get(self, key: str) -> bytes | None:  # type: ignore[override]  # no default here
+        return super().get(key)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        body = self[key]
+        yield from (body[start : start + 1_000] for start in range(0, len(body), 1_000))
+
+    def keys(self, prefix: str = "") -> Iterator[str]:  # type: ignore[override]  # those of a prefix
+        return iter([key for key in self if key.startswith(prefix)])
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in list(keys):
+            del self[key]
+
+    def link(self, key: str, *, seconds: int, filename: str) -> str:
+        return f"https://bucket/{key}?seconds={seconds}&filename={filename}"
+
+
+class Rows:
+    """A store: `exporter.query.Store` over rows in memory.
+
+    Attributes:
+        columns: Names by type, in an order that is the store's own.
+        rows: Values in that order; the first is the time.
+    """
+
+    def __init__(self, columns: dict[str, str], rows: list[Values]) -> None:
+        self.columns = columns
+        self.rows_ = rows
+
+    def count(self, days: Days) -> int:
+        return len(self._of(days))
+
+    def rows(self, days: Days) -> Answer:
+        return Answer(tuple(Column(*column) for column in self.columns.items()), iter(self._of(days)))
+
+    def _of(self, days: Days) -> list[Values]:
+        wanted = {day.isoformat() for day in days}
+        return sorted((row for row in self.rows_ if str(row[0])[:10] in wanted), key=str)

@@ -1,0 +1,1 @@
+"""Stage 3: questions to the store become files, links and numbers."""
