@@ -1,0 +1,88 @@
+# Every target makes and fills .venv by itself; nothing has to be installed before.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# uv is quicker where it is there; pip does the same from the same hashes.
+INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench docs clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: $(VENV)/run.stamp ## run the whole pipeline on this machine: from requests to a downloaded zip
+	@$(BIN)/tagline demo
+
+test: $(VENV)/check.stamp ## run the tests
+	@$(BIN)/pytest -n 2
+
+check: $(VENV)/check.stamp ## format, lint, types, template, tests: what has to be green before a commit
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2
+
+format: $(VENV)/check.stamp ## format the code and mend what can be mended by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/check.stamp ## measure: prints ratios, side by side in one run
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/check.stamp ## build the documentation into site/
+	$(BIN)/mkdocs build --quiet --strict
+
+clean: ## remove what was made, the virtual environment too
+	rm -rf $(VENV) .aws-sam .tagline .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist site
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@echo "making $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "Python's venv module is needed: on Debian, apt install python3-venv"; exit 1; }
+
+$(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing what the demo needs (about a minute, once)"
+	@$(INSTALL) --require-hashes -r requirements/run.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/check.stamp: requirements/check.txt $(VENV)/run.stamp
+	@echo "installing what the checks need (about a minute, once)"
+	@$(INSTALL) --require-hashes -r requirements/check.txt
+	@touch $@
+
+# --- `sam build`: what each function ships. This is the list: nothing else is in an artifact. ---------------
+# https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/building-custom-runtimes.html
+LAMBDA_PYTHON := 3.13
+define ship
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lambda.txt \
+		--target $(ARTIFACTS_DIR) --only-binary=:all: --python-version $(LAMBDA_PYTHON) --implementation cp
+	cp -R emitter/tagline $(ARTIFACTS_DIR)/
+	mkdir -p $(ARTIFACTS_DIR)/consumers
+	cp consumers/__init__.py consumers/settings.py consumers/table.py $(ARTIFACTS_DIR)/consumers/
+endef
+define ship-exporter
+	$(ship)
+	mkdir -p $(ARTIFACTS_DIR)/exporter
+	cp $(addprefix exporter/,__init__.py archive.py bucket.py query.py $(1)) $(ARTIFACTS_DIR)/exporter/
+endef
+
+.PHONY: build-TimestreamConsumer build-DailyExporter build-DownloadApi build-DownloadWorker
+build-TimestreamConsumer:
+	$(ship)
+	cp consumers/*.py $(ARTIFACTS_DIR)/consumers/
+	cp -R consumers/timestream $(ARTIFACTS_DIR)/consumers/
+
+build-DailyExporter:
+	$(call ship-exporter,export.py timestream.py)
+
+build-DownloadApi:
+	$(call ship-exporter,downloads.py jobs.py)
+
+build-DownloadWorker:
+	$(call ship-exporter,zipper.py jobs.py)

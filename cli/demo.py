@@ -1,0 +1,179 @@
+"""The demonstration: requests go in at one end, and their rows come out of a zip at the other."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from cli import feed, stages
+from cli.deployment import FOLDER, CommandError, Deployment
+from cli.download import download
+from cli.stages import Count
+from local.pipeline import Pipeline
+
+# A stage that has not moved for so long has stopped, in seconds.
+PATIENCE_S = 30.0
+LOOK_EVERY_S = 0.1
+SHOWN_ROWS = 5
+SHOWN_COLUMNS = ("time", "method", "route", "status", "client", "duration_ms", "bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A line of the table: what a stage has, and the seconds since the stage before had all of its own."""
+
+    name: str
+    count: Count | None
+    seconds: float
+
+
+class Stopwatch:
+    """Seconds since the last look at it."""
+
+    def __init__(self) -> None:
+        self._since = self.began = time.monotonic()
+
+    def lap(self) -> float:
+        """Return the seconds since the last lap."""
+        before, self._since = self._since, time.monotonic()
+        return self._since - before
+
+
+def run(
+    pipeline: Pipeline, deployment: Deployment, *, log: feed.AccessLog | None, requests: int, screen: Console
+) -> tuple[list[Stage], dict[str, Any]]:
+    """Follow records through every stage.
+
+    Args:
+        pipeline: What runs on this machine.
+        deployment: Where it is.
+        log: An access log to say again, or None for requests of our own.
+        requests: How many requests of our own.
+        screen: Where the progress is shown.
+
+    Returns:
+        The table's lines, and the result: a count per stage, seconds, and the zip's path.
+    """
+    watch = Stopwatch()
+    with progress(screen) as bars:
+        total = log.lines if log else requests
+        bar = bars.add_task("requests", total=total)
+        advance = advancing(bars, bar)
+        if log:
+            feed.send_access_log(deployment, log, advance)
+        else:
+            feed.send_requests(deployment, requests, advance)
+        pipeline.functions.flush()
+        emitted = stages.emitted(deployment)
+        lines = [Stage("emitted: lines on stdout", emitted, watch.lap())]
+
+        delivered = stages.delivered(deployment)
+        lines.append(Stage("delivered: in the Kinesis stream", delivered, watch.lap()))
+
+        bar = bars.add_task("rows in Timestream", total=emitted.records)
+        stored, quarantined = follow(deployment, emitted.records, bars, bar)
+        lines.append(Stage("stored: rows in Timestream", Count(stored, 0), watch.lap()))
+        lines.append(Stage("quarantined: kept in S3, with the reason", quarantined, watch.lap()))
+
+        days = stages.days_stored(deployment)
+        if days is None:
+            raise CommandError(
+                "no row has reached the table", "look at what stopped it: tagline up, then send one"
+            )
+        bar = bars.add_task("days in the lake", total=len(days))
+        for day in days:
+            deployment.invoke("DailyExporterName", {"day": day.isoformat()})
+            bars.advance(bar)
+        exported = stages.exported(deployment, days)
+        lines.append(Stage("exported: csv.gz in S3, by day", exported, watch.lap()))
+
+        FOLDER.mkdir(exist_ok=True)
+        path = FOLDER / f"usage_{days.first}_{days.last}.zip"
+        download(deployment, days, path, bars)
+        downloaded = stages.downloaded(path)
+        lines.append(Stage("downloaded: rows in the zip", downloaded, watch.lap()))
+    return lines, {
+        "emitted": emitted.records,
+        "delivered": delivered.records,
+        "stored": stored,
+        "quarantined": quarantined.records,
+        "lost": emitted.records - stored - quarantined.records,
+        "exported": exported.records,
+        "downloaded": downloaded.records,
+        "seconds": round(time.monotonic() - watch.began, 2),
+        "zip": str(path.resolve()),
+    }
+
+
+def follow(deployment: Deployment, expected: int, bars: Progress, bar: TaskID) -> tuple[int, Count]:
+    """Watch rows arrive until all are there, or none has come for `PATIENCE_S`."""
+    most = -1
+    since = time.monotonic()
+    while True:
+        stored, quarantined = stages.stored(deployment), stages.quarantined(deployment)
+        bars.update(bar, completed=stored)
+        arrived = stored + quarantined.records
+        if arrived > most:
+            most, since = arrived, time.monotonic()
+        if arrived >= expected or time.monotonic() - since > PATIENCE_S:
+            return stored, quarantined
+        time.sleep(LOOK_EVERY_S)
+
+
+def progress(screen: Console) -> Progress:
+    """Return a progress display with a bar, a count and the time for each task."""
+    return Progress(
+        TextColumn("{task.description:>20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=screen,
+    )
+
+
+def advancing(bars: Progress, bar: TaskID) -> Callable[[int], None]:
+    """Return what moves a bar on."""
+    return lambda count: bars.advance(bar, count)
+
+
+def show(lines: list[Stage], path: Path, console: Console) -> None:
+    """Print the table of stages and the first rows of the zip's first file."""
+    table = Table("stage", title="From a line on stdout to a file", title_justify="left")
+    for name in ("records", "bytes", "seconds"):
+        table.add_column(name, justify="right")
+    for line in lines:
+        size = f"{line.count.bytes:,}" if line.count and line.count.bytes else ""
+        table.add_row(line.name, f"{line.count.records:,}" if line.count else "", size, f"{line.seconds:.2f}")
+    console.print(table)
+    with zipfile.ZipFile(path) as zipped:
+        names = [name for name in zipped.namelist() if name.endswith(".csv")]
+        if not names:
+            return
+        name = names[0]
+        rows = csv.DictReader(io.TextIOWrapper(zipped.open(name), "utf-8"))
+        shown = [column for column in SHOWN_COLUMNS if column in (rows.fieldnames or ())]
+        table = Table(*shown, title=f"The first rows of {name}", title_justify="left")
+        for _, row in zip(range(SHOWN_ROWS), rows, strict=False):
+            table.add_row(*(row[column] for column in shown))
+    console.print(table)
+
+
+def verdict(result: dict[str, Any]) -> bool:
+    """Tell whether nothing is lost and all that is stored was downloaded."""
+    return bool(result["lost"] == 0 and result["downloaded"] == result["stored"])
+
+
+def last_line(result: dict[str, Any]) -> str:
+    """Return the result as one line of JSON."""
+    return json.dumps(result)

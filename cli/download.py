@@ -1,0 +1,69 @@
+"""Ask the download API for a zip, wait for it, and fetch it by its link."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import requests
+from rich.progress import Progress
+
+from cli.deployment import CommandError, Deployment
+from exporter.query import Days
+
+TIMEOUT_S = 30
+WAIT_S = 15 * 60  # as long as the worker may run
+LOOK_EVERY_S = 0.1
+CHUNK_BYTES = 1 << 20
+
+
+def download(deployment: Deployment, days: Days, path: Path, bars: Progress) -> None:
+    """Write the zip of a range of days to a file.
+
+    Args:
+        deployment: The pipeline.
+        days: The range.
+        path: The file; it is there only when all of it is.
+        bars: Where the progress is shown.
+
+    Raises:
+        CommandError: If the API refuses, or the zip cannot be made or fetched.
+    """
+    base = deployment.outputs["DownloadUrl"]
+    query = {"start_date": days.first.isoformat(), "end_date": days.last.isoformat()}
+    asked = _answer(requests.get(f"{base}/download/usage", params=query, timeout=TIMEOUT_S))
+    bar = bars.add_task("zip", total=None)
+    state = _await(f"{base}/downloads/{asked['id']}")
+    part = path.with_name(path.name + ".part")
+    with requests.get(state["download_link"], stream=True, timeout=TIMEOUT_S) as response:
+        if not response.ok:
+            raise CommandError(
+                f"the link answers {response.status_code}", "links expire: ask again for the same days"
+            )
+        size = int(response.headers["content-length"])
+        bars.update(bar, total=size, description="bytes of the zip")
+        with part.open("wb") as file:
+            for chunk in response.iter_content(CHUNK_BYTES):
+                file.write(chunk)
+                bars.advance(bar, len(chunk))
+    part.replace(path)
+
+
+def _await(status_url: str) -> dict[str, Any]:
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        state = _answer(requests.get(status_url, timeout=TIMEOUT_S))
+        if state["status"] == "ready":
+            return state
+        if state["status"] == "failed":
+            raise CommandError(f"the zip could not be made: {state['reason']}", "it is tried again by itself")
+        time.sleep(LOOK_EVERY_S)
+    raise CommandError(f"the zip is not ready after {WAIT_S} seconds", f"look again: {status_url}")
+
+
+def _answer(response: requests.Response) -> dict[str, Any]:
+    body: dict[str, Any] = response.json()
+    if not response.ok:
+        raise CommandError(str(body.get("detail", body)), "see tagline download --help")
+    return body

@@ -1,0 +1,289 @@
+"""The `tagline` command: every command's arguments, and how it says what went wrong."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cli.deployment import (
+    CommandError,
+    Deployment,
+    forget_running,
+    running,
+    running_or_none,
+    write_running,
+)
+
+if TYPE_CHECKING:
+    from cli.feed import AccessLog
+    from exporter.query import Days
+    from local.pipeline import Pipeline
+
+app = typer.Typer(
+    help="One tagged log line is an API's usage record: the pipeline on this machine, and what is in it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+out = Console()
+# Progress and complaints go here, so that what is printed can be read by a program.
+err = Console(stderr=True)
+
+InProcess = Annotated[
+    bool, typer.Option("--in-process", help="Run the functions in this process instead of their own.")
+]
+Date = typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD")
+
+
+@app.command()
+def demo(
+    access_log: Annotated[
+        Path | None,
+        typer.Option(help="Say again the requests of a web server's access log (common or combined format)."),
+    ] = None,
+    requests: Annotated[int, typer.Option(min=1, help="How many requests to send to the sample API.")] = 500,
+    in_process: InProcess = False,
+) -> None:
+    """Run the whole pipeline on this machine, from requests to a downloaded zip.
+
+    The last line on stdout is one JSON object with what each stage counted. The exit status is 0 if nothing
+    was lost and as many rows were downloaded as stored.
+
+    Examples:
+        tagline demo
+
+        tagline demo --requests 2000
+
+        tagline demo --access-log /var/log/nginx/access.log
+    """
+    from cli import demo as demonstration
+    from cli import feed
+    from local.pipeline import Pipeline, tagline_with_samples
+
+    log = None
+    if access_log is not None:
+        log = feed.read_access_log(access_log)
+        complain_of(log)
+    with Pipeline(tagline_with_samples(window_s=0), in_process=in_process) as pipeline:
+        say_how_functions_run(pipeline)
+        lines, result = demonstration.run(
+            pipeline, deployment_of(pipeline), log=log, requests=requests, screen=err
+        )
+    demonstration.show(lines, Path(result["zip"]), out)
+    sys.stdout.write(demonstration.last_line(result) + "\n")
+    if not demonstration.verdict(result):
+        raise typer.Exit(1)
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(help="The services' port; 0 takes a free one.")] = 0,
+    in_process: InProcess = False,
+) -> None:
+    """Run the pipeline on this machine until Ctrl-C, and print its addresses.
+
+    The other commands, run in the same folder, then find it. So does any program that uses boto3 or the AWS
+    command line, with the variables that are printed.
+
+    Examples:
+        tagline up
+
+        tagline up --port 4566
+    """
+    from local.pipeline import Pipeline, tagline_with_samples
+
+    if running_or_none() is not None:
+        raise CommandError(
+            "a pipeline is running in this folder already", "stop it with Ctrl-C, or use another folder"
+        )
+    with Pipeline(tagline_with_samples(), in_process=in_process, ports=[port]) as pipeline:
+        say_how_functions_run(pipeline)
+        deployment = deployment_of(pipeline)
+        write_running(deployment)
+        try:
+            table = Table("address", "of", title="The pipeline runs", title_justify="left")
+            table.add_row(deployment.samples["SampleApiUrl"], "the sample API: every request leaves a record")
+            table.add_row(deployment.outputs["DownloadUrl"], "the download API")
+            table.add_row(deployment.endpoint, "AWS's services")
+            out.print(table)
+            for name, value in pipeline.services.environment().items():
+                sys.stdout.write(f"export {name}={value}\n")
+            out.print("Stop it with Ctrl-C.")
+            sys.stdout.flush()
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            err.print("stopping")
+        finally:
+            forget_running()
+
+
+@app.command()
+def feed(
+    access_log: Annotated[Path, typer.Argument(help="A web server's access log.")],
+) -> None:
+    """Say an access log's requests again, into the pipeline that runs here.
+
+    Each line becomes one record, with the same identity whenever it is said: feeding a file again changes
+    nothing. Times are moved by whole days, so that the last falls on yesterday.
+
+    Examples:
+        tagline feed /var/log/nginx/access.log
+    """
+    from cli import demo as demonstration
+    from cli import feed as feeding
+
+    deployment = running()
+    log = feeding.read_access_log(access_log)
+    complain_of(log)
+    with demonstration.progress(err) as bars:
+        bar = bars.add_task("requests", total=log.lines)
+        feeding.send_access_log(deployment, log, demonstration.advancing(bars, bar))
+    out.print(f"{log.lines:,} requests said again")
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="A SELECT; `{table}` stands for the table's name.")],
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+) -> None:
+    """Ask the store of the pipeline that runs here.
+
+    Examples:
+        tagline query 'SELECT route, count(*) AS requests FROM {table} GROUP BY route ORDER BY 2 DESC'
+
+        tagline query --csv 'SELECT * FROM {table} WHERE time > ago(1h)'
+    """
+    import csv
+
+    from botocore.exceptions import ClientError
+
+    from cli import stages
+
+    deployment = running()
+    try:
+        names, rows = stages.ask(deployment, sql.replace("{table}", deployment.table))
+        if as_csv:
+            writer = csv.writer(sys.stdout, lineterminator="\n")
+            writer.writerow(names)
+            writer.writerows(rows)
+            return
+        table = Table(*names)
+        for row in rows:
+            table.add_row(*("" if value is None else value for value in row))
+    except ClientError as error:
+        raise CommandError(
+            error.response["Error"]["Message"], "see the examples: tagline query --help"
+        ) from error
+    out.print(table)
+
+
+@app.command()
+def export(
+    day: Annotated[datetime | None, Date] = None,
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD")
+    ] = None,
+    last: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD")] = None,
+) -> None:
+    """Write days to the lake now, as the daily schedule does with yesterday.
+
+    Examples:
+        tagline export --day 2026-11-19
+
+        tagline export --from 2026-11-01 --to 2026-11-19
+    """
+    from cli import demo as demonstration
+
+    deployment = running()
+    days = asked_days(first or day, last or day or first)
+    table = Table("day")
+    for name in ("rows", "bytes", "parts", "revision"):
+        table.add_column(name, justify="right")
+    with demonstration.progress(err) as bars:
+        bar = bars.add_task("days", total=len(days))
+        for each in days:
+            (exported,) = deployment.invoke("DailyExporterName", {"day": each.isoformat()})["days"]
+            kept = " (kept: the store has fewer rows by now)" if exported["kept"] else ""
+            table.add_row(
+                exported["day"] + kept,
+                *(f"{exported[name]:,}" for name in ("rows", "bytes", "parts", "revision")),
+            )
+            bars.advance(bar)
+    out.print(table)
+
+
+@app.command()
+def download(
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD")
+    ] = None,
+    last: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD")] = None,
+    to_file: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("usage.zip"),
+) -> None:
+    """Fetch the exported days of a range as a zip of CSV files.
+
+    Examples:
+        tagline download --from 2026-11-01 --to 2026-11-19 --out november.zip
+    """
+    from cli import demo as demonstration
+    from cli import stages
+    from cli.download import download as fetch
+
+    deployment = running()
+    days = asked_days(first, last or first)
+    with demonstration.progress(err) as bars:
+        fetch(deployment, days, to_file, bars)
+    count = stages.downloaded(to_file)
+    out.print(f"{to_file}: {count.records:,} rows, {count.bytes:,} bytes")
+
+
+def asked_days(first: datetime | None, last: datetime | None) -> Days:
+    """Return the days from the first to the last; yesterday where neither is given."""
+    from exporter.query import Days
+
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    try:
+        return Days((first or last or yesterday).date(), (last or first or yesterday).date())
+    except ValueError as error:
+        raise CommandError(str(error), "give --from and --to in this order") from error
+
+
+def deployment_of(pipeline: Pipeline) -> Deployment:
+    """Return where a pipeline of this process is."""
+    return Deployment(pipeline.services.endpoint, pipeline.outputs["tagline"], pipeline.outputs["sample"])
+
+
+def say_how_functions_run(pipeline: Pipeline) -> None:
+    """Say so where functions do not run as they are deployed."""
+    if pipeline.functions.runs_in_process:
+        err.print(
+            f"Functions run in this process, without limits of memory and time: "
+            f"{pipeline.functions.why_in_process}."
+        )
+
+
+def complain_of(log: AccessLog) -> None:
+    """Name the lines that are no access log's, the first ten of them."""
+    shown = 10
+    for number, reason in log.unreadable[:shown]:
+        err.print(f"{log.path}:{number}: {reason}", highlight=False)
+    if len(log.unreadable) > shown:
+        err.print(f"... and {len(log.unreadable) - shown:,} more lines like these")
+
+
+def run() -> None:
+    """Run the command; what goes wrong is said in a sentence, with what to do next."""
+    try:
+        app()
+    except CommandError as error:
+        err.print(f"[bold red]{type(error).__name__[:-5].lower()}[/] failed: {error}\n{error.advice}")
+        sys.exit(1)

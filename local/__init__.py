@@ -1,0 +1,1 @@
+"""The services under the pipeline, on one machine: one file per service."""

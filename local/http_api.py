@@ -1,0 +1,427 @@
+"""An API Gateway HTTP API on one machine: payload format 2.0 in, a function's answer out.
+
+The upper half is pure: which route a request takes, what event it becomes, what an answer means. The formats
+are those of https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from local.functions import ACCOUNT_ID, MAX_PAYLOAD_BYTES, Result
+
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
+MAX_REQUEST_BYTES = 10 * 1024 * 1024
+
+STOP_WITHIN_S = 0.05
+_WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
+
+logger = logging.getLogger(__name__)
+
+Invoke = Callable[[str, bytes], Result]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route of the API.
+
+    Args:
+        method: `GET` and the like, or `ANY`.
+        path: The path: its segments may be `{name}`, and the last one `{name+}` for all that follows.
+        function: The name of the function that answers.
+    """
+
+    method: str
+    path: str
+    function: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as it came over the wire; header names in the order and spelling of the client."""
+
+    method: str
+    target: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+    source_ip: str
+    protocol: str = "HTTP/1.1"
+
+
+@dataclass(frozen=True)
+class Response:
+    """What goes back over the wire."""
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+NOT_FOUND = Response(404, [("content-type", "application/json")], b'{"message":"Not Found"}')
+TOO_LARGE = Response(413, [("content-type", "application/json")], b'{"message":"Request Entity Too Large"}')
+LENGTH_REQUIRED = Response(411, [("content-type", "application/json")], b'{"message":"Length Required"}')
+INTERNAL_SERVER_ERROR = Response(
+    500, [("content-type", "application/json")], b'{"message":"Internal Server Error"}'
+)
+
+
+# --- routes -----------------------------------------------------------------------------------------------
+
+
+def find_route(routes: Sequence[Route], method: str, raw_path: str) -> tuple[Route, dict[str, str]] | None:
+    """Choose the most specific route: segments that are given before parameters before greedy ones.
+
+    Args:
+        routes: The API's routes.
+        method: The request's method.
+        raw_path: Its path, percent-encoded.
+
+    Returns:
+        The route and the values of its parameters, decoded; None if there is none. Between equals a route
+        with the request's own method precedes `ANY`. See
+        https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-routes.html.
+    """
+    best: tuple[tuple[tuple[int, ...], bool], Route, dict[str, str]] | None = None
+    for route in routes:
+        if route.method not in {method, "ANY"}:
+            continue
+        parameters = _match(route.path, raw_path)
+        if parameters is None:
+            continue
+        rank = (_generality(route.path), route.method == "ANY")
+        if best is None or rank < best[0]:
+            best = (rank, route, parameters)
+    return (best[1], best[2]) if best else None
+
+
+def _match(template: str, raw_path: str) -> dict[str, str] | None:
+    wanted, given = template.split("/"), raw_path.split("/")
+    parameters: dict[str, str] = {}
+    for place, segment in enumerate(wanted):
+        if segment.startswith("{") and segment.endswith("+}"):
+            rest = "/".join(given[place:])
+            if not rest:
+                return None
+            return {**parameters, segment[1:-2]: unquote(rest)}
+        if place >= len(given):
+            return None
+        value = unquote(given[place])
+        if segment.startswith("{") and segment.endswith("}") and value:
+            parameters[segment[1:-1]] = value
+        elif segment != value:
+            return None
+    return parameters if len(given) == len(wanted) else None
+
+
+def _generality(template: str) -> tuple[int, ...]:
+    """Rank a path, segment by segment: 0 is a given one, 1 a parameter, 2 a greedy one."""
+    return tuple(
+        0 if not segment.startswith("{") else 2 if segment.endswith("+}") else 1
+        for segment in template.split("/")
+    )
+
+
+# --- the event --------------------------------------------------------------------------------------------
+
+
+def request_event(
+    request: Request, route: Route, parameters: Mapping[str, str], api_id: str, now: datetime
+) -> dict[str, Any]:
+    """Write a request as an event of payload format 2.0.
+
+    Args:
+        request: The request.
+        route: The route that it takes.
+        parameters: The values of the route's parameters.
+        api_id: The API's id.
+        now: The time.
+
+    Returns:
+        The event. As in the service, `rawPath` is decoded, repeated headers and query parameters are joined
+        by commas, cookies have their own list, and what is empty is left out.
+    """
+    raw_path, _, query = request.target.partition("?")
+    path = unquote(raw_path)
+    headers, cookies = _headers_and_cookies(request)
+    route_key = f"{route.method} {route.path}"
+    event: dict[str, Any] = {
+        "version": "2.0",
+        "routeKey": route_key,
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": headers,
+        "requestContext": {
+            "accountId": ACCOUNT_ID,
+            "apiId": api_id,
+            # The address that the client used, so that links that a function builds on it lead back here.
+            "domainName": headers.get("host", ""),
+            "domainPrefix": api_id,
+            "http": {
+                "method": request.method,
+                "path": path,
+                "protocol": request.protocol,
+                "sourceIp": request.source_ip,
+                "userAgent": headers.get("user-agent", ""),
+            },
+            "requestId": base64.b64encode(os.urandom(11)).decode("ascii"),
+            "routeKey": route_key,
+            "stage": "$default",
+            "time": now.astimezone(UTC).strftime("%d/%b/%Y:%H:%M:%S +0000"),
+            "timeEpoch": int(now.timestamp() * 1000),
+        },
+        "isBase64Encoded": False,
+    }
+    if cookies:
+        event["cookies"] = cookies
+    if query:
+        event["queryStringParameters"] = _joined(parse_qsl(query, keep_blank_values=True))
+    if parameters:
+        event["pathParameters"] = dict(parameters)
+    if request.body:
+        event["body"], event["isBase64Encoded"] = _body(request.body, headers.get("content-type", ""))
+    return event
+
+
+def _headers_and_cookies(request: Request) -> tuple[dict[str, str], list[str]]:
+    headers = _joined([(name.lower(), value) for name, value in request.headers if name.lower() != "cookie"])
+    cookies = [
+        cookie.strip()
+        for name, value in request.headers
+        if name.lower() == "cookie"
+        for cookie in value.split(";")
+        if cookie.strip()
+    ]
+    forwarded = [value for name, value in request.headers if name.lower() == "x-forwarded-for"]
+    headers["x-forwarded-for"] = ", ".join([*forwarded, request.source_ip])
+    headers["x-forwarded-proto"] = "http"
+    headers["x-forwarded-port"] = headers.get("host", "").rpartition(":")[2]
+    headers.setdefault("x-amzn-trace-id", f"Root=1-{int(time.time()):08x}-{os.urandom(12).hex()}")
+    return headers, cookies
+
+
+def _joined(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    joined: dict[str, str] = {}
+    for name, value in pairs:
+        joined[name] = f"{joined[name]},{value}" if name in joined else value
+    return joined
+
+
+def _body(body: bytes, content_type: str) -> tuple[str, bool]:
+    """Return the body and whether it is base64: the service passes on as text only what it knows as text."""
+    kind = content_type.partition(";")[0].strip().lower()
+    text_types = ("", "application/json", "application/xml", "application/javascript")
+    if kind in text_types or kind.startswith("text/") or kind.endswith(("+json", "+xml")):
+        try:
+            return body.decode("utf-8"), False
+        except UnicodeDecodeError:
+            pass
+    return base64.b64encode(body).decode("ascii"), True
+
+
+# --- the answer -------------------------------------------------------------------------------------------
+
+
+def response_of(result: Result) -> Response:
+    """Turn a function's answer into a response.
+
+    Args:
+        result: The answer.
+
+    Returns:
+        What an answer with a `statusCode` describes; any other JSON as a body with status 200; status 500
+        where the function failed or its answer is malformed.
+    """
+    if result.error:
+        return INTERNAL_SERVER_ERROR
+    try:
+        answer = json.loads(result.payload)
+        if isinstance(answer, dict) and "statusCode" in answer:
+            return _described(answer)
+    except (ValueError, TypeError, AttributeError):
+        return INTERNAL_SERVER_ERROR
+    body = answer.encode() if isinstance(answer, str) else result.payload
+    return Response(200, [("content-type", "application/json")], body)
+
+
+def _described(answer: Mapping[str, Any]) -> Response:
+    body = answer.get("body")
+    if body is not None and not isinstance(body, str):
+        raise TypeError("body is not a string")
+    content = (body or "").encode()
+    if answer.get("isBase64Encoded"):
+        content = base64.b64decode(content, validate=True)
+    headers = [
+        (str(name).lower(), _header_value(value)) for name, value in (answer.get("headers") or {}).items()
+    ]
+    if "content-type" not in dict(headers):
+        headers.append(("content-type", "text/plain;charset=UTF-8"))
+    headers += [("set-cookie", _header_value(cookie)) for cookie in answer.get("cookies") or []]
+    status = int(answer["statusCode"])
+    if not 100 <= status <= 599:  # noqa: PLR2004 - what HTTP has
+        raise ValueError(f"statusCode {status} is none")
+    return Response(status, headers, content)
+
+
+def _header_value(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    if not text.isprintable():
+        raise ValueError(f"header value {text!r} would break the response")
+    return text
+
+
+# --- the server -------------------------------------------------------------------------------------------
+
+
+class HttpApi:
+    """An HTTP API on a port of this machine; several can run side by side.
+
+    Args:
+        routes: Its routes.
+        invoke: Calls a function by its name.
+        port: The port on 127.0.0.1; 0 takes a free one.
+        api_id: The API's id, as functions see it.
+    """
+
+    def __init__(self, routes: Sequence[Route], invoke: Invoke, port: int = 0, api_id: str = "local") -> None:
+        self._routes = list(routes)
+        self._invoke = invoke
+        self._port = port
+        self._api_id = api_id
+        self._server: _Server | None = None
+
+    def start(self) -> int:
+        """Listen.
+
+        Returns:
+            The port.
+
+        Raises:
+            OSError: The port is taken.
+        """
+        self._server = _Server(("127.0.0.1", self._port), self.answer)
+        threading.Thread(
+            target=self._server.serve_forever, args=(STOP_WITHIN_S,), name=f"api {self._api_id}", daemon=True
+        ).start()
+        return self._server.server_port
+
+    def stop(self) -> None:
+        """Close the port and every connection."""
+        if self._server:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server.close_connections()
+            self._server = None
+
+    def answer(self, request: Request) -> Response:
+        """Answer one request, as the server does.
+
+        Args:
+            request: The request.
+
+        Returns:
+            The response; never an exception, whatever the function does.
+        """
+        found = find_route(self._routes, request.method, request.target.partition("?")[0])
+        if found is None:
+            return NOT_FOUND
+        route, parameters = found
+        payload = json.dumps(
+            request_event(request, route, parameters, self._api_id, datetime.now(UTC))
+        ).encode()
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            return TOO_LARGE
+        try:
+            return response_of(self._invoke(route.function, payload))
+        # The client must get an answer, and the service has one for everything that goes wrong behind it.
+        except Exception:
+            logger.exception("%s %s", request.method, request.target)
+            return INTERNAL_SERVER_ERROR
+
+
+class _Server(ThreadingHTTPServer):
+    def __init__(self, address: tuple[str, int], answer: Callable[[Request], Response]) -> None:
+        self.answer = answer
+        self._connections: set[socket.socket] = set()
+        super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def close_connections(self) -> None:
+        # A client that keeps its connection open would otherwise keep a thread here.
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's
+        # socketserver calls this inside its own except.
+        logger.debug("connection from %s", client_address, exc_info=True)  # noqa: LOG014
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1  # the head and the body of a response leave together
+    server: _Server
+
+    def do_any(self) -> None:
+        length = int(self.headers.get("content-length") or 0)
+        if "transfer-encoding" in self.headers:
+            self._refuse(LENGTH_REQUIRED)
+        elif length > MAX_REQUEST_BYTES:
+            self._refuse(TOO_LARGE)
+        else:
+            request = Request(
+                method=self.command,
+                target=self.path,
+                headers=list(self.headers.items()),
+                body=self.rfile.read(length),
+                source_ip=self.client_address[0],
+                protocol=self.request_version,
+            )
+            self._respond(self.server.answer(request))
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_any  # noqa: N815 - http.server's
+
+    def _refuse(self, response: Response) -> None:
+        # The body is not read, so that nothing can follow it.
+        self.close_connection = True
+        self._respond(response)
+
+    def _respond(self, response: Response) -> None:
+        self.send_response_only(response.status)
+        for name, value in response.headers:
+            # Lengths and connections are the server's own business.
+            if name not in {"content-length", "connection", "transfer-encoding"}:
+                self.send_header(name, value)
+        self.send_header("date", self.date_time_string())
+        if self.close_connection:
+            self.send_header("connection", "close")
+        empty = response.status < HTTPStatus.OK or response.status in _WITHOUT_BODY
+        if not empty:
+            self.send_header("content-length", str(len(response.body)))
+        self.end_headers()
+        if not empty and self.command != "HEAD":
+            self.wfile.write(response.body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Say nothing: the functions have logs of their own."""

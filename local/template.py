@@ -1,0 +1,803 @@
+"""The deployed template, read for one machine: SAM to CloudFormation, and CloudFormation to plain values.
+
+``translate`` is the transform that AWS runs on deployment, offline. ``resolve`` does what CloudFormation
+does next: it checks the parameters, drops what conditions leave out and puts values in place of intrinsic
+functions. The names and ARNs are of the form that AWS would give, but the same on each run. ``functions``,
+``event_source_mappings``, ``schedules`` and ``http_routes`` then say what the runner has to run.
+"""
+
+import hashlib
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+from samtranslator.yaml_helper import yaml_parse
+
+LOCAL_CODE_BUCKET = "local-directory"
+"""The bucket of a function's code after the transform; the key is the template's own ``CodeUri``."""
+
+# What Lambda takes where the template is silent:
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-lambda-function.html
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-lambda-eventsourcemapping.html
+_DEFAULT_MEMORY_MB = 128
+_DEFAULT_TIMEOUT_S = 3
+_DEFAULT_BATCH_SIZE = {"kinesis": 100, "sqs": 10}
+_UNLIMITED = -1
+
+
+class TemplateError(ValueError):
+    """The template, or what was asked of it, cannot be turned into a stack."""
+
+
+class ParameterError(TemplateError):
+    """A parameter is unknown, missing, or outside of what the template allows."""
+
+
+class UnresolvableError(TemplateError):
+    """An intrinsic function has no value; the message names the logical id and the function."""
+
+
+# ---- SAM to CloudFormation ---------------------------------------------------------------------------------
+
+
+def translate(path: Path) -> dict[str, Any]:
+    """Applies the SAM transform to a template, without asking AWS.
+
+    The transform refuses code in directories, so each ``CodeUri`` is first made an address in S3 whose bucket
+    is ``LOCAL_CODE_BUCKET``. Nothing else changes, and intrinsic functions stay as they are.
+
+    Args:
+        path: The SAM template, YAML or JSON.
+
+    Returns:
+        The CloudFormation template.
+
+    Raises:
+        samtranslator.model.exceptions.InvalidDocumentException: The template is not valid SAM.
+    """
+    template: dict[str, Any] = yaml_parse(path.read_text(encoding="utf-8"))
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            properties = resource["Properties"]
+            properties["CodeUri"] = f"s3://{LOCAL_CODE_BUCKET}/{properties['CodeUri']}"
+    # The translator takes the region, which it needs for the partition, from a session; any region will do.
+    session = boto3.Session(region_name="us-east-1")
+    translator = Translator({}, Parser(), None, session)
+    translated: dict[str, Any] = translator.translate(template, {})
+    translator.metrics.publish()  # Nowhere; but unpublished ones are warned of on stderr.
+    return translated
+
+
+# ---- CloudFormation to values ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One resource of a stack.
+
+    Attributes:
+        logical_id: Its name in the template.
+        type: For instance ``AWS::S3::Bucket``.
+        name: Its name in the service.
+        physical_id: What ``Ref`` gives: mostly the name, but a queue's address and a topic's ARN.
+        properties: The template's properties, as plain values.
+        attributes: What ``Fn::GetAtt`` gives, by attribute, for instance ``Arn``.
+    """
+
+    logical_id: str
+    type: str
+    name: str
+    physical_id: str
+    properties: Mapping[str, Any]
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A template with its values.
+
+    Attributes:
+        name: The stack's name.
+        region: Its AWS region.
+        account: Its AWS account, twelve digits.
+        resources: Its resources by logical id, in the template's order.
+        deployed_outputs: Its outputs as they were on AWS; ``outputs`` gives those of this machine.
+    """
+
+    name: str
+    region: str
+    account: str
+    resources: Mapping[str, Resource]
+    deployed_outputs: Mapping[str, str]
+
+    def of_type(self, resource_type: str) -> list[Resource]:
+        """Gives the resources of one type, in the template's order.
+
+        Args:
+            resource_type: For instance ``AWS::S3::Bucket``.
+
+        Returns:
+            The resources, none if there are none.
+        """
+        return [resource for resource in self.resources.values() if resource.type == resource_type]
+
+    def outputs(self, api_urls: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Gives the outputs, with HTTP APIs at the addresses where they are served.
+
+        The addresses are known only when the servers run, which is after the stack was read for their routes.
+
+        Args:
+            api_urls: The address, ``http://127.0.0.1:<port>``, for each HTTP API's logical id.
+
+        Returns:
+            The outputs' values by name.
+        """
+        local_by_public = {
+            self.resources[logical_id].attributes["ApiEndpoint"]: url.rstrip("/")
+            for logical_id, url in (api_urls or {}).items()
+        }
+        outputs = dict(self.deployed_outputs)
+        for name, value in outputs.items():
+            for public, local in local_by_public.items():
+                outputs[name] = value = value.replace(public, local)  # noqa: PLW2901  # Several APIs in one output.
+        return outputs
+
+
+def resolve(  # noqa: PLR0913  # These are the inputs of a deployment, each with a name at the call.
+    template: Mapping[str, Any],
+    parameters: Mapping[str, str],
+    *,
+    stack_name: str,
+    endpoint: str,
+    region: str = "us-east-1",
+    account: str = "123456789012",
+) -> Stack:
+    """Turns a CloudFormation template into a stack of plain values.
+
+    Args:
+        template: A template after the SAM transform.
+        parameters: Values for the template's parameters; the others take their defaults.
+        stack_name: The stack's name, with which the names of its resources begin.
+        endpoint: Where the services answer, for instance ``http://127.0.0.1:5000``. Queues are under it.
+        region: The AWS region.
+        account: The AWS account, twelve digits.
+
+    Returns:
+        The stack.
+
+    Raises:
+        ParameterError: A parameter is unknown, missing or not allowed.
+        UnresolvableError: An intrinsic function has no value.
+    """
+    pseudo = {
+        "AWS::AccountId": account,
+        "AWS::Partition": "aws",
+        "AWS::Region": region,
+        "AWS::StackName": stack_name,
+        "AWS::StackId": (
+            f"arn:aws:cloudformation:{region}:{account}:stack/{stack_name}/{_uuid(stack_name, '')}"
+        ),
+        "AWS::URLSuffix": "amazonaws.com",
+    }
+    values = {**_parameter_values(template.get("Parameters", {}), parameters), **pseudo}
+    resolver = _Resolver(template, values, endpoint.rstrip("/"))
+    return Stack(
+        name=stack_name,
+        region=region,
+        account=account,
+        resources={logical_id: resolver.resource(logical_id) for logical_id in resolver.resource_ids()},
+        deployed_outputs=resolver.outputs(),
+    )
+
+
+def _parameter_values(declared: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str | int | float]:
+    unknown = sorted(set(given) - set(declared))
+    if unknown:
+        raise ParameterError(f"parameter {unknown[0]} is unknown; the template has {', '.join(declared)}")
+    values: dict[str, str | int | float] = {}
+    for name, declaration in declared.items():
+        if name not in given and "Default" not in declaration:
+            raise ParameterError(f"parameter {name} has no default and was not given")
+        text = str(given.get(name, declaration.get("Default")))
+        broken = next(_broken_constraints(declaration, text), None)
+        if broken:
+            why = declaration.get("ConstraintDescription")
+            raise ParameterError(f"parameter {name} = {text!r} {broken}" + (f": {why}" if why else ""))
+        values[name] = _number(text) if declaration["Type"] == "Number" else text
+    return values
+
+
+def _broken_constraints(declaration: Mapping[str, Any], text: str) -> Iterator[str]:
+    if declaration["Type"] not in {"String", "Number"}:
+        yield f"is of type {declaration['Type']}, and only String and Number can be resolved"
+    if "AllowedValues" in declaration:
+        allowed = [str(value) for value in declaration["AllowedValues"]]
+        if text not in allowed:
+            yield f"is not one of {', '.join(allowed)}"
+    # CloudFormation compares the whole value with the pattern.
+    if "AllowedPattern" in declaration and not re.fullmatch(declaration["AllowedPattern"], text):
+        yield f"does not match AllowedPattern {declaration['AllowedPattern']}"
+    if declaration["Type"] == "Number" and not re.fullmatch(r"-?\d+(\.\d+)?", text):
+        yield "is not a number"
+    elif declaration["Type"] == "Number":
+        yield from _broken_bounds(declaration, "Value", _number(text))
+    else:
+        yield from _broken_bounds(declaration, "Length", len(text))
+
+
+def _broken_bounds(declaration: Mapping[str, Any], of: str, size: float) -> Iterator[str]:
+    if f"Min{of}" in declaration and size < float(declaration[f"Min{of}"]):
+        yield f"is below Min{of} {declaration[f'Min{of}']}"
+    if f"Max{of}" in declaration and size > float(declaration[f"Max{of}"]):
+        yield f"is above Max{of} {declaration[f'Max{of}']}"
+
+
+def _number(text: str) -> int | float:
+    return float(text) if "." in text else int(text)
+
+
+# ---- What a resource is called -----------------------------------------------------------------------------
+
+
+def _plain(stack_name: str, logical_id: str) -> str:
+    return f"{stack_name}-{logical_id}"
+
+
+def _lowercase(stack_name: str, logical_id: str) -> str:
+    return _plain(stack_name, logical_id).lower()
+
+
+def _api_id(stack_name: str, logical_id: str) -> str:
+    return hashlib.sha256(_plain(stack_name, logical_id).encode()).hexdigest()[:10]
+
+
+def _uuid(stack_name: str, logical_id: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"tagline:{stack_name}/{logical_id}"))
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What CloudFormation answers for a type of resource.
+
+    ``ref`` and ``attributes`` are formats of ``{name}``, ``{region}``, ``{account}``, ``{endpoint}`` and
+    any of the resource's own properties. The forms are those of the page of each type, under "Return values":
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-template-resource-type-ref.html
+    """
+
+    named_by: str = ""
+    ref: str = "{name}"
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    unnamed: Callable[[str, str], str] = _plain
+
+
+_ANY_KIND = _Kind()
+_KINDS: Mapping[str, _Kind] = {
+    "AWS::ApiGatewayV2::Api": _Kind(
+        attributes={"ApiId": "{name}", "ApiEndpoint": "https://{name}.execute-api.{region}.amazonaws.com"},
+        unnamed=_api_id,
+    ),
+    "AWS::CloudWatch::Alarm": _Kind(
+        "AlarmName", attributes={"Arn": "arn:aws:cloudwatch:{region}:{account}:alarm:{name}"}
+    ),
+    "AWS::Events::Rule": _Kind("Name", attributes={"Arn": "arn:aws:events:{region}:{account}:rule/{name}"}),
+    "AWS::IAM::Role": _Kind("RoleName", attributes={"Arn": "arn:aws:iam::{account}:role/{name}"}),
+    "AWS::Kinesis::Stream": _Kind(
+        "Name", attributes={"Arn": "arn:aws:kinesis:{region}:{account}:stream/{name}"}
+    ),
+    "AWS::Lambda::EventSourceMapping": _Kind(attributes={"Id": "{name}"}, unnamed=_uuid),
+    "AWS::Lambda::Function": _Kind(
+        "FunctionName", attributes={"Arn": "arn:aws:lambda:{region}:{account}:function:{name}"}
+    ),
+    "AWS::Logs::LogGroup": _Kind(
+        "LogGroupName", attributes={"Arn": "arn:aws:logs:{region}:{account}:log-group:{name}:*"}
+    ),
+    "AWS::Logs::QueryDefinition": _Kind("Name", attributes={"QueryDefinitionId": "{name}"}),
+    "AWS::Logs::SubscriptionFilter": _Kind("FilterName"),
+    "AWS::S3::Bucket": _Kind(
+        "BucketName",
+        attributes={
+            "Arn": "arn:aws:s3:::{name}",
+            "DomainName": "{name}.s3.amazonaws.com",
+            "RegionalDomainName": "{name}.s3.{region}.amazonaws.com",
+        },
+        unnamed=_lowercase,
+    ),
+    "AWS::SNS::Topic": _Kind(
+        "TopicName",
+        ref="arn:aws:sns:{region}:{account}:{name}",
+        attributes={"TopicArn": "arn:aws:sns:{region}:{account}:{name}", "TopicName": "{name}"},
+    ),
+    "AWS::SQS::Queue": _Kind(
+        "QueueName",
+        ref="{endpoint}/{account}/{name}",
+        attributes={
+            "Arn": "arn:aws:sqs:{region}:{account}:{name}",
+            "QueueName": "{name}",
+            "QueueUrl": "{endpoint}/{account}/{name}",
+        },
+    ),
+    "AWS::Scheduler::Schedule": _Kind(
+        "Name", attributes={"Arn": "arn:aws:scheduler:{region}:{account}:schedule/default/{name}"}
+    ),
+    "AWS::Timestream::Database": _Kind(
+        "DatabaseName", attributes={"Arn": "arn:aws:timestream:{region}:{account}:database/{name}"}
+    ),
+    "AWS::Timestream::Table": _Kind(
+        "TableName",
+        ref="{DatabaseName}|{name}",
+        attributes={
+            "Arn": "arn:aws:timestream:{region}:{account}:database/{DatabaseName}/table/{name}",
+            "Name": "{name}",
+        },
+    ),
+}
+
+
+class _Fields(dict[str, Any]):
+    """The fields of a ``_Kind``'s formats: those given, and beyond them the resource's properties."""
+
+    def __init__(self, given: Mapping[str, Any], find: Callable[[str], Any]) -> None:
+        super().__init__(given)
+        self._find = find
+
+    def __missing__(self, key: str) -> Any:
+        return self._find(key)
+
+
+# ---- Intrinsic functions -----------------------------------------------------------------------------------
+
+_NO_VALUE = object()
+
+
+class _Resolver:
+    """Gives plain values for the nodes of one template.
+
+    ``where`` is the path of a node, beginning with a logical id, for messages.
+    """
+
+    def __init__(self, template: Mapping[str, Any], values: Mapping[str, Any], endpoint: str) -> None:
+        self._declared: Mapping[str, Any] = template["Resources"]
+        self._conditions: Mapping[str, Any] = template.get("Conditions", {})
+        self._outputs: Mapping[str, Any] = template.get("Outputs", {})
+        self._values = values
+        self._endpoint = endpoint
+        self._being_named: list[str] = []
+        self._intrinsics: Mapping[str, Callable[[Any, str], Any]] = {
+            "Ref": self._ref,
+            "Fn::GetAtt": self._get_att,
+            "Fn::Sub": self._sub,
+            "Fn::Join": self._join,
+            "Fn::Split": self._split,
+            "Fn::Select": self._select,
+            "Fn::If": self._if,
+            "Fn::Equals": self._equals,
+            "Fn::Not": self._not,
+            "Fn::And": self._and,
+            "Fn::Or": self._or,
+        }
+
+    def resource_ids(self) -> list[str]:
+        return [logical_id for logical_id in self._declared if self._exists(logical_id)]
+
+    def resource(self, logical_id: str) -> Resource:
+        declared = self._declared[logical_id]
+        return Resource(
+            logical_id=logical_id,
+            type=declared["Type"],
+            name=self._name(logical_id),
+            physical_id=self._formatted(logical_id, self._kind(logical_id).ref),
+            properties=self._value(declared.get("Properties", {}), logical_id),
+            attributes={
+                attribute: self._formatted(logical_id, form)
+                for attribute, form in self._kind(logical_id).attributes.items()
+            },
+        )
+
+    def outputs(self) -> dict[str, str]:
+        return {
+            name: _text(self._value(output["Value"], f"Outputs.{name}"))
+            for name, output in self._outputs.items()
+            if "Condition" not in output or self._condition(output["Condition"], f"Outputs.{name}")
+        }
+
+    # Nodes.
+
+    def _value(self, node: Any, where: str) -> Any:
+        if isinstance(node, dict):
+            if len(node) == 1:
+                (key, argument), *_ = node.items()
+                if key in self._intrinsics:
+                    return self._intrinsics[key](argument, f"{where}, {key}")
+                if key.startswith("Fn::"):
+                    raise UnresolvableError(f"{where}: the intrinsic function {key} is not supported")
+            values = {key: self._value(value, f"{where}.{key}") for key, value in node.items()}
+            return {key: value for key, value in values.items() if value is not _NO_VALUE}
+        if isinstance(node, list):
+            items = [self._value(item, f"{where}[{index}]") for index, item in enumerate(node)]
+            return [item for item in items if item is not _NO_VALUE]
+        return node
+
+    def _ref(self, name: str, where: str) -> Any:
+        if name == "AWS::NoValue":
+            return _NO_VALUE
+        if name in self._values:
+            return self._values[name]
+        self._expect(name, where)
+        return self._formatted(name, self._kind(name).ref)
+
+    def _get_att(self, argument: str | list[str], where: str) -> str:
+        logical_id, attribute = argument.split(".", 1) if isinstance(argument, str) else argument
+        self._expect(logical_id, where)
+        attributes = self._kind(logical_id).attributes
+        if attribute not in attributes:
+            kind = self._declared[logical_id]["Type"]
+            raise UnresolvableError(f"{where}: {kind} {logical_id} has no known attribute {attribute}")
+        return self._formatted(logical_id, attributes[attribute])
+
+    def _sub(self, argument: str | list[Any], where: str) -> str:
+        text, local = (argument, {}) if isinstance(argument, str) else argument
+
+        def replacement(match: re.Match[str]) -> str:
+            name = match[1]
+            if name.startswith("!"):
+                return "${" + name[1:] + "}"
+            if name in local:
+                return _text(self._value(local[name], where))
+            value = self._ref(name, where) if "." not in name else self._get_att(name, where)
+            return _text(value)
+
+        return re.sub(r"\$\{\s*([^}]+?)\s*\}", replacement, text)
+
+    def _join(self, argument: list[Any], where: str) -> str:
+        separator, items = argument
+        return str(separator).join(_text(item) for item in self._value(items, where))
+
+    def _split(self, argument: list[Any], where: str) -> list[str]:
+        separator, text = argument
+        return _text(self._value(text, where)).split(separator)
+
+    def _select(self, argument: list[Any], where: str) -> Any:
+        index, items = int(self._value(argument[0], where)), self._value(argument[1], where)
+        if not 0 <= index < len(items):
+            raise UnresolvableError(f"{where}: there is no item {index} in a list of {len(items)}")
+        return items[index]
+
+    def _if(self, argument: list[Any], where: str) -> Any:
+        name, then, otherwise = argument
+        return self._value(then if self._condition(name, where) else otherwise, where)
+
+    # Conditions.
+
+    def _condition(self, name: str, where: str) -> bool:
+        if name not in self._conditions:
+            raise UnresolvableError(f"{where}: there is no condition {name}")
+        return self._truth(self._conditions[name], f"Conditions.{name}")
+
+    def _truth(self, node: Any, where: str) -> bool:
+        # Only here does {"Condition": name} refer to a condition; elsewhere it may be part of a policy.
+        if isinstance(node, dict) and list(node) == ["Condition"]:
+            return self._condition(node["Condition"], where)
+        value = self._value(node, where)
+        if not isinstance(value, bool):
+            raise UnresolvableError(f"{where}: {value!r} is neither true nor false")
+        return value
+
+    def _equals(self, argument: list[Any], where: str) -> bool:
+        left, right = (_text(self._value(side, where)) for side in argument)
+        return left == right
+
+    def _not(self, argument: list[Any], where: str) -> bool:
+        return not self._truth(argument[0], where)
+
+    def _and(self, argument: list[Any], where: str) -> bool:
+        return all(self._truth(part, where) for part in argument)
+
+    def _or(self, argument: list[Any], where: str) -> bool:
+        return any(self._truth(part, where) for part in argument)
+
+    # Names.
+
+    def _exists(self, logical_id: str) -> bool:
+        condition = self._declared[logical_id].get("Condition")
+        return condition is None or self._condition(condition, logical_id)
+
+    def _expect(self, logical_id: str, where: str) -> None:
+        if logical_id not in self._declared:
+            raise UnresolvableError(f"{where}: there is no parameter or resource {logical_id}")
+        if not self._exists(logical_id):
+            condition = self._declared[logical_id]["Condition"]
+            raise UnresolvableError(f"{where}: resource {logical_id} is left out by condition {condition}")
+
+    def _kind(self, logical_id: str) -> _Kind:
+        return _KINDS.get(self._declared[logical_id]["Type"], _ANY_KIND)
+
+    def _name(self, logical_id: str) -> str:
+        kind = self._kind(logical_id)
+        if kind.named_by in self._declared[logical_id].get("Properties", {}):
+            return _text(self._property(logical_id, kind.named_by))
+        return kind.unnamed(self._values["AWS::StackName"], logical_id)
+
+    def _property(self, logical_id: str, name: str) -> Any:
+        where = f"{logical_id}.{name}"
+        if where in self._being_named:
+            raise UnresolvableError(
+                f"{where}: the name depends on itself, by way of {', '.join(self._being_named)}"
+            )
+        properties = self._declared[logical_id].get("Properties", {})
+        if name not in properties:
+            raise UnresolvableError(f"{where}: Ref and Fn::GetAtt need this property")
+        self._being_named.append(where)
+        value = self._value(properties[name], where)
+        self._being_named.remove(where)
+        return value
+
+    def _formatted(self, logical_id: str, form: str) -> str:
+        given = {
+            "name": self._name(logical_id),
+            "region": self._values["AWS::Region"],
+            "account": self._values["AWS::AccountId"],
+            "endpoint": self._endpoint,
+        }
+        return form.format_map(_Fields(given, lambda name: self._property(logical_id, name)))
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# ---- What there is to run ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FunctionSpec:
+    """A Lambda function.
+
+    Attributes:
+        logical_id: Its name in the template.
+        name: Its name in Lambda.
+        handler: ``package.module.function``.
+        code: The template's ``CodeUri``: a directory, relative to the template.
+        memory_mb: Its memory in MiB.
+        timeout_s: Seconds after which an invocation is ended.
+        environment: Its environment variables.
+        log_group: Where its lines go.
+        log_format: ``JSON`` or ``Text``.
+    """
+
+    logical_id: str
+    name: str
+    handler: str
+    code: str
+    memory_mb: int
+    timeout_s: int
+    environment: Mapping[str, str]
+    log_group: str
+    log_format: str
+
+
+@dataclass(frozen=True)
+class EventSourceMappingSpec:
+    """What calls a function with batches from a stream or a queue.
+
+    Attributes:
+        logical_id: Its name in the template.
+        uuid: Its identifier in Lambda, part of the keys of failed batches.
+        function: The function's name.
+        service: ``kinesis`` or ``sqs``.
+        source_arn: The stream's or queue's ARN.
+        source_name: The stream's or queue's name.
+        batch_size: Records for one call at most.
+        window_s: Seconds for which a batch is collected.
+        starting_position: ``TRIM_HORIZON`` or ``LATEST``; empty for a queue.
+        parallelization_factor: Batches of one shard at the same time.
+        reports_item_failures: Whether ``batchItemFailures`` of an answer count.
+        bisects: Whether a failed batch is halved.
+        maximum_retries: Attempts after the first; -1 is without end.
+        maximum_age_s: Age in seconds above which records are given up; -1 is without end.
+        on_failure_arn: Where given-up batches go, empty for nowhere.
+        enabled: Whether it runs.
+    """
+
+    logical_id: str
+    uuid: str
+    function: str
+    service: str
+    source_arn: str
+    source_name: str
+    batch_size: int
+    window_s: int
+    starting_position: str
+    parallelization_factor: int
+    reports_item_failures: bool
+    bisects: bool
+    maximum_retries: int
+    maximum_age_s: int
+    on_failure_arn: str
+    enabled: bool
+
+
+@dataclass(frozen=True)
+class ScheduleSpec:
+    """What calls a function at certain times.
+
+    Attributes:
+        logical_id: Its name in the template.
+        function: The function's name.
+        expression: ``cron(...)`` or ``rate(...)``, as AWS writes them.
+        timezone: The IANA time zone of a cron expression.
+        payload: The event's JSON text; None for the service's own event.
+        enabled: Whether it runs.
+    """
+
+    logical_id: str
+    function: str
+    expression: str
+    timezone: str
+    payload: str | None
+    enabled: bool
+
+
+@dataclass(frozen=True)
+class HttpRoute:
+    """A route of an HTTP API.
+
+    Attributes:
+        api: The API's logical id.
+        method: For instance ``GET``, or ``ANY``.
+        path: For instance ``/downloads/{id}`` or ``/{proxy+}``.
+        function: The name of the function that answers.
+    """
+
+    api: str
+    method: str
+    path: str
+    function: str
+
+
+def functions(stack: Stack) -> list[FunctionSpec]:
+    """Lists a stack's Lambda functions.
+
+    Args:
+        stack: The stack.
+
+    Returns:
+        The functions, in the order of the template's CloudFormation form.
+    """
+    return [
+        FunctionSpec(
+            logical_id=function.logical_id,
+            name=function.name,
+            handler=function.properties["Handler"],
+            code=function.properties["Code"]["S3Key"],
+            memory_mb=int(function.properties.get("MemorySize", _DEFAULT_MEMORY_MB)),
+            timeout_s=int(function.properties.get("Timeout", _DEFAULT_TIMEOUT_S)),
+            environment={
+                name: _text(value)
+                for name, value in function.properties.get("Environment", {}).get("Variables", {}).items()
+            },
+            log_group=function.properties.get("LoggingConfig", {}).get(
+                "LogGroup", f"/aws/lambda/{function.name}"
+            ),
+            log_format=function.properties.get("LoggingConfig", {}).get("LogFormat", "Text"),
+        )
+        for function in stack.of_type("AWS::Lambda::Function")
+    ]
+
+
+def event_source_mappings(stack: Stack) -> list[EventSourceMappingSpec]:
+    """Lists what calls a stack's functions with batches.
+
+    Args:
+        stack: The stack.
+
+    Returns:
+        The event source mappings, in the order of the template's CloudFormation form.
+
+    Raises:
+        TemplateError: A source is neither a Kinesis stream nor an SQS queue.
+    """
+    specs = []
+    for mapping in stack.of_type("AWS::Lambda::EventSourceMapping"):
+        properties = mapping.properties
+        source_arn: str = properties["EventSourceArn"]
+        service = source_arn.split(":")[2]
+        if service not in _DEFAULT_BATCH_SIZE:
+            raise TemplateError(
+                f"{mapping.logical_id}: {source_arn} is neither a Kinesis stream nor an SQS queue"
+            )
+        specs.append(
+            EventSourceMappingSpec(
+                logical_id=mapping.logical_id,
+                uuid=mapping.physical_id,
+                function=_function_name(properties["FunctionName"]),
+                service=service,
+                source_arn=source_arn,
+                source_name=re.split("[:/]", source_arn)[-1],
+                batch_size=int(properties.get("BatchSize", _DEFAULT_BATCH_SIZE[service])),
+                window_s=int(properties.get("MaximumBatchingWindowInSeconds", 0)),
+                starting_position=properties.get("StartingPosition", ""),
+                parallelization_factor=int(properties.get("ParallelizationFactor", 1)),
+                reports_item_failures="ReportBatchItemFailures"
+                in properties.get("FunctionResponseTypes", []),
+                bisects=properties.get("BisectBatchOnFunctionError", False),
+                maximum_retries=int(properties.get("MaximumRetryAttempts", _UNLIMITED)),
+                maximum_age_s=int(properties.get("MaximumRecordAgeInSeconds", _UNLIMITED)),
+                on_failure_arn=properties.get("DestinationConfig", {})
+                .get("OnFailure", {})
+                .get("Destination", ""),
+                enabled=properties.get("Enabled", True),
+            )
+        )
+    return specs
+
+
+def schedules(stack: Stack) -> list[ScheduleSpec]:
+    """Lists what calls a stack's functions at certain times: EventBridge Scheduler and EventBridge rules.
+
+    Args:
+        stack: The stack.
+
+    Returns:
+        One schedule for each function that is called.
+    """
+    by_scheduler = [
+        ScheduleSpec(
+            logical_id=schedule.logical_id,
+            function=_function_name(schedule.properties["Target"]["Arn"]),
+            expression=schedule.properties["ScheduleExpression"],
+            timezone=schedule.properties.get("ScheduleExpressionTimezone", "UTC"),
+            payload=schedule.properties["Target"].get("Input"),
+            enabled=schedule.properties.get("State", "ENABLED") == "ENABLED",
+        )
+        for schedule in stack.of_type("AWS::Scheduler::Schedule")
+    ]
+    by_rule = [
+        ScheduleSpec(
+            logical_id=rule.logical_id,
+            function=_function_name(target["Arn"]),
+            expression=rule.properties["ScheduleExpression"],
+            timezone="UTC",
+            payload=target.get("Input"),
+            enabled=rule.properties.get("State", "ENABLED") == "ENABLED",
+        )
+        for rule in stack.of_type("AWS::Events::Rule")
+        if "ScheduleExpression" in rule.properties
+        for target in rule.properties["Targets"]
+    ]
+    return by_scheduler + by_rule
+
+
+def http_routes(stack: Stack) -> list[HttpRoute]:
+    """Lists the routes of a stack's HTTP APIs, from the OpenAPI document that the SAM transform made.
+
+    Args:
+        stack: The stack.
+
+    Returns:
+        The routes, API by API.
+    """
+    return [
+        HttpRoute(
+            api=api.logical_id,
+            method="ANY" if verb == "x-amazon-apigateway-any-method" else verb.upper(),
+            path=path,
+            function=_function_name(
+                operation["x-amazon-apigateway-integration"]["uri"]
+                .split("/functions/")[1]
+                .split("/invocations")[0]
+            ),
+        )
+        for api in stack.of_type("AWS::ApiGatewayV2::Api")
+        for path, verbs in api.properties["Body"]["paths"].items()
+        for verb, operation in verbs.items()
+    ]
+
+
+def _function_name(name_or_arn: str) -> str:
+    return name_or_arn.rsplit(":", 1)[-1]

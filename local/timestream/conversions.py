@@ -1,0 +1,305 @@
+"""Gives values their types: what becomes what by itself, what a cast means, what a text means as a time."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from sqlglot import exp
+
+from local.timestream.errors import invalid
+from local.timestream.functions import Type, cut_to_microseconds, duckdb_type, widens
+from local.timestream.syntax import Faults
+
+_TIMESTAMP = re.compile(
+    r"(\d{4})-(\d{2})-(\d{2})(?:[ T](\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?)?(Z|[+-]00:00)?", re.ASCII
+)
+INTEGER_TEXT = r"[+-]?[0-9]+"
+DOUBLE_TEXT = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+# What 64 bits of nanoseconds since 1970 hold, in whole years.
+_FIRST_YEAR, _LAST_YEAR = 1970, 2261
+
+# Casts that DuckDB does as Trino does.
+_SAME_IN_DUCKDB = frozenset(
+    {
+        (Type.INTEGER, Type.VARCHAR),
+        (Type.BIGINT, Type.VARCHAR),
+        (Type.BOOLEAN, Type.VARCHAR),
+        (Type.DATE, Type.VARCHAR),
+        (Type.INTEGER, Type.BIGINT),
+        (Type.BIGINT, Type.INTEGER),
+        (Type.INTEGER, Type.DOUBLE),
+        (Type.BIGINT, Type.DOUBLE),
+        (Type.BOOLEAN, Type.INTEGER),
+        (Type.BOOLEAN, Type.BIGINT),
+        (Type.BOOLEAN, Type.DOUBLE),
+        (Type.DATE, Type.TIMESTAMP),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A translated expression.
+
+    Args:
+        sql: DuckDB's text.
+        kind: Its type.
+        literal: The text itself, where it is a text that stands in the query.
+    """
+
+    sql: str
+    kind: Type
+    literal: str | None = None
+
+
+def quoted(value: str) -> str:
+    """Write a text as a literal.
+
+    Args:
+        value: Any text.
+
+    Returns:
+        DuckDB's literal.
+
+    Raises:
+        ServiceError: ValidationException, for a text that no literal can hold.
+    """
+    if "\0" in value:
+        raise invalid("A text in a query cannot hold the character NUL.")
+    return "'" + value.replace("'", "''") + "'"
+
+
+class Conversions:
+    """Converts the values of one query."""
+
+    def __init__(self, faults: Faults) -> None:
+        """Keep what names faults.
+
+        Args:
+            faults: Of the same query.
+        """
+        self._faults = faults
+
+    def common_type(self, node: exp.Expr, kinds: Iterable[Type], operation: str = "UNION") -> Type:
+        """Find the type that values of several types become.
+
+        Args:
+            node: The part of the query that wants it.
+            kinds: The types.
+            operation: What is said to be impossible if there is none.
+
+        Returns:
+            The type; UNKNOWN where all are null.
+
+        Raises:
+            ServiceError: ValidationException.
+        """
+        known = [kind for kind in kinds if kind is not Type.UNKNOWN]
+        for candidate in (*known, Type.DOUBLE, Type.TIMESTAMP):
+            if all(widens(kind, candidate) for kind in known):
+                return candidate if known else Type.UNKNOWN
+        if not known:
+            return Type.UNKNOWN
+        listed = ", ".join(kind.value.lower() for kind in known)
+        raise self._faults.error(node, f"'{operation}' cannot be applied to {listed}")
+
+    def alike(self, node: exp.Expr, values: Sequence[Value], operation: str) -> list[Value]:
+        """Give values one type: the widest of theirs, or TIMESTAMP for the texts beside a TIMESTAMP.
+
+        Args:
+            node: The part of the query that wants them alike.
+            values: The values.
+            operation: What is said to be impossible if they cannot be.
+
+        Returns:
+            The values, in their order, all of one type.
+
+        Raises:
+            ServiceError: ValidationException.
+        """
+        kinds = [value.kind for value in values if value.literal is None]
+        moments = any(kind in {Type.TIMESTAMP, Type.DATE} for kind in kinds)
+        if moments and any(value.literal is not None for value in values):
+            return [
+                self.moment(self.read_timestamp(node, value.literal))
+                if value.literal is not None
+                else self.convert(node, value, Type.TIMESTAMP)
+                for value in values
+            ]
+        kind = self.common_type(node, (value.kind for value in values), operation)
+        return [self.convert(node, value, kind) for value in values]
+
+    def convert(self, node: exp.Expr, value: Value, kind: Type) -> Value:
+        """Widen a value to a type.
+
+        Args:
+            node: The part of the query that wants it.
+            value: The value.
+            kind: The type.
+
+        Returns:
+            The value in that type.
+
+        Raises:
+            ServiceError: ValidationException, where that would take a cast.
+        """
+        if value.kind is kind:
+            return value
+        if kind is Type.TIMESTAMP and value.literal is not None:
+            return self.moment(self.read_timestamp(node, value.literal))
+        if not widens(value.kind, kind):
+            raise self._faults.error(
+                node, f"{value.kind.value.lower()} is given where {kind.value.lower()} is expected"
+            )
+        return self.widened(value, kind)
+
+    def widened(self, value: Value, kind: Type) -> Value:
+        """Cast a value to a type that is known to be wider.
+
+        Args:
+            value: The value.
+            kind: The type.
+
+        Returns:
+            The value in that type.
+        """
+        if value.kind is kind:
+            return value
+        return Value(f"CAST({value.sql} AS {duckdb_type(kind)})", kind)
+
+    def expect(self, value: Value, kind: Type, node: exp.Expr) -> str:
+        """Widen a value to a type, for its text alone.
+
+        Args:
+            value: The value.
+            kind: The type.
+            node: The part of the query that wants it.
+
+        Returns:
+            DuckDB's text.
+
+        Raises:
+            ServiceError: ValidationException, where that would take a cast.
+        """
+        return self.convert(node, value, kind).sql
+
+    def moment(self, nanoseconds: int) -> Value:
+        """Write a time as a constant.
+
+        Args:
+            nanoseconds: Since 1970.
+
+        Returns:
+            The time.
+        """
+        return Value(f"make_timestamp_ns(CAST({nanoseconds} AS BIGINT))", Type.TIMESTAMP)
+
+    def read_timestamp(self, node: exp.Expr, text: str) -> int:
+        """Read a time that stands in the query as a text.
+
+        Args:
+            node: Where it stands.
+            text: E.g. ``2026-11-19 00:00:00.000000000``.
+
+        Returns:
+            Nanoseconds since 1970.
+
+        Raises:
+            ServiceError: ValidationException.
+        """
+        match = _TIMESTAMP.fullmatch(text.strip())
+        if match is None:
+            raise self._faults.error(node, f"Value cannot be cast to timestamp: {text}")
+        numbers = [int(part or 0) for part in match.groups()[:6]]
+        try:
+            moment = datetime(*numbers, tzinfo=UTC)  # type: ignore[misc,arg-type] # six whole numbers
+        except ValueError:
+            raise self._faults.error(node, f"Value cannot be cast to timestamp: {text}") from None
+        # No time is before 1970, which also keeps bin() and the calendar from cutting upward to zero:
+        # https://docs.aws.amazon.com/timestream/latest/developerguide/date-time-functions.html
+        if moment.year < _FIRST_YEAR or moment.year > _LAST_YEAR:
+            raise self._faults.error(node, f"Value cannot be cast to timestamp: {text}")
+        return int(moment.timestamp()) * 1_000_000_000 + int((match[7] or "").ljust(9, "0"))
+
+    def read_date(self, node: exp.Expr, text: str) -> str:
+        """Read a date that stands in the query as a text.
+
+        Args:
+            node: Where it stands.
+            text: E.g. ``2026-11-19``.
+
+        Returns:
+            The same, known to be a date.
+
+        Raises:
+            ServiceError: ValidationException.
+        """
+        try:
+            return date.fromisoformat(text.strip()).isoformat()
+        except ValueError:
+            raise self._faults.error(node, f"Value cannot be cast to date: {text}") from None
+
+
+def later(moment: str, nanoseconds: str) -> Value:
+    """Add nanoseconds to a time.
+
+    Args:
+        moment: DuckDB's text of the time.
+        nanoseconds: DuckDB's text of a BIGINT.
+
+    Returns:
+        The later time.
+    """
+    return Value(f"make_timestamp_ns(epoch_ns({moment}) + {nanoseconds})", Type.TIMESTAMP)
+
+
+def months_later(moment: str, months: str) -> Value:
+    """Add months to a time.
+
+    Args:
+        moment: DuckDB's text of the time.
+        months: DuckDB's text of a number.
+
+    Returns:
+        The later time, on the month's last day where it has no such day.
+    """
+    # DuckDB adds months in microseconds, so what is below one is taken off first and put back.
+    whole = f"epoch_ns({cut_to_microseconds(moment)} + to_months(CAST({months} AS INTEGER)))"
+    return Value(f"make_timestamp_ns({whole} + epoch_ns({moment}) % 1000)", Type.TIMESTAMP)
+
+
+def cast_text(value: Value, kind: Type, *, safe: bool) -> str | None:
+    """Write a cast that means in DuckDB what it means in Trino.
+
+    Args:
+        value: What is cast.
+        kind: Into what.
+        safe: Whether what cannot be cast is null, as TRY_CAST has it.
+
+    Returns:
+        DuckDB's text; None where no cast of DuckDB's is known to mean the same.
+    """
+    cast = "TRY_CAST" if safe else "CAST"
+    plain = f"{cast}({value.sql} AS {duckdb_type(kind)})"
+    numbers = {Type.INTEGER, Type.BIGINT}
+    if value.kind is kind or value.kind is Type.UNKNOWN:
+        return plain
+    if value.kind is Type.VARCHAR and kind in {*numbers, Type.DOUBLE, Type.BOOLEAN}:
+        # DuckDB reads more texts as numbers than Trino does, and rounds '1.5' to a whole 2.
+        pattern = {Type.DOUBLE: DOUBLE_TEXT, Type.BOOLEAN: "(?i)true|false|t|f|1|0"}.get(kind, INTEGER_TEXT)
+        otherwise = "NULL" if safe else f"error(concat('Cannot cast ''', {value.sql}, ''' to {kind.value}'))"
+        matches = f"regexp_full_match({value.sql}, {quoted(pattern)})"
+        return (
+            f"(CASE WHEN {value.sql} IS NULL THEN NULL WHEN {matches} THEN {plain} "
+            f"ELSE CAST({otherwise} AS {duckdb_type(kind)}) END)"
+        )
+    if value.kind is Type.DOUBLE and kind in numbers:
+        # Trino rounds halves away from zero, DuckDB's cast to the even neighbour.
+        return f"{cast}(round({value.sql}) AS {kind.value})"
+    if value.kind is Type.TIMESTAMP and kind is Type.VARCHAR:
+        return f"strftime({value.sql}, '%Y-%m-%d %H:%M:%S.%n')"
+    if value.kind is Type.TIMESTAMP and kind is Type.DATE:
+        return f"CAST({cut_to_microseconds(value.sql)} AS DATE)"
+    # A DOUBLE as text would be printed as DuckDB prints it, so that cast is not here.
+    return plain if (value.kind, kind) in _SAME_IN_DUCKDB else None

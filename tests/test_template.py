@@ -1,0 +1,642 @@
+"""The templates held against the code, and against what the design demands of them."""
+
+import importlib
+import io
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tagline
+from cfnlint.api import ManualArgs, lint
+
+from local.template import (
+    FunctionSpec,
+    HttpRoute,
+    ParameterError,
+    Stack,
+    event_source_mappings,
+    functions,
+    http_routes,
+    resolve,
+    schedules,
+    translate,
+)
+
+ROOT = Path(__file__).parents[1]
+TEMPLATES = {"pipeline": ROOT / "template.yml", "examples": ROOT / "examples" / "template.yml"}
+LOG_GROUPS = [f"LogGroup{number}" for number in range(1, 6)]
+
+HANDLERS = {
+    "TimestreamConsumer": "consumers.timestream.handler.handler",
+    "DailyExporter": "exporter.export.handler",
+    "DownloadApi": "exporter.downloads.handler",
+    "DownloadWorker": "exporter.zipper.handler",
+}
+EXAMPLE_HANDLERS = {"SampleApi": "sample_api.handler", "AccessLogReplay": "access_log_replay.handler"}
+
+LINT_IGNORED = {
+    "W3697": "Timestream for LiveAnalytics takes no new customers since 2025-06-20; existing ones may go on",
+}
+
+CONSUMER_PREFIXES = ("quarantine", "overflow", "aws/lambda")
+
+WILDCARD_RESOURCE_NEEDED = {
+    "timestream:DescribeEndpoints": "knows no resources, and each SDK call is preceded by it",
+    "xray:PutTraceSegments": "knows no resources",
+    "xray:PutTelemetryRecords": "knows no resources",
+}
+
+
+@pytest.fixture(scope="module")
+def translated() -> dict[str, dict[str, Any]]:
+    return {name: translate(path) for name, path in TEMPLATES.items()}
+
+
+@pytest.fixture(scope="module")
+def template(translated: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return translated["pipeline"]
+
+
+@pytest.fixture(scope="module")
+def stack(template: dict[str, Any]) -> Stack:
+    return stack_of(template, LogGroup1="/aws/lambda/shop")
+
+
+@pytest.fixture(scope="module")
+def examples(translated: dict[str, dict[str, Any]]) -> Stack:
+    return stack_of(translated["examples"])
+
+
+def stack_of(template: Mapping[str, Any], **parameters: str) -> Stack:
+    return resolve(template, parameters, stack_name="tagline", endpoint="http://127.0.0.1:5000")
+
+
+def function(stack: Stack, logical_id: str) -> FunctionSpec:
+    (found,) = [spec for spec in functions(stack) if spec.logical_id == logical_id]
+    return found
+
+
+def statements(stack: Stack, role: str) -> list[dict[str, Any]]:
+    properties = stack.resources[role].properties
+    return [
+        statement for policy in properties["Policies"] for statement in policy["PolicyDocument"]["Statement"]
+    ]
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def allowed_resources(stack: Stack, role: str, action: str) -> list[str]:
+    return [
+        resource
+        for statement in statements(stack, role)
+        if action in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
+    ]
+
+
+# ---- The files ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_template_passes_cfn_lint_as_cloudformation_will_see_it(
+    name: str, translated: dict[str, dict[str, Any]]
+) -> None:
+    # cfn-lint does not expand SAM, so what the transform makes of the template is what is worth checking.
+    matches = lint(
+        json.dumps(translated[name], indent=1), config=ManualArgs(regions=["us-east-1", "eu-west-1"])
+    )
+    assert [str(match) for match in matches if match.rule.id not in LINT_IGNORED] == []
+
+
+@pytest.mark.parametrize("path", TEMPLATES.values(), ids=TEMPLATES)
+def test_the_template_has_no_yaml_aliases(path: Path) -> None:
+    # CloudFormation does not read them:
+    # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/template-formats.html
+    assert re.findall(r"(?m)^[^#\n]*[:-] [&*][A-Za-z].*$", path.read_text()) == []
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_parameter_and_output_is_described(name: str, translated: dict[str, dict[str, Any]]) -> None:
+    for section in ("Parameters", "Outputs"):
+        assert [key for key, value in translated[name][section].items() if not value.get("Description")] == []
+
+
+def test_the_deployment_page_lists_every_parameter_and_output(template: dict[str, Any]) -> None:
+    rows = re.findall(r"(?m)^\| `(\w+)` \| (.*?) \|", (ROOT / "docs" / "deploy.md").read_text())
+    parameters = {name: cell for name, cell in rows if name in template["Parameters"]}
+    defaults = {
+        name: f"`{parameter['Default']}`" if parameter["Default"] != "" else "empty"
+        for name, parameter in template["Parameters"].items()
+    }
+    assert parameters == defaults
+    assert [name for name, _ in rows if name not in parameters] == list(template["Outputs"])
+
+
+def test_the_sam_configuration_builds_in_the_source_tree() -> None:
+    # Otherwise the whole repository is copied, virtual environment and all, once for each function.
+    configuration = tomllib.loads((ROOT / "samconfig.toml").read_text())["default"]
+    assert configuration["build"]["parameters"]["build_in_source"] is True
+    assert configuration["deploy"]["parameters"]["capabilities"] == "CAPABILITY_IAM"
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_function_has_a_build_rule(name: str, translated: dict[str, dict[str, Any]]) -> None:
+    built = [spec.logical_id for spec in functions(stack_of(translated[name]))]
+    makefile = (TEMPLATES[name].parent / "Makefile").read_text()
+    assert [logical_id for logical_id in built if not re.search(rf"(?m)^build-{logical_id}:", makefile)] == []
+
+
+# ---- The code ----------------------------------------------------------------------------------------------
+
+
+def test_the_functions_are_those_that_the_design_names(stack: Stack, examples: Stack) -> None:
+    assert {spec.logical_id: spec.handler for spec in functions(stack)} == HANDLERS
+    assert {spec.logical_id: spec.handler for spec in functions(examples)} == EXAMPLE_HANDLERS
+    assert {spec.code for spec in (*functions(stack), *functions(examples))} == {"."}
+
+
+@pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS)
+def test_a_handler_can_be_imported(handler: str) -> None:
+    module, _, attribute = handler.rpartition(".")
+    assert callable(getattr(importlib.import_module(module), attribute))
+
+
+@pytest.mark.parametrize("handler", EXAMPLE_HANDLERS.values(), ids=EXAMPLE_HANDLERS)
+def test_an_example_handler_can_be_imported(handler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    module, _, attribute = handler.rpartition(".")
+    assert callable(getattr(importlib.import_module(module), attribute))
+
+
+@pytest.mark.parametrize("logical_id", HANDLERS)
+def test_the_environment_is_exactly_what_the_settings_read(logical_id: str, stack: Stack) -> None:
+    settings = importlib.import_module(HANDLERS[logical_id].rpartition(".")[0]).Settings
+    environment = function(stack, logical_id).environment
+    own = {name for name in environment if not name.startswith("POWERTOOLS_")}
+    assert own == {field.name.upper() for field in fields(settings)}
+    assert environment["POWERTOOLS_METRICS_NAMESPACE"] == "Tagline"
+    assert environment["POWERTOOLS_SERVICE_NAME"]
+
+
+def test_the_default_tag_is_the_emitters(template: dict[str, Any], examples: Stack) -> None:
+    assert template["Parameters"]["Tag"]["Default"] == tagline.DEFAULT_TAG
+    assert {tuple(spec.environment.items()) for spec in functions(examples)} == {
+        (("TAGLINE_TAG", tagline.DEFAULT_TAG),)
+    }
+
+
+@pytest.mark.parametrize("tag", [tagline.DEFAULT_TAG, "my-team.usage_2"])
+def test_the_filter_pattern_finds_the_emitters_lines_and_no_others(
+    tag: str, template: dict[str, Any]
+) -> None:
+    matches = importlib.import_module("local.filter_pattern").matches
+    stack = stack_of(template, LogGroup1="/aws/lambda/shop", Tag=tag)
+    pattern = stack.resources["Subscription1"].properties["FilterPattern"]
+    stream = io.StringIO()
+    tagline.Emitter(tag=tag, stream=stream).emit({"route": "/orders"})
+    assert matches(pattern, stream.getvalue())
+    assert not matches(pattern, "START RequestId: 025f281a-0000-0000-0000-000000000000 Version: $LATEST\n")
+    assert function(stack, "TimestreamConsumer").environment["TAGLINE_TAG"] == tag
+
+
+# ---- Lines -------------------------------------------------------------------------------------------------
+
+
+def test_each_named_log_group_is_subscribed_and_no_other(template: dict[str, Any]) -> None:
+    groups = {parameter: f"/aws/lambda/{parameter}" for parameter in LOG_GROUPS}
+    subscriptions = stack_of(template, **groups).of_type("AWS::Logs::SubscriptionFilter")
+    assert [each.properties["LogGroupName"] for each in subscriptions] == list(groups.values())
+    assert {each.properties["Distribution"] for each in subscriptions} == {"Random"}
+    assert {each.properties["FilterPattern"] for each in subscriptions} == {'"usage_record"'}
+    assert stack_of(template).of_type("AWS::Logs::SubscriptionFilter") == []
+
+
+@pytest.mark.parametrize("parameter", LOG_GROUPS)
+def test_the_pipelines_own_log_groups_cannot_be_subscribed(
+    parameter: str, template: dict[str, Any], stack: Stack
+) -> None:
+    own = [group.name for group in stack.of_type("AWS::Logs::LogGroup")]
+    for group in [*own, "/tagline/another-stack/DailyExporter"]:
+        with pytest.raises(ParameterError, match=f"parameter {parameter} = '{group}' .* the pipeline's own"):
+            stack_of(template, **{parameter: group})
+    stack_of(template, **{parameter: "/aws/lambda/tagline/"})
+
+
+def test_every_function_writes_to_its_own_log_group_which_expires(template: dict[str, Any]) -> None:
+    stack = stack_of(template, LogRetentionDays="7")
+    retention = {
+        group.name: group.properties["RetentionInDays"] for group in stack.of_type("AWS::Logs::LogGroup")
+    }
+    assert {spec.log_group for spec in functions(stack)} == {f"/tagline/tagline/{name}" for name in HANDLERS}
+    assert retention == dict.fromkeys(
+        [f"/tagline/tagline/{name}" for name in [*HANDLERS, "DownloadHttpApi"]], 7
+    )
+    assert {spec.log_format for spec in functions(stack)} == {"JSON"}
+
+
+def test_the_consumer_knows_all_of_the_pipelines_log_groups(stack: Stack) -> None:
+    prefix = function(stack, "TimestreamConsumer").environment["OWN_LOG_GROUPS"]
+    assert prefix == "/tagline/tagline/"
+    groups = [group.name for group in stack.of_type("AWS::Logs::LogGroup")]
+    assert [group for group in groups if not group.startswith(prefix)] == []
+
+
+def test_cloudwatch_logs_may_put_to_the_stream_for_this_account_only(stack: Stack) -> None:
+    (trust,) = stack.resources["SubscriptionRole"].properties["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "logs.amazonaws.com"}
+    assert trust["Condition"] == {
+        "StringLike": {"aws:SourceArn": "arn:aws:logs:us-east-1:123456789012:*"},
+        "StringEquals": {"aws:SourceAccount": "123456789012"},
+    }
+    assert statements(stack, "SubscriptionRole") == [
+        {
+            "Effect": "Allow",
+            "Action": "kinesis:PutRecord",
+            "Resource": stack.resources["Stream"].attributes["Arn"],
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "shards"),
+    [({}, None), ({"ShardCount": "4"}, None), ({"StreamMode": "PROVISIONED", "ShardCount": "4"}, 4)],
+)
+def test_a_stream_has_a_number_of_shards_only_when_provisioned(
+    parameters: dict[str, str], shards: int | None, template: dict[str, Any]
+) -> None:
+    stream = stack_of(template, **parameters).resources["Stream"].properties
+    assert stream.get("ShardCount") == shards
+    assert stream["RetentionPeriodHours"] == 168
+    assert stream["StreamEncryption"] == {"EncryptionType": "KMS", "KeyId": "alias/aws/kinesis"}
+
+
+# ---- Rows --------------------------------------------------------------------------------------------------
+
+
+def test_both_event_sources_take_partial_failures(stack: Stack) -> None:
+    mappings = {mapping.function: mapping for mapping in event_source_mappings(stack)}
+    assert list(mappings) == ["tagline-TimestreamConsumer", "tagline-DownloadWorker"]
+    assert {mapping.reports_item_failures for mapping in mappings.values()} == {True}
+
+
+def test_a_bad_batch_cannot_block_its_shard(template: dict[str, Any], stack: Stack) -> None:
+    consumer, _ = event_source_mappings(stack)
+    assert consumer.source_name == stack.outputs()["StreamName"]
+    assert consumer.bisects
+    assert 0 <= consumer.maximum_retries < 100
+    assert 60 <= consumer.maximum_age_s <= 24 * 3600
+    assert consumer.starting_position == "TRIM_HORIZON"
+    # The records are gzip, and a filter on data drops what is not JSON.
+    assert "FilterCriteria" not in stack.resources[consumer.logical_id].properties
+    assert consumer.on_failure_arn == stack.resources["Bucket"].attributes["Arn"]
+    # Lambda writes failed batches with the function's role, under this prefix, and asks for ListBucket.
+    bucket = stack.resources["Bucket"].attributes["Arn"]
+    assert f"{bucket}/aws/lambda/*" in allowed_resources(stack, "TimestreamConsumerRole", "s3:PutObject")
+    assert allowed_resources(stack, "TimestreamConsumerRole", "s3:ListBucket") == [bucket]
+    tuned, _ = event_source_mappings(
+        stack_of(template, BatchSize="9", BatchWindowSeconds="0", ParallelizationFactor="2")
+    )
+    assert (tuned.batch_size, tuned.window_s, tuned.parallelization_factor) == (9, 0, 2)
+
+
+def test_what_is_written_late_goes_to_the_magnetic_store_unless_it_is_turned_off(
+    template: dict[str, Any],
+) -> None:
+    for parameters, expected in [({}, True), ({"EnableMagneticStoreWrites": "false"}, False)]:
+        table = stack_of(template, **parameters).resources["Table"].properties
+        assert table["MagneticStoreWriteProperties"]["EnableMagneticStoreWrites"] is expected
+        assert table["MagneticStoreWriteProperties"]["MagneticStoreRejectedDataLocation"] == {
+            "S3Configuration": {
+                "BucketName": "tagline-bucket",
+                "ObjectKeyPrefix": "timestream-rejected/",
+                "EncryptionOption": "SSE_S3",
+            }
+        }
+        assert table["RetentionProperties"] == {
+            "MemoryStoreRetentionPeriodInHours": 1,
+            "MagneticStoreRetentionPeriodInDays": 7,
+        }
+
+
+def test_what_holds_records_outlives_the_stack(template: dict[str, Any]) -> None:
+    kept = {
+        logical_id
+        for logical_id, resource in template["Resources"].items()
+        if (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy"))
+        == ("RetainExceptOnCreate", "Retain")
+    }
+    assert kept == {"Bucket", "BucketPolicy", "Database", "Table"}
+
+
+# ---- Lake --------------------------------------------------------------------------------------------------
+
+
+def test_the_bucket_deletes_and_moves_what_the_design_says(stack: Stack) -> None:
+    rules = stack.resources["Bucket"].properties["LifecycleConfiguration"]["Rules"]
+    assert {rule["Status"] for rule in rules} == {"Enabled"}
+    by_prefix = {
+        rule.get("Prefix", "everything"): {
+            key: value for key, value in rule.items() if key not in {"Id", "Status", "Prefix"}
+        }
+        for rule in rules
+    }
+    year = {"ExpirationInDays": 365}
+    assert by_prefix == {
+        "tmp/": {"ExpirationInDays": 1},
+        "records/": {
+            "Transitions": [
+                {"StorageClass": "STANDARD_IA", "TransitionInDays": 60},
+                {"StorageClass": "GLACIER", "TransitionInDays": 90},
+            ],
+            **year,
+        },
+        "everything": {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}},
+        "quarantine/": year,
+        "overflow/": year,
+        "timestream-rejected/": year,
+        "aws/lambda/": year,
+    }
+
+
+def test_the_bucket_is_private_encrypted_and_answers_over_tls_only(stack: Stack) -> None:
+    bucket = stack.resources["Bucket"]
+    arn = bucket.attributes["Arn"]
+    assert set(bucket.properties["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(bucket.properties["PublicAccessBlockConfiguration"]) == 4
+    assert bucket.properties["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+    assert bucket.properties["BucketEncryption"]["ServerSideEncryptionConfiguration"] == [
+        {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    ]
+    (policy,) = stack.of_type("AWS::S3::BucketPolicy")
+    assert policy.properties["PolicyDocument"]["Statement"] == [
+        {
+            "Sid": "TlsOnly",
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "s3:*",
+            "Resource": [arn, f"{arn}/*"],
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        }
+    ]
+
+
+@pytest.mark.parametrize("status", ["Enabled", "Suspended"])
+def test_links_are_accelerated_if_the_bucket_is(status: str, template: dict[str, Any]) -> None:
+    stack = stack_of(template, BucketAcceleration=status)
+    bucket = stack.resources["Bucket"]
+    assert bucket.properties["AccelerateConfiguration"] == {"AccelerationStatus": status}
+    assert function(stack, "DownloadApi").environment["BUCKET_ACCELERATION"] == status
+    # A name with dots has no accelerated address, so none is given and CloudFormation makes one without.
+    assert "BucketName" not in bucket.properties
+
+
+def test_the_export_runs_daily_in_utc_and_its_failures_are_told(stack: Stack) -> None:
+    (daily,) = schedules(stack)
+    assert (daily.function, daily.expression) == ("tagline-DailyExporter", "cron(15 0 * * ? *)")
+    assert (daily.timezone, daily.enabled) == ("UTC", True)
+    target = stack.resources[daily.logical_id].properties["Target"]
+    assert target["DeadLetterConfig"] == {"Arn": stack.resources["ScheduleDeadLetters"].attributes["Arn"]}
+    assert set(target["RetryPolicy"]) == {"MaximumRetryAttempts", "MaximumEventAgeInSeconds"}
+    (invocation,) = stack.of_type("AWS::Lambda::EventInvokeConfig")
+    assert invocation.properties["FunctionName"] == "tagline-DailyExporter"
+    assert invocation.properties["DestinationConfig"]["OnFailure"] == {
+        "Destination": stack.resources["Alerts"].physical_id
+    }
+
+
+# ---- Downloads ---------------------------------------------------------------------------------------------
+
+
+def test_the_api_has_two_routes_that_both_ask_for_a_signature(stack: Stack) -> None:
+    assert http_routes(stack) == [
+        HttpRoute("DownloadHttpApi", "GET", "/download/usage", "tagline-DownloadApi"),
+        HttpRoute("DownloadHttpApi", "GET", "/downloads/{id}", "tagline-DownloadApi"),
+    ]
+    body = stack.resources["DownloadHttpApi"].properties["Body"]
+    assert body["components"]["securitySchemes"]["AWS_IAM"]["x-amazon-apigateway-authtype"] == "awsSigv4"
+    for operations in body["paths"].values():
+        assert [operation["security"] for operation in operations.values()] == [[{"AWS_IAM": []}]]
+
+
+def test_the_api_is_throttled_and_logs_each_request(stack: Stack) -> None:
+    (stage,) = stack.of_type("AWS::ApiGatewayV2::Stage")
+    assert stage.properties["DefaultRouteSettings"] == {"ThrottlingRateLimit": 10, "ThrottlingBurstLimit": 20}
+    access_log = stage.properties["AccessLogSettings"]
+    assert access_log["DestinationArn"] == stack.resources["DownloadHttpApiLogs"].attributes["Arn"]
+    assert json.loads(access_log["Format"])["route"] == "$context.routeKey"
+
+
+def test_a_zip_in_the_making_is_not_started_a_second_time(stack: Stack) -> None:
+    # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+    _, worker = event_source_mappings(stack)
+    queue = stack.resources["DownloadQueue"].properties
+    timeout = function(stack, "DownloadWorker").timeout_s
+    assert queue["VisibilityTimeout"] >= 6 * timeout + worker.window_s
+    assert worker.source_arn == stack.resources["DownloadQueue"].attributes["Arn"]
+    assert queue["RedrivePolicy"] == {
+        "deadLetterTargetArn": stack.resources["DownloadDeadLetters"].attributes["Arn"],
+        "maxReceiveCount": 3,
+    }
+
+
+def test_every_queue_is_encrypted(stack: Stack) -> None:
+    assert {queue.properties["SqsManagedSseEnabled"] for queue in stack.of_type("AWS::SQS::Queue")} == {True}
+
+
+# ---- Permissions -------------------------------------------------------------------------------------------
+
+
+def role_of(stack: Stack, logical_id: str) -> str:
+    role: str = stack.resources[logical_id].properties["Role"]
+    return role.rpartition("/")[2]
+
+
+def test_every_function_has_a_role_of_its_own(stack: Stack, examples: Stack) -> None:
+    for each in (stack, examples):
+        roles = [role_of(each, spec.logical_id) for spec in functions(each)]
+        assert roles == [f"tagline-{spec.logical_id}Role" for spec in functions(each)]
+
+
+def all_statements(stack: Stack) -> Iterator[tuple[str, dict[str, Any]]]:
+    for role in stack.of_type("AWS::IAM::Role"):
+        assert "ManagedPolicyArns" not in role.properties, "the template says all that a role may do"
+        for statement in statements(stack, role.logical_id):
+            yield role.logical_id, statement
+
+
+def test_no_role_may_do_more_than_its_statements_name(stack: Stack, examples: Stack) -> None:
+    for role, statement in [*all_statements(stack), *all_statements(examples)]:
+        actions = listed(statement["Action"])
+        assert [action for action in actions if "*" in action] == [], role
+        if "*" in listed(statement["Resource"]):
+            assert [action for action in actions if action not in WILDCARD_RESOURCE_NEEDED] == [], role
+
+
+@pytest.mark.parametrize(
+    ("role", "action", "resources"),
+    [
+        ("TimestreamConsumerRole", "timestream:WriteRecords", ["{table}"]),
+        (
+            "TimestreamConsumerRole",
+            "s3:PutObject",
+            [f"{{bucket}}/{prefix}/*" for prefix in CONSUMER_PREFIXES],
+        ),
+        ("TimestreamConsumerRole", "s3:GetObject", []),
+        ("TimestreamConsumerRole", "timestream:Select", []),
+        ("DailyExporterRole", "timestream:Select", ["{table}"]),
+        ("DailyExporterRole", "timestream:WriteRecords", []),
+        ("DailyExporterRole", "s3:GetObject", ["{bucket}/records/*", "{bucket}/overflow/*"]),
+        ("DailyExporterRole", "s3:PutObject", ["{bucket}/records/*"]),
+        ("DailyExporterRole", "s3:DeleteObject", ["{bucket}/records/*"]),
+        ("DownloadApiRole", "s3:GetObject", ["{bucket}/tmp/*"]),
+        ("DownloadApiRole", "s3:PutObject", ["{bucket}/tmp/*"]),
+        ("DownloadApiRole", "sqs:SendMessage", ["{queue}"]),
+        ("DownloadWorkerRole", "s3:GetObject", ["{bucket}/records/*", "{bucket}/tmp/*"]),
+        ("DownloadWorkerRole", "s3:PutObject", ["{bucket}/tmp/*"]),
+        ("DownloadWorkerRole", "s3:DeleteObject", []),
+        ("DownloadWorkerRole", "sqs:ReceiveMessage", ["{queue}"]),
+        ("ScheduleRole", "lambda:InvokeFunction", ["{exporter}"]),
+    ],
+)
+def test_a_role_reaches_its_part_of_the_data_and_no_other(
+    role: str, action: str, resources: list[str], stack: Stack
+) -> None:
+    arns = {
+        "table": stack.resources["Table"].attributes["Arn"],
+        "bucket": stack.resources["Bucket"].attributes["Arn"],
+        "queue": stack.resources["DownloadQueue"].attributes["Arn"],
+        "exporter": stack.resources["DailyExporter"].attributes["Arn"],
+    }
+    assert allowed_resources(stack, role, action) == [resource.format_map(arns) for resource in resources]
+
+
+# ---- Alerts and questions ----------------------------------------------------------------------------------
+
+
+def test_alarms_tell_the_topic_of_lag_failure_and_dead_letters(stack: Stack) -> None:
+    alarms = stack.of_type("AWS::CloudWatch::Alarm")
+    topic = stack.resources["Alerts"].physical_id
+    assert {tuple(alarm.properties["AlarmActions"]) for alarm in alarms} == {(topic,)}
+    watched = {
+        (alarm.properties["MetricName"], alarm.properties["Dimensions"][0]["Value"]) for alarm in alarms
+    }
+    assert watched == {
+        ("IteratorAge", "tagline-TimestreamConsumer"),
+        ("Errors", "tagline-DailyExporter"),
+        ("ApproximateNumberOfMessagesVisible", "tagline-ScheduleDeadLetters"),
+        ("ApproximateNumberOfMessagesVisible", "tagline-DownloadDeadLetters"),
+    }
+
+
+def test_someone_is_told_by_email_only_if_there_is_an_address(template: dict[str, Any]) -> None:
+    (mail,) = stack_of(template, AlertEmail="ops@example.com").of_type("AWS::SNS::Subscription")
+    assert (mail.properties["Protocol"], mail.properties["Endpoint"]) == ("email", "ops@example.com")
+    assert stack_of(template).of_type("AWS::SNS::Subscription") == []
+
+
+def test_saved_queries_ask_the_collected_log_groups(template: dict[str, Any]) -> None:
+    some = stack_of(template, LogGroup2="/two", LogGroup5="/five", Tag="my-tag").of_type(
+        "AWS::Logs::QueryDefinition"
+    )
+    none = stack_of(template).of_type("AWS::Logs::QueryDefinition")
+    assert {tuple(query.properties["LogGroupNames"]) for query in some} == {("/two", "/five")}
+    assert [query for query in none if "LogGroupNames" in query.properties] == []
+    assert [query.name for query in some] == [
+        "tagline/requests and errors by route",
+        "tagline/requests and errors by client",
+        "tagline/errors by type",
+        "tagline/latency percentiles by route",
+        "tagline/slowest requests",
+        "tagline/one request by id",
+    ]
+    # One request's other lines carry no tag; all other questions are about records.
+    untagged = [
+        query.name for query in some if 'filter _tag = "my-tag"' not in query.properties["QueryString"]
+    ]
+    assert untagged == ["tagline/one request by id"]
+
+
+# ---- Parameters and outputs --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameter", "allowed", "refused"),
+    [
+        ("Tag", ["a", "a" * 100, "my-team.usage_2"], ["", "a" * 101, 'a"b', "two words", "$x"]),
+        ("LogGroup1", ["", "a" * 512, "/aws/lambda/x", "a.b#c-d_e"], ["a" * 513, "two words", "a*"]),
+        ("ShardCount", ["1", "200"], ["0", "201"]),
+        ("StreamRetentionHours", ["24", "8760"], ["23", "8761"]),
+        ("BatchSize", ["1", "10000"], ["0", "10001"]),
+        ("BatchWindowSeconds", ["0", "300"], ["-1", "301"]),
+        ("ParallelizationFactor", ["1", "10"], ["0", "11"]),
+        ("MemoryStoreHours", ["1", "8766"], ["0", "8767"]),
+        ("MagneticStoreDays", ["1", "73000"], ["0", "73001"]),
+        ("DownloadLinkSeconds", ["60", "43200"], ["59", "43201"]),
+        ("DownloadMaxDays", ["1", "3660"], ["0", "3661"]),
+        ("LogRetentionDays", ["1", "3653"], ["0", "2"]),
+        ("BucketAcceleration", ["Enabled", "Suspended"], ["enabled", ""]),
+        ("AlertEmail", ["", "a@example.com"], ["nobody", "a@b@c"]),
+    ],
+)
+def test_a_parameter_is_taken_at_its_limit_and_refused_past_it(
+    parameter: str, allowed: list[str], refused: list[str], template: dict[str, Any]
+) -> None:
+    for value in allowed:
+        stack_of(template, **{parameter: value})
+    for value in refused:
+        with pytest.raises(ParameterError, match=f"parameter {parameter} = "):
+            stack_of(template, **{parameter: value})
+
+
+def test_outputs_say_where_everything_is(stack: Stack) -> None:
+    assert stack.outputs({"DownloadHttpApi": "http://127.0.0.1:8080"}) == {
+        "StreamName": "tagline-Stream",
+        "Bucket": "tagline-bucket",
+        "TimestreamDatabase": "tagline-Database",
+        "TimestreamTable": "tagline-Table",
+        "DownloadUrl": "http://127.0.0.1:8080",
+        "DownloadQueueUrl": "http://127.0.0.1:5000/123456789012/tagline-DownloadQueue",
+        "AlertTopic": "arn:aws:sns:us-east-1:123456789012:tagline-Alerts",
+        "TimestreamConsumerName": "tagline-TimestreamConsumer",
+        "DailyExporterName": "tagline-DailyExporter",
+        "DownloadApiName": "tagline-DownloadApi",
+        "DownloadWorkerName": "tagline-DownloadWorker",
+    }
+
+
+# ---- The sample application --------------------------------------------------------------------------------
+
+
+def test_the_sample_application_answers_any_request_and_one_function_is_invoked_directly(
+    examples: Stack,
+) -> None:
+    assert {(route.method, route.path, route.function) for route in http_routes(examples)} == {
+        ("ANY", "/", "tagline-SampleApi"),
+        ("ANY", "/{proxy+}", "tagline-SampleApi"),
+    }
+    assert (event_source_mappings(examples), schedules(examples)) == ([], [])
+    assert {spec.log_format for spec in functions(examples)} == {"Text"}
+
+
+def test_the_pipeline_collects_the_sample_applications_log_groups(
+    examples: Stack, template: dict[str, Any]
+) -> None:
+    outputs = examples.outputs({"SampleHttpApi": "http://127.0.0.1:8081"})
+    assert outputs == {
+        "SampleApiUrl": "http://127.0.0.1:8081",
+        "SampleApiName": "tagline-SampleApi",
+        "AccessLogReplayName": "tagline-AccessLogReplay",
+        "SampleApiLogGroup": "/aws/lambda/tagline-SampleApi",
+        "AccessLogReplayLogGroup": "/aws/lambda/tagline-AccessLogReplay",
+    }
+    groups = [outputs["SampleApiLogGroup"], outputs["AccessLogReplayLogGroup"]]
+    assert groups == [group.name for group in examples.of_type("AWS::Logs::LogGroup")]
+    subscribed = stack_of(template, LogGroup1=groups[0], LogGroup2=groups[1])
+    assert len(subscribed.of_type("AWS::Logs::SubscriptionFilter")) == 2
