@@ -9,6 +9,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from cli import feed, stages
 from cli.deployment import FOLDER, CommandError, Deployment
 from cli.download import download
 from cli.stages import Count
+from exporter.query import TIME
 from local.pipeline import Pipeline
 
 # A stage that has not moved for so long has stopped, in seconds.
 PATIENCE_S = 30.0
 LOOK_EVERY_S = 0.1
 SHOWN_ROWS = 5
-SHOWN_COLUMNS = ("time", "method", "route", "status", "client", "duration_ms", "bytes")
+SHOWN_COLUMNS = (TIME, "method", "route", "status", "client", "bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +165,12 @@ def show(lines: list[Stage], path: Path, console: Console) -> None:
         name = names[0]
         rows = csv.DictReader(io.TextIOWrapper(zipped.open(name), "utf-8"))
         shown = [column for column in SHOWN_COLUMNS if column in (rows.fieldnames or ())]
-        table = Table(*shown, title=f"The first rows of {name}", title_justify="left")
-        for _, row in zip(range(SHOWN_ROWS), rows, strict=False):
-            table.add_row(*(row[column] for column in shown))
+        table = Table(title=f"The first rows of {name}", title_justify="left")
+        for column in shown:
+            table.add_column(column, no_wrap=True)
+        for row in islice(rows, SHOWN_ROWS):
+            # To the millisecond: the rest of a time tells records apart, and nobody reads it.
+            table.add_row(*(row[column][:23] if column == TIME else row[column] for column in shown))
     console.print(table)
 
 

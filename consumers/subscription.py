@@ -54,20 +54,21 @@ class Envelope:
     control: int
 
 
-def decode(data: str) -> Envelope:
+def decode(data: str | bytes) -> Envelope:
     """Return the envelope in a Kinesis record's data.
 
     A health check of CloudWatch's is told event by event, by its empty id, because an envelope of type
     CONTROL_MESSAGE has been seen that held real events as well.
 
     Args:
-        data: Base64 text, as Lambda gives it.
+        data: Base64 text, as Lambda gives it, or the bytes themselves, as Kinesis does.
 
     Raises:
         UndecodableError: If the data is not base64, not gzip to its end, or not an envelope.
     """
     try:
-        envelope = json.loads(_inflate(base64.b64decode(data, validate=True)))
+        packed = base64.b64decode(data, validate=True) if isinstance(data, str) else data
+        envelope = json.loads(_inflate(packed))
         events = tuple(_event(envelope, event) for event in envelope["logEvents"] if event["id"])
         return Envelope(str(envelope["logGroup"]), events, len(envelope["logEvents"]) - len(events))
     except UndecodableError:

@@ -149,7 +149,7 @@ class Stack:
         return outputs
 
 
-def resolve(  # noqa: PLR0913  # These are the inputs of a deployment, each with a name at the call.
+def resolve(
     template: Mapping[str, Any],
     parameters: Mapping[str, str],
     *,

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
+import pytest
 from exporter.query import Column, Days
 from exporter.timestream import Timestream
 
@@ -48,7 +49,17 @@ def test_all_pages_are_followed_also_when_the_first_is_empty() -> None:
         Column("_type", "VARCHAR"),
         Column("status", "DOUBLE"),
     )
-    assert list(answer.rows) == [("t1", "api_request", "200.0"), ("t2", "api_request", None)]
+    assert list(answer.rows) == [("t1", "api_request", "200"), ("t2", "api_request", None)]
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [("200.0", "200"), ("0.25", "0.25"), ("-3.0", "-3"), ("1.0E10", "1.0E10"), ("0.0", "0")],
+)
+def test_a_whole_number_is_said_without_its_decimals(stored: str, said: str) -> None:
+    client = Pages([["1.0", "2.0", stored]])
+
+    assert list(Timestream(client, "db", "table").rows(DAYS).rows) == [("1.0", "2.0", said)]
 
 
 def test_pages_are_read_as_rows_are_asked_for() -> None:

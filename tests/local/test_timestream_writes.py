@@ -537,7 +537,6 @@ def test_threads_write_without_losing_a_record(timestream: Timestream) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_any_sequence_of_writes_leaves_what_a_dictionary_would(timestream: Timestream, seed: int) -> None:
-    """Random rather than hypothesis, which with DuckDB in one process ends in pages of reports of leaks."""
     chance = random.Random(seed)
     requests = [
         [
