@@ -5,6 +5,7 @@ from datetime import date
 from typing import Any
 
 import pytest
+
 from exporter.query import Column, Days
 from exporter.timestream import Timestream
 
