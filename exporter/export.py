@@ -18,7 +18,7 @@ from consumers.settings import read_settings
 from exporter import archive
 from exporter.archive import Manifest
 from exporter.bucket import Bucket, Objects, client_config
-from exporter.query import Days, Store, arranged
+from exporter.query import Answer, Days, Store, arranged
 from exporter.timestream import READ_TIMEOUT, Timestream
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
@@ -56,9 +56,11 @@ def export_day(day: date, store: Store, objects: Objects) -> Export:
     document = objects.get(manifest_key)
     known = None if document is None else Manifest.from_json(document)
     days = Days(day, day)
-    if known is not None and store.count(days) < known.rows:
+    count = store.count(days)
+    if known is not None and count < known.rows:
         return Export(known, kept=True)
-    answer = arranged(store.rows(days))
+    # A table that was never written to has no columns to ask for.
+    answer = arranged(store.rows(days)) if count else Answer((), iter(()))
     parts = []
     for part in archive.parts(day, answer):
         objects.put(part.key, part.chunks(), "application/gzip")

@@ -1,0 +1,184 @@
+"""The whole chain on one machine: a call in a handler comes out of a downloaded zip."""
+
+import csv
+import io
+import json
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from rich.console import Console
+from rich.progress import Progress
+
+from cli import feed, stages
+from cli.deployment import Deployment
+from cli.download import download
+from consumers.subscription import encode
+from local.pipeline import Pipeline, tagline_with_samples
+from tests.builders import CONTROL, envelope
+
+
+@pytest.fixture
+def pipeline() -> Iterator[Pipeline]:
+    with Pipeline(tagline_with_samples(window_s=0)) as running:
+        yield running
+
+
+def deployment(pipeline: Pipeline) -> Deployment:
+    return Deployment(pipeline.services.endpoint, pipeline.outputs["tagline"], pipeline.outputs["sample"])
+
+
+def rows(pipeline: Pipeline) -> list[tuple[str | None, ...]]:
+    """Return all rows of the store, each as the store says it, sorted."""
+    where = deployment(pipeline)
+    _, found = stages.ask(where, f"SELECT * FROM {where.table}")
+    return sorted((tuple(row) for row in found), key=str)
+
+
+def call(pipeline: Pipeline, path: str, client: str = "acme") -> int:
+    url = pipeline.outputs["sample"]["SampleApiUrl"] + path
+    return requests.get(url, headers={"x-client": client}, timeout=10).status_code
+
+
+def access_log(path: Path, count: int) -> feed.AccessLog:
+    """Write an access log in which many requests share a second, a client and a route."""
+    path.write_text(
+        "".join(
+            f"192.0.2.{number % 3} - - [{17 + number // 400}/May/2015:10:05:{number % 60 // 20:02} +0000] "
+            f'"GET /item/{number % 7}?n={number} HTTP/1.1" 200 {number} "-" "agent"\n'
+            for number in range(count)
+        )
+    )
+    return feed.read_access_log(path)
+
+
+def quiet() -> Progress:
+    return Progress(console=Console(file=io.StringIO()))
+
+
+def test_a_call_in_a_handler_comes_out_of_a_downloaded_zip(pipeline: Pipeline, tmp_path: Path) -> None:
+    where = deployment(pipeline)
+
+    assert [call(pipeline, path) for path in ("/pets", "/pets/1", "/pets/9", "/fail")] == [200, 200, 404, 500]
+    pipeline.settle()
+    days = stages.days_stored(where)
+    assert days is not None
+    for day in days:
+        where.invoke("DailyExporterName", {"day": day.isoformat()})
+    with quiet() as bars:
+        download(where, days, tmp_path / "usage.zip", bars)
+
+    with zipfile.ZipFile(tmp_path / "usage.zip") as zipped:
+        assert zipped.testzip() is None
+        names = [name for name in zipped.namelist() if name.endswith(".csv")]
+        read = [row for name in names for row in csv.DictReader(io.TextIOWrapper(zipped.open(name), "utf-8"))]
+    assert Counter((row["route"], row["status"], row["error_type"]) for row in read) == {
+        ("/pets", "200", ""): 1,
+        ("/pets/{id}", "200", ""): 1,
+        ("/pets/{id}", "404", ""): 1,
+        ("/fail", "500", "RuntimeError"): 1,
+    }
+    assert {row["client"] for row in read} == {"acme"}
+    assert {row["source"] for row in read} == {"/aws/lambda/sample-SampleApi"}
+
+
+def test_every_stage_counts_the_same(pipeline: Pipeline) -> None:
+    where = deployment(pipeline)
+
+    feed.send_requests(where, 60, lambda _: None)
+    pipeline.settle()
+
+    assert stages.emitted(where).records == 60
+    assert stages.delivered(where).records == 60
+    assert stages.stored(where) == 60
+    assert stages.quarantined(where).records == 0
+
+
+def test_feeding_a_file_again_changes_nothing_also_when_the_first_time_was_killed_half_way(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    where = deployment(pipeline)
+    log = access_log(tmp_path / "access.log", 1_500)
+    said = 0
+
+    class KilledError(Exception):
+        pass
+
+    def kill_half_way(count: int) -> None:
+        nonlocal said
+        said += count
+        if said >= 500:
+            # The emitter's process and the consumer's, in the middle of whatever they do.
+            pipeline.functions.kill(where.samples["AccessLogReplayName"])
+            pipeline.functions.kill(where.outputs["TimestreamConsumerName"])
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        feed.send_access_log(where, log, kill_half_way)
+    feed.send_access_log(where, log, lambda _: None)
+    pipeline.settle()
+    first = rows(pipeline)
+    feed.send_access_log(where, log, lambda _: None)
+    pipeline.settle()
+
+    assert len(first) == 1_500
+    assert rows(pipeline) == first
+
+
+def test_a_store_that_throttles_the_first_three_calls_gets_every_record(pipeline: Pipeline) -> None:
+    pipeline.services.timestream.fail_next("ThrottlingException", 3)
+
+    for _ in range(20):
+        call(pipeline, "/")
+    pipeline.settle()
+
+    assert stages.stored(deployment(pipeline)) == 20
+
+
+def test_what_cannot_be_read_is_quarantined_and_its_neighbours_are_stored(pipeline: Pipeline) -> None:
+    where = deployment(pipeline)
+    kinesis = pipeline.client("kinesis")
+    for data in (
+        encode(CONTROL),
+        b"no gzip at all",
+        encode(envelope("usage_record and no JSON"))[:-9],
+        encode(envelope("usage_record and no JSON", "noise")),
+    ):
+        kinesis.put_record(StreamName=where.outputs["StreamName"], Data=data, PartitionKey="k")
+
+    call(pipeline, "/pets")
+    pipeline.settle()
+
+    assert stages.stored(where) == 1
+    s3 = pipeline.client("s3")
+    kept: list[dict[str, Any]] = []
+    for item in s3.list_objects_v2(Bucket=where.outputs["Bucket"], Prefix="quarantine/")["Contents"]:
+        body = s3.get_object(Bucket=where.outputs["Bucket"], Key=item["Key"])["Body"].read()
+        kept += map(json.loads, body.decode().splitlines())
+    assert Counter(each["reason"] for each in kept) == {"undecodable": 2, "unparseable": 1}
+
+
+def test_the_daily_schedule_exports_the_day_before(pipeline: Pipeline) -> None:
+    where = deployment(pipeline)
+
+    (result,) = pipeline.scheduler.tick(where.outputs["DailyExporterName"])
+
+    (day,) = json.loads(result.payload)["days"]
+    assert (datetime.now(UTC).date() - datetime.fromisoformat(day["day"]).date()).days in (1, 2)
+    assert day["rows"] == 0
+
+
+def test_functions_run_in_this_process_where_they_have_to(tmp_path: Path) -> None:
+    with Pipeline(tagline_with_samples(window_s=0), in_process=True) as pipeline:
+        where = deployment(pipeline)
+        assert pipeline.functions.runs_in_process
+        assert call(pipeline, "/pets/1") == 200
+        feed.send_access_log(where, access_log(tmp_path / "access.log", 30), lambda _: None)
+        pipeline.settle()
+
+        assert stages.stored(where) == 31
