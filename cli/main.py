@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
@@ -119,6 +120,7 @@ def up(
                 sys.stdout.write(f"export {name}={value}\n")
             out.print("Stop it with Ctrl-C.")
             sys.stdout.flush()
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
             threading.Event().wait()
         except KeyboardInterrupt:
             err.print("stopping")
@@ -285,5 +287,6 @@ def run() -> None:
     try:
         app()
     except CommandError as error:
-        err.print(f"[bold red]{type(error).__name__[:-5].lower()}[/] failed: {error}\n{error.advice}")
+        err.print("[bold red]error:[/]", str(error), highlight=False)
+        err.print("[bold]next:[/]", error.advice, highlight=False)
         sys.exit(1)

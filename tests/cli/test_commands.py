@@ -1,0 +1,166 @@
+"""The command, as a person runs it: in a folder, in a process of its own."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+COMMAND = [sys.executable, "-m", "cli"]
+LINE = '192.0.2.{} - - [17/May/2015:10:05:{:02} +0000] "GET /item/{} HTTP/1.1" 200 512 "-" "agent"\n'
+
+
+def environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'emitter'}",
+        "COLUMNS": "120",
+        "NO_COLOR": "1",
+    }
+
+
+def tagline(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return read
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "access.log"
+    lines = [LINE.format(number % 5, number % 60, number) for number in range(300)]
+    lines[7] = "this is no access log line\n"
+    path.write_text("".join(lines))
+    return path
+
+
+def test_the_demo_ends_with_its_counts_and_a_zip_of_as_many_rows(tmp_path: Path) -> None:
+    done = tagline(tmp_path, "demo", "--requests", "40")
+
+    assert done.returncode == 0, done.stderr
+    counts = result(done)
+    assert list(counts) == [
+        *("emitted", "delivered", "stored", "quarantined", "lost", "exported", "downloaded"),
+        *("seconds", "zip"),
+    ]
+    assert {name: counts[name] for name in ("emitted", "delivered", "stored", "exported", "downloaded")} == (
+        dict.fromkeys(("emitted", "delivered", "stored", "exported", "downloaded"), 40)
+    )
+    assert (counts["quarantined"], counts["lost"]) == (0, 0)
+    with zipfile.ZipFile(counts["zip"]) as zipped:
+        assert zipped.testzip() is None
+    assert "emitted: lines on stdout" in done.stdout
+
+
+def test_the_demo_says_an_access_log_again_up_to_yesterday(tmp_path: Path, log: Path) -> None:
+    done = tagline(tmp_path, "demo", "--access-log", str(log))
+
+    assert done.returncode == 0, done.stderr
+    counts = result(done)
+    assert (counts["emitted"], counts["downloaded"], counts["lost"]) == (299, 299, 0)
+    assert f"{log.name}:8: not in common or combined format" in done.stderr.replace("\n", "")
+    with zipfile.ZipFile(counts["zip"]) as zipped:
+        (name,) = (name for name in zipped.namelist() if name.endswith(".csv"))
+        rows = list(csv.DictReader(io.TextIOWrapper(zipped.open(name), "utf-8")))
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
+    assert {row["time"][:10] for row in rows} == {str(yesterday)}
+    assert {row["path"] for row in rows} == {f"/item/{number}" for number in range(300)} - {"/item/7"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem", "advice"),
+    [
+        (("query", "SELECT 1"), "no pipeline is running in this folder", "tagline up"),
+        (("export",), "no pipeline is running in this folder", "tagline up"),
+        (("download",), "no pipeline is running in this folder", "tagline up"),
+        (("feed", "nothing.log"), "no pipeline is running in this folder", "tagline up"),
+        (("demo", "--access-log", "nothing.log"), "cannot read nothing.log", "give the path of a log file"),
+        (("demo", "--access-log", "empty.log"), "empty.log has no line", "give a web server's access log"),
+    ],
+)
+def test_what_goes_wrong_is_said_with_what_to_do_next(
+    arguments: tuple[str, ...], problem: str, advice: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.log").touch()
+
+    done = tagline(tmp_path, *arguments)
+
+    assert done.returncode == 1
+    assert problem in done.stderr
+    assert advice in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Path]:
+    """Run `tagline up` in a folder for as long as the test takes."""
+    process = subprocess.Popen(
+        [*COMMAND, "up"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "Stop it" in line:
+                break
+        yield tmp_path
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert not (tmp_path / ".tagline" / "running.json").exists()
+
+
+def test_a_running_pipeline_is_fed_asked_exported_and_downloaded_from(up: Path, log: Path) -> None:
+    count = "SELECT count(*) FROM {table}"
+    for _ in range(2):  # feeding a file again changes nothing
+        assert tagline(up, "feed", str(log)).returncode == 0
+        deadline = time.monotonic() + 60
+        while tagline(up, "query", "--csv", count).stdout.splitlines()[-1] != "299":
+            assert time.monotonic() < deadline
+
+    by_client = tagline(
+        up, "query", "SELECT client, count(*) AS n FROM {table} GROUP BY client ORDER BY client"
+    )
+    assert "192.0.2.0" in by_client.stdout
+    exported = tagline(up, "export")
+    assert exported.returncode == 0, exported.stderr
+    assert "299" in exported.stdout
+    downloaded = tagline(up, "download", "--out", "usage.zip")
+    assert downloaded.returncode == 0, downloaded.stderr
+    assert "usage.zip: 299 rows" in downloaded.stdout
+    assert tagline(up, "query", count).returncode == 0
+
+    wrong = tagline(up, "query", "SELECT nothing FROM {table}")
+    assert (wrong.returncode, "Traceback" in wrong.stderr) == (1, False)
+    assert "Column 'nothing' does not exist" in wrong.stderr
+    backwards = tagline(up, "download", "--from", "2026-01-02", "--to", "2026-01-01")
+    assert "is before the first" in backwards.stderr
+    second = tagline(up, "up")
+    assert "a pipeline is running in this folder already" in second.stderr
