@@ -1,0 +1,33 @@
+"""Run the benchmarks and print their numbers."""
+
+import argparse
+import importlib
+import json
+import pkgutil
+
+import benchmarks
+
+
+def main() -> None:
+    """Run those that are named, or all."""
+    names = sorted(
+        module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name[0] != "_"
+    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=benchmarks.__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(names)}; default all")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON per benchmark")
+    arguments = parser.parse_args()
+    for unknown in set(arguments.names) - set(names):
+        parser.error(f"there is no benchmark {unknown!r}, only {', '.join(names)}")
+    for name in arguments.names or names:
+        numbers: dict[str, float] = importlib.import_module(f"benchmarks.{name}").run()
+        if arguments.json:
+            print(json.dumps(numbers))
+        else:
+            print(name)
+            for label, number in numbers.items():
+                print(f"  {label:<32}{number:>16,.3f}")
+
+
+if __name__ == "__main__":
+    main()

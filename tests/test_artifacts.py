@@ -1,0 +1,82 @@
+"""What `sam build` ships of each function is all that it needs, and nothing else of ours."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+# What the Lambda runtime has of itself: boto3 and what it imports.
+RUNTIME = ("boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six.py", "jmespath")
+
+HANDLERS = {
+    "TimestreamConsumer": "consumers.timestream.handler",
+    "DailyExporter": "exporter.export",
+    "DownloadApi": "exporter.downloads",
+    "DownloadWorker": "exporter.zipper",
+}
+
+
+@pytest.fixture(scope="session")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that has only what the Lambda runtime brings."""
+    folder = tmp_path_factory.mktemp("runtime")
+    spec = importlib.util.find_spec("boto3")
+    assert spec is not None
+    assert spec.origin is not None
+    packages = Path(spec.origin).parent.parent
+    for name in RUNTIME:
+        (folder / name).symlink_to(packages / name)
+    return folder
+
+
+@pytest.mark.parametrize("function", HANDLERS)
+def test_a_handler_is_imported_from_its_artifact_alone(function: str, runtime: Path, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    subprocess.run(
+        ["make", "-s", f"build-{function}", f"ARTIFACTS_DIR={tmp_path}", f"PYTHON={sys.executable}"],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    script = (
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(runtime)!r}]\n"
+        f"from {HANDLERS[function]} import handler\n"
+        "names = [name for name, module in sys.modules.items() if getattr(module, '__file__', None)]\n"
+        "print(*{name.split('.')[0] for name in names} & {'consumers', 'exporter', 'tagline'})\n"
+    )
+
+    # -I and -S: neither this checkout nor the virtual environment can be reached.
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    shipped = {path.name for path in tmp_path.iterdir()} & {
+        "consumers",
+        "exporter",
+        "tagline",
+        "local",
+        "cli",
+    }
+    assert set(done.stdout.split()) <= shipped
+    assert shipped <= {"consumers", "exporter", "tagline"}
+    assert ("exporter" in shipped) is HANDLERS[function].startswith("exporter")
+
+
+def test_every_function_of_the_template_is_among_them() -> None:
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_multi_constructor("!", lambda loader, suffix, node: None)  # noqa: ARG005 - intrinsics are not of interest
+    resources = yaml.load((ROOT / "template.yml").read_text(), Loader)["Resources"]
+
+    functions = {
+        name for name, resource in resources.items() if resource["Type"] == "AWS::Serverless::Function"
+    }
+    assert functions == set(HANDLERS)
