@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench docs clean
+.PHONY: help demo test lint check format bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -18,11 +18,12 @@ demo: $(VENV)/run.stamp ## run the whole pipeline on this machine: from requests
 test: $(VENV)/check.stamp ## run the tests
 	@$(BIN)/pytest -n 2
 
-check: $(VENV)/check.stamp ## format, lint, types, template, tests: what has to be green before a commit
+lint: $(VENV)/check.stamp ## check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2
+
+check: lint test ## all that has to be green before a commit: lint, and the tests (the template's lint is one)
 
 format: $(VENV)/check.stamp ## format the code and mend what can be mended by itself
 	$(BIN)/ruff format .

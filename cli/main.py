@@ -60,11 +60,11 @@ def demo(
     was lost and as many rows were downloaded as stored.
 
     Examples:
-        tagline demo
-
-        tagline demo --requests 2000
-
-        tagline demo --access-log /var/log/nginx/access.log
+    ```
+    tagline demo
+    tagline demo --requests 2000
+    tagline demo --access-log /var/log/nginx/access.log
+    ```
     """
     from cli import demo as demonstration
     from cli import feed
@@ -96,9 +96,10 @@ def up(
     command line, with the variables that are printed.
 
     Examples:
-        tagline up
-
-        tagline up --port 4566
+    ```
+    tagline up
+    tagline up --port 4566
+    ```
     """
     from local.pipeline import Pipeline, tagline_with_samples
 
@@ -138,7 +139,9 @@ def feed(
     nothing. Times are moved by whole days, so that the last falls on yesterday.
 
     Examples:
-        tagline feed /var/log/nginx/access.log
+    ```
+    tagline feed /var/log/nginx/access.log
+    ```
     """
     from cli import demo as demonstration
     from cli import feed as feeding
@@ -160,9 +163,10 @@ def query(
     """Ask the store of the pipeline that runs here.
 
     Examples:
-        tagline query 'SELECT route, count(*) AS requests FROM {table} GROUP BY route ORDER BY 2 DESC'
-
-        tagline query --csv 'SELECT * FROM {table} WHERE time > ago(1h)'
+    ```
+    tagline query 'SELECT route, count(*) AS requests FROM {table} GROUP BY route ORDER BY 2 DESC'
+    tagline query --csv 'SELECT * FROM {table} WHERE time > ago(1h)'
+    ```
     """
     import csv
 
@@ -199,9 +203,10 @@ def export(
     """Write days to the lake now, as the daily schedule does with yesterday.
 
     Examples:
-        tagline export --day 2026-11-19
-
-        tagline export --from 2026-11-01 --to 2026-11-19
+    ```
+    tagline export --day 2026-11-19
+    tagline export --from 2026-11-01 --to 2026-11-19
+    ```
     """
     from cli import demo as demonstration
 
@@ -234,7 +239,9 @@ def download(
     """Fetch the exported days of a range as a zip of CSV files.
 
     Examples:
-        tagline download --from 2026-11-01 --to 2026-11-19 --out november.zip
+    ```
+    tagline download --from 2026-11-01 --to 2026-11-19 --out november.zip
+    ```
     """
     from cli import demo as demonstration
     from cli import stages

@@ -27,6 +27,7 @@ class Ledger:
         overflowed: Rows whose record is kept whole beside the store.
         quarantined: Lines and Kinesis records kept in quarantine, by reason.
         unwritten: Lines that are neither stored nor kept, and are delivered again.
+        write_seconds: How long the store took for all of its requests.
     """
 
     records: list[dict[str, Any]]
@@ -40,6 +41,7 @@ class Ledger:
     overflowed: int = 0
     quarantined: Counter[str] = field(default_factory=Counter)
     unwritten: int = 0
+    write_seconds: float = 0.0
     _rejections: dict[tuple[int, str], list[tuple[LogEvent | None, Rejected]]] = field(
         default_factory=lambda: defaultdict(list)
     )
@@ -75,6 +77,10 @@ class Ledger:
         return {
             "batchItemFailures": [{"itemIdentifier": self.records[self._failed]["kinesis"]["sequenceNumber"]}]
         }
+
+    def bytes(self) -> int:
+        """Return the size of the batch's data as it came: gzip, in base64."""
+        return sum(len(record["kinesis"]["data"]) for record in self.records)
 
     def counts(self) -> dict[str, int]:
         """Return the counts by name; `quarantined` is their sum."""

@@ -63,7 +63,9 @@ def make_handler(
         lines = tagged_lines(ledger, tag, own_log_groups)
         rows = map_rows(ledger, lines, objects)
         while batch := list(islice(rows, writer.MAX_RECORDS)):
+            before = remaining()
             outcomes = store.write([row for _, row in batch], remaining)
+            ledger.write_seconds += before - remaining()
             for (line, _), outcome in zip(batch, outcomes, strict=True):
                 enter(ledger, line, outcome)
         ledger.keep(objects)
@@ -132,17 +134,21 @@ def _live() -> Handler:
         quarantine.Bucket(boto3.client("s3"), settings.bucket),
         tag=settings.tagline_tag,
         own_log_groups=settings.own_log_groups,
-        report=_report,
+        report=report_batch,
     )
 
 
-def _report(ledger: Ledger) -> None:
+def report_batch(ledger: Ledger) -> None:
     """Write the invocation's one summary line, and its metrics. No contents of records."""
     counts = ledger.counts()
-    Logger().info("batch", extra={**counts, "reasons": dict(ledger.quarantined)})
+    write_ms = round(ledger.write_seconds * 1000, 3)
+    reasons = {f"quarantined_{reason}": count for reason, count in ledger.quarantined.items()}
+    Logger().info("batch", extra={**counts, **reasons, "bytes": ledger.bytes(), "write_ms": write_ms})
     metrics = Metrics()
-    for name, count in counts.items():
+    for name, count in {**counts, **reasons}.items():
         metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
+    metrics.add_metric(name="bytes", unit=MetricUnit.Bytes, value=ledger.bytes())
+    metrics.add_metric(name="write_ms", unit=MetricUnit.Milliseconds, value=write_ms)
     arrivals = [record["kinesis"]["approximateArrivalTimestamp"] for record in ledger.records]
     if arrivals:
         age = (time.time() - min(arrivals)) * 1000

@@ -12,7 +12,7 @@ from tagline import Record, read, write
 
 from consumers import subscription
 from consumers.ledger import Ledger
-from consumers.timestream.handler import make_handler
+from consumers.timestream.handler import make_handler, report_batch
 from consumers.timestream.writer import Timestream
 from tests.builders import (
     CONTROL,
@@ -322,3 +322,32 @@ def test_quarantine_holds_the_original_bytes() -> None:
     with pytest.raises(subscription.UndecodableError):
         subscription.decode(kept["data"])
     assert kept["data"] == "####"
+
+
+def test_an_invocation_reports_counts_and_metrics_and_no_contents(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "tagline")
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Tagline")
+    consumer = Consumer()
+    consumer(kinesis_event(data(envelope(line("a", secret="hush"), "usage_record hush"))))
+
+    report_batch(consumer.ledgers[-1])
+
+    printed = capsys.readouterr().out
+    assert "hush" not in printed
+    summary, metrics = (json.loads(text) for text in printed.splitlines())
+    expected = {"records": 1, "received": 2, "stored": 1, "quarantined": 1, "quarantined_unparseable": 1}
+    assert {name: summary[name] for name in expected} == expected
+    (directive,) = metrics["_aws"]["CloudWatchMetrics"]
+    assert directive["Namespace"] == "Tagline"
+    units = {metric["Name"]: metric["Unit"] for metric in directive["Metrics"]}
+    assert {units[name] for name in expected} == {"Count"}
+    assert (units["bytes"], units["write_ms"], units["iterator_age"]) == (
+        "Bytes",
+        "Milliseconds",
+        "Milliseconds",
+    )
+    assert {name: metrics[name] for name in expected} == {
+        name: [float(count)] for name, count in expected.items()
+    }
