@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 from urllib.parse import unquote
 
@@ -11,9 +12,15 @@ from botocore.config import Config
 from moto.awslambda.responses import LambdaResponse
 from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
-from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import make_server
 
 from local import logs, timestream
+from local.faults import Faults
 from local.functions import Functions
 
 REGION = "us-east-1"
@@ -28,6 +35,11 @@ class Services:
 
     Args:
         port: The port on 127.0.0.1; 0 takes a free one.
+
+    Attributes:
+        endpoint: Their address.
+        timestream: Timestream's engine.
+        faults: What goes wrong between a client and them.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -38,9 +50,13 @@ class Services:
         self.timestream = timestream.Timestream()
         timestream.install(self.timestream)
         logs.install()
-        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-        self._server.start()
-        self.endpoint = f"http://127.0.0.1:{self._server.get_host_and_port()[1]}"
+        self.faults = Faults(DomainDispatcherApplication(create_backend_app))
+        self._server = make_server(
+            "127.0.0.1", port, self.faults, threaded=True, request_handler=MotoRequestHandler
+        )
+        self._thread = threading.Thread(target=self._server.serve_forever, name="services", daemon=True)
+        self._thread.start()
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
 
     def environment(self) -> dict[str, str]:
         """Return the variables by which a process finds these services instead of AWS's."""
@@ -76,7 +92,9 @@ class Services:
 
     def stop(self) -> None:
         """Close the port and forget everything."""
-        self._server.stop()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
         self.timestream.close()
 
 

@@ -1,0 +1,62 @@
+"""One clock for everything on this machine: it runs as clocks do, and can be put to another time.
+
+Whatever asks Python for the time gets the clock's, in this process and in those of the functions: moto's
+retention, Timestream's windows, presigned links, schedules, the emitter's timestamps. Waiting is not
+affected.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import time_machine
+
+# How a function's process is told: seconds ahead of the real time.
+OFFSET = "TAGLINE_CLOCK_OFFSET_SECONDS"
+
+
+class Clock:
+    """The clock of this process, until it is stopped."""
+
+    def __init__(self) -> None:
+        self._travel: time_machine.travel | None = None
+        self.offset = timedelta()
+
+    def now(self) -> datetime:
+        """Return the time by this clock, in UTC."""
+        return datetime.now(UTC)
+
+    def put(self, at: datetime) -> None:
+        """Put the clock to a time, from where it goes on.
+
+        Args:
+            at: The time, with its zone.
+        """
+        self.advance(at - self.now())
+
+    def advance(self, by: timedelta) -> None:
+        """Put the clock forward, or back."""
+        self.stop(self.offset + by)
+        if self.offset:
+            self._travel = time_machine.travel(datetime.now(UTC) + self.offset, tick=True)
+            self._travel.start()
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which a process gets the same time."""
+        return {OFFSET: str(self.offset.total_seconds())} if self.offset else {}
+
+    def stop(self, offset: timedelta | None = None) -> None:
+        """Let time be the real time again."""
+        if self._travel is not None:
+            self._travel.stop()
+            self._travel = None
+        self.offset = offset or timedelta()
+
+
+def follow(environ: Mapping[str, str] = os.environ) -> None:
+    """Put this process's clock to what its environment says; called first thing in a function's process."""
+    seconds = float(environ.get(OFFSET, "0"))
+    if seconds:
+        time_machine.travel(datetime.now(UTC) + timedelta(seconds=seconds), tick=True).start()

@@ -1,0 +1,149 @@
+"""Faults on demand between a client and the services: for tests, and to see what the pipeline does then.
+
+A fault is a rule: for which service and operation, what happens, how often. Chance comes from a seed, so a
+run repeats. It works on the wire, as a layer around the services' web server: every client meets it alike.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+# The service is in the scope of a request's signature.
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+_SCOPE = re.compile(r"Credential=[^/]+/\d{8}/[^/]+/([^/]+)/aws4_request|/\d{8}/[^/]+/([^/]+)/aws4_request")
+
+
+class Kind(StrEnum):
+    """What happens to a call."""
+
+    THROTTLE = "throttle"  # refused, and not carried out
+    ERROR = "error"  # a server error, and not carried out
+    DENY = "deny"  # access denied
+    LATENCY = "latency"  # carried out later
+    CUT = "cut"  # carried out, and the connection ends before the answer
+
+
+_ERRORS = {
+    (Kind.THROTTLE, ""): ("400 Bad Request", "ThrottlingException"),
+    (Kind.THROTTLE, "kinesis"): ("400 Bad Request", "ProvisionedThroughputExceededException"),
+    (Kind.THROTTLE, "s3"): ("503 Slow Down", "SlowDown"),
+    (Kind.ERROR, ""): ("500 Internal Server Error", "InternalServerException"),
+    (Kind.ERROR, "s3"): ("500 Internal Server Error", "InternalError"),
+    (Kind.DENY, ""): ("400 Bad Request", "AccessDeniedException"),
+    (Kind.DENY, "s3"): ("403 Forbidden", "AccessDenied"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A rule.
+
+    Attributes:
+        kind: What happens.
+        service: The service as its signature names it, such as `timestream`, `kinesis`, `s3`; empty for all.
+        operation: The operation, such as `WriteRecords`; for S3 the HTTP method; empty for all.
+        times: For how many calls; None without end.
+        chance: How likely each of them is, from 0 to 1.
+        seconds: How long, for latency.
+    """
+
+    kind: Kind
+    service: str = ""
+    operation: str = ""
+    times: int | None = 1
+    chance: float = 1.0
+    seconds: float = 0.0
+
+
+class Faults:
+    """The rules in force, around a web application.
+
+    Args:
+        application: What answers where no rule is met.
+        seed: Where chance begins.
+    """
+
+    def __init__(self, application: Application, seed: int = 0) -> None:
+        self._application = application
+        self._chance = random.Random(seed)  # noqa: S311 - a run has to repeat
+        self._lock = threading.Lock()
+        self._rules: list[list[Any]] = []
+
+    def add(self, fault: Fault) -> None:
+        """Put a rule in force, after those that are."""
+        with self._lock:
+            self._rules.append([fault, fault.times])
+
+    def clear(self) -> None:
+        """Take all rules out of force."""
+        with self._lock:
+            self._rules.clear()
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request, or do to it what the first rule that it meets says."""
+        service, operation = asked(environ)
+        fault = self._met(service, operation)
+        if fault is None:
+            return self._application(environ, start_response)
+        if fault.kind is Kind.LATENCY:
+            time.sleep(fault.seconds)
+            return self._application(environ, start_response)
+        if fault.kind is Kind.CUT:
+            list(self._application(environ, lambda *_: lambda _: None))
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            raise ConnectionAbortedError(f"{service} {operation}: cut off on demand")
+        return _refused(fault.kind, service, start_response)
+
+    def _met(self, service: str, operation: str) -> Fault | None:
+        with self._lock:
+            for rule in self._rules:
+                fault, left = rule
+                if (
+                    left != 0
+                    and fault.service in ("", service)
+                    and fault.operation in ("", operation)
+                    and self._chance.random() < fault.chance
+                ):
+                    if left is not None:
+                        rule[1] = left - 1
+                    found: Fault = fault
+                    return found
+        return None
+
+
+def asked(environ: Environ) -> tuple[str, str]:
+    """Return the service and the operation that a request asks for; empty where it does not say."""
+    signed = environ.get("HTTP_AUTHORIZATION", "") + environ.get("QUERY_STRING", "").replace("%2F", "/")
+    scope = _SCOPE.search(signed)
+    service = (scope[1] or scope[2]) if scope else ""
+    target = environ.get("HTTP_X_AMZ_TARGET", "")
+    return service, target.rpartition(".")[2] if target else environ["REQUEST_METHOD"]
+
+
+def _refused(kind: Kind, service: str, start_response: StartResponse) -> Iterable[bytes]:
+    """Return an error as the service says it: XML from S3, JSON from the others."""
+    status, code = _ERRORS.get((kind, service)) or _ERRORS[kind, ""]
+    if service == "s3":
+        content_type = "application/xml"
+        body = f"<Error><Code>{code}</Code><Message>on demand</Message></Error>".encode()
+    else:
+        content_type = "application/x-amz-json-1.0"
+        body = json.dumps({"__type": code, "message": "on demand"}).encode()
+    start_response(
+        status,
+        [("content-type", content_type), ("content-length", str(len(body))), ("x-amzn-errortype", code)],
+    )
+    return [body]

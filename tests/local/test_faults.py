@@ -1,0 +1,123 @@
+"""Faults on demand, met by real clients of the services."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError, ConnectionClosedError
+
+from local.faults import Fault, Kind
+from local.services import Services
+
+ONCE = Config(retries={"total_max_attempts": 1})
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Services]:
+    services = Services()
+    services.client("kinesis").create_stream(StreamName="s", ShardCount=1)
+    services.client("s3").create_bucket(Bucket="bucket")
+    yield services
+    services.stop()
+
+
+@pytest.fixture
+def services(running: Services) -> Iterator[Services]:
+    yield running
+    running.faults.clear()
+
+
+def put(services: Services) -> Any:
+    kinesis = services.client("kinesis", ONCE)
+    return kinesis.put_record(StreamName="s", Data=b"x", PartitionKey="k")
+
+
+def error(services: Services) -> tuple[str, int]:
+    with pytest.raises(ClientError) as caught:
+        put(services)
+    response = caught.value.response
+    return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def records(services: Services) -> int:
+    kinesis = services.client("kinesis")
+    shard = kinesis.list_shards(StreamName="s")["Shards"][0]["ShardId"]
+    iterator = kinesis.get_shard_iterator(StreamName="s", ShardId=shard, ShardIteratorType="TRIM_HORIZON")
+    return len(kinesis.get_records(ShardIterator=iterator["ShardIterator"])["Records"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "status"),
+    [
+        (Kind.THROTTLE, "ProvisionedThroughputExceededException", 400),
+        (Kind.ERROR, "InternalServerException", 500),
+        (Kind.DENY, "AccessDeniedException", 400),
+    ],
+)
+def test_a_refused_call_is_not_carried_out_and_the_next_one_is(
+    kind: Kind, code: str, status: int, services: Services
+) -> None:
+    before = records(services)
+    services.faults.add(Fault(kind, "kinesis", "PutRecord"))
+
+    assert error(services) == (code, status)
+    assert records(services) == before
+    put(services)
+    assert records(services) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(Kind.THROTTLE, "SlowDown"), (Kind.ERROR, "InternalError"), (Kind.DENY, "AccessDenied")],
+)
+def test_s3_says_it_in_its_own_words(kind: Kind, code: str, services: Services) -> None:
+    services.faults.add(Fault(kind, "s3", "PUT"))
+
+    with pytest.raises(ClientError) as caught:
+        services.client("s3", ONCE).put_object(Bucket="bucket", Key="k", Body=b"x")
+
+    assert caught.value.response["Error"]["Code"] == code
+
+
+def test_a_connection_is_cut_after_the_work_was_done(services: Services) -> None:
+    before = records(services)
+    services.faults.add(Fault(Kind.CUT, "kinesis", "PutRecord"))
+
+    with pytest.raises(ConnectionClosedError):
+        put(services)
+
+    assert records(services) == before + 1
+
+
+def test_latency_changes_nothing_else(services: Services) -> None:
+    before = records(services)
+    services.faults.add(Fault(Kind.LATENCY, seconds=0.01))
+
+    put(services)
+
+    assert records(services) == before + 1
+
+
+def test_a_fault_is_for_its_service_and_operation_only(services: Services) -> None:
+    services.faults.add(Fault(Kind.DENY, "kinesis", "PutRecords", times=None))
+    services.faults.add(Fault(Kind.DENY, "sqs", times=None))
+
+    put(services)
+
+
+def test_chance_repeats_from_its_seed() -> None:
+    def met(seed: int) -> list[bool]:
+        from local.faults import Faults
+
+        def answer(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+            start_response("200 OK", [])
+            return [environ["REQUEST_METHOD"].encode()]
+
+        faults = Faults(answer, seed)
+        faults.add(Fault(Kind.ERROR, chance=0.5, times=None))
+        return [faults({"REQUEST_METHOD": "GET"}, lambda *_: None) == [b"GET"] for _ in range(50)]
+
+    assert met(1) == met(1)
+    assert met(1) != met(2)
+    assert 10 < sum(met(1)) < 40
