@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -108,7 +109,7 @@ class Pipeline:
         schedules: list[Schedule] = []
         for app in self._apps:
             stack = template.resolve(
-                template.translate(app.template),
+                _translated(app.template, app.template.stat().st_mtime_ns),
                 app.parameters,
                 stack_name=app.name,
                 endpoint=self.services.endpoint,
@@ -203,6 +204,12 @@ def tagline_with_samples(*, window_s: int = 1) -> list[App]:
         for number, function in enumerate(("SampleApi", "AccessLogReplay"), 1)
     }
     return [samples, App("tagline", ROOT / "template.yml", {**groups, "BatchWindowSeconds": str(window_s)})]
+
+
+@cache
+def _translated(path: Path, _modified: int) -> dict[str, Any]:
+    """Return a translated template; what it was translated to is kept as long as the file is the same."""
+    return template.translate(path)
 
 
 def _function(spec: template.FunctionSpec, folder: Path) -> Function:

@@ -24,6 +24,7 @@ from local.faults import Faults
 from local.functions import Functions
 
 REGION = "us-east-1"
+STOP_WITHIN_S = 0.02
 # Nobody's: what moto is asked with.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 
@@ -50,11 +51,15 @@ class Services:
         self.timestream = timestream.Timestream()
         timestream.install(self.timestream)
         logs.install()
+        self._lock = threading.Lock()
+        self._clients: dict[str, Any] = {}
         self.faults = Faults(DomainDispatcherApplication(create_backend_app))
         self._server = make_server(
             "127.0.0.1", port, self.faults, threaded=True, request_handler=MotoRequestHandler
         )
-        self._thread = threading.Thread(target=self._server.serve_forever, name="services", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(STOP_WITHIN_S,), name="services", daemon=True
+        )
         self._thread.start()
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -68,9 +73,12 @@ class Services:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
-    def client(self, service: str, config: Config | None = None) -> Any:
-        """Return a boto3 client of one of these services."""
-        return client(self.endpoint, service, config)
+    def client(self, service: str) -> Any:
+        """Return the boto3 client of one of these services; clients may be shared between threads."""
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = client(self.endpoint, service)
+            return self._clients[service]
 
     def serve(self, functions: Functions) -> None:
         """Let Lambda's Invoke reach functions."""

@@ -8,7 +8,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from local.faults import Fault, Kind
-from local.services import Services
+from local.services import Services, client
 
 ONCE = Config(retries={"total_max_attempts": 1})
 
@@ -29,7 +29,7 @@ def services(running: Services) -> Iterator[Services]:
 
 
 def put(services: Services) -> Any:
-    kinesis = services.client("kinesis", ONCE)
+    kinesis = client(services.endpoint, "kinesis", ONCE)
     return kinesis.put_record(StreamName="s", Data=b"x", PartitionKey="k")
 
 
@@ -75,7 +75,7 @@ def test_s3_says_it_in_its_own_words(kind: Kind, code: str, services: Services) 
     services.faults.add(Fault(kind, "s3", "PUT"))
 
     with pytest.raises(ClientError) as caught:
-        services.client("s3", ONCE).put_object(Bucket="bucket", Key="k", Body=b"x")
+        client(services.endpoint, "s3", ONCE).put_object(Bucket="bucket", Key="k", Body=b"x")
 
     assert caught.value.response["Error"]["Code"] == code
 
