@@ -30,6 +30,15 @@ LOOK_EVERY_S = 0.1
 SHOWN_ROWS = 5
 SHOWN_COLUMNS = (TIME, "method", "route", "status", "client", "bytes")
 
+# What a reason means for the one who reads the table.
+MEANING = {
+    "late": "older than the table keeps rows",
+    "future": "later than the table takes rows",
+    "invalid": "a value that the table cannot hold",
+    "unparseable": "tagged, and no readable record",
+    "undecodable": "no data of CloudWatch's",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -84,9 +93,12 @@ def run(
         lines.append(Stage("delivered: in the Kinesis stream", delivered, watch.lap()))
 
         bar = bars.add_task("rows in Timestream", total=emitted.records)
-        stored, quarantined = follow(deployment, emitted.records, bars, bar)
+        stored, reasons = follow(deployment, emitted.records, bars, bar)
         lines.append(Stage("stored: rows in Timestream", Count(stored, 0), watch.lap()))
+        quarantined = stages.total(reasons.values())
         lines.append(Stage("quarantined: kept in S3, with the reason", quarantined, watch.lap()))
+        for reason, count in sorted(reasons.items()):
+            lines.append(Stage(f"  {reason}: {MEANING.get(reason, '')}", count, 0.0))
 
         days = stages.days_stored(deployment)
         if days is None:
@@ -118,14 +130,16 @@ def run(
     }
 
 
-def follow(deployment: Deployment, expected: int, bars: Progress, bar: TaskID) -> tuple[int, Count]:
+def follow(
+    deployment: Deployment, expected: int, bars: Progress, bar: TaskID
+) -> tuple[int, dict[str, Count]]:
     """Watch rows arrive until all are there, or none has come for `PATIENCE_S`."""
     most = -1
     since = time.monotonic()
     while True:
         stored, quarantined = stages.stored(deployment), stages.quarantined(deployment)
         bars.update(bar, completed=stored)
-        arrived = stored + quarantined.records
+        arrived = stored + stages.total(quarantined.values()).records
         if arrived > most:
             most, since = arrived, time.monotonic()
         if arrived >= expected or time.monotonic() - since > PATIENCE_S:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import tagline
 
 from cli.deployment import Deployment
+from consumers import quarantine
 from consumers.extract import extract
 from consumers.subscription import decode
 from exporter import archive
@@ -69,15 +70,22 @@ def stored(deployment: Deployment) -> int:
     return int(next(iter(ask(deployment, f"SELECT count(*) FROM {deployment.table}")[1]))[0] or 0)  # noqa: S608
 
 
-def quarantined(deployment: Deployment) -> Count:
-    """Count the lines in quarantine."""
+def quarantined(deployment: Deployment) -> dict[str, Count]:
+    """Count the lines in quarantine, by the reason that their keys name."""
     s3 = deployment.client("s3")
-    records = size = 0
-    for key in _keys(s3, deployment.outputs["Bucket"], "quarantine/"):
+    counts: dict[str, Count] = {}
+    for key in _keys(s3, deployment.outputs["Bucket"], quarantine.PREFIX):
         body = s3.get_object(Bucket=deployment.outputs["Bucket"], Key=key)["Body"].read()
-        records += body.count(b"\n")
-        size += len(body)
-    return Count(records, size)
+        reason = key.removeprefix(quarantine.PREFIX).partition("/")[0]
+        before = counts.get(reason, Count(0, 0))
+        counts[reason] = Count(before.records + body.count(b"\n"), before.bytes + len(body))
+    return counts
+
+
+def total(counts: Iterable[Count]) -> Count:
+    """Return the sum of counts."""
+    all_counts = list(counts)
+    return Count(sum(each.records for each in all_counts), sum(each.bytes for each in all_counts))
 
 
 def exported(deployment: Deployment, days: Days) -> Count:
