@@ -3,6 +3,8 @@
 import gc
 import os
 
+pytest_plugins = ["local.pytest_plugin"]
+
 for name, value in {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",

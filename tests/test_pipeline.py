@@ -5,7 +5,6 @@ import io
 import json
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,14 +17,15 @@ from cli import feed, stages
 from cli.deployment import Deployment
 from cli.download import download
 from consumers.subscription import encode
-from local.pipeline import Pipeline, tagline_with_samples
+from local.pipeline import Pipeline
 from tests.builders import CONTROL, envelope
+
+pytestmark = pytest.mark.tagline(processes=True)
 
 
 @pytest.fixture
-def pipeline() -> Iterator[Pipeline]:
-    with Pipeline(tagline_with_samples(window_s=0)) as running:
-        yield running
+def pipeline(tagline: Pipeline) -> Pipeline:
+    return tagline
 
 
 def deployment(pipeline: Pipeline) -> Deployment:
@@ -168,12 +168,13 @@ def test_the_daily_schedule_exports_the_day_before(pipeline: Pipeline) -> None:
     assert day["rows"] == 0
 
 
-def test_functions_run_in_this_process_where_they_have_to(tmp_path: Path) -> None:
-    with Pipeline(tagline_with_samples(window_s=0), in_process=True) as pipeline:
-        where = deployment(pipeline)
-        assert pipeline.functions.runs_in_process
-        assert call(pipeline, "/pets/1") == 200
-        feed.send_access_log(where, access_log(tmp_path / "access.log", 30), lambda _: None)
-        pipeline.settle()
+@pytest.mark.tagline(processes=False)
+def test_functions_run_in_this_process_where_they_have_to(pipeline: Pipeline, tmp_path: Path) -> None:
+    where = deployment(pipeline)
 
-        assert stages.stored(where) == 31
+    assert pipeline.functions.runs_in_process
+    assert call(pipeline, "/pets/1") == 200
+    feed.send_access_log(where, access_log(tmp_path / "access.log", 30), lambda _: None)
+    pipeline.settle()
+
+    assert stages.stored(where) == 31
