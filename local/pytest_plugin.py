@@ -1,4 +1,4 @@
-"""A whole pipeline per test: `pytest_plugins = ["local.pytest_plugin"]` in a conftest, then ask for `tagline`.
+"""A whole pipeline per test: with `pytest_plugins = ["local.pytest_plugin"]`, ask for `tagline`.
 
 Services run in the test's process. Functions do as well, which is quickest; with
 `@pytest.mark.tagline(processes=True)` they run under the Lambda runtime client, in processes of their own,
