@@ -6,7 +6,7 @@ import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -41,7 +41,18 @@ err = Console(stderr=True)
 InProcess = Annotated[
     bool, typer.Option("--in-process", help="Run the functions in this process instead of their own.")
 ]
-Date = typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD")
+
+
+def day_option(name: str, description: str) -> Any:
+    """Return an option that takes a day, in UTC."""
+    return typer.Option(name, formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help=description)
+
+
+OneDay = Annotated[datetime | None, day_option("--day", "The day (UTC). Default: yesterday.")]
+FirstDay = Annotated[
+    datetime | None, day_option("--from", "The first day (UTC). Default: the last, or yesterday.")
+]
+LastDay = Annotated[datetime | None, day_option("--to", "The last day (UTC), inclusive. Default: the first.")]
 
 
 @app.command()
@@ -58,12 +69,13 @@ def demo(
     The last line on stdout is one JSON object with what each stage counted. The exit status is 0 if nothing
     was lost and as many rows were downloaded as stored.
 
-    Examples:
-        tagline demo
+    For example:
 
-        tagline demo --requests 2000
-
-        tagline demo --access-log /var/log/nginx/access.log
+    ```sh
+    tagline demo
+    tagline demo --requests 2000
+    tagline demo --access-log /var/log/nginx/access.log
+    ```
     """
     from cli import demo as demonstration
     from cli import feed
@@ -94,10 +106,12 @@ def up(
     The other commands, run in the same folder, then find it. So does any program that uses boto3 or the AWS
     command line, with the variables that are printed.
 
-    Examples:
-        tagline up
+    For example:
 
-        tagline up --port 4566
+    ```sh
+    tagline up
+    tagline up --port 4566
+    ```
     """
     from local.pipeline import Pipeline, tagline_with_samples
 
@@ -135,8 +149,11 @@ def feed(
     Each line becomes one record, with the same identity whenever it is said: feeding a file again changes
     nothing. Times are moved by whole days, so that the last falls on yesterday.
 
-    Examples:
-        tagline feed /var/log/nginx/access.log
+    For example:
+
+    ```sh
+    tagline feed /var/log/nginx/access.log
+    ```
     """
     from cli import demo as demonstration
     from cli import feed as feeding
@@ -157,10 +174,12 @@ def query(
 ) -> None:
     """Ask the store of the pipeline that runs here.
 
-    Examples:
-        tagline query 'SELECT route, count(*) AS requests FROM {table} GROUP BY route ORDER BY 2 DESC'
+    For example:
 
-        tagline query --csv 'SELECT * FROM {table} WHERE time > ago(1h)'
+    ```sh
+    tagline query 'SELECT route, count(*) AS requests FROM {table} GROUP BY route ORDER BY 2 DESC'
+    tagline query --csv 'SELECT * FROM {table} WHERE time > ago(1h)'
+    ```
     """
     import csv
 
@@ -188,18 +207,18 @@ def query(
 
 @app.command()
 def export(
-    day: Annotated[datetime | None, Date] = None,
-    first: Annotated[
-        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD")
-    ] = None,
-    last: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD")] = None,
+    day: OneDay = None,
+    first: FirstDay = None,
+    last: LastDay = None,
 ) -> None:
     """Write days to the lake now, as the daily schedule does with yesterday.
 
-    Examples:
-        tagline export --day 2026-11-19
+    For example:
 
-        tagline export --from 2026-11-01 --to 2026-11-19
+    ```sh
+    tagline export --day 2026-11-19
+    tagline export --from 2026-11-01 --to 2026-11-19
+    ```
     """
     from cli import demo as demonstration
 
@@ -223,16 +242,17 @@ def export(
 
 @app.command()
 def download(
-    first: Annotated[
-        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD")
-    ] = None,
-    last: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD")] = None,
+    first: FirstDay = None,
+    last: LastDay = None,
     to_file: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("usage.zip"),
 ) -> None:
     """Fetch the exported days of a range as a zip of CSV files.
 
-    Examples:
-        tagline download --from 2026-11-01 --to 2026-11-19 --out november.zip
+    For example:
+
+    ```sh
+    tagline download --from 2026-11-01 --to 2026-11-19 --out november.zip
+    ```
     """
     from cli import demo as demonstration
     from cli import stages
