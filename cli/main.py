@@ -7,7 +7,7 @@ import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -42,7 +42,18 @@ err = Console(stderr=True)
 InProcess = Annotated[
     bool, typer.Option("--in-process", help="Run the functions in this process instead of their own.")
 ]
-Date = typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD")
+
+
+def day_option(name: str, description: str) -> Any:
+    """Return an option that takes a day, in UTC."""
+    return typer.Option(name, formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help=description)
+
+
+OneDay = Annotated[datetime | None, day_option("--day", "The day (UTC). Default: yesterday.")]
+FirstDay = Annotated[
+    datetime | None, day_option("--from", "The first day (UTC). Default: the last, or yesterday.")
+]
+LastDay = Annotated[datetime | None, day_option("--to", "The last day (UTC), inclusive. Default: the first.")]
 
 
 @app.command()
@@ -59,8 +70,9 @@ def demo(
     The last line on stdout is one JSON object with what each stage counted. The exit status is 0 if nothing
     was lost and as many rows were downloaded as stored.
 
-    Examples:
-    ```
+    For example:
+
+    ```sh
     tagline demo
     tagline demo --requests 2000
     tagline demo --access-log /var/log/nginx/access.log
@@ -95,8 +107,9 @@ def up(
     The other commands, run in the same folder, then find it. So does any program that uses boto3 or the AWS
     command line, with the variables that are printed.
 
-    Examples:
-    ```
+    For example:
+
+    ```sh
     tagline up
     tagline up --port 4566
     ```
@@ -138,8 +151,9 @@ def feed(
     Each line becomes one record, with the same identity whenever it is said: feeding a file again changes
     nothing. Times are moved by whole days, so that the last falls on yesterday.
 
-    Examples:
-    ```
+    For example:
+
+    ```sh
     tagline feed /var/log/nginx/access.log
     ```
     """
@@ -162,8 +176,9 @@ def query(
 ) -> None:
     """Ask the store of the pipeline that runs here.
 
-    Examples:
-    ```
+    For example:
+
+    ```sh
     tagline query 'SELECT route, count(*) AS requests FROM {table} GROUP BY route ORDER BY 2 DESC'
     tagline query --csv 'SELECT * FROM {table} WHERE time > ago(1h)'
     ```
@@ -194,16 +209,15 @@ def query(
 
 @app.command()
 def export(
-    day: Annotated[datetime | None, Date] = None,
-    first: Annotated[
-        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD")
-    ] = None,
-    last: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD")] = None,
+    day: OneDay = None,
+    first: FirstDay = None,
+    last: LastDay = None,
 ) -> None:
     """Write days to the lake now, as the daily schedule does with yesterday.
 
-    Examples:
-    ```
+    For example:
+
+    ```sh
     tagline export --day 2026-11-19
     tagline export --from 2026-11-01 --to 2026-11-19
     ```
@@ -230,16 +244,15 @@ def export(
 
 @app.command()
 def download(
-    first: Annotated[
-        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD")
-    ] = None,
-    last: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD")] = None,
+    first: FirstDay = None,
+    last: LastDay = None,
     to_file: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("usage.zip"),
 ) -> None:
     """Fetch the exported days of a range as a zip of CSV files.
 
-    Examples:
-    ```
+    For example:
+
+    ```sh
     tagline download --from 2026-11-01 --to 2026-11-19 --out november.zip
     ```
     """

@@ -1,0 +1,530 @@
+"""The documentation held against the code: what there is is documented, and what is documented is there.
+
+A page's tables name things in their first column, in backticks. Blocks of ```python and ```pycon are run,
+page by page and in order; those of ```py are not. `python -m tests.test_docs` writes the commands' page anew.
+"""
+
+import ast
+import doctest
+import importlib
+import inspect
+import io
+import json
+import pkgutil
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import tagline
+import typer
+
+import cli.demo
+import cli.main
+from consumers import quarantine, table
+from consumers.extract import Rejected
+from consumers.ledger import Ledger
+from consumers.subscription import LogEvent
+from consumers.timestream import handler, mapping, writer
+from exporter import archive, downloads, export, zipper
+from exporter.archive import Manifest, Part
+from exporter.jobs import Job, State
+from exporter.query import Column, Days
+from local.template import Stack, functions, http_routes, resolve, translate
+from tests import builders
+from tests.twins import Bucket
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+REFERENCE = DOCS / "reference"
+COMMANDS = REFERENCE / "commands.md"
+PACKAGES = ("tagline", "consumers", "exporter", "local", "cli")
+WRITTEN_BY_HAND = (*sorted(DOCS.rglob("*.md")), ROOT / "emitter" / "README.md")
+
+DAY = date(2025, 11, 20)
+PART = Part(f"{archive.folder(DAY)}part-00000.csv.gz", 1, 1, "00", "2025-11-20", "2025-11-20")
+MANIFEST = Manifest(DAY, 1, (Column("time", "TIMESTAMP"),), (PART,))
+# Read from lines of other loggers; the emitter writes none.
+READ_ONLY_KEYS = {"_aws"}
+# Set for every function by the template's Globals, and read by a library.
+LIBRARY_SETTINGS = "All functions of the pipeline"
+# Documented by what they stand in for: `exporter.bucket.Bucket` has the same methods.
+DESCRIBED_ELSEWHERE = {"exporter.bucket.Objects"}
+
+OWN_WORDS = (ast.Constant, ast.JoinedStr)
+
+
+# --- reading pages and code -------------------------------------------------------------------------------
+
+
+def section(page: Path, heading: str) -> str:
+    """Return what stands under a heading, up to the next one."""
+    found = re.search(
+        rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", page.read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert found, f"{page.relative_to(ROOT)} has no section {heading!r}"
+    return found[1]
+
+
+def named(text: str) -> set[str]:
+    """Return the names in backticks that the first column of a text's tables begins with."""
+    return set(re.findall(r"^\| `([^`]+)`", text, re.MULTILINE))
+
+
+def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
+    """Return the fenced blocks of a page in some languages, each with its language."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [(language, text) for language, text in found if language in languages]
+
+
+def modules() -> Iterator[ModuleType]:
+    """Yield every module that users may import."""
+    for name in PACKAGES:
+        package = importlib.import_module(name)
+        yield package
+        for info in pkgutil.walk_packages(package.__path__, f"{name}."):
+            yield importlib.import_module(info.name)
+
+
+def public(module: ModuleType) -> Iterator[tuple[str, Any]]:
+    """Yield what a module itself defines for others, by its full name."""
+    for name, value in vars(module).items():
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__:
+            yield f"{module.__name__}.{name}", value
+
+
+@pytest.fixture(scope="module")
+def stack() -> Stack:
+    template = translate(ROOT / "template.yml")
+    return resolve(template, {}, stack_name="tagline", endpoint="http://127.0.0.1:5000")
+
+
+# --- the line and the table -------------------------------------------------------------------------------
+
+
+def test_every_key_of_the_line_is_documented() -> None:
+    record = tagline.Record(id="1", timestamp=0, src="s", seq=0, trunc=("a",))
+
+    assert named(section(REFERENCE / "line.md", "The keys of the format")) == {
+        *record.to_json(),
+        *READ_ONLY_KEYS,
+    }
+
+
+def test_every_field_that_the_emitter_adds_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    @tagline.Emitter().handler
+    def failing(_event: Any, _context: Any) -> None:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        failing(builders.http_event("GET /pets", "/pets"), builders.Context())
+
+    record = tagline.read(capsys.readouterr().out)
+    assert named(section(REFERENCE / "line.md", "Your fields")) == set(record.fields)
+
+
+def test_every_column_of_the_table_is_documented() -> None:
+    constants = {table.SOURCE, *table.DIMENSIONS, *table.PARTITION}
+    constants |= {table.ID, table.TRUNC, table.EXTRA, table.OVERFLOW}
+
+    assert named(section(REFERENCE / "table.md", "Columns")) == {"time", "measure_name", *constants}
+
+
+@pytest.mark.parametrize(
+    ("page", "limit"),
+    [
+        ("line.md", tagline.DEFAULT_MAX_LINE_BYTES),
+        ("line.md", tagline.MAX_REPR),
+        ("line.md", tagline.MAX_DEPTH),
+        ("table.md", table.MAX_MEASURES),
+        ("table.md", table.MAX_NAME_BYTES),
+        ("table.md", table.MAX_ID_BYTES),
+        ("table.md", mapping.MAX_RECORD_BYTES),
+        ("table.md", mapping.MAX_DIMENSION_BYTES),
+        ("table.md", mapping.OFFSETS),
+        ("table.md", mapping.REVISION),
+        ("lake.md", archive.PART_BYTES >> 20),
+    ],
+)
+def test_limits_are_documented_as_they_are(page: str, limit: int) -> None:
+    assert re.search(rf"\b{limit:,}\b", (REFERENCE / page).read_text())
+
+
+# --- settings ---------------------------------------------------------------------------------------------
+
+
+def test_every_setting_of_a_function_is_documented_under_its_name(stack: Stack) -> None:
+    page = REFERENCE / "settings.md"
+    everywhere = named(section(page, LIBRARY_SETTINGS))
+    for function in functions(stack):
+        settings = importlib.import_module(function.handler.rsplit(".", 1)[0]).Settings
+        documented = named(section(page, function.logical_id))
+        assert documented == {field.name.upper() for field in fields(settings)}, function.logical_id
+        assert set(function.environment) == documented | everywhere, function.logical_id
+
+
+def test_every_settings_class_belongs_to_a_function_of_the_template(stack: Stack) -> None:
+    read = {function.handler.rsplit(".", 1)[0] for function in functions(stack)}
+    kinds = {
+        module.__name__
+        for module in modules()
+        for name, value in public(module)
+        if name.endswith(".Settings") and is_dataclass(value)
+    }
+
+    assert kinds == read
+
+
+def test_every_variable_that_the_emitter_reads_is_documented() -> None:
+    variables = re.findall(r'environ(?:\.get\(|\[)"(\w+)"', inspect.getsource(tagline))
+
+    assert named(section(REFERENCE / "settings.md", "The emitter")) == set(variables)
+
+
+# --- HTTP, lake, quarantine, metrics ----------------------------------------------------------------------
+
+
+def test_every_route_is_documented(stack: Stack) -> None:
+    headings = re.findall(r"^## `(.+)`$", (REFERENCE / "http.md").read_text(), re.MULTILINE)
+
+    assert sorted(headings) == sorted(f"{route.method} {route.path}" for route in http_routes(stack))
+
+
+def test_every_field_of_the_apis_answers_is_documented() -> None:
+    bucket = Bucket()
+    api = downloads.make_handler(
+        bucket,
+        lambda _message: None,
+        link_seconds=60,
+        max_days=1,
+        now=lambda: datetime(2025, 11, 21, tzinfo=UTC),
+        new_id=lambda: "0" * 32,
+    )
+
+    def fields_of(route: str, path: str, query: dict[str, str] | None = None, **parameters: str) -> set[str]:
+        answer = api(builders.http_event(route, path, query, **parameters), builders.Context())
+        return set(json.loads(answer["body"]))
+
+    ask, status = "GET /download/usage", "GET /downloads/{id}"
+    asked = fields_of(ask, "/download/usage", {"start_date": "2025-11-20", "end_date": "2025-11-20"})
+    states = set()
+    for job in (
+        Job("1" * 32, Days(DAY, DAY), State.READY, rows=1),
+        Job("2" * 32, Days(DAY, DAY), State.FAILED, reason="no"),
+    ):
+        bucket[f"tmp/{job.id}.json"] = job.to_json().encode()
+        states |= fields_of(status, f"/downloads/{job.id}", id=job.id)
+
+    page = REFERENCE / "http.md"
+    assert named(section(page, f"`{ask}`")) - {"start_date", "end_date"} == asked - {"start_date", "end_date"}
+    assert named(section(page, f"`{status}`")) == states
+    assert named(section(page, "Problems")) == fields_of(ask, "/download/usage")
+    assert all(f"`{state}`" in section(page, f"`{status}`") for state in State)
+
+
+def test_every_prefix_in_the_bucket_is_documented(stack: Stack) -> None:
+    (bucket,) = stack.of_type("AWS::S3::Bucket")
+    rules = bucket.properties["LifecycleConfiguration"]["Rules"]
+
+    documented = named(section(REFERENCE / "lake.md", "Keys in the bucket"))
+    assert documented == {rule["Prefix"] for rule in rules if "Prefix" in rule}
+
+
+def test_every_field_of_the_manifests_is_documented() -> None:
+    page = REFERENCE / "lake.md"
+    manifest = json.loads(MANIFEST.to_json())
+    bucket = Bucket()
+    bucket[archive.folder(DAY) + archive.MANIFEST] = Manifest(DAY, 1, ()).to_json()
+    zipper.make_zip(Job("0" * 32, Days(DAY, DAY)), bucket)
+    with zipfile.ZipFile(io.BytesIO(bucket[f"tmp/{'0' * 32}.zip"])) as made:
+        of_zip = json.loads(made.read("manifest.json"))
+
+    assert named(section(page, "The manifest")) == set(manifest)
+    assert named(section(page, "A part")) == set(manifest["parts"][0])
+    assert named(section(page, "The zip")) == set(of_zip)
+    assert manifest["format"] in section(page, "The manifest")
+
+
+def test_every_reason_for_quarantine_is_documented() -> None:
+    said = {
+        reason
+        for module in modules()
+        if module.__name__.startswith("consumers")
+        for reason in re.findall(r'\b(?:Rejected|Refused)\(\s*"(\w+)"', inspect.getsource(module))
+    }
+    classified = {
+        constant.value
+        for answer in ast.walk(ast.parse(inspect.getsource(writer._classify)))
+        if isinstance(answer, ast.Return) and answer.value
+        for constant in ast.walk(answer.value)
+        if isinstance(constant, ast.Constant) and isinstance(constant.value, str)
+    }
+
+    # What is taken by another record is tried elsewhere, and never kept under that word.
+    expected = said | classified - {"taken"}
+    assert named(section(REFERENCE / "quarantine.md", "Reasons")) == expected
+
+
+def test_every_field_of_a_quarantined_line_is_documented() -> None:
+    rejected = Rejected("invalid", "why")
+    event = LogEvent("1", 0, "line", "group", "stream", "owner")
+    body = quarantine.lines(builders.kinesis_record("", 1), [(event, rejected), (None, rejected)])
+
+    written = {name for line in body.splitlines() for name in json.loads(line)}
+    assert named(section(REFERENCE / "quarantine.md", "Objects")) == written
+
+
+def test_every_metric_and_field_of_the_summary_lines_is_documented(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Tagline")
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "tagline")
+    page = REFERENCE / "metrics.md"
+    reports: dict[str, list[Any]] = {
+        "TimestreamConsumer": [lambda: handler._report(Ledger([builders.kinesis_record("", 1)]))],
+        "DailyExporter": [lambda: export._report(export.Export(MANIFEST, kept=False))],
+        "DownloadWorker": [
+            lambda: zipper._report(Job("0" * 32, Days(DAY, DAY), State.READY, rows=1)),
+            lambda: zipper._report(Job("0" * 32, Days(DAY, DAY), State.FAILED, reason="no")),
+        ],
+    }
+    for function, calls in reports.items():
+        for call in calls:
+            call()
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        metrics = {
+            metric["Name"]
+            for line in lines
+            for of_namespace in line.get("_aws", {}).get("CloudWatchMetrics", [])
+            for metric in of_namespace["Metrics"]
+        }
+        assert named(section(page, function)) == metrics, function
+        for line in lines:
+            own = set(line) - {"_aws", "level", "location", "message", "timestamp", "service"}
+            assert own <= set(re.findall(r"`(\w+)`", section(page, function))), function
+
+
+def test_every_alarm_is_documented(stack: Stack) -> None:
+    alarms = stack.of_type("AWS::CloudWatch::Alarm")
+
+    assert named(section(REFERENCE / "metrics.md", "Alarms")) == {alarm.logical_id for alarm in alarms}
+    for alarm in alarms:
+        assert f"| `{alarm.logical_id}` | `{alarm.properties['MetricName']}` |" in section(
+            REFERENCE / "metrics.md", "Alarms"
+        )
+
+
+# --- exceptions, the command, the tree --------------------------------------------------------------------
+
+
+def test_every_public_exception_is_documented() -> None:
+    exceptions = {
+        name
+        for module in modules()
+        for name, value in public(module)
+        if inspect.isclass(value) and issubclass(value, Exception)
+    }
+
+    assert named(section(REFERENCE / "errors.md", "In Python")) == exceptions
+
+
+def test_every_complaint_of_the_command_is_documented() -> None:
+    complaints = [
+        max((str(part.value) for part in said if isinstance(part, ast.Constant)), key=len).strip()
+        for module in modules()
+        if module.__name__.startswith("cli")
+        for call in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "CommandError"
+        # Where there are no words of the code's own, it passes on another's sentence.
+        if (said := getattr(call.args[0], "values", [call.args[0]])) and isinstance(call.args[0], OWN_WORDS)
+    ]
+
+    documented = named(section(REFERENCE / "errors.md", "At the terminal"))
+    assert [each for each in complaints if not any(each in row for row in documented)] == []
+    assert [row for row in documented if not any(each in row for each in complaints)] == []
+
+
+def test_everything_public_says_what_it_is() -> None:
+    silent = []
+    for module in modules():
+        if not module.__doc__:
+            silent.append(module.__name__)
+        for name, value in public(module):
+            if inspect.isclass(value) or inspect.isfunction(value):
+                silent += [each for each, docstring in docstrings(name, value) if not docstring]
+
+    assert silent == []
+
+
+def docstrings(name: str, value: Any) -> Iterator[tuple[str, str | None]]:
+    """Yield the docstring of a class or function, and of the public methods that a class defines."""
+    yield name, value.__doc__
+    if inspect.isclass(value) and name not in DESCRIBED_ELSEWHERE:
+        for method, defined in vars(value).items():
+            if inspect.isfunction(defined) and not method.startswith("_"):
+                # Where a method replaces another, that one's docstring counts.
+                yield f"{name}.{method}", inspect.getdoc(getattr(value, method))
+
+
+def test_the_page_of_the_commands_is_what_the_command_itself_says() -> None:
+    assert COMMANDS.read_text() == with_commands(COMMANDS.read_text()), (
+        "write it anew: python -m tests.test_docs"
+    )
+
+
+def with_commands(page: str) -> str:
+    """Return a page with all from the first command on replaced by what typer makes of the command's help."""
+    said = subprocess.run(
+        [sys.executable, "-m", "typer", "cli.main", "utils", "docs", "--name", "tagline"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    ).stdout
+    heading = "\n## `tagline "
+    return page.partition(heading)[0] + "".join(said.partition(heading)[1:]).rstrip() + "\n"
+
+
+def test_every_field_of_the_demos_last_line_is_documented() -> None:
+    (result,) = [
+        node.value.elts[1]
+        for node in ast.walk(ast.parse(inspect.getsource(cli.demo.run)))
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple)
+    ]
+
+    assert isinstance(result, ast.Dict)
+    names = {key.value for key in result.keys if isinstance(key, ast.Constant)}
+    assert named(section(COMMANDS, "The demo's last line")) == names
+
+
+COMMAND_LINES = [
+    pytest.param(line, id=f"{page.stem}: {line[:50]}")
+    for page in WRITTEN_BY_HAND
+    for _, block in blocks(page, "sh")
+    for line in re.findall(r"^(?:\.venv/bin/)?(tagline .*?)(?: +#.*)?$", block, re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_every_command_that_a_page_shows_is_understood(line: str) -> None:
+    line = re.sub(r"\$\([^)]*\)", "2026-11-20", line)
+    _, name, *arguments = shlex.split(line)
+    commands: Any = typer.main.get_command(cli.main.app)
+
+    commands.commands[name].make_context(name, arguments)
+
+
+def test_the_tree_on_the_first_page_has_every_file_of_the_pipeline() -> None:
+    ((_, tree),) = [block for block in blocks(DOCS / "index.md", "text") if "emitter/" in block[1]]
+    listed: set[str] = set()
+    folder = ""
+    for line in tree.splitlines():
+        if found := re.match(r"(\S+/) ", line):
+            folder = found[1]
+        elif found := re.match(r"  (\S+\.py) ", line):
+            listed.add(folder + found[1])
+    there = {
+        str(path.relative_to(ROOT))
+        for folder in ("emitter", "consumers", "exporter", "local", "cli")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name != "__init__.py" or path.parent.name == "tagline"
+    }
+
+    assert listed == there
+
+
+def test_the_arrows_on_the_first_page_carry_types_of_the_code() -> None:
+    ((_, picture),) = blocks(DOCS / "index.md", "mermaid")
+    labels = re.findall(r"-- (.+?) -->", picture)
+    types = {word for label in labels for word in re.findall(r"\b[A-Z]\w+", label)} - {"Kinesis", "JSON"}
+
+    assert types <= {name for module in modules() for name in vars(module)}
+
+
+# --- the pages themselves ---------------------------------------------------------------------------------
+
+
+LINKS = [
+    pytest.param(page, target, id=f"{page.stem}: {target}")
+    for page in WRITTEN_BY_HAND
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    if not target.startswith("https://")
+]
+
+
+@pytest.mark.parametrize(("page", "target"), LINKS)
+def test_links_lead_to_a_page_and_its_heading(page: Path, target: str) -> None:
+    path, _, anchor = target.partition("#")
+    linked = (page.parent / path).resolve() if path else page
+
+    assert linked.is_file()
+    headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
+    assert not anchor or anchor in [
+        re.sub(r"[^\w\s-]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    ]
+
+
+@pytest.mark.parametrize("source", sorted(ROOT.glob("*.yml")), ids=lambda path: path.name)
+def test_pages_that_a_file_mentions_are_there(source: Path) -> None:
+    assert all((ROOT / page).is_file() for page in mentioned(source.read_text()))
+
+
+def test_pages_that_the_code_mentions_are_there() -> None:
+    pages = {page for module in modules() for page in mentioned(inspect.getsource(module))}
+
+    assert pages
+    assert all((ROOT / page).is_file() for page in pages)
+
+
+def mentioned(text: str) -> set[str]:
+    """Return the pages of ours that a text names."""
+    return set(re.findall(r"\bdocs/[\w/-]+\.md", text))
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in WRITTEN_BY_HAND if blocks(page, "python", "pycon")],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_the_examples_of_a_page_run(page: Path) -> None:
+    names: dict[str, Any] = {}
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS)
+    parser = doctest.DocTestParser()
+    for number, (language, text) in enumerate(blocks(page, "python", "pycon")):
+        if language == "python":
+            exec(compile(text, f"{page.name}, block {number}", "exec"), names)
+        else:
+            example = parser.get_doctest(text, names, f"{page.name}, block {number}", str(page), 0)
+            runner.run(example, clear_globs=False)
+            names.update(example.globs)
+
+    assert runner.summarize(verbose=False).failed == 0
+
+
+def test_the_pages_build_and_load_nothing_from_elsewhere(tmp_path: Path) -> None:
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+
+    assert built.returncode == 0, built.stderr
+    for page in tmp_path.rglob("*.html"):
+        loaded = re.findall(
+            r"<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=\"?(https?:)?//", page.read_text()
+        )
+        assert loaded == [], page
+
+
+if __name__ == "__main__":
+    COMMANDS.write_text(with_commands(COMMANDS.read_text()))
