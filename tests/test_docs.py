@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime
@@ -288,8 +289,10 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Tagline")
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "tagline")
     page = REFERENCE / "metrics.md"
+    reasons = named(section(REFERENCE / "quarantine.md", "Reasons"))
+    ledger = Ledger([builders.kinesis_record("", 1)], quarantined=Counter(reasons))
     reports: dict[str, list[Any]] = {
-        "TimestreamConsumer": [lambda: handler._report(Ledger([builders.kinesis_record("", 1)]))],
+        "TimestreamConsumer": [lambda: handler.report_batch(ledger)],
         "DailyExporter": [lambda: export._report(export.Export(MANIFEST, kept=False))],
         "DownloadWorker": [
             lambda: zipper._report(Job("0" * 32, Days(DAY, DAY), State.READY, rows=1)),
