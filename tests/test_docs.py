@@ -48,7 +48,13 @@ DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
 COMMANDS = REFERENCE / "commands.md"
 PACKAGES = ("tagline", "consumers", "exporter", "local", "cli")
-WRITTEN_BY_HAND = (*sorted(DOCS.rglob("*.md")), ROOT / "emitter" / "README.md")
+WRITTEN_BY_HAND = (
+    *sorted(DOCS.rglob("*.md")),
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "emitter" / "README.md",
+)
 
 DAY = date(2025, 11, 20)
 PART = Part(f"{archive.folder(DAY)}part-00000.csv.gz", 1, 1, "00", "2025-11-20", "2025-11-20")
