@@ -1,0 +1,47 @@
+"""How a command reaches a running pipeline: actions at the services' address, under `/_tagline/`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+PREFIX = "/_tagline/"
+
+Action = Callable[[dict[str, Any]], Any]
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class Control:
+    """Actions by name, in front of a web application.
+
+    `POST /_tagline/<name>` with a JSON object calls an action with it, and answers what it returns as JSON;
+    400 where the action raises ValueError or KeyError, 404 where there is none of that name.
+
+    Args:
+        application: What answers everything else.
+    """
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self.actions: dict[str, Action] = {}
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer a request."""
+        path = environ.get("PATH_INFO", "")
+        if not path.startswith(PREFIX):
+            return self._application(environ, start_response)
+        action = self.actions.get(path.removeprefix(PREFIX))
+        if action is None or environ["REQUEST_METHOD"] != "POST":
+            return _answer(start_response, "404 Not Found", {"error": f"there is no POST {path}"})
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        try:
+            return _answer(start_response, "200 OK", action(json.loads(body or b"{}")))
+        except (ValueError, KeyError) as error:
+            return _answer(start_response, "400 Bad Request", {"error": str(error)})
+
+
+def _answer(start_response: Callable[..., Any], status: str, value: Any) -> Iterable[bytes]:
+    body = json.dumps(value).encode()
+    start_response(status, [("content-type", "application/json"), ("content-length", str(len(body)))])
+    return [body]
