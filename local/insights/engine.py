@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from local.insights.fields import Event
 from local.insights.functions import (
@@ -125,8 +127,7 @@ class _Run:
             case Stats():
                 self.stats(command)
             case Sort(keys):
-                for key, descends in reversed(keys):
-                    self.rows.sort(key=lambda row, key=key: order(self.key(key, row)), reverse=descends)  # type: ignore[misc]
+                self.sort(keys)
             case Limit(count):
                 self.rows = self.rows[:count]
             case Dedup(keys):
@@ -166,6 +167,16 @@ class _Run:
             self.rows.append(made)
         self.named = [item.name for item in (*command.by, *command.items)]
         self.parsed, self.displayed = [], None
+
+    def sort(self, keys: Sequence[tuple[Field, bool]]) -> None:
+        # AWS does not say how equal rows stand; here events of one millisecond stand as they were ingested.
+        if not keys[0][1]:
+            self.rows.reverse()
+        for key, descends in reversed(keys):
+            self.rows.sort(key=partial(self.place, key), reverse=descends)
+
+    def place(self, key: Field, row: _Row) -> tuple[Any, ...]:
+        return order(self.key(key, row))
 
     def dedup(self, keys: Sequence[Field]) -> None:
         seen: set[tuple[str, ...]] = set()
@@ -213,10 +224,10 @@ class _Run:
                 return whole is not None and pattern.search(whole) is not None
             case Into(structure, path):
                 return _step_into(self.value(structure, row), path)
-            case Call("and", (left, right)):
-                return truth(self.value(left, row)) and truth(self.value(right, row))
-            case Call("or", (left, right)):
-                return truth(self.value(left, row)) or truth(self.value(right, row))
+            case Call("and", sides):
+                return all(truth(self.value(side, row)) for side in sides)
+            case Call("or", sides):
+                return any(truth(self.value(side, row)) for side in sides)
             case Call("now"):
                 return self.now_s
             case Call("bin", (Period() as period,)):
@@ -244,9 +255,9 @@ class _Run:
                 return _as_number(AGGREGATES[function](self.present(of, rows)))
             case Call("datefloor" | "dateceil" as rounding, (time, Period() as period)):
                 return _in_period(rounding, self.aggregate(time, made, rows), period)
-            case Call("and" | "or" as function, (left, right)):
-                sides = (truth(self.aggregate(side, made, rows)) for side in (left, right))
-                return all(sides) if function == "and" else any(sides)
+            case Call("and" | "or" as function, sides):
+                truths = (truth(self.aggregate(side, made, rows)) for side in sides)
+                return all(truths) if function == "and" else any(truths)
             case Call(function, arguments) if function in FUNCTIONS:
                 return FUNCTIONS[function](*[self.aggregate(argument, made, rows) for argument in arguments])
             case Match(subject, pattern):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 from local.insights.values import Value
@@ -23,45 +24,19 @@ MAX_LIMIT = 100_000
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CWL_QuerySyntax-Stats.html
 MAX_STATS = 2
 
+# A sum or a product of more terms would not fit on the stack.
+MAX_DEPTH = 200
+
 # AWS has these, and more will come; a query that uses one is refused and says so.
 _COMMANDS_ELSEWHERE = frozenset(
-    [
-        "addtotals",
-        "anomaly",
-        "diff",
-        "estimate",
-        "expand",
-        "filterindex",
-        "head",
-        "join",
-        "lookup",
-        "order",
-        "pattern",
-        "relevantfields",
-        "search",
-        "source",
-        "subqueries",
-        "tail",
-        "unmask",
-    ]
+    {"addtotals", "anomaly", "diff", "estimate", "expand", "filterindex", "head", "join", "lookup", "order"}
+    | {"pattern", "relevantfields", "search", "source", "subqueries", "tail", "unmask"}
 )
 _PARSERS_ELSEWHERE = frozenset({"csv", "json", "logfmt", "xml"})
 
 AGGREGATES = frozenset(
-    [
-        "avg",
-        "count",
-        "count_distinct",
-        "earliest",
-        "latest",
-        "max",
-        "min",
-        "pct",
-        "sortsfirst",
-        "sortslast",
-        "stddev",
-        "sum",
-    ]
+    {"avg", "count", "count_distinct", "earliest", "latest", "max", "min", "pct", "stddev", "sum"}
+    | {"sortsfirst", "sortslast"}
 )
 # How many arguments a function takes, at least and at most.
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CWL_QuerySyntax-operations-functions.html
@@ -156,6 +131,11 @@ class Call:
 
     function: str
     arguments: tuple[Expression, ...]
+
+    @cached_property
+    def depth(self) -> int:
+        """How many calls are in one another here."""
+        return 1 + max((each.depth for each in self.arguments if isinstance(each, Call)), default=0)
 
 
 @dataclass(frozen=True)
@@ -545,16 +525,16 @@ class _Reader:
             self._aggregates = outer
 
     def _or(self) -> Expression:
-        left = self._and()
-        while self.word("or"):
-            left = Call("or", (left, self._and()))
-        return left
+        return self._joined("or", self._and)
 
     def _and(self) -> Expression:
-        left = self._not()
-        while self.word("and"):
-            left = Call("and", (left, self._not()))
-        return left
+        return self._joined("and", self._not)
+
+    def _joined(self, word: str, read_one: Callable[[], Expression]) -> Expression:
+        sides = [read_one()]
+        while self.word(word):
+            sides.append(read_one())
+        return sides[0] if len(sides) == 1 else Call(word, tuple(sides))
 
     def _not(self) -> Expression:
         if self.word("not"):
@@ -588,14 +568,19 @@ class _Reader:
     def _sum(self) -> Expression:
         left = self._product()
         while sign := self.symbol("+", "-"):
-            left = Call(sign, (left, self._product()))
+            left = self._shallow(Call(sign, (left, self._product())))
         return left
 
     def _product(self) -> Expression:
         left = self._sign()
         while sign := self.symbol("*", "/", "%"):
-            left = Call(sign, (left, self._sign()))
+            left = self._shallow(Call(sign, (left, self._sign())))
         return left
+
+    def _shallow(self, call: Call) -> Call:
+        if call.depth > MAX_DEPTH:
+            raise MalformedQueryError("the query is nested too deeply", 0, len(self.query))
+        return call
 
     def _sign(self) -> Expression:
         if self.symbol("-"):
@@ -606,11 +591,11 @@ class _Reader:
         left = self._operand()
         if not self.symbol("^"):
             return left
-        right = self._sign()
-        if isinstance(right, Call) and right.function == "^":
-            # Nothing says which of two powers comes first.
-            raise self.refused("say with parentheses which power is first", self.at)
-        return Call("^", (left, right))
+        negative = self.symbol("-")
+        right = self._operand()
+        if self.query.startswith("^", self.at):
+            raise self.unexpected()  # nothing says which of two powers comes first
+        return Call("^", (left, Call("-", (Literal(0), right)) if negative else right))
 
     def _operand(self) -> Expression:
         if self.symbol("("):
