@@ -94,7 +94,7 @@ class Event:
 
 
 def parse_json(document: str) -> Any:
-    """Return what a JSON text says; None if it is not JSON. Decimals are kept as they were written."""
+    """Return what a JSON text says; None if it is not JSON."""
     try:
         return _DECODER.decode(document)
     except (ValueError, RecursionError):

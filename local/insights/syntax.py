@@ -41,7 +41,7 @@ AGGREGATES = frozenset(
 # How many arguments a function takes, at least and at most.
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CWL_QuerySyntax-operations-functions.html
 _ANY = 1_000
-_ARGUMENTS = {
+ARGUMENTS = {
     **dict.fromkeys(AGGREGATES, (1, 1)),
     "count": (0, 1),
     "pct": (2, 2),
@@ -363,7 +363,7 @@ class _Reader:
             raise self.refused(
                 f"the command {name} is not supported on one machine", start, start + len(name)
             )
-        read_rest = _COMMANDS.get(name)
+        read_rest = COMMANDS.get(name)
         if read_rest is None:
             raise self.unexpected()
         self.take(_WORD)
@@ -618,7 +618,7 @@ class _Reader:
         word = self.take(_WORD)
         assert word is not None
         function = word[0].lower()
-        if function not in _ARGUMENTS:
+        if function not in ARGUMENTS:
             raise self.refused(
                 f"the function {word[0]} is not supported on one machine", start, start + len(word[0])
             )
@@ -628,7 +628,7 @@ class _Reader:
             raise self.unexpected()
         self.expect("(")
         arguments = () if self.symbol(")") else self._arguments(function)
-        fewest, most = _ARGUMENTS[function]
+        fewest, most = ARGUMENTS[function]
         if not fewest <= len(arguments) <= most:
             raise self.refused(f"{word[0]} takes {fewest} to {most} arguments, not {len(arguments)}", start)
         path = self._path()
@@ -681,7 +681,7 @@ def _why_no_stats(before: list[Command]) -> str | None:
     )
 
 
-_COMMANDS: dict[str, Callable[[_Reader], Command]] = {
+COMMANDS: dict[str, Callable[[_Reader], Command]] = {
     "fields": _Reader.fields,
     "display": _Reader.display,
     "filter": _Reader.filter,

@@ -9,7 +9,7 @@ import json
 import math
 import re
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any
 
 Value = Any
 
@@ -29,17 +29,9 @@ class Timestamp(int):
 
 
 class Decimal(float):
-    """A number as a log event wrote it, which is printed as it was written until it is computed with."""
+    """A number of a log event, which is printed with all its digits until something is computed of it."""
 
-    __slots__ = ("written",)
-
-    def __new__(cls, written: str) -> Self:
-        """Read a number and keep its text."""
-        number = super().__new__(cls, written)
-        number.written = written
-        return number
-
-    written: str
+    __slots__ = ()
 
 
 def is_structure(value: Value) -> bool:
@@ -82,7 +74,7 @@ def printed(value: Value) -> str:
     if isinstance(value, Timestamp):
         return _date(value)
     if isinstance(value, Decimal):
-        return value.written
+        return repr(float(value)).removesuffix(".0")
     if isinstance(value, float):
         shown = f"{value:.{_DECIMALS}f}".rstrip("0").rstrip(".")
         return "0" if shown == "-0" else shown

@@ -54,6 +54,8 @@ def value_of(expression: str, message: Any = "{}") -> str | None:
 EVENT = {
     "f1": -3,
     "f2": 2.5,
+    "f5": 12.345678,
+    "f6": 3.0,
     "text": "xyZfooxyZ",
     "empty": "",
     "blank": " \t",
@@ -90,7 +92,9 @@ EVENT = {
         ("text that is a number, as parse makes it", "digits + 1", "501"),
         # Numbers are printed as the service prints them: four digits after the point.
         ("results of AWS's sample query for memory", "128000000 / 1024 / 1024", "122.0703"),
-        ("as the event wrote it", "f2", "2.5"),
+        ("all digits of what the event says", "f5", "12.345678"),
+        ("and four of what is computed of it", "f5 + 0", "12.3457"),
+        ("a whole number, however it is written", "f6", "3"),
         ("no trailing zeros", "5 / 2", "2.5"),
         # Numeric functions.
         (FUNCTIONS, "abs(f1)", "3"),

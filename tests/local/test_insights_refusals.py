@@ -5,11 +5,15 @@ error texts in public repositories; boto3#3450 and the like are issues there. Ro
 grammar.
 """
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from local.insights import Event, MalformedQueryError, run
+from local.insights.syntax import ARGUMENTS, COMMANDS
 
 FUNCTIONS = "CWL_QuerySyntax-operations-functions"
 STATS = "CWL_QuerySyntax-Stats"
@@ -215,3 +219,9 @@ def test_any_text_is_a_query_or_refused_with_its_part(query: str) -> None:
     except MalformedQueryError as error:
         refusal = error
     assert refusal is None or 0 <= refusal.start <= refusal.end <= len(query)
+
+
+def test_the_reference_names_every_command_and_function() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "insights.md").read_text()
+    named = {word.lower() for word in re.findall(r"`(\w+)`", page)}
+    assert named >= COMMANDS.keys() | ARGUMENTS.keys()
