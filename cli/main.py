@@ -208,6 +208,53 @@ def query(
 
 
 @app.command()
+def insights(
+    question: Annotated[str, typer.Argument(metavar="QUERY", help="A query of CloudWatch Logs Insights.")],
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="A log group; may be given again. Default: the sample application's."),
+    ] = None,
+    hours: Annotated[float, typer.Option(min=0, help="How far back to look.")] = 24,
+) -> None:
+    """Ask the log groups of the pipeline that runs here, as Logs Insights does.
+
+    For example:
+
+    ```sh
+    tagline insights 'stats count(*) as requests by route | sort requests desc'
+    tagline insights --hours 1 'filter status >= 500 | fields @timestamp, route, error_type'
+    ```
+    """
+    import time
+
+    from botocore.exceptions import ClientError
+
+    from cli import stages
+    from local.insights import QueryFailedError, ask
+
+    deployment = running()
+    now = int(time.time())
+    try:
+        answer = ask(
+            deployment.client("logs"),
+            question,
+            groups=group or [deployment.samples[output] for output in stages.LOG_GROUPS],
+            start_s=now - int(hours * 3600),
+            end_s=now,
+            sleep=time.sleep,
+        )
+    except (ClientError, QueryFailedError) as error:
+        message = error.response["Error"]["Message"] if isinstance(error, ClientError) else str(error)
+        raise CommandError(message, "see the examples: tagline insights --help") from error
+    columns = answer.columns()
+    table = Table(*columns)
+    for row in answer.rows:
+        table.add_row(*(row.get(column, "") for column in columns))
+    out.print(table)
+    err.print(f"{answer.matched:,.0f} of {answer.scanned:,.0f} events matched")
+
+
+@app.command()
 def export(
     day: OneDay = None,
     first: FirstDay = None,

@@ -19,7 +19,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from local import logs, timestream
+from local import insights, logs, timestream
 from local.faults import Faults
 from local.functions import Functions
 
@@ -51,6 +51,7 @@ class Services:
         self.timestream = timestream.Timestream()
         timestream.install(self.timestream)
         logs.install()
+        insights.install()
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
         self.faults = Faults(DomainDispatcherApplication(create_backend_app))

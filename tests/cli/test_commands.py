@@ -149,6 +149,8 @@ def test_a_running_pipeline_is_fed_asked_exported_and_downloaded_from(up: Path, 
         up, "query", "SELECT client, count(*) AS n FROM {table} GROUP BY client ORDER BY client"
     )
     assert "192.0.2.0" in by_client.stdout
+    by_route = tagline(up, "insights", "filter status = 200 | stats count_distinct(_id) as n by method")
+    assert (by_route.returncode, "299" in by_route.stdout) == (0, True), by_route.stderr
     exported = tagline(up, "export")
     assert exported.returncode == 0, exported.stderr
     assert "299" in exported.stdout
@@ -160,6 +162,8 @@ def test_a_running_pipeline_is_fed_asked_exported_and_downloaded_from(up: Path, 
     wrong = tagline(up, "query", "SELECT nothing FROM {table}")
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (1, False)
     assert "Column 'nothing' does not exist" in wrong.stderr
+    malformed = tagline(up, "insights", "fields nothing(")
+    assert (malformed.returncode, "Traceback" in malformed.stderr) == (1, False)
     backwards = tagline(up, "download", "--from", "2026-01-02", "--to", "2026-01-01")
     assert "is before the first" in backwards.stderr
     second = tagline(up, "up")
