@@ -1,0 +1,1 @@
+"""Numbers: python -m benchmarks NAME --json."""
