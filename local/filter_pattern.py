@@ -75,16 +75,17 @@ def extracted(pattern: str, message: str) -> dict[str, str]:
     return compiled(pattern).fields(message) or {}
 
 
-def selected(selector: str, message: str) -> Any:
-    """Return the value in a JSON message that a selector without wildcards leads to, or None.
+def selected(selectors: Sequence[str], message: str) -> list[Any]:
+    """Return the values in a JSON message that selectors without wildcards lead to; None where there is none.
 
     Raises:
-        InvalidPatternError: If it is no such selector.
+        InvalidPatternError: If one is no such selector.
     """
-    steps = _steps(selector)
-    if any(isinstance(step, _Any) for step in steps):
-        _refuse(f"a value cannot be taken from a wildcard: {selector!r}")
-    return next(_reached(_document(message), steps), None)
+    ways = [_steps(selector) for selector in selectors]
+    if any(isinstance(step, _Any) for way in ways for step in way):
+        _refuse(f"a value cannot be taken from a wildcard: {', '.join(selectors)}")
+    document = _document(message)
+    return [next(_reached(document, way), None) for way in ways]
 
 
 @lru_cache(maxsize=256)
@@ -513,6 +514,7 @@ def _json_condition(tokens: _Tokens, selectors: set[str]) -> _Condition:
 _MISSING = object()
 
 
+@lru_cache(maxsize=256)
 def _steps(selector: str) -> tuple[_Step, ...]:
     """Return the way that a selector goes from a document's root."""
     steps: list[_Step] = []
