@@ -34,6 +34,7 @@ from moto.logs.exceptions import (
     LimitExceededException,
     ResourceNotFoundException,
 )
+from moto.logs.models import LogsBackend
 from moto.logs.responses import LogsResponse
 
 from local.filter_pattern import InvalidPatternError, Pattern, compiled, selected
@@ -395,6 +396,7 @@ def install(clock: Callable[[], int]) -> Metrics:
     """
     # moto has no other place to put this: its server looks these up when a call comes.
     LogsResponse.put_metric_filter = _put_metric_filter  # type: ignore[method-assign]
+    LogsBackend.delete_log_group = _delete_log_group  # type: ignore[method-assign]
     CloudWatchBackend.get_filtered_metrics = _metrics_listed  # type: ignore[method-assign]
     CloudWatchResponse.get_metric_data = _get_metric_data  # type: ignore[method-assign]
     CloudWatchResponse.get_metric_statistics = _get_metric_statistics  # type: ignore[method-assign]
@@ -402,6 +404,16 @@ def install(clock: Callable[[], int]) -> Metrics:
 
 
 _moto_put_metric_filter = LogsResponse.put_metric_filter
+_moto_delete_log_group = LogsBackend.delete_log_group
+
+
+def _delete_log_group(self: Any, log_group_name: str) -> None:
+    _moto_delete_log_group(self, log_group_name)
+    # moto keeps them, for the next log group of this name.
+    filters = self.filters
+    filters.metric_filters = [
+        each for each in filters.metric_filters if each["logGroupName"] != log_group_name
+    ]
 
 
 def _put_metric_filter(self: Any) -> str:

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from benchmarks import filters
 from local.filter_pattern import (
     MAX_PATTERN_CHARACTERS,
     InvalidPatternError,
@@ -626,6 +627,10 @@ def test_a_pattern_tells_what_metrics_can_be_made_of() -> None:
         "fields",
     ]
     assert [compiled(each).regexes for each in ("%a%", "{ $.a = %x% }", "[a=%x%||a=%y%]")] == [1, 1, 2]
+
+
+def test_the_benchmark_gives_its_two_numbers() -> None:
+    assert sorted(filters.run()) == ["filter_json_lines_per_s", "filter_term_lines_per_s"]
 
 
 def test_the_longest_pattern_is_understood() -> None:
