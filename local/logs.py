@@ -228,7 +228,8 @@ def admitted(
 
 
 def _utf8_bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
+    # Half of a surrogate pair can come in JSON, and has no UTF-8.
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
 
 
 class Delivery:

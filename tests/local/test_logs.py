@@ -434,6 +434,8 @@ def test_a_batch_past_its_limits_is_refused_as_a_whole(events: list[tuple[int, s
 def test_a_batch_at_its_limits_is_taken() -> None:
     whole = [{"timestamp": NOW_MS, "message": "x" * (MAX_BATCH_BYTES - 26)}]
     assert admitted(whole, NOW_MS, None) == (whole, {})
+    whole = [{"timestamp": NOW_MS, "message": "x" * (MAX_BATCH_BYTES - 29) + "\ud800"}]
+    assert admitted(whole, NOW_MS, None) == (whole, {})
     many = [{"timestamp": NOW_MS, "message": "x"}] * MAX_BATCH_EVENTS
     assert admitted(many, NOW_MS, None) == (many, {})
 
