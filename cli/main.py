@@ -169,6 +169,58 @@ def feed(
     out.print(f"{log.lines:,} requests said again")
 
 
+patterns = typer.Typer(help="Filter patterns of CloudWatch Logs.", no_args_is_help=True)
+app.add_typer(patterns, name="filter")
+
+
+@patterns.command("test")
+def try_pattern(
+    pattern: Annotated[str, typer.Argument(help="The pattern, as a subscription or metric filter has it.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="Messages, one a line. Default: standard input.")
+    ] = None,
+) -> None:
+    """Print the messages that a filter pattern selects, and the fields that it takes out of them.
+
+    The exit status is 0 if there is one, and 1 if there is none. Nothing has to run.
+
+    For example:
+
+    ```sh
+    tagline filter test '"usage_record"' lines.log
+    tagline filter test '{ $.status >= 500 && $.route = "/pets*" }' lines.log
+    tagline filter test '[ip, user, ..., status=4*, bytes]' access.log
+    ```
+    """
+    import contextlib
+    import json
+
+    from local.filter_pattern import InvalidPatternError, compiled
+
+    try:
+        fields = compiled(pattern).fields
+    except InvalidPatternError as error:
+        raise CommandError(
+            str(error), "docs/reference/filter-patterns.md has what a pattern may be"
+        ) from error
+    selected = 0
+    with contextlib.ExitStack() as open_files:
+        try:
+            lines = (
+                open_files.enter_context(file.open(encoding="utf-8", errors="replace")) if file else sys.stdin
+            )
+        except OSError as error:
+            raise CommandError(f"cannot read {file}: {error.strerror}", "give a file of messages") from error
+        for line in lines:
+            message = line.rstrip("\n")
+            found = fields(message)
+            if found is not None:
+                selected += 1
+                sys.stdout.write(message + (f"\t{json.dumps(found)}" if found else "") + "\n")
+    if not selected:
+        raise typer.Exit(1)
+
+
 @app.command()
 def query(
     sql: Annotated[str, typer.Argument(help="A SELECT; `{table}` stands for the table's name.")],

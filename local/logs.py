@@ -81,9 +81,11 @@ class Event:
         return f"{(self.timestamp << _ID_SEQUENCE_BITS) + self.sequence:0{_ID_DIGITS}d}"
 
     def to_filter_dict(self) -> dict[str, Any]:
+        """Return the event as FilterLogEvents says it."""
         return {"eventId": self.event_id, **self.to_response_dict()}
 
     def to_response_dict(self) -> dict[str, Any]:
+        """Return the event as GetLogEvents says it."""
         return {
             "ingestionTime": self.ingestion_time,
             "message": self.message,

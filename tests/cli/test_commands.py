@@ -168,3 +168,30 @@ def test_a_running_pipeline_is_fed_asked_exported_and_downloaded_from(up: Path, 
     assert "is before the first" in backwards.stderr
     second = tagline(up, "up")
     assert "a pipeline is running in this folder already" in second.stderr
+
+
+@pytest.mark.parametrize(
+    ("pattern", "status", "printed"),
+    [
+        ('"GET /item/7 "', 0, ["7"]),
+        ("nothing", 1, []),
+        ("[ip, user, name, when, request, status=2*, bytes]", 0, [str(number) for number in range(9)]),
+    ],
+)
+def test_a_filter_pattern_is_tried_on_a_file(
+    pattern: str, status: int, printed: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "lines.log"
+    path.write_text("".join(LINE.format(1, number, number) for number in range(9)))
+
+    done = tagline(tmp_path, "filter", "test", pattern, str(path))
+
+    assert done.returncode == status, done.stderr
+    assert [line.split("/item/")[1].split(" ")[0] for line in done.stdout.splitlines()] == printed
+
+
+def test_an_invalid_filter_pattern_is_refused_with_what_is_wrong(tmp_path: Path) -> None:
+    done = tagline(tmp_path, "filter", "test", "{ $.a = ", "lines.log")
+
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "Invalid filter pattern" in done.stderr
