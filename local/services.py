@@ -19,7 +19,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from local import insights, logs, timestream
+from local import insights, kinesis, logs, timestream
 from local.faults import Faults
 from local.functions import Functions
 
@@ -52,6 +52,7 @@ class Services:
         timestream.install(self.timestream)
         logs.install()
         insights.install()
+        kinesis.install()
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
         self.faults = Faults(DomainDispatcherApplication(create_backend_app))

@@ -1,0 +1,78 @@
+"""Kinesis: moto's, made safe for several writers at once, and bounded.
+
+moto numbers records without a lock (two writers can get one number, and one of their records is gone), reads
+a shard from its first record each time, and keeps records for ever.
+"""
+
+from __future__ import annotations
+
+import threading
+from itertools import takewhile
+from typing import Any
+
+from moto.core.utils import unix_time
+from moto.kinesis.models import Record, Shard
+
+# Sequence numbers of the service have 56 digits:
+# https://docs.aws.amazon.com/kinesis/latest/APIReference/API_Record.html
+FIRST_NUMBER = 49_590_338_271_490_256_608_559_692_538_361_571_095_921_575_989_136_588_898
+
+# As a stream has it that nobody asked for more, in seconds.
+# https://docs.aws.amazon.com/streams/latest/dev/kinesis-extended-retention.html
+RETENTION_S = 24 * 3600
+# What a shard keeps at most, in bytes; the service has no such limit, a machine does.
+MAX_SHARD_BYTES = 128 * 1024 * 1024
+
+_lock = threading.Lock()
+
+
+def install() -> None:
+    """Put this into moto. Doing it again changes nothing."""
+    # moto looks these up when a call comes.
+    for name, method in (
+        ("put_record", _put_record),
+        ("get_records", _get_records),
+        ("get_max_sequence_number", _last_number),
+    ):
+        setattr(Shard, name, method)
+
+
+def _put_record(shard: Any, partition_key: str, data: str, explicit_hash_key: str) -> str:
+    with _lock:
+        number = _last_number(shard) + 1
+        record = Record(partition_key, data, number, explicit_hash_key)
+        shard.records[number] = record
+        shard.last_number = number
+        shard.bytes = getattr(shard, "bytes", 0) + len(data)
+        _trim(shard, record.created_at)
+    return str(number)
+
+
+def _get_records(shard: Any, after: str, limit: int | None) -> tuple[list[Record], int, int]:
+    """Return the records after a number, the last one's number, and how far behind the last one is, in ms."""
+    last = int(after)
+    with _lock:
+        newer = list(
+            takewhile(lambda record: record.sequence_number > last, reversed(shard.records.values()))
+        )
+    newer.reverse()
+    records = newer[:limit]
+    if not records:
+        return [], last, 0
+    behind = newer[-1].created_at - records[-1].created_at if len(newer) > len(records) else 0.0
+    # Whoever has not read the newest record is behind it, also if it came in the same millisecond.
+    milliseconds = max(1, int(behind * 1000)) if len(newer) > len(records) else 0
+    return records, records[-1].sequence_number, milliseconds
+
+
+def _last_number(shard: Any) -> int:
+    return int(getattr(shard, "last_number", FIRST_NUMBER))
+
+
+def _trim(shard: Any, now: float) -> None:
+    while shard.records:
+        oldest = next(iter(shard.records.values()))
+        if shard.bytes <= MAX_SHARD_BYTES and now - unix_time(oldest.created_at_datetime) <= RETENTION_S:
+            break
+        shard.bytes -= len(oldest.data)
+        del shard.records[oldest.sequence_number]
