@@ -12,9 +12,11 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from local import logs, template
+from local.destinations import Destinations
 from local.event_sources import KinesisMapping, KinesisSettings, SqsMapping, SqsSettings
 from local.functions import Function, Functions
 from local.http_api import HttpApi, Route
+from local.invocations import AsyncInvocations, EventSettings
 from local.schedules import Schedule, Scheduler
 from local.services import Services
 from local.template import EventSourceMappingSpec, Resource, Stack
@@ -91,7 +93,7 @@ class Pipeline:
         """
         deadline = time.monotonic() + timeout_s
         self.functions.flush()
-        while not all(mapping.idle() for mapping in self.mappings):
+        while not (self.events.idle() and all(mapping.idle() for mapping in self.mappings)):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the pipeline was not idle within {timeout_s:g} seconds")
             time.sleep(POLL_S)
@@ -103,7 +105,10 @@ class Pipeline:
         shipper = logs.Shipper(self.client("logs"))
         self.functions = Functions(shipper.ship, self.services.environment(), self._in_process)
         self._stop.append(self.functions.stop)
-        self.services.serve(self.functions)
+        self.destinations = Destinations(self.client, self.functions.invoke)
+        self.events = AsyncInvocations(self.functions, self.destinations.send)
+        self._stop.append(self.events.stop)
+        self.services.serve(self.functions, self.events)
         self.mappings: list[KinesisMapping | SqsMapping] = []
         schedules: list[Schedule] = []
         for app in self._apps:
@@ -116,7 +121,11 @@ class Pipeline:
             self._create(stack)
             for spec in template.functions(stack):
                 self.functions.add(_function(spec, app.template.parent))
+            for event_spec in template.event_invokes(stack):
+                self.events.configure(event_spec.function, _event_settings(event_spec))
             for mapping_spec in template.event_source_mappings(stack):
+                if not mapping_spec.enabled:
+                    continue
                 mapping = self._mapping(mapping_spec, stack)
                 mapping.start()
                 self._stop.append(mapping.stop)
@@ -127,7 +136,7 @@ class Pipeline:
                 if schedule.enabled
             ]
             self.outputs[app.name] = stack.outputs(self._apis(stack))
-        self.scheduler = Scheduler(schedules, self.functions.invoke, lambda: datetime.now(UTC))
+        self.scheduler = Scheduler(schedules, self.events.run, lambda: datetime.now(UTC))
         self.scheduler.start()
         self._stop.append(self.scheduler.stop)
 
@@ -156,6 +165,7 @@ class Pipeline:
                 batch_size=spec.batch_size,
                 window_s=spec.window_s,
                 report_batch_item_failures=spec.reports_item_failures,
+                maximum_concurrency=spec.maximum_concurrency,
             )
             return SqsMapping(settings, self.client("sqs"), self.functions.invoke)
         return KinesisMapping(
@@ -165,6 +175,12 @@ class Pipeline:
                 batch_size=spec.batch_size,
                 window_s=spec.window_s,
                 starting_position=cast("Any", spec.starting_position),
+                starting_timestamp=(
+                    None
+                    if spec.starting_timestamp is None
+                    else datetime.fromtimestamp(spec.starting_timestamp, UTC)
+                ),
+                parallelization_factor=spec.parallelization_factor,
                 report_batch_item_failures=spec.reports_item_failures,
                 bisect=spec.bisects,
                 maximum_retry_attempts=spec.maximum_retries,
@@ -173,7 +189,7 @@ class Pipeline:
                 mapping_id=spec.uuid,
             ),
             self.client("kinesis"),
-            self.client("s3"),
+            self.destinations.send,
             self.functions.invoke,
         )
 
@@ -219,6 +235,18 @@ def _function(spec: template.FunctionSpec, folder: Path) -> Function:
         code=(folder / spec.code).resolve(),
         # The emitter is copied into artifacts; here it is imported from where it is.
         path=(ROOT / "emitter",),
+        reserved_concurrency=spec.reserved_concurrency,
+        application_level=spec.application_level,
+        system_level=spec.system_level,
+    )
+
+
+def _event_settings(spec: template.EventInvokeSpec) -> EventSettings:
+    return EventSettings(
+        maximum_retry_attempts=spec.maximum_retries,
+        maximum_event_age_s=spec.maximum_age_s,
+        on_failure_arn=spec.on_failure_arn or None,
+        on_success_arn=spec.on_success_arn or None,
     )
 
 

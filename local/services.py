@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from typing import Any
-from urllib.parse import unquote
 
 import boto3
 from botocore.config import Config
@@ -15,6 +14,7 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from local import logs, timestream
 from local.functions import Functions
+from local.invocations import AsyncInvocations, answer_invoke
 
 REGION = "us-east-1"
 # Nobody's: what moto is asked with.
@@ -56,21 +56,13 @@ class Services:
         """Return a boto3 client of one of these services."""
         return client(self.endpoint, service, config)
 
-    def serve(self, functions: Functions) -> None:
+    def serve(self, functions: Functions, events: AsyncInvocations) -> None:
         """Let Lambda's Invoke reach functions."""
 
         def invoke(response: Any) -> tuple[int, dict[str, str], bytes]:
-            name = unquote(response.path.rsplit("/", 2)[-2]).rsplit(":", 1)[-1]
-            body = response.body or b"{}"
-            try:
-                result = functions.invoke(name, body if isinstance(body, bytes) else body.encode())
-            except KeyError:
-                message = f'{{"Message": "Function not found: {name}"}}'.encode()
-                return 404, {"x-amzn-errortype": "ResourceNotFoundException"}, message
-            headers = {"content-type": "application/json"}
-            if result.error:
-                headers["x-amz-function-error"] = result.error
-            return 200, headers, result.payload
+            body = response.body or b""
+            payload = body if isinstance(body, bytes) else body.encode()
+            return answer_invoke(functions, events, response.path, dict(response.headers), payload)
 
         LambdaResponse.invoke = invoke  # type: ignore[method-assign]  # moto's needs Docker
 

@@ -30,6 +30,25 @@ _DEFAULT_TIMEOUT_S = 3
 _DEFAULT_BATCH_SIZE = {"kinesis": 100, "sqs": 10}
 _UNLIMITED = -1
 
+# FilterCriteria, TumblingWindowInSeconds and the rest of a mapping's properties are refused by name.
+_MAPPING_PROPERTIES = {
+    "BatchSize",
+    "BisectBatchOnFunctionError",
+    "DestinationConfig",
+    "Enabled",
+    "EventSourceArn",
+    "FunctionName",
+    "FunctionResponseTypes",
+    "MaximumBatchingWindowInSeconds",
+    "MaximumRecordAgeInSeconds",
+    "MaximumRetryAttempts",
+    "ParallelizationFactor",
+    "ScalingConfig",
+    "StartingPosition",
+    "StartingPositionTimestamp",
+    "Tags",
+}
+
 
 class TemplateError(ValueError):
     """The template, or what was asked of it, cannot be turned into a stack."""
@@ -568,6 +587,10 @@ class FunctionSpec:
         environment: Its environment variables.
         log_group: Where its lines go.
         log_format: ``JSON`` or ``Text``.
+        runtime: For instance ``python3.13``.
+        application_level: The lowest level of its own lines that is kept, in JSON format.
+        system_level: The lowest level of the platform's lines that is kept, in JSON format.
+        reserved_concurrency: The invocations at once that are kept for it, None for a share of the account's.
     """
 
     logical_id: str
@@ -579,6 +602,10 @@ class FunctionSpec:
     environment: Mapping[str, str]
     log_group: str
     log_format: str
+    runtime: str
+    application_level: str
+    system_level: str
+    reserved_concurrency: int | None
 
 
 @dataclass(frozen=True)
@@ -594,13 +621,15 @@ class EventSourceMappingSpec:
         source_name: The stream's or queue's name.
         batch_size: Records for one call at most.
         window_s: Seconds for which a batch is collected.
-        starting_position: ``TRIM_HORIZON`` or ``LATEST``; empty for a queue.
+        starting_position: ``TRIM_HORIZON``, ``LATEST`` or ``AT_TIMESTAMP``; empty for a queue.
+        starting_timestamp: The time of ``AT_TIMESTAMP``, seconds since 1970.
         parallelization_factor: Batches of one shard at the same time.
         reports_item_failures: Whether ``batchItemFailures`` of an answer count.
         bisects: Whether a failed batch is halved.
         maximum_retries: Attempts after the first; -1 is without end.
         maximum_age_s: Age in seconds above which records are given up; -1 is without end.
         on_failure_arn: Where given-up batches go, empty for nowhere.
+        maximum_concurrency: Invocations of a queue at the same time, None where it is not given.
         enabled: Whether it runs.
     """
 
@@ -613,13 +642,34 @@ class EventSourceMappingSpec:
     batch_size: int
     window_s: int
     starting_position: str
+    starting_timestamp: float | None
     parallelization_factor: int
     reports_item_failures: bool
     bisects: bool
     maximum_retries: int
     maximum_age_s: int
     on_failure_arn: str
+    maximum_concurrency: int | None
     enabled: bool
+
+
+@dataclass(frozen=True)
+class EventInvokeSpec:
+    """What becomes of a function's asynchronous events.
+
+    Attributes:
+        function: The function's name.
+        maximum_retries: Attempts after the first.
+        maximum_age_s: Age in seconds above which an event is given up.
+        on_failure_arn: What is told of events that were given up, empty for nothing.
+        on_success_arn: What is told of events that were processed, empty for nothing.
+    """
+
+    function: str
+    maximum_retries: int
+    maximum_age_s: int
+    on_failure_arn: str
+    on_success_arn: str
 
 
 @dataclass(frozen=True)
@@ -668,26 +718,35 @@ def functions(stack: Stack) -> list[FunctionSpec]:
 
     Returns:
         The functions, in the order of the template's CloudFormation form.
+
+    Raises:
+        TemplateError: A function has what cannot be run on one machine.
     """
-    return [
-        FunctionSpec(
-            logical_id=function.logical_id,
-            name=function.name,
-            handler=function.properties["Handler"],
-            code=function.properties["Code"]["S3Key"],
-            memory_mb=int(function.properties.get("MemorySize", _DEFAULT_MEMORY_MB)),
-            timeout_s=int(function.properties.get("Timeout", _DEFAULT_TIMEOUT_S)),
-            environment={
-                name: _text(value)
-                for name, value in function.properties.get("Environment", {}).get("Variables", {}).items()
-            },
-            log_group=function.properties.get("LoggingConfig", {}).get(
-                "LogGroup", f"/aws/lambda/{function.name}"
-            ),
-            log_format=function.properties.get("LoggingConfig", {}).get("LogFormat", "Text"),
+    specs = []
+    for function in stack.of_type("AWS::Lambda::Function"):
+        properties = function.properties
+        _refuse(function, properties, {"DeadLetterConfig"}, "use an EventInvokeConfig with a destination")
+        logging = properties.get("LoggingConfig", {})
+        reserved = properties.get("ReservedConcurrentExecutions")
+        variables = properties.get("Environment", {}).get("Variables", {})
+        specs.append(
+            FunctionSpec(
+                logical_id=function.logical_id,
+                name=function.name,
+                handler=properties["Handler"],
+                code=properties["Code"]["S3Key"],
+                memory_mb=int(properties.get("MemorySize", _DEFAULT_MEMORY_MB)),
+                timeout_s=int(properties.get("Timeout", _DEFAULT_TIMEOUT_S)),
+                environment={name: _text(value) for name, value in variables.items()},
+                log_group=logging.get("LogGroup", f"/aws/lambda/{function.name}"),
+                log_format=logging.get("LogFormat", "Text"),
+                runtime=properties.get("Runtime", ""),
+                application_level=logging.get("ApplicationLogLevel", "INFO"),
+                system_level=logging.get("SystemLogLevel", "INFO"),
+                reserved_concurrency=None if reserved is None else int(reserved),
+            )
         )
-        for function in stack.of_type("AWS::Lambda::Function")
-    ]
+    return specs
 
 
 def event_source_mappings(stack: Stack) -> list[EventSourceMappingSpec]:
@@ -700,12 +759,19 @@ def event_source_mappings(stack: Stack) -> list[EventSourceMappingSpec]:
         The event source mappings, in the order of the template's CloudFormation form.
 
     Raises:
-        TemplateError: A source is neither a Kinesis stream nor an SQS queue.
+        TemplateError: A source is neither a Kinesis stream nor an SQS queue, or a mapping has a property that
+            cannot be followed on one machine.
     """
     specs = []
     for mapping in stack.of_type("AWS::Lambda::EventSourceMapping"):
         properties = mapping.properties
+        unknown = {name for name, value in properties.items() if value} - _MAPPING_PROPERTIES
+        _refuse(mapping, properties, unknown, "this part of event source mappings is not run on one machine")
+        if "EventSourceArn" not in properties:
+            raise TemplateError(f"{mapping.logical_id}: there is no EventSourceArn")
         source_arn: str = properties["EventSourceArn"]
+        timestamp = properties.get("StartingPositionTimestamp")
+        at_once = properties.get("ScalingConfig", {}).get("MaximumConcurrency")
         service = source_arn.split(":")[2]
         if service not in _DEFAULT_BATCH_SIZE:
             raise TemplateError(
@@ -722,6 +788,7 @@ def event_source_mappings(stack: Stack) -> list[EventSourceMappingSpec]:
                 batch_size=int(properties.get("BatchSize", _DEFAULT_BATCH_SIZE[service])),
                 window_s=int(properties.get("MaximumBatchingWindowInSeconds", 0)),
                 starting_position=properties.get("StartingPosition", ""),
+                starting_timestamp=None if timestamp is None else float(timestamp),
                 parallelization_factor=int(properties.get("ParallelizationFactor", 1)),
                 reports_item_failures="ReportBatchItemFailures"
                 in properties.get("FunctionResponseTypes", []),
@@ -731,10 +798,41 @@ def event_source_mappings(stack: Stack) -> list[EventSourceMappingSpec]:
                 on_failure_arn=properties.get("DestinationConfig", {})
                 .get("OnFailure", {})
                 .get("Destination", ""),
-                enabled=properties.get("Enabled", True),
+                maximum_concurrency=None if at_once is None else int(at_once),
+                enabled=_text(properties.get("Enabled", True)) == "true",
             )
         )
     return specs
+
+
+def event_invokes(stack: Stack) -> list[EventInvokeSpec]:
+    """Lists what becomes of the asynchronous events of a stack's functions.
+
+    Args:
+        stack: The stack.
+
+    Returns:
+        The configurations, in the order of the template's CloudFormation form.
+    """
+    specs = []
+    for config in stack.of_type("AWS::Lambda::EventInvokeConfig"):
+        destinations = config.properties.get("DestinationConfig", {})
+        specs.append(
+            EventInvokeSpec(
+                function=_function_name(config.properties["FunctionName"]),
+                maximum_retries=int(config.properties.get("MaximumRetryAttempts", 2)),
+                maximum_age_s=int(config.properties.get("MaximumEventAgeInSeconds", 21_600)),
+                on_failure_arn=destinations.get("OnFailure", {}).get("Destination", ""),
+                on_success_arn=destinations.get("OnSuccess", {}).get("Destination", ""),
+            )
+        )
+    return specs
+
+
+def _refuse(resource: Resource, given: Mapping[str, Any], names: set[str], advice: str) -> None:
+    present = sorted(names & set(given))
+    if present:
+        raise TemplateError(f"{resource.logical_id}: {present[0]} is not followed here; {advice}")
 
 
 def schedules(stack: Stack) -> list[ScheduleSpec]:

@@ -130,7 +130,7 @@ class Shipped:
         return [message for _, lines in self.batches[group] for _, message in lines]
 
     def of_the_function(self, group: str) -> list[str]:
-        platform = ("START ", "END ", "REPORT ")
+        platform = ("INIT_START ", "START ", "END ", "REPORT ")
         return [message for message in self.messages(group) if not message.startswith(platform)]
 
 
@@ -271,7 +271,9 @@ def test_output_is_shipped_between_the_lines_of_the_platform(functions: Function
     request_id = functions.invoke("say", b"{}").request_id
     second = functions.invoke("say", b"{}").request_id
     functions.flush()
-    start, printed, err, logged, left_open, end, report, *following = shipped.messages("/aws/lambda/say")
+    init, *messages = shipped.messages("/aws/lambda/say")
+    start, printed, err, logged, left_open, end, report, *following = messages
+    assert init.startswith("INIT_START Runtime Version: python:3.")
     assert start == f"START RequestId: {request_id} Version: $LATEST"
     assert (printed, err, left_open) == ("printed", "to stderr", "left open")
     assert logged.startswith("[WARNING]\t")
@@ -297,7 +299,8 @@ def test_the_platform_writes_json_where_the_function_logs_json(code: Path) -> No
     functions.add(function(code, "say", environment={"AWS_LAMBDA_LOG_FORMAT": "JSON"}))
     request_id = functions.invoke("say", b"{}").request_id
     functions.stop()
-    start, printed, *_, report = shipped.messages("/aws/lambda/say")
+    init, start, printed, *_, report = shipped.messages("/aws/lambda/say")
+    assert document(init.encode())["type"] == "platform.initStart"
     assert document(start.encode())["record"] == {"requestId": request_id, "version": "$LATEST"}
     assert printed == "printed"
     assert document(report.encode())["type"] == "platform.report"
@@ -498,7 +501,7 @@ def test_output_goes_on_being_read_when_shipping_fails(code: Path, caplog: pytes
     assert functions.invoke("many_lines", b"{}").error is None
     functions.stop()
     lost = [record.args for record in caplog.records if record.msg.startswith("lost")]
-    assert sum(args[0] for args in lost if isinstance(args, tuple) and isinstance(args[0], int)) == 10_003
+    assert sum(args[0] for args in lost if isinstance(args, tuple) and isinstance(args[0], int)) == 10_004
 
 
 # --- in this interpreter ----------------------------------------------------------------------------------
@@ -555,7 +558,7 @@ def test_in_this_interpreter_errors_are_results(local: tuple[Functions, Shipped]
         "no such thing",
     )
     assert any(
-        line.startswith("[ERROR] ValueError: no such thing\r")
+        line.startswith("[ERROR] ValueError: no such thing\nTraceback")
         for line in shipped.messages("/aws/lambda/raises")
     )
     assert (unserialisable.error, broken.error) == ("Unhandled", "Unhandled")
