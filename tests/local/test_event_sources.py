@@ -12,8 +12,8 @@ from itertools import count
 from typing import Any
 
 import boto3
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
@@ -868,7 +868,8 @@ LANES = 10
 KEY_OF_LANE = {lane_of(f"key {number}", LANES): f"key {number}" for number in range(200)}
 
 
-@given(st.lists(st.text(), max_size=50), st.integers(1, 10))
+@hypothesis.settings(deadline=None)
+@hypothesis.given(st.lists(st.text(), max_size=50), st.integers(1, 10))
 def test_a_key_has_one_lane(keys: list[str], lanes: int) -> None:
     assert all(
         lane_of(key, lanes) == lane_of(key, lanes) and 0 <= lane_of(key, lanes) < lanes for key in keys
