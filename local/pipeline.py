@@ -11,12 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from local import logs, template
+from local import logs, sns, template
 from local.destinations import Destinations
 from local.event_sources import KinesisMapping, KinesisSettings, SqsMapping, SqsSettings
 from local.functions import Function, Functions
 from local.http_api import HttpApi, Route
 from local.invocations import AsyncInvocations, EventSettings
+from local.s3 import configure_bucket
 from local.schedules import Schedule, Scheduler
 from local.services import Services
 from local.template import EventSourceMappingSpec, Resource, Stack
@@ -269,7 +270,9 @@ def _create_stream(client: Client, resource: Resource) -> None:
 
 
 def _create_bucket(client: Client, resource: Resource) -> None:
-    client("s3").create_bucket(Bucket=resource.name)
+    bucket_client = client("s3")
+    bucket_client.create_bucket(Bucket=resource.name)
+    configure_bucket(bucket_client, resource.name, resource.properties)
 
 
 def _create_queue(client: Client, resource: Resource) -> None:
@@ -286,6 +289,17 @@ def _create_queue(client: Client, resource: Resource) -> None:
 
 def _create_topic(client: Client, resource: Resource) -> None:
     client("sns").create_topic(Name=resource.name)
+
+
+def _create_topic_subscription(client: Client, resource: Resource) -> None:
+    protocol = resource.properties["Protocol"]
+    if protocol not in sns.PROTOCOLS:
+        raise template.TemplateError(
+            f"{resource.logical_id}: topics deliver to {', '.join(sns.PROTOCOLS)} here, not to {protocol}"
+        )
+    client("sns").subscribe(
+        TopicArn=resource.properties["TopicArn"], Protocol=protocol, Endpoint=resource.properties["Endpoint"]
+    )
 
 
 def _create_database(client: Client, resource: Resource) -> None:
@@ -321,6 +335,7 @@ _CREATE: dict[str, Callable[[Client, Resource], None]] = {
     "AWS::S3::Bucket": _create_bucket,
     "AWS::SNS::Topic": _create_topic,
     "AWS::SQS::Queue": _create_queue,
+    "AWS::SNS::Subscription": _create_topic_subscription,
     "AWS::Kinesis::Stream": _create_stream,
     "AWS::Timestream::Database": _create_database,
     "AWS::Timestream::Table": _create_table,

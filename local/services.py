@@ -12,13 +12,15 @@ from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
-from local import logs, timestream
+from local import logs, s3, sns, timestream
 from local.functions import Functions
 from local.invocations import AsyncInvocations, answer_invoke
+from local.signatures import Keys
 
 REGION = "us-east-1"
 # Nobody's: what moto is asked with.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+KEYS = Keys({CREDENTIALS["AWS_ACCESS_KEY_ID"]: CREDENTIALS["AWS_SECRET_ACCESS_KEY"]}, REGION)
 
 
 class Services:
@@ -38,6 +40,9 @@ class Services:
         self.timestream = timestream.Timestream()
         timestream.install(self.timestream)
         logs.install()
+        s3.install(KEYS)
+        self.outbox = sns.Outbox()
+        sns.install(self.outbox)
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
         self._server.start()
         self.endpoint = f"http://127.0.0.1:{self._server.get_host_and_port()[1]}"
@@ -69,6 +74,7 @@ class Services:
     def stop(self) -> None:
         """Close the port and forget everything."""
         self._server.stop()
+        s3.remove()
         self.timestream.close()
 
 
