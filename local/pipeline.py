@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
 from local import logs, sns, template
+from local.authorizers import IamAuthorizer, JwtAuthorizer, read_keys
 from local.destinations import Destinations
 from local.event_sources import KinesisMapping, KinesisSettings, SqsMapping, SqsSettings
 from local.functions import Function, Functions
-from local.http_api import HttpApi, Route
+from local.http_api import Authorizer, Cors, HttpApi, Route, Throttle
 from local.invocations import AsyncInvocations, EventSettings
 from local.s3 import configure_bucket
 from local.schedules import Schedule, Scheduler
-from local.services import Services
+from local.services import KEYS, Services
 from local.template import EventSourceMappingSpec, Resource, Stack
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,6 +50,9 @@ class Pipeline:
         apps: The stacks, each made after the ones before it.
         in_process: Run functions in this interpreter instead of processes of their own.
         ports: Ports for the services and then for each HTTP API; free ones where there are none.
+        enforce_auth: Let HTTP APIs ask their authorizers; otherwise everyone may call them.
+        enforce_throttling: Let HTTP APIs take no more requests than their stages say.
+        issuers: The file or local address of an issuer's keys, by the issuer; see `authorizers.read_keys`.
 
     Attributes:
         services: The AWS services.
@@ -55,10 +60,22 @@ class Pipeline:
         outputs: The stacks' outputs by the stack's name.
     """
 
-    def __init__(self, apps: Sequence[App], *, in_process: bool = False, ports: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        apps: Sequence[App],
+        *,
+        in_process: bool = False,
+        ports: Sequence[int] = (),
+        enforce_auth: bool = False,
+        enforce_throttling: bool = False,
+        issuers: Mapping[str, str] | None = None,
+    ) -> None:
         self._apps = apps
         self._ports = list(ports)
         self._in_process = in_process
+        self._enforce_auth = enforce_auth
+        self._enforce_throttling = enforce_throttling
+        self._issuers = dict(issuers or {})
         self.outputs: dict[str, dict[str, str]] = {}
 
     def __enter__(self) -> Self:
@@ -196,16 +213,38 @@ class Pipeline:
 
     def _apis(self, stack: Stack) -> dict[str, str]:
         """Start a stack's HTTP APIs and return their addresses by logical id."""
-        routes: dict[str, list[Route]] = {}
-        for route in template.http_routes(stack):
-            routes.setdefault(route.api, []).append(Route(route.method, route.path, route.function))
         addresses = {}
-        for api, of_api in routes.items():
-            port = self._ports.pop(0) if self._ports else 0
-            server = HttpApi(of_api, self.functions.invoke, port=port, api_id=api)
-            addresses[api] = f"http://127.0.0.1:{server.start()}"
+        for spec in template.http_apis(stack):
+            server = HttpApi(
+                [
+                    Route(
+                        route.method,
+                        route.path,
+                        route.function,
+                        self._authorizer(route.authorizer),
+                        route.scopes,
+                    )
+                    for route in spec.routes
+                ],
+                self.functions.invoke,
+                port=self._ports.pop(0) if self._ports else 0,
+                api_id=spec.api,
+                cors=None if spec.cors is None else Cors(*astuple(spec.cors)),
+                throttle=Throttle(*spec.throttle) if spec.throttle and self._enforce_throttling else None,
+            )
+            addresses[spec.api] = f"http://127.0.0.1:{server.start()}"
             self._stop.append(server.stop)
         return addresses
+
+    def _authorizer(self, spec: template.AuthorizerSpec | None) -> Authorizer | None:
+        if spec is None or not self._enforce_auth:
+            return None
+        if spec.kind == "iam":
+            return IamAuthorizer(KEYS)
+        place = self._issuers.get(spec.issuer, spec.issuer)
+        return JwtAuthorizer(
+            spec.issuer, spec.audience, functools.partial(read_keys, place), spec.identity_source
+        )
 
 
 def tagline_with_samples(*, window_s: int = 1) -> list[App]:
