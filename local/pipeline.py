@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import time
@@ -23,6 +24,10 @@ from local.s3 import configure_bucket
 from local.schedules import Schedule, Scheduler
 from local.services import KEYS, Services
 from local.template import EventSourceMappingSpec, Resource, Stack
+
+USER_STACK = "app"
+LOG_GROUPS = 5
+"""The log groups that the pipeline's template takes."""
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL_S = 0.02
@@ -58,6 +63,9 @@ class Pipeline:
         services: The AWS services.
         functions: The functions.
         outputs: The stacks' outputs by the stack's name.
+        not_run: What the templates have that nothing stands for on one machine.
+        events: The asynchronous invocations.
+        scheduler: The schedules.
     """
 
     def __init__(
@@ -129,6 +137,7 @@ class Pipeline:
         self.services.serve(self.functions, self.events)
         self.mappings: list[KinesisMapping | SqsMapping] = []
         schedules: list[Schedule] = []
+        self.not_run: list[str] = []
         for app in self._apps:
             stack = template.resolve(
                 template.translate(app.template),
@@ -137,8 +146,10 @@ class Pipeline:
                 endpoint=self.services.endpoint,
             )
             self._create(stack)
+            self.not_run += not_run(stack)
             for spec in template.functions(stack):
                 self.functions.add(_function(spec, app.template.parent))
+                self._ensure_log_group(spec.log_group)
             for event_spec in template.event_invokes(stack):
                 self.events.configure(event_spec.function, _event_settings(event_spec))
             for mapping_spec in template.event_source_mappings(stack):
@@ -148,15 +159,17 @@ class Pipeline:
                 mapping.start()
                 self._stop.append(mapping.stop)
                 self.mappings.append(mapping)
-            schedules += [
-                Schedule(schedule.expression, schedule.function, (schedule.payload or "").encode())
-                for schedule in template.schedules(stack)
-                if schedule.enabled
-            ]
+            schedules += _schedules(stack)
             self.outputs[app.name] = stack.outputs(self._apis(stack))
         self.scheduler = Scheduler(schedules, self.events.run, lambda: datetime.now(UTC))
         self.scheduler.start()
         self._stop.append(self.scheduler.stop)
+
+    def _ensure_log_group(self, name: str) -> None:
+        """Make a log group that no template has, as Lambda does when the function is first called."""
+        client = self.client("logs")
+        with contextlib.suppress(client.exceptions.ResourceAlreadyExistsException):
+            client.create_log_group(logGroupName=name)
 
     def _end(self) -> None:
         while self._stop:
@@ -261,7 +274,67 @@ def tagline_with_samples(*, window_s: int = 1) -> list[App]:
     return [samples, App("tagline", ROOT / "template.yml", {**groups, "BatchWindowSeconds": str(window_s)})]
 
 
+def tagline_with_template(
+    path: Path, parameters: Mapping[str, str] | None = None, *, window_s: int = 1
+) -> list[App]:
+    """Return a SAM template of the user's own and the pipeline, which takes the lines of its functions.
+
+    Nothing is installed: functions import what lies in their `CodeUri` and what this interpreter has.
+    `sam build` puts requirements beside the code, and its `.aws-sam/build/template.yaml` is such a template.
+
+    Args:
+        path: The template.
+        parameters: Values for its parameters, where they are not the defaults.
+        window_s: How long the consumer waits for a batch to fill, in seconds.
+
+    Raises:
+        TemplateError: The template cannot be run, or its functions have more log groups than can be taken.
+    """
+    own = App(USER_STACK, path.resolve(), dict(parameters or {}))
+    stack = template.resolve(
+        template.translate(path), own.parameters, stack_name=own.name, endpoint="http://127.0.0.1"
+    )
+    specs = template.functions(stack)
+    for spec in specs:
+        _function(spec, path.parent)
+    groups = list(dict.fromkeys(spec.log_group for spec in specs))
+    if len(groups) > LOG_GROUPS:
+        raise template.TemplateError(
+            f"{path}: {len(groups)} log groups, the pipeline takes {LOG_GROUPS};"
+            " let functions share one with LoggingConfig: {LogGroup: ...}"
+        )
+    taken = {f"LogGroup{number}": group for number, group in enumerate(groups, 1)}
+    return [own, App("tagline", ROOT / "template.yml", {**taken, "BatchWindowSeconds": str(window_s)})]
+
+
+def not_run(stack: Stack) -> list[str]:
+    """List what a stack has that nothing stands for on one machine.
+
+    Args:
+        stack: The stack.
+
+    Returns:
+        Logical ids with their types, and functions with their layers, in the template's order.
+    """
+    ignored = [
+        f"{resource.logical_id} ({resource.type})"
+        for resource in stack.resources.values()
+        if resource.type not in _CREATE and resource.type not in _RUN_OR_NEEDLESS
+    ]
+    layered = [
+        f"{function.logical_id} (its layers)"
+        for function in stack.of_type("AWS::Lambda::Function")
+        if function.properties.get("Layers")
+    ]
+    return ignored + layered
+
+
 def _function(spec: template.FunctionSpec, folder: Path) -> Function:
+    if not spec.runtime.startswith("python3."):
+        raise template.TemplateError(
+            f"{spec.logical_id}: runtime {spec.runtime or 'of an image'} is not run here, only Python; take"
+            " it out by a condition, and write its lines into a log group with PutLogEvents"
+        )
     variables = dict(spec.environment)
     if spec.log_format == "JSON":
         variables["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
@@ -279,6 +352,20 @@ def _function(spec: template.FunctionSpec, folder: Path) -> Function:
         application_level=spec.application_level,
         system_level=spec.system_level,
     )
+
+
+def _schedules(stack: Stack) -> list[Schedule]:
+    schedules = []
+    for spec in template.schedules(stack):
+        if not spec.enabled:
+            continue
+        if spec.timezone not in {"UTC", "Etc/UTC"}:
+            raise template.TemplateError(
+                f"{spec.logical_id}: time zone {spec.timezone} is not followed here, only UTC"
+            )
+        name = stack.resources[spec.logical_id].name
+        schedules.append(Schedule(spec.expression, spec.function, (spec.payload or "").encode(), name))
+    return schedules
 
 
 def _event_settings(spec: template.EventInvokeSpec) -> EventSettings:
@@ -379,4 +466,21 @@ _CREATE: dict[str, Callable[[Client, Resource], None]] = {
     "AWS::Timestream::Database": _create_database,
     "AWS::Timestream::Table": _create_table,
     "AWS::Logs::SubscriptionFilter": _create_subscription,
+}
+
+# What is run elsewhere in this module, and what has nothing to do where whoever asks is let in.
+_RUN_OR_NEEDLESS = {
+    "AWS::ApiGatewayV2::Api",
+    "AWS::ApiGatewayV2::Stage",
+    "AWS::CloudWatch::Alarm",
+    "AWS::Events::Rule",
+    "AWS::IAM::Policy",
+    "AWS::IAM::Role",
+    "AWS::Lambda::EventInvokeConfig",
+    "AWS::Lambda::EventSourceMapping",
+    "AWS::Lambda::Function",
+    "AWS::Lambda::Permission",
+    "AWS::Logs::QueryDefinition",
+    "AWS::S3::BucketPolicy",
+    "AWS::Scheduler::Schedule",
 }

@@ -67,7 +67,11 @@ class Services:
         def invoke(response: Any) -> tuple[int, dict[str, str], bytes]:
             body = response.body or b""
             payload = body if isinstance(body, bytes) else body.encode()
-            return answer_invoke(functions, events, response.path, dict(response.headers), payload)
+            status, headers, answer = answer_invoke(
+                functions, events, response.path, dict(response.headers), payload
+            )
+            # moto's server takes the status from a header of this name.
+            return status, {**headers, "status": str(status)}, answer
 
         LambdaResponse.invoke = invoke  # type: ignore[method-assign]  # moto's needs Docker
 

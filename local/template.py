@@ -78,13 +78,23 @@ def translate(path: Path) -> dict[str, Any]:
         The CloudFormation template.
 
     Raises:
+        TemplateError: A function's code is not a directory beside the template.
         samtranslator.model.exceptions.InvalidDocumentException: The template is not valid SAM.
     """
     template: dict[str, Any] = yaml_parse(path.read_text(encoding="utf-8"))
-    for resource in template["Resources"].values():
+    shared = template.get("Globals", {}).get("Function", {})
+    for logical_id, resource in template["Resources"].items():
+        properties = resource.get("Properties", {})
         if resource["Type"] == "AWS::Serverless::Function":
-            properties = resource["Properties"]
-            properties["CodeUri"] = f"s3://{LOCAL_CODE_BUCKET}/{properties['CodeUri']}"
+            code = {**shared, **properties}.get("CodeUri")
+            if not isinstance(code, str) or code.startswith("s3://"):
+                raise TemplateError(
+                    f"{logical_id}: the code has to be in a directory, CodeUri, beside the template;"
+                    " images, archives and inline code are not run on one machine"
+                )
+            properties["CodeUri"] = f"s3://{LOCAL_CODE_BUCKET}/{code}"
+        if resource["Type"] == "AWS::Serverless::LayerVersion":
+            properties["ContentUri"] = f"s3://{LOCAL_CODE_BUCKET}/{properties.get('ContentUri', '.')}"
     # The translator takes the region, which it needs for the partition, from a session; any region will do.
     session = boto3.Session(region_name="us-east-1")
     translator = Translator({}, Parser(), None, session)
@@ -456,6 +466,9 @@ class _Resolver:
         attributes = self._kind(logical_id).attributes
         if attribute not in attributes:
             kind = self._declared[logical_id]["Type"]
+            asking = self._declared.get(re.split("[.,[]", where)[0], {}).get("Type", "")
+            if asking.startswith("AWS::IAM::"):
+                return f"{logical_id}.{attribute}"  # Nobody reads policies here, so that any text will do.
             raise UnresolvableError(f"{where}: {kind} {logical_id} has no known attribute {attribute}")
         return self._formatted(logical_id, attributes[attribute])
 
@@ -893,7 +906,17 @@ def schedules(stack: Stack) -> list[ScheduleSpec]:
 
     Returns:
         One schedule for each function that is called.
+
+    Raises:
+        TemplateError: A schedule has a target or an event that cannot be followed on one machine.
     """
+    for schedule in stack.of_type("AWS::Scheduler::Schedule"):
+        _expect_function(schedule, schedule.properties["Target"]["Arn"])
+    for rule in stack.of_type("AWS::Events::Rule"):
+        _refuse(rule, rule.properties, {"EventPattern"}, "no events come here but those of schedules")
+        for target in rule.properties["Targets"]:
+            _refuse(rule, target, {"InputPath", "InputTransformer"}, "use Input")
+            _expect_function(rule, target["Arn"])
     by_scheduler = [
         ScheduleSpec(
             logical_id=schedule.logical_id,
@@ -919,6 +942,13 @@ def schedules(stack: Stack) -> list[ScheduleSpec]:
         for target in rule.properties["Targets"]
     ]
     return by_scheduler + by_rule
+
+
+def _expect_function(resource: Resource, arn: str) -> None:
+    if ":lambda:" not in arn:
+        raise TemplateError(
+            f"{resource.logical_id}: target {arn} is no function, and only those are called here"
+        )
 
 
 def http_routes(stack: Stack) -> list[HttpRoute]:
