@@ -58,6 +58,7 @@ class Pipeline:
         enforce_auth: Let HTTP APIs ask their authorizers; otherwise everyone may call them.
         enforce_throttling: Let HTTP APIs take no more requests than their stages say.
         issuers: The file or local address of an issuer's keys, by the issuer; see `authorizers.read_keys`.
+        outbox: A file for the e-mails that topics would send; see `sns.read_outbox`.
 
     Attributes:
         services: The AWS services.
@@ -77,6 +78,7 @@ class Pipeline:
         enforce_auth: bool = False,
         enforce_throttling: bool = False,
         issuers: Mapping[str, str] | None = None,
+        outbox: Path | None = None,
     ) -> None:
         self._apps = apps
         self._ports = list(ports)
@@ -84,6 +86,7 @@ class Pipeline:
         self._enforce_auth = enforce_auth
         self._enforce_throttling = enforce_throttling
         self._issuers = dict(issuers or {})
+        self._outbox = outbox
         self.outputs: dict[str, dict[str, str]] = {}
 
     def __enter__(self) -> Self:
@@ -126,7 +129,7 @@ class Pipeline:
         self.functions.flush()
 
     def _start(self) -> None:
-        self.services = Services(self._ports.pop(0) if self._ports else 0)
+        self.services = Services(self._ports.pop(0) if self._ports else 0, self._outbox)
         self._stop.append(self.services.stop)
         shipper = logs.Shipper(self.client("logs"))
         self.functions = Functions(shipper.ship, self.services.environment(), self._in_process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -30,9 +31,10 @@ class Services:
 
     Args:
         port: The port on 127.0.0.1; 0 takes a free one.
+        outbox: A file for the e-mails that topics would send, so that other processes can read them.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, outbox: Path | None = None) -> None:
         # moto says each request on stderr.
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         BackendDict.reset()
@@ -41,7 +43,7 @@ class Services:
         timestream.install(self.timestream)
         logs.install()
         s3.install(KEYS)
-        self.outbox = sns.Outbox()
+        self.outbox = sns.Outbox(outbox)
         sns.install(self.outbox)
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
         self._server.start()

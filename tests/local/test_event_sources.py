@@ -17,6 +17,7 @@ import pytest
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
+from local import event_sources
 from local.destinations import Destinations, Send
 from local.event_sources import (
     Batch,
@@ -406,6 +407,13 @@ def services() -> Iterator[Services]:
     server.stop()
 
 
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look and try again sooner than a person needs it."""
+    monkeypatch.setattr(event_sources, "POLL_EVERY_S", 0.005)
+    monkeypatch.setattr(event_sources, "FIRST_PAUSE_S", 0.005)
+
+
 class Consumer:
     """Stands for the function: remembers the batches that it got, and answers as it is told."""
 
@@ -453,10 +461,10 @@ class CannotBeCalled:
 
 def until(condition: Callable[[], bool]) -> None:
     waiting = threading.Event()
-    for _ in range(500):
+    for _ in range(1_000):
         if condition():
             return
-        waiting.wait(0.02)
+        waiting.wait(0.01)
     pytest.fail("it did not happen within ten seconds")
 
 
@@ -1136,3 +1144,20 @@ def test_messages_are_delivered_twice_on_demand(services: Services) -> None:
     until(mapping.idle)
     mapping.stop()
     assert consumer.batches == [["a"], ["a"]]
+
+
+# --- destinations -----------------------------------------------------------------------------------------
+
+
+def test_a_function_may_be_a_destination() -> None:
+    invoked: list[tuple[str, bytes]] = []
+
+    def invoke(name: str, payload: bytes) -> Result:
+        invoked.append((name, payload))
+        return answered(None)
+
+    destinations = Destinations(lambda _: None, invoke)
+    destinations.send("arn:aws:lambda:us-east-1:123456789012:function:handle", {"a": 1}, "key")
+    assert invoked == [("handle", b'{"a": 1}')]
+    with pytest.raises(ValueError, match="none of s3, sqs, sns, lambda"):
+        destinations.send("arn:aws:events:us-east-1:123456789012:event-bus/default", {}, "key")
