@@ -8,6 +8,8 @@ affected.
 from __future__ import annotations
 
 import os
+import runpy
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -55,8 +57,20 @@ class Clock:
         self.offset = offset or timedelta()
 
 
+def module(name: str, environ: Mapping[str, str]) -> list[str]:
+    """Return the interpreter's arguments that run a module at the time that an environment says."""
+    # -P: the folder of this file is no place to import from.
+    return ["-P", __file__, name] if OFFSET in environ else ["-m", name]
+
+
 def follow(environ: Mapping[str, str] = os.environ) -> None:
     """Put this process's clock to what its environment says; called first thing in a function's process."""
     seconds = float(environ.get(OFFSET, "0"))
     if seconds:
         time_machine.travel(datetime.now(UTC) + timedelta(seconds=seconds), tick=True).start()
+
+
+if __name__ == "__main__":
+    follow()
+    del sys.argv[0]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -15,25 +15,35 @@ import math
 import threading
 import time
 import uuid
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from local.functions import ACCOUNT_ID, MAX_PAYLOAD_BYTES, Result
+from local.destinations import STREAM_DESTINATIONS, Send, check_destination
+from local.functions import ACCOUNT_ID, MAX_PAYLOAD_BYTES, Result, ThrottledError
 
 logger = logging.getLogger(__name__)
 
 Invoke = Callable[[str, bytes], Result]
+Clock = Callable[[], datetime]
 
 # https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-parameters.html
 MAX_KINESIS_BATCH = 10_000
 MAX_WINDOW_S = 300.0
+MAX_PARALLELIZATION = 10
+MAX_RETRIES = 10_000
+MAX_RECORD_AGE_S = 604_800
 # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html: more than 10 need a window of 1 s
 MAX_SQS_BATCH = 10_000
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
 RECEIVE_LIMIT = 10
+# https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html: five at first; here it stays at that
+CONCURRENT_BATCHES = 5
+LEAST_CONCURRENCY, MOST_CONCURRENCY = 2, 1_000
 
 POLL_EVERY_S = 0.05
 """AWS polls a shard once a second; here a person or a test waits for the answer."""
@@ -52,23 +62,27 @@ class KinesisSettings:
         stream_arn: The stream.
         batch_size: The most records in one event, 1 to 10,000.
         window_s: How long to wait for a batch to fill, in seconds, 0 to 300.
-        starting_position: Where to begin: all that the stream holds, or what comes from now on.
+        starting_position: Where to begin: all that the stream holds, what comes from now on, or a time.
+        starting_timestamp: The time for AT_TIMESTAMP, with a time zone.
+        parallelization_factor: Batches of one shard at the same time, 1 to 10, each of other partition keys.
         report_batch_item_failures: Whether the function's answer says which records failed.
         bisect: Halve a batch that the function fails on.
         maximum_retry_attempts: How often a batch is tried again; -1 is without end.
         maximum_record_age_s: The age at which a record is given up, in seconds; -1 is never.
-        on_failure_arn: The S3 bucket that gets what is given up.
+        on_failure_arn: The bucket, queue or topic that gets what is given up.
         mapping_id: The mapping's UUID, which is part of the keys in that bucket.
 
     Raises:
-        ValueError: A value is outside of Lambda's limits, or the destination is not a bucket.
+        ValueError: A value is outside of Lambda's limits, or the destination is not one of Lambda's.
     """
 
     function: str
     stream_arn: str
     batch_size: int = 100
     window_s: float = 0.0
-    starting_position: Literal["TRIM_HORIZON", "LATEST"] = "TRIM_HORIZON"
+    starting_position: Literal["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"] = "TRIM_HORIZON"
+    starting_timestamp: datetime | None = None
+    parallelization_factor: int = 1
     report_batch_item_failures: bool = False
     bisect: bool = False
     maximum_retry_attempts: int = -1
@@ -79,8 +93,17 @@ class KinesisSettings:
     def __post_init__(self) -> None:
         _check("BatchSize", self.batch_size, 1, MAX_KINESIS_BATCH)
         _check("MaximumBatchingWindowInSeconds", self.window_s, 0, MAX_WINDOW_S)
-        if self.on_failure_arn and not self.on_failure_arn.startswith("arn:aws:s3:::"):
-            raise ValueError(f"on-failure destination {self.on_failure_arn} is not an S3 bucket")
+        _check("ParallelizationFactor", self.parallelization_factor, 1, MAX_PARALLELIZATION)
+        _check("MaximumRetryAttempts", self.maximum_retry_attempts, -1, MAX_RETRIES)
+        _check("MaximumRecordAgeInSeconds", self.maximum_record_age_s, -1, MAX_RECORD_AGE_S)
+        if self.starting_position not in {"TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"}:
+            raise ValueError(f"StartingPosition {self.starting_position!r} is none of Kinesis's")
+        if (self.starting_position == "AT_TIMESTAMP") != (self.starting_timestamp is not None):
+            raise ValueError(
+                "StartingPositionTimestamp belongs to StartingPosition AT_TIMESTAMP, and only to it"
+            )
+        if self.on_failure_arn:
+            check_destination(self.on_failure_arn, STREAM_DESTINATIONS)
 
 
 @dataclass(frozen=True)
@@ -94,9 +117,10 @@ class SqsSettings:
         batch_size: The most messages in one event, 1 to 10,000; more than 10 need a window of a second.
         window_s: How long to wait for a batch to fill, in seconds, 0 to 300.
         report_batch_item_failures: Whether the function's answer says which messages failed.
+        maximum_concurrency: The most invocations at once, 2 to 1,000; 5 where it is not given.
 
     Raises:
-        ValueError: A value is outside of Lambda's limits.
+        ValueError: A value is outside of Lambda's limits, or the queue is a FIFO queue.
     """
 
     function: str
@@ -105,8 +129,15 @@ class SqsSettings:
     batch_size: int = 10
     window_s: float = 0.0
     report_batch_item_failures: bool = False
+    maximum_concurrency: int | None = None
 
     def __post_init__(self) -> None:
+        if self.queue_arn.endswith(".fifo"):
+            raise ValueError(
+                f"{self.queue_arn} is a FIFO queue: only standard queues are read on one machine"
+            )
+        if self.maximum_concurrency is not None:
+            _check("MaximumConcurrency", self.maximum_concurrency, LEAST_CONCURRENCY, MOST_CONCURRENCY)
         _check("BatchSize", self.batch_size, 1, MAX_SQS_BATCH)
         _check("MaximumBatchingWindowInSeconds", self.window_s, 0, MAX_WINDOW_S)
         if self.batch_size > RECEIVE_LIMIT and self.window_s < 1:
@@ -306,15 +337,15 @@ def failure_document(
         now: The time.
 
     Returns:
-        The document of https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html, with
-        the whole event as text in `payload`, as it is for S3.
+        The document of https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html: a
+        bucket gets the whole event as text in `payload`, a queue or a topic only what describes it.
     """
     records = given_up.batch.records
     region = _region(settings.stream_arn)
     response = (
         {"statusCode": 200, "executedVersion": "$LATEST", "functionError": result.error} if result else None
     )
-    return {
+    document = {
         "requestContext": {
             "requestId": result.request_id if result else str(uuid.uuid4()),
             "functionArn": f"arn:aws:lambda:{region}:{ACCOUNT_ID}:function:{settings.function}",
@@ -333,10 +364,24 @@ def failure_document(
             "batchSize": len(records),
             "streamArn": settings.stream_arn,
         },
-        "payload": whole_event(
-            [event_record(record, shard_id, settings.stream_arn) for record in records]
-        ).decode(),
     }
+    if (settings.on_failure_arn or "arn:aws:s3:").startswith("arn:aws:s3:"):
+        event = whole_event(event_record(record, shard_id, settings.stream_arn) for record in records)
+        document["payload"] = event.decode()
+    return document
+
+
+def lane_of(partition_key: str, lanes: int) -> int:
+    """Choose the lane of a partition key: the same for each of its records, so that their order is kept.
+
+    Args:
+        partition_key: The record's partition key.
+        lanes: The mapping's ParallelizationFactor.
+
+    Returns:
+        The lane, from 0 on. Which keys share a lane, AWS does not say.
+    """
+    return zlib.crc32(partition_key.encode()) % lanes
 
 
 def failure_key(mapping_id: str, shard_id: str, now: datetime) -> str:
@@ -424,22 +469,60 @@ class _Pauses:
         self._next = FIRST_PAUSE_S
 
 
+class _Redeliveries:
+    """How many batches that succeeded are to be delivered once more, as at-least-once delivery may do."""
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._lock = threading.Lock()
+
+    def ask(self, batches: int) -> None:
+        with self._lock:
+            self._left += batches
+
+    def take(self) -> bool:
+        with self._lock:
+            asked = self._left > 0
+            self._left -= asked
+            return asked
+
+
+def _real_time() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """What the shards and lanes of a mapping share."""
+
+    settings: KinesisSettings
+    kinesis: Any
+    send: Send
+    invoke: Invoke
+    clock: Clock
+    stopped: threading.Event
+    redeliveries: _Redeliveries
+
+    @property
+    def stream_name(self) -> str:
+        return self.settings.stream_arn.rpartition("/")[2]
+
+
 class KinesisMapping:
-    """Reads a stream and invokes a function with what it holds, one batch at a time in every shard.
+    """Reads a stream and invokes a function with what it holds, in every shard in order.
 
     Args:
         settings: The mapping.
         kinesis: A boto3 Kinesis client.
-        s3: A boto3 S3 client, for the on-failure destination.
+        send: Delivers what is given up to the on-failure destination.
         invoke: Calls a function by its name.
+        clock: Says what time it is, for the age of records. It has to be the clock that stamps their arrival.
     """
 
-    def __init__(self, settings: KinesisSettings, kinesis: Any, s3: Any, invoke: Invoke) -> None:
-        self._settings = settings
-        self._kinesis = kinesis
-        self._s3 = s3
-        self._invoke = invoke
-        self._stopped = threading.Event()
+    def __init__(
+        self, settings: KinesisSettings, kinesis: Any, send: Send, invoke: Invoke, clock: Clock = _real_time
+    ) -> None:
+        self._mapped = _Mapped(settings, kinesis, send, invoke, clock, threading.Event(), _Redeliveries())
         self._shards: list[_Shard] = []
         self._threads: list[threading.Thread] = []
 
@@ -448,32 +531,21 @@ class KinesisMapping:
 
         The shards that the stream has now are all that are read: it is not resharded on one machine.
         """
-        pages = self._kinesis.get_paginator("list_shards").paginate(StreamName=self._stream_name)
-        for shard in [shard for page in pages for shard in page["Shards"]]:
-            iterator = self._kinesis.get_shard_iterator(
-                StreamName=self._stream_name,
-                ShardId=shard["ShardId"],
-                ShardIteratorType=self._settings.starting_position,
-            )["ShardIterator"]
-            self._shards.append(
-                _Shard(
-                    self._settings,
-                    shard["ShardId"],
-                    iterator,
-                    self._kinesis,
-                    self._s3,
-                    self._invoke,
-                    self._stopped,
-                )
-            )
+        name = self._mapped.stream_name
+        pages = self._mapped.kinesis.get_paginator("list_shards").paginate(StreamName=name)
+        self._shards = [_Shard(self._mapped, shard["ShardId"]) for page in pages for shard in page["Shards"]]
         for shard in self._shards:
-            thread = threading.Thread(target=shard.run, name=f"mapping {shard.shard_id}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+            for run in (shard.run, *(lane.run for lane in shard.lanes)):
+                thread = threading.Thread(target=run, name=f"mapping {shard.shard_id}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
 
     def stop(self) -> None:
         """End after the invocations that are running."""
-        self._stopped.set()
+        self._mapped.stopped.set()
+        for shard in self._shards:
+            for lane in shard.lanes:
+                lane.put([])
         for thread in self._threads:
             thread.join()
 
@@ -481,47 +553,46 @@ class KinesisMapping:
         """Ask the stream whether all that it holds now is done or given up."""
         return bool(self._shards) and all(shard.idle() for shard in self._shards)
 
-    @property
-    def _stream_name(self) -> str:
-        return self._settings.stream_arn.rpartition("/")[2]
+    def redeliver(self, batches: int = 1) -> None:
+        """Deliver the next batches that succeed a second time, as AWS may: a fault to be asked for.
+
+        Args:
+            batches: How many.
+        """
+        self._mapped.redeliveries.ask(batches)
 
 
 class _Shard:
-    """Reads one shard in order: nothing is sent before what precedes it is done or given up."""
+    """Reads one shard and hands each record to the lane of its partition key."""
 
-    def __init__(  # noqa: PLR0917 - the mapping's collaborators, and the shard's own two
-        self,
-        settings: KinesisSettings,
-        shard_id: str,
-        iterator: str,
-        kinesis: Any,
-        s3: Any,
-        invoke: Invoke,
-        stopped: threading.Event,
-    ) -> None:
+    def __init__(self, mapped: _Mapped, shard_id: str) -> None:
         self.shard_id = shard_id
-        self._settings = settings
-        self._kinesis = kinesis
-        self._s3 = s3
-        self._invoke = invoke
-        self._stopped = stopped
-        self._iterator: str | None = iterator
-        self._read: deque[StreamRecord] = deque()
-        self._read_since = 0.0
-        self._work: deque[Batch | GivenUp] = deque()
-        self._last_result: Result | None = None
-        self._pauses = _Pauses(stopped)
+        self._mapped = mapped
+        settings = mapped.settings
+        self._wanted = threading.Event()
+        self.lanes = [_Lane(mapped, shard_id, self._wanted) for _ in range(settings.parallelization_factor)]
+        self._position: dict[str, Any] = {"ShardIteratorType": settings.starting_position}
+        if settings.starting_timestamp is not None:
+            self._position["Timestamp"] = settings.starting_timestamp
+        self._pauses = _Pauses(mapped.stopped)
+        self._iterator: str | None = self._iterator_at_position()
         # All before this iterator is done; it only moves when nothing that was read is unfinished.
-        self._done_to: str | None = iterator
+        self._done_to: str | None = self._iterator
         self._resting = True
+        if settings.starting_position == "LATEST":
+            # An iterator made anew, after the first has expired, must not leave out what came meanwhile.
+            self._position = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": mapped.clock()}
 
     def run(self) -> None:
-        while not self._stopped.is_set():
+        while not self._mapped.stopped.is_set():
             try:
-                self._step()
-            # A mapping never dies: whatever failed (the stream, the bucket, the call) is tried again.
+                self._fetch()
+            except self._mapped.kinesis.exceptions.ExpiredIteratorException:
+                # After 5 minutes: https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html
+                self._iterator = self._iterator_at_position()
+            # A mapping never dies: a stream that cannot be read now is read later.
             except Exception:
-                logger.exception("shard %s of %s", self.shard_id, self._settings.stream_arn)
+                logger.exception("shard %s of %s", self.shard_id, self._mapped.settings.stream_arn)
                 self._pauses.wait()
 
     def idle(self) -> bool:
@@ -529,42 +600,126 @@ class _Shard:
             return False
         if self._done_to is None:
             return True
-        response = self._kinesis.get_records(ShardIterator=self._done_to, Limit=1)
+        try:
+            response = self._mapped.kinesis.get_records(ShardIterator=self._done_to, Limit=1)
+        except self._mapped.kinesis.exceptions.ExpiredIteratorException:
+            return False  # The next fetch brings one that has not.
         return not response["Records"] and response["MillisBehindLatest"] == 0
 
-    def _step(self) -> None:
-        if self._work:
-            self._work_off()
-            return
-        if self._iterator and len(self._read) < self._settings.batch_size:
-            self._fetch()
-        full = len(self._read) >= self._settings.batch_size
-        if self._read and (full or time.monotonic() - self._read_since >= self._settings.window_s):
-            sizes = (record_bytes(record, self.shard_id, self._settings.stream_arn) for record in self._read)
-            length = batch_length(sizes, self._settings.batch_size)
-            self._work.append(Batch(tuple(self._read.popleft() for _ in range(length))))
-            return
-        if not self._read:
-            self._done_to = self._iterator
-            self._resting = True
-        self._stopped.wait(POLL_EVERY_S)
+    def _iterator_at_position(self) -> str:
+        response = self._mapped.kinesis.get_shard_iterator(
+            StreamName=self._mapped.stream_name, ShardId=self.shard_id, **self._position
+        )
+        iterator: str = response["ShardIterator"]
+        return iterator
 
     def _fetch(self) -> None:
-        missing = self._settings.batch_size - len(self._read)
-        response = self._kinesis.get_records(ShardIterator=self._iterator, Limit=missing)
-        if response["Records"]:
-            self._resting = False
-            self._read_since = self._read_since if self._read else time.monotonic()
-        for record in response["Records"]:
-            self._read.append(
-                StreamRecord(
-                    sequence_number=record["SequenceNumber"],
-                    partition_key=record["PartitionKey"],
-                    data=record["Data"],
-                    arrived=record["ApproximateArrivalTimestamp"],
-                )
+        settings = self._mapped.settings
+        self._wanted.clear()
+        room = settings.batch_size * len(self.lanes) - sum(lane.waiting for lane in self.lanes)
+        if room <= 0:
+            self._wanted.wait(POLL_EVERY_S)
+            return
+        if self._iterator is None:
+            self._rest()
+            return
+        response = self._mapped.kinesis.get_records(
+            ShardIterator=self._iterator, Limit=min(room, MAX_KINESIS_BATCH)
+        )
+        self._pauses.reset()
+        records = [
+            StreamRecord(
+                sequence_number=record["SequenceNumber"],
+                partition_key=record["PartitionKey"],
+                data=record["Data"],
+                arrived=record["ApproximateArrivalTimestamp"],
             )
+            for record in response["Records"]
+        ]
         self._iterator = response.get("NextShardIterator")
+        if not records:
+            self._rest()
+            return
+        self._resting = False
+        self._position = {
+            "ShardIteratorType": "AFTER_SEQUENCE_NUMBER",
+            "StartingSequenceNumber": records[-1].sequence_number,
+        }
+        by_lane: dict[int, list[StreamRecord]] = {}
+        for record in records:
+            by_lane.setdefault(lane_of(record.partition_key, len(self.lanes)), []).append(record)
+        for lane, of_lane in by_lane.items():
+            self.lanes[lane].put(of_lane)
+
+    def _rest(self) -> None:
+        if not any(lane.busy for lane in self.lanes):
+            self._done_to = self._iterator
+            self._resting = True
+        self._mapped.stopped.wait(POLL_EVERY_S)
+
+
+class _Lane:
+    """Works off the records of some partition keys, each after what precedes it is done or given up."""
+
+    def __init__(self, mapped: _Mapped, shard_id: str, wanted: threading.Event) -> None:
+        self._mapped = mapped
+        self._settings = mapped.settings
+        self._shard_id = shard_id
+        self._wanted = wanted
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[StreamRecord, int]] = deque()
+        self._waiting_since = 0.0
+        self._work: deque[Batch | GivenUp] = deque()
+        self._last_result: Result | None = None
+        self._pauses = _Pauses(mapped.stopped)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def busy(self) -> bool:
+        with self._changed:
+            return bool(self._waiting or self._work)
+
+    def put(self, records: Iterable[StreamRecord]) -> None:
+        sized = [
+            (record, record_bytes(record, self._shard_id, self._settings.stream_arn)) for record in records
+        ]
+        with self._changed:
+            if not self._waiting:
+                self._waiting_since = time.monotonic()
+            self._waiting.extend(sized)
+            self._changed.notify()
+
+    def run(self) -> None:
+        while not self._mapped.stopped.is_set():
+            try:
+                if self._work:
+                    self._work_off()
+                else:
+                    self._gather()
+            except ThrottledError as error:
+                # It was not invoked, so that this is no retry: only the records' age ends it.
+                logger.debug("%s", error)
+                self._pauses.wait()
+            # A mapping never dies: whatever failed (the destination, the call) is tried again.
+            except Exception:
+                logger.exception("shard %s of %s", self._shard_id, self._settings.stream_arn)
+                self._pauses.wait()
+
+    def _gather(self) -> None:
+        with self._changed:
+            sizes = (size for _, size in self._waiting)
+            length = batch_length(sizes, self._settings.batch_size)
+            full = length == self._settings.batch_size or length < len(self._waiting)
+            due = time.monotonic() - self._waiting_since >= self._settings.window_s
+            if not length or not (full or due):
+                self._changed.wait(POLL_EVERY_S)
+                return
+            self._work.append(Batch(tuple(self._waiting.popleft()[0] for _ in range(length))))
+            self._waiting_since = time.monotonic()
+        self._wanted.set()
 
     def _work_off(self) -> None:
         """Take the first piece of work one step further, and put what is left of it in its place."""
@@ -573,11 +728,12 @@ class _Shard:
             self._keep(first)
             left: list[Batch | GivenUp] = []
         else:
-            left = without_expired(first, datetime.now(UTC), self._settings.maximum_record_age_s)
+            left = without_expired(first, self._mapped.clock(), self._settings.maximum_record_age_s)
             if left == [first]:
                 left = self._send(first)
-        self._work.popleft()
-        self._work.extendleft(reversed(left))
+        with self._changed:
+            self._work.popleft()
+            self._work.extendleft(reversed(left))
         if (
             left
             and isinstance(first, Batch)
@@ -588,18 +744,18 @@ class _Shard:
 
     def _send(self, batch: Batch) -> list[Batch | GivenUp]:
         arn = self._settings.stream_arn
-        payload = whole_event(event_record(record, self.shard_id, arn) for record in batch.records)
+        payload = whole_event(event_record(record, self._shard_id, arn) for record in batch.records)
         if len(payload) > MAX_PAYLOAD_BYTES:
             # Only a record of a stream with an enlarged MaxRecordSize can be too large by itself. The service
             # sends it to the destination; under which condition, its documentation does not say.
             return [GivenUp(batch, "PayloadSizeExceeded")]
-        result = self._invoke(self._settings.function, payload)
+        result = self._mapped.invoke(self._settings.function, payload)
         self._last_result = result
         identifiers = [record.sequence_number for record in batch.records]
         failed_at = first_failure(result, identifiers, self._settings.report_batch_item_failures)
         if failed_at is None:
             self._pauses.reset()
-            return []
+            return [batch] if self._mapped.redeliveries.take() else []
         logger.info(
             "%s failed on record %d of %d: %.300r",
             self._settings.function,
@@ -610,23 +766,19 @@ class _Shard:
         return after_failure(batch, failed_at, self._settings)
 
     def _keep(self, given_up: GivenUp) -> None:
-        """Write what is given up to the on-failure destination; without one it is gone, as on AWS."""
+        """Send what is given up to the on-failure destination; without one it is gone, as on AWS."""
         records = given_up.batch.records
-        logger.warning("gave up %d records of %s: %s", len(records), self.shard_id, given_up.condition)
+        logger.warning("gave up %d records of %s: %s", len(records), self._shard_id, given_up.condition)
         if self._settings.on_failure_arn is None:
             return
-        now = datetime.now(UTC)
-        document = failure_document(given_up, self._last_result, self.shard_id, self._settings, now)
-        self._s3.put_object(
-            Bucket=self._settings.on_failure_arn.rpartition(":")[2],
-            Key=failure_key(self._settings.mapping_id, self.shard_id, now),
-            Body=json.dumps(document).encode(),
-            ContentType="application/json",
-        )
+        now = self._mapped.clock()
+        document = failure_document(given_up, self._last_result, self._shard_id, self._settings, now)
+        key = failure_key(self._settings.mapping_id, self._shard_id, now)
+        self._mapped.send(self._settings.on_failure_arn, document, key)
 
 
 class SqsMapping:
-    """Receives a queue's messages and invokes a function with them, one batch at a time.
+    """Receives a queue's messages and invokes a function with them, several batches at once.
 
     What fails is not deleted: it is visible again after the queue's timeout, and its redrive policy counts.
 
@@ -645,15 +797,20 @@ class SqsMapping:
         self._thread = threading.Thread(target=self._run, name=f"mapping {settings.queue_arn}", daemon=True)
         self._received: deque[dict[str, Any]] = deque()
         self._received_since = 0.0
+        self._redeliveries = _Redeliveries()
+        at_once = min(settings.maximum_concurrency or CONCURRENT_BATCHES, CONCURRENT_BATCHES)
+        self._free = threading.BoundedSemaphore(at_once)
+        self._invocations = ThreadPoolExecutor(at_once, thread_name_prefix=f"mapping {settings.queue_arn}")
 
     def start(self) -> None:
         """Begin to receive."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the invocation that is running."""
+        """End after the invocations that are running."""
         self._stopped.set()
         self._thread.join()
+        self._invocations.shutdown()
 
     def idle(self) -> bool:
         """Ask the queue whether it holds no message, neither visible nor in flight nor delayed."""
@@ -662,28 +819,48 @@ class SqsMapping:
         attributes = self._sqs.get_queue_attributes(QueueUrl=self._settings.queue_url, AttributeNames=names)
         return not any(int(attributes["Attributes"][name]) for name in names)
 
+    def redeliver(self, batches: int = 1) -> None:
+        """Deliver the next batches that succeed a second time, as AWS may: a fault to be asked for.
+
+        Args:
+            batches: How many.
+        """
+        self._redeliveries.ask(batches)
+
     def _run(self) -> None:
         while not self._stopped.is_set():
+            # Messages are received only for an invocation that can be made: their timeout runs from then on.
+            if not self._free.acquire(timeout=POLL_EVERY_S):
+                continue
             try:
-                self._step()
+                batch = self._gather()
             # A mapping never dies: whatever failed, the messages become visible again and are received anew.
             except Exception:
                 logger.exception("queue %s", self._settings.queue_arn)
                 self._received.clear()
                 self._pauses.wait()
+                batch = []
+            if batch:
+                self._invocations.submit(self._work_off, batch)
+            else:
+                self._free.release()
 
-    def _step(self) -> None:
-        before = len(self._received)
-        if before < self._settings.batch_size:
-            self._receive(min(self._settings.batch_size - before, RECEIVE_LIMIT))
-        full = len(self._received) >= self._settings.batch_size
-        if self._received and (full or time.monotonic() - self._received_since >= self._settings.window_s):
-            length = batch_length(
-                (len(json.dumps(message)) for message in self._received), self._settings.batch_size
-            )
-            self._send([self._received.popleft() for _ in range(length)])
-        elif len(self._received) == before:
-            self._stopped.wait(POLL_EVERY_S)
+    def _gather(self) -> list[dict[str, Any]]:
+        """Return a batch, or none where the mapping is stopped before there is one."""
+        while not self._stopped.is_set():
+            before = len(self._received)
+            if before < self._settings.batch_size:
+                self._receive(min(self._settings.batch_size - before, RECEIVE_LIMIT))
+            full = len(self._received) >= self._settings.batch_size
+            if self._received and (
+                full or time.monotonic() - self._received_since >= self._settings.window_s
+            ):
+                sizes = (len(json.dumps(message)) for message in self._received)
+                length = batch_length(sizes, self._settings.batch_size)
+                return [self._received.popleft() for _ in range(length)]
+            if len(self._received) == before:
+                self._stopped.wait(POLL_EVERY_S)
+        return []
 
     def _receive(self, most: int) -> None:
         response = self._sqs.receive_message(
@@ -692,15 +869,33 @@ class SqsMapping:
             MessageSystemAttributeNames=["All"],
             MessageAttributeNames=["All"],
         )
+        self._pauses.reset()
         messages = response.get("Messages", [])
         if messages and not self._received:
             self._received_since = time.monotonic()
         self._received.extend(event_message(message, self._settings.queue_arn) for message in messages)
 
+    def _work_off(self, messages: list[dict[str, Any]]) -> None:
+        try:
+            self._send(messages)
+        except ThrottledError as error:
+            logger.debug("%s", error)
+            self._pauses.wait()
+        # The messages become visible again and are received anew.
+        except Exception:
+            logger.exception("queue %s", self._settings.queue_arn)
+            self._pauses.wait()
+        finally:
+            self._free.release()
+
     def _send(self, messages: list[dict[str, Any]]) -> None:
-        result = self._invoke(self._settings.function, whole_event(messages))
+        payload = whole_event(messages)
+        result = self._invoke(self._settings.function, payload)
         identifiers = [message["messageId"] for message in messages]
         failed = failed_positions(result, identifiers, self._settings.report_batch_item_failures)
+        if not failed and self._redeliveries.take():
+            result = self._invoke(self._settings.function, payload)
+            failed = failed_positions(result, identifiers, self._settings.report_batch_item_failures)
         if failed:
             logger.info(
                 "%s failed on %d of %d: %.300r",
@@ -718,4 +913,3 @@ class SqsMapping:
                     for place, message in enumerate(done[first : first + RECEIVE_LIMIT])
                 ],
             )
-        self._pauses.reset()

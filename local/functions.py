@@ -28,11 +28,13 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
+
+from local import clock
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,11 @@ INIT_LIMIT_S = 10.0
 # A line from stdout becomes events of 256 KiB, and CloudWatch counts 26 bytes of its own with every event:
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
 EVENT_OVERHEAD_BYTES = 26
+# The end of an invocation's log that Invoke returns with LogType Tail:
+# https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+TAIL_BYTES = 4 * 1024
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+ACCOUNT_CONCURRENCY = 1_000
 MAX_LINE_BYTES = 256 * 1024 - EVENT_OVERHEAD_BYTES
 
 SHIP_AFTER_S = 0.05
@@ -69,6 +76,10 @@ STALLED_S = 30.0
 """How long a process may leave a request or an answer half way through before it counts as gone."""
 
 
+APPLICATION_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+SYSTEM_LEVELS = ("DEBUG", "INFO", "WARN")
+
+
 @dataclass(frozen=True)
 class Function:
     """A function as the template describes it.
@@ -82,6 +93,11 @@ class Function:
         log_group: The log group that gets what it writes.
         code: The directory that is first on the import path, and the working directory.
         path: Further import directories.
+        reserved_concurrency: The invocations that it may have at once, and that no other function can take;
+            None is a share of the account's.
+        application_level: The lowest level of its own lines that is kept, `TRACE` to `FATAL`, and
+        system_level: that of the platform's lines, `DEBUG` to `WARN`; both count in JSON format only:
+            https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
     """
 
     name: str
@@ -92,6 +108,17 @@ class Function:
     log_group: str
     code: Path
     path: tuple[Path, ...] = ()
+    reserved_concurrency: int | None = None
+    application_level: str = "INFO"
+    system_level: str = "INFO"
+
+    def __post_init__(self) -> None:
+        for name, level, levels in (
+            ("ApplicationLogLevel", self.application_level, APPLICATION_LEVELS),
+            ("SystemLogLevel", self.system_level, SYSTEM_LEVELS),
+        ):
+            if level not in levels:
+                raise ValueError(f"{name} {level!r} is none of {', '.join(levels)}")
 
 
 @dataclass(frozen=True)
@@ -102,11 +129,25 @@ class Result:
         payload: What the handler returned, as JSON, or the document that describes the error.
         error: None, or `Unhandled`, the only word that the service has for a function that failed.
         request_id: The invocation's id, as in its START line.
+        tail: The last 4 KB of its log, where they were asked for.
     """
 
     payload: bytes
     error: str | None
     request_id: str
+    tail: bytes = b""
+
+
+class ThrottledError(RuntimeError):
+    """The function was not called: as many invocations as it may have are under way.
+
+    Attributes:
+        reason: The word of Lambda's `TooManyRequestsException` for it.
+    """
+
+    def __init__(self, function: str, limit: int, reason: str) -> None:
+        super().__init__(f"{function} has {limit} invocations at once, which is its limit ({reason})")
+        self.reason = reason
 
 
 class Functions:
@@ -117,12 +158,22 @@ class Functions:
         environment: Variables that every function gets: credentials, region, the address of the services.
         in_process: Run the functions in this interpreter, without limits of memory and time.
         concurrency: The most environments that one function may have; further callers wait.
+        account_concurrency: The invocations, waiting ones too, that may be under way; others are refused.
     """
 
     def __init__(
-        self, ship: Ship, environment: Mapping[str, str], in_process: bool = False, concurrency: int = 2
+        self,
+        ship: Ship,
+        environment: Mapping[str, str],
+        in_process: bool = False,
+        concurrency: int = 2,
+        account_concurrency: int = ACCOUNT_CONCURRENCY,
     ) -> None:
         self._ship = ship
+        self._account_concurrency = account_concurrency
+        self._reserved: dict[str, int | None] = {}
+        self._under_way: dict[str, int] = {}
+        self._counting = threading.Lock()
         self._environment = dict(environment)
         self._concurrency = concurrency
         self._pools: dict[str, _Pool] = {}
@@ -140,10 +191,16 @@ class Functions:
             function: The function.
 
         Raises:
-            ValueError: There is one of that name.
+            ValueError: There is one of that name, or it reserves more than the account has.
         """
         if function.name in self._pools:
             raise ValueError(f"there is already a function named {function.name!r}")
+        reserved = function.reserved_concurrency
+        if reserved is not None and not 0 <= reserved <= self._unreserved():
+            raise ValueError(
+                f"{function.name} reserves a concurrency of {reserved}, the account has {self._unreserved()}"
+            )
+        self._reserved[function.name] = reserved
         environment: Callable[[Function, Mapping[str, str], Ship], _Environment]
         environment = _InThisProcess if self.runs_in_process else _OwnProcess
         # In one interpreter there is one os.environ and one stdout, hence one environment per function.
@@ -154,12 +211,17 @@ class Functions:
         """Name the functions, in the order in which they were added."""
         return list(self._pools)
 
-    def invoke(self, name: str, payload: bytes) -> Result:
+    def invoke(
+        self, name: str, payload: bytes, *, request_id: str = "", trace_id: str = "", tail: bool = False
+    ) -> Result:
         """Call a function and wait for its answer.
 
         Args:
             name: The function's name.
             payload: The event, as JSON, at most `MAX_PAYLOAD_BYTES`.
+            request_id: The invocation's id, a retry has that of the first attempt; a new one where empty.
+            trace_id: The X-Ray header of the caller; a new one, not sampled, where empty.
+            tail: Whether the result is to have the end of the invocation's log.
 
         Returns:
             The result; a function that fails is a result too.
@@ -167,13 +229,46 @@ class Functions:
         Raises:
             KeyError: There is no such function.
             ValueError: The payload is larger than Lambda takes.
+            ThrottledError: It has as many invocations as it may.
             RuntimeError: `stop` was called.
         """
         pool = self._pools[name]
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise ValueError(f"payload for {name} has {len(payload)} bytes, the limit is {MAX_PAYLOAD_BYTES}")
-        with pool.environment() as environment:
-            return environment.invoke(payload, str(uuid.uuid4()))
+        call = _Call(payload, request_id or str(uuid.uuid4()), trace_id or _trace_id(), tail)
+        with self._counted(name), pool.environment() as environment:
+            return environment.invoke(call)
+
+    def zero_reserved(self, name: str) -> bool:
+        """Say whether a function reserves a concurrency of zero, so that it is never called."""
+        return self._reserved[name] == 0
+
+    def _unreserved(self) -> int:
+        return self._account_concurrency - sum(reserved or 0 for reserved in self._reserved.values())
+
+    @contextlib.contextmanager
+    def _counted(self, name: str) -> Iterator[None]:
+        """Count an invocation while it is under way, or refuse it.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html
+        """
+        reserved = self._reserved[name]
+        with self._counting:
+            if reserved is not None:
+                limit, reason = reserved, "ReservedFunctionConcurrentInvocationLimitExceeded"
+                under_way = self._under_way.get(name, 0)
+            else:
+                limit, reason = self._unreserved(), "ConcurrentInvocationLimitExceeded"
+                sharing = [each for each, kept in self._reserved.items() if kept is None]
+                under_way = sum(self._under_way.get(each, 0) for each in sharing)
+            if under_way >= limit:
+                raise ThrottledError(name, limit, reason)
+            self._under_way[name] = self._under_way.get(name, 0) + 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._under_way[name] -= 1
 
     def kill(self, name: str) -> None:
         """Kill the processes of a function, with whatever they are doing, as a failing host would.
@@ -182,6 +277,16 @@ class Functions:
             name: The function's name. Functions in this interpreter are left alone.
         """
         self._pools[name].kill()
+
+    def restart(self, environment: Mapping[str, str]) -> None:
+        """Give every function other shared variables: what runs ends when it is done, and starts anew.
+
+        Args:
+            environment: The variables that every function gets from now on.
+        """
+        self._environment = dict(environment)
+        for pool in self._pools.values():
+            pool.renew()
 
     def flush(self) -> None:
         """Return when all whole lines that were written before this call have been shipped."""
@@ -205,11 +310,21 @@ def _why_no_processes() -> str:
 # --- environments and who has them -----------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Call:
+    """One invocation: its event, its ids, and whether the caller wants the end of its log."""
+
+    payload: bytes
+    request_id: str
+    trace_id: str
+    tail: bool
+
+
 class _Environment(Protocol):
     log: _LogStream
     alive: bool
 
-    def invoke(self, payload: bytes, request_id: str) -> Result: ...
+    def invoke(self, call: _Call) -> Result: ...
 
     def kill(self) -> None: ...
 
@@ -226,6 +341,7 @@ class _Pool:
         self._idle: list[_Environment] = []
         self._all: list[_Environment] = []
         self._free = size
+        self._outdated: set[int] = set()
         self._stopped = False
 
     @contextlib.contextmanager
@@ -255,13 +371,14 @@ class _Pool:
 
     def _give_back(self, environment: _Environment) -> None:
         with self._changed:
-            if environment.alive and not self._stopped:
+            if environment.alive and not self._stopped and id(environment) not in self._outdated:
                 self._idle.append(environment)
                 self._changed.notify_all()
                 return
         environment.close()
         with self._changed:
             self._all.remove(environment)
+            self._outdated.discard(id(environment))
             self._free += 1
             self._changed.notify_all()
 
@@ -270,6 +387,13 @@ class _Pool:
             idle, self._idle = self._idle, []
             for environment in self._all:
                 environment.kill()
+        for environment in idle:
+            self._give_back(environment)
+
+    def renew(self) -> None:
+        with self._changed:
+            idle, self._idle = self._idle, []
+            self._outdated.update(map(id, self._all))
         for environment in idle:
             self._give_back(environment)
 
@@ -303,6 +427,7 @@ def _variables(function: Function, shared: Mapping[str, str], log_stream: str) -
     https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
     """
     region = shared.get("AWS_REGION") or shared.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
+    logged = {"AWS_LAMBDA_LOG_LEVEL": function.application_level} if _logs_json(function.environment) else {}
     needed = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
     return {
         **needed,
@@ -313,6 +438,7 @@ def _variables(function: Function, shared: Mapping[str, str], log_stream: str) -
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         **shared,
         **function.environment,
+        **logged,
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
         # The interpreter's own version, so that the runtime client does what it does for that version.
@@ -358,41 +484,51 @@ class _OwnProcess:
     """One process that runs the runtime client, and the service's end of its connection."""
 
     def __init__(self, function: Function, shared: Mapping[str, str], ship: Ship) -> None:
-        self.log = _LogStream(function.log_group, ship)
+        self._platform = _PlatformLines(function)
+        self.log = _LogStream(function.log_group, ship, _least_level(function))
         self.alive = True
         self._function = function
         self._peak_bytes = 0
         self._ready = False
         variables = _variables(function, shared, self.log.name)
-        self._json = _logs_json(variables)
         self._arn = _arn(function, variables["AWS_REGION"])
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._connection: socket.socket | None = None
         variables["AWS_LAMBDA_RUNTIME_API"] = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        # What the function logs comes framed through the pipe of what it prints: both keep their order.
+        variables["_LAMBDA_TELEMETRY_LOG_FD"] = str(self.log.write_end)
+        self.log.write(self._platform.init_start(variables["AWS_REGION"]))
         self._started = time.monotonic()
         self._process = subprocess.Popen(  # noqa: S603 - the command is ours, the handler is the template's
-            [sys.executable, "-m", "awslambdaric", function.handler],
+            [sys.executable, *clock.module("awslambdaric", variables), function.handler],
             cwd=function.code,
             env=variables,
             stdin=subprocess.DEVNULL,
             stdout=self.log.write_end,
             stderr=self.log.write_end,
+            pass_fds=(self.log.write_end,),
             start_new_session=True,
         )
 
-    def invoke(self, payload: bytes, request_id: str) -> Result:
+    def invoke(self, call: _Call) -> Result:
+        with self.log.tail(call.tail) as tail:
+            result = self._invoke(call)
+        return replace(result, tail=tail()) if call.tail else result
+
+    def _invoke(self, call: _Call) -> Result:
+        request_id = call.request_id
         init_ms = None
         began = time.monotonic()
         try:
             if not self._ready:
                 began = self._await_ready(request_id)
                 init_ms = (began - self._started) * 1000
-            self.log.write(_start_line(request_id, self._json))
-            result = self._serve(payload, request_id, began)
+            self.log.write(self._platform.start(request_id))
+            result = self._serve(call, began)
             status, error_type = "success", ""
         except _EndedError as end:
             self._end()
-            self.log.write(end.line)
+            self.log.write([end.line])
             result = Result(end.document, "Unhandled", request_id)
             status, error_type = end.status, end.error_type
         report = _Report(
@@ -404,7 +540,7 @@ class _OwnProcess:
             status=status,
             error_type=error_type,
         )
-        self.log.write(report.as_json() if self._json else report.as_text())
+        self.log.write(self._platform.report(report))
         return result
 
     def kill(self) -> None:
@@ -435,21 +571,22 @@ class _OwnProcess:
             self._reader = self._connection.makefile("rb")
             self._receive(deadline, request_id)
         except _EndedError:
-            self.log.write(_start_line(request_id, self._json))
+            self.log.write(self._platform.start(request_id))
             raise
         self._ready = True
         return time.monotonic()
 
-    def _serve(self, payload: bytes, request_id: str, began: float) -> Result:
+    def _serve(self, call: _Call, began: float) -> Result:
+        request_id = call.request_id
         deadline = began + self._function.timeout_s
         epoch_ms = int((time.time() + self._function.timeout_s) * 1000)
         self._send(
             HTTPStatus.OK,
-            payload,
+            call.payload,
             f"Lambda-Runtime-Aws-Request-Id: {request_id}\r\n"
             f"Lambda-Runtime-Deadline-Ms: {epoch_ms}\r\n"
             f"Lambda-Runtime-Invoked-Function-Arn: {self._arn}\r\n"
-            f"Lambda-Runtime-Trace-Id: {_trace_id()}\r\n",
+            f"Lambda-Runtime-Trace-Id: {call.trace_id}\r\n",
         )
         request = self._receive(deadline, request_id)
         error = "Unhandled" if request.action == "error" else None
@@ -598,27 +735,34 @@ class _InThisProcess:
     """A function that is called here: no limit of memory, and a timeout that the handler can only read."""
 
     def __init__(self, function: Function, shared: Mapping[str, str], ship: Ship) -> None:
-        self.log = _LogStream(function.log_group, ship)
+        self._platform = _PlatformLines(function)
+        self.log = _LogStream(function.log_group, ship, _least_level(function))
         self.alive = True
         self._function = function
         self._variables = _variables(function, shared, self.log.name)
-        self._json = _logs_json(self._variables)
         self._handler: Callable[[Any, _Context], Any] | None = None
         # Loggers keep the stdout that they find when their module is loaded, so it stays the same one.
         self._stdout = open(  # noqa: SIM115 - it lives as long as the environment
             self.log.write_end, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
         )
+        self.log.write(self._platform.init_start(self._variables["AWS_REGION"]))
 
-    def invoke(self, payload: bytes, request_id: str) -> Result:
+    def invoke(self, call: _Call) -> Result:
+        with self.log.tail(call.tail) as tail:
+            result = self._invoke(call)
+        return replace(result, tail=tail()) if call.tail else result
+
+    def _invoke(self, call: _Call) -> Result:
+        request_id = call.request_id
         with (
             _only_one_runs,
-            _own_interpreter(self._variables),
+            _own_interpreter({**self._variables, "_X_AMZN_TRACE_ID": call.trace_id}),
             contextlib.redirect_stdout(self._stdout),
             contextlib.redirect_stderr(self._stdout),
         ):
             began = time.monotonic()
-            self.log.write(_start_line(request_id, self._json))
-            document, error_type = self._call(payload, request_id, began)
+            self.log.write(self._platform.start(request_id))
+            document, error_type = self._call(call.payload, request_id, began)
             self._stdout.flush()
         report = _Report(
             request_id=request_id,
@@ -629,7 +773,7 @@ class _InThisProcess:
             status="success",
             error_type="",
         )
-        self.log.write(report.as_json() if self._json else report.as_text())
+        self.log.write(self._platform.report(report))
         return Result(document, "Unhandled" if error_type else None, request_id)
 
     def _call(self, payload: bytes, request_id: str, began: float) -> tuple[bytes, str]:
@@ -652,7 +796,8 @@ class _InThisProcess:
             error_type = type(error).__name__
             stack = traceback.format_tb(error.__traceback__)
             lines = [f"[ERROR] {error_type}: {error}", "Traceback (most recent call last):", *stack]
-            self._stdout.write("\r".join(lines).replace("\n", "\r") + "\n")
+            self._stdout.flush()
+            self.log.write_frame(_ERROR_FRAME, "\n".join(line.rstrip("\n") for line in lines))
             return _document(error_type, str(error), requestId=request_id, stackTrace=stack), error_type
 
     def kill(self) -> None:
@@ -703,15 +848,50 @@ def _utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _platform_event(kind: str, record: Mapping[str, object]) -> str:
-    """Write a line of the platform in JSON format, where the time is called `time`, not `timestamp`."""
-    return json.dumps({"time": _utc_now(), "type": kind, "record": record}, separators=(",", ":"))
+class _PlatformLines:
+    """What the platform writes about a function: nothing below the function's SystemLogLevel in JSON format.
 
+    The levels are those of "System log level event mapping" in
+    https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html.
+    """
 
-def _start_line(request_id: str, as_json: bool) -> str:
-    if as_json:
-        return _platform_event("platform.start", {"requestId": request_id, "version": "$LATEST"})
-    return f"START RequestId: {request_id} Version: $LATEST"
+    def __init__(self, function: Function) -> None:
+        self._name = function.name
+        self._json = _logs_json(function.environment)
+        self._least = SYSTEM_LEVELS.index(function.system_level)
+
+    def init_start(self, region: str) -> list[str]:
+        version = f"python:{sys.version_info.major}.{sys.version_info.minor}.v0"
+        arn = f"arn:aws:lambda:{region}::runtime:{'0' * 64}"
+        if not self._json:
+            return [f"INIT_START Runtime Version: {version}\tRuntime Version ARN: {arn}"]
+        record = {
+            "initializationType": "on-demand",
+            "phase": "init",
+            "runtimeVersion": version,
+            "runtimeVersionArn": arn,
+            "functionName": self._name,
+            "functionVersion": "$LATEST",
+        }
+        return self._event("INFO", "platform.initStart", record)
+
+    def start(self, request_id: str) -> list[str]:
+        if not self._json:
+            return [f"START RequestId: {request_id} Version: $LATEST"]
+        return self._event("INFO", "platform.start", {"requestId": request_id, "version": "$LATEST"})
+
+    def report(self, report: _Report) -> list[str]:
+        if not self._json:
+            return report.as_text()
+        level = "INFO" if report.status == "success" else "WARN"
+        return self._event(level, "platform.report", report.record())
+
+    def _event(self, level: str, kind: str, record: Mapping[str, object]) -> list[str]:
+        if SYSTEM_LEVELS.index(level) < self._least:
+            return []
+        # The time is called `time` here, not `timestamp`.
+        event = {"time": _utc_now(), "type": kind, "record": record}
+        return [json.dumps(event, separators=(",", ":"))]
 
 
 @dataclass(frozen=True)
@@ -731,7 +911,7 @@ class _Report:
         # Since August 2025 the init phase is billed as well.
         return math.ceil(self.duration_ms + (self.init_ms or 0))
 
-    def as_text(self) -> str:
+    def as_text(self) -> list[str]:
         parts = [
             f"REPORT RequestId: {self.request_id}",
             f"Duration: {self.duration_ms:.2f} ms",
@@ -745,9 +925,9 @@ class _Report:
             parts.append(f"Status: {self.status}")
         if self.status == "error":
             parts.append(f"Error Type: {self.error_type}")
-        return f"END RequestId: {self.request_id}\n" + "\t".join(parts) + "\t"
+        return [f"END RequestId: {self.request_id}", "\t".join(parts) + "\t"]
 
-    def as_json(self) -> str:
+    def record(self) -> dict[str, object]:
         metrics: dict[str, object] = {
             "durationMs": round(self.duration_ms, 3),
             "billedDurationMs": self._billed_ms,
@@ -756,22 +936,81 @@ class _Report:
         }
         if self.init_ms is not None:
             metrics["initDurationMs"] = round(self.init_ms, 3)
-        record = {"requestId": self.request_id, "metrics": metrics, "status": self.status}
+        record: dict[str, object] = {"requestId": self.request_id, "metrics": metrics, "status": self.status}
         if self.error_type:
             record["errorType"] = self.error_type
-        return _platform_event("platform.report", record)
+        return record
 
 
 # --- from the pipe to the log stream ---------------------------------------------------------------------
+
+# The runtime client frames what is logged, as against printed: four bytes of type, four of length, eight of
+# time in microseconds, the message. The bytes are no UTF-8, so that no text looks like them.
+# https://github.com/aws/aws-lambda-python-runtime-interface-client: FramedTelemetryLogSink
+_MAGIC = b"\xa5\x5a\x00"
+_HEAD_BYTES = 16
+_LEVEL_OF_FRAME = {
+    number + as_text: level
+    for number, level in (
+        (0x02, ""),
+        (0x0A, "DEBUG"),
+        (0x0E, "INFO"),
+        (0x12, "WARN"),
+        (0x16, "ERROR"),
+        (0x1A, "FATAL"),
+    )
+    for as_text in (0, 1)
+}
+_ERROR_FRAME = 0x17
+# Ours, for the platform's lines.
+_PLATFORM_FRAME = 0xF0
+_PLATFORM_HEAD = _MAGIC + bytes([_PLATFORM_FRAME])
+
+_LEVELS = {level: place for place, level in enumerate(APPLICATION_LEVELS)}
+_LEVELS |= {"WARNING": _LEVELS["WARN"], "CRITICAL": _LEVELS["FATAL"]}
+_TIME_KEYS = ("timestamp", "time", "@timestamp")
+
+
+def _least_level(function: Function) -> int:
+    """Return the lowest level that is kept; only in JSON format are lines filtered at all."""
+    return _LEVELS[function.application_level] if _logs_json(function.environment) else 0
+
+
+def _level_of_line(line: bytes) -> int | None:
+    """Return the level of a printed line, None for one that has none because it is plain text.
+
+    A JSON object without a level, or without a time by RFC 3339, counts as INFO. That plain text passes is
+    our reading: AWS says only of objects what the filter does.
+    https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
+    """
+    if not line.startswith(b"{"):
+        return None
+    try:
+        document = json.loads(line)
+    except ValueError:
+        return None
+    when = next((document[key] for key in _TIME_KEYS if key in document), None)
+    level = document.get("level")
+    if not isinstance(level, str) or not isinstance(when, str) or not _is_rfc3339(when):
+        return _LEVELS["INFO"]
+    return _LEVELS.get(level.upper(), _LEVELS["INFO"])
+
+
+def _is_rfc3339(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None and text[10:11] in {"T", "t", " "}
+    except ValueError:
+        return False
 
 
 class _LogStream:
     """One log stream: what is written to its pipe is shipped line by line and in order.
 
-    The platform's lines go through the same pipe as the function's: that puts them in their place.
+    The platform's lines and what the function logs go through the same pipe as what it prints, in frames:
+    that puts them in their place.
     """
 
-    def __init__(self, group: str, ship: Ship) -> None:
+    def __init__(self, group: str, ship: Ship, least_level: int = 0) -> None:
         self.group = group
         self.name = f"{datetime.now(UTC):%Y/%m/%d}/[$LATEST]{uuid.uuid4().hex}"
         self._ship = ship
@@ -781,16 +1020,42 @@ class _LogStream:
             # With the usual 64 KiB a function that writes much would wait for us again and again.
             with contextlib.suppress(OSError):
                 fcntl.fcntl(self.write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        self._lines = _Lines()
+        self._lines = _Lines(least_level)
         self._turn = threading.Lock()
         self._ended = False
+        self._kept: list[str] | None = None
         self._thread = threading.Thread(target=self._pump, name=f"log {group}", daemon=True)
         self._thread.start()
 
-    def write(self, text: str) -> None:
+    def write(self, messages: list[str]) -> None:
         """Write the platform's lines; a line that the function has left open ends before them."""
-        if text:
-            os.write(self.write_end, f"\n{text}\n".encode())
+        for message in messages:
+            if message:
+                self.write_frame(_PLATFORM_FRAME, message)
+
+    def write_frame(self, kind: int, message: str) -> None:
+        """Write a message that may have several lines and stays one event."""
+        body = message.encode()
+        head = (
+            _MAGIC
+            + bytes([kind])
+            + len(body).to_bytes(4, "big")
+            + (time.time_ns() // 1000).to_bytes(8, "big")
+        )
+        os.write(self.write_end, head + body)
+
+    @contextlib.contextmanager
+    def tail(self, wanted: bool) -> Iterator[Callable[[], bytes]]:
+        """Keep what is logged until the end of the block, if it is wanted, and give the end of it."""
+        if wanted:
+            self.flush()
+            self._kept = []
+        yield self._tail
+
+    def _tail(self) -> bytes:
+        self.flush()
+        kept, self._kept = self._kept or [], None
+        return "".join(f"{message}\n" for message in kept).encode()[-TAIL_BYTES:]
 
     def flush(self) -> None:
         """Ship every whole line that is in the pipe now."""
@@ -801,7 +1066,7 @@ class _LogStream:
 
     def close(self) -> None:
         """Ship all that there is. The pipe goes when the last process that can write to it is gone."""
-        self.write("\n")
+        os.write(self.write_end, b"\n")
         self.flush()
         os.close(self.write_end)
 
@@ -831,6 +1096,8 @@ class _LogStream:
 
     def _deliver(self, batches: list[list[tuple[int, str]]]) -> None:
         for batch in batches:
+            if self._kept is not None:
+                self._kept += [message for _, message in batch]
             try:
                 self._ship(self.group, self.name, batch)
             # What ships is the caller's: whatever it raises, the function's output must go on being read.
@@ -840,9 +1107,13 @@ class _LogStream:
 
 @dataclass
 class _Lines:
-    """Lines that wait to be shipped."""
+    """Lines and framed messages that wait to be shipped."""
 
+    _least_level: int = 0
+    _unread: bytes = b""
+    """A frame that has not come whole."""
     _tail: bytes = b""
+    """A line that has no end yet."""
     _waiting: list[tuple[int, str, int]] = field(default_factory=list)
     _bytes: int = 0
     _since: float = 0.0
@@ -853,19 +1124,25 @@ class _Lines:
         return not self._waiting
 
     def add(self, chunk: bytes, now_ms: int, now: float) -> None:
-        """Cut a piece of output into lines; what follows the last newline waits for its own."""
-        # PutLogEvents wants times in order, and a clock can be set back.
-        self._last_ms = max(self._last_ms, now_ms)
+        """Cut a piece of output into lines and messages; what follows the last newline waits for its own."""
         if not self._waiting:
             self._since = now
-        *lines, rest = (self._tail + chunk).split(b"\n")
-        for line in lines:
-            self._add_line(line)
-        while len(rest) > MAX_LINE_BYTES:
-            cut = _character_boundary(rest, MAX_LINE_BYTES)
-            self._add_line(rest[:cut])
-            rest = rest[cut:]
-        self._tail = rest
+        data, self._unread = self._unread + chunk, b""
+        start = _frame_start(data)
+        while start >= 0:
+            self._add_text(data[:start], now_ms)
+            data = data[start:]
+            size = _HEAD_BYTES + int.from_bytes(data[4:8], "big")
+            # A process that was killed while it wrote leaves a frame that the platform's next one cuts short.
+            torn = data.find(_PLATFORM_HEAD, 1, size)
+            size = torn if torn >= 0 else size
+            if torn < 0 and len(data) < max(size, _HEAD_BYTES):
+                self._unread = data
+                return
+            self._add_frame(data[:size])
+            data = data[size:]
+            start = _frame_start(data)
+        self._add_text(data, now_ms)
 
     def due(self, now: float) -> bool:
         """Say whether there is enough, or something has waited for long enough."""
@@ -889,16 +1166,55 @@ class _Lines:
         self._bytes = 0
         return batches
 
-    def _add_line(self, line: bytes) -> None:
-        while len(line) > MAX_LINE_BYTES:
-            cut = _character_boundary(line, MAX_LINE_BYTES)
-            self._add_line(line[:cut])
-            line = line[cut:]
-        if not line:
+    def _add_text(self, text: bytes, now_ms: int) -> None:
+        *lines, rest = (self._tail + text).split(b"\n")
+        for line in lines:
+            self._add_line(line, now_ms)
+        while len(rest) > MAX_LINE_BYTES:
+            cut = _character_boundary(rest, MAX_LINE_BYTES)
+            self._add_event(rest[:cut], now_ms)
+            rest = rest[cut:]
+        self._tail = rest
+
+    def _add_line(self, line: bytes, now_ms: int) -> None:
+        if self._least_level:
+            level = _level_of_line(line)
+            if level is not None and level < self._least_level:
+                return
+        self._add_event(line, now_ms)
+
+    def _add_frame(self, frame: bytes) -> None:
+        kind, body = frame[3], frame[_HEAD_BYTES:].removesuffix(b"\n")
+        when_ms = int.from_bytes(frame[8:16], "big") // 1000
+        if kind == _PLATFORM_FRAME:
+            self._add_text(b"\n", when_ms)
+        elif _LEVELS.get(_LEVEL_OF_FRAME[kind], _LEVELS["INFO"]) < self._least_level:
+            return
+        self._add_event(body, when_ms)
+
+    def _add_event(self, event: bytes, when_ms: int) -> None:
+        # PutLogEvents wants times in order, and a clock can be set back.
+        self._last_ms = max(self._last_ms, when_ms)
+        while len(event) > MAX_LINE_BYTES:
+            cut = _character_boundary(event, MAX_LINE_BYTES)
+            self._add_event(event[:cut], when_ms)
+            event = event[cut:]
+        if not event:
             return  # CloudWatch takes no event without a character
-        size = len(line) + EVENT_OVERHEAD_BYTES
-        self._waiting.append((self._last_ms, line.decode("utf-8", "replace"), size))
+        size = len(event) + EVENT_OVERHEAD_BYTES
+        self._waiting.append((self._last_ms, event.decode("utf-8", "replace"), size))
         self._bytes += size
+
+
+def _frame_start(data: bytes) -> int:
+    """Return where a frame begins, or what may be the beginning of one at the end; -1 for nowhere."""
+    found = data.find(_MAGIC)
+    while found >= 0:
+        kind = data[found + 3 : found + 4]
+        if not kind or kind[0] in _LEVEL_OF_FRAME or kind[0] == _PLATFORM_FRAME:
+            return found
+        found = data.find(_MAGIC, found + 1)
+    return next((len(data) - length for length in (2, 1) if data.endswith(_MAGIC[:length])), -1)
 
 
 def _character_boundary(line: bytes, limit: int) -> int:

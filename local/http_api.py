@@ -15,17 +15,22 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote
 
-from local.functions import ACCOUNT_ID, MAX_PAYLOAD_BYTES, Result
+from local.functions import ACCOUNT_ID, MAX_PAYLOAD_BYTES, Result, ThrottledError
 
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
+INTEGRATION_TIMEOUT_S = 30.0
+
+AT_ONCE = 64
+"""The requests that wait for functions at the same time; others wait for their turn."""
 
 STOP_WITHIN_S = 0.05
 _WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
@@ -33,21 +38,6 @@ _WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 logger = logging.getLogger(__name__)
 
 Invoke = Callable[[str, bytes], Result]
-
-
-@dataclass(frozen=True)
-class Route:
-    """A route of the API.
-
-    Args:
-        method: `GET` and the like, or `ANY`.
-        path: The path: its segments may be `{name}`, and the last one `{name+}` for all that follows.
-        function: The name of the function that answers.
-    """
-
-    method: str
-    path: str
-    function: str
 
 
 @dataclass(frozen=True)
@@ -71,11 +61,118 @@ class Response:
     body: bytes
 
 
+class RefusedError(Exception):
+    """An authorizer does not let a request through.
+
+    Attributes:
+        response: What the client gets instead.
+    """
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(f"{response.status} {response.body.decode()}")
+        self.response = response
+
+
+class Authorizer(Protocol):
+    """What says who may make a request: `local.authorizers` has the service's own."""
+
+    def authorize(self, request: Request, scopes: Sequence[str], now: datetime) -> Mapping[str, Any]:
+        """Let a request through.
+
+        Args:
+            request: The request.
+            scopes: The route's scopes.
+            now: The time, with a time zone.
+
+        Returns:
+            What the event has in `requestContext.authorizer`.
+
+        Raises:
+            RefusedError: The request is not let through.
+        """
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route of the API.
+
+    Args:
+        method: `GET` and the like, or `ANY`.
+        path: The path: its segments may be `{name}`, and the last one `{name+}` for all that follows.
+            `$default`, with the method ANY, takes what no other route takes.
+        function: The name of the function that answers.
+        authorizer: What lets requests through, None for nothing.
+        scopes: What a token has to allow, one of them.
+    """
+
+    method: str
+    path: str
+    function: str
+    authorizer: Authorizer | None = None
+    scopes: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The route's name, as functions see it."""
+        return DEFAULT_ROUTE if self.is_default else f"{self.method} {self.path}"
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it takes what no other route takes."""
+        return self.path.removeprefix("/") == DEFAULT_ROUTE
+
+
+@dataclass(frozen=True)
+class Cors:
+    """Which pages of other origins may call the API.
+
+    Args:
+        origins: `*`, `https://*`, or origins as browsers send them.
+        methods: `*`, or methods.
+        headers: `*`, or headers that a page may set.
+        exposed: Headers that a page may read.
+        max_age_s: How long a browser may keep the answer, in seconds.
+        credentials: Whether a page may send cookies.
+
+    Raises:
+        ValueError: Credentials are allowed to any origin.
+
+    See https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-cors.html.
+    """
+
+    origins: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    exposed: tuple[str, ...] = ()
+    max_age_s: int | None = None
+    credentials: bool = False
+
+    def __post_init__(self) -> None:
+        if self.credentials and "*" in self.origins:
+            raise ValueError("AllowCredentials does not go with the origin *")
+
+
+@dataclass(frozen=True)
+class Throttle:
+    """How many requests an API takes: a bucket of so many, refilled at so many in a second.
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-throttling.html
+    """
+
+    rate_per_s: float
+    burst: int
+
+
+DEFAULT_ROUTE = "$default"
 NOT_FOUND = Response(404, [("content-type", "application/json")], b'{"message":"Not Found"}')
 TOO_LARGE = Response(413, [("content-type", "application/json")], b'{"message":"Request Entity Too Large"}')
 LENGTH_REQUIRED = Response(411, [("content-type", "application/json")], b'{"message":"Length Required"}')
 INTERNAL_SERVER_ERROR = Response(
     500, [("content-type", "application/json")], b'{"message":"Internal Server Error"}'
+)
+TOO_MANY_REQUESTS = Response(429, [("content-type", "application/json")], b'{"message":"Too Many Requests"}')
+SERVICE_UNAVAILABLE = Response(
+    503, [("content-type", "application/json")], b'{"message":"Service Unavailable"}'
 )
 
 
@@ -99,7 +196,7 @@ def find_route(routes: Sequence[Route], method: str, raw_path: str) -> tuple[Rou
     for route in routes:
         if route.method not in {method, "ANY"}:
             continue
-        parameters = _match(route.path, raw_path)
+        parameters = {} if route.is_default else _match(route.path, raw_path)
         if parameters is None:
             continue
         rank = (_generality(route.path), route.method == "ANY")
@@ -128,7 +225,9 @@ def _match(template: str, raw_path: str) -> dict[str, str] | None:
 
 
 def _generality(template: str) -> tuple[int, ...]:
-    """Rank a path, segment by segment: 0 is a given one, 1 a parameter, 2 a greedy one."""
+    """Rank a path, segment by segment: 0 is a given one, 1 a parameter, 2 a greedy one, 3 no path at all."""
+    if template.removeprefix("/") == DEFAULT_ROUTE:
+        return (3,)
     return tuple(
         0 if not segment.startswith("{") else 2 if segment.endswith("+}") else 1
         for segment in template.split("/")
@@ -139,7 +238,13 @@ def _generality(template: str) -> tuple[int, ...]:
 
 
 def request_event(
-    request: Request, route: Route, parameters: Mapping[str, str], api_id: str, now: datetime
+    request: Request,
+    route: Route,
+    parameters: Mapping[str, str],
+    api_id: str,
+    now: datetime,
+    *,
+    authorized: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write a request as an event of payload format 2.0.
 
@@ -149,6 +254,7 @@ def request_event(
         parameters: The values of the route's parameters.
         api_id: The API's id.
         now: The time.
+        authorized: What the route's authorizer says of the caller.
 
     Returns:
         The event. As in the service, `rawPath` is decoded, repeated headers and query parameters are joined
@@ -157,7 +263,7 @@ def request_event(
     raw_path, _, query = request.target.partition("?")
     path = unquote(raw_path)
     headers, cookies = _headers_and_cookies(request)
-    route_key = f"{route.method} {route.path}"
+    route_key = route.key
     event: dict[str, Any] = {
         "version": "2.0",
         "routeKey": route_key,
@@ -185,6 +291,8 @@ def request_event(
         },
         "isBase64Encoded": False,
     }
+    if authorized is not None:
+        event["requestContext"]["authorizer"] = dict(authorized)
     if cookies:
         event["cookies"] = cookies
     if query:
@@ -283,7 +391,101 @@ def _header_value(value: object) -> str:
     return text
 
 
+# --- other origins ----------------------------------------------------------------------------------------
+
+
+def preflight(cors: Cors, request: Request) -> Response | None:
+    """Answer a browser that asks whether a page may make a request.
+
+    Args:
+        cors: The API's configuration.
+        request: The request.
+
+    Returns:
+        Status 204, with headers if the page may; None if the request is no such question.
+    """
+    given = {name.lower(): value for name, value in request.headers}
+    method = given.get("access-control-request-method")
+    if request.method != "OPTIONS" or "origin" not in given or method is None:
+        return None
+    asked = [name.strip().lower() for name in given.get("access-control-request-headers", "").split(",")]
+    allowed = {name.lower() for name in cors.headers}
+    if (
+        not _origin_allowed(cors, given["origin"])
+        or not {method, "*"} & set(cors.methods)
+        or not ("*" in allowed or set(filter(None, asked)) <= allowed)
+    ):
+        return Response(204, [], b"")
+    headers = _origin_headers(cors, given["origin"])
+    headers.append(("access-control-allow-methods", ",".join(cors.methods)))
+    if cors.headers:
+        headers.append(("access-control-allow-headers", ",".join(cors.headers)))
+    if cors.max_age_s is not None:
+        headers.append(("access-control-max-age", str(cors.max_age_s)))
+    return Response(204, headers, b"")
+
+
+def with_cors(cors: Cors, request: Request, response: Response) -> Response:
+    """Give a response the headers of the API's configuration, in place of those of the function.
+
+    Args:
+        cors: The API's configuration.
+        request: The request.
+        response: The response.
+
+    Returns:
+        The response that the client gets.
+    """
+    origin = next((value for name, value in request.headers if name.lower() == "origin"), None)
+    headers = [(name, value) for name, value in response.headers if not name.startswith("access-control-")]
+    if origin is not None and _origin_allowed(cors, origin):
+        headers += _origin_headers(cors, origin)
+    return Response(response.status, headers, response.body)
+
+
+def _origin_allowed(cors: Cors, origin: str) -> bool:
+    return any(
+        allowed in {"*", origin} or (allowed.endswith("://*") and origin.startswith(allowed[:-1]))
+        for allowed in cors.origins
+    )
+
+
+def _origin_headers(cors: Cors, origin: str) -> list[tuple[str, str]]:
+    headers = [("access-control-allow-origin", "*" if "*" in cors.origins else origin)]
+    if cors.credentials:
+        headers.append(("access-control-allow-credentials", "true"))
+    if cors.exposed:
+        headers.append(("access-control-expose-headers", ",".join(cors.exposed)))
+    return headers
+
+
+class _Bucket:
+    """Counts requests against a throttle."""
+
+    def __init__(self, throttle: Throttle, clock_s: Callable[[], float]) -> None:
+        self._throttle = throttle
+        self._clock_s = clock_s
+        self._left = float(throttle.burst)
+        self._last_s = clock_s()
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        with self._lock:
+            now_s = self._clock_s()
+            gained = (now_s - self._last_s) * self._throttle.rate_per_s
+            self._left = min(self._throttle.burst, self._left + gained)
+            self._last_s = now_s
+            if self._left < 1:
+                return False
+            self._left -= 1
+            return True
+
+
 # --- the server -------------------------------------------------------------------------------------------
+
+
+def _real_time() -> datetime:
+    return datetime.now(UTC)
 
 
 class HttpApi:
@@ -294,13 +496,35 @@ class HttpApi:
         invoke: Calls a function by its name.
         port: The port on 127.0.0.1; 0 takes a free one.
         api_id: The API's id, as functions see it.
+        cors: Which other origins may call it; None leaves that to the functions.
+        throttle: How many requests it takes; None for any number.
+        timeout_s: The longest that a client waits for a function, in seconds.
+        clock: Says what time it is, with a time zone.
+        clock_s: Says what time it is for the throttle, in seconds.
     """
 
-    def __init__(self, routes: Sequence[Route], invoke: Invoke, port: int = 0, api_id: str = "local") -> None:
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        invoke: Invoke,
+        port: int = 0,
+        api_id: str = "local",
+        *,
+        cors: Cors | None = None,
+        throttle: Throttle | None = None,
+        timeout_s: float = INTEGRATION_TIMEOUT_S,
+        clock: Callable[[], datetime] = _real_time,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._routes = list(routes)
         self._invoke = invoke
         self._port = port
         self._api_id = api_id
+        self._cors = cors
+        self._bucket = _Bucket(throttle, clock_s) if throttle else None
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._invocations = ThreadPoolExecutor(AT_ONCE, thread_name_prefix=f"api {api_id}")
         self._server: _Server | None = None
 
     def start(self) -> int:
@@ -325,6 +549,7 @@ class HttpApi:
             self._server.server_close()
             self._server.close_connections()
             self._server = None
+        self._invocations.shutdown(wait=False, cancel_futures=True)
 
     def answer(self, request: Request) -> Response:
         """Answer one request, as the server does.
@@ -335,17 +560,31 @@ class HttpApi:
         Returns:
             The response; never an exception, whatever the function does.
         """
+        if self._cors is None:
+            return self._answer(request)
+        return preflight(self._cors, request) or with_cors(self._cors, request, self._answer(request))
+
+    def _answer(self, request: Request) -> Response:
         found = find_route(self._routes, request.method, request.target.partition("?")[0])
         if found is None:
             return NOT_FOUND
+        if self._bucket and not self._bucket.take():
+            return TOO_MANY_REQUESTS
         route, parameters = found
-        payload = json.dumps(
-            request_event(request, route, parameters, self._api_id, datetime.now(UTC))
-        ).encode()
-        if len(payload) > MAX_PAYLOAD_BYTES:
-            return TOO_LARGE
+        now = self._clock()
         try:
-            return response_of(self._invoke(route.function, payload))
+            authorized = route.authorizer.authorize(request, route.scopes, now) if route.authorizer else None
+            event = request_event(request, route, parameters, self._api_id, now, authorized=authorized)
+            payload = json.dumps(event).encode()
+            if len(payload) > MAX_PAYLOAD_BYTES:
+                return TOO_LARGE
+            invocation = self._invocations.submit(self._invoke, route.function, payload)
+            return response_of(invocation.result(self._timeout_s))
+        except RefusedError as refused:
+            return refused.response
+        except (TimeoutError, ThrottledError) as error:
+            logger.warning("%s %s: %r", request.method, request.target, error)
+            return SERVICE_UNAVAILABLE
         # The client must get an answer, and the service has one for everything that goes wrong behind it.
         except Exception:
             logger.exception("%s %s", request.method, request.target)

@@ -13,6 +13,7 @@ import json
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -52,6 +53,9 @@ MAX_SUBSCRIPTIONS = 5
 
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_TestMetricFilter.html
 MAX_TEST_MESSAGES = 50
+
+DISTURBANCES = ("duplicate", "delay", "corrupt")
+"""What can be asked to happen to deliveries."""
 
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html
 MAX_PAGE_EVENTS = 10_000
@@ -93,13 +97,16 @@ class Event:
         }
 
 
-def install(clock: Callable[[], int] = time.time_ns, max_group_bytes: int = MAX_GROUP_BYTES) -> None:
+def install(clock: Callable[[], int] = time.time_ns, max_group_bytes: int = MAX_GROUP_BYTES) -> Delivery:
     """Put our CloudWatch Logs into moto. Doing it again starts it anew, with another clock if there is one.
 
     Args:
         clock: Tells the time, in nanoseconds since 1970.
         max_group_bytes: About how much memory the events of one log group may take before the oldest of them
             are dropped.
+
+    Returns:
+        What delivers, so that it can be disturbed.
     """
     delivery = Delivery(clock, max_group_bytes)
 
@@ -130,6 +137,7 @@ def install(clock: Callable[[], int] = time.time_ns, max_group_bytes: int = MAX_
     LogGroup.put_subscription_filter = _set_subscription  # type: ignore[method-assign]
     SubscriptionFilter.to_json = _subscription_json  # type: ignore[method-assign]
     models.EventMessageFilter = _pattern  # type: ignore[assignment, attr-defined]
+    return delivery
 
 
 _moto_get_log_events = LogsBackend.get_log_events
@@ -243,6 +251,7 @@ class Delivery:
     """
 
     def __init__(self, clock: Callable[[], int], max_group_bytes: int) -> None:
+        self._disturbances: deque[tuple[str, float]] = deque()
         self._clock = clock
         self._max_group_bytes = max_group_bytes
         self._metrics = metrics.install(clock)
@@ -393,7 +402,7 @@ class Delivery:
         by_stream = subscription.distribution == "ByLogStream"
         for data, number in fitting(envelope, entries):
             key = _stream_key(stream) if by_stream else self._random_key()
-            if len(data) <= MAX_RECORD_BYTES and self._put(subscription.destination_arn, key, data):
+            if len(data) <= MAX_RECORD_BYTES and self._send(subscription.destination_arn, key, data):
                 points = [("ForwardedLogEvents", number, "None"), ("ForwardedBytes", len(data), "Bytes")]
             else:
                 points = [("DeliveryErrors", number, "None")]
@@ -415,6 +424,40 @@ class Delivery:
             ],
         )
 
+    def disturb(self, kind: str, *, times: int = 1, seconds: float = 1.0) -> None:
+        """Let something happen to the next deliveries.
+
+        Args:
+            kind: `duplicate` delivers twice, `delay` later, `corrupt` without its end.
+            times: How many.
+            seconds: How much later.
+
+        Raises:
+            ValueError: There is no such kind.
+        """
+        if kind not in DISTURBANCES:
+            raise ValueError(f"{kind!r} happens to no delivery, only {', '.join(DISTURBANCES)}")
+        self._disturbances.extend([(kind, seconds)] * times)
+
+    def calm(self) -> None:
+        """Let nothing happen to deliveries any more."""
+        self._disturbances.clear()
+
+    def _send(self, stream_arn: str, partition_key: str, data: bytes) -> bool:
+        """Put a record of lines into a stream, with what is to happen to it."""
+        try:
+            kind, seconds = self._disturbances.popleft()
+        except IndexError:
+            return self._put(stream_arn, partition_key, data)
+        if kind == "corrupt":
+            return self._put(stream_arn, partition_key, data[: len(data) * 2 // 3])
+        if kind == "delay":
+            timer = threading.Timer(seconds, self._put, [stream_arn, partition_key, data])
+            timer.daemon = True
+            timer.start()
+            return True
+        return self._put(stream_arn, partition_key, data) and self._put(stream_arn, partition_key, data)
+
     def _put(self, stream_arn: str, partition_key: str, data: bytes) -> bool:
         """Put a record into a stream; say whether there is one."""
         _, _, _, region, account, _ = stream_arn.split(":", 5)
@@ -424,10 +467,9 @@ class Delivery:
             )
         except JsonRESTError:
             return False
-        with self._lock:  # moto's shards want one caller at a time
-            stream.put_record(
-                partition_key=partition_key, explicit_hash_key="", data=base64.b64encode(data).decode()
-            )
+        stream.put_record(
+            partition_key=partition_key, explicit_hash_key="", data=base64.b64encode(data).decode()
+        )
         return True
 
     def _now_ms(self) -> int:

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import asdict, astuple, dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from local import logs, template
+from local import logs, sns, template
+from local.authorizers import IamAuthorizer, JwtAuthorizer, read_keys
+from local.clock import Clock
+from local.destinations import Destinations
 from local.event_sources import KinesisMapping, KinesisSettings, SqsMapping, SqsSettings
+from local.faults import Fault, Kind
 from local.functions import Function, Functions
-from local.http_api import HttpApi, Route
+from local.http_api import Authorizer, Cors, HttpApi, Route, Throttle
+from local.invocations import AsyncInvocations, EventSettings
+from local.s3 import Applied, apply_lifecycle, configure_bucket
 from local.schedules import Schedule, Scheduler
-from local.services import Services
+from local.services import KEYS, Services
 from local.template import EventSourceMappingSpec, Resource, Stack
+
+USER_STACK = "app"
+LOG_GROUPS = 5
+"""The log groups that the pipeline's template takes."""
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL_S = 0.02
@@ -39,6 +51,21 @@ class App:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Turned:
+    """What happened while the clock was put forward.
+
+    Attributes:
+        now: The time since then.
+        answers: What the functions that schedules called returned.
+        aged: What lifecycle rules did, by bucket.
+    """
+
+    now: datetime
+    answers: list[Any]
+    aged: Mapping[str, Applied]
+
+
 class Pipeline:
     """Stacks that run, from the start of the `with` block to its end.
 
@@ -46,17 +73,42 @@ class Pipeline:
         apps: The stacks, each made after the ones before it.
         in_process: Run functions in this interpreter instead of processes of their own.
         ports: Ports for the services and then for each HTTP API; free ones where there are none.
+        enforce_auth: Let HTTP APIs ask their authorizers; otherwise everyone may call them.
+        enforce_throttling: Let HTTP APIs take no more requests than their stages say.
+        issuers: The file or local address of an issuer's keys, by the issuer; see `authorizers.read_keys`.
+        outbox: A file for the e-mails that topics would send; see `sns.read_outbox`.
+        now: The time to put the clock to at the start; default the real time.
 
     Attributes:
         services: The AWS services.
         functions: The functions.
         outputs: The stacks' outputs by the stack's name.
+        not_run: What the templates have that nothing stands for on one machine.
+        events: The asynchronous invocations.
+        scheduler: The schedules.
+        clock: The time of all of it.
     """
 
-    def __init__(self, apps: Sequence[App], *, in_process: bool = False, ports: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        apps: Sequence[App],
+        *,
+        in_process: bool = False,
+        ports: Sequence[int] = (),
+        enforce_auth: bool = False,
+        enforce_throttling: bool = False,
+        issuers: Mapping[str, str] | None = None,
+        outbox: Path | None = None,
+        now: datetime | None = None,
+    ) -> None:
         self._apps = apps
         self._ports = list(ports)
         self._in_process = in_process
+        self._enforce_auth = enforce_auth
+        self._enforce_throttling = enforce_throttling
+        self._issuers = dict(issuers or {})
+        self._outbox = outbox
+        self._now = now
         self.outputs: dict[str, dict[str, str]] = {}
 
     def __enter__(self) -> Self:
@@ -84,6 +136,24 @@ class Pipeline:
         """Return a boto3 client of the services."""
         return self.services.client(service)
 
+    def advance(self, by: timedelta) -> Turned:
+        """Put the clock forward, and let happen what happens in that time.
+
+        Schedules fire for every time that passes, the lifecycle rules of buckets are applied, and functions
+        start anew, at the new time.
+
+        Args:
+            by: How far.
+        """
+
+        def turn() -> None:
+            self.clock.advance(by)
+            self.functions.restart({**self.services.environment(), **self.clock.environment()})
+
+        results = self.scheduler.fire_due(turn)
+        aged = apply_lifecycle(self.client("s3"), self.clock.now())
+        return Turned(self.clock.now(), [json.loads(result.payload) for result in results], aged)
+
     def settle(self, timeout_s: float = 60.0) -> None:
         """Wait until everything that was written has gone as far as it goes.
 
@@ -92,21 +162,31 @@ class Pipeline:
         """
         deadline = time.monotonic() + timeout_s
         self.functions.flush()
-        while not all(mapping.idle() for mapping in self.mappings):
+        while not (self.events.idle() and all(mapping.idle() for mapping in self.mappings)):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the pipeline was not idle within {timeout_s:g} seconds")
             time.sleep(POLL_S)
         self.functions.flush()
 
     def _start(self) -> None:
-        self.services = Services(self._ports.pop(0) if self._ports else 0)
+        self.clock = Clock()
+        self._stop.append(self.clock.stop)
+        if self._now is not None:
+            self.clock.put(self._now)
+        self.services = Services(self._ports.pop(0) if self._ports else 0, self._outbox)
         self._stop.append(self.services.stop)
         shipper = logs.Shipper(self.client("logs"))
-        self.functions = Functions(shipper.ship, self.services.environment(), self._in_process)
+        self.functions = Functions(
+            shipper.ship, {**self.services.environment(), **self.clock.environment()}, self._in_process
+        )
         self._stop.append(self.functions.stop)
-        self.services.serve(self.functions)
+        self.destinations = Destinations(self.client, self.functions.invoke)
+        self.events = AsyncInvocations(self.functions, self.destinations.send)
+        self._stop.append(self.events.stop)
+        self.services.serve(self.functions, self.events)
         self.mappings: list[KinesisMapping | SqsMapping] = []
         schedules: list[Schedule] = []
+        self.not_run: list[str] = []
         for app in self._apps:
             stack = template.resolve(
                 _translated(app.template, app.template.stat().st_mtime_ns),
@@ -115,22 +195,71 @@ class Pipeline:
                 endpoint=self.services.endpoint,
             )
             self._create(stack)
+            self.not_run += not_run(stack)
             for spec in template.functions(stack):
                 self.functions.add(_function(spec, app.template.parent))
+                self._ensure_log_group(spec.log_group)
+            for event_spec in template.event_invokes(stack):
+                self.events.configure(event_spec.function, _event_settings(event_spec))
             for mapping_spec in template.event_source_mappings(stack):
+                if not mapping_spec.enabled:
+                    continue
                 mapping = self._mapping(mapping_spec, stack)
                 mapping.start()
                 self._stop.append(mapping.stop)
                 self.mappings.append(mapping)
-            schedules += [
-                Schedule(schedule.expression, schedule.function, (schedule.payload or "").encode())
-                for schedule in template.schedules(stack)
-                if schedule.enabled
-            ]
+            schedules += _schedules(stack)
             self.outputs[app.name] = stack.outputs(self._apis(stack))
-        self.scheduler = Scheduler(schedules, self.functions.invoke, lambda: datetime.now(UTC))
+        self.scheduler = Scheduler(schedules, self.events.run, self.clock.now, catch_up=True)
         self.scheduler.start()
         self._stop.append(self.scheduler.stop)
+        self.services.control.actions.update(
+            tick=self._tick, fault=self._fault, faults=self._faults, outbox=self._e_mails
+        )
+
+    def _tick(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Put the clock forward, and call the functions of schedules now where that is asked for."""
+        turned = self.advance(timedelta(seconds=float(wanted.get("seconds", 0))))
+        fired = [
+            json.loads(result.payload)
+            for function in wanted.get("functions", ())
+            for result in self.scheduler.tick(function)
+        ]
+        return {
+            "now": turned.now.isoformat(timespec="seconds"),
+            "answers": turned.answers + fired,
+            "aged": {bucket: asdict(applied) for bucket, applied in turned.aged.items()},
+        }
+
+    def _fault(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Put a fault in force, or do at once what is no fault of a call: kill a function, deliver again."""
+        kind = wanted.pop("kind")
+        if kind == "kill":
+            self.functions.kill(wanted["function"])
+        elif kind == "redeliver":
+            for mapping in self.mappings:
+                mapping.redeliver(int(wanted.get("times", 1)))
+        elif kind in logs.DISTURBANCES:
+            self.services.delivery.disturb(kind, times=wanted["times"], seconds=wanted["seconds"])
+        else:
+            wanted.pop("function", None)
+            self.services.faults.add(Fault(Kind(kind), **wanted))
+        return {}
+
+    def _faults(self, _wanted: dict[str, Any]) -> dict[str, Any]:
+        """Take all faults out of force."""
+        self.services.faults.clear()
+        self.services.delivery.calm()
+        return {}
+
+    def _e_mails(self, _wanted: dict[str, Any]) -> list[dict[str, Any]]:
+        return [asdict(mail) for mail in self.services.outbox.mails()]
+
+    def _ensure_log_group(self, name: str) -> None:
+        """Make a log group that no template has, as Lambda does when the function is first called."""
+        client = self.client("logs")
+        with contextlib.suppress(client.exceptions.ResourceAlreadyExistsException):
+            client.create_log_group(logGroupName=name)
 
     def _end(self) -> None:
         while self._stop:
@@ -157,6 +286,7 @@ class Pipeline:
                 batch_size=spec.batch_size,
                 window_s=spec.window_s,
                 report_batch_item_failures=spec.reports_item_failures,
+                maximum_concurrency=spec.maximum_concurrency,
             )
             return SqsMapping(settings, self.client("sqs"), self.functions.invoke)
         return KinesisMapping(
@@ -166,6 +296,12 @@ class Pipeline:
                 batch_size=spec.batch_size,
                 window_s=spec.window_s,
                 starting_position=cast("Any", spec.starting_position),
+                starting_timestamp=(
+                    None
+                    if spec.starting_timestamp is None
+                    else datetime.fromtimestamp(spec.starting_timestamp, UTC)
+                ),
+                parallelization_factor=spec.parallelization_factor,
                 report_batch_item_failures=spec.reports_item_failures,
                 bisect=spec.bisects,
                 maximum_retry_attempts=spec.maximum_retries,
@@ -174,22 +310,44 @@ class Pipeline:
                 mapping_id=spec.uuid,
             ),
             self.client("kinesis"),
-            self.client("s3"),
+            self.destinations.send,
             self.functions.invoke,
         )
 
     def _apis(self, stack: Stack) -> dict[str, str]:
         """Start a stack's HTTP APIs and return their addresses by logical id."""
-        routes: dict[str, list[Route]] = {}
-        for route in template.http_routes(stack):
-            routes.setdefault(route.api, []).append(Route(route.method, route.path, route.function))
         addresses = {}
-        for api, of_api in routes.items():
-            port = self._ports.pop(0) if self._ports else 0
-            server = HttpApi(of_api, self.functions.invoke, port=port, api_id=api)
-            addresses[api] = f"http://127.0.0.1:{server.start()}"
+        for spec in template.http_apis(stack):
+            server = HttpApi(
+                [
+                    Route(
+                        route.method,
+                        route.path,
+                        route.function,
+                        self._authorizer(route.authorizer),
+                        route.scopes,
+                    )
+                    for route in spec.routes
+                ],
+                self.functions.invoke,
+                port=self._ports.pop(0) if self._ports else 0,
+                api_id=spec.api,
+                cors=None if spec.cors is None else Cors(*astuple(spec.cors)),
+                throttle=Throttle(*spec.throttle) if spec.throttle and self._enforce_throttling else None,
+            )
+            addresses[spec.api] = f"http://127.0.0.1:{server.start()}"
             self._stop.append(server.stop)
         return addresses
+
+    def _authorizer(self, spec: template.AuthorizerSpec | None) -> Authorizer | None:
+        if spec is None or not self._enforce_auth:
+            return None
+        if spec.kind == "iam":
+            return IamAuthorizer(KEYS)
+        place = self._issuers.get(spec.issuer, spec.issuer)
+        return JwtAuthorizer(
+            spec.issuer, spec.audience, functools.partial(read_keys, place), spec.identity_source
+        )
 
 
 def tagline_with_samples(*, window_s: int = 1) -> list[App]:
@@ -212,7 +370,67 @@ def _translated(path: Path, _modified: int) -> dict[str, Any]:
     return template.translate(path)
 
 
+def tagline_with_template(
+    path: Path, parameters: Mapping[str, str] | None = None, *, window_s: int = 1
+) -> list[App]:
+    """Return a SAM template of the user's own and the pipeline, which takes the lines of its functions.
+
+    Nothing is installed: functions import what lies in their `CodeUri` and what this interpreter has.
+    `sam build` puts requirements beside the code, and its `.aws-sam/build/template.yaml` is such a template.
+
+    Args:
+        path: The template.
+        parameters: Values for its parameters, where they are not the defaults.
+        window_s: How long the consumer waits for a batch to fill, in seconds.
+
+    Raises:
+        TemplateError: The template cannot be run, or its functions have more log groups than can be taken.
+    """
+    own = App(USER_STACK, path.resolve(), dict(parameters or {}))
+    stack = template.resolve(
+        template.translate(path), own.parameters, stack_name=own.name, endpoint="http://127.0.0.1"
+    )
+    specs = template.functions(stack)
+    for spec in specs:
+        _function(spec, path.parent)
+    groups = list(dict.fromkeys(spec.log_group for spec in specs))
+    if len(groups) > LOG_GROUPS:
+        raise template.TemplateError(
+            f"{path}: {len(groups)} log groups, the pipeline takes {LOG_GROUPS};"
+            " let functions share one with LoggingConfig: {LogGroup: ...}"
+        )
+    taken = {f"LogGroup{number}": group for number, group in enumerate(groups, 1)}
+    return [own, App("tagline", ROOT / "template.yml", {**taken, "BatchWindowSeconds": str(window_s)})]
+
+
+def not_run(stack: Stack) -> list[str]:
+    """List what a stack has that nothing stands for on one machine.
+
+    Args:
+        stack: The stack.
+
+    Returns:
+        Logical ids with their types, and functions with their layers, in the template's order.
+    """
+    ignored = [
+        f"{resource.logical_id} ({resource.type})"
+        for resource in stack.resources.values()
+        if resource.type not in _CREATE and resource.type not in _RUN_OR_NEEDLESS
+    ]
+    layered = [
+        f"{function.logical_id} (its layers)"
+        for function in stack.of_type("AWS::Lambda::Function")
+        if function.properties.get("Layers")
+    ]
+    return ignored + layered
+
+
 def _function(spec: template.FunctionSpec, folder: Path) -> Function:
+    if not spec.runtime.startswith("python3."):
+        raise template.TemplateError(
+            f"{spec.logical_id}: runtime {spec.runtime or 'of an image'} is not run here, only Python; take"
+            " it out by a condition, and write its lines into a log group with PutLogEvents"
+        )
     variables = dict(spec.environment)
     if spec.log_format == "JSON":
         variables["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
@@ -226,6 +444,32 @@ def _function(spec: template.FunctionSpec, folder: Path) -> Function:
         code=(folder / spec.code).resolve(),
         # The emitter is copied into artifacts; here it is imported from where it is.
         path=(ROOT / "emitter",),
+        reserved_concurrency=spec.reserved_concurrency,
+        application_level=spec.application_level,
+        system_level=spec.system_level,
+    )
+
+
+def _schedules(stack: Stack) -> list[Schedule]:
+    schedules = []
+    for spec in template.schedules(stack):
+        if not spec.enabled:
+            continue
+        if spec.timezone not in {"UTC", "Etc/UTC"}:
+            raise template.TemplateError(
+                f"{spec.logical_id}: time zone {spec.timezone} is not followed here, only UTC"
+            )
+        name = stack.resources[spec.logical_id].name
+        schedules.append(Schedule(spec.expression, spec.function, (spec.payload or "").encode(), name))
+    return schedules
+
+
+def _event_settings(spec: template.EventInvokeSpec) -> EventSettings:
+    return EventSettings(
+        maximum_retry_attempts=spec.maximum_retries,
+        maximum_event_age_s=spec.maximum_age_s,
+        on_failure_arn=spec.on_failure_arn or None,
+        on_success_arn=spec.on_success_arn or None,
     )
 
 
@@ -248,7 +492,9 @@ def _create_stream(client: Client, resource: Resource) -> None:
 
 
 def _create_bucket(client: Client, resource: Resource) -> None:
-    client("s3").create_bucket(Bucket=resource.name)
+    bucket_client = client("s3")
+    bucket_client.create_bucket(Bucket=resource.name)
+    configure_bucket(bucket_client, resource.name, resource.properties)
 
 
 def _create_queue(client: Client, resource: Resource) -> None:
@@ -265,6 +511,17 @@ def _create_queue(client: Client, resource: Resource) -> None:
 
 def _create_topic(client: Client, resource: Resource) -> None:
     client("sns").create_topic(Name=resource.name)
+
+
+def _create_topic_subscription(client: Client, resource: Resource) -> None:
+    protocol = resource.properties["Protocol"]
+    if protocol not in sns.PROTOCOLS:
+        raise template.TemplateError(
+            f"{resource.logical_id}: topics deliver to {', '.join(sns.PROTOCOLS)} here, not to {protocol}"
+        )
+    client("sns").subscribe(
+        TopicArn=resource.properties["TopicArn"], Protocol=protocol, Endpoint=resource.properties["Endpoint"]
+    )
 
 
 def _create_database(client: Client, resource: Resource) -> None:
@@ -300,8 +557,26 @@ _CREATE: dict[str, Callable[[Client, Resource], None]] = {
     "AWS::S3::Bucket": _create_bucket,
     "AWS::SNS::Topic": _create_topic,
     "AWS::SQS::Queue": _create_queue,
+    "AWS::SNS::Subscription": _create_topic_subscription,
     "AWS::Kinesis::Stream": _create_stream,
     "AWS::Timestream::Database": _create_database,
     "AWS::Timestream::Table": _create_table,
     "AWS::Logs::SubscriptionFilter": _create_subscription,
+}
+
+# What is run elsewhere in this module, and what has nothing to do where whoever asks is let in.
+_RUN_OR_NEEDLESS = {
+    "AWS::ApiGatewayV2::Api",
+    "AWS::ApiGatewayV2::Stage",
+    "AWS::CloudWatch::Alarm",
+    "AWS::Events::Rule",
+    "AWS::IAM::Policy",
+    "AWS::IAM::Role",
+    "AWS::Lambda::EventInvokeConfig",
+    "AWS::Lambda::EventSourceMapping",
+    "AWS::Lambda::Function",
+    "AWS::Lambda::Permission",
+    "AWS::Logs::QueryDefinition",
+    "AWS::S3::BucketPolicy",
+    "AWS::Scheduler::Schedule",
 }

@@ -40,11 +40,13 @@ class Schedule:
         function: The name of the function that it calls.
         payload: The event, in which `<aws.scheduler.scheduled-time>` stands for the time; empty for the
             event that EventBridge sends of itself.
+        name: The rule's or schedule's name, for that event.
     """
 
     expression: str
     function: str
     payload: bytes = b""
+    name: str = ""
 
 
 # --- expressions ------------------------------------------------------------------------------------------
@@ -176,23 +178,30 @@ def _number(expression: str, field: _Field, text: str) -> int:
 
 
 class Scheduler:
-    """Calls functions when their schedules say so; times that passed while it did not run are left out.
+    """Calls functions when their schedules say so.
 
     Args:
         schedules: The schedules.
         invoke: Calls a function by its name.
-        clock: Says what time it is, with a time zone.
+        clock: Says what time it is, with a time zone. It may be turned forward, and never back.
+        catch_up: Fire each time that passed since the last look, once and in order, as it is wanted of a
+            clock that is turned by days; otherwise the times that passed while this machine slept are left
+            out but for the last one.
 
     Raises:
         ValueError: A schedule's expression is not understood.
     """
 
-    def __init__(self, schedules: Sequence[Schedule], invoke: Invoke, clock: Clock) -> None:
+    def __init__(
+        self, schedules: Sequence[Schedule], invoke: Invoke, clock: Clock, *, catch_up: bool = False
+    ) -> None:
         self._schedules = list(schedules)
+        self._catch_up = catch_up
+        self._firing = threading.Lock()
         self._invoke = invoke
         self._clock = clock
         now = clock()
-        self._due = {schedule: _next_or_never(schedule, now) for schedule in schedules}
+        self._due = [_next_or_never(schedule, now) for schedule in self._schedules]
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
 
@@ -222,15 +231,37 @@ class Scheduler:
             raise KeyError(f"no schedule calls {function!r}")
         return [self._fire(schedule, self._clock()) for schedule in schedules]
 
-    def fire_due(self) -> None:
-        """Fire what is due; the thread does this twice a second."""
-        now = self._clock()
-        for schedule, due in self._due.items():
-            if due is not None and due <= now:
+    def fire_due(self, turn: Callable[[], None] = lambda: None) -> list[Result]:
+        """Fire what is due, and return when it is done; the thread does this twice a second.
+
+        Args:
+            turn: Is called first, while nothing else is fired: turns the clock.
+
+        Returns:
+            The results.
+        """
+        results = []
+        with self._firing:
+            turn()
+            now = self._clock()
+            while (first := self._first_due(now)) is not None:
+                place, due = first
+                schedule = self._schedules[place]
                 following = _next_or_never(schedule, due)
-                late = following is not None and following <= now
-                self._due[schedule] = _next_or_never(schedule, now) if late else following
-                self._fire(schedule, due)
+                if not self._catch_up and following is not None and following <= now:
+                    following = _next_or_never(schedule, now)
+                # Before it is fired: one that cannot be called must not be called again and again.
+                self._due[place] = following
+                results.append(self._fire(schedule, due))
+        return results
+
+    def _first_due(self, now: datetime) -> tuple[int, datetime] | None:
+        """Return the place and the time of the schedule that was due first, None if none is."""
+        due = [(when, place) for place, when in enumerate(self._due) if when is not None and when <= now]
+        if not due:
+            return None
+        when, place = min(due)
+        return place, when
 
     def _run(self) -> None:
         while not self._stopped.wait(LOOK_EVERY_S):
@@ -267,7 +298,9 @@ def _payload(schedule: Schedule, when: datetime) -> bytes:
         "account": ACCOUNT_ID,
         "time": time,
         "region": DEFAULT_REGION,
-        "resources": [f"arn:aws:events:{DEFAULT_REGION}:{ACCOUNT_ID}:rule/{schedule.function}"],
+        "resources": [
+            f"arn:aws:events:{DEFAULT_REGION}:{ACCOUNT_ID}:rule/{schedule.name or schedule.function}"
+        ],
         "detail": {},
     }
     return json.dumps(event).encode()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import boto3
 from botocore.config import Config
@@ -19,14 +19,18 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from local import insights, kinesis, logs, timestream
+from local import insights, kinesis, logs, s3, sns, timestream
+from local.control import Control
 from local.faults import Faults
 from local.functions import Functions
+from local.invocations import AsyncInvocations, answer_invoke
+from local.signatures import Keys
 
 REGION = "us-east-1"
 STOP_WITHIN_S = 0.02
 # Nobody's: what moto is asked with.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+KEYS = Keys({CREDENTIALS["AWS_ACCESS_KEY_ID"]: CREDENTIALS["AWS_SECRET_ACCESS_KEY"]}, REGION)
 
 
 class Services:
@@ -36,28 +40,36 @@ class Services:
 
     Args:
         port: The port on 127.0.0.1; 0 takes a free one.
+        outbox: A file for the e-mails that topics would send, so that other processes can read them.
 
     Attributes:
         endpoint: Their address.
         timestream: Timestream's engine.
         faults: What goes wrong between a client and them.
+        delivery: What carries lines from log groups into streams.
+        control: What a command can make of them.
+        outbox: The e-mails.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, outbox: Path | None = None) -> None:
         # moto says each request on stderr.
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         BackendDict.reset()
         reset_model_data()
         self.timestream = timestream.Timestream()
         timestream.install(self.timestream)
-        logs.install()
+        self.delivery = logs.install()
         insights.install()
         kinesis.install()
+        s3.install(KEYS)
+        self.outbox = sns.Outbox(outbox)
+        sns.install(self.outbox)
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
         self.faults = Faults(DomainDispatcherApplication(create_backend_app))
+        self.control = Control(self.faults)
         self._server = make_server(
-            "127.0.0.1", port, self.faults, threaded=True, request_handler=MotoRequestHandler
+            "127.0.0.1", port, self.control, threaded=True, request_handler=MotoRequestHandler
         )
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(STOP_WITHIN_S,), name="services", daemon=True
@@ -82,21 +94,17 @@ class Services:
                 self._clients[service] = client(self.endpoint, service)
             return self._clients[service]
 
-    def serve(self, functions: Functions) -> None:
+    def serve(self, functions: Functions, events: AsyncInvocations) -> None:
         """Let Lambda's Invoke reach functions."""
 
         def invoke(response: Any) -> tuple[int, dict[str, str], bytes]:
-            name = unquote(response.path.rsplit("/", 2)[-2]).rsplit(":", 1)[-1]
-            body = response.body or b"{}"
-            try:
-                result = functions.invoke(name, body if isinstance(body, bytes) else body.encode())
-            except KeyError:
-                message = f'{{"Message": "Function not found: {name}"}}'.encode()
-                return 404, {"x-amzn-errortype": "ResourceNotFoundException"}, message
-            headers = {"content-type": "application/json"}
-            if result.error:
-                headers["x-amz-function-error"] = result.error
-            return 200, headers, result.payload
+            body = response.body or b""
+            payload = body if isinstance(body, bytes) else body.encode()
+            status, headers, answer = answer_invoke(
+                functions, events, response.path, dict(response.headers), payload
+            )
+            # moto's server takes the status from a header of this name.
+            return status, {**headers, "status": str(status)}, answer
 
         LambdaResponse.invoke = invoke  # type: ignore[method-assign]  # moto's needs Docker
 
@@ -105,6 +113,7 @@ class Services:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        s3.remove()
         self.timestream.close()
 
 

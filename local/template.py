@@ -30,6 +30,25 @@ _DEFAULT_TIMEOUT_S = 3
 _DEFAULT_BATCH_SIZE = {"kinesis": 100, "sqs": 10}
 _UNLIMITED = -1
 
+# FilterCriteria, TumblingWindowInSeconds and the rest of a mapping's properties are refused by name.
+_MAPPING_PROPERTIES = {
+    "BatchSize",
+    "BisectBatchOnFunctionError",
+    "DestinationConfig",
+    "Enabled",
+    "EventSourceArn",
+    "FunctionName",
+    "FunctionResponseTypes",
+    "MaximumBatchingWindowInSeconds",
+    "MaximumRecordAgeInSeconds",
+    "MaximumRetryAttempts",
+    "ParallelizationFactor",
+    "ScalingConfig",
+    "StartingPosition",
+    "StartingPositionTimestamp",
+    "Tags",
+}
+
 
 class TemplateError(ValueError):
     """The template, or what was asked of it, cannot be turned into a stack."""
@@ -59,13 +78,23 @@ def translate(path: Path) -> dict[str, Any]:
         The CloudFormation template.
 
     Raises:
+        TemplateError: A function's code is not a directory beside the template.
         samtranslator.model.exceptions.InvalidDocumentException: The template is not valid SAM.
     """
     template: dict[str, Any] = yaml_parse(path.read_text(encoding="utf-8"))
-    for resource in template["Resources"].values():
+    shared = template.get("Globals", {}).get("Function", {})
+    for logical_id, resource in template["Resources"].items():
+        properties = resource.get("Properties", {})
         if resource["Type"] == "AWS::Serverless::Function":
-            properties = resource["Properties"]
-            properties["CodeUri"] = f"s3://{LOCAL_CODE_BUCKET}/{properties['CodeUri']}"
+            code = {**shared, **properties}.get("CodeUri")
+            if not isinstance(code, str) or code.startswith("s3://"):
+                raise TemplateError(
+                    f"{logical_id}: the code has to be in a directory, CodeUri, beside the template;"
+                    " images, archives and inline code are not run on one machine"
+                )
+            properties["CodeUri"] = f"s3://{LOCAL_CODE_BUCKET}/{code}"
+        if resource["Type"] == "AWS::Serverless::LayerVersion":
+            properties["ContentUri"] = f"s3://{LOCAL_CODE_BUCKET}/{properties.get('ContentUri', '.')}"
     # The translator takes the region, which it needs for the partition, from a session; any region will do.
     session = boto3.Session(region_name="us-east-1")
     translator = Translator({}, Parser(), None, session)
@@ -437,6 +466,9 @@ class _Resolver:
         attributes = self._kind(logical_id).attributes
         if attribute not in attributes:
             kind = self._declared[logical_id]["Type"]
+            asking = self._declared.get(re.split("[.,[]", where)[0], {}).get("Type", "")
+            if asking.startswith("AWS::IAM::"):
+                return f"{logical_id}.{attribute}"  # Nobody reads policies here, so that any text will do.
             raise UnresolvableError(f"{where}: {kind} {logical_id} has no known attribute {attribute}")
         return self._formatted(logical_id, attributes[attribute])
 
@@ -568,6 +600,10 @@ class FunctionSpec:
         environment: Its environment variables.
         log_group: Where its lines go.
         log_format: ``JSON`` or ``Text``.
+        runtime: For instance ``python3.13``.
+        application_level: The lowest level of its own lines that is kept, in JSON format.
+        system_level: The lowest level of the platform's lines that is kept, in JSON format.
+        reserved_concurrency: The invocations at once that are kept for it, None for a share of the account's.
     """
 
     logical_id: str
@@ -579,6 +615,10 @@ class FunctionSpec:
     environment: Mapping[str, str]
     log_group: str
     log_format: str
+    runtime: str
+    application_level: str
+    system_level: str
+    reserved_concurrency: int | None
 
 
 @dataclass(frozen=True)
@@ -594,13 +634,15 @@ class EventSourceMappingSpec:
         source_name: The stream's or queue's name.
         batch_size: Records for one call at most.
         window_s: Seconds for which a batch is collected.
-        starting_position: ``TRIM_HORIZON`` or ``LATEST``; empty for a queue.
+        starting_position: ``TRIM_HORIZON``, ``LATEST`` or ``AT_TIMESTAMP``; empty for a queue.
+        starting_timestamp: The time of ``AT_TIMESTAMP``, seconds since 1970.
         parallelization_factor: Batches of one shard at the same time.
         reports_item_failures: Whether ``batchItemFailures`` of an answer count.
         bisects: Whether a failed batch is halved.
         maximum_retries: Attempts after the first; -1 is without end.
         maximum_age_s: Age in seconds above which records are given up; -1 is without end.
         on_failure_arn: Where given-up batches go, empty for nowhere.
+        maximum_concurrency: Invocations of a queue at the same time, None where it is not given.
         enabled: Whether it runs.
     """
 
@@ -613,13 +655,34 @@ class EventSourceMappingSpec:
     batch_size: int
     window_s: int
     starting_position: str
+    starting_timestamp: float | None
     parallelization_factor: int
     reports_item_failures: bool
     bisects: bool
     maximum_retries: int
     maximum_age_s: int
     on_failure_arn: str
+    maximum_concurrency: int | None
     enabled: bool
+
+
+@dataclass(frozen=True)
+class EventInvokeSpec:
+    """What becomes of a function's asynchronous events.
+
+    Attributes:
+        function: The function's name.
+        maximum_retries: Attempts after the first.
+        maximum_age_s: Age in seconds above which an event is given up.
+        on_failure_arn: What is told of events that were given up, empty for nothing.
+        on_success_arn: What is told of events that were processed, empty for nothing.
+    """
+
+    function: str
+    maximum_retries: int
+    maximum_age_s: int
+    on_failure_arn: str
+    on_success_arn: str
 
 
 @dataclass(frozen=True)
@@ -644,20 +707,70 @@ class ScheduleSpec:
 
 
 @dataclass(frozen=True)
+class AuthorizerSpec:
+    """What lets requests to a route through.
+
+    Attributes:
+        kind: ``iam`` or ``jwt``.
+        issuer: The issuer of tokens.
+        audience: What tokens are for.
+        identity_source: Where a request has its token.
+    """
+
+    kind: str
+    issuer: str = ""
+    audience: tuple[str, ...] = ()
+    identity_source: str = "$request.header.Authorization"
+
+
+@dataclass(frozen=True)
 class HttpRoute:
     """A route of an HTTP API.
 
     Attributes:
         api: The API's logical id.
         method: For instance ``GET``, or ``ANY``.
-        path: For instance ``/downloads/{id}`` or ``/{proxy+}``.
+        path: For instance ``/downloads/{id}`` or ``/{proxy+}``, or ``$default``.
         function: The name of the function that answers.
+        authorizer: What lets requests through, None for nothing.
+        scopes: What a token has to allow, one of them.
     """
 
     api: str
     method: str
     path: str
     function: str
+    authorizer: AuthorizerSpec | None = None
+    scopes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CorsSpec:
+    """Which pages of other origins may call an HTTP API; the attributes are those that it has for them."""
+
+    origins: tuple[str, ...]
+    methods: tuple[str, ...]
+    headers: tuple[str, ...]
+    exposed: tuple[str, ...]
+    max_age_s: int | None
+    credentials: bool
+
+
+@dataclass(frozen=True)
+class HttpApiSpec:
+    """An HTTP API.
+
+    Attributes:
+        api: Its logical id.
+        routes: Its routes.
+        cors: Its CORS configuration, if it has one.
+        throttle: Requests per second, and at once, if its stage limits them.
+    """
+
+    api: str
+    routes: tuple[HttpRoute, ...]
+    cors: CorsSpec | None
+    throttle: tuple[float, int] | None
 
 
 def functions(stack: Stack) -> list[FunctionSpec]:
@@ -668,26 +781,35 @@ def functions(stack: Stack) -> list[FunctionSpec]:
 
     Returns:
         The functions, in the order of the template's CloudFormation form.
+
+    Raises:
+        TemplateError: A function has what cannot be run on one machine.
     """
-    return [
-        FunctionSpec(
-            logical_id=function.logical_id,
-            name=function.name,
-            handler=function.properties["Handler"],
-            code=function.properties["Code"]["S3Key"],
-            memory_mb=int(function.properties.get("MemorySize", _DEFAULT_MEMORY_MB)),
-            timeout_s=int(function.properties.get("Timeout", _DEFAULT_TIMEOUT_S)),
-            environment={
-                name: _text(value)
-                for name, value in function.properties.get("Environment", {}).get("Variables", {}).items()
-            },
-            log_group=function.properties.get("LoggingConfig", {}).get(
-                "LogGroup", f"/aws/lambda/{function.name}"
-            ),
-            log_format=function.properties.get("LoggingConfig", {}).get("LogFormat", "Text"),
+    specs = []
+    for function in stack.of_type("AWS::Lambda::Function"):
+        properties = function.properties
+        _refuse(function, properties, {"DeadLetterConfig"}, "use an EventInvokeConfig with a destination")
+        logging = properties.get("LoggingConfig", {})
+        reserved = properties.get("ReservedConcurrentExecutions")
+        variables = properties.get("Environment", {}).get("Variables", {})
+        specs.append(
+            FunctionSpec(
+                logical_id=function.logical_id,
+                name=function.name,
+                handler=properties["Handler"],
+                code=properties["Code"]["S3Key"],
+                memory_mb=int(properties.get("MemorySize", _DEFAULT_MEMORY_MB)),
+                timeout_s=int(properties.get("Timeout", _DEFAULT_TIMEOUT_S)),
+                environment={name: _text(value) for name, value in variables.items()},
+                log_group=logging.get("LogGroup", f"/aws/lambda/{function.name}"),
+                log_format=logging.get("LogFormat", "Text"),
+                runtime=properties.get("Runtime", ""),
+                application_level=logging.get("ApplicationLogLevel", "INFO"),
+                system_level=logging.get("SystemLogLevel", "INFO"),
+                reserved_concurrency=None if reserved is None else int(reserved),
+            )
         )
-        for function in stack.of_type("AWS::Lambda::Function")
-    ]
+    return specs
 
 
 def event_source_mappings(stack: Stack) -> list[EventSourceMappingSpec]:
@@ -700,12 +822,19 @@ def event_source_mappings(stack: Stack) -> list[EventSourceMappingSpec]:
         The event source mappings, in the order of the template's CloudFormation form.
 
     Raises:
-        TemplateError: A source is neither a Kinesis stream nor an SQS queue.
+        TemplateError: A source is neither a Kinesis stream nor an SQS queue, or a mapping has a property that
+            cannot be followed on one machine.
     """
     specs = []
     for mapping in stack.of_type("AWS::Lambda::EventSourceMapping"):
         properties = mapping.properties
+        unknown = {name for name, value in properties.items() if value} - _MAPPING_PROPERTIES
+        _refuse(mapping, properties, unknown, "this part of event source mappings is not run on one machine")
+        if "EventSourceArn" not in properties:
+            raise TemplateError(f"{mapping.logical_id}: there is no EventSourceArn")
         source_arn: str = properties["EventSourceArn"]
+        timestamp = properties.get("StartingPositionTimestamp")
+        at_once = properties.get("ScalingConfig", {}).get("MaximumConcurrency")
         service = source_arn.split(":")[2]
         if service not in _DEFAULT_BATCH_SIZE:
             raise TemplateError(
@@ -722,6 +851,7 @@ def event_source_mappings(stack: Stack) -> list[EventSourceMappingSpec]:
                 batch_size=int(properties.get("BatchSize", _DEFAULT_BATCH_SIZE[service])),
                 window_s=int(properties.get("MaximumBatchingWindowInSeconds", 0)),
                 starting_position=properties.get("StartingPosition", ""),
+                starting_timestamp=None if timestamp is None else float(timestamp),
                 parallelization_factor=int(properties.get("ParallelizationFactor", 1)),
                 reports_item_failures="ReportBatchItemFailures"
                 in properties.get("FunctionResponseTypes", []),
@@ -731,10 +861,41 @@ def event_source_mappings(stack: Stack) -> list[EventSourceMappingSpec]:
                 on_failure_arn=properties.get("DestinationConfig", {})
                 .get("OnFailure", {})
                 .get("Destination", ""),
-                enabled=properties.get("Enabled", True),
+                maximum_concurrency=None if at_once is None else int(at_once),
+                enabled=_text(properties.get("Enabled", True)) == "true",
             )
         )
     return specs
+
+
+def event_invokes(stack: Stack) -> list[EventInvokeSpec]:
+    """Lists what becomes of the asynchronous events of a stack's functions.
+
+    Args:
+        stack: The stack.
+
+    Returns:
+        The configurations, in the order of the template's CloudFormation form.
+    """
+    specs = []
+    for config in stack.of_type("AWS::Lambda::EventInvokeConfig"):
+        destinations = config.properties.get("DestinationConfig", {})
+        specs.append(
+            EventInvokeSpec(
+                function=_function_name(config.properties["FunctionName"]),
+                maximum_retries=int(config.properties.get("MaximumRetryAttempts", 2)),
+                maximum_age_s=int(config.properties.get("MaximumEventAgeInSeconds", 21_600)),
+                on_failure_arn=destinations.get("OnFailure", {}).get("Destination", ""),
+                on_success_arn=destinations.get("OnSuccess", {}).get("Destination", ""),
+            )
+        )
+    return specs
+
+
+def _refuse(resource: Resource, given: Mapping[str, Any], names: set[str], advice: str) -> None:
+    present = sorted(names & set(given))
+    if present:
+        raise TemplateError(f"{resource.logical_id}: {present[0]} is not followed here; {advice}")
 
 
 def schedules(stack: Stack) -> list[ScheduleSpec]:
@@ -745,7 +906,17 @@ def schedules(stack: Stack) -> list[ScheduleSpec]:
 
     Returns:
         One schedule for each function that is called.
+
+    Raises:
+        TemplateError: A schedule has a target or an event that cannot be followed on one machine.
     """
+    for schedule in stack.of_type("AWS::Scheduler::Schedule"):
+        _expect_function(schedule, schedule.properties["Target"]["Arn"])
+    for rule in stack.of_type("AWS::Events::Rule"):
+        _refuse(rule, rule.properties, {"EventPattern"}, "no events come here but those of schedules")
+        for target in rule.properties["Targets"]:
+            _refuse(rule, target, {"InputPath", "InputTransformer"}, "use Input")
+            _expect_function(rule, target["Arn"])
     by_scheduler = [
         ScheduleSpec(
             logical_id=schedule.logical_id,
@@ -773,30 +944,132 @@ def schedules(stack: Stack) -> list[ScheduleSpec]:
     return by_scheduler + by_rule
 
 
+def _expect_function(resource: Resource, arn: str) -> None:
+    if ":lambda:" not in arn:
+        raise TemplateError(
+            f"{resource.logical_id}: target {arn} is no function, and only those are called here"
+        )
+
+
 def http_routes(stack: Stack) -> list[HttpRoute]:
-    """Lists the routes of a stack's HTTP APIs, from the OpenAPI document that the SAM transform made.
+    """Lists the routes of a stack's HTTP APIs.
 
     Args:
         stack: The stack.
 
     Returns:
         The routes, API by API.
+
+    Raises:
+        TemplateError: As of ``http_apis``.
     """
-    return [
-        HttpRoute(
-            api=api.logical_id,
-            method="ANY" if verb == "x-amazon-apigateway-any-method" else verb.upper(),
-            path=path,
-            function=_function_name(
-                operation["x-amazon-apigateway-integration"]["uri"]
-                .split("/functions/")[1]
-                .split("/invocations")[0]
-            ),
+    return [route for api in http_apis(stack) for route in api.routes]
+
+
+def http_apis(stack: Stack) -> list[HttpApiSpec]:
+    """Lists a stack's HTTP APIs, from the OpenAPI documents that the SAM transform made.
+
+    Args:
+        stack: The stack.
+
+    Returns:
+        The APIs.
+
+    Raises:
+        TemplateError: An API has what is not served on one machine: stage variables, a named stage, a Lambda
+            authorizer, payload format 1.0, integrations that are no functions.
+    """
+    stages = {stage.properties["ApiId"]: stage for stage in stack.of_type("AWS::ApiGatewayV2::Stage")}
+    specs = []
+    for api in stack.of_type("AWS::ApiGatewayV2::Api"):
+        if "Body" not in api.properties:
+            raise TemplateError(f"{api.logical_id}: only APIs of AWS::Serverless::HttpApi are served here")
+        body = api.properties["Body"]
+        stage = stages.get(api.physical_id)
+        specs.append(
+            HttpApiSpec(
+                api=api.logical_id,
+                routes=tuple(
+                    _http_route(api, body, path, verb, operation)
+                    for path, verbs in body["paths"].items()
+                    for verb, operation in verbs.items()
+                ),
+                cors=_cors(body.get("x-amazon-apigateway-cors")),
+                throttle=_throttle(stage) if stage else None,
+            )
         )
-        for api in stack.of_type("AWS::ApiGatewayV2::Api")
-        for path, verbs in api.properties["Body"]["paths"].items()
-        for verb, operation in verbs.items()
-    ]
+    return specs
+
+
+def _http_route(
+    api: Resource, body: Mapping[str, Any], path: str, verb: str, operation: Mapping[str, Any]
+) -> HttpRoute:
+    where = f"{api.logical_id}, {verb} {path}"
+    integration = operation["x-amazon-apigateway-integration"]
+    uri = str(integration.get("uri", ""))
+    if integration.get("type", "").lower() != "aws_proxy" or "/functions/" not in uri:
+        raise TemplateError(f"{where}: only integrations with functions are served here")
+    if str(integration.get("payloadFormatVersion")) != "2.0":
+        raise TemplateError(
+            f"{where}: only payload format 2.0 is served here, say PayloadFormatVersion: '2.0'"
+        )
+    authorizer, scopes = _authorizer(where, body, operation)
+    return HttpRoute(
+        api=api.logical_id,
+        method="ANY" if verb == "x-amazon-apigateway-any-method" else verb.upper(),
+        path=path,
+        function=_function_name(uri.split("/functions/")[1].split("/invocations", maxsplit=1)[0]),
+        authorizer=authorizer,
+        scopes=scopes,
+    )
+
+
+def _authorizer(
+    where: str, body: Mapping[str, Any], operation: Mapping[str, Any]
+) -> tuple[AuthorizerSpec | None, tuple[str, ...]]:
+    schemes = body.get("components", {}).get("securitySchemes", {})
+    required = [pair for each in operation.get("security", []) for pair in each.items() if pair[0] != "NONE"]
+    if not required:
+        return None, ()
+    name, scopes = required[0]
+    scheme = schemes.get(name, {})
+    if scheme.get("x-amazon-apigateway-authtype") == "awsSigv4":
+        return AuthorizerSpec("iam"), ()
+    settings = scheme.get("x-amazon-apigateway-authorizer", {})
+    if settings.get("type") != "jwt":
+        raise TemplateError(f"{where}: authorizer {name} is neither AWS_IAM nor of JSON Web Tokens")
+    tokens = settings["jwtConfiguration"]
+    sources = settings.get("identitySource", "$request.header.Authorization")
+    source = sources[0] if isinstance(sources, list) else sources
+    audience = tokens.get("audience", [])
+    audience = [audience] if isinstance(audience, str) else audience
+    return AuthorizerSpec("jwt", tokens["issuer"], tuple(audience), source), tuple(scopes)
+
+
+def _cors(configuration: Mapping[str, Any] | None) -> CorsSpec | None:
+    if configuration is None:
+        return None
+    age = configuration.get("maxAge")
+    return CorsSpec(
+        origins=tuple(configuration.get("allowOrigins", ())),
+        methods=tuple(configuration.get("allowMethods", ())),
+        headers=tuple(configuration.get("allowHeaders", ())),
+        exposed=tuple(configuration.get("exposeHeaders", ())),
+        max_age_s=None if age is None else int(age),
+        credentials=_text(configuration.get("allowCredentials", False)) == "true",
+    )
+
+
+def _throttle(stage: Resource) -> tuple[float, int] | None:
+    properties = stage.properties
+    _refuse(stage, properties, {"StageVariables"}, "give functions environment variables instead")
+    _refuse(stage, properties, {"RouteSettings"}, "use DefaultRouteSettings")
+    if properties.get("StageName") != "$default":
+        raise TemplateError(f"{stage.logical_id}: only the stage $default is served here")
+    settings = properties.get("DefaultRouteSettings", {})
+    if "ThrottlingRateLimit" not in settings or "ThrottlingBurstLimit" not in settings:
+        return None
+    return float(settings["ThrottlingRateLimit"]), int(settings["ThrottlingBurstLimit"])
 
 
 def _function_name(name_or_arn: str) -> str:

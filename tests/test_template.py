@@ -15,6 +15,7 @@ import tagline
 from cfnlint.api import ManualArgs, lint
 
 from local.template import (
+    AuthorizerSpec,
     FunctionSpec,
     HttpRoute,
     ParameterError,
@@ -416,8 +417,8 @@ def test_the_export_runs_daily_in_utc_and_its_failures_are_told(stack: Stack) ->
 
 def test_the_api_has_two_routes_that_both_ask_for_a_signature(stack: Stack) -> None:
     assert http_routes(stack) == [
-        HttpRoute("DownloadHttpApi", "GET", "/download/usage", "tagline-DownloadApi"),
-        HttpRoute("DownloadHttpApi", "GET", "/downloads/{id}", "tagline-DownloadApi"),
+        HttpRoute("DownloadHttpApi", "GET", "/download/usage", "tagline-DownloadApi", AuthorizerSpec("iam")),
+        HttpRoute("DownloadHttpApi", "GET", "/downloads/{id}", "tagline-DownloadApi", AuthorizerSpec("iam")),
     ]
     body = stack.resources["DownloadHttpApi"].properties["Body"]
     assert body["components"]["securitySchemes"]["AWS_IAM"]["x-amazon-apigateway-authtype"] == "awsSigv4"

@@ -9,20 +9,26 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from local.functions import (
+    APPLICATION_LEVELS,
     EVENT_OVERHEAD_BYTES,
     MAX_LINE_BYTES,
     MAX_PAYLOAD_BYTES,
     MAX_RESPONSE_BYTES,
     SHIP_BYTES,
     SHIP_LINES,
+    TAIL_BYTES,
     Function,
     Functions,
+    ThrottledError,
     _Lines,
 )
 
@@ -97,6 +103,22 @@ def raises(event, context):
 def unserialisable(event, context):
     return {1, 2}
 
+def levels(event, context):
+    logger = logging.getLogger("own")
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+        logger.log(level, "logged at %s\\nand more", logging.getLevelName(level))
+    print("printed")
+    for line in event:
+        print(line)
+
+def mixed(event, context):
+    for number in range(event):
+        sys.stdout.write(f"printed {number}\\n")
+        logging.getLogger().error("logged %d\\nand more", number)
+
+def trace(event, context):
+    return os.environ.get("_X_AMZN_TRACE_ID")
+
 def large(event, context):
     return "x" * (event - 2)
 """
@@ -114,6 +136,7 @@ NAMES = [
     "raises",
     "unserialisable",
     "large",
+    "trace",
 ]
 
 
@@ -130,7 +153,7 @@ class Shipped:
         return [message for _, lines in self.batches[group] for _, message in lines]
 
     def of_the_function(self, group: str) -> list[str]:
-        platform = ("START ", "END ", "REPORT ")
+        platform = ("INIT_START ", "START ", "END ", "REPORT ")
         return [message for message in self.messages(group) if not message.startswith(platform)]
 
 
@@ -142,14 +165,14 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def function(code: Path, name: str, handler: str = "", **settings: Any) -> Function:
-    values: dict[str, Any] = {
+def function(code: Path, name: str, handler: str = "", **values: Any) -> Function:
+    defaults: dict[str, Any] = {
         "memory_mb": 128,
         "timeout_s": 20.0,
         "environment": {},
         "log_group": f"/aws/lambda/{name}",
     }
-    return Function(name=name, handler=handler or f"sample.{name}", code=code, **{**values, **settings})
+    return Function(name=name, handler=handler or f"sample.{name}", code=code, **{**defaults, **values})
 
 
 def started(code: Path, shipped: Shipped, in_process: bool = False) -> Functions:
@@ -271,7 +294,9 @@ def test_output_is_shipped_between_the_lines_of_the_platform(functions: Function
     request_id = functions.invoke("say", b"{}").request_id
     second = functions.invoke("say", b"{}").request_id
     functions.flush()
-    start, printed, err, logged, left_open, end, report, *following = shipped.messages("/aws/lambda/say")
+    init, *messages = shipped.messages("/aws/lambda/say")
+    start, printed, err, logged, left_open, end, report, *following = messages
+    assert init.startswith("INIT_START Runtime Version: python:3.")
     assert start == f"START RequestId: {request_id} Version: $LATEST"
     assert (printed, err, left_open) == ("printed", "to stderr", "left open")
     assert logged.startswith("[WARNING]\t")
@@ -297,7 +322,8 @@ def test_the_platform_writes_json_where_the_function_logs_json(code: Path) -> No
     functions.add(function(code, "say", environment={"AWS_LAMBDA_LOG_FORMAT": "JSON"}))
     request_id = functions.invoke("say", b"{}").request_id
     functions.stop()
-    start, printed, *_, report = shipped.messages("/aws/lambda/say")
+    init, start, printed, *_, report = shipped.messages("/aws/lambda/say")
+    assert document(init.encode())["type"] == "platform.initStart"
     assert document(start.encode())["record"] == {"requestId": request_id, "version": "$LATEST"}
     assert printed == "printed"
     assert document(report.encode())["type"] == "platform.report"
@@ -400,6 +426,10 @@ def test_an_exception_is_described_and_the_environment_lives_on(
         line for line in shipped.messages("/aws/lambda/raises") if line.startswith("[ERROR] ValueError")
     ]
     assert len(errors) == 2
+    assert errors[0].splitlines()[:2] == [
+        "[ERROR] ValueError: no such thing",
+        "Traceback (most recent call last):",
+    ]
     assert len({stream for stream, _ in shipped.batches["/aws/lambda/raises"]}) == 1
 
 
@@ -498,7 +528,207 @@ def test_output_goes_on_being_read_when_shipping_fails(code: Path, caplog: pytes
     assert functions.invoke("many_lines", b"{}").error is None
     functions.stop()
     lost = [record.args for record in caplog.records if record.msg.startswith("lost")]
-    assert sum(args[0] for args in lost if isinstance(args, tuple) and isinstance(args[0], int)) == 10_003
+    assert sum(args[0] for args in lost if isinstance(args, tuple) and isinstance(args[0], int)) == 10_004
+
+
+# --- what is logged, and what is kept of it ---------------------------------------------------------------
+
+
+def test_what_is_logged_stays_one_event_and_keeps_its_place(code: Path) -> None:
+    shipped = Shipped()
+    functions = Functions(shipped, {})
+    functions.add(function(code, "mixed"))
+    functions.invoke("mixed", b"1000")
+    functions.stop()
+    messages = shipped.of_the_function("/aws/lambda/mixed")
+    assert messages[::2] == [f"printed {number}" for number in range(1_000)]
+    assert [message.split("\t")[-1] for message in messages[1::2]] == [
+        f"logged {number}\nand more" for number in range(1_000)
+    ]
+
+
+AT = '"timestamp":"2026-11-20T09:00:00Z"'
+
+# https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
+PRINTED = [
+    ("no level is INFO", '{"a":1}', "INFO"),
+    ("its own level", f'{{"level":"debug",{AT}}}', "DEBUG"),
+    ("its own level, in capitals", f'{{"level":"ERROR",{AT}}}', "ERROR"),
+    ("the word of Python", f'{{"level":"WARNING",{AT}}}', "WARN"),
+    ("a level that is none is INFO", f'{{"level":"loud",{AT}}}', "INFO"),
+    ("a level that is no text is INFO", f'{{"level":40,{AT}}}', "INFO"),
+    ("without a time it is INFO", '{"level":"ERROR"}', "INFO"),
+    ("a time that is not RFC 3339 makes it INFO", '{"level":"ERROR","timestamp":"20 Nov 2026"}', "INFO"),
+    ("a time without a zone makes it INFO", '{"level":"ERROR","timestamp":"2026-11-20T09:00:00"}', "INFO"),
+    ("the time may be called time", '{"level":"FATAL","time":"2026-11-20T09:00:00.123+01:00"}', "FATAL"),
+    ("plain text is not filtered (our reading)", "ERROR is not a level", "FATAL"),
+    ("broken JSON is plain text", '{"level":"debug"', "FATAL"),
+    ("an array is plain text", '["level"]', "FATAL"),
+]
+
+
+@pytest.mark.parametrize("least", ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"])
+@pytest.mark.parametrize(("line", "level"), [case[1:] for case in PRINTED], ids=[case[0] for case in PRINTED])
+def test_a_printed_line_below_the_level_is_dropped(line: str, level: str, least: str) -> None:
+    lines = _Lines(APPLICATION_LEVELS.index(least))
+    lines.add(f"{line}\n".encode(), 1, 0.0)
+    kept = [message for batch in lines.take() for _, message in batch]
+    assert kept == ([line] if APPLICATION_LEVELS.index(level) >= APPLICATION_LEVELS.index(least) else [])
+
+
+def test_the_level_filters_what_is_logged_in_json_format(code: Path) -> None:
+    shipped = Shipped()
+    functions = Functions(shipped, {})
+    for name, level in (("levels", "WARN"), ("others", "INFO")):
+        functions.add(
+            function(
+                code,
+                name,
+                "sample.levels",
+                environment={"AWS_LAMBDA_LOG_FORMAT": "JSON"},
+                application_level=level,
+                system_level="WARN",
+            )
+        )
+        functions.invoke(name, json.dumps(['{"no":"level"}']).encode())
+    functions.stop()
+    logged = shipped.messages("/aws/lambda/levels")
+    levels = [document(line.encode()).get("level") for line in logged if line.startswith("{")]
+    assert levels == ["WARNING", "ERROR"]
+    assert "printed" in logged
+    others = [line for line in shipped.messages("/aws/lambda/others") if line.startswith("{")]
+    assert [document(line.encode()).get("level") for line in others] == ["INFO", "WARNING", "ERROR", None]
+    assert document(others[0].encode())["message"] == "logged at INFO\nand more"
+
+
+def test_in_text_format_nothing_is_filtered(code: Path) -> None:
+    shipped = Shipped()
+    functions = Functions(shipped, {})
+    functions.add(function(code, "levels", application_level="FATAL", system_level="WARN"))
+    functions.invoke("levels", b'["{}"]')
+    functions.stop()
+    messages = shipped.messages("/aws/lambda/levels")
+    assert messages[1].startswith("START ")
+    assert "{}" in messages
+    assert sum("logged at" in message for message in messages) == 2  # Python's own level is WARNING
+
+
+@pytest.mark.parametrize("values", [{"application_level": "LOUD"}, {"system_level": "ERROR"}])
+def test_levels_that_lambda_does_not_have_are_refused(code: Path, values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"LogLevel '\w+' is none of"):
+        function(code, "echo", **values)
+
+
+FRAME_TYPES = st.sampled_from([0x02, 0x03, 0x0B, 0x0F, 0x13, 0x17, 0x1B])
+WRITTEN = st.lists(
+    st.one_of(
+        st.tuples(FRAME_TYPES, st.text(min_size=1)),
+        st.tuples(
+            st.none(), st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), min_size=1)
+        ),
+    ),
+    max_size=10,
+)
+
+
+@settings(deadline=None)
+@given(WRITTEN, st.lists(st.integers(0, 400), max_size=6))
+def test_lines_and_frames_are_the_same_however_the_pipe_cuts_them(
+    written: list[tuple[int | None, str]], cuts: list[int]
+) -> None:
+    output = b"".join(
+        text.encode() + b"\n"
+        if kind is None
+        else bytes([0xA5, 0x5A, 0, kind]) + len(text.encode()).to_bytes(4, "big") + bytes(8) + text.encode()
+        for kind, text in written
+    )
+    lines = _Lines()
+    places = [0, *sorted(min(cut, len(output)) for cut in cuts), len(output)]
+    for first, last in pairwise(places):
+        lines.add(output[first:last], 1, 0.0)
+    expected = [text if kind is None else text.removesuffix("\n") for kind, text in written]
+    assert [message for batch in lines.take() for _, message in batch] == [text for text in expected if text]
+
+
+def test_a_frame_that_a_killed_process_left_torn_does_not_swallow_the_platforms_lines() -> None:
+    lines = _Lines()
+    torn = bytes([0xA5, 0x5A, 0, 3]) + (1_000).to_bytes(4, "big") + bytes(8) + b"half"
+    report = bytes([0xA5, 0x5A, 0, 0xF0]) + (6).to_bytes(4, "big") + bytes(8) + b"REPORT"
+    lines.add(torn, 1, 0.0)
+    lines.add(report, 1, 0.0)
+    assert [message for _, message in lines.take()[0]] == ["half", "REPORT"]
+
+
+# --- concurrency, traces and tails ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reserved", "account", "reason"),
+    [
+        (1, 1_000, "ReservedFunctionConcurrentInvocationLimitExceeded"),
+        (None, 1, "ConcurrentInvocationLimitExceeded"),
+    ],
+)
+def test_one_invocation_too_many_is_throttled(
+    code: Path, reserved: int | None, account: int, reason: str
+) -> None:
+    asleep = threading.Event()
+
+    def ship(_: str, __: str, lines: list[tuple[int, str]]) -> None:
+        if any(message == "asleep" for _, message in lines):
+            asleep.set()
+
+    functions = Functions(ship, {}, account_concurrency=account)
+    functions.add(function(code, "sleep", reserved_concurrency=reserved))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(functions.invoke, "sleep", b"{}")
+        assert asleep.wait(10)
+        with pytest.raises(ThrottledError, match="1 invocations at once") as caught:
+            functions.invoke("sleep", b"{}")
+        functions.kill("sleep")
+        assert running.result(10).error == "Unhandled"
+    functions.stop()
+    assert caught.value.reason == reason
+
+
+def test_what_a_function_reserves_is_not_the_others(code: Path) -> None:
+    functions = Functions(Shipped(), {}, account_concurrency=2)
+    functions.add(function(code, "never", "sample.echo", reserved_concurrency=0))
+    functions.add(function(code, "reserves", "sample.echo", reserved_concurrency=2))
+    functions.add(function(code, "echo"))
+    with pytest.raises(ValueError, match="reserves a concurrency of 1, the account has 0"):
+        functions.add(function(code, "late", "sample.echo", reserved_concurrency=1))
+    for name in ("never", "echo"):
+        with pytest.raises(ThrottledError):
+            functions.invoke(name, b"{}")
+    assert functions.zero_reserved("never")
+    assert functions.invoke("reserves", b"{}").error is None
+    functions.stop()
+
+
+def test_the_trace_and_the_request_are_the_callers(functions: Functions) -> None:
+    header = "Root=1-67891233-abcdef012345678912345678;Parent=463ac35c9f6413ad;Sampled=1"
+    result = functions.invoke("trace", b"{}", request_id="the-request", trace_id=header)
+    assert (document(result.payload), result.request_id) == (header, "the-request")
+    first, second = (document(functions.invoke("trace", b"{}").payload) for _ in range(2))
+    assert first.startswith("Root=1-")
+    assert first != second
+
+
+def test_the_tail_is_the_end_of_this_invocations_log(code: Path) -> None:
+    functions = Functions(Shipped(), {})
+    for name in ("say", "many_lines"):
+        functions.add(function(code, name))
+    functions.invoke("say", b"{}")
+    result = functions.invoke("say", b"{}", tail=True)
+    first, *_, last = result.tail.decode().splitlines()
+    assert first == f"START RequestId: {result.request_id} Version: $LATEST"
+    assert last.startswith(f"REPORT RequestId: {result.request_id}")
+    assert functions.invoke("say", b"{}").tail == b""
+    long = functions.invoke("many_lines", b"{}", tail=True)
+    assert len(long.tail) == TAIL_BYTES
+    assert long.tail.decode().splitlines()[-1].startswith("REPORT ")
+    functions.stop()
 
 
 # --- in this interpreter ----------------------------------------------------------------------------------
@@ -541,6 +771,29 @@ def test_in_this_interpreter_output_is_shipped_too(local: tuple[Functions, Shipp
     assert len(lines) == len(set(lines)) == 4_000
 
 
+def test_in_this_interpreter_traces_tails_and_levels_are_the_same(code: Path) -> None:
+    shipped = Shipped()
+    functions = Functions(shipped, {}, in_process=True)
+    functions.add(function(code, "trace"))
+    functions.add(
+        function(
+            code,
+            "levels",
+            environment={"AWS_LAMBDA_LOG_FORMAT": "JSON"},
+            application_level="ERROR",
+            system_level="WARN",
+        )
+    )
+    result = functions.invoke("trace", b"{}", trace_id="Root=1-0-0", tail=True)
+    functions.invoke("levels", b'["{}"]')
+    functions.stop()
+    sys.modules.pop("sample", None)
+    assert document(result.payload) == "Root=1-0-0"
+    assert result.tail.decode().splitlines()[-1].startswith(f"REPORT RequestId: {result.request_id}")
+    assert "printed" in shipped.messages("/aws/lambda/levels")
+    assert "{}" not in shipped.messages("/aws/lambda/levels")
+
+
 def test_in_this_interpreter_errors_are_results(local: tuple[Functions, Shipped], code: Path) -> None:
     functions, shipped = local
     functions.add(function(code, "broken", "missing.handler"))
@@ -555,7 +808,7 @@ def test_in_this_interpreter_errors_are_results(local: tuple[Functions, Shipped]
         "no such thing",
     )
     assert any(
-        line.startswith("[ERROR] ValueError: no such thing\r")
+        line.startswith("[ERROR] ValueError: no such thing\nTraceback")
         for line in shipped.messages("/aws/lambda/raises")
     )
     assert (unserialisable.error, broken.error) == ("Unhandled", "Unhandled")

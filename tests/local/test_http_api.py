@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -12,13 +13,15 @@ from typing import Any
 
 import pytest
 
-from local.functions import MAX_PAYLOAD_BYTES, Result
+from local.functions import MAX_PAYLOAD_BYTES, Result, ThrottledError
 from local.http_api import (
     INTERNAL_SERVER_ERROR,
     MAX_REQUEST_BYTES,
+    Cors,
     HttpApi,
     Request,
     Route,
+    Throttle,
     find_route,
     request_event,
     response_of,
@@ -57,6 +60,18 @@ def test_the_most_specific_route_is_taken(
     found = find_route(ROUTES, method, path)
     assert found is not None
     assert (found[0].function, found[1]) == (function, parameters)
+
+
+def test_the_default_route_takes_what_no_other_takes() -> None:
+    for path in ("$default", "/$default"):
+        routes = [Route("ANY", path, "default"), Route("ANY", "/{proxy+}", "rest")]
+        chosen = [find_route(routes, "GET", target) for target in ("/a", "/")]
+        assert [found and (found[0].function, found[1]) for found in chosen] == [
+            ("rest", {"proxy": "a"}),
+            ("default", {}),
+        ]
+        event = event_of(Request("GET", "/", [], b"", "127.0.0.1"), routes[0])
+        assert event["routeKey"] == event["requestContext"]["routeKey"] == "$default"
 
 
 def test_a_path_without_a_route_is_not_found() -> None:
@@ -185,6 +200,132 @@ def test_a_malformed_answer_is_an_internal_server_error(answer: Any) -> None:
 
 def test_a_function_that_failed_is_an_internal_server_error() -> None:
     assert response_of(Result(b'{"statusCode": 200}', "Unhandled", "id")) == INTERNAL_SERVER_ERROR
+
+
+# --- other origins, throttles and time --------------------------------------------------------------------
+
+CORS = Cors(
+    origins=("https://app.example.com", "http://*"),
+    methods=("GET", "PUT"),
+    headers=("X-Key", "content-type"),
+    exposed=("x-next",),
+    max_age_s=600,
+    credentials=True,
+)
+ANYBODY = Cors(("*",), ("*",), ("*",))
+APP = "https://app.example.com"
+
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-cors.html
+PREFLIGHTS: list[tuple[str, Cors, dict[str, str], dict[str, str]]] = [
+    (
+        "all that is allowed",
+        CORS,
+        {"Origin": APP, "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "x-key"},
+        {
+            "access-control-allow-origin": APP,
+            "access-control-allow-credentials": "true",
+            "access-control-expose-headers": "x-next",
+            "access-control-allow-methods": "GET,PUT",
+            "access-control-allow-headers": "X-Key,content-type",
+            "access-control-max-age": "600",
+        },
+    ),
+    ("another origin", CORS, {"Origin": "https://x.org", "Access-Control-Request-Method": "GET"}, {}),
+    ("another method", CORS, {"Origin": APP, "Access-Control-Request-Method": "DELETE"}, {}),
+    (
+        "another header",
+        CORS,
+        {
+            "Origin": APP,
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": "x-key, x-b",
+        },
+        {},
+    ),
+    (
+        "anybody",
+        ANYBODY,
+        {"Origin": APP, "Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "x"},
+        {
+            "access-control-allow-origin": "*",
+            "access-control-allow-methods": "*",
+            "access-control-allow-headers": "*",
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("cors", "given", "expected"), [case[1:] for case in PREFLIGHTS], ids=[case[0] for case in PREFLIGHTS]
+)
+def test_a_preflight_is_answered_without_a_route(
+    cors: Cors, given: dict[str, str], expected: dict[str, str]
+) -> None:
+    api = HttpApi([], echo, cors=cors)
+    response = api.answer(Request("OPTIONS", "/x", list(given.items()), b"", "127.0.0.1"))
+    assert (response.status, dict(response.headers)) == (204, expected)
+
+
+def test_options_without_a_question_is_a_request() -> None:
+    api = HttpApi([Route("ANY", "/x", "x")], echo, cors=ANYBODY)
+    assert api.answer(Request("OPTIONS", "/x", [("Origin", APP)], b"", "127.0.0.1")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [(APP, APP), ("http://any.org", "http://any.org"), ("https://x.org", None), (None, None)],
+)
+def test_the_api_says_who_may_read_a_response_and_not_the_function(
+    origin: str | None, allowed: str | None
+) -> None:
+    def own(*_: object) -> Result:
+        headers = {"Access-Control-Allow-Origin": "own", "x-next": "2"}
+        return Result(json.dumps({"statusCode": 200, "headers": headers}).encode(), None, "id")
+
+    api = HttpApi([Route("GET", "/x", "x")], own, cors=CORS)
+    given = [("origin", origin)] if origin else []
+    headers = dict(api.answer(Request("GET", "/x", given, b"", "127.0.0.1")).headers)
+    assert (headers.get("access-control-allow-origin"), headers["x-next"]) == (allowed, "2")
+    bare = HttpApi([Route("GET", "/x", "x")], own)
+    assert dict(bare.answer(Request("GET", "/x", given, b"", "127.0.0.1")).headers)[
+        "access-control-allow-origin"
+    ] == ("own")
+
+
+def test_credentials_are_not_for_anybody() -> None:
+    with pytest.raises(ValueError, match="does not go with"):
+        Cors(("*",), credentials=True)
+
+
+def test_requests_beyond_the_throttle_are_refused() -> None:
+    seconds = [100.0]
+    api = HttpApi([Route("GET", "/x", "x")], echo, throttle=Throttle(2, 3), clock_s=lambda: seconds[0])
+
+    def statuses(requests: int) -> list[int]:
+        return [api.answer(Request("GET", "/x", [], b"", "127.0.0.1")).status for _ in range(requests)]
+
+    assert statuses(4) == [200, 200, 200, 429]
+    seconds[0] += 1
+    assert statuses(3) == [200, 200, 429]
+    seconds[0] += 100
+    assert statuses(4) == [200, 200, 200, 429]
+
+
+def test_a_function_that_takes_too_long_or_is_throttled_is_unavailable() -> None:
+    done = threading.Event()
+
+    def slow(function: str, _: bytes) -> Result:
+        if function == "throttled":
+            raise ThrottledError(function, 1, "ReservedFunctionConcurrentInvocationLimitExceeded")
+        done.wait(10)
+        return Result(b"null", None, "id")
+
+    api = HttpApi([Route("GET", "/slow", "slow"), Route("GET", "/x", "throttled")], slow, timeout_s=0.01)
+    for path in ("/slow", "/x"):
+        response = api.answer(Request("GET", path, [], b"", "127.0.0.1"))
+        assert (response.status, response.body) == (503, b'{"message":"Service Unavailable"}')
+    done.set()
+    api.stop()
 
 
 # --- over the wire ----------------------------------------------------------------------------------------

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from local.functions import Result
 from local.schedules import NoMoreTimesError, Schedule, Scheduler, next_after
@@ -128,6 +131,55 @@ def test_times_that_passed_unseen_are_not_made_up_for() -> None:
     scheduler.fire_due()
     scheduler.fire_due()
     assert len(calls.made) == 1
+
+
+def test_a_clock_that_is_turned_by_days_fires_each_time_once_and_in_order() -> None:
+    clock, calls = TurnedClock(at("2026-11-20T00:00")), Calls()
+    text = b"<aws.scheduler.scheduled-time>"
+    daily, half = Schedule("cron(15 0 * * ? *)", "daily", text), Schedule("rate(12 hours)", "half", text)
+    scheduler = Scheduler([daily, half, daily], calls, clock, catch_up=True)
+    clock.now += timedelta(days=2)
+    scheduler.fire_due()
+    scheduler.fire_due()
+    assert [(function, payload.decode()) for function, payload in calls.made] == [
+        ("daily", "2026-11-20T00:15:00Z"),
+        ("daily", "2026-11-20T00:15:00Z"),
+        ("half", "2026-11-20T12:00:00Z"),
+        ("half", "2026-11-21T00:00:00Z"),
+        ("daily", "2026-11-21T00:15:00Z"),
+        ("daily", "2026-11-21T00:15:00Z"),
+        ("half", "2026-11-21T12:00:00Z"),
+        ("half", "2026-11-22T00:00:00Z"),
+    ]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 90), max_size=20))
+def test_however_a_clock_is_turned_each_minute_fires_once(steps: list[int]) -> None:
+    start = at("2026-11-20T00:00")
+    clock, calls = TurnedClock(start), Calls()
+    scheduler = Scheduler(
+        [Schedule("cron(* * * * ? *)", "often", b"<aws.scheduler.scheduled-time>")],
+        calls,
+        clock,
+        catch_up=True,
+    )
+    for step in steps:
+        clock.now += timedelta(seconds=step)
+        scheduler.fire_due()
+    fired = [payload.decode() for _, payload in calls.made]
+    assert fired == [
+        f"{start + timedelta(minutes=minute):%Y-%m-%dT%H:%M:%SZ}" for minute in range(1, sum(steps) // 60 + 1)
+    ]
+
+
+def test_two_that_look_at_once_fire_once() -> None:
+    clock, calls = TurnedClock(at("2026-11-20T00:00")), Calls()
+    scheduler = Scheduler([Schedule("rate(1 day)", "daily", b"{}")], calls, clock, catch_up=True)
+    clock.now += timedelta(days=5)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: scheduler.fire_due(), range(8)))
+    assert len(calls.made) == 5
 
 
 def test_a_rate_does_not_drift_by_the_delay_of_its_firing() -> None:

@@ -1,0 +1,119 @@
+"""SNS: moto's, with an outbox for what it drops: the e-mails to subscribers."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from moto.sns.models import Subscription
+
+# https://docs.aws.amazon.com/sns/latest/dg/sns-email-notifications.html
+EMAIL_PROTOCOLS = ("email", "email-json")
+PROTOCOLS = (*EMAIL_PROTOCOLS, "sqs", "http", "https")
+"""What a topic delivers to here; moto does the others."""
+
+DEFAULT_SUBJECT = "AWS Notification Message"
+
+_moto_publish = Subscription.publish
+
+
+@dataclass(frozen=True)
+class Mail:
+    """An e-mail that SNS would have sent.
+
+    Args:
+        to: The address.
+        subject: The message's subject, or the one that SNS uses without any.
+        body: The message; the whole notification as JSON where the protocol is `email-json`.
+        topic_arn: The topic.
+        message_id: The message's id.
+        sent_at: When, RFC 3339 in UTC.
+    """
+
+    to: str
+    subject: str
+    body: str
+    topic_arn: str
+    message_id: str
+    sent_at: str
+
+
+class Outbox:
+    """The e-mails, in the order in which they would have been sent.
+
+    Args:
+        path: A file that gets each as one line of JSON, so that another process can read them.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._mails: list[Mail] = []
+        self._lock = threading.Lock()
+
+    def add(self, mail: Mail) -> None:
+        """Keep an e-mail."""
+        with self._lock:
+            self._mails.append(mail)
+            if self._path is not None:
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(mail)) + "\n")
+
+    def mails(self) -> list[Mail]:
+        """Return what there is."""
+        with self._lock:
+            return list(self._mails)
+
+
+def read_outbox(path: Path) -> list[Mail]:
+    """Read an outbox's file.
+
+    Args:
+        path: The file; it need not be there.
+
+    Returns:
+        Its e-mails.
+    """
+    if not path.exists():
+        return []
+    return [Mail(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def install(outbox: Outbox) -> None:
+    """Put an outbox into moto; a later one takes the place of the earlier.
+
+    Addresses count as confirmed from the start: on AWS their owners have to confirm the subscription.
+
+    Args:
+        outbox: What gets the e-mails.
+    """
+
+    def publish(self: Any, message: str, message_id: str, subject: str | None = None, **more: Any) -> None:
+        if self.protocol not in EMAIL_PROTOCOLS:
+            _moto_publish(self, message, message_id, subject=subject, **more)
+            return
+        matcher = self._filter_policy_matcher
+        if matcher is not None and not matcher.matches(more.get("message_attributes"), message):
+            return
+        if more.get("message_structure") == "json":
+            message = self._parse_message_structure(message, self.protocol)
+        body = message
+        if self.protocol == "email-json":
+            attributes = more.get("message_attributes")
+            body = json.dumps(self.get_post_data(message, message_id, subject, message_attributes=attributes))
+        outbox.add(
+            Mail(
+                to=self.endpoint,
+                subject=subject or DEFAULT_SUBJECT,
+                body=body,
+                topic_arn=self.topic.arn,
+                message_id=message_id,
+                sent_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            )
+        )
+
+    # moto has no other place to put this.
+    Subscription.publish = publish  # type: ignore[assignment,method-assign]
