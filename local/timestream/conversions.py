@@ -8,7 +8,8 @@ from datetime import UTC, date, datetime
 from sqlglot import exp
 
 from local.timestream.errors import invalid
-from local.timestream.functions import Type, cut_to_microseconds, duckdb_type, widens
+from local.timestream.functions import cut_to_microseconds
+from local.timestream.kinds import Kind, Type, duckdb_type, widens
 from local.timestream.syntax import Faults
 
 _TIMESTAMP = re.compile(
@@ -49,7 +50,7 @@ class Value:
     """
 
     sql: str
-    kind: Type
+    kind: Kind
     literal: str | None = None
 
 
@@ -81,7 +82,7 @@ class Conversions:
         """
         self._faults = faults
 
-    def common_type(self, node: exp.Expr, kinds: Iterable[Type], operation: str = "UNION") -> Type:
+    def common_type(self, node: exp.Expr, kinds: Iterable[Kind], operation: str = "UNION") -> Kind:
         """Find the type that values of several types become.
 
         Args:
@@ -130,7 +131,7 @@ class Conversions:
         kind = self.common_type(node, (value.kind for value in values), operation)
         return [self.convert(node, value, kind) for value in values]
 
-    def convert(self, node: exp.Expr, value: Value, kind: Type) -> Value:
+    def convert(self, node: exp.Expr, value: Value, kind: Kind) -> Value:
         """Widen a value to a type.
 
         Args:
@@ -144,7 +145,7 @@ class Conversions:
         Raises:
             ServiceError: ValidationException, where that would take a cast.
         """
-        if value.kind is kind:
+        if value.kind == kind:
             return value
         if kind is Type.TIMESTAMP and value.literal is not None:
             return self.moment(self.read_timestamp(node, value.literal))
@@ -154,7 +155,7 @@ class Conversions:
             )
         return self.widened(value, kind)
 
-    def widened(self, value: Value, kind: Type) -> Value:
+    def widened(self, value: Value, kind: Kind) -> Value:
         """Cast a value to a type that is known to be wider.
 
         Args:
@@ -164,11 +165,11 @@ class Conversions:
         Returns:
             The value in that type.
         """
-        if value.kind is kind:
+        if value.kind == kind:
             return value
         return Value(f"CAST({value.sql} AS {duckdb_type(kind)})", kind)
 
-    def expect(self, value: Value, kind: Type, node: exp.Expr) -> str:
+    def expect(self, value: Value, kind: Kind, node: exp.Expr) -> str:
         """Widen a value to a type, for its text alone.
 
         Args:
@@ -269,7 +270,7 @@ def months_later(moment: str, months: str) -> Value:
     return Value(f"make_timestamp_ns({whole} + epoch_ns({moment}) % 1000)", Type.TIMESTAMP)
 
 
-def cast_text(value: Value, kind: Type, *, safe: bool) -> str | None:
+def cast_text(value: Value, kind: Kind, *, safe: bool) -> str | None:
     """Write a cast that means in DuckDB what it means in Trino.
 
     Args:
@@ -283,7 +284,7 @@ def cast_text(value: Value, kind: Type, *, safe: bool) -> str | None:
     cast = "TRY_CAST" if safe else "CAST"
     plain = f"{cast}({value.sql} AS {duckdb_type(kind)})"
     numbers = {Type.INTEGER, Type.BIGINT}
-    if value.kind is kind or value.kind is Type.UNKNOWN:
+    if value.kind == kind or value.kind is Type.UNKNOWN:
         return plain
     if value.kind is Type.VARCHAR and kind in {*numbers, Type.DOUBLE, Type.BOOLEAN}:
         # DuckDB reads more texts as numbers than Trino does, and rounds '1.5' to a whole 2.

@@ -19,10 +19,9 @@ from local.timestream.conversions import (
 from local.timestream.functions import (
     AGGREGATES,
     SCALARS,
-    Type,
     cut_to_microseconds,
-    widens,
 )
+from local.timestream.kinds import Kind, Type, widens
 from local.timestream.syntax import DURATION_FUNCTION, Faults
 
 _UNIT_NANOSECONDS = {
@@ -78,7 +77,7 @@ class Field:
     """
 
     name: str | None
-    kind: Type
+    kind: Kind
     physical: str
 
 
@@ -709,5 +708,5 @@ class Expressions:
         return self._types.convert(node, value, Type.TIMESTAMP)
 
 
-def _fits(value: Value, kind: Type) -> bool:
+def _fits(value: Value, kind: Kind) -> bool:
     return widens(value.kind, kind) or (kind is Type.TIMESTAMP and value.literal is not None)

@@ -2,27 +2,11 @@
 
 What is not in these tables is refused by name. A template is chosen by the arguments' types, as Trino does:
 an exact match first, then one that widens INTEGER to BIGINT to DOUBLE, or DATE to TIMESTAMP.
-A TIMESTAMP is a TIMESTAMP_NS in DuckDB and an interval of days to seconds a BIGINT of nanoseconds: DuckDB's
-own intervals are in microseconds, and adding one to a TIMESTAMP_NS drops three digits without a word.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-
-class Type(StrEnum):
-    """The types of Timestream's SQL, by their names in ColumnInfo."""
-
-    VARCHAR = "VARCHAR"
-    INTEGER = "INTEGER"
-    BIGINT = "BIGINT"
-    DOUBLE = "DOUBLE"
-    BOOLEAN = "BOOLEAN"
-    TIMESTAMP = "TIMESTAMP"
-    DATE = "DATE"
-    DAYS = "INTERVAL_DAY_TO_SECOND"
-    MONTHS = "INTERVAL_YEAR_TO_MONTH"
-    UNKNOWN = "UNKNOWN"
+from local.timestream.kinds import Kind, Type
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,35 +20,9 @@ class Signature:
             goes, and, if the aggregate can have it, ``{distinct}``.
     """
 
-    parameters: tuple[Type, ...]
-    result: Type
+    parameters: tuple[Kind, ...]
+    result: Kind
     template: str
-
-
-_WIDER: dict[Type, tuple[Type, ...]] = {
-    Type.INTEGER: (Type.BIGINT, Type.DOUBLE),
-    Type.BIGINT: (Type.DOUBLE,),
-    Type.DATE: (Type.TIMESTAMP,),
-    Type.UNKNOWN: tuple(Type),
-}
-DUCKDB_TYPES = {
-    Type.TIMESTAMP: "TIMESTAMP_NS",
-    Type.DAYS: "BIGINT",
-    Type.MONTHS: "BIGINT",
-    Type.UNKNOWN: "INTEGER",
-}
-
-
-def duckdb_type(kind: Type) -> str:
-    """Name the type that holds a Timestream value in DuckDB.
-
-    Args:
-        kind: Timestream's type.
-
-    Returns:
-        DuckDB's.
-    """
-    return DUCKDB_TYPES.get(kind, kind.value)
 
 
 def cut_to_microseconds(moment: str) -> str:
@@ -77,19 +35,6 @@ def cut_to_microseconds(moment: str) -> str:
         An expression of type TIMESTAMP.
     """
     return _CUT.format(moment)
-
-
-def widens(source: Type, target: Type) -> bool:
-    """Say whether a value becomes another type without being asked to.
-
-    Args:
-        source: What it is.
-        target: What is wanted.
-
-    Returns:
-        Whether it is that already, or a narrower type of the same family.
-    """
-    return source is target or target in _WIDER.get(source, ())
 
 
 _V, _I, _B, _D = Type.VARCHAR, Type.INTEGER, Type.BIGINT, Type.DOUBLE
