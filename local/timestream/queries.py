@@ -18,6 +18,7 @@ import duckdb
 from local.timestream.conversions import quoted
 from local.timestream.errors import ServiceError, invalid
 from local.timestream.expressions import Field
+from local.timestream.functions import FAILURES
 from local.timestream.kinds import MACROS, Datum, Type, datum, printed
 from local.timestream.sql import Source, Translation, translate
 from local.timestream.store import Store
@@ -141,6 +142,7 @@ class Queries:
             "SET ieee_floating_point_ops = true",
             "SET enable_external_access = false",
             *MACROS,
+            *FAILURES,
         ):
             connection.execute(statement)
         self._connection = connection

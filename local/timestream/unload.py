@@ -243,7 +243,7 @@ def write_objects(
     root = f"{unload.folder}/" if unload.folder else ""
     names = [name for name, _ in columns[: len(columns) - len(unload.partitioned_by)]]
     kinds = [kind for _, kind in columns[: len(names)]]
-    results = []
+    results, lengths = [], []
     try:
         for part in parts:
             folder = root + "results/" + "".join(_folders(unload.partitioned_by, part.values))
@@ -252,6 +252,7 @@ def write_objects(
                 key = f"{folder}{query_id}_{uuid.uuid4()}.{ending}"
                 put(unload.bucket, key, body)
                 about = {"content_length_in_bytes": length, "row_count": rows}
+                lengths.append(length)
                 results.append({"url": f"s3://{unload.bucket}/{key}", "file_metadata": about})
         total = sum(part.rows for part in parts)
         metadata = {
@@ -261,9 +262,7 @@ def write_objects(
         manifest = {
             "result_files": results,
             "query_metadata": {
-                "content_length_in_bytes": sum(
-                    r["file_metadata"]["content_length_in_bytes"] for r in results
-                ),
+                "content_length_in_bytes": sum(lengths),
                 "total_row_count": total,
                 "result_format": "PARQUET" if unload.parquet else "CSV",
                 "result_version": "Amazon Timestream version 1.0.0",
