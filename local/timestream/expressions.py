@@ -80,6 +80,35 @@ _EXTRACTS = frozenset(
 _DURATION = re.compile(r"([0-9]+)(ns|us|ms|s|m|h|d)")
 _DECIMAL_DURATION = re.compile(r"\s*([0-9]+)(?:\.([0-9]+))?\s*(ns|us|ms|s|m|h|d)\s*", re.ASCII)
 _FRAMES = {"UNBOUNDED": "UNBOUNDED", "CURRENT ROW": "CURRENT ROW"}
+# Functions that are more than a template, by the method that translates them.
+SPECIAL_FORMS = {
+    DURATION_FUNCTION: "_duration",
+    "now": "_now_call",
+    "ago": "_ago",
+    "from_iso8601_timestamp": "_from_iso",
+    "date_trunc": "_date_trunc",
+    "date_add": "_date_add",
+    "date_diff": "_date_diff",
+    "coalesce": "_coalesce",
+    "nullif": "_nullif",
+    "greatest": "_extreme",
+    "least": "_extreme",
+    "concat": "_concat",
+    "try": "_try",
+    "filter": "_lambda_call",
+    "transform": "_lambda_call",
+    "array_join": "_array_join",
+    "parse_duration": "_parse_duration",
+    "from_iso8601_date": "_from_iso_date",
+    "date_format": "_format",
+    "format_datetime": "_format",
+    "date_parse": "_parse",
+    "parse_datetime": "_parse",
+    "regexp_replace": "_regexp_replace",
+    "regexp_extract": "_regexp_extract",
+    "regexp_extract_all": "_regexp_extract",
+    "json_extract_scalar": "_json_extract_scalar",
+}
 # What may give a value where a part of it is null.
 _NULL_TAKERS = (
     *(exp.Case, exp.If, exp.Is, exp.NullSafeEQ, exp.NullSafeNEQ, exp.Exists, exp.And, exp.Or),
@@ -889,34 +918,8 @@ class Expressions:
         return Value(f"({sql})" if sql.startswith("CASE") else sql, signature.result)
 
     def _special(self, name: str) -> Callable[[exp.Anonymous, Scope], Value] | None:
-        return {
-            DURATION_FUNCTION: self._duration,
-            "now": self._now_call,
-            "ago": self._ago,
-            "from_iso8601_timestamp": self._from_iso,
-            "date_trunc": self._date_trunc,
-            "date_add": self._date_add,
-            "date_diff": self._date_diff,
-            "coalesce": self._coalesce,
-            "nullif": self._nullif,
-            "greatest": self._extreme,
-            "least": self._extreme,
-            "concat": self._concat,
-            "try": self._try,
-            "filter": self._lambda_call,
-            "transform": self._lambda_call,
-            "array_join": self._array_join,
-            "parse_duration": self._parse_duration,
-            "from_iso8601_date": self._from_iso_date,
-            "date_format": self._format,
-            "format_datetime": self._format,
-            "date_parse": self._parse,
-            "parse_datetime": self._parse,
-            "regexp_replace": self._regexp_replace,
-            "regexp_extract": self._regexp_extract,
-            "regexp_extract_all": self._regexp_extract,
-            "json_extract_scalar": self._json_extract_scalar,
-        }.get(name)
+        method = SPECIAL_FORMS.get(name)
+        return None if method is None else getattr(self, method)
 
     def _duration(self, node: exp.Anonymous, _scope: Scope) -> Value:
         text = node.expressions[0].name

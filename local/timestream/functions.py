@@ -375,7 +375,11 @@ SCALARS: dict[str, tuple[Signature, ...]] = {
         ),
     ),
     "lower": _text("lower({0})"),
-    "upper": _text("upper({0})"),
+    # In Java this letter is its own capital; DuckDB has another for it.
+    "upper": _text(
+        "CASE WHEN contains({0}, 'ß') THEN array_to_string("
+        "list_transform(string_split({0}, 'ß'), lambda $part: upper($part)), 'ß') ELSE upper({0}) END"
+    ),
     **{
         name: (
             Signature(

@@ -335,7 +335,12 @@ class Queries:
             def copy(file_bytes: int, compressed: bool) -> Iterator[tuple[Path, int]]:
                 assert self._folder is not None
                 folder = Path(self._folder.name) / uuid.uuid4().hex
-                columns = ", ".join(f"{f.physical} AS {_identifier(f.name or '')}" for f in kept)
+                # Parquet as DuckDB writes it has no such intervals: they are texts in it.
+                columns = ", ".join(
+                    (printed(f.kind, f.physical) if f.kind in {Type.DAYS, Type.MONTHS} else f.physical)
+                    + f" AS {_identifier(f.name or '')}"
+                    for f in kept
+                )
                 self._connection.execute(
                     f"COPY (SELECT {columns} {rows}) TO {quoted(str(folder))} (FORMAT parquet, "
                     f"COMPRESSION {'gzip' if compressed else 'uncompressed'}, FILE_SIZE_BYTES {file_bytes})"

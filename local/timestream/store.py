@@ -271,6 +271,8 @@ class Table:
         ):
             for column in saved:
                 columns[column["name"]] = Column(**{**column, "kind": ColumnType(column["kind"])})
+                # It may have been told of before it was made.
+                self._unmade.append(columns[column["name"]])
         cursor = self._connection.execute(
             f"SELECT _identity, _version, _digest, _row, epoch_ns(time) FROM {self.physical}"  # noqa: S608 our own name
         )
@@ -370,6 +372,16 @@ class Table:
             )
         self._unmade.clear()
         self._connection.execute("BEGIN")
+        try:
+            self._move()
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._replaced.clear()
+        self._buffer.clear()
+
+    def _move(self) -> None:
         if self._replaced:
             self._connection.execute(
                 f"DELETE FROM {self.physical} WHERE _row IN (SELECT unnest(CAST(? AS BIGINT[])))",  # noqa: S608 our own name
@@ -382,9 +394,6 @@ class Table:
             self._insert(columns, rows)
         if self._save is not None:
             self._save()
-        self._connection.execute("COMMIT")
-        self._replaced.clear()
-        self._buffer.clear()
 
     def _insert(self, columns: tuple[str, ...], rows: Sequence[tuple[int, _Row]]) -> None:
         kinds = {column.physical: column.kind for column in self.columns}

@@ -9,7 +9,7 @@ from moto.timestreamwrite.responses import TimestreamWriteResponse
 
 from local.timestream.engine import Timestream
 from local.timestream.errors import RejectedRecordsError, ServiceError, invalid
-from local.timestream.kinds import Array, Kind, Row, Series, column_type
+from local.timestream.kinds import Array, Kind, Row, Series, Type, column_type
 from local.timestream.queries import Page
 from local.timestream.store import Database, Table, TableSettings
 
@@ -278,12 +278,17 @@ def _datum(kind: Kind, value: Any) -> dict[str, Any]:
 
 def _page(page: Page) -> dict[str, Any]:
     kinds = [field.kind for field in page.fields]
+    if all(isinstance(kind, Type) for kind in kinds):
+        # Most results, and large ones: a call for each value would take as long as the query.
+        data = [
+            [{"NullValue": True} if value is None else {"ScalarValue": value} for value in row]
+            for row in page.rows
+        ]
+    else:
+        data = [[_datum(*pair) for pair in zip(kinds, row, strict=True)] for row in page.rows]
     answer: dict[str, Any] = {
         "QueryId": page.query_id,
-        "Rows": [
-            {"Data": [_datum(kind, value) for kind, value in zip(kinds, row, strict=True)]}
-            for row in page.rows
-        ],
+        "Rows": [{"Data": values} for values in data],
         "ColumnInfo": [{"Name": field.name, "Type": column_type(field.kind)} for field in page.fields],
         "QueryStatus": {
             "ProgressPercentage": 100.0,

@@ -80,6 +80,7 @@ FUNCTIONS: dict[str, dict[str, Datum]] = {
         "mod(-7, 4)": "-3",
         "round(pi(), 2)": "3.14",
         "power(2, 10)": "1024.0",
+        "pow(2, -1)": "0.5",
         "radians(180)": "3.141592653589793",
         "rand() >= 0 AND random() < 1": "true",
         "random(5) BETWEEN 0 AND 4": "true",
@@ -134,7 +135,7 @@ FUNCTIONS: dict[str, dict[str, Datum]] = {
         "length('naïve')": "5",
         "levenshtein_distance('kitten', 'sitting')": "3",
         "lower('ÀB')": "àb",
-        "upper('ß1')": "ẞ1",
+        "upper('straße')": "STRAßE",
         "lpad('a', 4, 'xy')": "xyxa",
         "lpad('abc', 2, 'x')": "ab",
         "rpad('a', 4, 'xy')": "axyx",
@@ -318,6 +319,10 @@ FUNCTIONS: dict[str, dict[str, Datum]] = {
         "extract(YEAR FROM TIMESTAMP '2019-10-12 23:10:34.000000000')": "2019",
         "day_of_week(TIMESTAMP '2019-10-12 23:10:34')": "6",
         "doy(TIMESTAMP '2019-10-12 23:10:34')": "285",
+        "day_of_year(TIMESTAMP '2019-10-12 23:10:34')": "285",
+        "day_of_month(TIMESTAMP '2019-10-12 23:10:34')": "12",
+        "week(TIMESTAMP '2019-10-12 23:10:34')": "41",
+        "yow(TIMESTAMP '2019-12-31 23:10:34')": "2020",
         "hour(TIMESTAMP '2019-10-12 23:10:34')": "23",
         "minute(TIME '10:20:30')": "20",
         "hour(90m)": "1",
@@ -404,6 +409,10 @@ AGGREGATES: dict[str, Datum] = {
     "round(skewness(CASE WHEN load < 3 THEN 1 WHEN load = 3 THEN 4 END), 9)": "0.707106781",
     "stddev_pop(load)": "1.4142135623730951",
     "variance(load)": "2.5",
+    "var_samp(load)": "2.5",
+    "var_pop(load)": "2.0",
+    "round(stddev(load), 9)": "1.58113883",
+    "round(stddev_samp(load), 9)": "1.58113883",
     "sum(load) FILTER (WHERE host = 'a')": "6.0",
 }
 
@@ -533,17 +542,19 @@ def java(number: float) -> str:
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=50))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_double_is_stored_to_the_last_bit_and_printed_as_java_does(numbers: list[float]) -> None:
     # Minus zero cannot be written.
     numbers = [number for number in numbers if not (number == 0 and math.copysign(1, number) < 0)] or [1.0]
     engine = Timestream(lambda: NOW)
     engine.create_database("app", "key")
     engine.create_table("app", "t", TableSettings())
-    for place, number in enumerate(numbers):
-        measure = {"MeasureName": "x", "MeasureValue": repr(number), "Time": str(NOW - place)}
-        record = {"Dimensions": [{"Name": "d", "Value": "v"}], "TimeUnit": "NANOSECONDS", **measure}
-        engine.write_records("app", "t", [record])
+    records = [
+        {"MeasureName": "x", "MeasureValue": repr(number), "Time": str(NOW - place)}
+        for place, number in enumerate(numbers)
+    ]
+    common = {"Dimensions": [{"Name": "d", "Value": "v"}], "TimeUnit": "NANOSECONDS"}
+    engine.write_records("app", "t", records, common)
 
     page = engine.query('SELECT measure_value::double FROM "app"."t" ORDER BY time DESC')
 

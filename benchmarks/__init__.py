@@ -1,0 +1,1 @@
+"""How fast the parts are, each by a function `run` that gives numbers by name."""
