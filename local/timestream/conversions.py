@@ -8,12 +8,19 @@ from datetime import UTC, date, datetime
 from sqlglot import exp
 
 from local.timestream.errors import invalid
-from local.timestream.functions import Type, cut_to_microseconds, duckdb_type, widens
+from local.timestream.functions import cut_to_microseconds, failure
+from local.timestream.kinds import Array, Kind, Type, duckdb_type, printed, widens
 from local.timestream.syntax import Faults
 
 _TIMESTAMP = re.compile(
-    r"(\d{4})-(\d{2})-(\d{2})(?:[ T](\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?)?(Z|[+-]00:00)?", re.ASCII
+    r"(\d{4})-(\d{2})-(\d{2})(?:[ T](\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?)?"
+    r"(?:Z|([+-])(\d{2}):(\d{2}))?",
+    re.ASCII,
 )
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?", re.ASCII)
+# A time or a date in a column, as casts take it.
+_TIMESTAMP_TEXT = r"(19[7-9]\d|2[01]\d\d)-\d{2}-\d{2}( \d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?)?"
+_DATE_TEXT = r"\d{4}-\d{2}-\d{2}"
 INTEGER_TEXT = r"[+-]?[0-9]+"
 DOUBLE_TEXT = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 # What 64 bits of nanoseconds since 1970 hold, in whole years.
@@ -49,7 +56,7 @@ class Value:
     """
 
     sql: str
-    kind: Type
+    kind: Kind
     literal: str | None = None
 
 
@@ -81,7 +88,7 @@ class Conversions:
         """
         self._faults = faults
 
-    def common_type(self, node: exp.Expr, kinds: Iterable[Type], operation: str = "UNION") -> Type:
+    def common_type(self, node: exp.Expr, kinds: Iterable[Kind], operation: str = "UNION") -> Kind:
         """Find the type that values of several types become.
 
         Args:
@@ -101,6 +108,9 @@ class Conversions:
                 return candidate if known else Type.UNKNOWN
         if not known:
             return Type.UNKNOWN
+        if all(isinstance(kind, Array) for kind in known):
+            elements = [kind.element for kind in known if isinstance(kind, Array)]
+            return Array(self.common_type(node, elements, operation))
         listed = ", ".join(kind.value.lower() for kind in known)
         raise self._faults.error(node, f"'{operation}' cannot be applied to {listed}")
 
@@ -130,7 +140,7 @@ class Conversions:
         kind = self.common_type(node, (value.kind for value in values), operation)
         return [self.convert(node, value, kind) for value in values]
 
-    def convert(self, node: exp.Expr, value: Value, kind: Type) -> Value:
+    def convert(self, node: exp.Expr, value: Value, kind: Kind) -> Value:
         """Widen a value to a type.
 
         Args:
@@ -144,7 +154,7 @@ class Conversions:
         Raises:
             ServiceError: ValidationException, where that would take a cast.
         """
-        if value.kind is kind:
+        if value.kind == kind:
             return value
         if kind is Type.TIMESTAMP and value.literal is not None:
             return self.moment(self.read_timestamp(node, value.literal))
@@ -154,7 +164,7 @@ class Conversions:
             )
         return self.widened(value, kind)
 
-    def widened(self, value: Value, kind: Type) -> Value:
+    def widened(self, value: Value, kind: Kind) -> Value:
         """Cast a value to a type that is known to be wider.
 
         Args:
@@ -164,11 +174,11 @@ class Conversions:
         Returns:
             The value in that type.
         """
-        if value.kind is kind:
+        if value.kind == kind:
             return value
         return Value(f"CAST({value.sql} AS {duckdb_type(kind)})", kind)
 
-    def expect(self, value: Value, kind: Type, node: exp.Expr) -> str:
+    def expect(self, value: Value, kind: Kind, node: exp.Expr) -> str:
         """Widen a value to a type, for its text alone.
 
         Args:
@@ -220,7 +230,32 @@ class Conversions:
         # https://docs.aws.amazon.com/timestream/latest/developerguide/date-time-functions.html
         if moment.year < _FIRST_YEAR or moment.year > _LAST_YEAR:
             raise self._faults.error(node, f"Value cannot be cast to timestamp: {text}")
-        return int(moment.timestamp()) * 1_000_000_000 + int((match[7] or "").ljust(9, "0"))
+        nanoseconds = int(moment.timestamp()) * 1_000_000_000 + int((match[7] or "").ljust(9, "0"))
+        if match[8]:
+            ahead = (int(match[9]) * 60 + int(match[10])) * 60 * 1_000_000_000
+            nanoseconds += -ahead if match[8] == "+" else ahead
+        return nanoseconds
+
+    def time_of_day(self, node: exp.Expr, text: str) -> Value:
+        """Read a time of day that stands in the query as a text.
+
+        Args:
+            node: Where it stands.
+            text: E.g. ``17:41:52.827``.
+
+        Returns:
+            The TIME.
+
+        Raises:
+            ServiceError: ValidationException.
+        """
+        match = _CLOCK.fullmatch(text.strip())
+        hour, minute, second = (int(part or 0) for part in (match.groups()[:3] if match else (24,) * 3))
+        if match is None or hour > 23 or minute > 59 or second > 59:  # noqa: PLR2004 a clock's
+            raise self._faults.error(node, f"Value cannot be cast to time: {text}")
+        seconds = (hour * 60 + minute) * 60 + second
+        fraction = int((match[4] or "").ljust(9, "0"))
+        return Value(f"CAST({seconds * 1_000_000_000 + fraction} AS BIGINT)", Type.TIME)
 
     def read_date(self, node: exp.Expr, text: str) -> str:
         """Read a date that stands in the query as a text.
@@ -269,7 +304,7 @@ def months_later(moment: str, months: str) -> Value:
     return Value(f"make_timestamp_ns({whole} + epoch_ns({moment}) % 1000)", Type.TIMESTAMP)
 
 
-def cast_text(value: Value, kind: Type, *, safe: bool) -> str | None:
+def cast_text(value: Value, kind: Kind, *, safe: bool) -> str | None:
     """Write a cast that means in DuckDB what it means in Trino.
 
     Args:
@@ -283,17 +318,21 @@ def cast_text(value: Value, kind: Type, *, safe: bool) -> str | None:
     cast = "TRY_CAST" if safe else "CAST"
     plain = f"{cast}({value.sql} AS {duckdb_type(kind)})"
     numbers = {Type.INTEGER, Type.BIGINT}
-    if value.kind is kind or value.kind is Type.UNKNOWN:
+    if value.kind == kind or value.kind is Type.UNKNOWN:
         return plain
     if value.kind is Type.VARCHAR and kind in {*numbers, Type.DOUBLE, Type.BOOLEAN}:
         # DuckDB reads more texts as numbers than Trino does, and rounds '1.5' to a whole 2.
         pattern = {Type.DOUBLE: DOUBLE_TEXT, Type.BOOLEAN: "(?i)true|false|t|f|1|0"}.get(kind, INTEGER_TEXT)
-        otherwise = "NULL" if safe else f"error(concat('Cannot cast ''', {value.sql}, ''' to {kind.value}'))"
-        matches = f"regexp_full_match({value.sql}, {quoted(pattern)})"
-        return (
-            f"(CASE WHEN {value.sql} IS NULL THEN NULL WHEN {matches} THEN {plain} "
-            f"ELSE CAST({otherwise} AS {duckdb_type(kind)}) END)"
-        )
+        return _matching(value.sql, pattern, plain, kind, safe=safe)
+    if value.kind is Type.VARCHAR and kind in {Type.TIMESTAMP, Type.DATE}:
+        pattern = _DATE_TEXT if kind is Type.DATE else _TIMESTAMP_TEXT
+        return _matching(value.sql, pattern, plain, kind, safe=safe)
+    if value.kind in {*numbers, Type.DOUBLE} and kind is Type.BOOLEAN:
+        return f"({value.sql} <> 0)"
+    if value.kind is Type.TIMESTAMP and kind is Type.TIME:
+        return f"(epoch_ns({value.sql}) % 86400000000000)"
+    if kind is Type.VARCHAR and value.kind in {Type.DOUBLE, Type.TIME, Type.DAYS, Type.MONTHS}:
+        return printed(value.kind, value.sql)
     if value.kind is Type.DOUBLE and kind in numbers:
         # Trino rounds halves away from zero, DuckDB's cast to the even neighbour.
         return f"{cast}(round({value.sql}) AS {kind.value})"
@@ -301,5 +340,13 @@ def cast_text(value: Value, kind: Type, *, safe: bool) -> str | None:
         return f"strftime({value.sql}, '%Y-%m-%d %H:%M:%S.%n')"
     if value.kind is Type.TIMESTAMP and kind is Type.DATE:
         return f"CAST({cut_to_microseconds(value.sql)} AS DATE)"
-    # A DOUBLE as text would be printed as DuckDB prints it, so that cast is not here.
     return plain if (value.kind, kind) in _SAME_IN_DUCKDB else None
+
+
+def _matching(sql: str, pattern: str, cast: str, kind: Kind, *, safe: bool) -> str:
+    # Only texts that Trino would cast.
+    otherwise = "NULL" if safe else failure(f"concat('Cannot cast ''', {sql}, ''' to {kind.value}')")
+    return (
+        f"(CASE WHEN {sql} IS NULL THEN NULL WHEN regexp_full_match({sql}, {quoted(pattern)}) THEN {cast} "
+        f"ELSE {otherwise} END)"
+    )

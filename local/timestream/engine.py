@@ -4,13 +4,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from local.timestream.errors import ServiceError
+from local.timestream.expressions import Field
+from local.timestream.magnetic import report
 from local.timestream.queries import Page, Queries
-from local.timestream.store import Database, Ingested, Store, Table, TableSettings
+from local.timestream.store import Conflict, Database, Ingested, Store, Table, TableSettings
+from local.timestream.unload import Put
 
 # What WriteRecords may be made to answer: the errors that its model calls the service's own.
 _FAILURES = {
@@ -22,31 +27,49 @@ _FAILURES = {
 
 
 class Timestream:
-    """Databases, tables, records and queries in memory, safe to call from many threads.
+    """Databases, tables, records and queries, safe to call from many threads.
 
-    Two things differ from the service. What is written is visible at once, where the service is eventually
-    consistent and may let six hours pass in the magnetic store. And a record of lower or equal version and
-    other values is rejected in the answer whichever store it goes to, where the service answers with success
-    and rejects it later, in a report in S3, if it goes to the magnetic store.
+    What is written is visible at once, where the service is eventually consistent and may let six hours pass
+    in the magnetic store.
     """
 
-    def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
-        """Start empty.
+    def __init__(
+        self,
+        clock: Callable[[], int] = time.time_ns,
+        *,
+        path: Path | None = None,
+        put: Put | None = None,
+        report_magnetic_conflicts: Put | None = None,
+    ) -> None:
+        """Start empty, or with what an earlier one left in a file.
 
         Args:
             clock: Gives the time in nanoseconds since 1970.
+            path: A DuckDB file that outlives the process; None keeps everything in memory. Rows are in it
+                after `close`, after `save`, after a query that reads them, and when ten thousand wait.
+            put: Writes an object of UNLOAD into S3; None refuses UNLOAD.
+            report_magnetic_conflicts: Writes a report into S3 of records that lost to a row of the magnetic
+                store, which the service answers with success; None rejects such records in the answer.
         """
         self._clock = clock
         self._lock = threading.RLock()
-        self._connection = duckdb.connect(":memory:")
-        self._store = Store(self._connection)
-        self._queries = Queries(self._connection, self._store)
+        self._connection = duckdb.connect(":memory:" if path is None else str(path))
+        self._store = Store(self._connection, durable=path is not None)
+        self._queries = Queries(self._connection, self._store, put)
+        self._report = report_magnetic_conflicts
         self._failures: deque[str] = deque()
 
     def close(self) -> None:
-        """Free the memory; nothing can be asked afterwards."""
+        """Free the memory, and leave the file, if any, complete; nothing can be asked afterwards."""
         with self._lock:
+            self._store.save()
             self._connection.close()
+            self._queries.close()
+
+    def save(self) -> None:
+        """Write all that waits into DuckDB, and so into its file, if it has one."""
+        with self._lock:
+            self._store.save()
 
     def fail_next(self, error_code: str, times: int) -> None:
         """Make the next WriteRecords calls fail, after what earlier calls of this asked for.
@@ -89,24 +112,73 @@ class Timestream:
             if self._failures:
                 code = self._failures.popleft()
                 raise ServiceError(code, _FAILURES[code])
-            return self._store.write(database, table, records, common or {}, self._clock())
+            now = self._clock()
+            conflicts: list[Conflict] | None = None if self._report is None else []
+            try:
+                return self._store.write(database, table, records, common or {}, now, conflicts=conflicts)
+            finally:
+                if conflicts and self._report is not None:
+                    magnetic_writes = self._store.table(database, table).settings.magnetic_writes
+                    object_ = report(database, table, magnetic_writes, conflicts, now)
+                    if object_ is not None:
+                        # A report that cannot be written is lost, as it is at AWS.
+                        with suppress(OSError):
+                            self._report(*object_)
 
-    def query(self, text: str, next_token: str | None = None, max_rows: int | None = None) -> Page:
+    def query(
+        self,
+        text: str,
+        next_token: str | None = None,
+        max_rows: int | None = None,
+        *,
+        client_token: str | None = None,
+    ) -> Page:
         """Answer one page of a query.
 
         Args:
             text: Timestream's SQL.
             next_token: From the page before.
             max_rows: 1 to 1,000; None for as many as fit into 1 MB.
+            client_token: Names the call: the same one again is answered as before, and runs nothing.
 
         Returns:
             The page. Of a result that does not fit into one, the first page is empty.
 
         Raises:
-            ServiceError: ValidationException, QueryExecutionException.
+            ServiceError: ValidationException, ConflictException, QueryExecutionException.
         """
         with self._lock:
-            return self._queries.query(text, next_token, max_rows, self._clock())
+            return self._queries.query(text, next_token, max_rows, self._clock(), client_token=client_token)
+
+    def prepare(self, text: str) -> tuple[Field, ...]:
+        """Say what a query would answer, without running it.
+
+        Args:
+            text: Timestream's SQL.
+
+        Returns:
+            The result's columns.
+
+        Raises:
+            ServiceError: ValidationException.
+        """
+        with self._lock:
+            return self._queries.prepare(text, self._clock())
+
+    def cancel(self, query_id: str) -> str:
+        """Drop what is left of a query's result.
+
+        Args:
+            query_id: From a page of it.
+
+        Returns:
+            What the service says.
+
+        Raises:
+            ServiceError: ValidationException, if there is nothing to cancel.
+        """
+        with self._lock:
+            return self._queries.cancel(query_id)
 
     def create_database(self, name: str, kms_key_id: str) -> Database:
         """Create a database.
@@ -164,6 +236,7 @@ class Timestream:
         with self._lock:
             database = self._store.database(name)
             database.kms_key_id, database.updated = kms_key_id, self._clock()
+            self._store.save()
             return database
 
     def delete_database(self, name: str) -> None:

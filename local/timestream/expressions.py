@@ -1,8 +1,8 @@
 """Translates the expressions of Timestream's SQL: names, operators, casts and calls."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
@@ -16,13 +16,26 @@ from local.timestream.conversions import (
     months_later,
     quoted,
 )
+from local.timestream.errors import ServiceError
+from local.timestream.formats import (
+    UnknownFormatError,
+    date_format,
+    date_parse,
+    format_datetime,
+    parse_datetime,
+    replacement,
+)
 from local.timestream.functions import (
     AGGREGATES,
+    FAIL,
+    FAIL_AS_NULL,
     SCALARS,
-    Type,
+    WINDOWS,
     cut_to_microseconds,
-    widens,
+    failure,
+    guarded,
 )
+from local.timestream.kinds import Array, Kind, Series, Type, duckdb_type, printed, widens
 from local.timestream.syntax import DURATION_FUNCTION, Faults
 
 _UNIT_NANOSECONDS = {
@@ -60,9 +73,52 @@ _EXTRACTS = frozenset(
         "hour",
         "minute",
         "second",
+        "year_of_week",
+        "yow",
     }
 )
-_DURATION = re.compile(r"[0-9]+(?:ns|us|ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]+)(ns|us|ms|s|m|h|d)")
+_DECIMAL_DURATION = re.compile(r"\s*([0-9]+)(?:\.([0-9]+))?\s*(ns|us|ms|s|m|h|d)\s*", re.ASCII)
+_FRAMES = {"UNBOUNDED": "UNBOUNDED", "CURRENT ROW": "CURRENT ROW"}
+# Functions that are more than a template, by the method that translates them.
+SPECIAL_FORMS = {
+    DURATION_FUNCTION: "_duration",
+    "now": "_now_call",
+    "ago": "_ago",
+    "from_iso8601_timestamp": "_from_iso",
+    "date_trunc": "_date_trunc",
+    "date_add": "_date_add",
+    "date_diff": "_date_diff",
+    "coalesce": "_coalesce",
+    "nullif": "_nullif",
+    "greatest": "_extreme",
+    "least": "_extreme",
+    "concat": "_concat",
+    "try": "_try",
+    "filter": "_lambda_call",
+    "transform": "_lambda_call",
+    "array_join": "_array_join",
+    "parse_duration": "_parse_duration",
+    "from_iso8601_date": "_from_iso_date",
+    "date_format": "_format",
+    "format_datetime": "_format",
+    "date_parse": "_parse",
+    "parse_datetime": "_parse",
+    "regexp_replace": "_regexp_replace",
+    "regexp_extract": "_regexp_extract",
+    "regexp_extract_all": "_regexp_extract",
+    "json_extract_scalar": "_json_extract_scalar",
+}
+# What may give a value where a part of it is null.
+_NULL_TAKERS = (
+    *(exp.Case, exp.If, exp.Is, exp.NullSafeEQ, exp.NullSafeNEQ, exp.Exists, exp.And, exp.Or),
+    *(exp.Array, exp.Lambda, exp.In, exp.Query),
+)
+# The functions whose value does not depend on a frame, and which have none.
+_UNFRAMED = frozenset(
+    {"row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead"}
+)
+_JSON_PATH = re.compile(r"\$(?:\.[A-Za-z_][A-Za-z0-9_]*|\[[0-9]+\])*", re.ASCII)
 _MAX_INTEGER = 2**31 - 1
 _MAX_BIGINT = 2**63 - 1
 
@@ -78,7 +134,7 @@ class Field:
     """
 
     name: str | None
-    kind: Type
+    kind: Kind
     physical: str
 
 
@@ -104,10 +160,16 @@ class Scope:
     Args:
         relations: What is in FROM.
         outputs: In ORDER BY, the select list with its names, which comes first.
+        variables: The arguments of the lambdas that the name stands in; one of a Series is a point of it.
+        windows: The named windows, by name.
+        outer: Where the query stands that this is the scope of; there names are looked up last.
     """
 
     relations: list[Relation] = field(default_factory=list)
     outputs: list[tuple[str, Value]] = field(default_factory=list)
+    variables: Mapping[str, Value] = field(default_factory=dict)
+    windows: Mapping[str, exp.Expr] = field(default_factory=dict)
+    outer: "Scope | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +194,26 @@ def is_aggregate(node: exp.Expr) -> bool:
     Returns:
         Whether it makes one value of many rows.
     """
-    return isinstance(node, exp.Anonymous) and (
-        node.name.lower() in AGGREGATES or node.name.lower() == "count"
+    return (
+        isinstance(node, exp.Anonymous)
+        and (node.name.lower() in AGGREGATES or node.name.lower() == "count")
+        and not in_window(node)
     )
+
+
+def in_window(node: exp.Expr) -> bool:
+    """Say whether a call is what a window is for: ``sum(x) OVER (...)``, which leaves the rows as they are.
+
+    Args:
+        node: A call.
+
+    Returns:
+        Whether it has an OVER.
+    """
+    child, parent = node, node.parent
+    while isinstance(parent, (exp.Filter, exp.IgnoreNulls, exp.RespectNulls)) and parent.this is child:
+        child, parent = parent, parent.parent
+    return isinstance(parent, exp.Window) and parent.this is child
 
 
 def has_aggregate(node: exp.Expr) -> bool:
@@ -152,18 +231,19 @@ def has_aggregate(node: exp.Expr) -> bool:
 class Expressions:
     """Translates the expressions of one query."""
 
-    def __init__(self, faults: Faults, now: int, subquery: Callable[[exp.Expr], Query]) -> None:
+    def __init__(self, faults: Faults, now: int, subquery: Callable[[exp.Expr, Scope], Query]) -> None:
         """Keep what an expression may need.
 
         Args:
             faults: Names what is wrong in the query.
             now: What ``now()`` is, in nanoseconds since 1970.
-            subquery: Translates a query that stands in an expression.
+            subquery: Translates a query that stands in an expression, whose names may be of that scope.
         """
         self._faults = faults
         self._types = Conversions(faults)
         self._now = now
         self._subquery = subquery
+        self._names = 0
 
     def condition(self, clause: exp.Expr | None, scope: Scope) -> str:
         """Translate WHERE or HAVING.
@@ -185,7 +265,7 @@ class Expressions:
             raise self._faults.error(clause, "WHERE clause cannot contain aggregations")
         return self._types.expect(self.translate(clause.this, scope), Type.BOOLEAN, clause.this)
 
-    def translate(self, node: exp.Expr, scope: Scope) -> Value:  # noqa: C901, PLR0912 a flat table of cases
+    def translate(self, node: exp.Expr, scope: Scope) -> Value:  # noqa: C901, PLR0912, PLR0915 a flat table of cases
         """Translate an expression.
 
         Args:
@@ -238,11 +318,21 @@ class Expressions:
             case exp.Neg():
                 return self._negative(node, scope)
             case exp.DPipe():
-                sides = [
-                    self._types.expect(self.translate(side, scope), Type.VARCHAR, side)
-                    for side in (node.this, node.expression)
-                ]
-                return Value(f"({sides[0]} || {sides[1]})", Type.VARCHAR)
+                return self._concatenation(
+                    node, [self.translate(side, scope) for side in (node.this, node.expression)]
+                )
+            case exp.Array():
+                return self._array(node, scope)
+            case exp.Bracket():
+                return self._subscript(node, scope)
+            case exp.Identifier() | exp.Dot():
+                return self._variable(node, scope)
+            case exp.Window():
+                return self._window(node, scope)
+            case exp.StrPosition():
+                self._faults.only(node, "this", "substr")
+                texts = [self.translate(side, scope) for side in (node.this, node.args["substr"])]
+                return self._apply(node, "strpos", texts)
             case exp.Case():
                 return self._case(node, scope)
             case exp.If():
@@ -256,12 +346,15 @@ class Expressions:
                 return self._interval(node)
             case exp.Extract():
                 return self._extract(node, scope)
-            case exp.CurrentTimestamp() | exp.CurrentDate():
+            case exp.CurrentTimestamp() | exp.Localtimestamp() | exp.CurrentDate():
                 self._faults.only(node)
                 moment = self._types.moment(self._now)
                 if isinstance(node, exp.CurrentDate):
                     return Value(f"CAST({cut_to_microseconds(moment.sql)} AS DATE)", Type.DATE)
                 return moment
+            case exp.CurrentTime() | exp.Localtime():
+                self._faults.only(node)
+                return Value(f"CAST({self._now % _NAMED_NANOSECONDS['day']} AS BIGINT)", Type.TIME)
             case exp.Filter():
                 self._faults.only(node, "this", "expression")
                 if not isinstance(node.this, exp.Anonymous):
@@ -270,11 +363,11 @@ class Expressions:
             case exp.Anonymous():
                 return self._call(node, scope)
             case exp.Exists():
-                query = self._subquery(node.this)
+                query = self._subquery(node.this, scope)
                 return Value(f"EXISTS ({query.sql})", Type.BOOLEAN)
             case exp.Subquery():
                 self._faults.only(node, "this")
-                query = self._subquery(node.this)
+                query = self._subquery(node.this, scope)
                 if len(query.fields) != 1:
                     raise self._faults.error(node, "A subquery in an expression must have one column")
                 return Value(f"({query.sql})", query.fields[0].kind)
@@ -285,6 +378,8 @@ class Expressions:
         self._faults.only(node, "this", "table", "db")
         if not isinstance(node.this, exp.Identifier):
             raise self._faults.refusal(node)
+        if not node.table and node.name in scope.variables:
+            return self._variable(node.this, scope)
         if not node.table:
             outputs = {value.sql: value for name, value in scope.outputs if name == node.name}
             if len(outputs) == 1:
@@ -304,6 +399,8 @@ class Expressions:
             found = [value for name, value in candidates if name and name.lower() == node.name.lower()]
         if len(found) > 1:
             raise self._faults.error(node, f"Column '{node.name}' is ambiguous")
+        if not found and scope.outer is not None:
+            return self._column(node, scope.outer)
         if not found:
             qualified = f"{node.table}.{node.name}" if node.table else node.name
             raise self._faults.error(node, f"Column '{qualified}' does not exist")
@@ -336,10 +433,23 @@ class Expressions:
             exp.NullSafeNEQ: "IS DISTINCT FROM",
         }
         operator = operators[type(node)]
+        if isinstance(node.expression, (exp.Any, exp.All)):
+            return self._quantified(node, operator, scope)
         left, right = self._types.alike(
             node, [self.translate(node.this, scope), self.translate(node.expression, scope)], operator
         )
         return Value(f"({left.sql} {operator} {right.sql})", Type.BOOLEAN)
+
+    def _quantified(self, node: exp.Expr, operator: str, scope: Scope) -> Value:
+        """Compare with what a subquery gives: ``= ANY (SELECT ...)``."""
+        quantifier = node.expression
+        if not isinstance(quantifier.this, exp.Query) or operator.startswith("IS"):
+            raise self._faults.refusal(quantifier)
+        left, query = self.translate(node.this, scope), self._subquery(quantifier.this, scope)
+        if len(query.fields) != 1 or query.fields[0].kind != left.kind:
+            raise self._faults.error(node, "ANY and ALL need a subquery of one column of the same type")
+        word = "ANY" if isinstance(quantifier, exp.Any) else "ALL"
+        return Value(f"({left.sql} {operator} {word} ({query.sql}))", Type.BOOLEAN)
 
     def _between(self, node: exp.Between, scope: Scope) -> Value:
         self._faults.only(node, "this", "low", "high")
@@ -352,8 +462,8 @@ class Expressions:
         value = self.translate(node.this, scope)
         query = node.args.get("query")
         if query is not None:
-            inner = self._subquery(query)
-            if len(inner.fields) != 1 or inner.fields[0].kind is not value.kind:
+            inner = self._subquery(query, scope)
+            if len(inner.fields) != 1 or inner.fields[0].kind != value.kind:
                 raise self._faults.error(node, "IN needs a subquery of one column of the same type")
             return Value(f"({value.sql} IN ({inner.sql}))", Type.BOOLEAN)
         parts = [value, *(self.translate(item, scope) for item in node.expressions)]
@@ -473,6 +583,7 @@ class Expressions:
             exp.DType.BOOLEAN: Type.BOOLEAN,
             exp.DType.TIMESTAMP: Type.TIMESTAMP,
             exp.DType.DATE: Type.DATE,
+            exp.DType.TIME: Type.TIME,
         }
         kind = kinds.get(target.this)
         safe = isinstance(node, exp.TryCast)
@@ -482,11 +593,13 @@ class Expressions:
             _, _, fraction = value.literal.partition(".")
             if parameters and parameters[0].name != str(len(fraction)):
                 raise self._faults.error(node, f"A cast to {target.sql()} is not supported here.")
-            return self._types.moment(self._types.read_timestamp(node, value.literal))
+            return self._constant(node, kind, value.literal, safe=safe)
+        if kind is Type.TIME and value.literal is not None:
+            return self._constant(node, kind, value.literal, safe=safe)
         if kind is None or parameters:
             raise self._faults.error(node, f"A cast to {target.sql()} is not supported here.")
         if kind is Type.DATE and value.literal is not None:
-            return Value(f"CAST({quoted(self._types.read_date(node, value.literal))} AS DATE)", Type.DATE)
+            return self._constant(node, kind, value.literal, safe=safe)
         sql = cast_text(value, kind, safe=safe)
         if sql is None:
             raise self._faults.error(
@@ -494,6 +607,21 @@ class Expressions:
                 f"A cast from {value.kind.value.lower()} to {kind.value.lower()} is not supported here.",
             )
         return Value(sql, kind)
+
+    def _constant(self, node: exp.Expr, kind: Type, text: str, *, safe: bool) -> Value:
+        """Read a time or a date that stands in the query."""
+        try:
+            match kind:
+                case Type.TIMESTAMP:
+                    return self._types.moment(self._types.read_timestamp(node, text))
+                case Type.TIME:
+                    return self._types.time_of_day(node, text)
+                case _:
+                    return Value(f"CAST({quoted(self._types.read_date(node, text))} AS DATE)", Type.DATE)
+        except ServiceError:
+            if not safe:
+                raise
+            return Value(f"CAST(NULL AS {duckdb_type(kind)})", kind)
 
     def _interval(self, node: exp.Interval) -> Value:
         self._faults.only(node, "this", "unit")
@@ -514,6 +642,185 @@ class Expressions:
             raise self._faults.error(node, f"Extracting {name} is not supported here.")
         return self._apply(node, name, [self.translate(node.expression, scope)])
 
+    # Arrays, lambdas, windows.
+
+    def _concatenation(self, node: exp.Expr, values: Sequence[Value]) -> Value:
+        """Join texts or arrays: in Trino one null makes the result null."""
+        if any(isinstance(value.kind, Array) for value in values):
+            values = self._types.alike(node, values, "||")
+            nulls = " OR ".join(f"{value.sql} IS NULL" for value in values)
+            joined = values[0].sql
+            for value in values[1:]:
+                joined = f"list_concat({joined}, {value.sql})"
+            return Value(f"(CASE WHEN {nulls} THEN NULL ELSE {joined} END)", values[0].kind)
+        parts = [self._types.expect(value, Type.VARCHAR, node) for value in values]
+        return Value(f"({' || '.join(parts)})", Type.VARCHAR)
+
+    def _array(self, node: exp.Array, scope: Scope) -> Value:
+        values = self._types.alike(node, [self.translate(item, scope) for item in node.expressions], "ARRAY")
+        kind = Array(values[0].kind if values else Type.UNKNOWN)
+        return Value(f"CAST([{', '.join(value.sql for value in values)}] AS {duckdb_type(kind)})", kind)
+
+    def _subscript(self, node: exp.Bracket, scope: Scope) -> Value:
+        self._faults.only(node, "this", "expressions")
+        array = self.translate(node.this, scope)
+        if not isinstance(array.kind, Array) or len(node.expressions) != 1:
+            raise self._faults.refusal(node)
+        place = self._types.expect(self.translate(node.expressions[0], scope), Type.BIGINT, node)
+        sql = guarded(
+            f"{place} < 1 OR {place} > len({array.sql})",
+            "Array subscript must be between 1 and the size of the array",
+            f"({array.sql})[{place}]",
+        )
+        return Value(f"({sql})", array.kind.element)
+
+    def _variable(self, node: exp.Expr, scope: Scope) -> Value:
+        """Translate a lambda's argument, or the time or value of one that is a point of a time series."""
+        whole = node.this if isinstance(node, exp.Dot) else node
+        if not isinstance(whole, exp.Identifier):
+            raise self._faults.refusal(node)
+        variable = scope.variables.get(whole.name)
+        if variable is None:
+            if isinstance(node, exp.Dot):
+                column = exp.column(node.expression.copy(), whole.copy())
+            else:
+                column = exp.column(whole.copy())
+            return self._column(column, replace(scope, variables={}))
+        if isinstance(node, exp.Dot) != isinstance(variable.kind, Series):
+            raise self._faults.error(node, "A point of a time series is used by its .time or .value")
+        if not isinstance(variable.kind, Series):
+            return variable
+        match node.expression.name.lower():
+            case "time":
+                return Value(f"{variable.sql}.time", Type.TIMESTAMP)
+            case "value":
+                return Value(f"{variable.sql}.value", variable.kind.element)
+            case other:
+                raise self._faults.error(node, f"A point of a time series has no {other}")
+
+    def _lambda_call(self, node: exp.Anonymous, scope: Scope) -> Value:
+        """Translate filter and transform, of arrays and of time series."""
+        self._arity(node, 2)
+        items, function = self.translate(node.expressions[0], scope), node.expressions[1]
+        if not isinstance(items.kind, (Array, Series)) or not isinstance(function, exp.Lambda):
+            raise self._faults.error(
+                node, f"{node.name.lower()} takes an array or a time series and a lambda"
+            )
+        self._faults.only(function, "this", "expressions")
+        if len(function.expressions) != 1:
+            raise self._faults.error(node, f"The lambda of {node.name.lower()} takes one argument")
+        name = self._name()
+        bound = Value(name, items.kind if isinstance(items.kind, Series) else items.kind.element)
+        inner = replace(scope, variables={**scope.variables, function.expressions[0].name: bound})
+        body = self.translate(function.this, inner)
+        if node.name.lower() == "filter":
+            test = self._types.expect(body, Type.BOOLEAN, function)
+            return Value(f"list_filter({items.sql}, lambda {name}: {test})", items.kind)
+        if isinstance(items.kind, Array):
+            sql = f"list_transform({items.sql}, lambda {name}: {body.sql})"
+            return Value(sql, Array(body.kind))
+        sql = f"list_transform({items.sql}, lambda {name}: {{'time': {name}.time, 'value': {body.sql}}})"
+        return Value(sql, Series(body.kind))
+
+    def _name(self) -> str:
+        """Make a name for a lambda's argument; two of one name cannot stand in each other."""
+        self._names += 1
+        return f"l{self._names}"
+
+    def _window(self, node: exp.Window, scope: Scope) -> Value:
+        named = node.args.get("alias")
+        if named is not None:
+            self._faults.only(node, "this", "alias", "over")
+            if named.name not in scope.windows:
+                raise self._faults.error(node, f"Window '{named.name}' does not exist")
+            window = scope.windows[named.name]
+        else:
+            window = node
+        self._faults.only(window, "this", "partition_by", "order", "spec", "over")
+        over = f" OVER ({' '.join(self._window_parts(window, scope))})"
+        framed = bool(window.args.get("spec"))
+        inner = node.this
+        nulls = filtered = ""
+        if isinstance(inner, exp.Filter):
+            self._faults.only(inner, "this", "expression")
+            filtered = f" FILTER (WHERE {self.condition(inner.expression, scope)})"
+            inner = inner.this
+        if isinstance(inner, (exp.IgnoreNulls, exp.RespectNulls)):
+            nulls = " IGNORE NULLS" if isinstance(inner, exp.IgnoreNulls) else ""
+            inner = inner.this
+        if not isinstance(inner, exp.Anonymous):
+            raise self._faults.refusal(node)
+        return self._over(inner, over, filtered, nulls, scope, framed=framed)
+
+    def _over(
+        self, inner: exp.Anonymous, over: str, filtered: str, nulls: str, scope: Scope, *, framed: bool
+    ) -> Value:
+        """Call a function or an aggregate for a window."""
+        name = inner.name.lower()
+        arguments = inner.expressions
+        if name == "count":
+            return self._count(inner, arguments, "", filtered + over, scope)
+        if name in WINDOWS and filtered:
+            raise self._faults.error(inner, f"FILTER is only for aggregates, and {name} is none")
+        if name not in WINDOWS and (name not in AGGREGATES or nulls):
+            raise self._faults.error(inner, f"{name} is no window function, or not supported here.")
+        if any(isinstance(argument, (exp.Distinct, exp.Order)) for argument in arguments):
+            raise self._faults.error(
+                inner, f"{name} with DISTINCT or ORDER BY and OVER is not supported here."
+            )
+        if framed and name in _UNFRAMED:
+            raise self._faults.error(inner, f"Cannot specify window frame for {name} function")
+        values = [self.translate(argument, scope) for argument in arguments]
+        return self._apply(inner, name, values, suffix=filtered + over, nulls=nulls)
+
+    def _window_parts(self, window: exp.Expr, scope: Scope) -> Iterator[str]:
+        keys = [self.translate(key, scope).sql for key in window.args.get("partition_by") or ()]
+        if keys:
+            yield f"PARTITION BY {', '.join(keys)}"
+        order = window.args.get("order")
+        if order is not None:
+            self._faults.only(order, "expressions")
+            # A number is no place in the select list here.
+            yield f"ORDER BY {', '.join(self.ordered(item, scope) for item in order.expressions)}"
+        spec = window.args.get("spec")
+        if spec is None:
+            return
+        self._faults.only(spec, "kind", "start", "start_side", "end", "end_side")
+        kind = spec.args["kind"]
+        bounds = [self._bound(spec, "start")]
+        bounds.append(self._bound(spec, "end") if spec.args.get("end") is not None else "CURRENT ROW")
+        if kind not in {"ROWS", "RANGE"} or (kind == "RANGE" and any(bound[0].isdigit() for bound in bounds)):
+            raise self._faults.error(window, f"A frame of {kind} with an offset is not supported here.")
+        yield f"{kind} BETWEEN {bounds[0]} AND {bounds[1]}"
+
+    def _bound(self, spec: exp.Expr, name: str) -> str:
+        bound, side = spec.args.get(name), spec.args.get(f"{name}_side") or ""
+        if isinstance(bound, exp.Literal) and not bound.is_string and bound.this.isdigit():
+            return f"{int(bound.this)} {side}"
+        word = _FRAMES.get(bound if isinstance(bound, str) else "")
+        if word is None:
+            raise self._faults.error(spec, "A frame begins and ends at a number of rows in the query")
+        return f"{word} {side}".strip()
+
+    def ordered(self, item: exp.Expr, scope: Scope, value: Value | None = None) -> str:
+        """Translate one key of an ORDER BY.
+
+        Args:
+            item: The key, with its direction.
+            scope: Where its names are looked up.
+            value: The key's translation, where it is known already.
+
+        Returns:
+            DuckDB's text; nulls come last unless the query says otherwise, as in Trino.
+
+        Raises:
+            ServiceError: ValidationException.
+        """
+        self._faults.only(item, "this", "desc", "nulls_first")
+        sql = (value or self.translate(item.this, scope)).sql
+        direction = " DESC" if item.args.get("desc") else " ASC"
+        return sql + direction + (" NULLS FIRST" if item.args.get("nulls_first") else " NULLS LAST")
+
     # Calls.
 
     def _call(self, node: exp.Anonymous, scope: Scope, filtered: str = "") -> Value:
@@ -523,7 +830,14 @@ class Expressions:
         special = self._special(name)
         if special is not None and not filtered:
             return special(node, scope)
+        if name in WINDOWS:
+            raise self._faults.error(node, f"Window function {name} requires an OVER clause")
         arguments = list(node.expressions)
+        order = ""
+        if len(arguments) == 1 and isinstance(arguments[0], exp.Order):
+            self._faults.only(arguments[0], "this", "expressions")
+            keys = ", ".join(self.ordered(item, scope) for item in arguments[0].expressions)
+            order, arguments = f" ORDER BY {keys}", [arguments[0].this]
         distinct = len(arguments) == 1 and isinstance(arguments[0], exp.Distinct)
         if distinct:
             self._faults.only(arguments[0], "expressions")
@@ -533,14 +847,18 @@ class Expressions:
             return self._count(node, arguments, "DISTINCT " if distinct else "", suffix, scope)
         values = [self.translate(argument, scope) for argument in arguments]
         if name in AGGREGATES:
-            if name == "approx_percentile" and (
-                len(arguments) > 1 and not isinstance(arguments[1], exp.Literal)
+            if name == "approx_percentile" and not all(
+                isinstance(part, (exp.Literal, exp.Array))
+                for argument in arguments[1:]
+                for part in argument.walk(prune=lambda part: not isinstance(part, exp.Array))
             ):
                 raise self._faults.error(
                     node, "approx_percentile needs its percentile as a number in the query"
                 )
-            return self._apply(node, name, values, "DISTINCT " if distinct else "", suffix)
-        if name not in SCALARS or distinct:
+            return self._apply(
+                node, name, values, distinct="DISTINCT " if distinct else "", suffix=suffix, order=order
+            )
+        if name not in SCALARS or distinct or order:
             raise self._faults.error(node, f"Function '{name}' is not registered or not supported here.")
         return self._apply(node, name, values)
 
@@ -561,12 +879,15 @@ class Expressions:
         node: exp.Expr,
         name: str,
         values: Sequence[Value],
+        *,
         distinct: str = "",
         suffix: str = "",
+        order: str = "",
+        nulls: str = "",
     ) -> Value:
         fitting = [
             signature
-            for signature in AGGREGATES.get(name) or SCALARS[name]
+            for signature in WINDOWS.get(name) or AGGREGATES.get(name) or SCALARS[name]
             if len(signature.parameters) == len(values)
             and all(_fits(value, kind) for value, kind in zip(values, signature.parameters, strict=True))
         ]
@@ -579,33 +900,161 @@ class Expressions:
             self._types.convert(node, value, kind).sql
             for value, kind in zip(values, signature.parameters, strict=True)
         ]
-        if distinct and "{distinct}" not in signature.template:
-            raise self._faults.error(node, f"{name}(DISTINCT) is not supported here.")
-        sql = signature.template.format(*arguments, distinct=distinct, filter=suffix)
+        template = signature.template
+        for given, slot in ((distinct, "{distinct}"), (order, "{order}"), (nulls, "{nulls}")):
+            if given and slot not in template:
+                raise self._faults.error(node, f"{given.strip()} in {name} is not supported here.")
+        around = "{}"
+        if "$" in template:
+            name = self._name()
+            template = template.replace("$", f"{name}_")
+            if any("SELECT" in argument for argument in arguments):
+                # DuckDB takes no subquery in a lambda: the arguments are columns of one around it.
+                columns = ", ".join(f"{argument} AS a{place}" for place, argument in enumerate(arguments))
+                around = f"(SELECT {{}} FROM (SELECT {columns}) AS {name})"  # noqa: S608 translated
+                arguments = [f"{name}.a{place}" for place in range(len(arguments))]
+        sql = template.format(*arguments, distinct=distinct, filter=suffix, order=order, nulls=nulls)
+        sql = around.replace("{}", sql, 1)
         return Value(f"({sql})" if sql.startswith("CASE") else sql, signature.result)
 
     def _special(self, name: str) -> Callable[[exp.Anonymous, Scope], Value] | None:
-        return {
-            DURATION_FUNCTION: self._duration,
-            "now": self._now_call,
-            "ago": self._ago,
-            "from_iso8601_timestamp": self._from_iso,
-            "date_trunc": self._date_trunc,
-            "date_add": self._date_add,
-            "date_diff": self._date_diff,
-            "coalesce": self._coalesce,
-            "nullif": self._nullif,
-            "greatest": self._extreme,
-            "least": self._extreme,
-            "concat": self._concat,
-        }.get(name)
+        method = SPECIAL_FORMS.get(name)
+        return None if method is None else getattr(self, method)
 
     def _duration(self, node: exp.Anonymous, _scope: Scope) -> Value:
         text = node.expressions[0].name
-        match = re.fullmatch(r"([0-9]+)([a-z]+)", text)
-        if match is None or not _DURATION.fullmatch(text):
+        parts = _DURATION.findall(text)
+        if "".join(number + unit for number, unit in parts) != text:
             raise self._faults.error(node, f"Interval literal {text} is not supported here.")
-        return Value(f"CAST({int(match[1]) * _UNIT_NANOSECONDS[match[2]]} AS BIGINT)", Type.DAYS)
+        return Value(
+            f"CAST({sum(int(number) * _UNIT_NANOSECONDS[unit] for number, unit in parts)} AS BIGINT)",
+            Type.DAYS,
+        )
+
+    def _parse_duration(self, node: exp.Anonymous, scope: Scope) -> Value:
+        (text,) = self._arguments(node, scope, 1)
+        match = _DECIMAL_DURATION.fullmatch(text.literal or "")
+        if match is None:
+            raise self._faults.error(node, f"parse_duration of {text.literal} is not supported here.")
+        whole, fraction, unit = match[1], match[2] or "", match[3]
+        nanoseconds, rest = divmod(int(whole + fraction) * _UNIT_NANOSECONDS[unit], 10 ** len(fraction))
+        if rest:
+            raise self._faults.error(node, f"parse_duration of {text.literal} is no number of nanoseconds.")
+        return Value(f"CAST({nanoseconds} AS BIGINT)", Type.DAYS)
+
+    def _from_iso_date(self, node: exp.Anonymous, scope: Scope) -> Value:
+        (text,) = self._arguments(node, scope, 1)
+        if text.literal is None:
+            raise self._faults.error(
+                node, "from_iso8601_date is supported here for a text in the query only."
+            )
+        return Value(f"CAST({quoted(self._types.read_date(node, text.literal))} AS DATE)", Type.DATE)
+
+    def _try(self, node: exp.Anonymous, scope: Scope) -> Value:
+        (value,) = self._arguments(node, scope, 1)
+        if has_aggregate(node):
+            raise self._faults.error(node, "try of an aggregate is not supported here.")
+        # TRY takes no error() of ours. Null in its place is the same where nothing makes a value of null.
+        if FAIL in value.sql and any(
+            isinstance(part, _NULL_TAKERS) or part.name.lower() in {"coalesce", "array_join", "nullif"}
+            for part in node.walk()
+        ):
+            raise self._faults.error(
+                node, "try of an expression that makes a value of null is not supported here."
+            )
+        return Value(f"TRY({value.sql.replace(FAIL, FAIL_AS_NULL)})", value.kind)
+
+    def _array_join(self, node: exp.Anonymous, scope: Scope) -> Value:
+        with_null = len(node.expressions) == 3  # noqa: PLR2004 its third argument
+        array, delimiter, *null = self._arguments(node, scope, 3 if with_null else 2)
+        if not isinstance(array.kind, Array) or not isinstance(array.kind.element, Type):
+            raise self._faults.error(
+                node, f"Unexpected parameters ({array.kind.value}) for function array_join"
+            )
+        name = self._name()
+        item = printed(array.kind.element, name)
+        if with_null:
+            item = f"coalesce({item}, {self._types.expect(null[0], Type.VARCHAR, node)})"
+        joined = f"array_to_string(list_transform({array.sql}, lambda {name}: {item}), {{}})"
+        return Value(joined.format(self._types.expect(delimiter, Type.VARCHAR, node)), Type.VARCHAR)
+
+    def _format(self, node: exp.Anonymous, scope: Scope) -> Value:
+        moment, text = self._arguments(node, scope, 2)
+        write = date_format if node.name.lower() == "date_format" else format_datetime
+        try:
+            sql = write(self._timestamp(node, moment).sql, self._literal_text(node, text))
+        except UnknownFormatError as error:
+            raise self._faults.error(node, f"{node.name.lower()}: {error} is not supported here.") from None
+        return Value(sql, Type.VARCHAR)
+
+    def _parse(self, node: exp.Anonymous, scope: Scope) -> Value:
+        text, layout = self._arguments(node, scope, 2)
+        read = date_parse if node.name.lower() == "date_parse" else parse_datetime
+        value = self._types.expect(text, Type.VARCHAR, node)
+        try:
+            fits, sql = read(value, self._literal_text(node, layout))
+        except UnknownFormatError as error:
+            raise self._faults.error(node, f"{node.name.lower()}: {error} is not supported here.") from None
+        reason = failure(f"concat('Invalid format: ', {value})")
+        return Value(
+            f"(CASE WHEN {value} IS NULL THEN NULL WHEN {fits} THEN {sql} ELSE {reason} END)", Type.TIMESTAMP
+        )
+
+    def _regexp_replace(self, node: exp.Anonymous, scope: Scope) -> Value:
+        count = 2 if len(node.expressions) == 2 else 3  # noqa: PLR2004 without a replacement
+        if isinstance(node.expressions[-1], exp.Lambda):
+            raise self._faults.error(node, "regexp_replace with a lambda is not supported here.")
+        value, pattern, *rest = self._arguments(node, scope, count)
+        try:
+            new = replacement(self._literal_text(node, rest[0])) if rest else ""
+        except UnknownFormatError as error:
+            raise self._faults.error(node, f"The replacement {error} is not supported here.") from None
+        texts = [self._types.expect(text, Type.VARCHAR, node) for text in (value, pattern)]
+        return Value(f"regexp_replace({texts[0]}, {texts[1]}, {quoted(new)}, 'g')", Type.VARCHAR)
+
+    def _regexp_extract(self, node: exp.Anonymous, scope: Scope) -> Value:
+        name = node.name.lower()
+        if len(node.expressions) != 3:  # noqa: PLR2004 without a group
+            return self._apply(node, name, [self.translate(part, scope) for part in node.expressions])
+        value, pattern, _ = self._arguments(node, scope, 3)
+        group, regex = node.expressions[2], pattern.literal
+        # Of a group that takes no part in a match DuckDB says '', Trino null: so only groups that always do.
+        if (
+            not isinstance(group, exp.Literal)
+            or not re.fullmatch(r"[1-9]", group.name)
+            or regex is None
+            or re.search(r"\||\)(?:[?*]|\{0)|\\[QE]", regex)
+        ):
+            raise self._faults.error(
+                node,
+                f"{name} is supported here for a group that is in every match of a text in the query.",
+            )
+        text = self._types.expect(value, Type.VARCHAR, node)
+        call = f"{name}({text}, {pattern.sql}, {group.name})"
+        if name == "regexp_extract_all":
+            return Value(call, Array(Type.VARCHAR))
+        return Value(
+            f"(CASE WHEN regexp_matches({text}, {pattern.sql}) THEN {call} ELSE NULL END)", Type.VARCHAR
+        )
+
+    def _json_extract_scalar(self, node: exp.Anonymous, scope: Scope) -> Value:
+        text, path = self._arguments(node, scope, 2)
+        if path.literal is None or not _JSON_PATH.fullmatch(path.literal):
+            raise self._faults.error(node, f"The JSON path {path.literal} is not supported here.")
+        value = self._types.expect(text, Type.VARCHAR, node)
+        return Value(
+            f"(CASE WHEN NOT json_valid({value}) THEN NULL "
+            f"WHEN json_type({value}, {path.sql}) IN ('OBJECT', 'ARRAY', 'NULL') THEN NULL "
+            f"ELSE json_extract_string({value}, {path.sql}) END)",
+            Type.VARCHAR,
+        )
+
+    def _literal_text(self, node: exp.Anonymous, value: Value) -> str:
+        if value.literal is None:
+            raise self._faults.error(
+                node, f"{node.name.lower()} is supported here with a text that stands in the query only."
+            )
+        return value.literal
 
     def _now_call(self, node: exp.Anonymous, _scope: Scope) -> Value:
         self._arity(node, 0)
@@ -632,17 +1081,25 @@ class Expressions:
         unit, moment = self._arguments(node, scope, 2)
         if unit.literal is None or unit.literal.lower() not in _TRUNCATIONS:
             raise self._faults.error(node, f"date_trunc to {unit.literal} is not supported here.")
+        kind = moment.kind if moment.kind is Type.DATE else Type.TIMESTAMP
+        if kind is Type.DATE and unit.literal.lower() in {"second", "minute", "hour"}:
+            raise self._faults.error(node, f"'{unit.literal}' is not a valid DATE field")
         moment = self._timestamp(node, moment)
-        return Value(
-            f"CAST(date_trunc('{unit.literal.lower()}', {cut_to_microseconds(moment.sql)}) AS TIMESTAMP_NS)",
-            Type.TIMESTAMP,
-        )
+        cut = f"date_trunc('{unit.literal.lower()}', {cut_to_microseconds(moment.sql)})"
+        return Value(f"CAST({cut} AS {duckdb_type(kind)})", kind)
 
     def _date_add(self, node: exp.Anonymous, scope: Scope) -> Value:
         unit, number, moment = self._arguments(node, scope, 3)
-        moment = self._timestamp(node, moment)
         count = self._types.convert(node, number, Type.BIGINT).sql
         name = (unit.literal or "").lower()
+        if moment.kind is Type.DATE:
+            if name not in {"day", "week", *_NAMED_MONTHS}:
+                raise self._faults.error(node, f"'{name}' is not a valid DATE field")
+            months = name in _NAMED_MONTHS
+            size = _NAMED_MONTHS[name] if months else _NAMED_NANOSECONDS[name] // _NAMED_NANOSECONDS["day"]
+            span = f"{'to_months' if months else 'to_days'}(CAST({count} * {size} AS INTEGER))"
+            return Value(f"CAST({moment.sql} + {span} AS DATE)", Type.DATE)
+        moment = self._timestamp(node, moment)
         if name in _NAMED_NANOSECONDS:
             return later(moment.sql, f"{count} * CAST({_NAMED_NANOSECONDS[name]} AS BIGINT)")
         if name in _NAMED_MONTHS:
@@ -654,11 +1111,15 @@ class Expressions:
     def _date_diff(self, node: exp.Anonymous, scope: Scope) -> Value:
         unit, start, end = self._arguments(node, scope, 3)
         name = (unit.literal or "").lower()
-        if name not in _NAMED_NANOSECONDS:
+        if name not in _NAMED_NANOSECONDS and name not in _NAMED_MONTHS:
             raise self._faults.error(
                 node, f"date_diff in {name or 'a unit that is not a text'} is not supported here."
             )
         start, end = self._timestamp(node, start), self._timestamp(node, end)
+        if name in _NAMED_MONTHS:
+            # Whole ones: datediff would count how often one begins.
+            cuts = ", ".join(cut_to_microseconds(moment.sql) for moment in (start, end))
+            return Value(f"datesub('{name}', {cuts})", Type.BIGINT)
         return Value(
             f"((epoch_ns({end.sql}) - epoch_ns({start.sql})) // {_NAMED_NANOSECONDS[name]})", Type.BIGINT
         )
@@ -686,14 +1147,11 @@ class Expressions:
         return Value(f"(CASE WHEN {nulls} THEN NULL ELSE {call} END)", values[0].kind)
 
     def _concat(self, node: exp.Anonymous, scope: Scope) -> Value:
-        # In Trino one null makes the result null, as "||" does; DuckDB's concat passes over it.
-        parts = [
-            self._types.expect(value, Type.VARCHAR, node)
-            for value in self._arguments(node, scope, len(node.expressions))
-        ]
-        if not parts:
+        # As "||" does; DuckDB's concat passes over null.
+        values = self._arguments(node, scope, len(node.expressions))
+        if not values:
             raise self._faults.error(node, "concat takes at least one argument")
-        return Value(f"({' || '.join(parts)})", Type.VARCHAR)
+        return self._concatenation(node, values)
 
     def _arguments(self, node: exp.Anonymous, scope: Scope, count: int) -> list[Value]:
         self._arity(node, count)
@@ -709,5 +1167,5 @@ class Expressions:
         return self._types.convert(node, value, Type.TIMESTAMP)
 
 
-def _fits(value: Value, kind: Type) -> bool:
+def _fits(value: Value, kind: Kind) -> bool:
     return widens(value.kind, kind) or (kind is Type.TIMESTAMP and value.literal is not None)

@@ -5,21 +5,24 @@ not shift them.
 """
 
 import base64
-import math
 import uuid
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
 
+from local.timestream.conversions import quoted
 from local.timestream.errors import ServiceError, invalid
 from local.timestream.expressions import Field
-from local.timestream.functions import Type
-from local.timestream.sql import Source, translate
+from local.timestream.functions import FAILURES
+from local.timestream.kinds import MACROS, Datum, Type, datum, printed
+from local.timestream.sql import Source, Translation, translate
 from local.timestream.store import Store
+from local.timestream.unload import Partition, Put, Unload, check_columns, write_objects
 
 # https://docs.aws.amazon.com/timestream/latest/developerguide/API_query_Query.html
 MAX_ROWS = 1000
@@ -27,13 +30,17 @@ MAX_PAGE_BYTES = 1_000_000
 MAX_TOKEN_USES = 5
 TOKEN_NANOSECONDS = 3_600 * 1_000_000_000
 
+# After that a client token is new again: the window of the API's model.
+CALL_NANOSECONDS = 300 * 1_000_000_000
+
 # A value's share of a page beside its text: {"ScalarValue": ""}, and a comma.
 _DATUM_BYTES = 22
 # Results that wait for their next page; the oldest is dropped, as an hour drops it at AWS.
 _KEPT_RESULTS = 32
-_FETCHED_ROWS = 1000
-_DAY_NANOSECONDS = 86_400 * 1_000_000_000
-_SMALLEST_PLAIN, _LARGEST_PLAIN = 1e-3, 1e7
+# Rows that are printed at once for the pages to come.
+_ROWS_AHEAD = 10_000
+# Calls whose client tokens are known; at AWS that is a matter of time.
+_KEPT_CALLS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +50,26 @@ class Page:
     Args:
         query_id: The same for all pages of a result.
         fields: The result's columns.
-        rows: Each value as the service prints it; None for null.
+        rows: Each value as the service prints it; None for null, a tuple for an array, a row, a time series
+            or a point of one.
         next_token: Asks for the next page; None on the last one.
         scanned: Bytes of the tables that the query reads.
     """
 
     query_id: str
     fields: tuple[Field, ...]
-    rows: tuple[tuple[str | None, ...], ...]
+    rows: tuple[tuple[Datum, ...], ...]
     next_token: str | None
     scanned: int
 
 
 @dataclass(slots=True)
 class _Result:
-    """A result with more pages: `start` is where the newest used token reads, `end` where its page ended."""
+    """A result with more pages.
+
+    `start` is where the newest used token reads, `end` where its page ended; `ahead` are rows that were
+    printed already, from `ahead_from` on.
+    """
 
     query: str
     table: str
@@ -68,13 +80,20 @@ class _Result:
     start: int
     uses: int
     end: int
+    ahead_from: int = 0
+    ahead: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+# When a client token was used, for what, and the answer.
+_Call = tuple[int, tuple[str, int | None], Page]
 
 
 class _StoreCatalog:
-    """The store as the translator sees it. It notes which tables a query names."""
+    """The store as the translator sees it at a time. It notes which tables a query names."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, now: int) -> None:
         self._store = store
+        self._now = now
         self.scanned = 0
 
     def databases(self) -> Sequence[str]:
@@ -90,34 +109,57 @@ class _StoreCatalog:
         except ServiceError:
             return None
         found.flush()
+        found.expire(self._now)
         self.scanned += found.stored_bytes
         fields = tuple(Field(c.name, Type(c.kind.value), c.physical) for c in found.columns)
-        return Source(found.physical, fields, tuple(c.role for c in found.columns))
+        start = found.retained_from(self._now)
+        # The default retention, 200 years, is longer than there is time.
+        kept = f" WHERE time >= make_timestamp_ns(CAST({start} AS BIGINT))" if start > 0 else ""
+        physical = f"(SELECT * FROM {found.physical}{kept})" if kept else found.physical  # noqa: S608 our own
+        return Source(physical, fields, tuple(c.role for c in found.columns))
 
 
 class Queries:
     """Answers Query on a store. It has no lock and no clock: both are its caller's."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, store: Store) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, store: Store, put: Put | None) -> None:
         """Set DuckDB up to compute as Trino does.
 
         Args:
             connection: The store's.
             store: What there is to query.
+            put: Writes an object of UNLOAD; None refuses UNLOAD.
         """
+        # DuckDB writes Parquet into files only, and reaches no others.
+        self._folder = TemporaryDirectory(prefix="timestream-") if put is not None else None
+        if self._folder is not None:
+            connection.execute(f"SET allowed_directories = [{quoted(self._folder.name)}]")
+        self._put = put
         # One thread sums doubles in one order, and dividing a double by zero is infinite in Trino.
-        for setting in (
-            "threads = 1",
-            "TimeZone = 'UTC'",
-            "ieee_floating_point_ops = true",
-            "enable_external_access = false",
+        for statement in (
+            "SET threads = 1",
+            "SET TimeZone = 'UTC'",
+            "SET ieee_floating_point_ops = true",
+            "SET enable_external_access = false",
+            *MACROS,
+            *FAILURES,
         ):
-            connection.execute(f"SET {setting}")
+            connection.execute(statement)
         self._connection = connection
         self._store = store
         self._results: OrderedDict[str, _Result] = OrderedDict()
+        self._cancelled: OrderedDict[str, None] = OrderedDict()
+        self._calls: OrderedDict[str, _Call] = OrderedDict()
 
-    def query(self, text: str, next_token: str | None, max_rows: int | None, now: int) -> Page:
+    def query(
+        self,
+        text: str,
+        next_token: str | None,
+        max_rows: int | None,
+        now: int,
+        *,
+        client_token: str | None = None,
+    ) -> Page:
         """Answer one Query call.
 
         A result of more than one page begins with a page that has no rows: the service may do so, and a
@@ -128,12 +170,14 @@ class Queries:
             next_token: Where to go on, from an earlier page of the same query.
             max_rows: At most this many rows in the page, 1 to 1,000; None for as many as fit.
             now: Nanoseconds since 1970.
+            client_token: Names a call: the same one again is answered as before, and runs nothing.
 
         Returns:
             The page.
 
         Raises:
-            ServiceError: ValidationException for a wrong query or token, else QueryExecutionException.
+            ServiceError: ValidationException for a wrong query or token, ConflictException for a query that
+                was cancelled, else QueryExecutionException.
         """
         if max_rows is not None and not 1 <= max_rows <= MAX_ROWS:
             bound = "greater than or equal to 1" if max_rows < 1 else f"less than or equal to {MAX_ROWS}"
@@ -142,20 +186,70 @@ class Queries:
                 f"Member must have value {bound}"
             )
         self._forget(now)
-        if next_token is None:
-            return self._first(text, max_rows, now)
-        return self._next(text, next_token, max_rows)
+        if next_token is not None:
+            return self._next(text, next_token, max_rows)
+        made, called, page = self._calls.get(client_token or "", (0, None, None))
+        if page is not None and now - made < CALL_NANOSECONDS:
+            if called != (text, max_rows):
+                raise invalid("The client token was used for another query already.")
+            return page
+        page = self._first(text, max_rows, now)
+        if client_token:
+            self._calls[client_token] = now, (text, max_rows), page
+            if len(self._calls) > _KEPT_CALLS:
+                self._calls.popitem(last=False)
+        return page
+
+    def close(self) -> None:
+        """Remove the folder of UNLOAD's files."""
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def prepare(self, text: str, now: int) -> tuple[Field, ...]:
+        """Say what a query would answer, without running it.
+
+        Args:
+            text: The query.
+            now: Nanoseconds since 1970.
+
+        Returns:
+            The result's columns.
+
+        Raises:
+            ServiceError: ValidationException.
+        """
+        return translate(text, _StoreCatalog(self._store, now), now).fields
+
+    def cancel(self, query_id: str) -> str:
+        """Drop what is left of a result.
+
+        Args:
+            query_id: From a page of it.
+
+        Returns:
+            What the service says.
+
+        Raises:
+            ServiceError: ValidationException, if there is no result by that name, or none of it is left.
+        """
+        result = self._results.pop(query_id, None)
+        if result is None and query_id not in self._cancelled:
+            raise invalid(f"The query {query_id} does not exist or has completed already.")
+        if result is None:
+            return f"The query {query_id} has been cancelled already."
+        self._connection.execute(f"DROP TABLE {result.table}")
+        self._cancelled[query_id] = None
+        if len(self._cancelled) > _KEPT_CALLS:
+            self._cancelled.popitem(last=False)
+        return f"The query {query_id} has been cancelled."
 
     def _first(self, text: str, max_rows: int | None, now: int) -> Page:
-        catalog = _StoreCatalog(self._store)
+        catalog = _StoreCatalog(self._store, now)
         translation = translate(text, catalog, now)
         query_id = uuid.uuid4().hex.upper()
         table = f"result_{query_id}"
-        columns = ", ".join(_printable(field) for field in translation.fields)
         try:
-            self._connection.execute(
-                f"CREATE TEMP TABLE {table} AS SELECT {columns} FROM ({translation.sql}) AS result"  # noqa: S608 translated
-            )
+            self._make(f"CREATE TEMP TABLE {table} AS {translation.sql}")
         except (
             duckdb.BinderException,
             duckdb.ConversionException,
@@ -165,6 +259,8 @@ class Queries:
             raise invalid(_reason(error)) from None
         except duckdb.Error as error:
             raise ServiceError("QueryExecutionException", str(error)) from None
+        if translation.unload is not None:
+            return self._unload(translation, translation.unload, query_id, catalog.scanned)
         counted = self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 our own name
         total = counted[0] if counted is not None else 0
         result = _Result(text, table, translation.fields, catalog.scanned, now, total, -1, 0, 0)
@@ -179,9 +275,93 @@ class Queries:
         self._results[query_id] = result
         return Page(query_id, result.fields, (), _token(query_id, 0), result.scanned)
 
+    def _make(self, statement: str) -> None:
+        try:
+            self._connection.execute(statement)
+        except duckdb.InvalidInputException as error:
+            # DuckDB 2.0's optimizer trips over some comparisons, as split_part(c, ...) = '0', where c is null
+            # in every row. Without it the answer is the same.
+            if "BindBuiltinScalarFunction" not in str(error):
+                raise
+            self._connection.execute("PRAGMA disable_optimizer")
+            try:
+                self._connection.execute(statement)
+            finally:
+                self._connection.execute("PRAGMA enable_optimizer")
+
+    def _unload(self, translation: Translation, unload: Unload, query_id: str, scanned: int) -> Page:
+        """Write a result's objects, and answer with their number and places."""
+        table = f"result_{query_id}"
+        try:
+            if self._put is None:
+                raise invalid("UNLOAD is not supported here: there is no S3 to write to.")
+            columns = [(field.name or "", field.kind) for field in translation.fields]
+            check_columns(unload, columns)
+            keys = translation.fields[len(columns) - len(unload.partitioned_by) :]
+            parts = self._partitions(translation.fields, keys, table)
+            total, metadata, manifest = write_objects(unload, query_id, columns, parts, self._put)
+        finally:
+            self._connection.execute(f"DROP TABLE {table}")
+        fields = (
+            Field("rows", Type.BIGINT, "rows"),
+            Field("metadataFile", Type.VARCHAR, "metadata"),
+            Field("manifestFile", Type.VARCHAR, "manifest"),
+        )
+        return Page(query_id, fields, ((str(total), metadata, manifest),), None, scanned)
+
+    def _partitions(self, fields: Sequence[Field], keys: Sequence[Field], table: str) -> list[Partition]:
+        names = ", ".join(key.physical for key in keys)
+        values = ", ".join(["count(*)", *(printed(key.kind, key.physical) for key in keys)])
+        grouped = f" GROUP BY {names} ORDER BY {names}" if keys else ""
+        found = self._connection.execute(f"SELECT {values} FROM {table}{grouped}").fetchall()  # noqa: S608 ours
+        kept = fields[: len(fields) - len(keys)]
+
+        def part(count: int, texts: tuple[str | None, ...]) -> Partition:
+            where = " AND ".join(
+                f"{printed(key.kind, key.physical)} IS NOT DISTINCT FROM "
+                f"{'NULL' if text is None else quoted(text)}"
+                for key, text in zip(keys, texts, strict=True)
+            )
+            rows = f"FROM {table} WHERE {where or 'true'} ORDER BY rowid"
+
+            def print_rows() -> Iterator[tuple[Datum, ...]]:
+                # In steps, so that no part is in Python as a whole.
+                for start in range(0, count, _ROWS_AHEAD):
+                    step = self._connection.execute(
+                        f"{_printing(kept)} {rows} LIMIT {_ROWS_AHEAD} OFFSET {start})"
+                    ).fetchall()
+                    yield from (tuple(datum(value) for value in row[:-1]) for row in step)
+
+            def copy(file_bytes: int, compressed: bool) -> Iterator[tuple[Path, int]]:
+                assert self._folder is not None
+                folder = Path(self._folder.name) / uuid.uuid4().hex
+                # Parquet as DuckDB writes it has no such intervals: they are texts in it.
+                columns = ", ".join(
+                    (printed(f.kind, f.physical) if f.kind in {Type.DAYS, Type.MONTHS} else f.physical)
+                    + f" AS {_identifier(f.name or '')}"
+                    for f in kept
+                )
+                self._connection.execute(
+                    f"COPY (SELECT {columns} {rows}) TO {quoted(str(folder))} (FORMAT parquet, "
+                    f"COMPRESSION {'gzip' if compressed else 'uncompressed'}, FILE_SIZE_BYTES {file_bytes})"
+                )
+                for path in sorted(folder.iterdir()):
+                    counted = self._connection.execute(
+                        f"SELECT num_rows FROM parquet_file_metadata({quoted(str(path))})"  # noqa: S608 our own name
+                    ).fetchone()
+                    yield path, counted[0] if counted is not None else 0
+                folder.rmdir()
+
+            return Partition(texts, count, print_rows, copy)
+
+        return [part(count, tuple(texts)) for count, *texts in found if count]
+
     def _next(self, text: str, next_token: str, max_rows: int | None) -> Page:
         query_id, start = _read_token(next_token)
         result = self._results.get(query_id)
+        if query_id in self._cancelled:
+            # https://docs.aws.amazon.com/timestream/latest/developerguide/API_query_Query.html
+            raise ServiceError("ConflictException", "Unable to poll results for a cancelled query.")
         if result is None or result.query != text:
             raise _bad_token()
         # The newest token may be used again, as after a lost answer; using one kills those before it.
@@ -198,29 +378,35 @@ class Queries:
         token = _token(query_id, result.end) if result.end < result.total else None
         return Page(query_id, result.fields, rows, token, result.scanned)
 
-    def _read(self, result: _Result, start: int, max_rows: int | None) -> tuple[tuple[str | None, ...], ...]:
+    def _read(self, result: _Result, start: int, max_rows: int | None) -> tuple[tuple[Datum, ...], ...]:
         """Read rows from a place on, as many as a page holds."""
-        end = result.total if max_rows is None else min(start + max_rows, result.total)
-        cursor = self._connection.execute(
-            f"SELECT * FROM {result.table} WHERE rowid >= ? AND rowid < ? ORDER BY rowid",  # noqa: S608 our own name
+        most = MAX_PAGE_BYTES // (_DATUM_BYTES * len(result.fields)) + 1
+        wanted = min(start + (most if max_rows is None else min(most, max_rows)), result.total)
+        if not result.ahead_from <= start or not wanted <= result.ahead_from + len(result.ahead):
+            # Not the whole rest, which DuckDB would make before the first row is fetched; but several pages
+            # at once, as planning the statement costs as much as reading some thousand rows.
+            end = max(wanted, start + _ROWS_AHEAD) if start else wanted
+            result.ahead_from, result.ahead = start, self._print(result, start, end)
+        rows = result.ahead[start - result.ahead_from : wanted - result.ahead_from]
+        left = MAX_PAGE_BYTES
+        for place, row in enumerate(rows):
+            left -= row[-1]
+            if left < 0:
+                if place == 0:
+                    raise invalid(f"A row of the result is {row[-1]} bytes. The limit is {MAX_PAGE_BYTES}.")
+                rows = rows[:place]
+                break
+        return tuple([row[:-1] for row in rows])
+
+    def _print(self, result: _Result, start: int, end: int) -> list[tuple[Any, ...]]:
+        """Read rows as the service prints them, each with its bytes of a page at its end."""
+        rows = self._connection.execute(
+            f"{_printing(result.fields)} FROM {result.table} WHERE rowid >= ? AND rowid < ? ORDER BY rowid)",
             [start, end],
-        )
-        rows: list[tuple[str | None, ...]] = []
-        size = 0
-        while chunk := cursor.fetchmany(_FETCHED_ROWS):
-            for values in chunk:
-                row = tuple(
-                    None if value is None else print_value(field.kind, value)
-                    for field, value in zip(result.fields, values, strict=True)
-                )
-                row_bytes = sum(_DATUM_BYTES + len((value or "").encode()) for value in row)
-                if row_bytes > MAX_PAGE_BYTES:
-                    raise invalid(f"A row of the result is {row_bytes} bytes. The limit is {MAX_PAGE_BYTES}.")
-                size += row_bytes
-                if size > MAX_PAGE_BYTES:
-                    return tuple(rows)
-                rows.append(row)
-        return tuple(rows)
+        ).fetchall()
+        if all(isinstance(column.kind, Type) for column in result.fields):
+            return rows
+        return [(*(datum(value) for value in row[:-1]), row[-1]) for row in rows]
 
     def _forget(self, now: int) -> None:
         """Drop results whose tokens are too old, and the oldest beyond what is kept."""
@@ -232,68 +418,19 @@ class Queries:
             del self._results[query_id]
 
 
-def print_value(kind: Type, value: Any) -> str:
-    """Print a value as the service does.
-
-    Args:
-        kind: Its type.
-        value: What DuckDB gave: nanoseconds for a TIMESTAMP or an interval of days, months for one of years.
-
-    Returns:
-        The text of ScalarValue.
-    """
-    if kind is Type.TIMESTAMP:
-        seconds, nanoseconds = divmod(value, 1_000_000_000)
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{nanoseconds:09d}"
-    if kind is Type.DOUBLE:
-        return print_double(value)
-    if kind is Type.BOOLEAN:
-        return "true" if value else "false"
-    if kind is Type.DAYS:
-        sign = "-" if value < 0 else ""
-        days, rest = divmod(abs(value), _DAY_NANOSECONDS)
-        seconds, nanoseconds = divmod(rest, 1_000_000_000)
-        clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-        return f"{sign}{days} {clock}.{nanoseconds:09d}"
-    if kind is Type.MONTHS:
-        return f"{'-' if value < 0 else ''}{abs(value) // 12}-{abs(value) % 12}"
-    return str(value)
+def _printing(fields: Sequence[Field]) -> str:
+    """Select a result's columns as the service prints them, and then how many bytes of a page they are."""
+    values = [f"{printed(field.kind, field.physical)} AS p{place}" for place, field in enumerate(fields)]
+    sizes = [
+        f"strlen(p{place})" if isinstance(field.kind, Type) else f"strlen(CAST(p{place} AS VARCHAR))"
+        for place, field in enumerate(fields)
+    ]
+    size = " + ".join(f"coalesce({size}, 0)" for size in sizes)
+    return f"SELECT *, {_DATUM_BYTES * len(values)} + {size} FROM (SELECT {', '.join(values)}"  # noqa: S608 translated
 
 
-def print_double(value: float) -> str:
-    """Print a double as Java's ``Double.toString`` does, which is how Trino prints it.
-
-    Args:
-        value: Any double.
-
-    Returns:
-        E.g. ``3.0``, ``1.0E10``, ``1.0E-5``, ``Infinity``.
-    """
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    if value == 0 or _SMALLEST_PLAIN <= abs(value) < _LARGEST_PLAIN:
-        return repr(value)
-    # repr gives the fewest digits that read back as the same double; only their layout differs from Java's.
-    mantissa, _, exponent = f"{value!r}".partition("e")
-    sign = "-" if mantissa.startswith("-") else ""
-    whole, _, fraction = mantissa.lstrip("-").partition(".")
-    fraction = "" if fraction == "0" else fraction
-    digits = (whole + fraction).lstrip("0")
-    leading_zeros = len(whole + fraction) - len(digits)
-    power = int(exponent or 0) + len(whole) - 1 - leading_zeros
-    digits = digits.rstrip("0") or "0"
-    return f"{sign}{digits[0]}.{digits[1:] or '0'}E{power}"
-
-
-def _printable(field: Field) -> str:
-    """Select a column as what Python reads exactly: it would cut a TIMESTAMP_NS to microseconds."""
-    if field.kind is Type.TIMESTAMP:
-        return f"epoch_ns({field.physical}) AS {field.physical}"
-    if field.kind is Type.DATE:
-        return f"CAST({field.physical} AS VARCHAR) AS {field.physical}"
-    return field.physical
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _reason(error: duckdb.Error) -> str:

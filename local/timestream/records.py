@@ -9,7 +9,6 @@ documents neither; they are taken as such a limit.
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
@@ -34,8 +33,8 @@ RESERVED_PREFIXES = ("ts_", "measure_name")
 MAX_INT64 = 2**63 - 1
 MIN_INT64 = -(2**63)
 _MAX_TIME_CHARACTERS = 256
-# A table has few names and many records; checking a name again and again would be a fifth of a write.
-_REMEMBERED_NAMES = 4096
+# A table has few shapes and many records; checking names again and again would be a fifth of a write.
+_REMEMBERED_SHAPES = 1024
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _UNIT_NANOSECONDS = {
     "SECONDS": 1_000_000_000,
@@ -57,50 +56,48 @@ class ColumnType(StrEnum):
 
 type_of_name = {kind.value: kind for kind in ColumnType}
 MULTI = "MULTI"
-_FIXED_BYTES = {
-    ColumnType.BIGINT: 8,
-    ColumnType.DOUBLE: 8,
-    ColumnType.TIMESTAMP: 8,
-    ColumnType.BOOLEAN: 1,
-}
+_FIXED_BYTES = {"BIGINT": 8, "DOUBLE": 8, "TIMESTAMP": 8, "BOOLEAN": 1}
 
 Value = str | int | float | bool
 
 
-class Measure(NamedTuple):
-    """One measured value: a tuple, because a write makes a thousand of them.
+class Shape(NamedTuple):
+    """What records have in common that differ in their values only: a table knows few shapes.
 
     Args:
-        kind: Its column's type.
-        value: The parsed value; a TIMESTAMP is in nanoseconds since 1970.
-    """
-
-    kind: ColumnType
-    value: Value
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One well-formed record, merged with the request's common attributes.
-
-    Args:
-        index: The record's place in the request, from 0.
-        time: Nanoseconds since 1970.
-        version: At least 1; the higher one is kept.
         measure_name: What was measured.
         measure_type: ``MULTI`` or the one measure's type.
-        dimensions: Values by name.
-        measures: Measures by column name; a single measure's column is ``measure_value::<type>``.
+        dimensions: The dimensions' names, in the record's order.
+        measures: The measures' columns, in its order; a single measure's is ``measure_value::<type>``.
+        kinds: The names of the measures' types.
+    """
+
+    measure_name: str
+    measure_type: str
+    dimensions: tuple[str, ...]
+    measures: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+
+class Point(NamedTuple):
+    """One well-formed record, merged with the request's common attributes: a tuple, as there are many.
+
+    Args:
+        place: The record's place in the request, from 0.
+        time: Nanoseconds since 1970.
+        version: At least 1; the higher one is kept.
+        shape: Its names and types.
+        dimensions: The dimensions' values, in the shape's order.
+        measures: The measures' values, in the shape's order; a TIMESTAMP is in nanoseconds since 1970.
         size: Bytes, as the service meters them.
     """
 
-    index: int
+    place: int
     time: int
     version: int
-    measure_name: str
-    measure_type: str
-    dimensions: Mapping[str, str]
-    measures: Mapping[str, Measure]
+    shape: Shape
+    dimensions: tuple[str, ...]
+    measures: tuple[Value, ...]
     size: int
 
     def identity(self) -> bytes:
@@ -109,8 +106,8 @@ class Point:
         Returns:
             Sixteen bytes.
         """
-        series = repr((self.time, self.measure_name, sorted(self.dimensions.items())))
-        return blake2b(series.encode(), digest_size=16).digest()
+        named = sorted(zip(self.shape.dimensions, self.dimensions, strict=True))
+        return blake2b(repr((self.time, self.shape.measure_name, named)).encode(), digest_size=16).digest()
 
     def values(self) -> bytes:
         """Digest what was measured, whatever its order.
@@ -119,7 +116,7 @@ class Point:
             Eight bytes.
         """
         # A column has one type for ever, so that name and value say it all.
-        values = repr(sorted([(name, measure.value) for name, measure in self.measures.items()]))
+        values = repr(sorted(zip(self.shape.measures, self.measures, strict=True)))
         return blake2b(values.encode(), digest_size=8).digest()
 
 
@@ -161,46 +158,66 @@ def _read_record(index: int, record: Mapping[str, Any], common: Mapping[str, Any
         raise invalid("A measure name is required for a record.")
     measure_type = merged.get("MeasureValueType", ColumnType.DOUBLE.value)
     given = [*(common.get("MeasureValues") or ()), *(record.get("MeasureValues") or ())]
-    measures = (
-        _read_measures(member, merged, given, unit)
-        if measure_type == MULTI
-        else _read_single(member, merged, given, unit)
-    )
     try:
-        size = _size(dimensions, measure_name, measures)
+        if measure_type == MULTI:
+            names, kinds, values, size = _read_measures(member, merged, given, unit)
+        else:
+            names, kinds, values, size = _read_single(member, merged, given, unit)
+        size += 8 + _bytes(measure_name)
+        for name, text in dimensions.items():
+            size += _bytes(name) + _bytes(text)
     except UnicodeEncodeError:
         raise invalid("The record contains a lone surrogate, which is no character of UTF-8.") from None
-    point = Point(index, time, version, measure_name, measure_type, dimensions, measures, size)
-    reason = _beyond_limits(point)
-    return point if reason is None else Rejection(index, reason)
+    shape = Shape(measure_name, measure_type, tuple(dimensions), names, kinds)
+    reason = _shape_fault(shape)
+    if reason is None and size > MAX_RECORD_BYTES:
+        reason = f"The record is {size} bytes. The limit is {MAX_RECORD_BYTES} bytes."
+    if reason is not None:
+        return Rejection(index, reason)
+    return Point(index, time, version, shape, tuple(dimensions.values()), values, size)
+
+
+# Names, types, values, and the bytes of all of them.
+_Measures = tuple[tuple[str, ...], tuple[str, ...], tuple[Value, ...], int]
 
 
 def _read_measures(
     member: str, record: Mapping[str, Any], given: Sequence[Mapping[str, Any]], unit: str
-) -> dict[str, Measure]:
+) -> _Measures:
     if "MeasureValue" in record or not given:
         raise invalid(f"A record of type {MULTI} must have MeasureValues and no MeasureValue.")
-    measures: dict[str, Measure] = {}
-    for value in given:
-        name = value.get("Name")
+    values: dict[str, Value] = {}
+    kinds = []
+    size = 0
+    for measure in given:
+        name, kind = measure.get("Name"), measure.get("Type")
         if not isinstance(name, str) or not name:
             raise _constraint(f"{member}.measureValues", "Member must have length greater than or equal to 1")
-        if name in measures:
+        if name in values:
             raise invalid(f"The measure name {name} is given more than once in one record.")
-        measures[name] = _read_measure(member, value.get("Type"), value.get("Value"), unit)
-    return measures
+        kind, value = _read_measure(member, kind, measure.get("Value"), unit)
+        values[name] = value
+        kinds.append(kind)
+        size += _bytes(name) + (_bytes(value) if isinstance(value, str) else _FIXED_BYTES[kind])
+    return tuple(values), tuple(kinds), tuple(values.values()), size
 
 
 def _read_single(
     member: str, record: Mapping[str, Any], given: Sequence[Mapping[str, Any]], unit: str
-) -> dict[str, Measure]:
+) -> _Measures:
     kind = record.get("MeasureValueType", ColumnType.DOUBLE.value)
     # A measure of its own is no TIMESTAMP.
     # https://docs.aws.amazon.com/timestream/latest/developerguide/data-modeling.html
     if kind == ColumnType.TIMESTAMP or given:
         raise invalid(f"A record of type {kind} must have one MeasureValue that is no TIMESTAMP.")
-    measure = _read_measure(member, kind, record.get("MeasureValue"), unit)
-    return {f"measure_value::{measure.kind.value.lower()}": measure}
+    kind, value = _read_measure(member, kind, record.get("MeasureValue"), unit)
+    name = f"measure_value::{kind.lower()}"
+    size = len(name) + (_bytes(value) if isinstance(value, str) else _FIXED_BYTES[kind])
+    return (name,), (kind,), (value,), size
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _read_dimensions(
@@ -239,9 +256,8 @@ def _read_time(text: object, unit: str) -> int:
     raise invalid("Invalid time for record.")
 
 
-def _read_measure(member: str, kind_name: object, text: object, unit: str) -> Measure:
-    kind = type_of_name.get(kind_name) if isinstance(kind_name, str) else None
-    if kind is None:
+def _read_measure(member: str, kind: object, text: object, unit: str) -> tuple[str, Value]:
+    if not isinstance(kind, str) or kind not in type_of_name:
         raise _constraint(
             f"{member}.measureValueType",
             f"Member must satisfy enum value set: [{', '.join(sorted({*type_of_name, MULTI}))}]",
@@ -252,23 +268,23 @@ def _read_measure(member: str, kind_name: object, text: object, unit: str) -> Me
         raise _constraint(
             f"{member}.measureValue", f"Member must have length less than or equal to {MAX_VALUE_CHARACTERS}"
         )
-    if kind is ColumnType.VARCHAR:
-        return Measure(kind, text)
+    if kind == "VARCHAR":
+        return kind, text
     value = _read_value(kind, text, unit)
     if value is None:
-        raise invalid(f"Invalid measure value for record: {text[:64]!r} is not a valid {kind.value}.")
-    return Measure(kind, value)
+        raise invalid(f"Invalid measure value for record: {text[:64]!r} is not a valid {kind}.")
+    return kind, value
 
 
-def _read_value(kind: ColumnType, text: str, unit: str) -> Value | None:
-    if kind is ColumnType.DOUBLE:
+def _read_value(kind: str, text: str, unit: str) -> Value | None:
+    if kind == "DOUBLE":
         return _read_double(text)
-    if kind is ColumnType.BOOLEAN:
+    if kind == "BOOLEAN":
         return {"true": True, "false": False}.get(text.lower())
     if not _INTEGER.fullmatch(text):
         return None
     number = int(text)
-    if kind is ColumnType.TIMESTAMP:
+    if kind == "TIMESTAMP":
         # In the record's unit, as AWS says in https://github.com/boto/boto3/issues/3138.
         number *= _UNIT_NANOSECONDS[unit]
         return number if 0 <= number <= MAX_INT64 else None
@@ -290,37 +306,24 @@ def _read_double(text: str) -> float | None:
     return number
 
 
-def _size(dimensions: Mapping[str, str], measure_name: str, measures: Mapping[str, Measure]) -> int:
-    size = 8 + len(measure_name.encode())
-    for name, text in dimensions.items():
-        size += len(name.encode()) + len(text.encode())
-    for name, (kind, value) in measures.items():
-        size += len(name.encode())
-        size += len(value.encode()) if isinstance(value, str) else _FIXED_BYTES[kind]
-    return size
-
-
-def _beyond_limits(point: Point) -> str | None:
-    """Say which limit a record is beyond: the reasons' words are ours, AWS documents none."""
-    multi = point.measure_type == MULTI
-    for name in point.dimensions:
+@lru_cache(_REMEMBERED_SHAPES)
+def _shape_fault(shape: Shape) -> str | None:
+    """Say which limit a record's names are beyond: the reasons' words are ours, AWS documents none."""
+    for name in shape.dimensions:
         if fault := _dimension_name_fault(name):
             return fault
-    if len(point.measure_name.encode()) > MAX_MEASURE_NAME_BYTES:
-        return f"The measure name {point.measure_name} is longer than {MAX_MEASURE_NAME_BYTES} bytes."
-    if len(point.measures) > MAX_MEASURES_PER_RECORD:
-        return f"The record has {len(point.measures)} measures. The limit is {MAX_MEASURES_PER_RECORD}."
-    for name in point.measures if multi else ():
+    if len(shape.measure_name.encode()) > MAX_MEASURE_NAME_BYTES:
+        return f"The measure name {shape.measure_name} is longer than {MAX_MEASURE_NAME_BYTES} bytes."
+    if len(shape.measures) > MAX_MEASURES_PER_RECORD:
+        return f"The record has {len(shape.measures)} measures. The limit is {MAX_MEASURES_PER_RECORD}."
+    for name in shape.measures if shape.measure_type == MULTI else ():
         if fault := _measure_name_fault(name):
             return fault
-        if name in point.dimensions:
+        if name in shape.dimensions:
             return f"The name {name} is used for a dimension and for a measure."
-    if point.size > MAX_RECORD_BYTES:
-        return f"The record is {point.size} bytes. The limit is {MAX_RECORD_BYTES} bytes."
     return None
 
 
-@lru_cache(_REMEMBERED_NAMES)
 def _dimension_name_fault(name: str) -> str | None:
     # That a colon and the prefix "measure_value" are not allowed is said at
     # https://docs.aws.amazon.com/iot/latest/apireference/API_TimestreamDimension.html.
@@ -331,7 +334,6 @@ def _dimension_name_fault(name: str) -> str | None:
     return None
 
 
-@lru_cache(_REMEMBERED_NAMES)
 def _measure_name_fault(name: str) -> str | None:
     if ":" in name or _reserved(name):
         return f"The measure name {name} is reserved or contains a character that is not allowed."

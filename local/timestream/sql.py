@@ -6,7 +6,7 @@ arithmetic in microseconds, its comparing of text with numbers). What has no cas
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sqlglot import exp
@@ -21,10 +21,12 @@ from local.timestream.expressions import (
     Relation,
     Scope,
     has_aggregate,
+    in_window,
     is_aggregate,
 )
-from local.timestream.functions import Type, duckdb_type
+from local.timestream.kinds import Array, Series, Type, duckdb_type
 from local.timestream.syntax import Faults, parse, read_tokens
+from local.timestream.unload import Unload, read_unload
 
 # https://docs.aws.amazon.com/timestream/latest/developerguide/ts-limits.html
 MAX_QUERY_CHARACTERS = 262_144
@@ -65,10 +67,12 @@ class Translation:
     Args:
         sql: DuckDB's text; its result columns have the fields' physical names.
         fields: The result's columns.
+        unload: Where the result goes, if it goes to S3.
     """
 
     sql: str
     fields: tuple[Field, ...]
+    unload: Unload | None = None
 
 
 def translate(query: str, catalog: Catalog, now: int) -> Translation:
@@ -91,6 +95,9 @@ def translate(query: str, catalog: Catalog, now: int) -> Translation:
     verb = tokens[0].text.upper()
     if verb in {"SHOW", "DESCRIBE", "DESC"}:
         return _inventory(verb, tokens[1:], catalog)
+    if verb == "UNLOAD":
+        inner, unload = read_unload(tokens)
+        return replace(_Translator(query, catalog, now).statement(parse(inner, query)), unload=unload)
     if verb not in {"SELECT", "WITH", "("}:
         raise invalid(f"line 1:1: {verb} is not supported here.")
     return _Translator(query, catalog, now).statement(parse(tokens, query))
@@ -159,42 +166,57 @@ class _Translator:
 
     # Queries.
 
-    def _any_query(self, node: exp.Expr) -> Query:
+    def _any_query(self, node: exp.Expr, outer: Scope | None = None) -> Query:
+        """Translate a query, which may use the names of the scope that it stands in."""
         if isinstance(node, exp.Subquery):
             self._faults.only(node, "this")
-            return self._any_query(node.this)
-        outer = dict(self._common)
-        prefix = self._with(node.args.get("with_"))
+            return self._any_query(node.this, outer)
+        common = dict(self._common)
+        prefix = self._with(node.args.get("with_"), outer)
         if isinstance(node, exp.Select):
-            query = self._select(node)
-        elif isinstance(node, exp.Union):
-            query = self._union(node)
+            query = self._select(node, outer)
+        elif isinstance(node, exp.SetOperation):
+            query = self._set_operation(node, outer)
         else:
             raise self._faults.refusal(node)
-        self._common = outer
+        self._common = common
         return Query(prefix + query.sql, query.fields)
 
-    def _with(self, node: exp.Expr | None) -> str:
+    def _with(self, node: exp.Expr | None, outer: Scope | None) -> str:
         if node is None:
             return ""
         self._faults.only(node, "expressions")
         parts = []
         for cte in node.expressions:
             self._faults.only(cte, "this", "alias")
-            self._faults.only(cte.args["alias"], "this")
-            query = self._any_query(cte.this)
+            query = self._any_query(cte.this, outer)
             alias = self._alias()
-            self._common[cte.alias] = (alias, query.fields)
+            self._common[cte.alias] = (alias, self._renamed(cte.args["alias"], query.fields))
             parts.append(f"{alias} AS ({query.sql})")
         return f"WITH {', '.join(parts)} "
 
-    def _union(self, node: exp.Union) -> Query:
+    def _renamed(self, alias: exp.Expr | None, fields: tuple[Field, ...]) -> tuple[Field, ...]:
+        """Give columns the names of ``AS alias(a, b)``."""
+        names = alias.args.get("columns") if alias is not None else None
+        if alias is None or not names:
+            return fields
+        self._faults.only(alias, "this", "columns")
+        if len(names) != len(fields):
+            raise self._faults.error(
+                alias, f"Column alias list has {len(names)} entries but relation has {len(fields)} columns"
+            )
+        return tuple(replace(column, name=name.name) for name, column in zip(names, fields, strict=True))
+
+    def _set_operation(self, node: exp.SetOperation, outer: Scope | None) -> Query:
         self._faults.only(node, "this", "expression", "distinct", "order", "limit", "offset", "with_")
-        left, right = self._any_query(node.this), self._any_query(node.expression)
+        word = node.key.upper()
+        if word != "UNION" and not node.args.get("distinct"):
+            raise self._faults.error(node, f"{word} ALL is not supported here.")
+        left, right = self._any_query(node.this, outer), self._any_query(node.expression, outer)
         if len(left.fields) != len(right.fields):
-            raise self._faults.error(node, "UNION query has different number of fields")
+            raise self._faults.error(node, f"{word} query has different number of fields")
         kinds = [
-            self._types.common_type(node, (a.kind, b.kind))
+            self._types.common_type(node, (a.kind, b.kind), word)
             for a, b in zip(left.fields, right.fields, strict=True)
         ]
         fields = tuple(
@@ -208,21 +230,22 @@ class _Translator:
                 for place, (field, kind) in enumerate(zip(query.fields, kinds, strict=True))
             )
             parts.append(f"SELECT {columns} FROM ({query.sql}) AS {self._alias()}")  # noqa: S608 translated
-        operator = " UNION " if node.args.get("distinct") else " UNION ALL "
+        operator = f" {word} " if node.args.get("distinct") else f" {word} ALL "
         alias = self._alias()
-        scope = Scope(relations=[Relation((), alias, fields)])
+        scope = Scope(relations=[Relation((), alias, fields)], outer=outer)
         for output in fields:
             scope.outputs.append((output.name or "", Value(f"{alias}.{output.physical}", output.kind)))
         sql = f"SELECT {alias}.* FROM ({operator.join(parts)}) AS {alias}"  # noqa: S608 translated
         return Query(sql + self._tail(node, scope), fields)
 
-    def _select(self, node: exp.Select) -> Query:
+    def _select(self, node: exp.Select, outer: Scope | None) -> Query:
         self._faults.only(
             node,
             *("expressions", "from_", "joins", "where", "group", "having", "order", "limit", "offset"),
-            *("distinct", "with_"),
+            *("distinct", "with_", "windows"),
         )
-        scope = Scope()
+        windows = {window.this.name: window for window in node.args.get("windows") or ()}
+        scope = Scope(outer=outer, windows=windows)
         source = self._from(node, scope)
         where = self._expressions.condition(node.args.get("where"), scope)
         outputs = [*self._outputs(node, scope)]
@@ -330,14 +353,20 @@ class _Translator:
             return
         if isinstance(node, exp.Filter) and is_aggregate(node.this):
             return
-        if isinstance(node, exp.Condition) and self._expressions.translate(node, scope).sql in keys:
+        if isinstance(node, exp.Lambda):
+            for column in node.find_all(exp.Column):
+                self._check_grouped(column, scope, keys)
+            return
+        # What a window is for has no translation without it.
+        alone = not in_window(node) and not isinstance(node, (exp.Filter, exp.IgnoreNulls, exp.RespectNulls))
+        if alone and isinstance(node, exp.Condition) and self._expressions.translate(node, scope).sql in keys:
             return
         if isinstance(node, exp.Column):
             raise self._faults.error(
                 node, f"'{node.name}' must be an aggregate expression or appear in GROUP BY clause"
             )
         for child in node.iter_expressions():
-            if not isinstance(child, (exp.Identifier, exp.DataType, exp.Var)):
+            if not isinstance(child, (exp.Identifier, exp.DataType, exp.Var, exp.WindowSpec)):
                 self._check_grouped(child, scope, keys)
 
     def _tail(self, node: exp.Expr, scope: Scope) -> str:
@@ -349,20 +378,22 @@ class _Translator:
             sql += f" ORDER BY {', '.join(self._ordered(item, scope) for item in order.expressions)}"
         for name in ("limit", "offset"):
             clause = node.args.get(name)
+            if isinstance(clause, exp.Fetch):
+                self._faults.only(clause, "direction", "count", "limit_options")
+                if clause.args["limit_options"].args.get("with_ties"):
+                    raise self._faults.error(clause, "FETCH WITH TIES is not supported here.")
             if clause is not None:
-                self._faults.only(clause, "expression")
-                number = clause.expression
+                number = clause.args.get("count") or clause.expression
+                if isinstance(clause, exp.Limit) and isinstance(number, exp.Var) and number.name == "ALL":
+                    continue
                 if not isinstance(number, exp.Literal) or number.is_string or not number.this.isdigit():
                     raise self._faults.error(clause, f"{name.upper()} must be a whole number")
                 sql += f" {name.upper()} {int(number.this)}"
         return sql
 
     def _ordered(self, item: exp.Expr, scope: Scope) -> str:
-        self._faults.only(item, "this", "desc", "nulls_first")
         place = self._ordinal(item.this, len(scope.outputs))
-        value = self._expressions.translate(item.this, scope) if place is None else scope.outputs[place][1]
-        direction = " DESC" if item.args.get("desc") else " ASC"
-        return value.sql + direction + (" NULLS FIRST" if item.args.get("nulls_first") else " NULLS LAST")
+        return self._expressions.ordered(item, scope, None if place is None else scope.outputs[place][1])
 
     def _ordinal(self, node: exp.Expr, count: int) -> int | None:
         if isinstance(node, exp.Literal) and not node.is_string:
@@ -399,28 +430,84 @@ class _Translator:
     def _relation(self, node: exp.Expr, scope: Scope) -> str:
         alias = self._alias()
         given = node.args.get("alias")
-        if given is not None:
-            self._faults.only(given, "this")
         if isinstance(node, exp.Subquery):
             self._faults.only(node, "this", "alias")
-            query = self._any_query(node.this)
-            scope.relations.append(Relation((given.name,) if given else (), alias, query.fields))
-            return f"({query.sql}) AS {alias}"
+            # Its neighbours in FROM are not in sight, but what is around the whole query is.
+            query = self._any_query(node.this, scope.outer)
+            name, sql, fields = given.name if given else "", f"({query.sql})", query.fields
+        elif isinstance(node, exp.Values):
+            self._faults.only(node, "expressions", "alias")
+            name, (sql, fields) = given.name if given else "", self._values(node, scope)
+        elif isinstance(node, exp.Unnest):
+            self._faults.only(node, "expressions", "alias", "offset")
+            name, (sql, fields) = given.name if given else "", self._unnest(node, scope)
+            if given is not None and isinstance(node.args.get("offset"), exp.Identifier):
+                # The parser takes the last column's name for the ordinality's.
+                given = given.copy()
+                given.append("columns", node.args["offset"].copy())
+        else:
+            name, sql, fields = self._table(node)
+            name = given.name if given else name
+        fields = self._renamed(given, fields)
+        scope.relations.append(Relation((name,) if name else (), alias, fields))
+        return f"{sql} AS {alias}"
+
+    def _table(self, node: exp.Expr) -> tuple[str, str, tuple[Field, ...]]:
         if not isinstance(node, exp.Table) or not isinstance(node.this, exp.Identifier):
             raise self._faults.refusal(node)
         self._faults.only(node, "this", "db", "alias")
         if not node.db and node.name in self._common:
-            physical, fields = self._common[node.name]
-        else:
-            if not node.db:
-                raise self._faults.error(node, "Schema must be specified when session schema is not set")
-            source = self._catalog.source(node.db, node.name)
-            if source is None:
-                raise self._faults.error(node, f"Table '{node.db}.{node.name}' does not exist")
-            physical, fields = source.physical, source.fields
-        names = (given.name,) if given else (node.name,)
-        scope.relations.append(Relation(names, alias, fields))
-        return f"{physical} AS {alias}"
+            return node.name, *self._common[node.name]
+        if not node.db:
+            raise self._faults.error(node, "Schema must be specified when session schema is not set")
+        source = self._catalog.source(node.db, node.name)
+        if source is None:
+            raise self._faults.error(node, f"Table '{node.db}.{node.name}' does not exist")
+        return node.name, source.physical, source.fields
+
+    def _values(self, node: exp.Values, scope: Scope) -> tuple[str, tuple[Field, ...]]:
+        rows = [
+            [
+                self._expressions.translate(item, Scope(outer=scope.outer))
+                for item in (row.expressions if isinstance(row, exp.Tuple) else [row])
+            ]
+            for row in node.expressions
+        ]
+        if len({len(row) for row in rows}) != 1:
+            raise self._faults.error(node, "Values rows have different numbers of columns")
+        columns = [self._types.alike(node, column, "VALUES") for column in zip(*rows, strict=True)]
+        fields = tuple(
+            Field(f"_col{place}", column[0].kind, f"c{place}") for place, column in enumerate(columns)
+        )
+        names = ", ".join(column.physical for column in fields)
+        texts = ", ".join(f"({', '.join(v.sql for v in row)})" for row in zip(*columns, strict=True))
+        return f"(SELECT * FROM (VALUES {texts}) AS {self._alias()}({names}))", fields  # noqa: S608 translated
+
+    def _unnest(self, node: exp.Unnest, scope: Scope) -> tuple[str, tuple[Field, ...]]:
+        """Turn arrays into rows side by side, and time series into rows of time and value."""
+        items = [self._expressions.translate(item, scope) for item in node.expressions]
+        opened, taken, kinds = [], [], []
+        for place, item in enumerate(items):
+            opened.append(f"unnest({item.sql}) AS u{place}")
+            match item.kind:
+                case Array(element):
+                    taken.append(f"u{place}")
+                    kinds.append(element)
+                case Series(element):
+                    taken += [f"u{place}.time", f"u{place}.value"]
+                    kinds += [Type.TIMESTAMP, element]
+                case other:
+                    raise self._faults.error(node, f"Cannot unnest type: {other.value.lower()}")
+        if node.args.get("offset"):
+            longest = f"greatest({', '.join(f'coalesce(len({item.sql}), 0)' for item in items)})"
+            opened.append(f"unnest(range(1, {longest} + 1)) AS place")
+            taken.append("place")
+            kinds.append(Type.BIGINT)
+        fields = tuple(Field(None, kind, f"c{place}") for place, kind in enumerate(kinds))
+        columns = ", ".join(f"{sql} AS {column.physical}" for sql, column in zip(taken, fields, strict=True))
+        inner = f"(SELECT {', '.join(opened)}) AS {self._alias()}"
+        lateral = "LATERAL " if scope.relations else ""
+        return f"{lateral}(SELECT {columns} FROM {inner})", fields  # noqa: S608 translated
 
     def _alias(self) -> str:
         self._aliases += 1

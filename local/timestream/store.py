@@ -2,23 +2,28 @@
 
 A table keeps an index (identity to version, digest of the values, row number: some 200 bytes a row) and a
 buffer of rows that are not in DuckDB yet. They go there in columns, when a query comes or the buffer is full.
+Where DuckDB has a file, what the index needs is in it too, and what is no row is one document in a table.
 """
 
+import json
 import struct
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 
 from local.timestream.errors import RejectedRecordsError, Rejection, ServiceError, invalid
 from local.timestream.records import (
     MAX_DIMENSIONS,
+    MAX_INT64,
     ColumnType,
     Point,
+    Shape,
     Value,
     read_records,
+    type_of_name,
 )
 
 # https://docs.aws.amazon.com/timestream/latest/developerguide/ts-limits.html
@@ -30,6 +35,8 @@ MAX_MAGNETIC_DAYS = 73_000
 DEFAULT_MEMORY_HOURS = 6
 FUTURE_NANOSECONDS = 15 * 60 * 1_000_000_000
 
+# Ways to combine names and types that a table remembers.
+REMEMBERED_SHAPES = 4096
 # Large enough that inserting in columns pays, small enough that waiting rows stay below some 20 MB.
 BUFFERED_ROWS = 10_000
 
@@ -43,6 +50,9 @@ _SAME_VERSION = (
 # Version, digest of the values, row number.
 _ENTRY = struct.Struct("<q8sq")
 _DUCKDB_TYPES = {kind: kind.value for kind in ColumnType} | {ColumnType.TIMESTAMP: "TIMESTAMP_NS"}
+_INSERTED = {kind: f"unnest(from_json(?, '[\"{kind.value}\"]'))" for kind in ColumnType} | {
+    ColumnType.TIMESTAMP: "make_timestamp_ns(unnest(from_json(?, '[\"BIGINT\"]')))"
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +145,33 @@ class Database:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class Conflict:
+    """A record for the magnetic store that lost to a row that is there.
+
+    Args:
+        time: Nanoseconds since 1970.
+        measure_name: What was measured.
+        dimensions: Values by name.
+        version: The record's version.
+        rejection: Its place in the request, the reason, and the version that is there.
+    """
+
     time: int
     measure_name: str
-    values: Mapping[str, Value]
+    dimensions: Mapping[str, str]
+    version: int
+    rejection: Rejection
+
+
+class _Row(NamedTuple):
+    time: int
+    measure_name: str
+    # In the order of the columns that the shape of the record has in the table.
+    columns: tuple[str, ...]
+    values: tuple[Value, ...]
+    version: int
+    identity: bytes
+    digest: bytes
 
 
 class Table:
@@ -151,8 +184,10 @@ class Table:
         name: str,
         settings: TableSettings,
         now: int,
+        *,
+        save: Callable[[], None] | None,
     ) -> None:
-        """Create the table, and the DuckDB table under it.
+        """Create the table, and the DuckDB table under it unless it is there.
 
         Args:
             connection: Where its rows go.
@@ -160,6 +195,7 @@ class Table:
             name: The table's name.
             settings: Retention and the rest.
             now: Nanoseconds since 1970.
+            save: Keeps what is no row; None where nothing outlives the process.
         """
         self.name = name
         self.physical = physical
@@ -168,22 +204,30 @@ class Table:
         self.updated = now
         self.stored_bytes = 0
         self._connection = connection
+        self._save = save
         self._dimensions: dict[str, Column] = {}
         self._measures: dict[str, Column] = {}
         self._measure_types: dict[str, str] = {}
+        # What a shape's columns are called in DuckDB: a shape is held against the table's columns once.
+        self._shapes: dict[Shape, tuple[str, ...]] = {}
         self._index: dict[bytes, bytes] = {}
         self._next_row = 0
         self._buffer: dict[int, _Row] = {}
         self._replaced: list[int] = []
         self._unmade: list[Column] = []
-        connection.execute(f"CREATE TABLE {physical} (_row BIGINT, time TIMESTAMP_NS, measure_name VARCHAR)")
+        self._oldest = MAX_INT64
+        durable = ", _version BIGINT, _identity VARCHAR, _digest VARCHAR" if save is not None else ""
+        self._connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {physical} "
+            f"(_row BIGINT, time TIMESTAMP_NS, measure_name VARCHAR{durable})"
+        )
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The columns in the order of ``SELECT *``: dimensions, measure name, time, measures.
+        """The columns in DESCRIBE's order.
 
         Returns:
-            Dimensions and measures each in the order in which they first came.
+            Dimensions, measure name and time, measures.
         """
         return (
             *self._dimensions.values(),
@@ -192,16 +236,87 @@ class Table:
             *self._measures.values(),
         )
 
-    def write(self, items: Sequence[Point | Rejection], now: int) -> Ingested:
-        """Write a request's points, in their order.
+    def document(self) -> dict[str, Any]:
+        """Say what of the table is no row.
 
-        Of two points of one identity and different values, the first one wins. The service tells of such a
-        conflict in the magnetic store only later, in a file in S3 (and the caller reads success); here it is
-        a rejection at once, like in the memory store, so that no local run merges two rows unseen.
+        Returns:
+            What `restore` reads, fit for JSON.
+        """
+        return {
+            "name": self.name,
+            "physical": self.physical,
+            "settings": asdict(self.settings),
+            "created": self.created,
+            "updated": self.updated,
+            "stored_bytes": self.stored_bytes,
+            "dimensions": [asdict(column) for column in self._dimensions.values()],
+            "measures": [asdict(column) for column in self._measures.values()],
+            "measure_types": self._measure_types,
+            "next_row": self._next_row,
+        }
+
+    def restore(self, document: Mapping[str, Any]) -> None:
+        """Take up what an earlier process left.
 
         Args:
-            items: Points, and rejections that were found when reading.
+            document: From `document`.
+        """
+        self.updated = document["updated"]
+        self.stored_bytes = document["stored_bytes"]
+        self._measure_types = document["measure_types"]
+        self._next_row = document["next_row"]
+        for columns, saved in (
+            (self._dimensions, document["dimensions"]),
+            (self._measures, document["measures"]),
+        ):
+            for column in saved:
+                columns[column["name"]] = Column(**{**column, "kind": ColumnType(column["kind"])})
+                # It may have been told of before it was made.
+                self._unmade.append(columns[column["name"]])
+        cursor = self._connection.execute(
+            f"SELECT _identity, _version, _digest, _row, epoch_ns(time) FROM {self.physical}"  # noqa: S608 our own name
+        )
+        while rows := cursor.fetchmany(BUFFERED_ROWS):
+            for identity, version, digest, row, time in rows:
+                self._index[bytes.fromhex(identity)] = _ENTRY.pack(version, bytes.fromhex(digest), row)
+                self._oldest = min(self._oldest, time)
+
+    def change(self, settings: TableSettings, now: int) -> None:
+        """Change the settings.
+
+        Args:
+            settings: The new ones.
             now: Nanoseconds since 1970.
+        """
+        # A longer retention does not bring back what a shorter one has taken.
+        self._expire(self.retained_from(now))
+        self.settings = settings
+        self.updated = now
+        self._shapes.clear()
+
+    def retained_from(self, now: int) -> int:
+        """Say since when rows are kept: what is older has left the magnetic store.
+
+        Args:
+            now: Nanoseconds since 1970.
+
+        Returns:
+            Nanoseconds since 1970.
+        """
+        return now - max(
+            self.settings.memory_hours * _HOUR_NANOSECONDS, self.settings.magnetic_days * _DAY_NANOSECONDS
+        )
+
+    def write(
+        self, items: Sequence[Point | Rejection], now: int, conflicts: list[Conflict] | None
+    ) -> Ingested:
+        """Write the points of one request.
+
+        Args:
+            items: The request's points, and the rejections that were found when reading.
+            now: Nanoseconds since 1970.
+            conflicts: Takes the records for the magnetic store whose points are taken by others, which then
+                count as written; None rejects them at once.
 
         Returns:
             How many points were written; equal points that were there already count.
@@ -226,15 +341,20 @@ class Table:
                     f"The record timestamp is outside the time range [{_iso(start)}, {_iso(end)}) "
                     f"of the {window}."
                 )
-                rejection: Rejection | None = Rejection(item.index, reason)
-            else:
-                rejection = self._put(item)
+                rejections.append(Rejection(item.place, reason))
+                continue
+            rejection = self._put(item)
+            in_memory = item.time >= memory_start
             if rejection is not None:
-                rejections.append(rejection)
-            elif item.time >= memory_start:
-                memory += 1
-            else:
-                magnetic += 1
+                if in_memory or conflicts is None or rejection.existing_version is None:
+                    rejections.append(rejection)
+                    continue
+                dimensions = dict(zip(item.shape.dimensions, item.dimensions, strict=True))
+                conflicts.append(
+                    Conflict(item.time, item.shape.measure_name, dimensions, item.version, rejection)
+                )
+            memory += in_memory
+            magnetic += not in_memory
         if len(self._buffer) >= BUFFERED_ROWS:
             self.flush()
         if rejections:
@@ -243,43 +363,89 @@ class Table:
 
     def flush(self) -> None:
         """Move the waiting rows into DuckDB, so that a query sees them."""
+        if not (self._buffer or self._replaced or self._unmade):
+            return
         for column in self._unmade:
             self._connection.execute(
-                f"ALTER TABLE {self.physical} ADD COLUMN {column.physical} {_DUCKDB_TYPES[column.kind]}"
+                f"ALTER TABLE {self.physical} ADD COLUMN IF NOT EXISTS "
+                f"{column.physical} {_DUCKDB_TYPES[column.kind]}"
             )
         self._unmade.clear()
+        self._connection.execute("BEGIN")
+        try:
+            self._move()
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._replaced.clear()
+        self._buffer.clear()
+
+    def _move(self) -> None:
         if self._replaced:
             self._connection.execute(
                 f"DELETE FROM {self.physical} WHERE _row IN (SELECT unnest(CAST(? AS BIGINT[])))",  # noqa: S608 our own name
                 [self._replaced],
             )
-            self._replaced.clear()
-        if not self._buffer:
-            return
-        rows = self._buffer.values()
-        names = ["_row", "time", "measure_name"]
-        selected = [
-            "unnest(CAST(? AS BIGINT[]))",
-            "make_timestamp_ns(unnest(CAST(? AS BIGINT[])))",
-            "unnest(CAST(? AS VARCHAR[]))",
+        alike: dict[tuple[str, ...], list[tuple[int, _Row]]] = {}
+        for number, row in self._buffer.items():
+            alike.setdefault(row.columns, []).append((number, row))
+        for columns, rows in alike.items():
+            self._insert(columns, rows)
+        if self._save is not None:
+            self._save()
+
+    def _insert(self, columns: tuple[str, ...], rows: Sequence[tuple[int, _Row]]) -> None:
+        kinds = {column.physical: column.kind for column in self.columns}
+        names = ["_row", "time", "measure_name", *columns]
+        types = [ColumnType.BIGINT, ColumnType.TIMESTAMP, ColumnType.VARCHAR, *(kinds[c] for c in columns)]
+        values: list[Sequence[Value]] = [
+            [number for number, _ in rows],
+            [row.time for _, row in rows],
+            [row.measure_name for _, row in rows],
+            *zip(*(row.values for _, row in rows), strict=True),
         ]
-        values: list[list[Any]] = [
-            list(self._buffer),
-            [row.time for row in rows],
-            [row.measure_name for row in rows],
-        ]
-        for column in (*self._dimensions.values(), *self._measures.values()):
-            names.append(column.physical)
-            values.append([row.values.get(column.physical) for row in rows])
-            if column.kind is ColumnType.TIMESTAMP:
-                selected.append("make_timestamp_ns(unnest(CAST(? AS BIGINT[])))")
-            else:
-                selected.append(f"unnest(CAST(? AS {column.kind.value}[]))")
+        if self._save is not None:
+            names += ["_version", "_identity", "_digest"]
+            types += [ColumnType.BIGINT, ColumnType.VARCHAR, ColumnType.VARCHAR]
+            values += [
+                [row.version for _, row in rows],
+                [row.identity.hex() for _, row in rows],
+                [row.digest.hex() for _, row in rows],
+            ]
+        # A column as one JSON text goes in twice as fast as a list, and is the same to the last bit.
         self._connection.execute(
-            f"INSERT INTO {self.physical} ({', '.join(names)}) SELECT {', '.join(selected)}",
-            values,
+            f"INSERT INTO {self.physical} ({', '.join(names)}) "
+            f"SELECT {', '.join(_INSERTED[kind] for kind in types)}",
+            [json.dumps(column) for column in values],
         )
-        self._buffer.clear()
+
+    def expire(self, now: int) -> None:
+        """Free rows that no query sees any more, once there is a day of them.
+
+        Args:
+            now: Nanoseconds since 1970.
+        """
+        start = self.retained_from(now)
+        if self._oldest < start - _DAY_NANOSECONDS:
+            self._expire(start)
+
+    def _expire(self, start: int) -> None:
+        if self._oldest >= start:
+            return
+        self.flush()
+        self._connection.execute(
+            f"DELETE FROM {self.physical} WHERE epoch_ns(time) < ?",  # noqa: S608 our own name
+            [start],
+        )
+        left = self._connection.execute(
+            f"SELECT _row, epoch_ns(time) FROM {self.physical}"  # noqa: S608 our own name
+        ).fetchall()
+        self._oldest = min((time for _, time in left), default=MAX_INT64)
+        rows = {row for row, _ in left}
+        self._index = {
+            identity: entry for identity, entry in self._index.items() if _ENTRY.unpack(entry)[2] in rows
+        }
 
     def drop(self) -> None:
         """Forget the rows."""
@@ -287,18 +453,25 @@ class Table:
 
     def _put(self, point: Point) -> Rejection | None:
         """Write one point, or say why not."""
-        reason = self._misfit(point)
-        if reason is not None:
-            return Rejection(point.index, reason)
+        columns = self._shapes.get(point.shape)
+        if columns is None:
+            reason = self._foreign_measure(point.shape) or self._foreign_column(point.shape)
+            if reason is not None:
+                return Rejection(point.place, reason)
         identity, values = point.identity(), point.values()
         existing = self._index.get(identity)
         if existing is None:
-            self._index[identity] = _ENTRY.pack(point.version, values, self._append(point))
+            row = self._append(point, columns, identity, values)
+            self._index[identity] = _ENTRY.pack(point.version, values, row)
             return None
         version, stored, row = _ENTRY.unpack(existing)
         if point.version > version:
-            if values != stored:
-                row = self._overwrite(row, point)
+            # Where a file is kept, the version is in it; else an equal row need not be written again.
+            if values != stored or self._save is not None:
+                if row not in self._buffer:
+                    self._replaced.append(row)
+                self._buffer.pop(row, None)
+                row = self._append(point, columns, identity, values)
             self._index[identity] = _ENTRY.pack(point.version, values, row)
             return None
         if point.version < version:
@@ -306,41 +479,42 @@ class Table:
                 f"The record version {point.version} is lower than the existing version {version}. "
                 "A higher version is required to update the measure value."
             )
-            return Rejection(point.index, reason, version)
-        return None if values == stored else Rejection(point.index, _SAME_VERSION, version)
+            return Rejection(point.place, reason, version)
+        return None if values == stored else Rejection(point.place, _SAME_VERSION, version)
 
-    def _append(self, point: Point) -> int:
+    def _append(self, point: Point, columns: tuple[str, ...] | None, identity: bytes, digest: bytes) -> int:
         number = self._next_row
         self._next_row += 1
-        self._buffer[number] = self._row(point)
+        self._buffer[number] = _Row(
+            point.time,
+            point.shape.measure_name,
+            self._adopt(point.shape) if columns is None else columns,
+            point.dimensions + point.measures,
+            point.version,
+            identity,
+            digest,
+        )
+        self._oldest = min(self._oldest, point.time)
         self.stored_bytes += point.size
         return number
 
-    def _overwrite(self, number: int, point: Point) -> int:
-        if number in self._buffer:
-            self._buffer[number] = self._row(point)
-            return number
-        self._replaced.append(number)
-        return self._append(point)
-
-    def _row(self, point: Point) -> _Row:
-        """Name a point's values as DuckDB does, making the columns that are new."""
-        values: dict[str, Value] = {}
-        for name, value in point.dimensions.items():
+    def _adopt(self, shape: Shape) -> tuple[str, ...]:
+        """Name a shape's columns as DuckDB does, making those that are new."""
+        physical = []
+        for name in shape.dimensions:
             column = self._dimensions.get(name) or self._add(
                 self._dimensions, name, ColumnType.VARCHAR, "DIMENSION"
             )
-            values[column.physical] = value
-        for name, measure in point.measures.items():
-            column = self._measures.get(name) or self._add(
-                self._measures,
-                name,
-                measure.kind,
-                "MULTI" if point.measure_type == "MULTI" else "MEASURE_VALUE",
-            )
-            values[column.physical] = measure.value
-        self._measure_types[point.measure_name] = point.measure_type
-        return _Row(point.time, point.measure_name, values)
+            physical.append(column.physical)
+        role = "MULTI" if shape.measure_type == "MULTI" else "MEASURE_VALUE"
+        for name, kind in zip(shape.measures, shape.kinds, strict=True):
+            column = self._measures.get(name) or self._add(self._measures, name, type_of_name[kind], role)
+            physical.append(column.physical)
+        self._measure_types[shape.measure_name] = shape.measure_type
+        if len(self._shapes) >= REMEMBERED_SHAPES:
+            self._shapes.clear()
+        self._shapes[shape] = tuple(physical)
+        return self._shapes[shape]
 
     def _add(self, columns: dict[str, Column], name: str, kind: ColumnType, role: str) -> Column:
         column = Column(name, kind, role, f"c{len(self._dimensions) + len(self._measures)}")
@@ -348,41 +522,38 @@ class Table:
         self._unmade.append(column)
         return column
 
-    def _misfit(self, point: Point) -> str | None:
-        """Say why a point does not fit this table: the reasons' words are ours, AWS documents none."""
-        return self._foreign_measure(point) or self._foreign_column(point)
-
-    def _foreign_measure(self, point: Point) -> str | None:
+    def _foreign_measure(self, shape: Shape) -> str | None:
+        """Say why a shape does not fit this table: the reasons' words are ours, AWS documents none."""
         for key in self.settings.schema.get("CompositePartitionKey") or ():
-            if key.get("EnforcementInRecord") == "REQUIRED" and key.get("Name") not in point.dimensions:
+            if key.get("EnforcementInRecord") == "REQUIRED" and key.get("Name") not in shape.dimensions:
                 return f"The record has no dimension {key.get('Name')}, which the partition key requires."
-        measure_type = self._measure_types.get(point.measure_name)
+        measure_type = self._measure_types.get(shape.measure_name)
         if measure_type is None:
             if len(self._measure_types) >= MAX_MEASURE_NAMES:
                 return f"The table has {MAX_MEASURE_NAMES} measure names already, which is the limit."
-        elif measure_type != point.measure_type:
+        elif measure_type != shape.measure_type:
             return (
-                f"The measure {point.measure_name} is of type {measure_type}. "
-                f"A record of type {point.measure_type} cannot be written to it."
+                f"The measure {shape.measure_name} is of type {measure_type}. "
+                f"A record of type {shape.measure_type} cannot be written to it."
             )
         return None
 
-    def _foreign_column(self, point: Point) -> str | None:
+    def _foreign_column(self, shape: Shape) -> str | None:
         new_dimensions = new_measures = 0
-        for name in point.dimensions:
+        for name in shape.dimensions:
             if name in self._measures:
                 return f"The name {name} is used for a measure already. It cannot be a dimension."
             new_dimensions += name not in self._dimensions
-        for name, measure in point.measures.items():
+        for name, kind in zip(shape.measures, shape.kinds, strict=True):
             column = self._measures.get(name)
             if column is None:
                 if name in self._dimensions:
                     return f"The name {name} is used for a dimension already. It cannot be a measure."
                 new_measures += 1
-            elif column.kind is not measure.kind:
+            elif column.kind.value != kind:
                 return (
                     f"The measure {name} is of type {column.kind.value}. "
-                    f"A value of type {measure.kind.value} cannot be written to it."
+                    f"A value of type {kind} cannot be written to it."
                 )
         if new_dimensions and len(self._dimensions) + new_dimensions > MAX_DIMENSIONS:
             return f"The table would have more than {MAX_DIMENSIONS} dimensions, which is the limit."
@@ -394,15 +565,62 @@ class Table:
 class Store:
     """All databases, on one DuckDB connection. It has no lock and no clock: both are its caller's."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Start empty.
+    def __init__(self, connection: duckdb.DuckDBPyConnection, *, durable: bool = False) -> None:
+        """Start empty, or with what is there.
 
         Args:
             connection: Where the rows go.
+            durable: Whether the connection has a file, and what is no row must be in it too.
         """
         self._connection = connection
         self._databases: dict[str, Database] = {}
         self._made_tables = 0
+        self._saves = self._save if durable else None
+        if durable:
+            connection.execute("CREATE TABLE IF NOT EXISTS catalog (document VARCHAR)")
+            for (document,) in connection.execute("SELECT document FROM catalog").fetchall():
+                self._restore(json.loads(document))
+
+    def _save(self) -> None:
+        document = {
+            "made_tables": self._made_tables,
+            "databases": [
+                {
+                    "name": database.name,
+                    "kms_key_id": database.kms_key_id,
+                    "created": database.created,
+                    "updated": database.updated,
+                    "tables": [table.document() for table in database.tables.values()],
+                }
+                for database in self._databases.values()
+            ],
+        }
+        self._connection.execute("DELETE FROM catalog")
+        self._connection.execute("INSERT INTO catalog VALUES (?)", [json.dumps(document)])
+
+    def _restore(self, document: Mapping[str, Any]) -> None:
+        self._made_tables = document["made_tables"]
+        for saved in document["databases"]:
+            database = Database(saved["name"], saved["kms_key_id"], saved["created"], saved["updated"])
+            self._databases[database.name] = database
+            for table in saved["tables"]:
+                database.tables[table["name"]] = Table(
+                    self._connection,
+                    table["physical"],
+                    table["name"],
+                    TableSettings(**table["settings"]),
+                    table["created"],
+                    save=self._saves,
+                )
+                database.tables[table["name"]].restore(table)
+
+    def save(self) -> None:
+        """Keep everything, where there is a file: rows that wait, and what is no row."""
+        for database in self._databases.values():
+            for table in database.tables.values():
+                table.flush()
+        if self._saves is not None:
+            self._saves()
 
     def databases(self) -> tuple[Database, ...]:
         """List the databases.
@@ -467,6 +685,7 @@ class Store:
         if name in self._databases:
             raise ServiceError("ConflictException", f"The database {name} already exists.")
         self._databases[name] = Database(name, kms_key_id, now, now)
+        self.save()
         return self._databases[name]
 
     def delete_database(self, name: str) -> None:
@@ -481,6 +700,7 @@ class Store:
         if self.database(name).tables:
             raise invalid(f"The database {name} cannot be deleted while it has tables.")
         del self._databases[name]
+        self.save()
 
     def create_table(self, database: str, name: str, settings: TableSettings, now: int) -> Table:
         """Create a table.
@@ -505,7 +725,10 @@ class Store:
                 "ConflictException", f"The table {name} already exists in the database {database}."
             )
         self._made_tables += 1
-        tables[name] = Table(self._connection, f"table_{self._made_tables}", name, settings, now)
+        tables[name] = Table(
+            self._connection, f"table_{self._made_tables}", name, settings, now, save=self._saves
+        )
+        self.save()
         return tables[name]
 
     def update_table(self, database: str, name: str, changes: Mapping[str, Any], now: int) -> Table:
@@ -524,8 +747,8 @@ class Store:
             ServiceError: ResourceNotFoundException, ValidationException.
         """
         table = self.table(database, name)
-        table.settings = replace(table.settings, **changes).checked()
-        table.updated = now
+        table.change(replace(table.settings, **changes).checked(), now)
+        self.save()
         return table
 
     def delete_table(self, database: str, name: str) -> None:
@@ -540,6 +763,7 @@ class Store:
         """
         self.table(database, name).drop()
         del self._databases[database].tables[name]
+        self.save()
 
     def write(
         self,
@@ -548,6 +772,8 @@ class Store:
         records: Sequence[Mapping[str, Any]],
         common: Mapping[str, Any],
         now: int,
+        *,
+        conflicts: list[Conflict] | None = None,
     ) -> Ingested:
         """Write a request's records.
 
@@ -557,6 +783,7 @@ class Store:
             records: ``Records`` of the request.
             common: ``CommonAttributes`` of the request.
             now: Nanoseconds since 1970.
+            conflicts: As in `Table.write`.
 
         Returns:
             How many records went where.
@@ -566,16 +793,7 @@ class Store:
             RejectedRecordsError: What it does not name was written.
         """
         target = self.table(database, table)
-        return target.write(read_records(records, common), now)
-
-    def flush(self, tables: Iterable[Table]) -> None:
-        """Make what was written visible to a query.
-
-        Args:
-            tables: The tables that it reads.
-        """
-        for table in tables:
-            table.flush()
+        return target.write(read_records(records, common), now, conflicts)
 
 
 def _check_name(member: str, name: str) -> None:

@@ -22,12 +22,14 @@ class _Parser(TrinoParser):
     FUNCTION_PARSERS: ClassVar[dict[str, Callable[..., exp.Expr | None]]] = {
         name: parser
         for name, parser in TrinoParser.FUNCTION_PARSERS.items()
-        if name in {"CAST", "TRY_CAST", "EXTRACT"}
+        if name in {"CAST", "TRY_CAST", "EXTRACT", "POSITION"}
     }
 
 
 class _Timestream(Trino):
     Parser = _Parser
+    # A subscript is kept as it is written, from 1.
+    INDEX_OFFSET = 0
 
 
 def read_tokens(query: str) -> list[Token]:

@@ -9,7 +9,7 @@ from moto.timestreamwrite.responses import TimestreamWriteResponse
 
 from local.timestream.engine import Timestream
 from local.timestream.errors import RejectedRecordsError, ServiceError, invalid
-from local.timestream.functions import Type
+from local.timestream.kinds import Array, Kind, Row, Series, Type, column_type
 from local.timestream.queries import Page
 from local.timestream.store import Database, Table, TableSettings
 
@@ -94,8 +94,30 @@ def _write_records(timestream: Timestream, _response: _Response, request: _Reque
 
 def _query(timestream: Timestream, _response: _Response, request: _Request) -> _Answer:
     return _page(
-        timestream.query(_name(request, "QueryString"), request.get("NextToken"), request.get("MaxRows"))
+        timestream.query(
+            _name(request, "QueryString"),
+            request.get("NextToken"),
+            request.get("MaxRows"),
+            client_token=request.get("ClientToken"),
+        )
     )
+
+
+def _prepare_query(timestream: Timestream, _response: _Response, request: _Request) -> _Answer:
+    # "Timestream only supports using this operation with ValidateOnly set to true."
+    # https://docs.aws.amazon.com/timestream/latest/developerguide/API_query_PrepareQuery.html
+    if request.get("ValidateOnly") is not True:
+        raise invalid("PrepareQuery is supported with ValidateOnly set to true only.")
+    text = _name(request, "QueryString")
+    columns = [
+        {"Name": field.name, "Type": column_type(field.kind), "Aliased": False}
+        for field in timestream.prepare(text)
+    ]
+    return {"QueryString": text, "Columns": columns, "Parameters": []}
+
+
+def _cancel_query(timestream: Timestream, _response: _Response, request: _Request) -> _Answer:
+    return {"CancellationMessage": timestream.cancel(_name(request, "QueryId"))}
 
 
 def _create_database(timestream: Timestream, response: _Response, request: _Request) -> _Answer:
@@ -238,16 +260,36 @@ def _listed(member: str, described: list[dict[str, Any]], request: _Request) -> 
     return answer
 
 
+def _datum(kind: Kind, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {"NullValue": True}
+    match kind:
+        case Array(element):
+            return {"ArrayValue": [_datum(element, item) for item in value]}
+        case Series(element):
+            return {
+                "TimeSeriesValue": [{"Time": time, "Value": _datum(element, item)} for time, item in value]
+            }
+        case Row(kinds):
+            return {"RowValue": {"Data": [_datum(*pair) for pair in zip(kinds, value, strict=True)]}}
+        case _:
+            return {"ScalarValue": value}
+
+
 def _page(page: Page) -> dict[str, Any]:
+    kinds = [field.kind for field in page.fields]
+    if all(isinstance(kind, Type) for kind in kinds):
+        # Most results, and large ones: a call for each value would take as long as the query.
+        data = [
+            [{"NullValue": True} if value is None else {"ScalarValue": value} for value in row]
+            for row in page.rows
+        ]
+    else:
+        data = [[_datum(*pair) for pair in zip(kinds, row, strict=True)] for row in page.rows]
     answer: dict[str, Any] = {
         "QueryId": page.query_id,
-        "Rows": [
-            {"Data": [{"NullValue": True} if value is None else {"ScalarValue": value} for value in row]}
-            for row in page.rows
-        ],
-        "ColumnInfo": [
-            {"Name": field.name, "Type": {"ScalarType": Type(field.kind).value}} for field in page.fields
-        ],
+        "Rows": [{"Data": values} for values in data],
+        "ColumnInfo": [{"Name": field.name, "Type": column_type(field.kind)} for field in page.fields],
         "QueryStatus": {
             "ProgressPercentage": 100.0,
             "CumulativeBytesScanned": page.scanned,
@@ -263,6 +305,8 @@ _OPERATIONS: Mapping[str, _Operation] = {
     "describe_endpoints": _describe_endpoints,
     "write_records": _write_records,
     "query": _query,
+    "prepare_query": _prepare_query,
+    "cancel_query": _cancel_query,
     "create_database": _create_database,
     "describe_database": _describe_database,
     "update_database": _update_database,

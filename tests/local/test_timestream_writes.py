@@ -13,6 +13,7 @@ from moto.timestreamwrite.responses import TimestreamWriteResponse
 
 from local.timestream import Timestream, install
 from local.timestream.errors import RejectedRecordsError, Rejection, ServiceError
+from local.timestream.kinds import Datum
 from local.timestream.store import BUFFERED_ROWS, Ingested, TableSettings
 
 # 2026-11-19 00:07:00 UTC
@@ -71,7 +72,7 @@ def rejections(engine: Timestream, *records: dict[str, Any]) -> tuple[Rejection,
     return raised.value.rejections
 
 
-def rows(engine: Timestream, columns: str = "*") -> tuple[tuple[str | None, ...], ...]:
+def rows(engine: Timestream, columns: str = "*") -> tuple[tuple[Datum, ...], ...]:
     return engine.query(f'SELECT {columns} FROM "app"."usage" ORDER BY time').rows
 
 

@@ -1,0 +1,60 @@
+"""Reports the records that the magnetic store took no note of: the service does so in S3, some time later.
+
+https://docs.aws.amazon.com/timestream/latest/developerguide/troubleshoot-rejectedrecords.html says which
+records. How a report is named and laid out is in no document that was found, so both are ours here: one JSON
+object for a request, in the words of RejectedRecordsException.
+"""
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from local.timestream.store import Conflict
+
+
+def report(
+    database: str, table: str, magnetic_writes: Mapping[str, Any], conflicts: Sequence[Conflict], now: int
+) -> tuple[str, str, bytes] | None:
+    """Make the report of one request.
+
+    Args:
+        database: The database's name.
+        table: The table's name.
+        magnetic_writes: The table's ``MagneticStoreWriteProperties``.
+        conflicts: At least one.
+        now: Nanoseconds since 1970.
+
+    Returns:
+        Bucket, key and content; None where the table has no place for reports.
+    """
+    place = (magnetic_writes.get("MagneticStoreRejectedDataLocation") or {}).get("S3Configuration") or {}
+    if not place.get("BucketName"):
+        return None
+    moment = datetime.fromtimestamp(now // 1_000_000_000, UTC)
+    prefix = (place.get("ObjectKeyPrefix") or "").strip("/")
+    key = f"{prefix}/" if prefix else ""
+    key += f"{database}/{table}/{moment:%Y-%m-%dT%H:%M:%SZ}-{uuid.uuid4()}.json"
+    content = {
+        "DatabaseName": database,
+        "TableName": table,
+        "RejectedRecords": [
+            {
+                "RecordIndex": conflict.rejection.index,
+                "Reason": conflict.rejection.reason,
+                "ExistingVersion": conflict.rejection.existing_version,
+                "Record": {
+                    "Dimensions": [
+                        {"Name": name, "Value": value} for name, value in conflict.dimensions.items()
+                    ],
+                    "MeasureName": conflict.measure_name,
+                    "Time": str(conflict.time),
+                    "TimeUnit": "NANOSECONDS",
+                    "Version": conflict.version,
+                },
+            }
+            for conflict in conflicts
+        ],
+    }
+    return place["BucketName"], key, json.dumps(content).encode()
