@@ -1,6 +1,7 @@
-"""The pipeline on one machine: how soon it is up, how many records a second become rows, in what room.
+"""The services on one machine: how soon they are up, how many records a second become rows, in what room.
 
-Each size runs in a process of its own, so that its memory is its own.
+Each size runs in a process of its own, so that its memory is its own. The numbers of the filter patterns and
+of Timestream's engine are those of `benchmarks.filters` and `benchmarks.timestream`.
 """
 
 import json
@@ -9,12 +10,14 @@ import subprocess
 import sys
 import time
 
+from benchmarks import filters, timestream
+
 SIZES = (100_000, 400_000)
 BATCH = 2_000
 
 
 def run() -> dict[str, float]:
-    """Return `ready_s`, `records_per_s`, and `peak_rss_mb` for each size."""
+    """Return `ready_s`, `records_per_s` and `peak_rss_mb` for each size, and the engines' own numbers."""
     numbers: dict[str, float] = {}
     for size in SIZES:
         done = subprocess.run(
@@ -26,7 +29,7 @@ def run() -> dict[str, float]:
             numbers["records_per_s"] = measured["records_per_s"]
         numbers[f"records_per_s_{size}"] = measured["records_per_s"]
         numbers[f"peak_rss_mb_{size}"] = measured["peak_rss_mb"]
-    return numbers
+    return numbers | filters.run() | timestream.run()
 
 
 def measure(size: int) -> dict[str, float]:

@@ -78,6 +78,7 @@ class Pipeline:
         issuers: The file or local address of an issuer's keys, by the issuer; see `authorizers.read_keys`.
         outbox: A file for the e-mails that topics would send; see `sns.read_outbox`.
         now: The time to put the clock to at the start; default the real time.
+        data: A folder in which Timestream's tables outlive this pipeline.
 
     Attributes:
         services: The AWS services.
@@ -100,6 +101,7 @@ class Pipeline:
         issuers: Mapping[str, str] | None = None,
         outbox: Path | None = None,
         now: datetime | None = None,
+        data: Path | None = None,
     ) -> None:
         self._apps = apps
         self._ports = list(ports)
@@ -109,6 +111,7 @@ class Pipeline:
         self._issuers = dict(issuers or {})
         self._outbox = outbox
         self._now = now
+        self._data = data
         self.outputs: dict[str, dict[str, str]] = {}
 
     def __enter__(self) -> Self:
@@ -173,7 +176,7 @@ class Pipeline:
         self._stop.append(self.clock.stop)
         if self._now is not None:
             self.clock.put(self._now)
-        self.services = Services(self._ports.pop(0) if self._ports else 0, self._outbox)
+        self.services = Services(self._ports.pop(0) if self._ports else 0, self._outbox, self._data)
         self._stop.append(self.services.stop)
         shipper = logs.Shipper(self.client("logs"))
         self.functions = Functions(
@@ -525,17 +528,23 @@ def _create_topic_subscription(client: Client, resource: Resource) -> None:
 
 
 def _create_database(client: Client, resource: Resource) -> None:
-    client("timestream-write").create_database(DatabaseName=resource.name)
+    write = client("timestream-write")
+    with contextlib.suppress(write.exceptions.ConflictException):  # there from an earlier run
+        write.create_database(DatabaseName=resource.name)
 
 
 def _create_table(client: Client, resource: Resource) -> None:
-    properties = resource.properties
-    client("timestream-write").create_table(
-        DatabaseName=properties["DatabaseName"],
-        TableName=resource.name,
-        RetentionProperties=properties["RetentionProperties"],
-        MagneticStoreWriteProperties=properties["MagneticStoreWriteProperties"],
-    )
+    write = client("timestream-write")
+    table = {
+        "DatabaseName": resource.properties["DatabaseName"],
+        "TableName": resource.name,
+        "RetentionProperties": resource.properties["RetentionProperties"],
+        "MagneticStoreWriteProperties": resource.properties["MagneticStoreWriteProperties"],
+    }
+    try:
+        write.create_table(**table)
+    except write.exceptions.ConflictException:  # there from an earlier run
+        write.update_table(**table)
 
 
 def _create_subscription(client: Client, resource: Resource) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 from moto.awslambda.responses import LambdaResponse
 from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
@@ -41,6 +42,7 @@ class Services:
     Args:
         port: The port on 127.0.0.1; 0 takes a free one.
         outbox: A file for the e-mails that topics would send, so that other processes can read them.
+        data: A folder in which Timestream's tables outlive this process.
 
     Attributes:
         endpoint: Their address.
@@ -51,12 +53,14 @@ class Services:
         outbox: The e-mails.
     """
 
-    def __init__(self, port: int = 0, outbox: Path | None = None) -> None:
+    def __init__(self, port: int = 0, outbox: Path | None = None, data: Path | None = None) -> None:
         # moto says each request on stderr.
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         BackendDict.reset()
         reset_model_data()
-        self.timestream = timestream.Timestream()
+        if data is not None:
+            data.mkdir(parents=True, exist_ok=True)
+        self.timestream = timestream.Timestream(path=data and data / "timestream.duckdb", put=self._put)
         timestream.install(self.timestream)
         self.delivery = logs.install()
         insights.install()
@@ -93,6 +97,13 @@ class Services:
             if service not in self._clients:
                 self._clients[service] = client(self.endpoint, service)
             return self._clients[service]
+
+    def _put(self, bucket: str, key: str, body: bytes) -> None:
+        """Write what Timestream writes into a bucket."""
+        try:
+            self.client("s3").put_object(Bucket=bucket, Key=key, Body=body)
+        except (BotoCoreError, ClientError) as error:
+            raise OSError(f"cannot write s3://{bucket}/{key}: {error}") from error
 
     def serve(self, functions: Functions, events: AsyncInvocations) -> None:
         """Let Lambda's Invoke reach functions."""
