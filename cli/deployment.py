@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import requests
 from botocore.config import Config
 
-from local import services
+from local import control, services
 
 FOLDER = Path(".tagline")
 FILE = FOLDER / "running.json"
@@ -69,6 +70,18 @@ class Deployment:
                 f"{name} failed: {answer.get('errorType')}: {answer.get('errorMessage')}",
                 "its log group has the whole story",
             )
+        return answer
+
+    def act(self, action: str, **wanted: Any) -> Any:
+        """Ask something of the pipeline itself, and return its answer.
+
+        Raises:
+            CommandError: If it refuses.
+        """
+        response = requests.post(self.endpoint + control.PREFIX + action, json=wanted, timeout=910)
+        answer = response.json()
+        if not response.ok:
+            raise CommandError(str(answer["error"]), f"see tagline {action} --help")
         return answer
 
 

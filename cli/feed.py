@@ -84,7 +84,14 @@ def send_access_log(deployment: Deployment, log: AccessLog, advance: Advance) ->
         deployment: The pipeline.
         log: The log.
         advance: Is told how many more were said.
+
+    Raises:
+        CommandError: If the sample application does not run.
     """
+    if "AccessLogReplayName" not in deployment.samples:
+        raise CommandError(
+            "the sample application does not run here", "start it with: tagline up, without --template"
+        )
     shift = access_log.shift(log.last, datetime.now(UTC).date())
     events = (
         {

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +43,22 @@ err = Console(stderr=True)
 InProcess = Annotated[
     bool, typer.Option("--in-process", help="Run the functions in this process instead of their own.")
 ]
+
+
+class FaultKind(StrEnum):
+    """What can be made to happen."""
+
+    THROTTLE = "throttle"
+    ERROR = "error"
+    DENY = "deny"
+    LATENCY = "latency"
+    CUT = "cut"
+    DUPLICATE = "duplicate"
+    DELAY = "delay"
+    CORRUPT = "corrupt"
+    REDELIVER = "redeliver"
+    KILL = "kill"
+    NONE = "none"
 
 
 def day_option(name: str, description: str) -> Any:
@@ -99,7 +116,24 @@ def demo(
 
 @app.command()
 def up(
+    template: Annotated[
+        Path | None,
+        typer.Option(help="Run a SAM template of your own instead of the samples; its lines are collected."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Keep Timestream's tables in this folder, for the next time.")
+    ] = None,
+    now: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"], help="Put the clock to this time (UTC)."),
+    ] = None,
     port: Annotated[int, typer.Option(help="The services' port; 0 takes a free one.")] = 0,
+    enforce_auth: Annotated[
+        bool, typer.Option("--enforce-auth", help="Refuse what the HTTP APIs' authorizers would refuse.")
+    ] = False,
+    enforce_throttling: Annotated[
+        bool, typer.Option("--enforce-throttling", help="Refuse more requests than the HTTP APIs allow.")
+    ] = False,
     in_process: InProcess = False,
 ) -> None:
     """Run the pipeline on this machine until Ctrl-C, and print its addresses.
@@ -111,35 +145,148 @@ def up(
 
     ```sh
     tagline up
-    tagline up --port 4566
+    tagline up --template my-api/template.yml --data .tagline/data
+    tagline up --now 2026-01-01T00:10:00 --port 4566
     ```
     """
-    from local.pipeline import Pipeline, tagline_with_samples
+    from local.pipeline import Pipeline, tagline_with_samples, tagline_with_template
+    from local.template import TemplateError
 
     if running_or_none() is not None:
         raise CommandError(
             "a pipeline is running in this folder already", "stop it with Ctrl-C, or use another folder"
         )
-    with Pipeline(tagline_with_samples(), in_process=in_process, ports=[port]) as pipeline:
-        say_how_functions_run(pipeline)
-        deployment = deployment_of(pipeline)
-        write_running(deployment)
-        try:
-            table = Table("address", "of", title="The pipeline runs", title_justify="left")
-            table.add_row(deployment.samples["SampleApiUrl"], "the sample API: every request leaves a record")
-            table.add_row(deployment.outputs["DownloadUrl"], "the download API")
-            table.add_row(deployment.endpoint, "AWS's services")
-            out.print(table)
-            for name, value in pipeline.services.environment().items():
-                sys.stdout.write(f"export {name}={value}\n")
-            out.print("Stop it with Ctrl-C.")
-            sys.stdout.flush()
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            err.print("stopping")
-        finally:
-            forget_running()
+    try:
+        with Pipeline(
+            tagline_with_template(template) if template else tagline_with_samples(),
+            in_process=in_process,
+            ports=[port],
+            enforce_auth=enforce_auth,
+            enforce_throttling=enforce_throttling,
+            now=now and now.replace(tzinfo=UTC),
+            data=data,
+        ) as pipeline:
+            say_how_functions_run(pipeline)
+            for name in pipeline.not_run:
+                err.print(f"{name} is in the template and not on this machine", highlight=False)
+            deployment = deployment_of(pipeline)
+            write_running(deployment)
+            try:
+                say_addresses(pipeline, deployment)
+                signal.signal(signal.SIGTERM, signal.default_int_handler)
+                threading.Event().wait()
+            except KeyboardInterrupt:
+                err.print("stopping")
+            finally:
+                forget_running()
+    except TemplateError as error:
+        raise CommandError(
+            str(error), "mend the template; docs/how-to/run-your-function.md has what runs"
+        ) from error
+    except OSError as error:
+        raise CommandError(str(error), "another port, or a folder that can be written to") from error
+
+
+@app.command()
+def tick(
+    days: Annotated[float, typer.Option(min=0, help="Put the clock forward by days.")] = 0,
+    hours: Annotated[float, typer.Option(min=0, help="Put the clock forward by hours.")] = 0,
+    function: Annotated[
+        list[str] | None, typer.Option(help="Call this function as its schedule does; may be given again.")
+    ] = None,
+) -> None:
+    """Put the clock of the pipeline that runs here forward, and let happen what happens in that time.
+
+    Schedules fire for every time that passes, lifecycle rules are applied, links expire. Without an option,
+    the daily export is called as its schedule does.
+
+    For example:
+
+    ```sh
+    tagline tick
+    tagline tick --days 1
+    ```
+    """
+    deployment = running()
+    if not (days or hours or function):
+        function = [deployment.outputs["DailyExporterName"]]
+    turned = deployment.act("tick", seconds=days * 86_400 + hours * 3_600, functions=function or [])
+    out.print(f"It is {turned['now']}.")
+    for answer in turned["answers"]:
+        out.print_json(data=answer)
+    for bucket, did in turned["aged"].items():
+        counts = ", ".join(f"{count} {what}" for what, count in did.items() if count)
+        if counts:
+            out.print(f"{bucket}: {counts}")
+
+
+@app.command()
+def fault(
+    kind: Annotated[FaultKind, typer.Argument(help="What is to happen.")],
+    service: Annotated[
+        str,
+        typer.Option(help="To calls of this service: timestream, kinesis, s3, sqs, logs, ... Default: all."),
+    ] = "",
+    operation: Annotated[
+        str, typer.Option(help="To this operation, such as WriteRecords (S3: the HTTP method). Default: all.")
+    ] = "",
+    function: Annotated[str, typer.Option(help="The function to kill.")] = "",
+    times: Annotated[int, typer.Option(min=1, help="To how many calls or deliveries.")] = 1,
+    chance: Annotated[float, typer.Option(min=0, max=1, help="How likely each call is to be met.")] = 1.0,
+    seconds: Annotated[float, typer.Option(min=0, help="How long: latency and delay.")] = 1.0,
+) -> None:
+    """Let something go wrong in the pipeline that runs here, to see that nothing is lost.
+
+    To calls: throttle, error, deny, latency, cut (the connection, after the work was done). To deliveries of
+    lines into the stream: duplicate, delay, corrupt. To batches: redeliver. To a function: kill. `none` takes
+    everything back.
+
+    For example:
+
+    ```sh
+    tagline fault throttle --service timestream --operation WriteRecords --times 3
+    tagline fault duplicate --times 10
+    tagline fault kill --function tagline-TimestreamConsumer
+    tagline fault none
+    ```
+    """
+    deployment = running()
+    if kind is FaultKind.NONE:
+        deployment.act("faults")
+    elif kind is FaultKind.KILL:
+        name = function or deployment.outputs["TimestreamConsumerName"]
+        deployment.act("fault", kind=kind, function=name)
+    elif kind is FaultKind.REDELIVER:
+        deployment.act("fault", kind=kind, times=times)
+    elif kind in (FaultKind.DUPLICATE, FaultKind.DELAY, FaultKind.CORRUPT):
+        deployment.act("fault", kind=kind, times=times, seconds=seconds)
+    else:
+        deployment.act(
+            "fault",
+            kind=kind,
+            service=service,
+            operation=operation,
+            times=times,
+            chance=chance,
+            seconds=seconds,
+        )
+
+
+@app.command()
+def outbox() -> None:
+    """Print the e-mails that the pipeline that runs here would have sent.
+
+    For example:
+
+    ```sh
+    tagline outbox
+    ```
+    """
+    mails = running().act("outbox")
+    table = Table("sent", "to", "subject", "message")
+    for mail in mails:
+        table.add_row(mail["sent_at"], mail["to"], mail["subject"], mail["body"])
+    out.print(table)
 
 
 @app.command()
@@ -264,7 +411,7 @@ def insights(
     question: Annotated[str, typer.Argument(metavar="QUERY", help="A query of CloudWatch Logs Insights.")],
     group: Annotated[
         list[str] | None,
-        typer.Option(help="A log group; may be given again. Default: the sample application's."),
+        typer.Option(help="A log group; may be given again. Default: those whose lines are collected."),
     ] = None,
     hours: Annotated[float, typer.Option(min=0, help="How far back to look.")] = 24,
 ) -> None:
@@ -290,7 +437,7 @@ def insights(
         answer = ask(
             deployment.client("logs"),
             question,
-            groups=group or [deployment.samples[output] for output in stages.LOG_GROUPS],
+            groups=group or stages.collected_groups(deployment),
             start_s=now - int(hours * 3600),
             end_s=now,
             sleep=time.sleep,
@@ -380,7 +527,24 @@ def asked_days(first: datetime | None, last: datetime | None) -> Days:
 
 def deployment_of(pipeline: Pipeline) -> Deployment:
     """Return where a pipeline of this process is."""
-    return Deployment(pipeline.services.endpoint, pipeline.outputs["tagline"], pipeline.outputs["sample"])
+    samples = pipeline.outputs.get("sample", {})
+    return Deployment(pipeline.services.endpoint, pipeline.outputs["tagline"], samples)
+
+
+def say_addresses(pipeline: Pipeline, deployment: Deployment) -> None:
+    """Print where a pipeline is, and the variables by which programs find it."""
+    table = Table("address", "of", title="The pipeline runs", title_justify="left")
+    for name, value in pipeline.outputs.get("app", {}).items():
+        table.add_row(value, f"{name} of your template")
+    if deployment.samples:
+        table.add_row(deployment.samples["SampleApiUrl"], "the sample API: every request leaves a record")
+    table.add_row(deployment.outputs["DownloadUrl"], "the download API")
+    table.add_row(deployment.endpoint, "AWS's services")
+    out.print(table)
+    for name, value in pipeline.services.environment().items():
+        sys.stdout.write(f"export {name}={value}\n")
+    out.print("Stop it with Ctrl-C.")
+    sys.stdout.flush()
 
 
 def say_how_functions_run(pipeline: Pipeline) -> None:

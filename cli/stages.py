@@ -21,8 +21,6 @@ from exporter import archive
 from exporter.archive import Manifest
 from exporter.query import Days
 
-LOG_GROUPS = ("SampleApiLogGroup", "AccessLogReplayLogGroup")
-
 
 @dataclass(frozen=True, slots=True)
 class Count:
@@ -121,6 +119,16 @@ def days_stored(deployment: Deployment) -> Days | None:
     return Days(date.fromisoformat(first[:10]), date.fromisoformat(last[:10]))
 
 
+def collected_groups(deployment: Deployment) -> list[str]:
+    """Return the log groups whose lines are collected: those that have a subscription into the stream."""
+    logs = deployment.client("logs")
+    pages = logs.get_paginator("describe_log_groups").paginate()
+    names = [group["logGroupName"] for page in pages for group in page["logGroups"]]
+    return [
+        name for name in names if logs.describe_subscription_filters(logGroupName=name)["subscriptionFilters"]
+    ]
+
+
 def ask(deployment: Deployment, sql: str) -> tuple[list[str], Iterator[list[str | None]]]:
     """Ask the store a question: the columns' names, and the rows, which are read as they are used."""
     pages = iter(deployment.client("timestream-query").get_paginator("query").paginate(QueryString=sql))
@@ -139,10 +147,8 @@ def ask(deployment: Deployment, sql: str) -> tuple[list[str], Iterator[list[str 
 
 def _logged(deployment: Deployment) -> Iterator[str]:
     paginator = deployment.client("logs").get_paginator("filter_log_events")
-    for output in LOG_GROUPS:
-        for page in paginator.paginate(
-            logGroupName=deployment.samples[output], filterPattern=f'"{tagline.DEFAULT_TAG}"'
-        ):
+    for group in collected_groups(deployment):
+        for page in paginator.paginate(logGroupName=group, filterPattern=f'"{tagline.DEFAULT_TAG}"'):
             yield from (event["message"] for event in page["events"])
 
 

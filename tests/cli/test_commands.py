@@ -1,13 +1,16 @@
 """The command, as a person runs it: in a folder, in a process of its own."""
 
+import contextlib
 import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -113,37 +116,52 @@ def test_what_goes_wrong_is_said_with_what_to_do_next(
     assert "Traceback" not in done.stderr
 
 
-@pytest.fixture
-def up(tmp_path: Path) -> Iterator[Path]:
-    """Run `tagline up` in a folder for as long as the test takes."""
+@contextlib.contextmanager
+def running(folder: Path, *options: str) -> Iterator[str]:
+    """Run `tagline up` in a folder for as long as the block takes, and give what it printed."""
     process = subprocess.Popen(
-        [*COMMAND, "up"],
-        cwd=tmp_path,
+        [*COMMAND, "up", *options],
+        cwd=folder,
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+    printed = ""
     try:
         assert process.stdout is not None
         for line in process.stdout:
+            printed += line
             if "Stop it" in line:
                 break
-        yield tmp_path
+        else:
+            pytest.fail(printed)
+        yield printed
     finally:
         process.send_signal(signal.SIGINT)
         _, _ = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert not (tmp_path / ".tagline" / "running.json").exists()
+    assert not (folder / ".tagline" / "running.json").exists()
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Path]:
+    with running(tmp_path):
+        yield tmp_path
+
+
+def until(folder: Path, sql: str, value: str) -> None:
+    """Wait until a query's only value is what it is to be."""
+    deadline = time.monotonic() + 60
+    while (tagline(folder, "query", "--csv", sql).stdout.splitlines() or [""])[-1] != value:
+        assert time.monotonic() < deadline
 
 
 def test_a_running_pipeline_is_fed_asked_exported_and_downloaded_from(up: Path, log: Path) -> None:
     count = "SELECT count(*) FROM {table}"
     for _ in range(2):  # feeding a file again changes nothing
         assert tagline(up, "feed", str(log)).returncode == 0
-        deadline = time.monotonic() + 60
-        while tagline(up, "query", "--csv", count).stdout.splitlines()[-1] != "299":
-            assert time.monotonic() < deadline
+        until(up, count, "299")
 
     by_client = tagline(
         up, "query", "SELECT client, count(*) AS n FROM {table} GROUP BY client ORDER BY client"
@@ -195,3 +213,80 @@ def test_an_invalid_filter_pattern_is_refused_with_what_is_wrong(tmp_path: Path)
 
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert "Invalid filter pattern" in done.stderr
+
+
+TEMPLATE = """
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Orders:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: .
+      Handler: orders.handler
+      Runtime: python3.13
+      Events:
+        Any: {Type: HttpApi, Properties: {Method: ANY, Path: /orders}}
+  Cache:
+    Type: AWS::ElastiCache::CacheCluster
+    Properties: {CacheNodeType: cache.t3.micro, Engine: redis, NumCacheNodes: 1}
+Outputs:
+  Url:
+    Value: !Sub "https://${ServerlessHttpApi}.execute-api.${AWS::Region}.amazonaws.com"
+"""
+ORDERS = """
+from tagline import Emitter
+emitter = Emitter(type="order")
+
+@emitter.handler
+def handler(event, context):
+    return {"statusCode": 200}
+"""
+
+
+def test_functions_of_ones_own_run_beside_the_pipeline_and_their_rows_outlive_it(tmp_path: Path) -> None:
+    (tmp_path / "template.yml").write_text(TEMPLATE)
+    (tmp_path / "orders.py").write_text(ORDERS)
+    options = ("--template", "template.yml", "--data", "data")
+    count = "SELECT count(*) FROM {table} WHERE measure_name = 'order'"
+
+    with running(tmp_path, *options) as printed:
+        assert "Cache (AWS::ElastiCache::CacheCluster) is in the template and not on this machine" in printed
+        (url,) = re.findall(r"(http://127.0.0.1:\d+) +│ Url of your template", printed)
+        with urllib.request.urlopen(f"{url}/orders") as response:
+            assert response.status == 200
+        until(tmp_path, count, "1")
+    with running(tmp_path, *options):
+        until(tmp_path, count, "1")
+
+
+def test_a_template_that_cannot_run_is_refused_by_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "template.yml").write_text(TEMPLATE.replace("python3.13", "nodejs22.x"))
+
+    done = tagline(tmp_path, "up", "--template", "template.yml")
+
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "nodejs22.x" in done.stderr
+
+
+def test_time_passes_and_things_go_wrong_on_demand(up: Path, log: Path) -> None:
+    for fault in (
+        ("throttle", "--service", "timestream", "--times", "3"),
+        ("duplicate", "--times", "2"),
+        ("kill",),
+    ):
+        assert tagline(up, "fault", *fault).returncode == 0
+    assert tagline(up, "feed", str(log)).returncode == 0
+    until(up, "SELECT count(*) FROM {table}", "299")
+    assert tagline(up, "fault", "none").returncode == 0
+
+    passed = tagline(up, "tick", "--days", "1")
+
+    assert passed.returncode == 0, passed.stderr
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).date()
+    assert f"It is {tomorrow}" in passed.stdout
+    assert '"day"' in passed.stdout
+    now = tagline(up, "query", "--csv", "SELECT date_trunc('day', now()) AS d")
+    assert str(tomorrow) in now.stdout
+    mails = tagline(up, "outbox")
+    assert mails.returncode == 0, mails.stderr
+    assert "subject" in mails.stdout
