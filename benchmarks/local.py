@@ -6,6 +6,7 @@ of Timestream's engine are those of `benchmarks.filters` and `benchmarks.timestr
 
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -29,7 +30,21 @@ def run() -> dict[str, float]:
             numbers["records_per_s"] = measured["records_per_s"]
         numbers[f"records_per_s_{size}"] = measured["records_per_s"]
         numbers[f"peak_rss_mb_{size}"] = measured["peak_rss_mb"]
+    numbers["pipeline_per_test_ms"] = per_test_ms()
     return numbers | filters.run() | timestream.run()
+
+
+def per_test_ms() -> float:
+    """Return how long a test waits for a pipeline of its own, up and down, after the first: the median."""
+    from local.pipeline import Pipeline, tagline_with_samples  # noqa: PLC0415 - as a test has it
+
+    seconds = []
+    for _ in range(6):
+        began = time.monotonic()
+        with Pipeline(tagline_with_samples(window_s=0), in_process=True):
+            pass
+        seconds.append(time.monotonic() - began)
+    return statistics.median(seconds[1:]) * 1000
 
 
 def measure(size: int) -> dict[str, float]:

@@ -32,7 +32,7 @@ INTEGRATION_TIMEOUT_S = 30.0
 AT_ONCE = 64
 """The requests that wait for functions at the same time; others wait for their turn."""
 
-STOP_WITHIN_S = 0.05
+STOP_WITHIN_S = 0.02
 _WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 
 logger = logging.getLogger(__name__)

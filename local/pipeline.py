@@ -199,9 +199,11 @@ class Pipeline:
             )
             self._create(stack)
             self.not_run += not_run(stack)
+            groups = {group.name for group in stack.of_type("AWS::Logs::LogGroup")}
             for spec in template.functions(stack):
                 self.functions.add(_function(spec, app.template.parent))
-                self._ensure_log_group(spec.log_group)
+                if spec.log_group not in groups:
+                    self._ensure_log_group(spec.log_group)
             for event_spec in template.event_invokes(stack):
                 self.events.configure(event_spec.function, _event_settings(event_spec))
             for mapping_spec in template.event_source_mappings(stack):

@@ -118,14 +118,13 @@ def test_the_aws_command_line_copies_to_and_from_a_bucket(services: Services, tm
     assert (tmp_path / "b.csv").read_text() == "time,route\n"
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.usefixtures("services")
-def test_awswrangler_writes_and_reads_a_data_frame() -> None:
+def written_frame() -> pd.DataFrame:
+    """Write a data frame with awswrangler, and return it."""
     now = pd.Timestamp.now("UTC").tz_localize(None).floor("ms")
     frame = pd.DataFrame(
         {
             "time": [now - pd.Timedelta(seconds=number) for number in range(250)],
-            "route": [f"/item/{number % 3}" for number in range(250)],
+            "route": [f"item-{number % 3}" for number in range(250)],
             "status": [200.0] * 250,
             "note": ["é"] * 250,
         }
@@ -140,9 +139,38 @@ def test_awswrangler_writes_and_reads_a_data_frame() -> None:
         measure_name="api_request",
         dimensions_cols=["route"],
     )
+    assert rejected == []
+    return frame
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.usefixtures("services")
+def test_awswrangler_writes_and_reads_a_data_frame() -> None:
+    frame = written_frame()
+
     read = awswrangler.timestream.query(f'SELECT * FROM "{DATABASE}"."{TABLE}" ORDER BY time DESC')
 
-    assert rejected == []
     assert list(read["route"]) == list(frame["route"])
     assert list(read["time"]) == list(frame["time"])
+    assert set(read["note"]) == {"é"}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("partitions", [None, ["route"]])
+def test_awswrangler_unloads_a_query_and_reads_its_files(
+    partitions: list[str] | None, services: Services
+) -> None:
+    services.client("s3").create_bucket(Bucket="lake")
+    frame = written_frame()
+
+    read = awswrangler.timestream.unload(
+        sql=f'SELECT time, status, note, route FROM "{DATABASE}"."{TABLE}"',
+        path="s3://lake/unload/",
+        unload_format="PARQUET",
+        partition_cols=partitions,
+    )
+
+    assert isinstance(read, pd.DataFrame)
+    assert len(read) == 250
+    assert sorted(read["route"].astype(str)) == sorted(frame["route"])
     assert set(read["note"]) == {"é"}
