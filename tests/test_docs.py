@@ -15,6 +15,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -293,7 +294,8 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Tagline")
-    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "tagline")
+    # A name of its own: the logger of a name writes to the stdout of its first use for ever.
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", f"tagline-{time.monotonic_ns()}")
     page = REFERENCE / "metrics.md"
     reasons = named(section(REFERENCE / "quarantine.md", "Reasons"))
     ledger = Ledger([builders.kinesis_record("", 1)], quarantined=Counter(reasons))

@@ -122,9 +122,16 @@ def _live() -> Handler:
     settings = read_settings(Settings, os.environ)
     return make_handler(
         writer.Timestream(
-            # The writer retries by itself, within the time that the invocation has left.
             boto3.client(
-                "timestream-write", config=Config(retries={"total_max_attempts": 1}, read_timeout=20)
+                "timestream-write",
+                config=Config(
+                    # The writer retries by itself, within the time that the invocation has left.
+                    retries={"total_max_attempts": 1},
+                    read_timeout=20,
+                    # The mapping makes what is sent and the service judges it: checking it here as well takes
+                    # half of the consumer's time.
+                    parameter_validation=False,
+                ),
             ),
             settings.timestream_database,
             settings.timestream_table,

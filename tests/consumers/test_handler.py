@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from collections import Counter
 from typing import Any
 
@@ -327,7 +328,8 @@ def test_quarantine_holds_the_original_bytes() -> None:
 def test_an_invocation_reports_counts_and_metrics_and_no_contents(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "tagline")
+    # A name of its own: the logger of a name writes to the stdout of its first use for ever.
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", f"tagline-{time.monotonic_ns()}")
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Tagline")
     consumer = Consumer()
     consumer(kinesis_event(data(envelope(line("a", secret="hush"), "usage_record hush"))))
