@@ -70,7 +70,8 @@ class Services:
         sns.install(self.outbox)
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
-        self.faults = Faults(DomainDispatcherApplication(create_backend_app))
+        moto = DomainDispatcherApplication(create_backend_app)
+        self.faults = Faults(timestream.Direct(moto, self.timestream))
         self.control = Control(self.faults)
         self._server = make_server(
             "127.0.0.1", port, self.control, threaded=True, request_handler=MotoRequestHandler
