@@ -40,6 +40,8 @@ out = Console()
 # Progress and complaints go here, so that what is printed can be read by a program.
 err = Console(stderr=True)
 
+LOOK_EVERY_S = 0.2
+
 InProcess = Annotated[
     bool, typer.Option("--in-process", help="Run the functions in this process instead of their own.")
 ]
@@ -172,10 +174,13 @@ def up(
             deployment = deployment_of(pipeline)
             write_running(deployment)
             try:
+                stopped = threading.Event()
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, lambda *_: stopped.set())
                 say_addresses(pipeline, deployment)
-                signal.signal(signal.SIGTERM, signal.default_int_handler)
-                threading.Event().wait()
-            except KeyboardInterrupt:
+                # A signal that another thread gets wakes nobody: look for it.
+                while not stopped.wait(LOOK_EVERY_S):
+                    pass
                 err.print("stopping")
             finally:
                 forget_running()

@@ -139,7 +139,10 @@ def running(folder: Path, *options: str) -> Iterator[str]:
         yield printed
     finally:
         process.send_signal(signal.SIGINT)
-        _, _ = process.communicate(timeout=30)
+        try:
+            process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 0
     assert not (folder / ".tagline" / "running.json").exists()
 
