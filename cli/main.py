@@ -238,7 +238,7 @@ def insights(
         answer = ask(
             deployment.client("logs"),
             question,
-            groups=group or [deployment.samples[output] for output in stages.LOG_GROUPS],
+            groups=group or stages.log_groups(deployment),
             start_s=now - int(hours * 3600),
             end_s=now,
             sleep=time.sleep,
@@ -328,7 +328,8 @@ def asked_days(first: datetime | None, last: datetime | None) -> Days:
 
 def deployment_of(pipeline: Pipeline) -> Deployment:
     """Return where a pipeline of this process is."""
-    return Deployment(pipeline.services.endpoint, pipeline.outputs["tagline"], pipeline.outputs["sample"])
+    samples = {**pipeline.outputs["sample"], **pipeline.outputs.get("pets", {})}
+    return Deployment(pipeline.services.endpoint, pipeline.outputs["tagline"], samples)
 
 
 def say_how_functions_run(pipeline: Pipeline) -> None:

@@ -21,7 +21,8 @@ from exporter import archive
 from exporter.archive import Manifest
 from exporter.query import Days
 
-LOG_GROUPS = ("SampleApiLogGroup", "AccessLogReplayLogGroup")
+# Outputs of the samples; the pets API does not always run.
+LOG_GROUPS = ("SampleApiLogGroup", "AccessLogReplayLogGroup", "PetsApiLogGroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,11 @@ class Count:
 
     records: int
     bytes: int
+
+
+def log_groups(deployment: Deployment) -> list[str]:
+    """Return the log groups of the samples that run."""
+    return [deployment.samples[output] for output in LOG_GROUPS if output in deployment.samples]
 
 
 def emitted(deployment: Deployment) -> Count:
@@ -139,10 +145,8 @@ def ask(deployment: Deployment, sql: str) -> tuple[list[str], Iterator[list[str 
 
 def _logged(deployment: Deployment) -> Iterator[str]:
     paginator = deployment.client("logs").get_paginator("filter_log_events")
-    for output in LOG_GROUPS:
-        for page in paginator.paginate(
-            logGroupName=deployment.samples[output], filterPattern=f'"{tagline.DEFAULT_TAG}"'
-        ):
+    for group in log_groups(deployment):
+        for page in paginator.paginate(logGroupName=group, filterPattern=f'"{tagline.DEFAULT_TAG}"'):
             yield from (event["message"] for event in page["events"])
 
 

@@ -84,7 +84,7 @@ class TaglineMiddleware:
         correlation_headers: Sequence[str] = ("x-correlation-id", "x-request-id"),
         correlation_response_header: Optional[str] = "x-correlation-id",
         background_type: str = "background_task",
-        background_from_ms: float = 10.0,
+        background_from_ms: float = 100.0,
     ) -> None:
         self.app = app
         self.emitter = emitter or Emitter()
@@ -223,7 +223,7 @@ class _Exchange:
         state = scope.setdefault("state", {})
         if isinstance(state, dict):  # request.state.correlation_id, to hand on
             state["correlation_id"] = self.correlation_id
-        self.record = middleware.emitter.record()
+        self.record = middleware.emitter.record({"correlation_id": self.correlation_id})
         self.fields = self.record.__enter__()
         scope["tagline"] = self.fields
         self.token: Optional[Token[Optional[_Exchange]]] = _began_here.set(self)
@@ -357,7 +357,6 @@ class _Exchange:
             "duration_ms": round((self.background_since - self.began) * 1000, 3),
             "request_bytes": self.request_bytes if self.request_read else _announced_bytes(scope),
             "response_bytes": self.response_bytes,
-            "correlation_id": self.correlation_id,
             "validation_error_count": self.validation_errors,
             "disconnected": self.disconnected or None,
             "incomplete": (self.status is not None and not self.complete) or None,
@@ -402,7 +401,7 @@ def _correlation_id(scope: Scope, names: Sequence[bytes]) -> str:
     for name in names:
         text = headers.get(name, b"").decode("latin-1")
         # It goes into a header again, so it has to be text that cannot end one.
-        if 0 < len(text) <= MAX_CORRELATION_ID and text.isascii() and text.isprintable():
+        if 0 < len(text) <= MAX_CORRELATION_ID and all("!" <= character <= "~" for character in text):
             return text
     return str(getattr(scope.get("aws.context"), "aws_request_id", None) or os.urandom(16).hex())
 

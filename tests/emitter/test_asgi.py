@@ -6,17 +6,20 @@ is not installed is left out.
 """
 
 import asyncio
+import inspect
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tagline import Emitter, Record, add, read
-from tagline.asgi import DEFAULT_SKIP, MAX_CORRELATION_ID, UNMATCHED, TaglineMiddleware
+from tagline.asgi import DEFAULT_SKIP, MAX_CORRELATION_ID, UNMATCHED, TaglineMiddleware, _Exchange
 
 from tests.builders import Context, http_event
 
@@ -580,6 +583,7 @@ REQUEST_ID = Context().aws_request_id
         ([(b"x-correlation-id", b"a" * (MAX_CORRELATION_ID + 1))], REQUEST_ID),
         ([(b"x-correlation-id", b"abc\r\nset-cookie: a=b")], REQUEST_ID),
         ([(b"x-correlation-id", b"\xe9")], REQUEST_ID),
+        ([(b"x-correlation-id", b"two words")], REQUEST_ID),
         ([], REQUEST_ID),
     ],
 )
@@ -713,15 +717,37 @@ def test_the_errors_of_a_422_are_counted_from_its_body_where_nothing_else_tells(
     assert lines.fields.get("validation_error_count") == count
 
 
+# --- the page ---------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "fastapi.md"
+
+
+def named(heading: str) -> set[str]:
+    """Return the names that a section's table begins its rows with."""
+    _, _, section = PAGE.read_text().partition(f"## {heading}\n")
+    rows = re.findall(r"^\| (`.*?) \|", section.partition("\n## ")[0], re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+
+def test_the_page_has_every_field_and_every_setting(emitter: Emitter) -> None:
+    middleware = TaglineMiddleware(app_of(), emitter=emitter)
+    server = Server()
+    exchange = _Exchange(middleware, scope(), server.receive, server.send)
+
+    assert named("The record") == {*exchange.fields, *exchange.known(None), "error", "error_type"}
+    exchange.end(None)
+    assert named("Settings") == set(inspect.signature(TaglineMiddleware).parameters) - {"app"}
+
+
 # --- the frameworks ---------------------------------------------------------------------------------------
 
 
 def outside(app: Any, emitter: Emitter) -> Any:
-    return TaglineMiddleware(app, emitter=emitter)
+    return TaglineMiddleware(app, emitter=emitter, background_from_ms=10)
 
 
 def inside(app: Any, emitter: Emitter) -> Any:
-    app.add_middleware(TaglineMiddleware, emitter=emitter)
+    app.add_middleware(TaglineMiddleware, emitter=emitter, background_from_ms=10)
     return app
 
 

@@ -96,8 +96,8 @@ async def unhandled(_request: Request, error: Exception) -> JSONResponse:
 class Correlated:
     """Puts the correlation id, which TaglineMiddleware found, into every log line and the trace.
 
-    It is pure ASGI for the same reasons that TaglineMiddleware is: `@api.middleware("http")` would put a task,
-    a stream and some hundred microseconds around every request.
+    It is pure ASGI, as TaglineMiddleware is: `@api.middleware("http")` would put a task, a stream and some
+    hundred microseconds around every request.
     """
 
     def __init__(self, app: Any) -> None:
