@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,17 @@ ROUTES = (
     ("GET", "/pets/1"),
     ("GET", "/pets/nobody"),
     ("POST", "/pets"),
+    ("GET", "/"),
+    ("GET", "/fail"),
+)
+# Those of the pets API; `{pet}` is the id of a pet that an earlier request made.
+PETS_ROUTES = (
+    ("POST", "/pets"),
+    ("GET", "/pets"),
+    ("GET", "/pets/{pet}"),
+    ("PATCH", "/pets/{pet}"),
+    ("DELETE", "/pets/{pet}"),
+    ("GET", "/pets/nobody"),
     ("GET", "/"),
     ("GET", "/fail"),
 )
@@ -108,17 +120,27 @@ def send_access_log(deployment: Deployment, log: AccessLog, advance: Advance) ->
 
 
 def send_requests(deployment: Deployment, count: int, advance: Advance) -> None:
-    """Send requests to the sample API, always the same ones, a few at a time."""
-    url = deployment.samples["SampleApiUrl"]
+    """Send requests to the pets API, or to the sample API where that does not run, a few at a time.
+
+    They are always the same ones, but for the ids of the pets.
+    """
+    pets_url = deployment.samples.get("PetsApiUrl")
+    url, routes = (pets_url, PETS_ROUTES) if pets_url else (deployment.samples["SampleApiUrl"], ROUTES)
     chance = random.Random(0)  # noqa: S311 - a demonstration's requests
-    calls = [(*chance.choice(ROUTES), chance.choice(CLIENTS)) for _ in range(count)]
+    calls = [(*chance.choice(routes), chance.choice(CLIENTS)) for _ in range(count)]
     own = threading.local()
+    pets = ["nobody"]
 
     def call(what: tuple[str, str, str]) -> None:
         method, path, client = what
         if not hasattr(own, "session"):
             own.session = requests.Session()
-        own.session.request(method, url + path, headers={"x-client": client}, timeout=30)
+        pet = {"name": client, "kind": "cat"} if pets_url and method in {"POST", "PATCH"} else None
+        answer = own.session.request(
+            method, url + path.format(pet=pets[-1]), json=pet, headers={"x-client": client}, timeout=30
+        )
+        if pet and answer.status_code == HTTPStatus.CREATED:
+            pets.append(answer.json()["id"])
         advance(1)
 
     with ThreadPoolExecutor(WORKERS) as workers:

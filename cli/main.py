@@ -81,7 +81,7 @@ def demo(
         Path | None,
         typer.Option(help="Say again the requests of a web server's access log (common or combined format)."),
     ] = None,
-    requests: Annotated[int, typer.Option(min=1, help="How many requests to send to the sample API.")] = 500,
+    requests: Annotated[int, typer.Option(min=1, help="How many requests to send to the pets API.")] = 500,
     in_process: InProcess = False,
 ) -> None:
     """Run the whole pipeline on this machine, from requests to a downloaded zip.
@@ -105,7 +105,8 @@ def demo(
     if access_log is not None:
         log = feed.read_access_log(access_log)
         complain_of(log)
-    with Pipeline(tagline_with_samples(window_s=0), in_process=in_process) as pipeline:
+    apps = tagline_with_samples(window_s=0, pets=log is None)
+    with Pipeline(apps, in_process=in_process) as pipeline:
         say_how_functions_run(pipeline)
         lines, result = demonstration.run(
             pipeline, deployment_of(pipeline), log=log, requests=requests, screen=err
@@ -160,7 +161,7 @@ def up(
         )
     try:
         with Pipeline(
-            tagline_with_template(template) if template else tagline_with_samples(),
+            tagline_with_template(template) if template else tagline_with_samples(pets=True),
             in_process=in_process,
             ports=[port],
             enforce_auth=enforce_auth,
@@ -532,7 +533,7 @@ def asked_days(first: datetime | None, last: datetime | None) -> Days:
 
 def deployment_of(pipeline: Pipeline) -> Deployment:
     """Return where a pipeline of this process is."""
-    samples = pipeline.outputs.get("sample", {})
+    samples = {**pipeline.outputs.get("sample", {}), **pipeline.outputs.get("pets", {})}
     return Deployment(pipeline.services.endpoint, pipeline.outputs["tagline"], samples)
 
 
@@ -542,7 +543,8 @@ def say_addresses(pipeline: Pipeline, deployment: Deployment) -> None:
     for name, value in pipeline.outputs.get("app", {}).items():
         table.add_row(value, f"{name} of your template")
     if deployment.samples:
-        table.add_row(deployment.samples["SampleApiUrl"], "the sample API: every request leaves a record")
+        table.add_row(deployment.samples["PetsApiUrl"], "the pets API: every request leaves a record")
+        table.add_row(deployment.samples["SampleApiUrl"], "the same without a framework")
     table.add_row(deployment.outputs["DownloadUrl"], "the download API")
     table.add_row(deployment.endpoint, "AWS's services")
     out.print(table)

@@ -355,18 +355,22 @@ class Pipeline:
         )
 
 
-def tagline_with_samples(*, window_s: int = 1) -> list[App]:
+def tagline_with_samples(*, window_s: int = 1, pets: bool = False) -> list[App]:
     """Return the pipeline and the sample application whose records it takes.
 
     Args:
         window_s: How long the consumer waits for a batch to fill, in seconds.
+        pets: Whether to run the pets API as well; its requirements have to be installed.
     """
-    samples = App("sample", ROOT / "examples" / "template.yml")
-    groups = {
-        f"LogGroup{number}": f"/aws/lambda/{samples.name}-{function}"
-        for number, function in enumerate(("SampleApi", "AccessLogReplay"), 1)
-    }
-    return [samples, App("tagline", ROOT / "template.yml", {**groups, "BatchWindowSeconds": str(window_s)})]
+    samples = [App("sample", ROOT / "examples" / "template.yml"), *([pets_app()] if pets else [])]
+    functions = ["sample-SampleApi", "sample-AccessLogReplay", *(["pets-PetsApi"] if pets else [])]
+    groups = {f"LogGroup{number}": f"/aws/lambda/{name}" for number, name in enumerate(functions, 1)}
+    return [*samples, App("tagline", ROOT / "template.yml", {**groups, "BatchWindowSeconds": str(window_s)})]
+
+
+def pets_app() -> App:
+    """Return the pets API: FastAPI under Mangum, with its table in DynamoDB."""
+    return App("pets", ROOT / "examples" / "pets_api" / "template.yml")
 
 
 @cache
@@ -502,6 +506,10 @@ def _create_bucket(client: Client, resource: Resource) -> None:
     configure_bucket(bucket_client, resource.name, resource.properties)
 
 
+def _create_dynamodb_table(client: Client, resource: Resource) -> None:
+    client("dynamodb").create_table(**{**resource.properties, "TableName": resource.name})
+
+
 def _create_queue(client: Client, resource: Resource) -> None:
     properties = resource.properties
     attributes = {
@@ -566,6 +574,7 @@ def _create_subscription(client: Client, resource: Resource) -> None:
 _CREATE: dict[str, Callable[[Client, Resource], None]] = {
     "AWS::Logs::LogGroup": _create_log_group,
     "AWS::S3::Bucket": _create_bucket,
+    "AWS::DynamoDB::Table": _create_dynamodb_table,
     "AWS::SNS::Topic": _create_topic,
     "AWS::SQS::Queue": _create_queue,
     "AWS::SNS::Subscription": _create_topic_subscription,

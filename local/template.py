@@ -314,6 +314,9 @@ _KINDS: Mapping[str, _Kind] = {
     "AWS::CloudWatch::Alarm": _Kind(
         "AlarmName", attributes={"Arn": "arn:aws:cloudwatch:{region}:{account}:alarm:{name}"}
     ),
+    "AWS::DynamoDB::Table": _Kind(
+        "TableName", attributes={"Arn": "arn:aws:dynamodb:{region}:{account}:table/{name}"}
+    ),
     "AWS::Events::Rule": _Kind("Name", attributes={"Arn": "arn:aws:events:{region}:{account}:rule/{name}"}),
     "AWS::IAM::Role": _Kind("RoleName", attributes={"Arn": "arn:aws:iam::{account}:role/{name}"}),
     "AWS::Kinesis::Stream": _Kind(

@@ -26,7 +26,7 @@ READING_THE_CLOCK = {"now", "today", "utcnow", "urandom"}
 
 # What each stage may import of ours: itself, and what its neighbour upstream publishes.
 UPSTREAM = {
-    "emitter/tagline": (),
+    "emitter/tagline": ("tagline",),
     "consumers": ("tagline", "consumers"),
     "exporter": ("consumers.settings", "consumers.table", "exporter"),
 }

@@ -29,7 +29,11 @@ from local.template import (
 )
 
 ROOT = Path(__file__).parents[1]
-TEMPLATES = {"pipeline": ROOT / "template.yml", "examples": ROOT / "examples" / "template.yml"}
+TEMPLATES = {
+    "pipeline": ROOT / "template.yml",
+    "examples": ROOT / "examples" / "template.yml",
+    "pets": ROOT / "examples" / "pets_api" / "template.yml",
+}
 LOG_GROUPS = [f"LogGroup{number}" for number in range(1, 6)]
 
 HANDLERS = {

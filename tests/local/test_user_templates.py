@@ -34,7 +34,14 @@ TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
 Globals: {Function: {Runtime: python3.13, CodeUri: src, Timeout: 10}}
 Resources:
-  Things: {Type: AWS::DynamoDB::Table, Properties: {TableName: things}}
+  Things:
+    Type: AWS::DynamoDB::Table
+    Properties:
+      TableName: things
+      BillingMode: PAY_PER_REQUEST
+      AttributeDefinitions: [{AttributeName: id, AttributeType: S}]
+      KeySchema: [{AttributeName: id, KeyType: HASH}]
+  Files: {Type: AWS::EFS::FileSystem}
   Store:
     Type: AWS::S3::Bucket
     Properties:
@@ -128,7 +135,7 @@ def test_an_api_that_asks_for_a_signature_refuses_who_has_none(pipeline: Pipelin
 
 
 def test_what_is_not_run_is_named(pipeline: Pipeline) -> None:
-    assert pipeline.not_run == ["Things (AWS::DynamoDB::Table)", "Orders (its layers)"]
+    assert pipeline.not_run == ["Files (AWS::EFS::FileSystem)", "Orders (its layers)"]
 
 
 def test_an_event_that_fails_is_told_by_e_mail(pipeline: Pipeline) -> None:

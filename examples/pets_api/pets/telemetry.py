@@ -1,0 +1,14 @@
+"""What the API says things with. Their settings are in the function's environment: template.yml."""
+
+import warnings
+
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from tagline import Emitter
+
+logger = Logger()
+metrics = Metrics()
+tracer = Tracer()
+emitter = Emitter()
+
+# Most requests have no metric of their own, and Powertools would say so on stderr.
+warnings.filterwarnings("ignore", "No application metrics to publish")
