@@ -73,7 +73,7 @@ define ship-exporter
 	cp $(addprefix exporter/,__init__.py archive.py bucket.py query.py $(1)) $(ARTIFACTS_DIR)/exporter/
 endef
 
-.PHONY: build-TimestreamConsumer build-DailyExporter build-DownloadApi build-DownloadWorker
+.PHONY: build-TimestreamConsumer build-DailyExporter build-DownloadApi build-DownloadWorker build-EmitterLayer
 build-TimestreamConsumer:
 	$(ship)
 	cp consumers/*.py $(ARTIFACTS_DIR)/consumers/
@@ -87,3 +87,8 @@ build-DownloadApi:
 
 build-DownloadWorker:
 	$(call ship-exporter,zipper.py jobs.py)
+
+# A layer's Python is looked for in python/: https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html
+build-EmitterLayer:
+	mkdir -p $(ARTIFACTS_DIR)/python/tagline
+	cp emitter/tagline/*.py emitter/tagline/py.typed $(ARTIFACTS_DIR)/python/tagline/

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
@@ -157,7 +157,7 @@ def overflow_key(record: Record, source: str) -> str:
 
 def overflow_body(record: Record) -> bytes:
     """Return the whole record as kept in the bucket; every copy of a record makes the same bytes."""
-    return write(replace(record, src=None, seq=None)).encode()
+    return write(record.replace(src=None, seq=None)).encode()
 
 
 def _measure(name: str, value: Any) -> Measure | None:

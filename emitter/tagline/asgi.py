@@ -223,7 +223,9 @@ class _Exchange:
         state = scope.setdefault("state", {})
         if isinstance(state, dict):  # request.state.correlation_id, to hand on
             state["correlation_id"] = self.correlation_id
-        self.record = middleware.emitter.record({"correlation_id": self.correlation_id})
+        self.record = middleware.emitter.record(
+            {"correlation_id": self.correlation_id}, context=scope.get("aws.context")
+        )
         self.fields = self.record.__enter__()
         scope["tagline"] = self.fields
         self.token: Optional[Token[Optional[_Exchange]]] = _began_here.set(self)

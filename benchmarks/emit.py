@@ -1,0 +1,377 @@
+"""The emitter beside what else writes a line: ratios from rounds in which all take their turn, in one run.
+
+Every candidate says the same 21 fields, of which twelve are numbers and two are objects, in the environment
+of a Lambda function, and writes to the runtime client's stdout over /dev/null. A ratio is the median over the
+rounds of the ratio within a round. What is not installed is left out.
+"""
+
+import contextlib
+import importlib
+import io
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from tagline import Emitter
+
+ROUNDS = 41
+# How long one candidate's turn takes, about.
+TURN_S = 0.004
+IMPORTS = 21
+
+FIELDS: dict[str, Any] = {
+    "route": "/pets/{id}/visits",
+    "method": "GET",
+    "tenant": "t-0042",
+    "country": "DE",
+    "path": "/pets/4711/visits",
+    "user_agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0",
+    "request_id": "8f5ac1b8-4f5a-4d0c-8f5d-0c1b84f5a4d0",
+    "params": {
+        "page": 3,
+        "limit": 50,
+        "sort": "name",
+        "q": "a small dog that is good with cats",
+        "lang": "de",
+    },
+    "plan": {"name": "gold", "since": "2024-03-01", "seats": 25, "trial": False, "account": "acme-corp-17"},
+    "status": 200,
+    "duration_ms": 12.345,
+    "auth_ms": 1.21,
+    "db_ms": 7.704,
+    "render_ms": 2.5,
+    "queue_ms": 0.125,
+    "items": 3,
+    "retries": 0,
+    "memory_mb": 256,
+    "remaining_ms": 2871,
+    "bytes_in": 512,
+    "bytes_out": 20480,
+}
+METRICS = {name: "Milliseconds" if name.endswith("_ms") else "Count" for name in list(FIELDS)[-12:]}
+DIMENSIONS = ("route", "method", "tenant", "country")
+PROPERTIES = {name: FIELDS[name] for name in FIELDS if name not in METRICS and name not in DIMENSIONS}
+# https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
+LAMBDA = {
+    "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
+    "AWS_LAMBDA_FUNCTION_NAME": "pets",
+    "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256",
+    "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/pets",
+    "AWS_LAMBDA_LOG_STREAM_NAME": "2025/11/20/[$LATEST]9a41f2c7b61e4a0d8f5d0c1b84f5a4d0",
+    "_X_AMZN_TRACE_ID": "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1",
+}
+INVOCATION = {
+    "routeKey": "GET /pets/{id}",
+    "rawPath": "/pets/4711",
+    "requestContext": {"http": {"method": "GET"}},
+    "headers": {f"x-header-{number}": "value" for number in range(12)},
+}
+
+
+def run() -> dict[str, float]:
+    """Return how many times as long as the emitter's full record each of the others takes, and more.
+
+    `vs_json_dumps` is the other way round: the emitter's time over that of `json.dumps` and one write.
+    `with_metrics_vs_...` is of a record that has the metrics' envelope as well, to the same effect.
+    """
+    stdout, environment = sys.stdout, dict(os.environ)
+    with open(os.devnull, "w") as null, sqs_queue() as send:  # noqa: PTH123 - a device
+        sys.stdout = lambda_stdout(null)
+        os.environ.update(LAMBDA)
+        try:
+            numbers = ratios(candidates(send))
+        finally:
+            sys.stdout = stdout
+            os.environ.clear()
+            os.environ.update(environment)
+    return {
+        **numbers,
+        **imports(),
+        "broken_lines_threads": broken_lines(threads=8, lines=2_000, processes=1, size=600),
+        "broken_lines_processes": broken_lines(threads=1, lines=2_000, processes=4, size=3_600),
+    }
+
+
+def lambda_stdout(stream: Any) -> Any:
+    """Return what Lambda's runtime client makes of stdout: a flush after every write."""
+    from awslambdaric.bootstrap import Unbuffered  # noqa: PLC0415 - Linux only
+
+    return Unbuffered(stream)
+
+
+def candidates(send: Callable[[str], Any]) -> dict[str, Callable[[], Any]]:
+    """Return what is measured by name: `emit` is the emitter, and each other one says the same."""
+    emitter, with_metrics = (
+        Emitter(),
+        Emitter(metrics=METRICS, namespace="Shop", dimensions=[DIMENSIONS]),
+    )
+    whole = json.loads(line_of(emitter))
+
+    def dumped() -> None:
+        sys.stdout.write(json.dumps(whole) + "\n")
+
+    class Context:
+        aws_request_id = FIELDS["request_id"]
+        function_name = "pets"
+        function_version = "7"
+        memory_limit_in_mb = "256"
+
+        def get_remaining_time_in_millis(self) -> int:
+            return 30_000
+
+    recorded, bare, context = emitter.handler(answer), answer, Context()
+    found: dict[str, Callable[[], Any]] = {
+        "emit": lambda: emitter.emit(FIELDS),
+        "emit_metrics": lambda: with_metrics.emit(FIELDS),
+        "handler": lambda: recorded(INVOCATION, context),
+        "handler_bare": lambda: bare(INVOCATION, context),
+        "json_dumps": dumped,
+        "sqs_send": lambda: send(json.dumps(whole)),
+    }
+    for name, maker in PEERS.items():
+        with contextlib.suppress(ImportError):
+            found[name] = maker()
+    return found
+
+
+def answer(_event: Any, _context: Any) -> dict[str, int]:
+    """Answer as a handler does that does nothing."""
+    return {"statusCode": 200}
+
+
+def line_of(emitter: Emitter) -> str:
+    """Return the line of the fields."""
+    stdout, sys.stdout = sys.stdout, io.StringIO()
+    try:
+        emitter.emit(FIELDS)
+        return sys.stdout.getvalue()
+    finally:
+        sys.stdout = stdout
+
+
+def powertools_logger() -> Callable[[], Any]:
+    """Say the fields by Powertools Logger."""
+    from aws_lambda_powertools import Logger  # noqa: PLC0415 - not everywhere
+
+    logger = Logger(service="pets", stream=sys.stdout)
+    extra = {"_tag": "usage_record", **FIELDS}
+    return lambda: logger.info("request", extra=extra)
+
+
+def powertools_metrics() -> Callable[[], Any]:
+    """Say the metrics, their dimensions and the other fields as metadata by Powertools Metrics."""
+    from aws_lambda_powertools.metrics import EphemeralMetrics  # noqa: PLC0415 - not everywhere
+
+    def say() -> None:
+        metrics = EphemeralMetrics(namespace="Shop", service="pets")
+        for name in DIMENSIONS:
+            metrics.add_dimension(name, FIELDS[name])
+        for name, unit in METRICS.items():
+            metrics.add_metric(name, unit, FIELDS[name])
+        for name, value in PROPERTIES.items():
+            metrics.add_metadata(name, value)
+        metrics.flush_metrics()
+
+    return say
+
+
+def embedded_metrics() -> Callable[[], Any]:
+    """Say the same by aws-embedded-metrics as its README does in a handler."""
+    import asyncio  # noqa: PLC0415 - for its decorator
+
+    scope = importlib.import_module("aws_embedded_metrics").metric_scope
+    # Its decorator looks for a loop, which is no longer made by itself.
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    dimensions = {name: FIELDS[name] for name in DIMENSIONS}
+
+    @scope  # type: ignore[misc, untyped-decorator, unused-ignore]  # it comes without types
+    def say(metrics: Any) -> None:
+        metrics.set_namespace("Shop")
+        metrics.set_dimensions(dimensions)
+        for name, unit in METRICS.items():
+            metrics.put_metric(name, FIELDS[name], unit)
+        for name, value in PROPERTIES.items():
+            metrics.set_property(name, value)
+
+    said: Callable[[], Any] = say
+    return said
+
+
+def with_orjson() -> Callable[[], Any]:
+    """Say the fields by an emitter that was made when orjson had been imported."""
+    import orjson  # type: ignore[import-not-found, unused-ignore]  # noqa: F401, PLC0415 - not everywhere
+
+    emitter = Emitter()
+    return lambda: emitter.emit(FIELDS)
+
+
+PEERS: dict[str, Callable[[], Callable[[], Any]]] = {
+    "powertools_logger": powertools_logger,
+    "powertools_metrics": powertools_metrics,
+    "embedded_metrics": embedded_metrics,
+    "orjson": with_orjson,
+}
+
+
+@contextlib.contextmanager
+def sqs_queue() -> Any:
+    """Give what sends a message to a queue whose server is here and answers at once."""
+    import boto3  # noqa: PLC0415 - half a second
+
+    class Answers(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        # One packet for head and body: else the client waits for its acknowledgement of the first.
+        wbufsize = -1
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            body = b'{"MessageId":"1"}'
+            self.send_header("Content-Type", "application/x-amz-json-1.0")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_said: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    client = boto3.client(
+        "sqs", "us-east-1", endpoint_url=url, aws_access_key_id="x", aws_secret_access_key="x"
+    )
+    try:
+        yield lambda body: client.send_message(QueueUrl=f"{url}/123456789012/queue", MessageBody=body)
+    finally:
+        client.close()
+        server.shutdown()
+        server.server_close()
+
+
+def ratios(named: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Let all take turns, in another order each round, and return how they compare."""
+    calls = {name: max(1, round(TURN_S / once(function))) for name, function in named.items()}
+    times: dict[str, list[float]] = {name: [] for name in named}
+    for _ in range(ROUNDS):
+        for name in random.sample(sorted(named), len(named)):
+            function, number = named[name], calls[name]
+            began = time.perf_counter()
+            for _ in range(number):
+                function()
+            times[name].append((time.perf_counter() - began) / number)
+
+    def ratio(name: str, other: str) -> float:
+        return statistics.median(a / b for a, b in zip(times[name], times[other], strict=True))
+
+    numbers = {"vs_json_dumps": ratio("emit", "json_dumps")}
+    for name in ("powertools_logger", "powertools_metrics", "embedded_metrics", "sqs_send"):
+        if name in times:
+            numbers[f"vs_{name}"] = ratio(name, "emit")
+    for name in ("powertools_metrics", "embedded_metrics"):
+        if name in times:
+            numbers[f"with_metrics_vs_{name}"] = ratio(name, "emit_metrics")
+    if "orjson" in times:
+        numbers["orjson_vs_json_dumps"] = ratio("orjson", "json_dumps")
+    numbers["emit_us"] = min(times["emit"]) * 1e6
+    numbers["handler_us"] = (min(times["handler"]) - min(times["handler_bare"])) * 1e6
+    numbers["line_bytes"] = len(line_of(Emitter())) - 1
+    return numbers
+
+
+def once(function: Callable[[], Any]) -> float:
+    """Return how long a call takes, in seconds, when it is warm."""
+    for _ in range(20):
+        function()
+    began = time.perf_counter()
+    for _ in range(20):
+        function()
+    return (time.perf_counter() - began) / 20
+
+
+IMPORT = """
+import sys, time
+import awslambdaric.bootstrap
+
+before = set(sys.modules)
+began = time.perf_counter()
+import tagline
+
+took = time.perf_counter() - began
+with tagline.Emitter(stream=open("/dev/null", "w")).record():
+    pass
+print(took * 1000, len(set(sys.modules) - before - {"tagline"}))
+"""
+
+
+def imports() -> dict[str, float]:
+    """Import the emitter in fresh processes that have Lambda's runtime client, from compiled files."""
+    import tagline  # noqa: PLC0415 - where it is
+
+    where = {**os.environ, "PYTHONPATH": str(Path(tagline.__file__).parents[1])}
+    where.pop("PYTHONDONTWRITEBYTECODE", None)
+    said = [
+        subprocess.run([sys.executable, "-c", IMPORT], env=where, check=True, capture_output=True, text=True)
+        for _ in range(IMPORTS)
+    ]
+    took, modules = zip(*(each.stdout.split() for each in said), strict=True)
+    return {"modules_added": max(map(int, modules)), "import_ms": statistics.median(map(float, took[1:]))}
+
+
+LINES = """
+import os, sys, threading
+from awslambdaric.bootstrap import Unbuffered
+from tagline import Emitter
+
+threads, lines, processes, size = map(int, sys.argv[1:])
+for _ in range(processes - 1):
+    if os.fork() == 0:
+        break
+sys.stdout = Unbuffered(sys.stdout)
+emitter = Emitter()
+
+
+def work():
+    for number in range(lines):
+        emitter.emit({"number": number, "text": "x" * size})
+
+
+running = [threading.Thread(target=work) for _ in range(threads)]
+for thread in running:
+    thread.start()
+for thread in running:
+    thread.join()
+"""
+
+
+def broken_lines(*, threads: int, lines: int, processes: int, size: int) -> float:
+    """Return how many of the lines that threads or processes write to one pipe are missing or no JSON."""
+    import tagline  # noqa: PLC0415 - where it is
+
+    where = {**os.environ, "PYTHONPATH": str(Path(tagline.__file__).parents[1])}
+    arguments = map(str, (threads, lines, processes, size))
+    done = subprocess.run(
+        [sys.executable, "-c", LINES, *arguments], env=where, check=True, stdout=subprocess.PIPE
+    )
+    whole = set()
+    for line in done.stdout.splitlines():
+        with contextlib.suppress(ValueError):
+            said = json.loads(line)
+            whole.add((said["_src"], said["_seq"]))
+    return threads * lines * processes - len(whole)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    print(json.dumps(run(), indent=2))

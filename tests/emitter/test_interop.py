@@ -1,0 +1,277 @@
+"""Lines of other loggers, written by the real ones, are read as records; so is what `logging` is told."""
+
+import io
+import json
+import logging
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics
+from tagline import Emitter, LogHandler, Record
+
+from consumers.extract import extract
+from consumers.subscription import LogEvent
+from tests.emitter.lines import Lines
+
+LOGGERS_PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "structlog.md"
+NODE_PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "node.md"
+
+
+def seen(line: str) -> Record:
+    """Return the record that the consumer takes from a line."""
+    record = extract(LogEvent("event-1", 1_763_632_800_500, line, "group", "stream", "owner"), "usage_record")
+    assert isinstance(record, Record), record
+    return record
+
+
+# --- logging ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def logger(emitter: Emitter) -> Iterator[logging.Logger]:
+    logger = logging.Logger("orders")  # noqa: LOG001 - one that no other test knows
+    handler = LogHandler(emitter, level="INFO")
+    logger.addHandler(handler)
+    yield logger
+    logger.removeHandler(handler)
+    handler.close()
+
+
+def test_what_goes_through_logging_is_a_record(logger: logging.Logger, lines: Lines) -> None:
+    logger.debug("not this")
+    logger.warning("%d items for %s", 3, "acme", extra={"route": "/pets", "level": "mine"})
+
+    (record,) = lines.records
+    assert record.type == "log"
+    assert record.fields == {
+        "logger": "orders",
+        "log_level": "WARNING",
+        "message": "3 items for acme",
+        "route": "/pets",
+        "level": "mine",
+    }
+    assert seen(lines.getvalue()) == record
+
+
+def test_an_exception_that_is_logged_is_in_the_record(logger: logging.Logger, lines: Lines) -> None:
+    pets: dict[str, int] = {}
+    try:
+        pets["pet"] += 1
+    except KeyError:
+        logger.exception("no such pet")
+
+    assert (lines.fields["error"], lines.fields["error_type"]) == ("'pet'", "KeyError")
+
+
+def test_a_message_whose_arguments_do_not_fit_is_a_record_all_the_same(
+    logger: logging.Logger, lines: Lines
+) -> None:
+    logger.info("%d items", "three")
+
+    assert lines.fields["message"] == "%d items"
+
+
+# --- other loggers ----------------------------------------------------------------------------------------
+
+
+def test_powertools_logger_with_the_tag_as_a_key() -> None:
+    stream = io.StringIO()
+    logger = Logger(service="a service that no page has", stream=stream)
+    logger.info("done", extra={"_tag": "usage_record", "_type": "order", "_id": "o1", "route": "/pets"})
+
+    record = seen(stream.getvalue())
+    assert (record.id, record.type) == ("o1", "order")
+    assert (record.fields["route"], record.fields["message"]) == ("/pets", "done")
+
+
+def test_powertools_metrics_with_the_tag_as_metadata(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = EphemeralMetrics(namespace="Shop", service="shop")
+    metrics.add_metric("items", "Count", 3)
+    metrics.add_metadata("_tag", "usage_record")
+    metrics.add_metadata("route", "/pets")
+    metrics.flush_metrics()
+
+    record = seen(capsys.readouterr().out)
+    assert (record.fields["items"], record.fields["route"]) == ([3.0], "/pets")
+
+
+def test_aws_embedded_metrics_with_the_tag_as_a_property() -> None:
+    context = pytest.importorskip("aws_embedded_metrics.logger.metrics_context").MetricsContext.empty()
+    serializer = pytest.importorskip("aws_embedded_metrics.serializers.log_serializer").LogSerializer()
+    context.put_metric("items", 3, "Count")
+    context.set_property("_tag", "usage_record")
+    (line,) = serializer.serialize(context)
+
+    record = seen(line)
+    assert record.fields["items"] == 3
+    assert record.timestamp == json.loads(line)["_aws"]["Timestamp"]
+
+
+def test_structlog_with_the_tag_bound() -> None:
+    structlog = pytest.importorskip("structlog")
+    stream = io.StringIO()
+    processors = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso"),
+        structlog.processors.JSONRenderer(),
+    ]
+    logger = structlog.wrap_logger(structlog.WriteLogger(stream), processors=processors)
+    logger.bind(_tag="usage_record", _id="o1").info("done", route="/pets", items=3)
+
+    record = seen(stream.getvalue())
+    assert (record.id, record.level) == ("o1", "info")
+    assert record.fields == {"event": "done", "route": "/pets", "items": 3}
+
+
+def test_python_json_logger_with_the_tag_as_a_static_field() -> None:
+    """It leaves out extras whose names begin with `_`."""
+    module = pytest.importorskip("pythonjsonlogger.json")
+    formatter = module.JsonFormatter(static_fields={"_tag": "usage_record", "_type": "order"})
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    logger = logging.Logger("orders")  # noqa: LOG001 - one that no other test knows
+    logger.addHandler(handler)
+    logger.info("done", extra={"route": "/pets"})
+
+    record = seen(stream.getvalue())
+    assert (record.type, record.fields) == ("order", {"message": "done", "route": "/pets"})
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_examples_on_the_page_write_records(number: int) -> None:
+    pytest.importorskip(["structlog", "pythonjsonlogger"][number])
+    code = re.findall(r"^```py\n(.*?)^```$", LOGGERS_PAGE.read_text(), re.MULTILINE | re.DOTALL)[number]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    record = seen(done.stdout)
+    assert (record.type, record.fields["items"]) == ("order", 3)
+
+
+# --- Node -------------------------------------------------------------------------------------------------
+
+# What Lambda's runtime makes of console.log, in either of its formats. process.stdout it leaves alone:
+# https://docs.aws.amazon.com/lambda/latest/dg/nodejs-logging.html
+CONSOLES = {
+    "bare": "",
+    "text": """
+        const util = require("util");
+        console.log = (...said) => process.stdout.write(
+            `${new Date().toISOString()}\\tc6af9ac6-7b61\\tINFO\\t${util.format(...said)}\\n`);
+    """,
+    "json": """
+        console.log = (message) => process.stdout.write(JSON.stringify({
+            timestamp: new Date().toISOString(), level: "INFO", requestId: "c6af9ac6-7b61", message,
+        }) + "\\n");
+    """,
+}
+WAYS = {
+    "text of the object": 'console.log(JSON.stringify({_tag: "usage_record", _id: "n1", items: 3}));',
+    "stdout itself": """
+        process.stdout.write(JSON.stringify({_tag: "usage_record", _id: "n1", items: 3}) + "\\n");
+    """,
+    "the bare tag": 'console.log("usage_record " + JSON.stringify({_id: "n1", items: 3}));',
+}
+
+
+def node(script: str) -> str:
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("there is no Node on this machine")
+    done = subprocess.run([program, "-e", script], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.mark.parametrize("console", CONSOLES)
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "the bare tag"])
+def test_a_node_function_writes_a_record(console: str, way: str) -> None:
+    record = seen(node(CONSOLES[console] + WAYS[way]))
+
+    assert (record.id, record.fields) == ("n1", {"items": 3})
+
+
+@pytest.mark.parametrize("console", ["bare", "text"])
+def test_a_node_function_writes_a_record_behind_the_bare_tag(console: str) -> None:
+    assert seen(node(CONSOLES[console] + WAYS["the bare tag"])).fields == {"items": 3}
+
+
+@pytest.mark.parametrize("console", CONSOLES)
+def test_the_function_on_the_page_for_node_writes_whole_records(console: str) -> None:
+    (code,) = re.findall(r"^```js\n(.*?)^```$", NODE_PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    call = """
+        const event = {routeKey: "GET /pets/{id}", requestContext: {http: {method: "GET"}}};
+        exports.handler(event, {awsRequestId: "r1"}).then(() => exports.handler(event, {awsRequestId: "r2"}));
+    """
+    lines = node(CONSOLES[console] + code + call).splitlines()
+
+    records = [seen(line) for line in lines]
+    assert [record.fields["request_id"] for record in records] == ["r1", "r2"]
+    assert [record.seq for record in records] == [0, 1]
+    assert (records[0].type, records[0].fields["route"]) == ("api_request", "/pets/{id}")
+    assert records[0].src == records[1].src is not None
+    assert records[0].id != records[1].id
+    assert all(line.isascii() for line in lines)
+
+
+# --- threads and processes on one stdout ------------------------------------------------------------------
+
+THREADS = """
+import json, sys, threading
+from awslambdaric.bootstrap import Unbuffered
+from tagline import Emitter
+
+sys.stdout = Unbuffered(sys.stdout)
+emitter = Emitter()
+
+
+def work(number):
+    for index in range({lines}):
+        emitter.emit({{"thread": number, "index": index, "text": "x" * {size}}})
+
+
+threads = [threading.Thread(target=work, args=[number]) for number in range({threads})]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def run(script: str, **environment: str) -> subprocess.Popen[bytes]:
+    here = str(Path(__file__).parents[2] / "emitter")
+    return subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, env={"PYTHONPATH": here, **environment}
+    )
+
+
+def test_threads_break_no_lines_on_lambdas_stdout() -> None:
+    pytest.importorskip("awslambdaric")
+    with run(THREADS.format(lines=250, threads=8, size=700)) as process:
+        assert process.stdout
+        lines = process.stdout.read().decode().splitlines()
+
+    said = [json.loads(line) for line in lines]
+    assert sorted((each["thread"], each["index"]) for each in said) == [
+        (thread, index) for thread in range(8) for index in range(250)
+    ]
+    assert sorted(each["_seq"] for each in said) == list(range(2_000))
+
+
+def test_processes_break_no_lines_under_four_kilobytes_on_one_pipe() -> None:
+    """POSIX writes up to PIPE_BUF bytes, 4,096 on Linux, at once: man 7 pipe."""
+    pytest.importorskip("awslambdaric")
+    forks = "import os\n[os.fork() for _ in range(2)]\n" + THREADS.format(lines=250, threads=1, size=3_600)
+    with run(forks) as process:
+        assert process.stdout
+        lines = process.stdout.read().decode().splitlines()
+
+    said: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    assert len(said) == 1_000
+    assert len({each["_src"] for each in said}) == 4

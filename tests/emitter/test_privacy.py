@@ -1,0 +1,269 @@
+"""No byte of a secret that was put in comes out: masked names, fields left out, blurred addresses and ids."""
+
+import hashlib
+import hmac
+import json
+from collections import OrderedDict
+from dataclasses import dataclass, make_dataclass
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tagline import MASK, MASKED_NAMES, Emitter, Privacy
+
+from tests.emitter.lines import Lines
+
+KEY = b"a key of 16 bytes, and some more"
+
+
+def said(fields: dict[Any, Any], **rules: Any) -> dict[str, Any]:
+    lines = Lines()
+    Emitter(stream=lines, privacy=Privacy(**rules)).emit(fields)
+    return lines.fields
+
+
+def line(fields: dict[Any, Any], **rules: Any) -> str:
+    """Return what is on the line, but for what the emitter itself draws at random."""
+    lines = Lines()
+    emitter = Emitter(stream=lines, privacy=Privacy(**rules), max_line_bytes=1_000_000)
+    emitter.emit(fields, id="id")
+    assert len(lines.records) == 1
+    return lines.getvalue().replace(emitter._src, "")
+
+
+# --- masking ----------------------------------------------------------------------------------------------
+
+# A secret as it is in no name, sign or mask.
+secrets = st.text("0123456789ABCDEFXYZ", min_size=12, max_size=40)
+spellings = st.sampled_from(
+    [
+        *MASKED_NAMES,
+        *(name.upper() for name in MASKED_NAMES),
+        *(name.replace("-", "_") for name in MASKED_NAMES),
+        *(
+            "X-Api-Key",
+            "x_api_key",
+            "apiKey",
+            "DB_PASSWORD",
+            "sessionToken",
+            "Set-Cookie",
+            "proxy-authorization",
+        ),
+        *("X-Amz-Signature", "X-Amz-Security-Token", "client_secret", "id_token", "aws-secret-access-key"),
+    ]
+)
+
+
+@st.composite
+def places(draw: st.DrawFn, secret: str) -> Any:
+    """Put a secret under a masked name, in one of the shapes that are looked into."""
+    name = draw(spellings)
+    kind = make_dataclass("Kind", [(name.replace("-", "_"), str)])
+    shapes = [
+        {name: secret},
+        {name: [secret, {"deep": secret}]},
+        {name: {"inner": secret}},
+        {name: secret.encode()},
+        OrderedDict({name: secret}),
+        MappingProxyType({name: secret}),
+        kind(secret),
+        SimpleNamespace(model_dump=lambda: {name: secret}),
+        [[name, secret]],
+        [(name, secret), ("accept", "*/*")],
+        [(name.encode(), secret.encode())],
+        f"/pets?{name}={secret}",
+        f"/pets?page=1&{name}={secret}&sort=name",
+        f"{name}: Bearer {secret}",
+        f'{{"{name}": "{secret}", "page": 1}}',
+        f'{{"page": [{{"{name}":["{secret}"]}}]}}',
+        f"{{'{name}': '{secret}'}} is no JSON",
+        f'{{"{name}": "{secret}" and then it broke',
+        json.dumps(json.dumps({name: secret})),
+        RuntimeError(f"cannot sign in with {name}={secret}"),
+    ]
+    return draw(st.sampled_from(shapes))
+
+
+@given(
+    secret=secrets, data=st.data(), wrap=st.sampled_from(["field", "nested", "list", "beside a NaN", "deep"])
+)
+def test_no_byte_of_a_secret_comes_out(secret: str, data: st.DataObject, wrap: str) -> None:
+    place = data.draw(places(secret))
+    wraps: dict[str, dict[Any, Any]] = {
+        "field": {"headers": place},
+        "nested": {"request": {"headers": place}},
+        "list": {"items": [1, [place]]},
+        "beside a NaN": {"number": float("nan"), "headers": place},
+        "deep": {"request": {"a": {"b": {"c": [place]}}}, 1: 2},
+    }
+
+    assert secret not in line(wraps[wrap])
+
+
+@given(secret=secrets, name=spellings)
+def test_no_byte_of_a_secret_field_comes_out(secret: str, name: str) -> None:
+    assert secret not in line({name: secret, "route": "/pets"})
+    assert secret not in line({"route": "/pets", name: {"nested": secret}})
+
+
+@given(secret=secrets, name=spellings)
+def test_what_an_emitter_has_seen_before_does_not_make_it_careless(secret: str, name: str) -> None:
+    lines = Lines()
+    emitter = Emitter(stream=lines)
+    for fields in ({"headers": {"accept": "*/*"}, "path": "/"}, {"headers": "none", "path": "/?a=b"}):
+        emitter.emit(fields)
+    emitter.emit({"headers": {"accept": "*/*", name: secret}, "path": "/"})
+    emitter.emit({"headers": {"accept": "*/*"}, "path": f"/?a=b&{name}={secret}"})
+    emitter.emit({"headers": {"accept": {name: secret}}, "path": "/"})
+
+    assert secret not in lines.getvalue()
+    assert lines.getvalue().count(MASK) == 3
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tokens_used": 7, "token_count": 3, "author": "ann", "cookies_accepted": True, "keyboard": "qwerty"},
+        {
+            "path": "/pets?page=3&sort=name",
+            "note": "a: b",
+            "key": "k",
+            "id": "x",
+            "headers": {"accept": "a=b"},
+        },
+        {"text": "the secret garden", "title": "Passwords, a history", "quote": 'say "token" twice'},
+        {"query": {"page": "1"}, "pairs": [["a", "b"], ["c", 1]], "body": '{"page": 1}'},
+    ],
+)
+def test_what_only_resembles_a_secrets_name_is_left_alone(fields: dict[str, Any]) -> None:
+    assert said(fields) == fields
+
+
+def test_what_stands_beside_a_secret_stays() -> None:
+    fields: dict[Any, Any] = {
+        "path": "/pets?page=1&api_key=K&sort=name",
+        "headers": {"Authorization": "Bearer K", "Accept": "*/*"},
+        "body": '{"user":"ann","password":"K"}',
+        "token": None,
+    }
+
+    assert said(fields) == {
+        "path": f"/pets?page=1&api_key={MASK}&sort=name",
+        "headers": {"Authorization": MASK, "Accept": "*/*"},
+        "body": f'{{"user":"ann","password":"{MASK}"}}',
+        "token": None,
+    }
+
+
+def test_the_masked_names_are_a_matter_of_choice() -> None:
+    assert said({"password": "x", "iban": "y"}, mask=["iban"]) == {"password": "x", "iban": MASK}
+    assert said({"password": "x"}, mask=()) == {"password": "x"}
+    assert said({"q": "id=7&pin=8"}, mask=["pin", "x"]) == {"q": f"id=7&pin={MASK}"}
+
+
+# --- allowed and denied fields ----------------------------------------------------------------------------
+
+
+@given(st.dictionaries(st.sampled_from(["route", "status", "body", "client", "user"]), secrets))
+def test_only_allowed_fields_are_written(fields: dict[str, str]) -> None:
+    assert set(said(fields, allow=["route", "status"])) == set(fields) & {"route", "status"}
+
+
+def test_an_allow_list_covers_what_the_emitter_itself_adds() -> None:
+    lines = Lines()
+    emitter = Emitter(stream=lines, privacy=Privacy(allow=["step", "duration_ms"]))
+    with pytest.raises(ValueError, match="hush"), emitter.record({"step": 1}):
+        raise ValueError("hush")
+
+    assert set(lines.fields) == {"step", "duration_ms"}
+
+
+@given(secret=secrets, name=st.sampled_from(["body", "Body", "requestBody", "request-body"]))
+def test_denied_names_are_left_out_at_any_depth(secret: str, name: str) -> None:
+    fields = {name: secret, "request": {name: {"x": secret}, "route": "/"}, "pairs": [[name, secret]]}
+
+    written = said(fields, deny=["body", "request_body"])
+
+    assert secret not in json.dumps(written)
+    assert written["request"] == {"route": "/"}
+
+
+def test_a_denied_field_is_no_metric() -> None:
+    lines = Lines()
+    privacy = Privacy(deny=["items"])
+    Emitter(stream=lines, privacy=privacy, metrics={"items": "Count"}, namespace="Shop").emit({"items": 3})
+
+    assert "items" not in lines.getvalue()
+
+
+# --- addresses --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.195", "203.0.113.0"),
+        ("2001:db8:85a3:8d3:1319:8a2e:370:7348", "2001:db8:85a3::"),
+        ("::ffff:203.0.113.195", "::"),
+        ("203.0.113.195, 70.41.3.18", "203.0.113.0, 70.41.3.0"),
+        (["203.0.113.195"], ["203.0.113.0"]),
+        ("203.0.113.195:4711", MASK),
+        ("unknown", MASK),
+        ("", MASK),
+        (7, MASK),
+        (None, None),
+    ],
+)
+def test_addresses_lose_their_end(address: Any, network: Any) -> None:
+    assert said({"sourceIp": address, "x": 1}, truncate=["source_ip"]) == {"sourceIp": network, "x": 1}
+
+
+@given(st.ip_addresses())
+def test_no_two_neighbours_are_told_apart(address: Any) -> None:
+    other = type(address)(int(address) ^ 1)
+
+    assert said({"ip": str(address)}, truncate=["ip"]) == said({"ip": str(other)}, truncate=["ip"])
+
+
+# --- pseudonyms -------------------------------------------------------------------------------------------
+
+
+@given(st.text(min_size=1) | st.integers() | st.booleans())
+def test_a_pseudonym_is_the_keyed_digest_of_the_value(value: Any) -> None:
+    text = value if isinstance(value, str) else json.dumps(value)
+    digest = hmac.new(KEY, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
+
+    assert said({"client": value}, pseudonyms=["client"], key=KEY) == {"client": digest}
+    assert said({"client": value}, pseudonyms=["client"], key=KEY[::-1]) != {"client": digest}
+
+
+@given(secret=secrets)
+def test_no_byte_of_a_pseudonyms_value_comes_out(secret: str) -> None:
+    fields = {"client": secret, "caller": {"Client": [secret]}}
+
+    assert secret not in line(fields, pseudonyms=["client"], key=KEY)
+
+
+def test_nothing_has_no_pseudonym() -> None:
+    assert said({"client": None, "x": 1}, pseudonyms=["client"], key=KEY) == {"client": None, "x": 1}
+
+
+@pytest.mark.parametrize("key", [b"", b"fifteen bytes.."])
+def test_pseudonyms_without_a_key_that_is_long_enough_are_refused(key: bytes) -> None:
+    with pytest.raises(ValueError, match=f"at least 16 bytes, not {len(key)}"):
+        Privacy(pseudonyms=["client"], key=key)
+
+
+def test_a_record_that_is_shortened_is_clean_as_well() -> None:
+    @dataclass
+    class Login:
+        user: str
+        password: str
+
+    lines = Lines()
+    Emitter(stream=lines, max_line_bytes=1_000).emit({"login": Login("ann", "hush"), "body": "x" * 5_000})
+
+    assert "hush" not in lines.getvalue()
+    assert lines.records[0].trunc == ("body",)

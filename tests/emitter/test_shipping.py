@@ -1,0 +1,180 @@
+"""However it is shipped, the emitter works alone, on every Python that is here from 3.9 up."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tagline
+from tagline import read
+
+ROOT = Path(__file__).parents[2]
+EMITTER = ROOT / "emitter"
+OLDEST = (3, 9)
+NEWEST_TRIED = 20
+
+USE = """
+import sys
+
+sys.path.insert(0, sys.argv[1])
+import tagline
+
+
+@tagline.Emitter(metrics={"items": "Count"}, namespace="Shop").handler
+def handler(event, context):
+    tagline.add(items=3, when=tagline.parse_timestamp("2015-05-17T12:05:03.5+02:00"), token="hush")
+    return {"statusCode": 200}
+
+
+handler({"routeKey": "GET /pets", "rawPath": "/pets", "requestContext": {"http": {"method": "GET"}}}, None)
+print(tagline.__version__, tagline.__file__)
+"""
+
+
+@cache
+def pythons() -> dict[str, str]:
+    """Return the interpreters that are here by version: the running one, on PATH, and pyenv's."""
+    found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for minor in range(OLDEST[1], NEWEST_TRIED):
+        name = f"python3.{minor}"
+        for path in (shutil.which(name), *map(str, sorted(pyenv.glob(f"3.{minor}.*/bin/{name}")))):
+            if path and f"3.{minor}" not in found:
+                asked = subprocess.run(
+                    [path, "-c", "import sys; print(*sys.version_info[:2], sep='.')"],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                if asked.stdout.strip() == f"3.{minor}":
+                    found[f"3.{minor}"] = path
+    return found
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel and the sdist once."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", str(folder)],
+        cwd=EMITTER,
+        check=True,
+        capture_output=True,
+    )
+    return folder
+
+
+def installed(distribution: Path, folder: Path) -> Path:
+    """Install a distribution into a folder, from nothing but itself."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
+    command += [
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-compile",
+        "--target",
+        str(folder),
+        str(distribution),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+def wheel(dist: Path, folder: Path) -> Path:
+    return installed(next(dist.glob("*.whl")), folder)
+
+
+def sdist(dist: Path, folder: Path) -> Path:
+    return installed(next(dist.glob("*.tar.gz")), folder)
+
+
+def layer(_dist: Path, folder: Path) -> Path:
+    subprocess.run(
+        ["make", "-s", "build-EmitterLayer", f"ARTIFACTS_DIR={folder}"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
+        check=True,
+        capture_output=True,
+    )
+    return folder / "python"
+
+
+def one_file(_dist: Path, folder: Path) -> Path:
+    shutil.copy(EMITTER / "tagline" / "__init__.py", folder / "tagline.py")
+    return folder
+
+
+WAYS: list[Callable[[Path, Path], Path]] = [wheel, sdist, layer, one_file]
+
+
+@pytest.fixture(scope="module", params=WAYS, ids=lambda way: way.__name__)
+def shipped(request: pytest.FixtureRequest, dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return request.param(dist, tmp_path_factory.mktemp(request.param.__name__))
+
+
+@pytest.mark.parametrize("version", pythons())
+def test_it_writes_a_record_from_where_it_was_put(version: str, shipped: Path) -> None:
+    # -I and -S: neither this checkout nor the virtual environment can be reached. -W: nothing is deprecated.
+    done = subprocess.run(
+        [pythons()[version], "-I", "-S", "-W", "error", "-c", USE, str(shipped)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONDONTWRITEBYTECODE": "1"},
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    line, said = done.stdout.splitlines()
+    number, file = said.split(" ", 1)
+    assert number == tagline.__version__
+    assert Path(file).is_relative_to(shipped)
+    fields = read(line).fields
+    assert (fields["items"], fields["status"], fields["token"]) == (3, 200, "***")
+    assert fields["when"] == 1_431_857_103_500
+    assert '"_aws":{' in line
+
+
+def test_the_oldest_python_that_is_promised_is_the_oldest_that_is_tested() -> None:
+    declared = tomllib.loads((EMITTER / "pyproject.toml").read_text())["project"]
+
+    assert declared["requires-python"] == f">={OLDEST[0]}.{OLDEST[1]}"
+    assert declared["dependencies"] == []
+
+
+def test_the_version_is_said_in_one_place(dist: Path) -> None:
+    """By https://semver.org, and read from there by what builds the distributions."""
+    assert re.fullmatch(r"\d+\.\d+\.\d+", tagline.__version__)
+    assert {path.name for path in dist.iterdir()} == {
+        f"tagline_emitter-{tagline.__version__}-py3-none-any.whl",
+        f"tagline_emitter-{tagline.__version__}.tar.gz",
+    }
+    said = [
+        path
+        for path in EMITTER.rglob("*")
+        if path.is_file() and tagline.__version__.encode() in path.read_bytes()
+    ]
+    assert [path.suffix for path in said if path.suffix != ".pyc"] == [".py"]
+
+
+def test_a_distribution_has_the_package_its_types_and_its_metadata_and_nothing_else(dist: Path) -> None:
+    with zipfile.ZipFile(next(dist.glob("*.whl"))) as archive:
+        names = archive.namelist()
+        folder = f"tagline_emitter-{tagline.__version__}.dist-info"
+        metadata = archive.read(f"{folder}/METADATA").decode()
+    with tarfile.open(next(dist.glob("*.tar.gz"))) as source:
+        sources = source.getnames()
+
+    package = {f"tagline/{path.name}" for path in (EMITTER / "tagline").iterdir() if path.is_file()}
+    assert "tagline/py.typed" in package
+    assert {name for name in names if not name.startswith(folder)} == package
+    assert package <= {name.partition("/")[2] for name in sources}
+    assert "Requires-Dist" not in metadata
+    assert "Requires-Python: >=3.9" in metadata
