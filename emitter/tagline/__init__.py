@@ -986,10 +986,9 @@ class Privacy:
                 return False
             if len(self._fields) < _CACHED:
                 self._fields.update(fields)
-        if body.find("{", 1) > 0 or "[" in body:
-            for value in fields.values():
-                if type(value) not in _LEAVES and not self._is_harmless(value):
-                    return False
+        for value in fields.values():
+            if type(value) not in _LEAVES and not self._is_harmless(value):
+                return False
         return not self._is_suspect(body, '\\":')
 
     def _is_harmless(self, value: Any) -> bool:
@@ -1174,7 +1173,7 @@ class _Metrics:
         """
         get = said.get
         values: list[Any] = list(map(get, self._names))
-        if _NUMBERS.issuperset(map(type, values)) and max(map(abs, values)) <= MAX_METRIC_NUMBER:
+        if _NUMBERS.issuperset(map(type, values)) and sum(map(abs, values)) <= MAX_METRIC_NUMBER:
             names = self._names
         else:
             names = tuple(name for name in self._names if _is_metric(get(name)))
