@@ -34,7 +34,7 @@ def run() -> dict[str, float]:
 
 
 def per_test() -> dict[str, float]:
-    """Return how long a test waits for a pipeline of its own, after the first, and for its end: medians in ms."""
+    """Return how long a test waits for a pipeline of its own, and for its end: medians in ms."""
     from local.pipeline import Pipeline, tagline_with_samples  # noqa: PLC0415 - as a test has it
 
     up, down = [], []
