@@ -137,6 +137,13 @@ def up(
     enforce_throttling: Annotated[
         bool, typer.Option("--enforce-throttling", help="Refuse more requests than the HTTP APIs allow.")
     ] = False,
+    magnetic_reports: Annotated[
+        bool,
+        typer.Option(
+            "--magnetic-reports",
+            help="Report conflicts in Timestream's magnetic store to S3 afterwards, as AWS does.",
+        ),
+    ] = False,
     in_process: InProcess = False,
 ) -> None:
     """Run the pipeline on this machine until Ctrl-C, and print its addresses.
@@ -168,6 +175,7 @@ def up(
             enforce_throttling=enforce_throttling,
             now=now and now.replace(tzinfo=UTC),
             data=data,
+            magnetic_reports=magnetic_reports,
         ) as pipeline:
             say_how_functions_run(pipeline)
             for name in pipeline.not_run:

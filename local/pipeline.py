@@ -79,6 +79,7 @@ class Pipeline:
         outbox: A file for the e-mails that topics would send; see `sns.read_outbox`.
         now: The time to put the clock to at the start; default the real time.
         data: A folder in which Timestream's tables outlive this pipeline.
+        magnetic_reports: Report conflicts in Timestream's magnetic store to S3 afterwards, as AWS does.
 
     Attributes:
         services: The AWS services.
@@ -102,6 +103,7 @@ class Pipeline:
         outbox: Path | None = None,
         now: datetime | None = None,
         data: Path | None = None,
+        magnetic_reports: bool = False,
     ) -> None:
         self._apps = apps
         self._ports = list(ports)
@@ -112,6 +114,7 @@ class Pipeline:
         self._outbox = outbox
         self._now = now
         self._data = data
+        self._magnetic_reports = magnetic_reports
         self.outputs: dict[str, dict[str, str]] = {}
 
     def __enter__(self) -> Self:
@@ -176,7 +179,12 @@ class Pipeline:
         self._stop.append(self.clock.stop)
         if self._now is not None:
             self.clock.put(self._now)
-        self.services = Services(self._ports.pop(0) if self._ports else 0, self._outbox, self._data)
+        self.services = Services(
+            self._ports.pop(0) if self._ports else 0,
+            self._outbox,
+            self._data,
+            magnetic_reports=self._magnetic_reports,
+        )
         self._stop.append(self.services.stop)
         shipper = logs.Shipper(self.client("logs"))
         self.functions = Functions(

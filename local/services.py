@@ -43,6 +43,8 @@ class Services:
         port: The port on 127.0.0.1; 0 takes a free one.
         outbox: A file for the e-mails that topics would send, so that other processes can read them.
         data: A folder in which Timestream's tables outlive this process.
+        magnetic_reports: Report conflicts in Timestream's magnetic store to S3 afterwards, as AWS does,
+            instead of rejecting them at once.
 
     Attributes:
         endpoint: Their address.
@@ -53,14 +55,25 @@ class Services:
         outbox: The e-mails.
     """
 
-    def __init__(self, port: int = 0, outbox: Path | None = None, data: Path | None = None) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        outbox: Path | None = None,
+        data: Path | None = None,
+        *,
+        magnetic_reports: bool = False,
+    ) -> None:
         # moto says each request on stderr.
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         BackendDict.reset()
         reset_model_data()
         if data is not None:
             data.mkdir(parents=True, exist_ok=True)
-        self.timestream = timestream.Timestream(path=data and data / "timestream.duckdb", put=self._put)
+        self.timestream = timestream.Timestream(
+            path=data and data / "timestream.duckdb",
+            put=self._put,
+            report_magnetic_conflicts=self._put if magnetic_reports else None,
+        )
         timestream.install(self.timestream)
         self.delivery = logs.install()
         insights.install()

@@ -17,7 +17,7 @@ from cli import feed, stages
 from cli.deployment import Deployment
 from cli.download import download
 from consumers.subscription import encode
-from local.pipeline import Pipeline
+from local.pipeline import Pipeline, tagline_with_samples
 from tests.builders import CONTROL, envelope
 
 pytestmark = pytest.mark.tagline(processes=True)
@@ -178,3 +178,30 @@ def test_functions_run_in_this_process_where_they_have_to(pipeline: Pipeline, tm
     pipeline.settle()
 
     assert stages.stored(where) == 31
+
+
+def test_conflicts_in_the_magnetic_store_are_reported_to_the_bucket_where_that_is_asked_for() -> None:
+    with Pipeline(tagline_with_samples(window_s=0), in_process=True, magnetic_reports=True) as pipeline:
+        where = deployment(pipeline)
+        write = pipeline.client("timestream-write")
+        hours_ago = str(int((datetime.now(UTC).timestamp() - 3 * 3600) * 1000))
+        for value in ("first", "second"):
+            write.write_records(
+                DatabaseName=where.outputs["TimestreamDatabase"],
+                TableName=where.outputs["TimestreamTable"],
+                Records=[
+                    {
+                        "Dimensions": [{"Name": "source", "Value": "g"}],
+                        "MeasureName": "api_request",
+                        "MeasureValueType": "MULTI",
+                        "MeasureValues": [{"Name": "_id", "Type": "VARCHAR", "Value": value}],
+                        "Time": hours_ago,
+                    }
+                ],
+            )
+
+        reports = pipeline.client("s3").list_objects_v2(
+            Bucket=where.outputs["Bucket"], Prefix="timestream-rejected/"
+        )
+        assert reports["KeyCount"] == 1
+        assert [row[0] for row in stages.ask(where, f'SELECT "_id" FROM {where.table}')[1]] == ["first"]
