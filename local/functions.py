@@ -826,15 +826,23 @@ def _load(function: Function) -> Callable[[Any, _Context], Any]:
     module_name, _, attribute = function.handler.rpartition(".")
     module_name = module_name.replace("/", ".")
     top = module_name.partition(".")[0]
-    known = sys.modules.get(top)
-    places = [*getattr(known, "__path__", []), str(getattr(known, "__file__", None))]
-    if known and not any(place.startswith(f"{function.code}{os.sep}") for place in places):
-        # Another function's module has this name: it keeps its own, and this one is loaded anew.
-        for name in [name for name in sys.modules if name == top or name.startswith(f"{top}.")]:
-            del sys.modules[name]
-    importlib.invalidate_caches()
-    handler: Callable[[Any, _Context], Any] = getattr(importlib.import_module(module_name), attribute)
+    # Modules of its own for every environment, as every process has: what a handler keeps in one, such
+    # as clients, is not another pipeline's. What was there under the name stays there for everyone else.
+    known = _taken_out(top)
+    try:
+        importlib.invalidate_caches()
+        handler: Callable[[Any, _Context], Any] = getattr(importlib.import_module(module_name), attribute)
+    finally:
+        if known:
+            _taken_out(top)
+            sys.modules.update(known)
     return handler
+
+
+def _taken_out(top: str) -> dict[str, Any]:
+    """Take a package's modules out of those that are loaded, and return them by name."""
+    names = [name for name in sys.modules if name == top or name.startswith(f"{top}.")]
+    return {name: sys.modules.pop(name) for name in names}
 
 
 # --- the platform's own lines ----------------------------------------------------------------------------

@@ -205,3 +205,12 @@ def test_conflicts_in_the_magnetic_store_are_reported_to_the_bucket_where_that_i
         )
         assert reports["KeyCount"] == 1
         assert [row[0] for row in stages.ask(where, f'SELECT "_id" FROM {where.table}')[1]] == ["first"]
+
+
+@pytest.mark.tagline(processes=False)
+@pytest.mark.parametrize("turn", [1, 2])
+def test_one_pipeline_after_another_runs_functions_in_this_process(pipeline: Pipeline, turn: int) -> None:
+    assert [call(pipeline, "/pets/1") for _ in range(turn)] == [200] * turn
+    pipeline.settle()
+
+    assert stages.stored(deployment(pipeline)) == turn
