@@ -60,33 +60,49 @@ $(VENV)/check.stamp: requirements/check.txt $(VENV)/run.stamp
 # --- `sam build`: what each function ships. This is the list: nothing else is in an artifact. ---------------
 # https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/building-custom-runtimes.html
 LAMBDA_PYTHON := 3.13
+# The wheels that run there, whatever machine builds: template.yml's architecture, and Amazon Linux 2023's libc.
+LAMBDA_PLATFORMS := manylinux_2_28_aarch64 manylinux_2_17_aarch64 manylinux2014_aarch64
 define ship
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lambda.txt \
-		--target $(ARTIFACTS_DIR) --only-binary=:all: --python-version $(LAMBDA_PYTHON) --implementation cp
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(1).txt \
+		--target $(ARTIFACTS_DIR) --no-compile --only-binary=:all: --python-version $(LAMBDA_PYTHON) \
+		--implementation cp $(addprefix --platform ,$(LAMBDA_PLATFORMS))
 	cp -R emitter/tagline $(ARTIFACTS_DIR)/
 	mkdir -p $(ARTIFACTS_DIR)/consumers
 	cp consumers/__init__.py consumers/settings.py consumers/table.py $(ARTIFACTS_DIR)/consumers/
 endef
+define ship-consumer
+	$(call ship,consumer)
+	cp consumers/*.py $(ARTIFACTS_DIR)/consumers/
+	cp -R consumers/$(1) $(ARTIFACTS_DIR)/consumers/
+	$(compile)
+endef
 define ship-exporter
-	$(ship)
+	$(call ship,$(1))
 	mkdir -p $(ARTIFACTS_DIR)/exporter
-	cp $(addprefix exporter/,__init__.py archive.py bucket.py query.py $(1)) $(ARTIFACTS_DIR)/exporter/
+	cp $(addprefix exporter/,__init__.py archive.py bucket.py query.py $(2)) $(ARTIFACTS_DIR)/exporter/
+	$(compile)
+endef
+# Byte code in the artifact halves a cold start: /var/task cannot be written to, so without it every import compiles
+# anew. Only the runtime's own version makes byte code that it takes.
+define compile
+	@find $(ARTIFACTS_DIR) -name __pycache__ -type d -prune -exec rm -rf {} +
+	@$(PYTHON) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(LAMBDA_PYTHON)")' \
+		&& $(PYTHON) -m compileall -q --invalidation-mode unchecked-hash $(ARTIFACTS_DIR) \
+		|| echo "no byte code: for a quicker cold start build with make PYTHON=python$(LAMBDA_PYTHON)"
 endef
 
 .PHONY: build-TimestreamConsumer build-DailyExporter build-DownloadApi build-DownloadWorker build-EmitterLayer
 build-TimestreamConsumer:
-	$(ship)
-	cp consumers/*.py $(ARTIFACTS_DIR)/consumers/
-	cp -R consumers/timestream $(ARTIFACTS_DIR)/consumers/
+	$(call ship-consumer,timestream)
 
 build-DailyExporter:
-	$(call ship-exporter,export.py timestream.py)
+	$(call ship-exporter,exporter,export.py timestream.py)
 
 build-DownloadApi:
-	$(call ship-exporter,downloads.py jobs.py)
+	$(call ship-exporter,lambda,downloads.py jobs.py)
 
 build-DownloadWorker:
-	$(call ship-exporter,zipper.py jobs.py)
+	$(call ship-exporter,zipper,zipper.py jobs.py)
 
 # A layer's Python is looked for in python/: https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html
 build-EmitterLayer:

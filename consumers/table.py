@@ -17,6 +17,10 @@ from typing import Any, Literal, NamedTuple
 
 from tagline import Record, write
 
+# The mapping's revision is a row's version: a replay after a change of the mapping updates rows, and a replay
+# without one leaves them. Raise it when the same record becomes a different row.
+REVISION = 1
+
 Type = Literal["BIGINT", "BOOLEAN", "DOUBLE", "VARCHAR"]
 
 # What a record is told apart by, beside its time. Everything else that it says is a measure.
@@ -62,6 +66,7 @@ class Row:
         dimensions: Text by column.
         measures: Typed values by column.
         not_numbers: How many values were left out because they are no finite numbers.
+        version: Which mapping made it; of two rows at one point, the store keeps the higher.
     """
 
     id: str
@@ -70,6 +75,7 @@ class Row:
     dimensions: Mapping[str, str]
     measures: Mapping[str, Measure]
     not_numbers: int = 0
+    version: int = REVISION
 
 
 def row(record: Record, source: str) -> Row:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 # What the Lambda runtime has of itself: boto3 and what it imports.
 RUNTIME = ("boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six.py", "jmespath")
+
+SYSTEMS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
 
 HANDLERS = {
     "TimestreamConsumer": "consumers.timestream.handler",
@@ -38,7 +41,16 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_handler_is_imported_from_its_artifact_alone(function: str, runtime: Path, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     subprocess.run(
-        ["make", "-s", f"build-{function}", f"ARTIFACTS_DIR={tmp_path}", f"PYTHON={sys.executable}"],
+        [
+            "make",
+            "-s",
+            f"build-{function}",
+            f"ARTIFACTS_DIR={tmp_path}",
+            f"PYTHON={sys.executable}",
+            # Wheels that this machine can import, instead of those for Lambda.
+            f"LAMBDA_PYTHON={sys.version_info.major}.{sys.version_info.minor}",
+            f"LAMBDA_PLATFORMS={' '.join(f'{system}_{platform.machine()}' for system in SYSTEMS)}",
+        ],
         cwd=ROOT,
         env=environment,
         check=True,

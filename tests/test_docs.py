@@ -160,7 +160,7 @@ def test_every_column_of_the_table_is_documented() -> None:
         ("table.md", mapping.MAX_RECORD_BYTES),
         ("table.md", mapping.MAX_DIMENSION_BYTES),
         ("table.md", mapping.OFFSETS),
-        ("table.md", mapping.REVISION),
+        ("table.md", table.REVISION),
         ("lake.md", archive.PART_BYTES >> 20),
     ],
 )

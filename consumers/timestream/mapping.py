@@ -11,10 +11,6 @@ from typing import Any
 
 from consumers.table import ID, OVERFLOW, PARTITION, Measure, Row
 
-# The mapping's revision is the record's Version: a replay after a change of the mapping updates rows, and a
-# replay without one leaves them. Raise it when the same record becomes a different row.
-REVISION = 1
-
 # "2 KB" for a record, without saying whether 2,000 or 2,048, nor what counts: the stricter reading of both.
 # https://docs.aws.amazon.com/timestream/latest/developerguide/ts-limits.html
 MAX_RECORD_BYTES = 2_000
@@ -50,7 +46,7 @@ def wire(row: Row, attempt: int) -> WireRecord:
         ],
         "Time": str(row.time * OFFSETS + offset(row.id, attempt)),
         "TimeUnit": "NANOSECONDS",
-        "Version": REVISION,
+        "Version": row.version,
     }
 
 

@@ -1,0 +1,33 @@
+"""Days of the past that rows were written to: one small object each, which the exporter takes as its orders.
+
+`late/<day>/<batch>`: a batch names the days that it wrote to after the fact; the next export of those days removes
+the names that it saw. A batch that comes again writes the same names.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+PREFIX = "late/"
+
+
+def key(day: date, batch: str) -> str:
+    """Return the key of the object by which a batch says that it wrote rows of a day that was over.
+
+    Args:
+        day: The rows' day in UTC.
+        batch: The event id of the batch's first Kinesis record.
+    """
+    return f"{PREFIX}{day.isoformat()}/{batch.replace(':', '-')}"
+
+
+def day_of(key: str) -> date:
+    """Return the day that a key names.
+
+    Raises:
+        ValueError: If it is none of `key`'s.
+    """
+    prefix, day, _batch = key.split("/", 2)
+    if prefix != PREFIX.rstrip("/"):
+        raise ValueError(f"{key!r} does not begin with {PREFIX}")
+    return date.fromisoformat(day)
