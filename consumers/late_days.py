@@ -1,7 +1,7 @@
 """Days of the past that rows were written to: one small object each, which the exporter takes as its orders.
 
-`late/<day>/<batch>`: a batch names the days that it wrote to after the fact; the next export of those days removes
-the names that it saw. A batch that comes again writes the same names.
+`late/<day>/<batch>`: a batch names the days that it wrote to after the fact; the next export of those days
+removes the names that it saw. A batch that comes again writes the same names.
 """
 
 from __future__ import annotations
