@@ -60,6 +60,8 @@ def _value(value: object, depth: int) -> str:
 
 def _text(text: str) -> str:
     quoted = json.dumps(text, ensure_ascii=False)
+    if _LONE_SURROGATE.search(quoted):  # Two halves that meet are one character there.
+        quoted = quoted.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
     return _LONE_SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", quoted)
 
 
