@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +26,7 @@ from consumers.meters.meter import (
 )
 from consumers.subscription import LogEvent
 from tests.builders import GROUP, LOGGED
-from tests.consumers.meters.meters import METER_TAG, TAG, TIME, line, meter
+from tests.consumers.meters.meters import METER_TAG, TAG, TIME, line, meter, needs_node
 
 COMPACT = json.dumps(meter(), separators=(",", ":"))
 PRETTY = json.dumps(meter(), indent=2)
@@ -247,6 +250,42 @@ def test_whatever_a_field_holds_the_record_is_taken_or_rejected(value: Any, fiel
     if isinstance(found, Meter):  # As doubles, which is what both languages' readers make of numbers.
         kept = json.loads(found.text, parse_int=float)[field]
         assert kept == json.loads(json.dumps(value), parse_int=float)
+
+
+HOW_TO = (Path(__file__).parents[3] / "docs" / "how-to" / "send-meters.md").read_text()
+
+
+def block(language: str) -> str:
+    """Return the page's first block in a language."""
+    found = re.search(rf"^```{language}\n(.*?)^```$", HOW_TO, re.MULTILINE | re.DOTALL)
+    assert found
+    return found[1]
+
+
+def test_what_the_page_shows_in_python_writes_a_meter_record(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(block("python"), "send-meters.md", "exec"), names)
+
+    names["handler"]({"customer": "acme"}, None)
+
+    found = extracted(capsys.readouterr().out)
+    assert isinstance(found, Meter)
+    said = json.loads(found.text)
+    assert (said["customerId"], said["dimensions"]) == ("acme", {"method": "GET", "endpoint": "pets"})
+    assert (said["meterTimeInMillis"], len(said["uniqueId"])) == (found.time, 32)
+
+
+@needs_node
+def test_what_the_page_shows_in_javascript_writes_a_meter_record() -> None:
+    program = 'const crypto = require("crypto"); const event = { customer: "acme" };\n' + block("js")
+
+    printed = subprocess.run(
+        ["node", "-e", program], capture_output=True, text=True, check=True, encoding="utf-8"
+    ).stdout
+
+    found = extracted(f"2022-09-13T18:35:05.062Z\tc6af9ac6\tINFO\t{printed}")
+    assert isinstance(found, Meter)
+    assert f"{METER_TAG} {found.text}\n" == printed
 
 
 def test_a_file_is_the_list_and_its_name_is_the_first_records_day_and_the_bodys_hash() -> None:
