@@ -98,17 +98,17 @@ def make_handler(
         known: dict[str, list[Outcome]] = {}
         with ThreadPoolExecutor(WRITERS) as writers:
             while window := list(islice(units, WRITERS)):
-                # A list that comes twice in a batch is written once.
-                fresh = {unit.name(): unit for unit in reversed(window) if unit.name() not in known}
+                named = [(unit.name(), unit) for unit in window]
+                # A list that comes twice in a batch is written once: the first of them.
+                fresh = {name: unit for name, unit in reversed(named) if name not in known}
                 before = remaining()
                 written = writers.map(
                     lambda unit: destination.write(unit.meters, remaining), list(fresh.values())
                 )
                 known |= zip(fresh, written, strict=True)
                 ledger.write_seconds += before - remaining()
-                for unit in window:
-                    first = fresh.get(unit.name()) is unit
-                    enter(ledger, unit, known[unit.name()], again=not first)
+                for name, unit in named:
+                    enter(ledger, unit, known[name], again=fresh.get(name) is not unit)
         ledger.keep(objects)
         report(ledger)
         return ledger.response()
