@@ -91,9 +91,12 @@ define compile
 		|| echo "no byte code: for a quicker cold start build with make PYTHON=python$(LAMBDA_PYTHON)"
 endef
 
-.PHONY: build-TimestreamConsumer build-DailyExporter build-DownloadApi build-DownloadWorker build-EmitterLayer
+.PHONY: build-TimestreamConsumer build-MeterConsumer build-DailyExporter build-DownloadApi build-DownloadWorker build-EmitterLayer
 build-TimestreamConsumer:
 	$(call ship-consumer,timestream)
+
+build-MeterConsumer:
+	$(call ship-consumer,meters)
 
 build-DailyExporter:
 	$(call ship-exporter,exporter,export.py timestream.py)

@@ -34,6 +34,8 @@ import cli.main
 from consumers import quarantine, table
 from consumers.extract import Rejected
 from consumers.ledger import Ledger
+from consumers.meters import destinations, javascript, meter
+from consumers.meters import handler as meter_handler
 from consumers.subscription import LogEvent
 from consumers.timestream import handler, mapping, writer
 from exporter import archive, downloads, export, zipper
@@ -114,7 +116,10 @@ def public(module: ModuleType) -> Iterator[tuple[str, Any]]:
 @pytest.fixture(scope="module")
 def stack() -> Stack:
     template = translate(ROOT / "template.yml")
-    return resolve(template, {}, stack_name="tagline", endpoint="http://127.0.0.1:5000")
+    # Meters are switched on by their bucket.
+    return resolve(
+        template, {"MeterBucket": "ingest"}, stack_name="tagline", endpoint="http://127.0.0.1:5000"
+    )
 
 
 # --- the line and the table -------------------------------------------------------------------------------
@@ -161,6 +166,11 @@ def test_every_column_of_the_table_is_documented() -> None:
         ("table.md", mapping.MAX_DIMENSION_BYTES),
         ("table.md", mapping.OFFSETS),
         ("table.md", table.REVISION),
+        ("meters.md", meter.MAX_TEXT),
+        ("meters.md", meter.MAX_DIMENSIONS),
+        ("meters.md", javascript.MAX_DEPTH),
+        ("meters.md", destinations.MAX_POST_RECORDS),
+        ("meters.md", destinations.MAX_POST_BYTES),
         ("lake.md", archive.PART_BYTES >> 20),
     ],
 )
@@ -300,9 +310,12 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", f"tagline-{time.monotonic_ns()}")
     page = REFERENCE / "metrics.md"
     reasons = named(section(REFERENCE / "quarantine.md", "Reasons"))
-    ledger = Ledger([builders.kinesis_record("", 1)], quarantined=Counter(reasons))
+    of_meters = {reason for reason in reasons if reason.startswith("meter_")}
+    ledger = Ledger([builders.kinesis_record("", 1)], quarantined=Counter(reasons - of_meters))
+    meters = Ledger([builders.kinesis_record("", 1)], quarantined=Counter({"undecodable", *of_meters}))
     reports: dict[str, list[Any]] = {
         "TimestreamConsumer": [lambda: handler.report_batch(ledger)],
+        "MeterConsumer": [lambda: meter_handler.report_batch(meters, store="s3")],
         "DailyExporter": [lambda: export._report(export.Export(MANIFEST, kept=False))],
         "DownloadWorker": [
             lambda: zipper._report(Job("0" * 32, Days(DAY, DAY), State.READY, rows=1)),

@@ -11,6 +11,8 @@ PURE = [
     "consumers/batch.py",
     "consumers/extract.py",
     "consumers/ledger.py",
+    "consumers/meters/javascript.py",
+    "consumers/meters/meter.py",
     "consumers/subscription.py",
     "consumers/table.py",
     "consumers/timestream/mapping.py",

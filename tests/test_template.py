@@ -340,6 +340,126 @@ def test_what_holds_records_outlives_the_stack(template: dict[str, Any]) -> None
     assert kept == {"Bucket", "BucketPolicy", "Database", "Table"}
 
 
+# ---- Meters ------------------------------------------------------------------------------------------------
+
+METERS = "consumers.meters.handler"
+API_KEY = "arn:aws:secretsmanager:us-east-1:123456789012:secret:ingest-Ab12Cd"
+INGEST_ROLE = "arn:aws:iam::999988887777:role/ingest"
+# Each way to switch meters on, and what its role may do beyond what they all may.
+METERED = {
+    "bucket": ({"MeterBucket": "ingest"}, {"s3:PutObject": ["arn:aws:s3:::ingest/ingest/records/*"]}),
+    "bucket with an ACL": (
+        {"MeterBucket": "ingest", "MeterPrefix": "in/", "MeterObjectAcl": "bucket-owner-full-control"},
+        {
+            "s3:PutObject": ["arn:aws:s3:::ingest/in/*"],
+            "s3:PutObjectAcl": ["arn:aws:s3:::ingest/in/*"],
+        },
+    ),
+    "bucket by a role": (
+        {"MeterBucket": "ingest", "MeterRoleArn": INGEST_ROLE},
+        {"sts:AssumeRole": [INGEST_ROLE]},
+    ),
+    "api": (
+        {"MeterUrl": "https://ingest.example.com/ingest", "MeterApiKeyArn": API_KEY},
+        {"secretsmanager:GetSecretValue": [API_KEY], "ssm:GetParameter": [API_KEY]},
+    ),
+}
+
+
+def test_without_a_destination_nothing_of_meters_is_deployed(template: dict[str, Any], stack: Stack) -> None:
+    assert [logical_id for logical_id in stack.resources if "Meter" in logical_id] == []
+    assert [name for name in stack.outputs() if "Meter" in name] == []
+    on = stack_of(template, LogGroup1="/aws/lambda/shop", MeterBucket="ingest")
+    assert set(on.resources) - set(stack.resources) == {
+        "MeterConsumer",
+        "MeterConsumerLines",
+        "MeterConsumerLogs",
+        "MeterConsumerRole",
+        "MeterLagAlarm",
+    }
+
+
+@pytest.mark.parametrize("way", METERED)
+def test_the_consumer_of_meters_has_its_settings_and_may_do_what_it_has_to(
+    way: str, template: dict[str, Any]
+) -> None:
+    parameters, allowed = METERED[way]
+    stack = stack_of(template, **parameters)
+    spec = function(stack, "MeterConsumer")
+    assert (spec.handler, spec.log_group) == (f"{METERS}.handler", "/tagline/tagline/MeterConsumer")
+    own = {name for name in spec.environment if not name.startswith("POWERTOOLS_")}
+    assert own == {field.name.upper() for field in fields(importlib.import_module(METERS).Settings)}
+    bucket, role = stack.resources["Bucket"].attributes["Arn"], "MeterConsumerRole"
+    kept = ("quarantine/meter_*", "quarantine/undecodable/*", "aws/lambda/*")
+    everyone = {"s3:PutObject": [f"{bucket}/{prefix}" for prefix in kept], "s3:ListBucket": [bucket]}
+    granted = {
+        action
+        for statement in statements(stack, role)
+        for action in listed(statement["Action"])
+        if not action.startswith(("logs:", "xray:", "kinesis:"))
+    }
+    assert granted == set(everyone) | set(allowed)
+    for action in granted:
+        expected = everyone.get(action, []) + allowed.get(action, [])
+        assert allowed_resources(stack, role, action) == expected
+
+
+def test_the_consumer_of_meters_reads_the_stream_beside_the_other_with_settings_of_its_own(
+    template: dict[str, Any],
+) -> None:
+    stack = stack_of(
+        template, MeterBucket="ingest", MeterBatchSize="7", MeterBatchWindowSeconds="0", BatchSize="9"
+    )
+    rows, meters = (
+        mapping
+        for mapping in event_source_mappings(stack)
+        if mapping.source_name == stack.outputs()["StreamName"]
+    )
+    assert (rows.function, rows.batch_size) == ("tagline-TimestreamConsumer", 9)
+    assert (meters.function, meters.batch_size, meters.window_s) == ("tagline-MeterConsumer", 7, 0)
+    assert meters.reports_item_failures
+    assert meters.bisects
+    assert (meters.maximum_retries, meters.maximum_age_s) == (rows.maximum_retries, rows.maximum_age_s)
+    assert meters.starting_position == "TRIM_HORIZON"
+    assert meters.on_failure_arn == stack.resources["Bucket"].attributes["Arn"]
+    assert "FilterCriteria" not in stack.resources[meters.logical_id].properties
+    (alarm,) = (
+        each for each in stack.of_type("AWS::CloudWatch::Alarm") if each.logical_id == "MeterLagAlarm"
+    )
+    assert alarm.properties["Dimensions"] == [{"Name": "FunctionName", "Value": "tagline-MeterConsumer"}]
+
+
+def test_the_filters_take_both_tags_where_meters_are_switched_on(template: dict[str, Any]) -> None:
+    matches = importlib.import_module("local.filter_pattern").matches
+    groups = {parameter: f"/aws/lambda/{parameter}" for parameter in LOG_GROUPS}
+    stack = stack_of(template, **groups, MeterBucket="ingest", Tag="my-tag", MeterTag="meter.v1")
+    (pattern,) = {each.properties["FilterPattern"] for each in stack.of_type("AWS::Logs::SubscriptionFilter")}
+    assert pattern == '?"my-tag" ?"meter.v1"'
+    assert [
+        matches(pattern, text) for text in ('{"_tag":"my-tag"}', 'INFO meter.v1 {"a":1}', "meter v1")
+    ] == [
+        True,
+        True,
+        False,
+    ]
+    environment = function(stack, "MeterConsumer").environment
+    assert (environment["TAGLINE_TAG"], environment["METER_TAG"]) == ("my-tag", "meter.v1")
+
+
+def test_a_deployment_with_two_destinations_or_without_a_key_is_refused_by_cloudformation(
+    template: dict[str, Any],
+) -> None:
+    def empty(parameter: str) -> dict[str, Any]:
+        return {"Fn::Equals": [{"Ref": parameter}, ""]}
+
+    rules = template["Rules"]
+    (one,) = rules["MetersHaveOneDestination"]["Assertions"]
+    (key,) = rules["MeterUrlHasAKey"]["Assertions"]
+    assert one["Assert"] == {"Fn::Or": [empty("MeterBucket"), empty("MeterUrl")]}
+    assert rules["MeterUrlHasAKey"]["RuleCondition"] == {"Fn::Not": [empty("MeterUrl")]}
+    assert key["Assert"] == {"Fn::Not": [empty("MeterApiKeyArn")]}
+
+
 # ---- Lake --------------------------------------------------------------------------------------------------
 
 
@@ -576,6 +696,25 @@ def test_saved_queries_ask_the_collected_log_groups(template: dict[str, Any]) ->
     [
         ("Tag", ["a", "a" * 100, "my-team.usage_2"], ["", "a" * 101, 'a"b', "two words", "$x"]),
         ("LogGroup1", ["", "a" * 512, "/aws/lambda/x", "a.b#c-d_e"], ["a" * 513, "two words", "a*"]),
+        ("MeterTag", ["a", "a" * 100, "meter.v2"], ["", "a" * 101, 'a"b', "two words"]),
+        ("MeterBucket", ["", "abc", "a" * 63, "183-amberflo"], ["ab", "a" * 64, "Upper", "a/b"]),
+        ("MeterPrefix", ["ingest/records/", "a/", "a" * 199 + "/"], ["", "/", "a", "a//", "a" * 200 + "/"]),
+        ("MeterBucketRegion", ["", "us-west-2", "us-gov-east-1"], ["west", "us-west-2a", "US-WEST-2"]),
+        ("MeterRoleArn", ["", INGEST_ROLE], ["ingest", "arn:aws:iam::1:role/x", INGEST_ROLE + "*"]),
+        ("MeterExternalId", ["", "ab", "a" * 1224], ["a", "a" * 1225, "two words"]),
+        ("MeterObjectAcl", ["", "bucket-owner-full-control"], ["public-read", "private"]),
+        (
+            "MeterUrl",
+            ["", "https://a.example.com/ingest"],
+            ["http://a.example.com", "a.example.com", "https://"],
+        ),
+        (
+            "MeterApiKeyArn",
+            ["", API_KEY, "arn:aws:ssm:eu-west-1:123456789012:parameter/ingest/key"],
+            ["key", API_KEY[:-6] + "*", "arn:aws:s3:::bucket/key", "arn:aws:ssm:eu-west-1:1:parameter/key"],
+        ),
+        ("MeterBatchSize", ["1", "10000"], ["0", "10001"]),
+        ("MeterBatchWindowSeconds", ["0", "300"], ["-1", "301"]),
         ("ShardCount", ["1", "200"], ["0", "201"]),
         ("StreamRetentionHours", ["24", "8760"], ["23", "8761"]),
         ("BatchSize", ["1", "10000"], ["0", "10001"]),

@@ -144,3 +144,29 @@ class Rows:
     def _of(self, days: Days) -> list[Values]:
         wanted = {day.isoformat() for day in days}
         return sorted((row for row in self.rows_ if str(row[0])[:10] in wanted), key=str)
+
+
+class IngestBucket:
+    """A client of S3 over the bucket that meter records are written to.
+
+    Attributes:
+        objects: What is stored, by key.
+        faults: What the next calls raise, before they do anything; None lets a call through.
+        calls: The arguments of each call that came through, without the body.
+    """
+
+    def __init__(self, *faults: Exception | None) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.faults = deque(faults)
+        self.calls: list[dict[str, Any]] = []
+
+    def put_object(self, **request: Any) -> dict[str, Any]:
+        if self.faults and (fault := self.faults.popleft()):
+            raise fault
+        self.objects[request["Key"]] = request.pop("Body")
+        self.calls.append(request)
+        return {}
+
+    def records(self) -> list[Any]:
+        """Return the records of all files, each as often as it is in one."""
+        return [record for key in sorted(self.objects) for record in json.loads(self.objects[key])]

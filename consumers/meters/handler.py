@@ -1,0 +1,261 @@
+"""Lambda entry: decode -> extract a meter -> an ingest file for each Kinesis record, or quarantine."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache, partial
+from itertools import islice
+from typing import Any, Final
+
+import boto3
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from botocore.config import Config
+
+from consumers import quarantine
+from consumers.extract import Rejected
+from consumers.ledger import Ledger
+from consumers.meters import destinations
+from consumers.meters.destinations import Api, Destination, Files, Outcome, Patience, Stored, Unwritten
+from consumers.meters.meter import Meter, extract_meter, file_body, file_name
+from consumers.settings import SettingsError, read_settings
+from consumers.subscription import LogEvent, UndecodableError, decode
+
+Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
+
+# So many Kinesis records are written at once, and held in memory.
+WRITERS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the function's environment says; docs/reference/settings.md."""
+
+    tagline_tag: str
+    meter_tag: str
+    bucket: str
+    own_log_groups: str
+    meter_bucket: str = ""
+    meter_prefix: str = "ingest/records/"
+    meter_bucket_region: str = ""
+    meter_role_arn: str = ""
+    meter_external_id: str = ""
+    meter_object_acl: str = ""
+    meter_url: str = ""
+    meter_api_key_arn: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The meter records of one Kinesis record: what is written, or not, as one.
+
+    Attributes:
+        position: The Kinesis record's place in the batch.
+        events: The log events, in their order.
+        meters: What they say, in the same order.
+    """
+
+    position: int
+    events: list[LogEvent] = field(default_factory=list)
+    meters: list[Meter] = field(default_factory=list)
+
+    def name(self) -> str:
+        """Return what tells it from other lists of records."""
+        return file_name(self.meters, file_body(self.meters))
+
+
+def make_handler(
+    destination: Destination,
+    objects: quarantine.Objects,
+    *,
+    meter_tag: str,
+    tag: str,
+    own_log_groups: str,
+    report: Callable[[Ledger], None],
+) -> Handler:
+    """Return a Lambda handler that sends the meter records of a Kinesis batch to where they are counted.
+
+    Args:
+        destination: Where they go.
+        objects: Where rejected lines are kept.
+        meter_tag: The token that stands right before a meter record.
+        tag: The token that marks the pipeline's own records, of which those of type `meter` are taken.
+        own_log_groups: How the names of the pipeline's own log groups begin; lines from there are dropped.
+        report: Is given the batch's ledger at its end.
+    """
+
+    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        def remaining() -> float:
+            return float(context.get_remaining_time_in_millis()) / 1000
+
+        ledger = Ledger(event["Records"])
+        units = read_units(ledger, partial(extract_meter, meter_tag=meter_tag, tag=tag), own_log_groups)
+        known: dict[str, list[Outcome]] = {}
+        with ThreadPoolExecutor(WRITERS) as writers:
+            while window := list(islice(units, WRITERS)):
+                named = [(unit.name(), unit) for unit in window]
+                # A list that comes twice in a batch is written once: the first of them.
+                fresh = {name: unit for name, unit in reversed(named) if name not in known}
+                before = remaining()
+                written = writers.map(
+                    lambda unit: destination.write(unit.meters, remaining), list(fresh.values())
+                )
+                known |= zip(fresh, written, strict=True)
+                ledger.write_seconds += before - remaining()
+                for name, unit in named:
+                    enter(ledger, unit, known[name], again=fresh.get(name) is not unit)
+        ledger.keep(objects)
+        report(ledger)
+        return ledger.response()
+
+    return handler
+
+
+def read_units(
+    ledger: Ledger, extract: Callable[[LogEvent], Meter | Rejected | None], own_log_groups: str
+) -> Iterator[Unit]:
+    """Yield the meter records of a batch, Kinesis record by Kinesis record; others are noted in the ledger.
+
+    A file has the records of one Kinesis record, and never of two: batches are cut otherwise when they are
+    delivered again, halved or from another beginning, and a record must not come into a second file.
+    """
+    for position, record in enumerate(ledger.records):
+        try:
+            envelope = decode(record["kinesis"]["data"])
+        except UndecodableError as error:
+            ledger.reject(position, None, Rejected("undecodable", str(error)))
+            continue
+        ledger.control += envelope.control
+        if own_log_groups and envelope.log_group.startswith(own_log_groups):
+            ledger.recursion += len(envelope.events)
+            continue
+        unit = Unit(position)
+        for event in envelope.events:
+            said = extract(event)
+            if said is None:
+                ledger.ignored += 1
+                continue
+            ledger.received += 1
+            if isinstance(said, Rejected):
+                ledger.reject(position, event, said)
+            else:
+                unit.events.append(event)
+                unit.meters.append(said)
+        if unit.meters:
+            yield unit
+
+
+def enter(ledger: Ledger, unit: Unit, outcomes: list[Outcome], *, again: bool) -> None:
+    """Enter into the ledger what became of a unit's records.
+
+    Args:
+        ledger: The batch's books.
+        unit: The records.
+        outcomes: What became of each.
+        again: Whether the batch has had the same list before.
+    """
+    for event, outcome in zip(unit.events, outcomes, strict=True):
+        match outcome:
+            case Stored() if again:
+                ledger.duplicate += 1
+            case Stored():
+                ledger.stored += 1
+            case Rejected():
+                ledger.reject(unit.position, event, outcome)
+            case Unwritten():
+                ledger.fail(unit.position)
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Send the meter records of a Kinesis batch to where they are counted."""
+    return _live()(event, context)
+
+
+@cache
+def _live() -> Handler:
+    settings = read_settings(Settings, os.environ)
+    destination = make_destination(settings)
+    return make_handler(
+        destination,
+        quarantine.Bucket(boto3.client("s3"), settings.bucket),
+        meter_tag=settings.meter_tag,
+        tag=settings.tagline_tag,
+        own_log_groups=settings.own_log_groups,
+        report=partial(report_batch, store=destination.store),
+    )
+
+
+def make_destination(settings: Settings) -> Destination:
+    """Return the destination that the settings name.
+
+    Raises:
+        SettingsError: If they name none or two, or an address that is not https, or no key for it.
+    """
+    patience = Patience(time.sleep, random.random)
+    if bool(settings.meter_bucket) == bool(settings.meter_url):
+        raise SettingsError("one of METER_BUCKET and METER_URL has to be set, and not both")
+    if settings.meter_url:
+        if not settings.meter_url.startswith("https://"):
+            raise SettingsError(f"METER_URL is {settings.meter_url!r}, not https: the key would be readable")
+        if not settings.meter_api_key_arn:
+            raise SettingsError("METER_API_KEY_ARN is not set")
+        read_key = partial(destinations.read_secret, settings.meter_api_key_arn)
+        return Api(settings.meter_url, read_key, patience=patience)
+    session = (
+        destinations.assume(boto3.client("sts"), settings.meter_role_arn, settings.meter_external_id)
+        if settings.meter_role_arn
+        else boto3.Session()
+    )
+    client = session.client(
+        "s3",
+        region_name=settings.meter_bucket_region or None,
+        config=Config(
+            # Retries are made by the destination, within the time that the invocation has left.
+            retries={"total_max_attempts": 1},
+            connect_timeout=destinations.CONNECT_TIMEOUT,
+            read_timeout=destinations.READ_TIMEOUT,
+            max_pool_connections=WRITERS,
+        ),
+    )
+    return Files(
+        client, settings.meter_bucket, settings.meter_prefix, acl=settings.meter_object_acl, patience=patience
+    )
+
+
+# The ledger's counts that mean something here.
+_REPORTED = (
+    *("records", "received", "ignored", "control", "recursion"),
+    *("stored", "duplicate", "quarantined", "unwritten"),
+)
+
+
+def report_batch(ledger: Ledger, store: str) -> None:
+    """Write the invocation's one summary line, and its metrics. No contents of records.
+
+    Args:
+        ledger: The batch's books.
+        store: The kind of destination.
+    """
+    said = ledger.counts()
+    counts = {name: said[name] for name in _REPORTED}
+    counts |= {f"quarantined_{reason}": count for reason, count in ledger.quarantined.items()}
+    write_ms = round(ledger.write_seconds * 1000, 3)
+    place = {"stage": "meters", "store": store}
+    Logger().info("batch", extra={**place, **counts, "bytes": ledger.bytes(), "write_ms": write_ms})
+    metrics = Metrics()
+    for name, value in place.items():
+        metrics.add_dimension(name=name, value=value)
+    for name, count in counts.items():
+        metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
+    metrics.add_metric(name="bytes", unit=MetricUnit.Bytes, value=ledger.bytes())
+    metrics.add_metric(name="write_ms", unit=MetricUnit.Milliseconds, value=write_ms)
+    arrivals = [record["kinesis"]["approximateArrivalTimestamp"] for record in ledger.records]
+    if arrivals:
+        age = (time.time() - min(arrivals)) * 1000
+        metrics.add_metric(name="iterator_age", unit=MetricUnit.Milliseconds, value=age)
+    metrics.flush_metrics()

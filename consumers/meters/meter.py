@@ -1,0 +1,197 @@
+"""A log event becomes a meter record, nothing of ours, or a rejection; records become an ingest file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Final, TypeGuard
+
+from tagline import Record
+
+from consumers.extract import Rejected, extract
+from consumers.meters.javascript import stringify
+from consumers.subscription import LogEvent
+
+TYPE: Final = "meter"
+"""The type of tagged records that are meter records as well."""
+
+# The ingest's own limits are not published. These are ours: what is beyond them is a mistake.
+MAX_TEXT: Final = 1_024
+MAX_DIMENSIONS: Final = 100
+# Milliseconds of 2000-01-01 and 2100-01-01: seconds lie before, microseconds after.
+FIRST_TIME, END_OF_TIME = 946_684_800_000, 4_102_444_800_000
+
+_FIELDS = ("meterApiName", "customerId", "meterTimeInMillis", "meterValue", "uniqueId", "dimensions")
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """A valid meter record.
+
+    Attributes:
+        time: When it was metered, in milliseconds since 1970.
+        text: The record as JSON, as JavaScript writes it.
+    """
+
+    time: int
+    text: str
+
+
+def extract_meter(event: LogEvent, meter_tag: str, tag: str) -> Meter | Rejected | None:
+    """Return the meter record that a log event says.
+
+    Read are an object behind the meter tag, also where a logger has put both into its `message`; and tagged
+    records of the type `meter`, of which only a meter's own fields are taken. A record without a `uniqueId`
+    gets the tagged record's `_id`, or CloudWatch's event id: the same in every delivery of the line.
+
+    Args:
+        event: The log event.
+        meter_tag: The token that stands right before a meter record.
+        tag: The token that marks the pipeline's own records.
+
+    Returns:
+        The record; None for what is none, also for tagged lines that cannot be read, which are the business
+        of whoever stores records; a rejection with reason `meter_unparseable` or `meter_invalid`.
+    """
+    said = _behind(event.message, meter_tag) if meter_tag in event.message else None
+    if said is None and TYPE in event.message and tag in event.message:
+        said = _of_record(extract(event, tag))
+    if said is None or isinstance(said, Rejected):
+        return said
+    said.setdefault("uniqueId", event.id)
+    try:
+        return Meter(_checked(said), stringify(said))
+    except ValueError as error:
+        return Rejected("meter_invalid", str(error))
+
+
+def file_body(meters: Sequence[Meter]) -> bytes:
+    """Return an ingest file: the records as one JSON array, in their order."""
+    return f"[{','.join(meter.text for meter in meters)}]".encode()
+
+
+def file_name(meters: Sequence[Meter], body: bytes) -> str:
+    """Return an ingest file's name: the day of its first record, and the SHA-1 of what is in it.
+
+    Nothing but the content decides, so that the same list has the same name on whatever day it comes again.
+    """
+    day = datetime.fromtimestamp(meters[0].time / 1000, UTC)
+    return f"{day:%Y-%m-%d}/{hashlib.sha1(body, usedforsecurity=False).hexdigest()}.json"
+
+
+def _behind(text: str, tag: str) -> dict[str, Any] | Rejected | None:
+    """Return the object behind a tag, alone or in the `message` of a logger's object."""
+    found = _tag_and_brace(tag).search(text)
+    if found is None:
+        word = _word(tag).search(text)
+        if word is None or "{" in text[: word.start()]:
+            return None  # part of another word, or an object that mentions it
+        return Rejected("meter_unparseable", "carries the meter tag and no JSON object right behind it")
+    said = _object(text, found.end())
+    if isinstance(said, dict):
+        return said
+    outer = _object(text, text.find("{"))
+    message = outer.get("message") if isinstance(outer, dict) else None
+    if isinstance(message, str) and tag in message:
+        return _behind(message, tag)
+    return said
+
+
+def _object(text: str, start: int) -> dict[str, Any] | Rejected:
+    try:
+        said, end = _decode(text, start)
+    except (ValueError, RecursionError) as error:
+        return Rejected("meter_unparseable", f"not JSON: {error}")
+    if text[end:].strip():
+        return Rejected("meter_unparseable", f"text after the object, from character {end}")
+    assert isinstance(said, dict)  # it begins with a brace
+    return said
+
+
+def _of_record(record: Record | Rejected | None) -> dict[str, Any] | None:
+    if not isinstance(record, Record) or record.type != TYPE:
+        return None
+    said = {**record.fields}
+    said.setdefault("meterTimeInMillis", record.timestamp)
+    said.setdefault("uniqueId", record.id)
+    return {name: said[name] for name in _FIELDS if name in said}
+
+
+def _checked(said: dict[str, Any]) -> int:
+    """Return a meter record's time.
+
+    Raises:
+        ValueError: If the record is not valid; the message names the field, its value and what is allowed.
+    """
+    for name in ("meterApiName", "customerId", "uniqueId"):
+        _check_text(name, said)
+    time, value = said.get("meterTimeInMillis"), said.get("meterValue")
+    if not _is_number(time) or time != int(time) or not FIRST_TIME <= time < END_OF_TIME:
+        raise ValueError(
+            f"meterTimeInMillis is {_shown(said, 'meterTimeInMillis')}, not whole milliseconds from"
+            f" {FIRST_TIME} (2000) to {END_OF_TIME} (2100)"
+        )
+    if not _is_number(value):
+        raise ValueError(f"meterValue is {_shown(said, 'meterValue')}, not a number")
+    _check_dimensions(said)
+    return int(time)
+
+
+def _check_dimensions(said: dict[str, Any]) -> None:
+    dimensions = said.get("dimensions", {})
+    if not isinstance(dimensions, dict) or len(dimensions) > MAX_DIMENSIONS:
+        shown = f"{len(dimensions)} entries" if isinstance(dimensions, dict) else _shown(said, "dimensions")
+        raise ValueError(f"dimensions is {shown}, not an object of at most {MAX_DIMENSIONS}")
+    for name in dimensions:
+        if not 0 < len(name) <= MAX_TEXT:
+            raise ValueError(f"a dimension's name has {len(name)} characters, not 1 to {MAX_TEXT}")
+        _check_text(name, dimensions, f"dimensions.{name[:80]}", least=0)
+
+
+def _check_text(key: str, said: dict[str, Any], name: str = "", least: int = 1) -> None:
+    value = said.get(key)
+    if not isinstance(value, str) or not least <= len(value.strip()) <= len(value) <= MAX_TEXT:
+        raise ValueError(
+            f"{name or key} is {_shown(said, key)}, not a text of {least} to {MAX_TEXT} characters"
+        )
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) != float("inf")
+
+
+def _shown(said: dict[str, Any], key: str) -> str:
+    """Return a value's text as it is told to a person, cut where it is long."""
+    if key not in said:
+        return "missing"
+    value = said[key]
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:80]}... ({len(text)} characters)"  # noqa: PLR2004 - a line's width
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")  # Python reads NaN and Infinity, JavaScript does not.
+
+
+_decode = json.JSONDecoder(parse_constant=_no_constant).raw_decode
+
+
+@cache
+def _word(tag: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w-]){re.escape(tag)}(?![\w-])")
+
+
+@cache
+def _tag_and_brace(tag: str) -> re.Pattern[str]:
+    """Return what finds the tag with an object right behind it; one more character may part them.
+
+    The agent whose lines these were skips one, whichever it is.
+    """
+    return re.compile(rf"(?<![\w-]){re.escape(tag)}[^\w{{-]?\s*(?={{)")
