@@ -11,6 +11,7 @@ PURE = [
     "consumers/batch.py",
     "consumers/extract.py",
     "consumers/ledger.py",
+    "consumers/replay.py",
     "consumers/subscription.py",
     "consumers/table.py",
     "consumers/timestream/mapping.py",
