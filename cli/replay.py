@@ -34,7 +34,7 @@ SENDING = f"{REPLAYED}sending.json"
 # The pipeline's own log groups: the consumer drops their lines.
 OWN_LOG_GROUPS = "/tagline/"
 # How the reasons of the second consumer begin.
-METER_REASONS = "meter"
+METER_REASONS = "meter_"
 
 MAX_FRUITLESS = 6
 # Halving finds one bad record among the most that an event holds in fewer: a function that fails more often
@@ -59,13 +59,13 @@ class Item:
 
     Attributes:
         name: Its key in the bucket, or the time in milliseconds that lines of a log group reach up to.
-        functions: Which functions get it.
+        function: Which function gets it.
         records: It, as Kinesis records.
         etag: Of the object when it was read; None where it is no object.
     """
 
     name: str
-    functions: tuple[str, ...]
+    function: str
     records: list[KinesisRecord]
     etag: str | None = None
 
@@ -119,16 +119,19 @@ class Slice:
     end_ms: int
 
 
-def consumers_of(deployment: Deployment, reason: str) -> tuple[str, ...]:
-    """Return the functions that get what was rejected for a reason.
+def consumer_of(deployment: Deployment, reason: str) -> str:
+    """Return the function that says a reason: it gets what was rejected for it.
 
-    What could not be decoded may hold lines of any consumer, so each of them gets it.
+    Raises:
+        CommandError: If the pipeline has no such function.
     """
-    records = deployment.outputs["TimestreamConsumerName"]
-    meters = deployment.outputs.get("MeterConsumerName")
-    if meters is not None and reason.startswith(METER_REASONS):
-        return (meters,)
-    return (records, meters) if meters is not None and reason == "undecodable" else (records,)
+    output = "MeterConsumerName" if reason.startswith(METER_REASONS) else "TimestreamConsumerName"
+    if output not in deployment.outputs:
+        raise CommandError(
+            f"the pipeline has no {output}, which gets what is {reason}",
+            "replay it where that consumer runs, or leave that reason out with --reason",
+        )
+    return deployment.outputs[output]
 
 
 def from_quarantine(
@@ -144,7 +147,7 @@ def from_quarantine(
         except UnreadableQuarantineError as error:
             outcome.failed[key] = str(error)
         else:
-            yield Item(key, consumers_of(deployment, place.reason), records, etag)
+            yield Item(key, consumer_of(deployment, place.reason), records, etag)
 
 
 def from_failed_batches(deployment: Deployment, keys: Iterable[str], outcome: Outcome) -> Iterator[Item]:
@@ -158,7 +161,7 @@ def from_failed_batches(deployment: Deployment, keys: Iterable[str], outcome: Ou
         except UnreadableSourceError as error:
             outcome.failed[key] = str(error)
         else:
-            yield Item(key, (batch.function,), batch.records, etag)
+            yield Item(key, batch.function, batch.records, etag)
 
 
 def from_log_group(deployment: Deployment, wanted: Slice, function: str) -> Iterator[Item]:
@@ -195,7 +198,7 @@ def from_log_group(deployment: Deployment, wanted: Slice, function: str) -> Iter
             if (wanted.group, event["eventId"]) not in known
         ]
         if events:
-            yield Item(str(events[-1]["timestamp"]), (function,), records)
+            yield Item(str(events[-1]["timestamp"]), function, records)
 
 
 def failed_batches(deployment: Deployment, window: Window) -> Iterator[str]:
@@ -273,7 +276,7 @@ def run(
 ) -> None:
     """Replay items, as many in one invocation as fit, one invocation after another.
 
-    An item is done with when the functions have stored or rejected all of it: an object is then moved below
+    An item is done with when its function has stored or rejected all of it: an object is then moved below
     `replayed/`. What is ended in the middle goes on where it was when it is run again; what is sent twice by
     that becomes the same rows and the same objects.
 
@@ -297,9 +300,7 @@ def run(
             _note(deployment, noted)
         records = [record for item in group for record in item.records]
         names.update(quarantine.name(record) for record in records)
-        failed: dict[str, str] = {}
-        for function in group[0].functions:
-            failed |= _send(deployment, function, records, pause_s)
+        failed = _send(deployment, group[0].function, records, pause_s)
         for item in group:
             outcome.items += 1
             outcome.records += len(item.records)
@@ -358,12 +359,12 @@ def _note(deployment: Deployment, keys: Collection[str]) -> None:
 
 
 def _together(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Yield items that are sent together: for the same functions, and about an event's worth of them."""
+    """Yield items that are sent together: for the same function, and about an event's worth of them."""
     group: list[Item] = []
     size = 0
     for item in items:
         more = sum(map(replay.size_of, item.records))
-        if group and (size + more > replay.MAX_EVENT_BYTES or item.functions != group[0].functions):
+        if group and (size + more > replay.MAX_EVENT_BYTES or item.function != group[0].function):
             yield group
             group, size = [], 0
         group.append(item)

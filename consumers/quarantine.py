@@ -75,7 +75,8 @@ class Kept:
         """What two copies of it share: log group and event id, or stream and sequence number."""
         if self.event is None:
             return self.stream, self.sequence_number
-        return self.event.log_group, self.event.id
+        # A malformed event may have no id; then it is what it says.
+        return self.event.log_group, self.event.id or self.event.message
 
 
 class Objects(Protocol):
@@ -171,8 +172,8 @@ def read(body: bytes) -> Iterator[Kept]:
             kept = json.loads(line)
             event = None
             if "data" not in kept:
-                if not (kept["event_id"] and isinstance(kept["message"], str)):
-                    raise ValueError("no event id, or no message")  # noqa: TRY301 - told with the line's number
+                if not (isinstance(kept["event_id"], str) and isinstance(kept["message"], str)):
+                    raise TypeError("event_id or message is no text")  # noqa: TRY301 - told with its number
                 event = LogEvent(
                     kept["event_id"],
                     kept["timestamp"],

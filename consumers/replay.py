@@ -273,7 +273,8 @@ def _envelope(events: Sequence[LogEvent]) -> str:
         "logStream": first.log_stream,
         "subscriptionFilters": ["tagline replay"],
         "logEvents": [
-            {"id": event.id, "timestamp": event.timestamp, "message": event.message} for event in events
+            {"id": event.id or _made_up(event), "timestamp": event.timestamp, "message": event.message}
+            for event in events
         ],
     }
     return base64.b64encode(encode(envelope)).decode()
@@ -300,6 +301,11 @@ def _record(event_id: str, sequence_number: str, data: str, arrived: float, stre
         "awsRegion": (stream.split(":") + [""] * 4)[3],
         "eventSourceARN": stream,
     }
+
+
+def _made_up(event: LogEvent) -> str:
+    """Return an id for a malformed event without one: an empty one would be taken for CloudWatch's own."""
+    return f"malformed-{_digest(json.dumps([event.log_group, event.timestamp, event.message]))}"
 
 
 def _digest(text: str) -> str:

@@ -448,19 +448,20 @@ def test_a_function_that_fails_on_everything_ends_the_replay(case: Case) -> None
 
 
 @pytest.mark.parametrize(
-    ("reason", "functions"),
-    [
-        ("late", ("consumer",)),
-        ("meter_invalid", ("meters",)),
-        ("undecodable", ("consumer", "meters")),
-    ],
+    ("reason", "function"),
+    [("late", "consumer"), ("undecodable", "consumer"), ("meter_invalid", "meters")],
 )
 def test_what_was_rejected_goes_to_the_consumer_that_rejected_it(
-    case: Case, reason: str, functions: tuple[str, ...]
+    case: Case, reason: str, function: str
 ) -> None:
     case.account.outputs["MeterConsumerName"] = "meters"
 
-    assert replaying.consumers_of(case.deployment, reason) == functions
+    assert replaying.consumer_of(case.deployment, reason) == function
+
+
+def test_what_a_consumer_rejected_that_is_not_there_is_a_complaint(case: Case) -> None:
+    with pytest.raises(CommandError, match="no MeterConsumerName, which gets what is meter_invalid"):
+        replaying.consumer_of(case.deployment, "meter_invalid")
 
 
 # --- batches that Lambda gave up --------------------------------------------------------------------------
@@ -591,7 +592,7 @@ def test_a_replay_of_a_log_group_goes_on_where_it_ended(
     asked = (GROUP, FIRST, LAST)
     cursor = replaying.cursor_key(*asked, "consumer")
     (last_sent,) = [
-        replaying.Item(str(FIRST_MS + 30), ("consumer",), []),
+        replaying.Item(str(FIRST_MS + 30), "consumer", []),
     ]
     replaying.write_cursor(case.deployment, cursor, last_sent)
 

@@ -2,8 +2,10 @@
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,7 +107,7 @@ GOOD = quarantine.lines(kinesis_record("", 1), [(event("1"), Rejected("late", ""
         (b"[1]", "indices"),
         (b'"data"', "indices"),
         (b"{}", "no 'event_id'"),
-        (b'{"event_id": "", "message": "x"}', "no event id"),
+        (b'{"event_id": 1, "message": "x"}', "event_id or message is no text"),
         (b'{"data": "x", "detail": "d"}', "no 'reason'"),
         (b"\xff", "decode"),
     ],
@@ -166,3 +168,12 @@ def test_a_line_rejected_for_another_reason_the_second_time_is_kept_for_both_and
 
     assert [key.split("/")[1] for key in sorted(objects)] == ["invalid", "late"]
     assert identities(objects) == {(GROUP, "a"), (GROUP, "b")}
+
+
+def test_a_reason_is_one_consumers_own() -> None:
+    """Two consumers of a stream see the same Kinesis records: with one reason they would write to one key."""
+    folder = Path(quarantine.__file__).parent
+    for path in folder.rglob("*.py"):
+        of_meters = path.is_relative_to(folder / "meters")
+        for reason in re.findall(r'\bRejected\(\s*"(\w+)"', path.read_text()):
+            assert reason.startswith("meter_") == of_meters, f"{path.name} says {reason}"

@@ -146,6 +146,19 @@ def test_an_object_without_arrivals_is_replayed_on_the_day_that_its_key_says() -
     assert quarantine.place(quarantine.key("late", made)).day == quarantine.place(key).day
 
 
+def test_a_malformed_event_without_an_id_is_sent_with_one_and_not_taken_for_a_health_check() -> None:
+    record = kinesis_record("", 1)
+    events = [LogEvent("", LOGGED, text, GROUP, "stream", OWNER) for text in ("a", "b")]
+    body = quarantine.lines(record, [(each, Rejected("undecodable", "")) for each in events])
+
+    (made,) = replay.from_quarantine(quarantine.key("undecodable", record), body)
+
+    envelope_read = decode(made["kinesis"]["data"])
+    assert (envelope_read.control, [event.message for event in envelope_read.events]) == (0, ["a", "b"])
+    assert len({event.id for event in envelope_read.events}) == 2
+    assert len({kept.identity for kept in quarantine.read(body)}) == 2
+
+
 def test_lines_of_several_log_groups_in_one_object_keep_their_log_groups() -> None:
     record = kinesis_record("", 1)
     events = [LogEvent(str(n), LOGGED, "x", f"/group/{n % 2}", "stream", OWNER) for n in range(4)]
