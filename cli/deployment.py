@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import boto3
 import requests
+import tagline
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from local import control, services
 
@@ -31,14 +34,16 @@ class Deployment:
     """A running pipeline.
 
     Attributes:
-        endpoint: The address of the services.
+        endpoint: The address of the services; None for AWS, as this process's environment says.
         outputs: The outputs of the pipeline's stack, by name.
         samples: The outputs of the sample application's stack, by name.
+        tag: The token that marks a line.
     """
 
-    endpoint: str
+    endpoint: str | None
     outputs: Mapping[str, str]
     samples: Mapping[str, str]
+    tag: str = tagline.DEFAULT_TAG
 
     @property
     def table(self) -> str:
@@ -48,9 +53,10 @@ class Deployment:
     def client(self, service: str) -> Any:
         """Return a boto3 client of the pipeline's services."""
         # A function may run for 15 minutes, and is not to be asked twice.
-        return services.client(
-            self.endpoint, service, Config(read_timeout=910, retries={"total_max_attempts": 1})
-        )
+        config = Config(read_timeout=910, retries={"total_max_attempts": 1})
+        if self.endpoint is None:
+            return boto3.client(service, config=config if service == "lambda" else None)
+        return services.client(self.endpoint, service, config)
 
     def invoke(self, output: str, event: Mapping[str, Any]) -> Any:
         """Call a function and return its answer.
@@ -78,7 +84,7 @@ class Deployment:
         Raises:
             CommandError: If it refuses.
         """
-        response = requests.post(self.endpoint + control.PREFIX + action, json=wanted, timeout=910)
+        response = requests.post(f"{self.endpoint}{control.PREFIX}{action}", json=wanted, timeout=910)
         answer = response.json()
         if not response.ok:
             raise CommandError(str(answer["error"]), f"see tagline {action} --help")
@@ -104,6 +110,34 @@ def write_running(deployment: Deployment) -> None:
 def forget_running() -> None:
     """Say that no pipeline runs any more."""
     FILE.unlink(missing_ok=True)
+
+
+def deployed(stack: str, cloudformation: Any) -> Deployment:
+    """Return the pipeline of a stack on AWS.
+
+    Args:
+        stack: The stack's name.
+        cloudformation: A boto3 client, of the account and region that this process's environment says.
+
+    Raises:
+        CommandError: If there is no such stack, or its outputs are not a pipeline's.
+    """
+    try:
+        (found,) = cloudformation.describe_stacks(StackName=stack)["Stacks"]
+    except (BotoCoreError, ClientError) as error:
+        raise CommandError(
+            f"cannot find the stack {stack}: {error}",
+            "give its name, and credentials and region that may cloudformation:DescribeStacks",
+        ) from error
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
+    missing = sorted({"Bucket", "TimestreamConsumerName"} - set(outputs))
+    if missing:
+        raise CommandError(
+            f"the stack {stack} is no pipeline: it has no output {', '.join(missing)}",
+            "give the name of the stack that template.yml made",
+        )
+    tags = [each["ParameterValue"] for each in found.get("Parameters", []) if each["ParameterKey"] == "Tag"]
+    return Deployment(None, outputs, {}, *tags)
 
 
 def running() -> Deployment:

@@ -17,6 +17,7 @@ from rich.table import Table
 from cli.deployment import (
     CommandError,
     Deployment,
+    deployed,
     forget_running,
     running,
     running_or_none,
@@ -25,6 +26,8 @@ from cli.deployment import (
 
 if TYPE_CHECKING:
     from cli.feed import AccessLog
+    from cli.quarantine import Window
+    from cli.replay import Item, Outcome
     from exporter.query import Days
     from local.pipeline import Pipeline
 
@@ -301,6 +304,278 @@ def outbox() -> None:
     for mail in mails:
         table.add_row(mail["sent_at"], mail["to"], mail["subject"], mail["body"])
     out.print(table)
+
+
+kept_lines = typer.Typer(help="What could not be stored, and why.", no_args_is_help=True)
+app.add_typer(kept_lines, name="quarantine")
+
+Stack = Annotated[
+    str | None,
+    typer.Option(
+        help="The pipeline of this stack on AWS, by the environment's credentials and region. "
+        "Default: the one that runs here."
+    ),
+]
+Reasons = Annotated[
+    list[str] | None, typer.Option("--reason", help="Only this reason; may be given again. Default: all.")
+]
+FirstArrival = Annotated[
+    datetime | None, day_option("--from", "The first day on which they arrived (UTC). Default: the earliest.")
+]
+LastArrival = Annotated[
+    datetime | None, day_option("--to", "The last day, inclusive (UTC). Default: the latest.")
+]
+
+
+@kept_lines.command("ls")
+def list_quarantine(
+    first: FirstArrival = None,
+    last: LastArrival = None,
+    reason: Reasons = None,
+    keys: Annotated[bool, typer.Option("--keys", help="Each object by its key.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+    stack: Stack = None,
+) -> None:
+    """Print what is in quarantine: how many lines of a day and a reason, and what is wrong with the first.
+
+    For example:
+
+    ```sh
+    tagline quarantine ls
+    tagline quarantine ls --from 2026-11-01 --reason unparseable --keys
+    ```
+    """
+    import json
+
+    from cli import quarantine
+
+    rows = quarantine.summary(deployment_named(stack), arrival_days(first, last), reason or (), by_key=keys)
+    if as_json:
+        for row in rows:
+            sys.stdout.write(json.dumps(row) + "\n")
+    elif rows:
+        out.print(quarantine.table(rows))
+    else:
+        out.print("Nothing is in quarantine.")
+
+
+@kept_lines.command("show")
+def show_quarantine(
+    key: Annotated[str, typer.Argument(help="An object's key; `tagline quarantine ls --keys` has them.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the lines whole, as they are kept.")] = False,
+    stack: Stack = None,
+) -> None:
+    """Print the lines of an object in quarantine: why, where they came from, and how they begin.
+
+    They may hold what your users said: mind where you print them to.
+
+    For example:
+
+    ```sh
+    tagline quarantine show quarantine/late/year=2026/month=11/day=20/shardId-000000000000-4959.jsonl
+    ```
+    """
+    from cli import quarantine
+
+    content = quarantine.body(deployment_named(stack), key)
+    if as_json:
+        sys.stdout.write(content.decode())
+    else:
+        quarantine.show(key, content, out)
+
+
+class ReplaySource(StrEnum):
+    """What can be replayed."""
+
+    QUARANTINE = "quarantine"
+    FAILED = "failed"
+    LOGS = "logs"
+
+
+@app.command()
+def replay(
+    source: Annotated[
+        ReplaySource,
+        typer.Argument(
+            help="Lines in quarantine; batches that the consumer failed on to the end; or a log group's."
+        ),
+    ],
+    first: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="YYYY-MM-DD[THH:MM:SS]",
+            help="From this day on, by arrival (UTC); of a log group also from a time on, and required.",
+        ),
+    ] = None,
+    last: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="YYYY-MM-DD[THH:MM:SS]",
+            help="Up to this day, inclusive; of a log group also up to a time. Default: the latest.",
+        ),
+    ] = None,
+    reason: Reasons = None,
+    log_group: Annotated[str, typer.Option(help="The log group, where the source is logs.")] = "",
+    function: Annotated[
+        str,
+        typer.Option(help="The function that gets a log group's lines. Default: the Timestream consumer."),
+    ] = "",
+    do_it: Annotated[bool, typer.Option("--run", help="Do it. Without it, only count.")] = False,
+    pause: Annotated[float, typer.Option(min=0, help="Seconds of rest after each invocation.")] = 0,
+    stack: Stack = None,
+) -> None:
+    """Send lines through the consumer again; without --run, count what that would be.
+
+    Nothing is stored twice, whatever is replayed and however often. What is ended in the middle goes on where
+    it was when the same command is run again. Objects that were replayed are moved below `replayed/`.
+
+    For example:
+
+    ```sh
+    tagline replay quarantine --reason unparseable
+    tagline replay quarantine --from 2026-11-01 --to 2026-11-19 --run
+    tagline replay failed --run
+    tagline replay logs --log-group /aws/lambda/my-api --from 2026-11-19T10:00:00 --to 2026-11-19T12:00:00
+    ```
+    """
+    from cli import demo as demonstration
+    from cli import quarantine
+    from cli import replay as replaying
+
+    deployment = deployment_named(stack)
+    outcome = replaying.Outcome()
+    if source is ReplaySource.LOGS:
+        replay_logs(deployment, outcome, (log_group, first, last), function, do_it=do_it, pause=pause)
+    else:
+        window = arrival_days(as_day("--from", first), as_day("--to", last))
+        if source is ReplaySource.QUARANTINE:
+            if do_it:
+                replaying.recover(deployment, outcome)
+            objects = list(quarantine.keys(deployment, window, reason or ()))
+            total = len(objects)
+            items = replaying.from_quarantine(deployment, objects, outcome)
+        else:
+            names = list(replaying.failed_batches(deployment, window))
+            total = len(names)
+            items = replaying.from_failed_batches(deployment, names, outcome)
+        with demonstration.progress(err) as bars:
+            bar = bars.add_task("objects", total=total)
+            if do_it:
+                replaying.run(deployment, items, outcome, lambda _: bars.advance(bar), pause_s=pause)
+            else:
+                replaying.look(deployment, items, outcome, lambda _: bars.advance(bar))
+    out.print(outcome.table())
+    for name, why in outcome.failed.items():
+        err.print(f"{name}: {why}", highlight=False, markup=False)
+    if not do_it:
+        err.print("Nothing was sent. Do it with: --run")
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def replay_logs(
+    deployment: Deployment,
+    outcome: Outcome,
+    asked: tuple[str, str | None, str | None],
+    function: str,
+    *,
+    do_it: bool,
+    pause: float,
+) -> None:
+    """Replay the lines of a log group from a time to another, or count them."""
+    import time
+
+    from cli import demo as demonstration
+    from cli import replay as replaying
+
+    group, first, last = asked
+    if not (group and first):
+        raise CommandError(
+            "a log group is replayed by its name, from a time on", "give --log-group and --from"
+        )
+    function = function or deployment.outputs["TimestreamConsumerName"]
+    wanted = replaying.Slice(
+        group, as_time("--from", first), as_time("--to", last, end=True) if last else int(time.time() * 1000)
+    )
+    cursor = replaying.cursor_key(group, first, last, function)
+    known = replaying.read_cursor(deployment, cursor)
+    if known is not None:
+        err.print(f"{group}: replayed up to {as_text(known)} already, going on from there", highlight=False)
+        wanted = replaying.Slice(group, known, wanted.end_ms)
+    if wanted.end_ms <= wanted.first_ms:
+        raise CommandError(
+            f"{as_text(wanted.end_ms)} is not after {as_text(wanted.first_ms)}",
+            "give --from and --to in this order",
+        )
+    minute = 60_000
+    with demonstration.progress(err) as bars:
+        bar = bars.add_task("minutes", total=-(-(wanted.end_ms - wanted.first_ms) // minute))
+
+        def advance(item: Item) -> None:
+            bars.update(bar, completed=(int(item.name) - wanted.first_ms) // minute)
+
+        items = replaying.from_log_group(deployment, wanted, function)
+        if do_it:
+            replaying.run(
+                deployment,
+                items,
+                outcome,
+                advance,
+                pause_s=pause,
+                done=lambda item: replaying.write_cursor(deployment, cursor, item),
+            )
+            replaying.forget_cursor(deployment, cursor)
+        else:
+            replaying.look(deployment, items, outcome, advance)
+        bars.update(bar, completed=bars.tasks[bar].total)
+
+
+def deployment_named(stack: str | None) -> Deployment:
+    """Return the pipeline of a stack, or the one that runs here."""
+    import boto3
+
+    return running() if stack is None else deployed(stack, boto3.client("cloudformation"))
+
+
+def arrival_days(first: datetime | None, last: datetime | None) -> Window:
+    """Return the days from the first to the last."""
+    from cli.quarantine import Window
+
+    if first is not None and last is not None and last < first:
+        raise CommandError(
+            f"{last:%Y-%m-%d} is before {first:%Y-%m-%d}", "give --from and --to in this order"
+        )
+    return Window(first and first.date(), last and last.date())
+
+
+def as_day(option: str, text: str | None) -> datetime | None:
+    """Return the day that an option's text says."""
+    try:
+        return None if text is None else datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise CommandError(
+            f"{option} {text} is no day", "objects are kept by the day of their arrival: give YYYY-MM-DD"
+        ) from error
+
+
+def as_time(option: str, text: str, *, end: bool = False) -> int:
+    """Return the time that an option's text says, in milliseconds since 1970: of a day its begin or end."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise CommandError(
+            f"{option} {text} is no time", "give YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS, in UTC"
+        ) from error
+    when = when.replace(tzinfo=UTC) if when.tzinfo is None else when
+    whole_day = timedelta(days=1) if end and len(text) == len("YYYY-MM-DD") else timedelta()
+    return int((when + whole_day).timestamp() * 1000)
+
+
+def as_text(when_ms: int) -> str:
+    """Return a time in milliseconds since 1970 for a person."""
+    return datetime.fromtimestamp(when_ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 @app.command()

@@ -39,6 +39,7 @@ _MAPPING_PROPERTIES = {
     "EventSourceArn",
     "FunctionName",
     "FunctionResponseTypes",
+    "MetricsConfig",  # counts what happens, and changes nothing of it
     "MaximumBatchingWindowInSeconds",
     "MaximumRecordAgeInSeconds",
     "MaximumRetryAttempts",

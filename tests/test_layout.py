@@ -13,6 +13,7 @@ PURE = [
     "consumers/ledger.py",
     "consumers/meters/javascript.py",
     "consumers/meters/meter.py",
+    "consumers/replay.py",
     "consumers/subscription.py",
     "consumers/table.py",
     "consumers/timestream/mapping.py",

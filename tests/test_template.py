@@ -371,6 +371,7 @@ def test_without_a_destination_nothing_of_meters_is_deployed(template: dict[str,
     assert [name for name in stack.outputs() if "Meter" in name] == []
     on = stack_of(template, LogGroup1="/aws/lambda/shop", MeterBucket="ingest")
     assert set(on.resources) - set(stack.resources) == {
+        "FailedMeterBatchesAlarm",
         "MeterConsumer",
         "MeterConsumerLines",
         "MeterConsumerLogs",
@@ -487,6 +488,7 @@ def test_the_bucket_deletes_and_moves_what_the_design_says(stack: Stack) -> None
         "overflow/": year,
         "timestream-rejected/": year,
         "aws/lambda/": year,
+        "replayed/": {"ExpirationInDays": 30},
     }
 
 
@@ -649,11 +651,13 @@ def test_alarms_tell_the_topic_of_lag_failure_and_dead_letters(stack: Stack) -> 
     alarms = stack.of_type("AWS::CloudWatch::Alarm")
     topic = stack.resources["Alerts"].physical_id
     assert {tuple(alarm.properties["AlarmActions"]) for alarm in alarms} == {(topic,)}
+    mapping = stack.resources["TimestreamConsumerLines"].physical_id
     watched = {
         (alarm.properties["MetricName"], alarm.properties["Dimensions"][0]["Value"]) for alarm in alarms
     }
     assert watched == {
         ("IteratorAge", "tagline-TimestreamConsumer"),
+        ("OnFailureDestinationDeliveredEventCount", mapping),
         ("Errors", "tagline-DailyExporter"),
         ("ApproximateNumberOfMessagesVisible", "tagline-ScheduleDeadLetters"),
         ("ApproximateNumberOfMessagesVisible", "tagline-DownloadDeadLetters"),

@@ -128,7 +128,7 @@ def read_units(
         try:
             envelope = decode(record["kinesis"]["data"])
         except UndecodableError as error:
-            ledger.reject(position, None, Rejected("undecodable", str(error)))
+            ledger.reject(position, None, Rejected("meter_undecodable", str(error)))
             continue
         ledger.control += envelope.control
         if own_log_groups and envelope.log_group.startswith(own_log_groups):

@@ -147,7 +147,7 @@ def test_one_bad_line_costs_one_line() -> None:
     kept = {each["reason"]: each for each in consumer.objects.quarantined()}
     assert kept["meter_unparseable"]["message"] == bad
     assert kept["meter_invalid"]["detail"] == 'meterValue is "1", not a number'
-    assert kept["undecodable"]["data"] == "not base64"
+    assert kept["meter_undecodable"]["data"] == "not base64"
     assert consumer.counts == {"records": 3, "received": 5, "stored": 3, "quarantined": 3}
     assert {key.split("/")[1] for key in consumer.objects} == set(kept)
 

@@ -1,0 +1,490 @@
+"""Sends what was rejected, given up or never delivered to the consumers again, and says how far it is."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.table import Table
+
+from cli import quarantine as kept_lines
+from cli.deployment import CommandError, Deployment
+from cli.quarantine import Window
+from consumers import quarantine, replay
+from consumers.quarantine import Place, UnreadableQuarantineError
+from consumers.replay import BusyError, FailedError, KinesisRecord, UnreadableSourceError
+from consumers.subscription import LogEvent
+
+FAILED_BATCHES = "aws/lambda/"
+# What was replayed is kept here for a while, under the key that it had.
+REPLAYED = "replayed/"
+CURSORS = f"{REPLAYED}cursors/"
+# Names the objects of quarantine that a replay may have sent and has not moved yet.
+SENDING = f"{REPLAYED}sending.json"
+# The pipeline's own log groups: the consumer drops their lines.
+OWN_LOG_GROUPS = "/tagline/"
+# How the reasons of the second consumer begin.
+METER_REASONS = "meter_"
+
+MAX_FRUITLESS = 6
+# Halving finds one bad record among the most that an event holds in fewer: a function that fails more often
+# without a success in between fails on everything.
+MAX_FAILURES = 25
+# Waits between tries that get nowhere: a random part of a ceiling that doubles up to the second, in seconds.
+# https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
+
+# https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html
+_FAILED_KEY = re.compile(r"aws/lambda/[^/]+/shardId-[^/]+/(\d{4})/(\d\d)/(\d\d)/[^/]+")
+_BUSY = frozenset(
+    ["TooManyRequestsException", "ServiceException", "EC2ThrottledException", "ThrottlingException"]
+)
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
+_CHANGED = frozenset(["NoSuchKey", "PreconditionFailed", "ConditionalRequestConflict"])
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Something to replay.
+
+    Attributes:
+        name: Its key in the bucket, or the time in milliseconds that lines of a log group reach up to.
+        function: Which function gets it.
+        records: It, as Kinesis records.
+        etag: Of the object when it was read; None where it is no object.
+    """
+
+    name: str
+    function: str
+    records: list[KinesisRecord]
+    etag: str | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a replay, or of a dry run.
+
+    Attributes:
+        items: Objects, or pages of a log group.
+        records: Kinesis records that were sent, or would be.
+        counts: What the decoder makes of their lines, in a dry run.
+        rejected: Lines that are in quarantine after all, by reason.
+        failed: What was left where it is, and why.
+    """
+
+    items: int = 0
+    records: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def table(self) -> Table:
+        """Return it as a table."""
+        shown = Table("what", title_justify="left")
+        shown.add_column("count", justify="right")
+        rows = {
+            "objects or pages read": self.items,
+            "Kinesis records": self.records,
+            **{f"lines: {name}": count for name, count in sorted(self.counts.items())},
+            **{f"lines rejected again: {name}": count for name, count in sorted(self.rejected.items())},
+            "left where they are": len(self.failed),
+        }
+        for name, count in rows.items():
+            shown.add_row(name, f"{count:,}")
+        return shown
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Lines of a log group.
+
+    Attributes:
+        group: The log group's name.
+        first_ms: From this time on, in milliseconds since 1970.
+        end_ms: Before this time.
+    """
+
+    group: str
+    first_ms: int
+    end_ms: int
+
+
+def consumer_of(deployment: Deployment, reason: str) -> str:
+    """Return the function that says a reason: it gets what was rejected for it.
+
+    Raises:
+        CommandError: If the pipeline has no such function.
+    """
+    output = "MeterConsumerName" if reason.startswith(METER_REASONS) else "TimestreamConsumerName"
+    if output not in deployment.outputs:
+        raise CommandError(
+            f"the pipeline has no {output}, which gets what is {reason}",
+            "replay it where that consumer runs, or leave that reason out with --reason",
+        )
+    return deployment.outputs[output]
+
+
+def from_quarantine(
+    deployment: Deployment, listed: Iterable[tuple[str, Place]], outcome: Outcome
+) -> Iterator[Item]:
+    """Yield objects of quarantine; one that cannot be read is entered as failed."""
+    for key, place in listed:
+        body, etag = _object(deployment, key)
+        if body is None:
+            continue  # Another replay has moved it.
+        try:
+            records = replay.from_quarantine(key, body)
+        except UnreadableQuarantineError as error:
+            outcome.failed[key] = str(error)
+        else:
+            yield Item(key, consumer_of(deployment, place.reason), records, etag)
+
+
+def from_failed_batches(deployment: Deployment, keys: Iterable[str], outcome: Outcome) -> Iterator[Item]:
+    """Yield batches that Lambda gave up, each for the function that failed on it."""
+    for key in keys:
+        body, etag = _object(deployment, key)
+        if body is None:
+            continue
+        try:
+            batch = replay.from_failed_batch(body)
+        except UnreadableSourceError as error:
+            outcome.failed[key] = str(error)
+        else:
+            yield Item(key, batch.function, batch.records, etag)
+
+
+def from_log_group(deployment: Deployment, wanted: Slice, function: str) -> Iterator[Item]:
+    """Yield the tagged lines of a log group, a page at a time, in the order of their times.
+
+    Lines that are in quarantine are left out: they would be kept a second time, under another name. They are
+    replayed from there.
+    """
+    logs = deployment.client("logs")
+    arn = log_group_arn(deployment, wanted.group)
+    known = _quarantined(deployment, wanted)
+    pages = logs.get_paginator("filter_log_events").paginate(
+        logGroupName=wanted.group,
+        startTime=wanted.first_ms,
+        endTime=wanted.end_ms - 1,  # FilterLogEvents takes what is not later than it.
+        filterPattern=f'"{deployment.tag}"',
+    )
+    for page in pages:
+        events = page["events"]
+        records = [
+            replay.from_log_event(
+                LogEvent(
+                    event["eventId"],
+                    event["timestamp"],
+                    event["message"],
+                    wanted.group,
+                    event["logStreamName"],
+                    arn.split(":")[4],
+                ),
+                event["ingestionTime"],
+                arn,
+            )
+            for event in events
+            if (wanted.group, event["eventId"]) not in known
+        ]
+        if events:
+            yield Item(str(events[-1]["timestamp"]), function, records)
+
+
+def failed_batches(deployment: Deployment, window: Window) -> Iterator[str]:
+    """Yield the keys of batches that Lambda gave up on the days of a window."""
+    s3 = deployment.client("s3")
+    for page in s3.get_paginator("list_objects_v2").paginate(
+        Bucket=deployment.outputs["Bucket"], Prefix=FAILED_BATCHES
+    ):
+        for item in page.get("Contents", []):
+            found = _FAILED_KEY.fullmatch(item["Key"])
+            if found is not None and date(*map(int, found.groups())) in window:
+                yield item["Key"]
+
+
+def log_group_arn(deployment: Deployment, group: str) -> str:
+    """Return the ARN of a log group.
+
+    Raises:
+        CommandError: If there is none, or it is one of the pipeline's own.
+    """
+    if group.startswith(OWN_LOG_GROUPS):
+        raise CommandError(
+            f"{group} is one of the pipeline's own log groups",
+            "replay the log group of the application that wrote the lines",
+        )
+    pages = deployment.client("logs").get_paginator("describe_log_groups").paginate(logGroupNamePrefix=group)
+    for page in pages:
+        for found in page["logGroups"]:
+            if found["logGroupName"] == group:
+                return str(found["arn"]).removesuffix(":*")
+    raise CommandError(f"there is no log group {group}", "give the name of one, such as /aws/lambda/my-api")
+
+
+def look(
+    deployment: Deployment, items: Iterable[Item], outcome: Outcome, advance: Callable[[Item], None]
+) -> None:
+    """Count what would be replayed, through the consumers' decoder, and change nothing."""
+    for item in items:
+        outcome.items += 1
+        outcome.records += len(item.records)
+        outcome.counts += replay.preview(item.records, deployment.tag, OWN_LOG_GROUPS)
+        advance(item)
+
+
+def recover(deployment: Deployment, outcome: Outcome) -> None:
+    """Send again what a replay of quarantine has left half done, before anything else is read.
+
+    Its lines may be in quarantine a second time, under the names of what was sent. Those objects are removed:
+    the ones that they were made of are still there, and are sent whole.
+    """
+    listed = [(key, quarantine.place(key)) for key in sorted(_noted(deployment))]
+    if not listed:
+        return
+    items = list(from_quarantine(deployment, listed, outcome))
+    # What is gone was moved before the end came.
+    _note(deployment, {item.name for item in items})
+    s3, bucket = deployment.client("s3"), deployment.outputs["Bucket"]
+    prefixes = s3.list_objects_v2(Bucket=bucket, Prefix=quarantine.PREFIX, Delimiter="/")
+    reasons = [each["Prefix"].split("/")[1] for each in prefixes.get("CommonPrefixes", [])]
+    for item in items:
+        for record in item.records:
+            for reason in reasons:
+                s3.delete_object(Bucket=bucket, Key=quarantine.key(reason, record))
+    run(deployment, items, outcome, lambda _: None)
+
+
+def run(
+    deployment: Deployment,
+    items: Iterable[Item],
+    outcome: Outcome,
+    advance: Callable[[Item], None],
+    *,
+    pause_s: float = 0.0,
+    done: Callable[[Item], None] | None = None,
+) -> None:
+    """Replay items, as many in one invocation as fit, one invocation after another.
+
+    An item is done with when its function has stored or rejected all of it: an object is then moved below
+    `replayed/`. What is ended in the middle goes on where it was when it is run again; what is sent twice by
+    that becomes the same rows and the same objects.
+
+    Args:
+        deployment: The pipeline.
+        items: What to replay.
+        outcome: Is filled.
+        advance: Is called after each item.
+        pause_s: Seconds of rest after each invocation.
+        done: Is called instead of moving an object, when an item is done with.
+
+    Raises:
+        CommandError: If a function cannot be called, or takes nothing for a while.
+    """
+    names: set[str] = set()
+    noted = _noted(deployment)
+    for group in _together(items):
+        objects = {item.name for item in group if item.name.startswith(quarantine.PREFIX)}
+        if objects - noted:
+            noted |= objects
+            _note(deployment, noted)
+        records = [record for item in group for record in item.records]
+        names.update(quarantine.name(record) for record in records)
+        failed = _send(deployment, group[0].function, records, pause_s)
+        for item in group:
+            outcome.items += 1
+            outcome.records += len(item.records)
+            bad = [record["eventID"] for record in item.records if record["eventID"] in failed]
+            if bad and item.etag is not None:
+                outcome.failed[item.name] = failed[bad[0]]
+            else:
+                outcome.failed |= {event_id: failed[event_id] for event_id in bad}
+                (done or _mover(deployment))(item)
+                noted.discard(item.name)
+            advance(item)
+        if objects:
+            _note(deployment, noted)
+    outcome.rejected += _rejected(deployment, names)
+
+
+def cursor_key(*asked: Any) -> str:
+    """Return where in the bucket it is noted how far a replay of a log group has come.
+
+    Args:
+        asked: What the replay was asked for: the same again goes on.
+    """
+    return f"{CURSORS}{hashlib.blake2b(json.dumps(asked).encode(), digest_size=16).hexdigest()}.json"
+
+
+def read_cursor(deployment: Deployment, key: str) -> int | None:
+    """Return up to which time a replay has come, in milliseconds since 1970; None where there was none."""
+    body, _ = _object(deployment, key)
+    return None if body is None else int(json.loads(body)["replayed_up_to_ms"])
+
+
+def write_cursor(deployment: Deployment, key: str, item: Item) -> None:
+    """Note how far a replay has come. Lines of that very millisecond are sent again."""
+    body = json.dumps({"replayed_up_to_ms": int(item.name)}).encode()
+    deployment.client("s3").put_object(Bucket=deployment.outputs["Bucket"], Key=key, Body=body)
+
+
+def forget_cursor(deployment: Deployment, key: str) -> None:
+    """Say that a replay has come to its end."""
+    deployment.client("s3").delete_object(Bucket=deployment.outputs["Bucket"], Key=key)
+
+
+def _noted(deployment: Deployment) -> set[str]:
+    """Return the objects of quarantine that were being sent when a replay ended before them."""
+    noted, _ = _object(deployment, SENDING)
+    return set() if noted is None else set(json.loads(noted))
+
+
+def _note(deployment: Deployment, keys: Collection[str]) -> None:
+    """Note the objects of quarantine that may be sent, and are not moved yet."""
+    s3, bucket = deployment.client("s3"), deployment.outputs["Bucket"]
+    if keys:
+        s3.put_object(Bucket=bucket, Key=SENDING, Body=json.dumps(sorted(keys)).encode())
+    else:
+        s3.delete_object(Bucket=bucket, Key=SENDING)
+
+
+def _together(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield items that are sent together: for the same function, and about an event's worth of them."""
+    group: list[Item] = []
+    size = 0
+    for item in items:
+        more = sum(map(replay.size_of, item.records))
+        if group and (size + more > replay.MAX_EVENT_BYTES or item.function != group[0].function):
+            yield group
+            group, size = [], 0
+        group.append(item)
+        size += more
+    if group:
+        yield group
+
+
+def _send(
+    deployment: Deployment, function: str, records: list[KinesisRecord], pause_s: float
+) -> dict[str, str]:
+    """Give records to a function; return those that it fails on by themselves, by event id, with why."""
+    why: dict[str, str] = {}
+    failures = 0
+
+    def invoke(some: list[KinesisRecord]) -> Any:
+        nonlocal failures
+        try:
+            answer = _invoke(deployment, function, some)
+        except FailedError as error:
+            failures += 1
+            if failures > MAX_FAILURES:
+                raise CommandError(
+                    f"{function} fails on everything: {error}",
+                    "its log group says why; when that is mended, run the same command again: it goes on",
+                ) from error
+            if len(some) == 1:
+                why[str(some[0]["eventID"])] = f"{function} failed: {error}"
+            raise
+        failures = 0
+        time.sleep(pause_s)
+        return answer
+
+    def wait(fruitless: int) -> None:
+        if fruitless >= MAX_FRUITLESS:
+            raise CommandError(
+                f"{function} has left everything unwritten {fruitless} times in a row",
+                "its log group says why; when that is mended, run the same command again: it goes on",
+            )
+        ceiling = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (fruitless - 1))
+        time.sleep(random.random() * ceiling)  # noqa: S311 - spreads load, guards nothing
+
+    fitting = [record for record in records if replay.size_of(record) <= replay.MAX_EVENT_BYTES]
+    for record in records:
+        if replay.size_of(record) > replay.MAX_EVENT_BYTES:
+            why[str(record["eventID"])] = f"larger than an event of {replay.MAX_EVENT_BYTES:,} bytes"
+    for batch in replay.batches(fitting):
+        replay.send(batch, invoke, wait)
+    return why
+
+
+def _invoke(deployment: Deployment, function: str, records: list[KinesisRecord]) -> Any:
+    """Call a function with records and return its answer."""
+    try:
+        response = deployment.client("lambda").invoke(
+            FunctionName=function, Payload=json.dumps({"Records": records}).encode()
+        )
+        answer = json.loads(response["Payload"].read())
+    except ClientError as error:
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if error.response["Error"]["Code"] in _BUSY or status >= 500:  # noqa: PLR2004 - HTTP's server errors
+            raise BusyError(str(error)) from error
+        raise CommandError(
+            f"cannot call {function}: {error}", "it has to exist, and you have to be allowed to invoke it"
+        ) from error
+    except BotoCoreError as error:
+        raise BusyError(str(error)) from error
+    if "FunctionError" in response:
+        raise FailedError(f"{answer.get('errorType')}: {answer.get('errorMessage')}")
+    return answer
+
+
+def _object(deployment: Deployment, key: str) -> tuple[bytes | None, str]:
+    """Return an object and its ETag; None where there is none."""
+    s3 = deployment.client("s3")
+    try:
+        found = s3.get_object(Bucket=deployment.outputs["Bucket"], Key=key)
+    except s3.exceptions.NoSuchKey:
+        return None, ""
+    return found["Body"].read(), found["ETag"]
+
+
+def _mover(deployment: Deployment) -> Callable[[Item], None]:
+    """Return what moves an object below `replayed/`, unless it was written anew since it was read."""
+    s3, bucket = deployment.client("s3"), deployment.outputs["Bucket"]
+
+    def move(item: Item) -> None:
+        try:
+            s3.copy_object(
+                Bucket=bucket,
+                Key=REPLAYED + item.name,
+                CopySource={"Bucket": bucket, "Key": item.name},
+                CopySourceIfMatch=item.etag,
+            )
+            s3.delete_object(Bucket=bucket, Key=item.name, IfMatch=item.etag)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _CHANGED:
+                raise
+
+    return move
+
+
+def _quarantined(deployment: Deployment, wanted: Slice) -> set[tuple[str, str]]:
+    """Return the identities of a log group's lines that are in quarantine."""
+    # No line arrives before it is written, but CloudWatch takes times that are two hours ahead.
+    first = datetime.fromtimestamp(wanted.first_ms / 1000, UTC).date() - timedelta(days=1)
+    found: set[tuple[str, str]] = set()
+    for key, _ in kept_lines.keys(deployment, Window(first, None)):
+        body, _ = _object(deployment, key)
+        # What is no object of ours is told where it is replayed, and holds none of these lines.
+        with contextlib.suppress(UnreadableQuarantineError):
+            found.update(kept.identity for kept in quarantine.read(body or b"") if kept.event is not None)
+    return found
+
+
+def _rejected(deployment: Deployment, names: Collection[str]) -> Counter[str]:
+    """Count the lines that are in quarantine under names, by reason."""
+    counts: Counter[str] = Counter()
+    for key, place in kept_lines.keys(deployment, Window(None, None)):
+        if place.name in names:
+            body, _ = _object(deployment, key)
+            counts[place.reason] += (body or b"").count(b"\n")
+    return counts
