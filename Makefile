@@ -93,6 +93,7 @@ endef
 
 .PHONY: build-TimestreamConsumer build-DailyExporter build-DownloadApi build-DownloadWorker build-EmitterLayer
 build-TimestreamConsumer:
+	cp -R schemas $(ARTIFACTS_DIR)/
 	$(call ship-consumer,timestream)
 
 build-DailyExporter:

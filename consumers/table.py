@@ -306,9 +306,9 @@ class Declared(NamedTuple):
     default: Measure | None = None
 
 
-# What becomes of a field, by its name: its column (empty for `_extra`), what finds the conversion by the value's class,
-# the column's type as far as the name tells it, and whether a value that does not fit goes into `_extra`, instead of
-# failing the record. A plain tuple: a class of it unpacks in twice the time.
+# What becomes of a field, by its name: its column (empty for `_extra`); what finds the conversion by the
+# value's class; the column's type, as far as the name tells it; whether a value that does not fit goes into
+# `_extra` and does not fail the record. A plain tuple: one with names unpacks in twice the time.
 _Rule = tuple[str, Callable[[type, Convert], Convert], Type | None, bool]
 _DIMENSION: _Rule = ("", _NONE.get, None, False)
 
@@ -336,7 +336,8 @@ class Plan:
         lenient: bool = False,
     ) -> None:
         own = {name: Dimension(name, name) for name in DIMENSIONS} | dict(dimensions or {})
-        self.dimensions = tuple(own.values())
+        # Plain tuples, as the rules are.
+        self.dimensions = [(each.field, each.column, each.bytes, each.limit) for each in own.values()]
         self.measures = dict(measures or {})
         self.defaults = tuple(
             (each.field, column_name(each.field), each.default)
@@ -430,92 +431,107 @@ def row(record: Record, source: str, plans: Plans = UNDECLARED) -> Row:
     identity = record.id
     if len(identity) > MAX_ID_BYTES or len(identity.encode("utf-8", "replace")) > MAX_ID_BYTES:
         raise UnmappableError(f"_id is longer than {MAX_ID_BYTES} bytes: {identity[:50]!r}...")
-    measure_name, plan = plans.of(record.type)
+    name, plan = plans.of(record.type)
     fields = record.fields
-    measures = {ID: Measure("VARCHAR", _text(identity)), **_partition(record.timestamp // _DAY_MS)}
+    measures = {ID: _new(Measure, ("VARCHAR", _text(identity))), **_partition(record.timestamp // _DAY_MS)}
     if record.trunc:
         measures[TRUNC] = _nested(record.trunc)
-    empty: list[str] = []
-    extra: dict[str, Any] = {}
-    dimensions, others, not_numbers = _dimensions(fields, source, plan, measures, empty)
-    known = plan.known
-    for name, value in fields.items():
-        rule = known(name) or plan.learn(name)
-        if rule is _DIMENSION:
-            continue
-        column, convert, type_, lenient = rule
-        made = convert(value.__class__, _nested)(value)
-        if made.__class__ is Measure:
-            if column:
-                measures[column] = made  # type: ignore[assignment] # its class was compared, which is quicker
-            else:
-                extra[name] = value
-        elif made is _Left.EMPTY:
-            empty.append(name)
-        elif made is _Left.NOT_A_NUMBER:
-            not_numbers += 1
-        elif made is _Left.UNFIT:
-            if not lenient:
-                raise UnmappableError(f"{name} is {_json(value)[:100]}, not {_DESCRIBED[type_ or 'VARCHAR']}")
-            extra[name] = value
-    if len(measures) > plan.room:
-        _make_room(fields, plan, measures, extra)
-    for name, column, default in plan.defaults:
-        if fields.get(name) is None:
-            measures[column] = default
-    if extra:
-        measures[EXTRA] = _nested(extra)
-    if empty:
-        measures[EMPTY] = _nested(empty)
+    rest = _Rest()
+    dimensions = _dimensions(fields, source, plan, measures, rest)
+    _measures(fields, plan, measures, rest)
     return Row(
         identity,
         record.timestamp,
-        measure_name,
+        name,
         dimensions,
         measures,
-        not_numbers,
+        rest.not_numbers,
         plans.version,
-        len(extra),
-        others,
+        len(rest.extra),
+        rest.others,
     )
 
 
-def _dimensions(
-    fields: Mapping[str, Any], source: str, plan: Plan, measures: dict[str, Measure], empty: list[str]
-) -> tuple[dict[str, str], int, int]:
-    """Return a record's dimensions, how many say `other`, and how many were no numbers.
+class _Rest:
+    """What of a record gets no column of its own."""
 
-    What a dimension does not say as the record did is kept as the measure `_said`.
-    """
-    others = not_numbers = 0
-    said: dict[str, str] = {}
-    text = _text(source)
-    place = _bounded(text, MAX_DIMENSION_BYTES)
+    __slots__ = ("empty", "extra", "not_numbers", "others")
+
+    def __init__(self) -> None:
+        self.empty: list[str] = []
+        self.extra: dict[str, Any] = {}
+        self.not_numbers = 0
+        self.others = 0
+
+    def take(self, name: str, value: Any, why: _Left, rule: _Rule) -> None:
+        """Take a field whose value is no measure."""
+        if why is _Left.EMPTY:
+            self.empty.append(name)
+        elif why is _Left.NOT_A_NUMBER:
+            self.not_numbers += 1
+        elif why is _Left.UNFIT:
+            _, _, type_, lenient = rule
+            if not lenient:
+                raise UnmappableError(f"{name} is {_json(value)[:100]}, not {_DESCRIBED[type_ or 'VARCHAR']}")
+            self.extra[name] = value
+
+
+def _dimensions(
+    fields: Mapping[str, Any], source: str, plan: Plan, measures: dict[str, Measure], rest: _Rest
+) -> dict[str, str]:
+    """Return a record's dimensions; what they do not say as the record did becomes the measure `_said`."""
+    place, whole = _source(source)
     dimensions = {SOURCE: place}
-    if place is not text:
-        said[SOURCE] = text
+    said = {} if whole is None else {SOURCE: whole}
     for name, column, size, limit in plan.dimensions:
         value = fields.get(name)
         if value is None:
             continue
         if value.__class__ is float and not isfinite(value):
-            not_numbers += 1
+            rest.not_numbers += 1
             continue
         text = _text(value) if isinstance(value, str) else _json(value)
         if not text:
-            empty.append(name)
+            rest.empty.append(name)
             continue
         place = text
         if limit is not None:
             listed = limit.place(text)
-            others += listed is None
+            rest.others += listed is None
             place = limit.other(text) if listed is None else listed
-        dimensions[column] = place = _bounded(place, size)
+        if len(place) * 4 > size:
+            place = _bounded(place, size)
+        dimensions[column] = place
         if place is not text:
             said[name] = text
     if said:
         measures[SAID] = _nested(said)
-    return dimensions, others, not_numbers
+    return dimensions
+
+
+def _measures(fields: Mapping[str, Any], plan: Plan, measures: dict[str, Measure], rest: _Rest) -> None:
+    """Add the measures that the fields say, and those by which the rest is kept."""
+    known = plan.known
+    for name, value in fields.items():
+        rule = known(name) or plan.learn(name)
+        if rule is _DIMENSION:
+            continue
+        column, convert, _, _ = rule
+        made = convert(value.__class__, _nested)(value)
+        if not isinstance(made, Measure):
+            rest.take(name, value, made, rule)
+        elif column:
+            measures[column] = made
+        else:
+            rest.extra[name] = value
+    if len(measures) > plan.room:
+        _make_room(fields, plan, measures, rest.extra)
+    if plan.defaults:
+        measures |= {column: made for name, column, made in plan.defaults if fields.get(name) is None}
+    if rest.extra:
+        measures[EXTRA] = _nested(rest.extra)
+    if rest.empty:
+        measures[EMPTY] = _nested(rest.empty)
 
 
 def _make_room(
@@ -529,9 +545,17 @@ def _make_room(
         extra[name] = fields[name]
 
 
+@lru_cache(maxsize=256)
+def _source(log_group: str) -> tuple[str, str | None]:
+    """Return the dimension for a log group, and its whole name if that is cut: it may have 512 characters."""
+    text = _text(log_group)
+    place = _bounded(text, MAX_DIMENSION_BYTES)
+    return place, None if place == text else text
+
+
 def _bounded(text: str, size: int) -> str:
     """Return a text, or its beginning with a hash of the whole: two long texts stay two."""
-    if len(text) * 4 <= size or len(whole := text.encode()) <= size:
+    if len(whole := text.encode()) <= size:
         return text
     return whole[: size - 17].decode("utf-8", "ignore") + "~" + _hash(text, 8)
 
