@@ -35,21 +35,18 @@ def at(place: str, folder: Path) -> tuple[Schema, ...]:
 
 
 def _committed(commit: str, folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the names and contents of the schemas in a folder at a commit."""
+    """Yield the names and contents of a folder's schemas at a commit; none where it had no such folder."""
     if not folder.is_dir():
         raise CommandError(f"{folder} is no folder", "name the folder of the new schemas")
     try:
-        for line in _git(folder, "ls-tree", "-z", "--name-only", "--end-of-options", f"{commit}:./").split(
-            b"\0"
-        ):
-            name = line.decode()
-            if name.endswith(".toml"):
-                yield name, _git(folder, "show", "--end-of-options", f"{commit}:./{name}")
+        _git(folder, "rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}")
     except subprocess.CalledProcessError as error:
-        said = error.stderr.decode("utf-8", "replace").strip()
-        raise CommandError(
-            f"{commit} is no folder, and no commit that has {folder}: {said}", "give a folder, or a commit"
-        ) from error
+        raise CommandError(f"{commit} is no folder, and no commit", "give a folder, or a commit") from error
+    here = _git(folder, "rev-parse", "--show-prefix").decode().rstrip("\n")
+    for name in _git(folder, "ls-tree", "-rz", "--full-tree", "--name-only", commit).decode().split("\0"):
+        file = name.removeprefix(here)
+        if name.startswith(here) and "/" not in file and file.endswith(".toml"):
+            yield file, _git(folder, "show", f"{commit}:{name}")
 
 
 def _git(folder: Path, *arguments: str) -> bytes:

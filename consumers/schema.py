@@ -107,7 +107,7 @@ class Schema:
 
     def personal(self) -> tuple[str, ...]:
         """Return the columns that tell of a person, as declared."""
-        fields = {**self.dimensions, **self.measures}
+        fields: dict[str, Dimension | Measure] = {**self.dimensions, **self.measures}
         return tuple(column_name(name) for name, each in fields.items() if each.pii)
 
 
@@ -397,6 +397,8 @@ def changes(old: Iterable[Schema], new: Iterable[Schema]) -> list[Change]:
     before = {schema.type: schema for schema in old}
     after = {schema.type: schema for schema in new}
     otherwise = before.get(ANY_TYPE, Schema("", ANY_TYPE))
+    columns = {name: "dimension" for schema in before.values() for name in schema.all_dimensions()}
+    columns |= {name: each.type for schema in before.values() for name, each in schema.measures.items()}
     found: list[Change] = []
     for type_ in sorted(before.keys() | after.keys()):
         if type_ not in after:
@@ -406,28 +408,34 @@ def changes(old: Iterable[Schema], new: Iterable[Schema]) -> list[Change]:
             found.append(Change(type_, "", "removed", Verdict.NO, reason))
         else:
             known = before.get(type_, replace(otherwise, revision=0))
-            found += _Differences(known, after[type_]).found
+            found += _Differences(known, after[type_], columns).found
     return found
 
 
 class _Differences:
-    """What differs between a schema and its next version: `found`."""
+    """What differs between a schema and its next version: `found`.
 
-    def __init__(self, old: Schema, new: Schema) -> None:
+    Args:
+        old: The schema, without a revision if there was none.
+        new: Its next version.
+        columns: What the columns of the table have been, by field: "dimension", or a type.
+    """
+
+    def __init__(self, old: Schema, new: Schema, columns: Mapping[str, str]) -> None:
         self.found: list[Change] = []
-        self._old, self._new = old, new
+        self._old, self._new, self._columns = old, new, columns
         self._schema()
         dimensions, measures = new.all_dimensions(), new.measures
         old_dimensions, old_measures = old.all_dimensions(), old.measures
         for name in sorted(dimensions.keys() | old_dimensions.keys() | measures.keys() | old_measures.keys()):
-            if name in old_measures and name in dimensions:
+            if name in dimensions and columns.get(name, "dimension") != "dimension":
                 self._note(name, "measure to dimension", Verdict.NO, MOVED)
-            elif name in old_dimensions and name in measures:
+            elif name in measures and columns.get(name) == "dimension":
                 self._note(name, "dimension to measure", Verdict.NO, MOVED)
             elif name in dimensions or name in old_dimensions:
                 self._dimension(f"dimensions.{name}", old_dimensions.get(name), dimensions.get(name))
             else:
-                self._measure(f"measures.{name}", old_measures.get(name), measures.get(name))
+                self._measure(name, old_measures.get(name), measures.get(name))
 
     def _note(self, key: str, what: str, verdict: Verdict, reason: str) -> None:
         self.found.append(Change(self._new.type, key, what, verdict, reason))
@@ -470,21 +478,24 @@ class _Differences:
                     self._note(f"{key}.{part}", _from_to(was, is_), Verdict.CAREFUL, first)
             self._pii(key, old, new)
 
-    def _measure(self, key: str, old: Measure | None, new: Measure | None) -> None:
-        if old is None:
-            assert new is not None
+    def _measure(self, name: str, old: Measure | None, new: Measure | None) -> None:
+        key = f"measures.{name}"
+        if new is None:
+            assert old is not None
+            self._removed_measure(key, old)
+            return
+        known = self._columns.get(name, new.type)
+        if known != new.type:
+            instead = "a column keeps its type: declare a new name, and let records say both for a while"
+            self._note(f"{key}.type", _from_to(known, new.type), Verdict.NO, instead)
+        elif old is None and self._old.revision:
             if new.default is not None or self._new.undeclared == EXTRA:
                 self._rewrites(key, f"added, {new.type}")
             else:
                 kept = "where records had it undeclared, the column keeps the type that it got then"
                 self._note(key, f"added, {new.type}", Verdict.YES, kept)
-        elif new is None:
-            self._removed_measure(key, old)
-        else:
-            if old.type != new.type:
-                name = "a column keeps its type: declare a new name, and let records say both for a while"
-                self._note(f"{key}.type", _from_to(old.type, new.type), Verdict.NO, name)
-            elif repr(old.default) != repr(new.default):  # 1, 1.0 and true are equal
+        elif old is not None:
+            if repr(old.default) != repr(new.default):  # 1, 1.0 and true are equal
                 self._rewrites(f"{key}.default", _from_to(old.default, new.default))
             self._pii(key, old, new)
 

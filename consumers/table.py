@@ -46,7 +46,7 @@ MAX_MEASURES = 256
 MAX_ID_BYTES = 200  # what is cut to fit a record is never its identity
 MAX_DIMENSION_BYTES = 300
 # Deeper values than the C encoder takes are rare enough to be looked at level by level.
-MAX_DEPTH = 500
+MAX_DEPTH = 300
 
 _REMEMBERED = 5_000  # how many names a plan knows the columns of, so that memory is bounded
 _DAY_MS = 86_400_000
@@ -215,7 +215,7 @@ def _json(value: Any) -> str:
     """Return a value as JSON; what is no number is null.
 
     Raises:
-        UnmappableError: If it is nested deeper than 500 levels.
+        UnmappableError: If it is nested deeper than 300 levels.
     """
     try:
         return _encoder()(value).decode()
