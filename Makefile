@@ -93,8 +93,8 @@ endef
 
 .PHONY: build-TimestreamConsumer build-DailyExporter build-DownloadApi build-DownloadWorker build-EmitterLayer
 build-TimestreamConsumer:
-	cp -R schemas $(ARTIFACTS_DIR)/
 	$(call ship-consumer,timestream)
+	cp -R schemas $(ARTIFACTS_DIR)/
 
 build-DailyExporter:
 	$(call ship-exporter,exporter,export.py timestream.py)

@@ -9,12 +9,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tagline import Record
+from tagline import Record, write
 
 from consumers import schema, table
+from consumers.ledger import Ledger
 from consumers.schema import Schema, SchemaError, Verdict, changes, parse, plans
 from consumers.table import Measure, Row, UnmappableError, row
 from consumers.timestream import mapping
+from consumers.timestream.handler import make_handler
+from consumers.timestream.writer import Timestream
+from tests.builders import LOGGED, Context, data, envelope, kinesis_event
+from tests.twins import Objects, TimestreamWrite
 
 TIME = 1_431_857_103_000
 SOURCE = "/aws/lambda/orders"
@@ -469,3 +474,28 @@ def test_a_default_of_a_count_is_minus_one_as_long_as_no_other_is_said() -> None
         "BIGINT", -1
     )
     assert "weight" not in mapped("revision = 1\nmeasures.weight = 'BIGINT'").measures
+
+
+# --- In the consumer ----------------------------------------------------------------------------------------
+
+
+def test_the_consumer_follows_the_schemas_and_counts_what_has_no_place_of_its_own() -> None:
+    client, ledgers = TimestreamWrite(), list[Ledger]()
+    handler = make_handler(
+        Timestream(client, "tagline", "records", sleep=lambda _: None, jitter=lambda: 0.0),
+        Objects(),
+        tag="usage_record",
+        own_log_groups="/tagline/",
+        report=ledgers.append,
+        plans=plans(schemas('revision = 5\nundeclared = "extra"\ndimensions.client.values = ["acme"]')),
+    )
+    lines = [
+        write(Record(id=client, timestamp=LOGGED, type="t0", fields={"client": client, "note": "n"}))
+        for client in ("acme", "beta", "gamma")
+    ]
+
+    assert handler(kinesis_event(data(envelope(*lines))), Context()) == {"batchItemFailures": []}
+    assert (ledgers[0].stored, ledgers[0].extra, ledgers[0].others) == (3, 3, 2)
+    written = client.requests[0]
+    assert [record["Dimensions"][-1]["Value"] for record in written] == ["acme", "other", "other"]
+    assert {record["Version"] for record in written} == {table.REVISION + 5}
