@@ -94,6 +94,7 @@ endef
 .PHONY: build-TimestreamConsumer build-MeterConsumer build-DailyExporter build-DownloadApi build-DownloadWorker build-EmitterLayer
 build-TimestreamConsumer:
 	$(call ship-consumer,timestream)
+	cp -R schemas $(ARTIFACTS_DIR)/
 
 build-MeterConsumer:
 	$(call ship-consumer,meters)

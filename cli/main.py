@@ -657,6 +657,64 @@ def try_pattern(
         raise typer.Exit(1)
 
 
+schemas = typer.Typer(help="What is declared of records: the files in `schemas/`.", no_args_is_help=True)
+app.add_typer(schemas, name="schema")
+
+SCHEMAS = Path("schemas")
+
+
+@schemas.command("show")
+def show_schemas(
+    folder: Annotated[Path, typer.Argument(help="The schemas' folder.")] = SCHEMAS,
+) -> None:
+    """Print what is declared of each type of record, and which of it tells of a person.
+
+    Nothing has to run.
+
+    For example:
+
+    ```sh
+    tagline schema show
+    ```
+    """
+    from cli import schema as declared
+
+    read = declared.at(str(folder), folder)
+    for shown in declared.tables(read):
+        out.print(shown)
+    out.print(declared.summary(read), highlight=False)
+
+
+@schemas.command("check")
+def check_schemas(
+    old: Annotated[str, typer.Argument(help="What is deployed: a folder, or a commit of git's.")],
+    new: Annotated[Path, typer.Argument(help="The folder of what is to be deployed.")] = SCHEMAS,
+) -> None:
+    """Print what differs between two versions of the schemas, and whether that may be deployed.
+
+    A change that rows in the table forbid is refused, with what to do instead; one that makes other rows of
+    the same records needs a higher `revision`. The exit status is 0 if everything is allowed, and 1 if
+    something is not. Nothing has to run.
+
+    For example:
+
+    ```sh
+    tagline schema check main
+    tagline schema check deployed/schemas schemas
+    ```
+    """
+    from cli import schema as declared
+    from consumers.schema import changes
+
+    found = changes(declared.at(old, new), declared.at(str(new), new))
+    if not found:
+        out.print("Nothing differs.")
+        return
+    out.print(declared.changes_table(found))
+    if not all(change.allowed for change in found):
+        raise typer.Exit(1)
+
+
 @app.command()
 def query(
     sql: Annotated[str, typer.Argument(help="A SELECT; `{table}` stands for the table's name.")],

@@ -24,6 +24,8 @@ class Ledger:
         stored: Rows that the store has taken, also those that it had already.
         duplicate: Lines that say what another line of the same request says.
         not_numbers: Values left out because they are no finite numbers.
+        extra: Fields without a column of their own, kept in `_extra`.
+        others: Dimensions that hold `other` instead of what the record said.
         overflowed: Rows whose record is kept whole beside the store.
         quarantined: Lines and Kinesis records kept in quarantine, by reason.
         unwritten: Lines that are neither stored nor kept, and are delivered again.
@@ -38,6 +40,8 @@ class Ledger:
     stored: int = 0
     duplicate: int = 0
     not_numbers: int = 0
+    extra: int = 0
+    others: int = 0
     overflowed: int = 0
     quarantined: Counter[str] = field(default_factory=Counter)
     unwritten: int = 0
@@ -93,6 +97,8 @@ class Ledger:
             "stored": self.stored,
             "duplicate": self.duplicate,
             "not_numbers": self.not_numbers,
+            "extra": self.extra,
+            "others": self.others,
             "overflowed": self.overflowed,
             "quarantined": self.quarantined.total(),
             "unwritten": self.unwritten,

@@ -1,25 +1,27 @@
 """The table: which columns there are, of which types, and the row that a record becomes.
 
 This is what a store holds, whichever store it is; the exporter reads the same columns. Names and types follow
-docs/reference/table.md.
+docs/reference/table.md. What users declare (docs/reference/schema.md) arrives here as `Plans`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import Enum
+from functools import cache, lru_cache
+from math import isfinite
+from re import compile as pattern
 from typing import Any, Literal, NamedTuple
 
 from tagline import Record, write
 
-# The mapping's revision is a row's version: a replay after a change of the mapping updates rows, and a replay
-# without one leaves them. Raise it when the same record becomes a different row.
-REVISION = 1
+# The mapping's revision is a row's version, with the schemas' revisions added to it: a replay after a change
+# updates rows, and a replay without one leaves them. Raise it when the same record becomes a different row.
+REVISION = 2
 
 Type = Literal["BIGINT", "BOOLEAN", "DOUBLE", "VARCHAR"]
 
@@ -29,7 +31,11 @@ DIMENSIONS = ("route", "method", "client")
 SOURCE = "source"
 # The partition of the lake, in the row itself, so that any query can group by it.
 PARTITION = ("year", "month", "day")
-ID, TRUNC, EXTRA, OVERFLOW = "_id", "_trunc", "_extra", "_overflow"
+ID, TRUNC, EXTRA, EMPTY, SAID, OVERFLOW = "_id", "_trunc", "_extra", "_empty", "_said", "_overflow"
+# Measures that the table adds by itself, and that no field can have.
+OWN_MEASURES = (ID, *PARTITION, TRUNC, EXTRA, EMPTY, SAID, OVERFLOW)
+# What a dimension says instead of a value that its schema does not list.
+OTHER = "other"
 
 # Names that a field of a user's cannot have as they are: the store's and the table's own.
 RESERVED = frozenset(["time", "ts_non_existent_col", SOURCE, *PARTITION])
@@ -38,10 +44,15 @@ RESERVED_PREFIXES = ("ts_", "measure_name", "measure_value")
 MAX_NAME_BYTES = 256
 MAX_MEASURES = 256
 MAX_ID_BYTES = 200  # what is cut to fit a record is never its identity
+MAX_DIMENSION_BYTES = 300
+# Deeper values than the C encoder takes are rare enough to be looked at level by level.
+MAX_DEPTH = 300
 
+_REMEMBERED = 5_000  # how many names a plan knows the columns of, so that memory is bounded
+_DAY_MS = 86_400_000
 _BIGINT = range(-(2**63), 2**63)
-_OTHER = re.compile(r"[^A-Za-z0-9_.-]|\.(?=x[0-9a-f]+\.)")
-_ESCAPE = re.compile(r"\.x([0-9a-f]+)\.")
+_OTHER = pattern(r"[^A-Za-z0-9_.-]|\.(?=x[0-9a-f]+\.)")
+_ESCAPE = pattern(r"\.x([0-9a-f]+)\.")
 
 
 class UnmappableError(ValueError):
@@ -67,6 +78,8 @@ class Row:
         measures: Typed values by column.
         not_numbers: How many values were left out because they are no finite numbers.
         version: Which mapping made it; of two rows at one point, the store keeps the higher.
+        extra: How many fields have no column of their own, and are in `_extra`.
+        others: How many dimensions hold `other` instead of what the record said.
     """
 
     id: str
@@ -76,62 +89,11 @@ class Row:
     measures: Mapping[str, Measure]
     not_numbers: int = 0
     version: int = REVISION
+    extra: int = 0
+    others: int = 0
 
 
-def row(record: Record, source: str) -> Row:
-    """Return the row for a record.
-
-    Args:
-        record: What the line said.
-        source: The log group that it came from.
-
-    Raises:
-        UnmappableError: If a value does not fit its column's type, or the type's name is too long.
-    """
-    measure_name = column_name(record.type)
-    if len(measure_name) > MAX_NAME_BYTES:
-        raise UnmappableError(f"_type is {len(measure_name)} bytes long, more than {MAX_NAME_BYTES}")
-    if len(record.id.encode("utf-8", "replace")) > MAX_ID_BYTES:
-        raise UnmappableError(f"_id is longer than {MAX_ID_BYTES} bytes: {record.id[:50]!r}...")
-    dimensions = {SOURCE: _text(source)}
-    for name in DIMENSIONS:
-        value = record.fields.get(name)
-        if not _absent(value):
-            dimensions[name] = _text(value) if isinstance(value, str) else _json(value)
-    measures, not_numbers = _measures(record)
-    return Row(record.id, record.timestamp, measure_name, dimensions, measures, not_numbers)
-
-
-def _measures(record: Record) -> tuple[dict[str, Measure], int]:
-    """Return a record's measures by column, and how many values were left out as no numbers."""
-    when = datetime.fromtimestamp(record.timestamp // 1000, UTC)
-    year, month, day = when.date().isoformat().split("-")
-    measures = {ID: Measure("VARCHAR", _text(record.id))}
-    for column, number in zip(PARTITION, (year, month, day), strict=True):
-        measures[column] = Measure("VARCHAR", number)
-    if record.trunc:
-        measures[TRUNC] = Measure("VARCHAR", _json(record.trunc))
-    extra: dict[str, Any] = {}
-    not_numbers = 0
-    for name, value in record.fields.items():
-        if _absent(value) or name in DIMENSIONS:
-            continue
-        column = column_name(name)
-        measure = _measure(name, value)
-        if measure is None:
-            not_numbers += 1
-        elif len(measures) < MAX_MEASURES - 2 and len(column) <= MAX_NAME_BYTES:
-            measures[column] = measure
-        else:
-            extra[name] = value
-    if extra:
-        measures[EXTRA] = Measure("VARCHAR", _json(extra))
-    return measures, not_numbers
-
-
-def _absent(value: Any) -> bool:
-    """Tell whether there is nothing to store: a store of time series has no null and no empty text."""
-    return value is None or value == ""
+# --- Names -----------------------------------------------------------------------------------------------
 
 
 def column_name(field: str) -> str:
@@ -154,35 +116,94 @@ def field_name(column: str) -> str:
     return field
 
 
-def overflow_key(record: Record, source: str) -> str:
-    """Return where in the bucket the whole record is kept when its row cannot hold all of it."""
-    day = datetime.fromtimestamp(record.timestamp // 1000, UTC).date().isoformat()
-    name = hashlib.blake2b(f"{source}\0{record.id}".encode("utf-8", "replace"), digest_size=16).hexdigest()
-    return f"overflow/{day}/{name}.json"
+def _escaped(character: str) -> str:
+    return f".x{ord(character):x}."
 
 
-def overflow_body(record: Record) -> bytes:
-    """Return the whole record as kept in the bucket; every copy of a record makes the same bytes."""
-    return write(record.replace(src=None, seq=None)).encode()
+# --- Values ----------------------------------------------------------------------------------------------
 
 
-def _measure(name: str, value: Any) -> Measure | None:
-    """Return a value with its type, or None for a number that no column can hold (NaN, infinities)."""
-    if name.endswith("_count"):
-        whole = int(value) if isinstance(value, (bool, int, float)) and value == value // 1 else None
-        if whole is None or whole not in _BIGINT:
-            raise UnmappableError(f"{name} is {_json(value)[:100]}, not a whole number of 64 bits")
-        return Measure("BIGINT", whole)
-    if isinstance(value, bool):
-        return Measure("BOOLEAN", value)
-    if isinstance(value, (int, float)):
-        try:
-            number = float(value)
-        except OverflowError:
-            return None
-        # Timestream refuses negative zero, and says nothing that would tell it apart.
-        return Measure("DOUBLE", number or 0.0) if math.isfinite(number) else None
-    return Measure("VARCHAR", _text(value) if isinstance(value, str) else _json(value))
+class _Left(Enum):
+    """Why a value is no measure."""
+
+    OUT = "there is nothing to store"
+    EMPTY = "a store of time series has no empty text"
+    NOT_A_NUMBER = "no column can hold NaN, infinities, and numbers beyond DOUBLE"
+    UNFIT = "its column is of another type"
+
+
+Convert = Callable[[Any], Measure | _Left]
+_new = tuple.__new__  # a third of the time that calling the class takes, for every value of every record
+_TRUE, _FALSE = Measure("BOOLEAN", True), Measure("BOOLEAN", False)
+
+
+def _nothing(_value: None) -> _Left:
+    return _Left.OUT
+
+
+def _unfit(_value: Any) -> _Left:
+    return _Left.UNFIT
+
+
+def _boolean(value: bool) -> Measure:
+    return _TRUE if value else _FALSE
+
+
+def _double(value: float) -> Measure | _Left:
+    try:
+        number = float(value)
+    except OverflowError:
+        return _Left.NOT_A_NUMBER
+    # Timestream refuses negative zero, and says nothing that would tell it apart.
+    return _new(Measure, ("DOUBLE", number or 0.0)) if isfinite(number) else _Left.NOT_A_NUMBER
+
+
+def _bigint(value: float) -> Measure | _Left:
+    whole = int(value) if value == value // 1 else None
+    return _Left.UNFIT if whole is None or whole not in _BIGINT else _new(Measure, ("BIGINT", whole))
+
+
+def _varchar(value: str) -> Measure | _Left:
+    if not value:
+        return _Left.EMPTY
+    return _new(Measure, ("VARCHAR", value if value.isascii() else _text(value)))
+
+
+def _nested(value: Any) -> Measure:
+    return _new(Measure, ("VARCHAR", _json(value)))
+
+
+# By the type of a column, and by the class of a value, what makes a measure of it.
+_NONE: Mapping[type, Convert] = {type(None): _nothing}
+_BY_VALUE: Mapping[type, Convert] = {
+    **_NONE,
+    str: _varchar,
+    int: _double,
+    float: _double,
+    bool: _boolean,
+    dict: _nested,
+    list: _nested,
+}
+_STRICT: Mapping[type, Convert] = {**_NONE, **dict.fromkeys((bool, int, float, dict, list), _unfit)}
+_EMPTY_OR_UNFIT: Convert = lambda value: _Left.UNFIT if value else _Left.EMPTY  # noqa: E731 - one of a table
+_BY_TYPE: Mapping[Type, Mapping[type, Convert]] = {
+    "BIGINT": {**_STRICT, str: _EMPTY_OR_UNFIT, bool: _bigint, int: _bigint, float: _bigint},
+    "BOOLEAN": {**_STRICT, str: _EMPTY_OR_UNFIT, bool: _boolean},
+    "DOUBLE": {**_STRICT, str: _EMPTY_OR_UNFIT, int: _double, float: _double},
+    "VARCHAR": {**_NONE, str: _varchar},
+}
+_DESCRIBED = {
+    "BIGINT": "a whole number of 64 bits",
+    "BOOLEAN": "true or false",
+    "DOUBLE": "a number",
+    "VARCHAR": "a text",
+}
+
+
+def measure(type_: Type, value: Any) -> Measure | None:
+    """Return a value as a measure of a column's type, or None if it does not fit that."""
+    made = _BY_TYPE[type_].get(value.__class__, _nested)(value)
+    return made if isinstance(made, Measure) else None
 
 
 def _text(text: str) -> str:
@@ -191,8 +212,378 @@ def _text(text: str) -> str:
 
 
 def _json(value: Any) -> str:
-    return _text(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    """Return a value as JSON; what is no number is null.
+
+    Raises:
+        UnmappableError: If it is nested deeper than 300 levels.
+    """
+    try:
+        return _encoder()(value).decode()
+    except TypeError:
+        # It takes no numbers beyond 64 bits, no halves of surrogate pairs, and 254 levels.
+        return _text(json.dumps(_sayable(value, 0), ensure_ascii=False, separators=(",", ":")))
 
 
-def _escaped(character: str) -> str:
-    return f".x{ord(character):x}."
+@cache
+def _encoder() -> Callable[[Any], bytes]:
+    # The exporter reads this module's names, and its functions ship without orjson.
+    from orjson import dumps  # noqa: PLC0415 - see above
+
+    return dumps
+
+
+def _sayable(value: Any, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise UnmappableError(f"a value is nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, dict):
+        return {name: _sayable(each, depth + 1) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_sayable(each, depth + 1) for each in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+# --- Plans -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Which values a dimension may have, so that a table has a bounded number of series.
+
+    Attributes:
+        values: Values that are kept. One `*` in a value stands for any text, and the value itself is kept.
+        buckets: Over how many numbered others the rest is spread; 0 for one without a number.
+    """
+
+    values: frozenset[str] = frozenset()
+    buckets: int = 0
+    _wildcards: tuple[tuple[str, str], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        wildcards = [value.partition("*") for value in sorted(self.values) if "*" in value]
+        object.__setattr__(self, "_wildcards", tuple((start, end) for start, _, end in wildcards))
+
+    def place(self, text: str) -> str | None:
+        """Return the value that stands for a text, or None for one of the others."""
+        if text in self.values:
+            return text
+        for start, end in self._wildcards:
+            if len(text) >= len(start) + len(end) and text.startswith(start) and text.endswith(end):
+                return f"{start}*{end}"
+        return None
+
+    def other(self, text: str) -> str:
+        """Return which of the others a text is; the same for every copy of it."""
+        return f"{OTHER}-{int(_hash(text, 8), 16) % self.buckets}" if self.buckets else OTHER
+
+
+class Dimension(NamedTuple):
+    """A dimension of a type of record.
+
+    Attributes:
+        field: The user's name of it.
+        column: The table's.
+        bytes: Its longest value; a longer one is cut, with a hash of the whole at its end.
+        limit: Which values it may have; None for any.
+    """
+
+    field: str
+    column: str
+    bytes: int = MAX_DIMENSION_BYTES
+    limit: Limit | None = None
+
+
+class Declared(NamedTuple):
+    """A measure that a schema declares.
+
+    Attributes:
+        field: The user's name of it.
+        type: Its column's type.
+        default: What a record has that lacks it; None for nothing.
+    """
+
+    field: str
+    type: Type
+    default: Measure | None = None
+
+
+# What becomes of a field, by its name: its column (empty for `_extra`); what finds the conversion by the
+# value's class; the column's type, as far as the name tells it; whether a value that does not fit goes into
+# `_extra` and does not fail the record. A plain tuple: one with names unpacks in twice the time.
+_Rule = tuple[str, Callable[[type, Convert], Convert], Type | None, bool]
+_DIMENSION: _Rule = ("", _NONE.get, None, False)
+
+
+class Plan:
+    """What becomes of the fields of a type of record. Fields that it does not declare follow their values.
+
+    Args:
+        dimensions: The type's own dimensions; `route`, `method` and `client` are dimensions of every type.
+        measures: What is declared.
+        columns: Types of the table's columns that any type of record declares.
+        dimensions_elsewhere: Fields that are dimensions of other types: a column cannot be both.
+        extra: Whether undeclared fields go into `_extra`, so that the table has a bounded number of columns.
+        lenient: Whether a value of another type than declared goes into `_extra` as well.
+    """
+
+    def __init__(
+        self,
+        dimensions: Mapping[str, Dimension] | None = None,
+        measures: Mapping[str, Declared] | None = None,
+        *,
+        columns: Mapping[str, Type] | None = None,
+        dimensions_elsewhere: frozenset[str] = frozenset(),
+        extra: bool = False,
+        lenient: bool = False,
+    ) -> None:
+        own = {name: Dimension(name, name) for name in DIMENSIONS} | dict(dimensions or {})
+        # Plain tuples, as the rules are.
+        self.dimensions = [(each.field, each.column, each.bytes, each.limit) for each in own.values()]
+        self.measures = dict(measures or {})
+        self.defaults = tuple(
+            (each.field, column_name(each.field), each.default)
+            for each in self.measures.values()
+            if each.default is not None
+        )
+        # So many fields that are not declared have a column, beside all that are, and the table's own.
+        self.room = MAX_MEASURES - len(OWN_MEASURES) - len(self.measures)
+        self._columns = columns or {}
+        self._elsewhere = dimensions_elsewhere
+        self._extra = extra
+        self._rules: dict[str, _Rule] = dict.fromkeys(own, _DIMENSION)
+        for each in self.measures.values():
+            self._rules[each.field] = (column_name(each.field), _BY_TYPE[each.type].get, each.type, lenient)
+        self.known = self._rules.get
+
+    def learn(self, name: str) -> _Rule:
+        """Return what becomes of an undeclared field, and remember it."""
+        rule = self._by_name(name)
+        if len(name) <= MAX_NAME_BYTES and len(self._rules) < _REMEMBERED:
+            self._rules[name] = rule
+        return rule
+
+    def _by_name(self, name: str) -> _Rule:
+        column = column_name(name)
+        if self._extra or not name or len(column) > MAX_NAME_BYTES or name in self._elsewhere:
+            return "", _BY_VALUE.get, None, False
+        if (type_ := self._columns.get(column)) is not None:
+            return column, _BY_TYPE[type_].get, type_, True
+        if name.endswith("_count"):
+            return column, _BY_TYPE["BIGINT"].get, "BIGINT", False
+        return column, _BY_VALUE.get, None, False
+
+
+class Plans:
+    """What becomes of records, by their type.
+
+    Args:
+        plans: The plan of each type that is declared.
+        otherwise: The plan of the types that are not.
+        revisions: The sum of the schemas' revisions.
+    """
+
+    def __init__(
+        self,
+        plans: Mapping[str, Plan] | None = None,
+        otherwise: Plan | None = None,
+        revisions: int = 0,
+    ) -> None:
+        self._plans = dict(plans or {})
+        self._otherwise = otherwise or Plan()
+        self._known: dict[str, tuple[str, Plan]] = {}
+        # Both only ever rise, and so does their sum.
+        self.version = REVISION + revisions
+
+    def of(self, type_: str) -> tuple[str, Plan]:
+        """Return the name that the table has for a type of record, and the type's plan.
+
+        Raises:
+            UnmappableError: If the name is longer than 256 bytes.
+        """
+        found = self._known.get(type_)
+        if found is None:
+            name = column_name(type_)
+            if len(name) > MAX_NAME_BYTES:
+                raise UnmappableError(f"_type is {len(name)} bytes long, more than {MAX_NAME_BYTES}")
+            found = name, self._plans.get(type_, self._otherwise)
+            if len(self._known) < _REMEMBERED:
+                self._known[type_] = found
+        return found
+
+
+UNDECLARED = Plans()
+
+
+# --- Rows ------------------------------------------------------------------------------------------------
+
+
+def row(record: Record, source: str, plans: Plans = UNDECLARED) -> Row:
+    """Return the row for a record. It depends on nothing but these arguments: every copy makes the same.
+
+    Args:
+        record: What the line said.
+        source: The log group that it came from.
+        plans: What is declared.
+
+    Raises:
+        UnmappableError: If a value does not fit its column's type, is nested too deeply, or the type's name,
+            the identity or the time is beyond what a row can hold.
+    """
+    identity = record.id
+    if len(identity) > MAX_ID_BYTES or len(identity.encode("utf-8", "replace")) > MAX_ID_BYTES:
+        raise UnmappableError(f"_id is longer than {MAX_ID_BYTES} bytes: {identity[:50]!r}...")
+    name, plan = plans.of(record.type)
+    fields = record.fields
+    measures = {ID: _new(Measure, ("VARCHAR", _text(identity))), **_partition(record.timestamp // _DAY_MS)}
+    if record.trunc:
+        measures[TRUNC] = _nested(record.trunc)
+    rest = _Rest()
+    dimensions = _dimensions(fields, source, plan, measures, rest)
+    _measures(fields, plan, measures, rest)
+    return Row(
+        identity,
+        record.timestamp,
+        name,
+        dimensions,
+        measures,
+        rest.not_numbers,
+        plans.version,
+        len(rest.extra),
+        rest.others,
+    )
+
+
+class _Rest:
+    """What of a record gets no column of its own."""
+
+    __slots__ = ("empty", "extra", "not_numbers", "others")
+
+    def __init__(self) -> None:
+        self.empty: list[str] = []
+        self.extra: dict[str, Any] = {}
+        self.not_numbers = 0
+        self.others = 0
+
+    def take(self, name: str, value: Any, why: _Left, rule: _Rule) -> None:
+        """Take a field whose value is no measure."""
+        if why is _Left.EMPTY:
+            self.empty.append(name)
+        elif why is _Left.NOT_A_NUMBER:
+            self.not_numbers += 1
+        elif why is _Left.UNFIT:
+            _, _, type_, lenient = rule
+            if not lenient:
+                raise UnmappableError(f"{name} is {_json(value)[:100]}, not {_DESCRIBED[type_ or 'VARCHAR']}")
+            self.extra[name] = value
+
+
+def _dimensions(
+    fields: Mapping[str, Any], source: str, plan: Plan, measures: dict[str, Measure], rest: _Rest
+) -> dict[str, str]:
+    """Return a record's dimensions; what they do not say as the record did becomes the measure `_said`."""
+    place, whole = _source(source)
+    dimensions = {SOURCE: place}
+    said = {} if whole is None else {SOURCE: whole}
+    for name, column, size, limit in plan.dimensions:
+        value = fields.get(name)
+        if value is None:
+            continue
+        if value.__class__ is float and not isfinite(value):
+            rest.not_numbers += 1
+            continue
+        text = _text(value) if isinstance(value, str) else _json(value)
+        if not text:
+            rest.empty.append(name)
+            continue
+        place = text
+        if limit is not None:
+            listed = limit.place(text)
+            rest.others += listed is None
+            place = limit.other(text) if listed is None else listed
+        if len(place) * 4 > size:
+            place = _bounded(place, size)
+        dimensions[column] = place
+        if place is not text:
+            said[name] = text
+    if said:
+        measures[SAID] = _nested(said)
+    return dimensions
+
+
+def _measures(fields: Mapping[str, Any], plan: Plan, measures: dict[str, Measure], rest: _Rest) -> None:
+    """Add the measures that the fields say, and those by which the rest is kept."""
+    known = plan.known
+    for name, value in fields.items():
+        rule = known(name) or plan.learn(name)
+        if rule is _DIMENSION:
+            continue
+        column, convert, _, _ = rule
+        made = convert(value.__class__, _nested)(value)
+        if not isinstance(made, Measure):
+            rest.take(name, value, made, rule)
+        elif column:
+            measures[column] = made
+        else:
+            rest.extra[name] = value
+    if len(measures) > plan.room:
+        _make_room(fields, plan, measures, rest.extra)
+    if plan.defaults:
+        measures |= {column: made for name, column, made in plan.defaults if fields.get(name) is None}
+    if rest.extra:
+        measures[EXTRA] = _nested(rest.extra)
+    if rest.empty:
+        measures[EMPTY] = _nested(rest.empty)
+
+
+def _make_room(
+    fields: Mapping[str, Any], plan: Plan, measures: dict[str, Measure], extra: dict[str, Any]
+) -> None:
+    """Move into `_extra` the undeclared fields for which a record has no room, the last ones first to go."""
+    columns = {name: column_name(name) for name in fields if name not in plan.measures}
+    undeclared = [name for name, column in columns.items() if column in measures]
+    for name in undeclared[plan.room :]:
+        del measures[columns[name]]
+        extra[name] = fields[name]
+
+
+@lru_cache(maxsize=256)
+def _source(log_group: str) -> tuple[str, str | None]:
+    """Return the dimension for a log group, and its whole name if that is cut: it may have 512 characters."""
+    text = _text(log_group)
+    place = _bounded(text, MAX_DIMENSION_BYTES)
+    return place, None if place == text else text
+
+
+def _bounded(text: str, size: int) -> str:
+    """Return a text, or its beginning with a hash of the whole: two long texts stay two."""
+    if len(whole := text.encode()) <= size:
+        return text
+    return whole[: size - 17].decode("utf-8", "ignore") + "~" + _hash(text, 8)
+
+
+@lru_cache(maxsize=64)
+def _partition(day: int) -> dict[str, Measure]:
+    """Return the measures that say a day, by its number since 1970."""
+    try:
+        texts = datetime.fromtimestamp(day * (_DAY_MS // 1000), UTC).date().isoformat().split("-")
+    except (ValueError, OverflowError, OSError):
+        raise UnmappableError(f"timestamp is {day} days after 1970, not in the years 1 to 9999") from None
+    return {name: Measure("VARCHAR", text) for name, text in zip(PARTITION, texts, strict=True)}
+
+
+def _hash(text: str, size: int) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=size).hexdigest()
+
+
+# --- Records too large for a row ---------------------------------------------------------------------------
+
+
+def overflow_key(record: Record, source: str) -> str:
+    """Return where in the bucket the whole record is kept when its row cannot hold all of it."""
+    day = datetime.fromtimestamp(record.timestamp // 1000, UTC).date().isoformat()
+    name = _hash(f"{source}\0{record.id}", 16)
+    return f"overflow/{day}/{name}.json"
+
+
+def overflow_body(record: Record) -> bytes:
+    """Return the whole record as kept in the bucket; every copy of a record makes the same bytes."""
+    return write(record.replace(src=None, seq=None)).encode()

@@ -3,6 +3,8 @@
 import gc
 import os
 
+import hypothesis
+
 pytest_plugins = ["local.pytest_plugin"]
 
 for name, value in {
@@ -14,6 +16,10 @@ for name, value in {
     os.environ[name] = value
 for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
     os.environ.pop(name, None)
+
+# Time decides no test: on a busy machine, any example may take long.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_unconfigure() -> None:

@@ -80,6 +80,9 @@ def test_a_handler_is_imported_from_its_artifact_alone(function: str, runtime: P
     assert set(done.stdout.split()) <= shipped
     assert shipped <= {"consumers", "exporter", "tagline"}
     assert ("exporter" in shipped) is HANDLERS[function].startswith("exporter")
+    schemas = {path.name for path in (tmp_path / "schemas").glob("*")}
+    makes_rows = function == "TimestreamConsumer"
+    assert schemas == {path.name for path in (ROOT / "schemas").glob("*") if makes_rows}
 
 
 def test_every_function_of_the_template_is_among_them() -> None:

@@ -31,7 +31,7 @@ import typer
 
 import cli.demo
 import cli.main
-from consumers import quarantine, table
+from consumers import quarantine, schema, table
 from consumers.extract import Rejected
 from consumers.ledger import Ledger
 from consumers.meters import destinations, javascript, meter
@@ -148,7 +148,7 @@ def test_every_field_that_the_emitter_adds_is_documented(capsys: pytest.CaptureF
 
 def test_every_column_of_the_table_is_documented() -> None:
     constants = {table.SOURCE, *table.DIMENSIONS, *table.PARTITION}
-    constants |= {table.ID, table.TRUNC, table.EXTRA, table.OVERFLOW}
+    constants |= set(table.OWN_MEASURES)
 
     assert named(section(REFERENCE / "table.md", "Columns")) == {"time", "measure_name", *constants}
 
@@ -171,11 +171,47 @@ def test_every_column_of_the_table_is_documented() -> None:
         ("meters.md", javascript.MAX_DEPTH),
         ("meters.md", destinations.MAX_POST_RECORDS),
         ("meters.md", destinations.MAX_POST_BYTES),
+        ("table.md", table.MAX_DIMENSION_BYTES),
+        ("table.md", table.MAX_DEPTH),
+        ("table.md", table.MAX_MEASURES - len(table.OWN_MEASURES)),
+        ("schema.md", schema.MAX_TABLE_MEASURES),
+        ("schema.md", schema.MAX_TABLE_DIMENSIONS),
+        ("schema.md", schema.MAX_DIMENSION_NAME_BYTES),
+        ("schema.md", schema.MAX_SERIES_BYTES),
+        ("schema.md", schema.MIN_DIMENSION_BYTES),
+        ("schema.md", schema.DEFAULT_DIMENSION_BYTES),
+        ("schema.md", schema.MAX_BUCKETS),
+        ("schema.md", schema.MAX_REVISION),
+        ("schema.md", table.REVISION),
         ("lake.md", archive.PART_BYTES >> 20),
     ],
 )
 def test_limits_are_documented_as_they_are(page: str, limit: int) -> None:
     assert re.search(rf"\b{limit:,}\b", (REFERENCE / page).read_text())
+
+
+@pytest.mark.parametrize(
+    ("heading", "text"),
+    [
+        ("The file", "revision = 1\nunknown = 1"),
+        ("A dimension", "revision = 1\ndimensions.a.unknown = 1"),
+        ("A measure", "revision = 1\nmeasures.a.unknown = 1"),
+    ],
+)
+def test_every_key_of_a_schema_is_documented(heading: str, text: str) -> None:
+    with pytest.raises(schema.SchemaError) as raised:
+        schema.parse({"t.toml": text.encode()})
+
+    known = set(str(raised.value).partition("there is ")[2].split(", "))
+    assert named(section(REFERENCE / "schema.md", heading)) == known | (
+        set(schema.TYPES) if heading == "A measure" else set()
+    )
+
+
+def test_the_schema_that_a_page_shows_is_valid() -> None:
+    ((_, text),) = blocks(DOCS / "how-to" / "declare-a-schema.md", "toml")
+
+    assert schema.parse({"api_request.toml": text.encode()})[0].type == "api_request"
 
 
 # --- settings ---------------------------------------------------------------------------------------------

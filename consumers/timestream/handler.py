@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -16,7 +17,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.config import Config
 
-from consumers import quarantine, table
+from consumers import quarantine, schema, table
 from consumers.batch import Line, tagged_lines
 from consumers.extract import Rejected
 from consumers.ledger import Ledger
@@ -35,6 +36,7 @@ class Settings:
     timestream_table: str
     bucket: str
     own_log_groups: str
+    schemas: str = "schemas"
 
 
 def make_handler(
@@ -44,6 +46,7 @@ def make_handler(
     tag: str,
     own_log_groups: str,
     report: Callable[[Ledger], None],
+    plans: table.Plans = table.UNDECLARED,
 ) -> Handler:
     """Return a Lambda handler that stores the tagged lines of a Kinesis batch.
 
@@ -53,6 +56,7 @@ def make_handler(
         tag: The token that marks a line.
         own_log_groups: How the names of the pipeline's own log groups begin; lines from there are dropped.
         report: Is given the batch's ledger at its end.
+        plans: What is declared of records.
     """
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -61,7 +65,7 @@ def make_handler(
 
         ledger = Ledger(event["Records"])
         lines = tagged_lines(ledger, tag, own_log_groups)
-        rows = map_rows(ledger, lines, objects)
+        rows = map_rows(ledger, lines, objects, plans)
         while batch := list(islice(rows, writer.MAX_RECORDS)):
             before = remaining()
             outcomes = store.write([row for _, row in batch], remaining)
@@ -76,17 +80,22 @@ def make_handler(
 
 
 def map_rows(
-    ledger: Ledger, lines: Iterable[Line], objects: quarantine.Objects
+    ledger: Ledger,
+    lines: Iterable[Line],
+    objects: quarantine.Objects,
+    plans: table.Plans = table.UNDECLARED,
 ) -> Iterator[tuple[Line, table.Row]]:
     """Yield each line with its row; a record too large for a row is kept whole before its row is yielded."""
     for line in lines:
         source = line.event.log_group
         try:
-            row = table.row(line.record, source)
+            row = table.row(line.record, source, plans)
         except table.UnmappableError as error:
             ledger.reject(line.position, line.event, Rejected("invalid", str(error)))
             continue
         ledger.not_numbers += row.not_numbers
+        ledger.extra += row.extra
+        ledger.others += row.others
         key = table.overflow_key(line.record, source)
         fitted = mapping.fit(row, key)
         if fitted is not row:
@@ -142,6 +151,8 @@ def _live() -> Handler:
         tag=settings.tagline_tag,
         own_log_groups=settings.own_log_groups,
         report=report_batch,
+        # Beside the code, wherever that was unpacked.
+        plans=schema.load(Path(__file__).parents[2] / settings.schemas),
     )
 
 
