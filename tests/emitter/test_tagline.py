@@ -21,7 +21,7 @@ import pytest
 import tagline
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tagline import MAX_REPR, Emitter, Privacy, Record, UnreadableLineError, read, write
+from tagline import MAX_DEPTH, MAX_REPR, Emitter, Privacy, Record, UnreadableLineError, read, write
 
 from tests.emitter.lines import NOW, Lines
 
@@ -274,6 +274,23 @@ def test_values_that_json_cannot_say_degrade(value: Any, said: Any, emitter: Emi
     assert said(fields["value"]) if callable(said) else fields == {"value": said}
 
 
+@pytest.mark.parametrize("beside", [1, float("nan")], ids=["beside a number", "beside a NaN"])
+def test_lists_and_objects_are_cut_below_the_same_depth_whatever_stands_beside_them(
+    beside: float, emitter: Emitter, lines: Lines
+) -> None:
+    emitter.emit({"fits": nested(MAX_DEPTH, "in"), "deep": nested(MAX_DEPTH + 1, "in"), "beside": beside})
+
+    assert lines.fields["fits"] == nested(MAX_DEPTH, "in")
+    assert lines.fields["deep"] == nested(MAX_DEPTH, "<list>")
+
+
+def nested(depth: int, inside: Any) -> Any:
+    """Return something inside of so many lists."""
+    for _ in range(depth):
+        inside = [inside]
+    return inside
+
+
 def test_an_object_that_says_much_is_cut(emitter: Emitter, lines: Lines) -> None:
     emitter.emit({"error": ValueError("x" * 5_000)})
 
@@ -346,6 +363,11 @@ def test_a_users_field_never_replaces_one_of_the_formats(emitter: Emitter, lines
     [
         (None, NOW),
         (1_500_000_000_001, 1_500_000_000_001),
+        (1_500_000_000_000, 1_500_000_000_000),
+        (-1, -1),  # before 1970, and in its first second
+        (7, 7),
+        (-62_135_596_800_000, -62_135_596_800_000),  # the first and the last that RFC 3339 can say
+        (253_402_300_799_999, 253_402_300_799_999),
         ("2015-05-17T10:05:03Z", 1_431_857_103_000),
         ("2015-05-17T12:05:03.5+02:00", 1_431_857_103_500),
         (datetime(2015, 5, 17, 10, 5, 3), 1_431_857_103_000),  # noqa: DTZ001 - no zone is the case
