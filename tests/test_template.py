@@ -152,8 +152,9 @@ def test_the_sam_configuration_builds_in_the_source_tree() -> None:
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_every_function_has_a_build_rule(name: str, translated: dict[str, dict[str, Any]]) -> None:
+def test_every_function_and_layer_has_a_build_rule(name: str, translated: dict[str, dict[str, Any]]) -> None:
     built = [spec.logical_id for spec in functions(stack_of(translated[name]))]
+    built += ["EmitterLayer"] if name == "pipeline" else []
     makefile = (TEMPLATES[name].parent / "Makefile").read_text()
     assert [logical_id for logical_id in built if not re.search(rf"(?m)^build-{logical_id}:", makefile)] == []
 
@@ -338,6 +339,27 @@ def test_what_holds_records_outlives_the_stack(template: dict[str, Any]) -> None
         == ("RetainExceptOnCreate", "Retain")
     }
     assert kept == {"Bucket", "BucketPolicy", "Database", "Table"}
+
+
+# ---- The emitter's layer -----------------------------------------------------------------------------------
+
+
+def test_the_emitter_is_a_layer_whose_versions_stay(template: dict[str, Any]) -> None:
+    # Functions keep a version that is deleted, but can no longer be configured with it:
+    # https://docs.aws.amazon.com/lambda/latest/dg/creating-deleting-layers.html
+    (layer,) = [one for one in template["Resources"].values() if one["Type"] == "AWS::Lambda::LayerVersion"]
+    oldest = tomllib.loads((ROOT / "emitter" / "pyproject.toml").read_text())["project"]["requires-python"]
+    runtimes = layer["Properties"]["CompatibleRuntimes"]
+
+    assert layer["DeletionPolicy"] == "Retain"
+    assert f">={runtimes[0].removeprefix('python')}" == oldest
+    assert runtimes == [f"python3.{minor}" for minor in range(9, 9 + len(runtimes))]
+    assert layer["Properties"]["CompatibleArchitectures"] == ["x86_64", "arm64"]
+
+
+def test_no_function_of_the_pipeline_needs_the_layer(template: dict[str, Any]) -> None:
+    resources = template["Resources"].values()
+    assert not [one for one in resources if "Layers" in one.get("Properties", {})]
 
 
 # ---- Lake --------------------------------------------------------------------------------------------------
@@ -613,6 +635,7 @@ def test_outputs_say_where_everything_is(stack: Stack) -> None:
         "DailyExporterName": "tagline-DailyExporter",
         "DownloadApiName": "tagline-DownloadApi",
         "DownloadWorkerName": "tagline-DownloadWorker",
+        "EmitterLayerArn": "arn:aws:lambda:us-east-1:123456789012:layer:tagline-emitter:1",
     }
 
 
