@@ -14,7 +14,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "first-record.md"
 
 def block(language: str, start: str) -> str:
     """Return the page's block of a language that begins so."""
-    found = re.findall(rf"^```{language}\n({re.escape(start)}.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    fenced = re.compile(rf"^```{language}\n({re.escape(start)}.*?)^```$", re.MULTILINE | re.DOTALL)
+    found = fenced.findall(PAGE.read_text())
     assert len(found) == 1
     return str(found[0])
 
