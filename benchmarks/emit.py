@@ -2,8 +2,8 @@
 
 Every candidate says the same 21 fields, of which twelve are numbers and two are objects, in the environment
 of a Lambda function, and writes to the runtime client's stdout over /dev/null. What counts is the processor
-time of this process: what waits, as sending to SQS does, is compared without its waiting. A ratio is the median
-over the rounds of the ratio within a round. What is not installed is left out.
+time of this process: what waits, as sending to SQS does, is compared without its waiting. A ratio is the
+median over the rounds of the ratio within a round. What is not installed is left out.
 """
 
 import contextlib

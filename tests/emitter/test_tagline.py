@@ -140,15 +140,22 @@ anything = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text() | st.integers() | st.none(), anything, max_size=5))
+@given(
+    st.dictionaries(st.text() | st.integers() | st.none(), anything, max_size=5),
+    st.sampled_from([1_000, 1_200, 200_000]),
+)
 @settings(max_examples=200, deadline=None)
-def test_any_fields_make_exactly_one_readable_line(fields: dict[Any, Any]) -> None:
+def test_any_fields_make_exactly_one_readable_line_within_its_budget(
+    fields: dict[Any, Any], budget: int
+) -> None:
     lines = Lines()
 
-    Emitter(stream=lines).emit(fields)
+    Emitter(stream=lines, max_line_bytes=budget).emit(fields)
 
     assert lines.writes == 1
     assert len(lines.records) == 1
+    assert len(lines.getvalue()) <= budget + 1
+    assert lines.getvalue().isascii()
 
 
 NOTHING_MASKED = Privacy(mask=())
