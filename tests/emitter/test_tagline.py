@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagline import MAX_DEPTH, MAX_REPR, Emitter, Privacy, Record, UnreadableLineError, read, write
 
+from local.functions import _LEVELS, APPLICATION_LEVELS, _level_of_line
 from tests.emitter.lines import NOW, Lines
 
 json_values = st.recursive(
@@ -437,6 +438,22 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, lin
     (record,) = lines.records
     assert (record.tag, record.level, record.trunc) == ("audit", "WARN", ("body",))
     assert len(lines.getvalue()) <= 1_501
+
+
+@pytest.mark.parametrize("least", [*APPLICATION_LEVELS, "", "warn", "LOUD"])
+@pytest.mark.parametrize("says", ["DEBUG", None])
+def test_every_level_filter_lets_the_line_through(
+    least: str, says: str | None, monkeypatch: pytest.MonkeyPatch, lines: Lines
+) -> None:
+    """Lambda's, by https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html."""
+    monkeypatch.setenv("AWS_LAMBDA_LOG_LEVEL", least)
+
+    Emitter(stream=lines).emit({"level": says} if says else {"route": "/"})
+
+    level = _level_of_line(lines.getvalue().encode())
+    assert level is not None
+    assert level >= _LEVELS.get(least.upper(), _LEVELS["INFO"])
+    assert lines.fields.get("level") == says
 
 
 def test_a_mistyped_budget_falls_back_to_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
