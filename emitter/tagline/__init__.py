@@ -427,9 +427,10 @@ class Emitter:
 
     def _draw_ids(self) -> str:
         """Return an id at random, and put more in store: to ask the kernel for each takes longer."""
-        drawn = os.urandom(16 * self._stock).hex()
-        self._ids.extend([drawn[start : start + 32] for start in range(32, len(drawn), 32)])
-        return drawn[:32]
+        drawn = os.urandom(16 * self._stock).hex(" ", 16).split()
+        identity = drawn.pop()
+        self._ids.extend(drawn)
+        return identity
 
     def _head(self, tag: str | None, type: str | None) -> Head:
         """Return what lines of a tag and type have in common; each tag, filtered alone, has its numbers."""
