@@ -112,3 +112,7 @@ build-DownloadWorker:
 build-EmitterLayer:
 	mkdir -p $(ARTIFACTS_DIR)/python/tagline
 	cp emitter/tagline/*.py emitter/tagline/py.typed $(ARTIFACTS_DIR)/python/tagline/
+	@# Its functions run any of these versions. For those that are not here, Lambda compiles it at each cold start.
+	@for minor in 9 10 11 12 13 14; do \
+		python3.$$minor -m compileall -q --invalidation-mode unchecked-hash $(ARTIFACTS_DIR)/python 2>/dev/null || true; \
+	done

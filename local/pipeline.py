@@ -577,8 +577,8 @@ def _create_subscription(client: Client, resource: Resource) -> None:
     )
 
 
-# What is made, in this order: a subscription's stream has to be there before it. Roles, alarms, policies and
-# saved queries have nothing to do on one machine.
+# What is made, in this order: a subscription's stream has to be there before it. Roles, alarms, policies,
+# saved queries and layers have nothing to do on one machine.
 _CREATE: dict[str, Callable[[Client, Resource], None]] = {
     "AWS::Logs::LogGroup": _create_log_group,
     "AWS::S3::Bucket": _create_bucket,
@@ -603,6 +603,7 @@ _RUN_OR_NEEDLESS = {
     "AWS::Lambda::EventInvokeConfig",
     "AWS::Lambda::EventSourceMapping",
     "AWS::Lambda::Function",
+    "AWS::Lambda::LayerVersion",
     "AWS::Lambda::Permission",
     "AWS::Logs::QueryDefinition",
     "AWS::S3::BucketPolicy",

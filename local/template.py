@@ -327,6 +327,7 @@ _KINDS: Mapping[str, _Kind] = {
     "AWS::Lambda::Function": _Kind(
         "FunctionName", attributes={"Arn": "arn:aws:lambda:{region}:{account}:function:{name}"}
     ),
+    "AWS::Lambda::LayerVersion": _Kind("LayerName", ref="arn:aws:lambda:{region}:{account}:layer:{name}:1"),
     "AWS::Logs::LogGroup": _Kind(
         "LogGroupName", attributes={"Arn": "arn:aws:logs:{region}:{account}:log-group:{name}:*"}
     ),

@@ -85,6 +85,34 @@ def test_a_handler_is_imported_from_its_artifact_alone(function: str, runtime: P
     assert schemas == {path.name for path in (ROOT / "schemas").glob("*") if makes_rows}
 
 
+def test_the_layer_is_imported_as_the_runtime_does_and_has_all_of_the_emitter(tmp_path: Path) -> None:
+    # Lambda unpacks a layer into /opt, and looks for Python in /opt/python:
+    # https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", "-s", "build-EmitterLayer", f"ARTIFACTS_DIR={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+    shipped = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    ours = {path for path in (ROOT / "emitter" / "tagline").iterdir() if path.is_file()}
+    assert {path for path in shipped if "__pycache__" not in path} == {
+        f"python/tagline/{path.name}" for path in ours
+    }
+    assert {"python/tagline/asgi.py", "python/tagline/py.typed"} <= shipped
+    script = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'python')!r})\n"
+        "import tagline, tagline.asgi\n"
+        "tagline.Emitter().emit({'items': 3})\n"
+        "print(tagline.__file__, tagline.asgi.__file__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-B", "-c", script], capture_output=True, text=True, check=True
+    )
+    line, files = done.stdout.splitlines()
+    assert '"items":3' in line
+    assert all(Path(file).is_relative_to(tmp_path) for file in files.split())
+
+
 def test_every_function_of_the_template_is_among_them() -> None:
     class Loader(yaml.SafeLoader):
         pass

@@ -152,8 +152,9 @@ def test_the_sam_configuration_builds_in_the_source_tree() -> None:
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_every_function_has_a_build_rule(name: str, translated: dict[str, dict[str, Any]]) -> None:
+def test_every_function_and_layer_has_a_build_rule(name: str, translated: dict[str, dict[str, Any]]) -> None:
     built = [spec.logical_id for spec in functions(stack_of(translated[name]))]
+    built += ["EmitterLayer"] if name == "pipeline" else []
     makefile = (TEMPLATES[name].parent / "Makefile").read_text()
     assert [logical_id for logical_id in built if not re.search(rf"(?m)^build-{logical_id}:", makefile)] == []
 
@@ -391,7 +392,7 @@ def test_the_consumer_of_meters_has_its_settings_and_may_do_what_it_has_to(
     own = {name for name in spec.environment if not name.startswith("POWERTOOLS_")}
     assert own == {field.name.upper() for field in fields(importlib.import_module(METERS).Settings)}
     bucket, role = stack.resources["Bucket"].attributes["Arn"], "MeterConsumerRole"
-    kept = ("quarantine/meter_*", "quarantine/undecodable/*", "aws/lambda/*")
+    kept = ("quarantine/meter_*", "aws/lambda/*")
     everyone = {"s3:PutObject": [f"{bucket}/{prefix}" for prefix in kept], "s3:ListBucket": [bucket]}
     granted = {
         action
@@ -459,6 +460,27 @@ def test_a_deployment_with_two_destinations_or_without_a_key_is_refused_by_cloud
     assert one["Assert"] == {"Fn::Or": [empty("MeterBucket"), empty("MeterUrl")]}
     assert rules["MeterUrlHasAKey"]["RuleCondition"] == {"Fn::Not": [empty("MeterUrl")]}
     assert key["Assert"] == {"Fn::Not": [empty("MeterApiKeyArn")]}
+
+
+# ---- The emitter's layer -----------------------------------------------------------------------------------
+
+
+def test_the_emitter_is_a_layer_whose_versions_stay(template: dict[str, Any]) -> None:
+    # Functions keep a version that is deleted, but can no longer be configured with it:
+    # https://docs.aws.amazon.com/lambda/latest/dg/creating-deleting-layers.html
+    (layer,) = [one for one in template["Resources"].values() if one["Type"] == "AWS::Lambda::LayerVersion"]
+    oldest = tomllib.loads((ROOT / "emitter" / "pyproject.toml").read_text())["project"]["requires-python"]
+    runtimes = layer["Properties"]["CompatibleRuntimes"]
+
+    assert layer["DeletionPolicy"] == "Retain"
+    assert f">={runtimes[0].removeprefix('python')}" == oldest
+    assert runtimes == [f"python3.{minor}" for minor in range(9, 9 + len(runtimes))]
+    assert layer["Properties"]["CompatibleArchitectures"] == ["x86_64", "arm64"]
+
+
+def test_no_function_of_the_pipeline_needs_the_layer(template: dict[str, Any]) -> None:
+    resources = template["Resources"].values()
+    assert not [one for one in resources if "Layers" in one.get("Properties", {})]
 
 
 # ---- Lake --------------------------------------------------------------------------------------------------
@@ -756,6 +778,7 @@ def test_outputs_say_where_everything_is(stack: Stack) -> None:
         "DailyExporterName": "tagline-DailyExporter",
         "DownloadApiName": "tagline-DownloadApi",
         "DownloadWorkerName": "tagline-DownloadWorker",
+        "EmitterLayerArn": "arn:aws:lambda:us-east-1:123456789012:layer:tagline-emitter:1",
     }
 
 

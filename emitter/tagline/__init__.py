@@ -38,25 +38,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextvars import ContextVar
     from datetime import datetime
-    from typing import Any, Callable, Iterable, Iterator, Mapping, Protocol, Sequence, TypeVar
+    from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence, TypeVar
+
+    from _typeshed import SupportsWrite
 
     Fields = Mapping[str, Any]
     Timestamp = datetime | int | str
     Unit = str | tuple[str, int]  # a metric's unit, or that and its resolution in seconds
+    Head = tuple[str, str, str, Iterator[int]]  # what lines have in common, and their numbers
     Function = TypeVar("Function", bound=Callable[..., Any])
-
-    class Stream(Protocol):
-        """What the emitter needs of stdout."""
-
-        def write(self, text: str, /) -> Any:
-            """Write the text."""
 
 
 __version__ = "0.2.0"
 
 DEFAULT_TAG = "usage_record"
 DEFAULT_TYPE = "api_request"
-
 # A CloudWatch Logs event of a function splits at 256 KB, and the second half has no tag:
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html
 DEFAULT_MAX_LINE_BYTES = 200_000
@@ -64,53 +60,9 @@ MIN_LINE_BYTES = 1_000
 # A function of 128 MB has a twelfth of a processor, a slice at a time: so long before an invocation's end,
 # its record can still be written.
 DEFAULT_TIMEOUT_MARGIN_MS = 200
+MAX_NAME_BYTES = 200  # of a tag, a type, an id each: the store's row holds an id of so many
 
-# Values nested deeper, or of more lists and objects, are cut where a record has to be looked at closely.
-MAX_DEPTH = 32
-MAX_CONTAINERS = 100_000
-# What stands for a value that cannot be turned into JSON is at most this long, in characters.
-MAX_REPR = 1_000
-# Tag, type and id take at most so many bytes each. The store's row holds an id of 200 bytes.
-MAX_NAME_BYTES = 200
-# A correlation id that comes in goes out again in a header, and into logs: at most so many characters.
-MAX_CORRELATION_ID = 128
-CORRELATION_HEADERS = ("x-correlation-id", "x-request-id", "correlation-id", "request-id")
-
-# https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
-MAX_METRICS = 100  # in one directive: more are split into several
-MAX_METRIC_VALUES = 100
-MAX_DIMENSIONS = 30
-MAX_DIMENSION_NAME = 250
-MAX_DIMENSION_VALUE = 1_024
-MAX_METRIC_AGE_MS, MAX_METRIC_AHEAD_MS = 14 * 86_400_000, 2 * 3_600_000
-# Names of 1,024 characters would be valid in the format, but CloudWatch's own API has no more than these:
-# https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
-MAX_METRIC_NAME = 255
-MAX_METRIC_NUMBER = 2.0**360
-_SIZES = [f"{size}{of}" for size in ("", "Kilo", "Mega", "Giga", "Tera") for of in ("bytes", "bits")]
-UNITS = frozenset(
-    ["None", "Seconds", "Microseconds", "Milliseconds", "Percent", "Count", "Count/Second"]
-    + [size.capitalize() + per for size in _SIZES for per in ("", "/Second")]
-)
-
-# Values under these names are masked, and under names that end with one: `db_password`, `X-Api-Key`.
-MASKED_NAMES = (
-    *("authorization", "cookie", "password", "passwd", "pwd", "passphrase", "secret", "token", "jwt"),
-    *(
-        "api-key",
-        "apikey",
-        "access-key",
-        "private-key",
-        "credential",
-        "credentials",
-        "signature",
-        "session-id",
-    ),
-)
-MASK = "***"
-MIN_KEY_BYTES = 16
-
-_CACHED = 1_000  # how many names, tags and shapes of record are remembered
+_CACHED = 1_000  # how many names, tags and combinations of dimensions are remembered
 
 
 # --- The record and its line -------------------------------------------------------------------------------
@@ -164,21 +116,15 @@ class Record(SimpleNamespace):
 
     def to_json(self) -> dict[str, Any]:
         """Return the line's object, the tag first, the user's fields last."""
-        line: dict[str, Any] = {
-            "_tag": self.tag,
-            "timestamp": format_timestamp(self.timestamp),
-            "level": self.level,
-            "_type": self.type,
-            "_id": self.id,
-        }
+        line: dict[str, Any] = {"_tag": self.tag, "timestamp": format_timestamp(self.timestamp)}
+        line.update(level=self.level, _type=self.type, _id=self.id)
         if self.src is not None:
             line["_src"] = self.src
         if self.seq is not None:
             line["_seq"] = self.seq
         if self.trunc:
             line["_trunc"] = [str(name) for name in self.trunc]
-        for name, value in self.fields.items():
-            line[_key(name)] = value
+        line.update((_key(name), value) for name, value in self.fields.items())
         return line
 
     @classmethod
@@ -195,15 +141,11 @@ class Record(SimpleNamespace):
         Raises:
             UnreadableLineError: If the tag, the identity or the time is missing or of the wrong kind.
         """
-        tag = line.get("_tag")
-        if not isinstance(tag, str) or not tag:
-            raise UnreadableLineError(f"_tag is {_bounded(tag)}, not a text")
-        identity = line.get("_id", default_id)
-        if not isinstance(identity, str) or not identity:
-            raise UnreadableLineError(f"_id is {_bounded(identity)}, not a text of at least one character")
-        type_ = line.get("_type", DEFAULT_TYPE)
-        if not isinstance(type_, str) or not type_:
-            raise UnreadableLineError(f"_type is {_bounded(type_)}, not a text of at least one character")
+        named = {"_tag": line.get("_tag"), "_id": line.get("_id", default_id)}
+        named["_type"] = line.get("_type", DEFAULT_TYPE)
+        for key, value in named.items():
+            if not isinstance(value, str) or not value:
+                raise UnreadableLineError(f"{key} is {_bounded(value)}, not a text of at least one character")
         timestamp = parse_timestamp(line.get("timestamp"))
         if timestamp is None:
             timestamp = default_timestamp
@@ -211,15 +153,15 @@ class Record(SimpleNamespace):
             raise UnreadableLineError(f"timestamp is {_bounded(line.get('timestamp'))}, not RFC 3339")
         level, src, seq, trunc = (line.get(key) for key in ("level", "_src", "_seq", "_trunc"))
         return cls(
-            id=identity,
+            id=named["_id"],
             timestamp=timestamp,
             fields={
                 _name(key): value
                 for key, value in line.items()
                 if key not in _RESERVED and (not key.startswith("_") or key.endswith("_"))
             },
-            type=type_,
-            tag=tag,
+            type=named["_type"],
+            tag=named["_tag"],
             level=level if isinstance(level, str) else "INFO",
             src=src if isinstance(src, str) else None,
             seq=seq if isinstance(seq, int) and not isinstance(seq, bool) else None,
@@ -303,7 +245,7 @@ class Emitter:
         type: str = DEFAULT_TYPE,
         tag: str | None = None,
         max_line_bytes: int | None = None,
-        stream: Stream | None = None,
+        stream: SupportsWrite[str] | None = None,
         clock: Callable[[], int] | None = None,
         privacy: Privacy | None = None,
         metrics: Mapping[str, Unit] | None = None,
@@ -326,19 +268,20 @@ class Emitter:
         # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
         level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
         self._level = level if level in ("WARN", "ERROR", "FATAL") else "INFO"
-        self._cold = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "provisioned-concurrency"
         self._stream = stream
         self._clock = clock or _now
         self._privacy = privacy or Privacy()
         self._metrics = _Metrics(namespace, metrics, dimensions) if metrics else None
         self._encode = _quickest_encoder(self._privacy.plain)
+        started = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE")
+        self._cold = started != "provisioned-concurrency"
         # Nothing that has to be unique is in store where a snapshot is taken, whoever restores it.
-        self._stock = 1 if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start" else 64
+        self._stock = 1 if started == "snap-start" else 64
         self._second = (0, "1970-01-01T00:00:00")
         self._life = -1
         _follow_the_process()
 
-    def emit(  # noqa: C901 - every call costs a fiftieth of the line
+    def emit(
         self,
         fields: Fields | None = None,
         /,
@@ -360,17 +303,16 @@ class Emitter:
         """
         try:
             said: dict[Any, Any] = fields if fields.__class__ is dict else dict(fields or ())
-            time_ms = self._clock() if timestamp is None else parse_timestamp(timestamp)
+            now = self._clock()
+            time_ms = now if timestamp is None else parse_timestamp(timestamp)
             if time_ms is None:
-                said = {"timestamp": timestamp, **said}
-                time_ms = self._clock()
+                said, time_ms = {"timestamp": timestamp, **said}, now
             if self._life != _life:
                 self._renew()
             before, middle, after, numbers = self._heads.get((tag, type)) or self._head(tag, type)
             # The number is taken first: whatever fails from here on leaves a gap that says so.
             number = next(numbers)
             seconds = time_ms // 1000
-            rest = time_ms - seconds * 1000
             known, text = self._second
             if known != seconds:
                 text = format_timestamp(seconds * 1000)[:-5]
@@ -382,6 +324,8 @@ class Emitter:
                     identity = self._draw_ids()
             else:
                 identity = _short_name(id)
+            millis = str(time_ms - seconds * 1000 + 1000)[1:]  # to have it padded takes twice as long
+            start = f"{before}{text}.{millis}Z{middle}{identity}{after}{number}"
             try:
                 body = self._encode(said)
                 fine = self._privacy.lets_through(said, body)
@@ -389,13 +333,10 @@ class Emitter:
                 fine = False
             if not fine:
                 said, body = self._looked_at(said)
-            envelope = self._envelope(said, time_ms) if self._metrics else ""
-            line = f"{before}{text}.{rest:03d}Z{middle}{identity}{after}{number}{envelope},{body[1:]}\n"
-            if not said:
-                line = line[:-3] + "}\n"  # no comma without fields
-            elif len(line) > self.max_line_bytes + 1:
-                start = line[: -len(envelope) - len(body) - 1]
-                line = self._shortened(start, json.loads(body), time_ms) + "\n"
+            envelope = self._metrics.envelope(said, time_ms, now) if self._metrics else ""
+            line = f"{start}{envelope},{body[1:]}\n" if said else start + "}\n"
+            if len(line) > self.max_line_bytes + 1:
+                line = self._shortened(start, json.loads(body), time_ms, now) + "\n"
             # One write for the text and its newline: two would let threads break each other's lines.
             (self._stream or sys.stdout).write(line)
         except Exception:
@@ -416,16 +357,15 @@ class Emitter:
     ) -> Draft:
         """Collect fields while a `with` block runs, and write one record when it ends, also when it raises.
 
-        The block gets the fields as a dict; `add` reaches the same dict from anywhere in the call. The time
-        of the record is when the block began. `duration_ms` is added, and `error` and `error_type` where the
-        block raised; the exception goes on.
+        The block gets the fields as a dict; `add` reaches the same dict from anywhere in the call.
+        `duration_ms` is added, and `error` and `error_type` where the block raised; the exception goes on.
 
         Args:
             fields: Fields to begin with.
-            type: Kind of record, if not the emitter's.
-            id: Identity, if it must be the same when the same thing is said again.
+            type: As for `emit`.
+            id: As for `emit`.
             timestamp: When it happened, if not when the block began.
-            tag: The tag, if not the emitter's.
+            tag: As for `emit`.
             event: What Lambda invoked the function with: gives `method`, `route`, `path`, `correlation_id`.
             context: Lambda's context: gives `request_id`, the function, memory and times. The record is
                 written as `timed_out` when little of the invocation's time is left.
@@ -482,16 +422,17 @@ class Emitter:
                 self._src = os.urandom(8).hex()
                 self._ids: list[str] = []
                 self._numbers: dict[str, Iterator[int]] = {}
-                self._heads: dict[tuple[str | None, str | None], tuple[str, str, str, Iterator[int]]] = {}
+                self._heads: dict[tuple[str | None, str | None], Head] = {}
                 self._life = _life
 
     def _draw_ids(self) -> str:
         """Return an id at random, and put more in store: to ask the kernel for each takes longer."""
-        drawn = os.urandom(16 * self._stock).hex()
-        self._ids.extend(drawn[start : start + 32] for start in range(32, len(drawn), 32))
-        return drawn[:32]
+        drawn = os.urandom(16 * self._stock).hex(" ", 16).split()
+        identity = drawn.pop()
+        self._ids.extend(drawn)
+        return identity
 
-    def _head(self, tag: str | None, type: str | None) -> tuple[str, str, str, Iterator[int]]:
+    def _head(self, tag: str | None, type: str | None) -> Head:
         """Return what lines of a tag and type have in common; each tag, filtered alone, has its numbers."""
         name = _short_name(tag or self.tag)
         with _naming:
@@ -517,13 +458,7 @@ class Emitter:
             said = {_key(name): value for name, value in clean(_sane(fields)).items()}
             return said, _encode(said)
 
-    def _envelope(self, said: dict[str, Any], time_ms: int) -> str:
-        """Return the metrics' envelope as a member of the line, or nothing."""
-        timely = -MAX_METRIC_AHEAD_MS <= self._clock() - time_ms <= MAX_METRIC_AGE_MS
-        directives = self._metrics.directives(said) if self._metrics and timely else ""
-        return f',"_aws":{{"Timestamp":{time_ms},"CloudWatchMetrics":{directives}}}' if directives else ""
-
-    def _shortened(self, start: str, said: dict[str, Any], time_ms: int) -> str:
+    def _shortened(self, start: str, said: dict[str, Any], time_ms: int, now: int) -> str:
         """Return the line with its largest values cut to one length, so that it fits the budget."""
         texts = {key: _encode(value) for key, value in said.items()}
         spare = self.max_line_bytes - len(start) - sum(len(_encode(key)) + 2 for key in said)
@@ -531,7 +466,8 @@ class Emitter:
             allowed = _allowed([len(text) for text in texts.values()], spare)
             trunc = [key for key, text in texts.items() if len(text) > allowed]
             short = {**said, **{key: _cut(said[key], texts[key], allowed) for key in trunc}}
-            envelope = self._envelope({key: said[key] for key in said.keys() - trunc}, time_ms)
+            whole = {key: said[key] for key in said.keys() - trunc}
+            envelope = self._metrics.envelope(whole, time_ms, now) if self._metrics else ""
             names = _encode([_name(key) for key in trunc])
             line = f'{start},"_trunc":{names}{envelope},{_encode(short)[1:]}'
             if len(line) <= self.max_line_bytes:
@@ -550,16 +486,17 @@ _naming = threading.Lock()  # of several threads, one names a source and begins 
 def _follow_the_process() -> None:
     """Learn when this process becomes a copy: a child, or an environment restored from a snapshot."""
     global _following
-    if not _following:
-        _following = True
-        os.register_at_fork(after_in_child=_begin_another_life)
-        if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-            # https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
-            try:
-                from snapshot_restore_py import register_after_restore  # type: ignore[import-untyped]
-            except ImportError:
-                return  # an emitter is a source from its first line on, which most write after the restore
-            register_after_restore(_begin_another_life)
+    if _following:
+        return
+    _following = True
+    os.register_at_fork(after_in_child=_begin_another_life)
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+        # https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
+        try:
+            from snapshot_restore_py import register_after_restore  # type: ignore[import-untyped]
+        except ImportError:
+            return  # an emitter is a source from its first line on, which most write after the restore
+        register_after_restore(_begin_another_life)
 
 
 def _begin_another_life() -> None:
@@ -618,12 +555,16 @@ class Draft:
 
     def begin(self) -> None:
         """Begin to collect: from now on `add` reaches this record from everywhere in the request."""
-        if self._event is not None or self._context is not None:
+        is_invoked = self._event is not None or self._context is not None
+        if is_invoked:
             try:
                 self._known = _invocation_fields(self._event, self._context)
             except Exception:
                 self._known = {}  # they are none of Lambda's
+            self._known["cold_start"], self._emitter._cold = self._emitter._cold, False
         outer = _own()
+        if outer is not None and not outer.open:
+            outer = None
         mine = self._known.get("request_id")
         if mine and outer is not None and outer._known.get("request_id", mine) != mine:
             # One invocation at a time runs in an environment: the other one is over, and nobody ended it.
@@ -636,18 +577,12 @@ class Draft:
         self.open = True
         _open[id(self)] = self
         _set_own(self)
-        if self._event is not None or self._context is not None:
-            self._known["cold_start"], self._emitter._cold = self._emitter._cold, False
-            self._watch_time()
-
-    def _watch_time(self) -> None:
-        """Have the record written before the invocation's time is over."""
-        margin = self._emitter.timeout_margin_ms
-        try:
-            if self._context is not None and margin > 0:
-                _watch(self, (self._context.get_remaining_time_in_millis() - margin) / 1000)
-        except Exception:
-            return  # its time is not known
+        if self._context is not None and self._emitter.timeout_margin_ms > 0:
+            try:
+                left_ms = self._context.get_remaining_time_in_millis()
+                _watch(self, (left_ms - self._emitter.timeout_margin_ms) / 1000)
+            except Exception:
+                return  # its time is not known
 
     def add(self, fields: Fields | None = None, /, **more: Any) -> bool:
         """Add fields.
@@ -675,7 +610,7 @@ class Draft:
         Returns:
             Whether it was written now.
         """
-        if _own_or_ended() is self:
+        if _own() is self:
             outer = self._outer
             while outer is not None and not outer.open:
                 outer = outer._outer
@@ -685,8 +620,7 @@ class Draft:
         _due.pop(self, None)
         said = self._known
         if error is not None:
-            said["error"] = _bounded(error, str)
-            said["error_type"] = error.__class__.__name__
+            said.update(error=_bounded(error, str), error_type=error.__class__.__name__)
             if "method" in said:
                 said["status"] = 500
         said["duration_ms"] = round((time.perf_counter() - self._began) * 1000, 3)
@@ -738,7 +672,7 @@ def carry(function: Function) -> Function:
 
     @wraps(function)
     def carried(*args: Any, **kwargs: Any) -> Any:
-        before = _own_or_ended()
+        before = _own()
         _set_own(draft)
         try:
             return function(*args, **kwargs)
@@ -755,15 +689,10 @@ _threads = threading.local()
 _contexts: ContextVar[Draft | None] | None = None
 
 
-def _own_or_ended() -> Draft | None:
+def _own() -> Draft | None:
     """Return the draft that was begun last in this context or thread; it may have been ended elsewhere."""
     draft = _contexts.get() if _contexts is not None else None
     return draft if draft is not None else getattr(_threads, "draft", None)
-
-
-def _own() -> Draft | None:
-    draft = _own_or_ended()
-    return draft if draft is not None and draft.open else None
 
 
 def _set_own(draft: Draft | None) -> None:
@@ -780,7 +709,7 @@ def _set_own(draft: Draft | None) -> None:
 
 def _current() -> Draft | None:
     """Return the draft that this code adds to, if that can be told."""
-    draft = _own_or_ended()
+    draft = _own()
     if draft is not None:
         return draft if draft.open else None
     # A thread without a context: it works for the request in progress, if there is but one.
@@ -789,6 +718,10 @@ def _current() -> Draft | None:
 
 
 # --- Invocations -------------------------------------------------------------------------------------------
+
+# A correlation id that comes in goes out again in a header, and into logs: at most so many characters.
+MAX_CORRELATION_ID = 128
+CORRELATION_HEADERS = ("x-correlation-id", "x-request-id", "correlation-id", "request-id")
 
 
 def _invocation_fields(event: Any, context: Any) -> dict[str, Any]:
@@ -819,24 +752,25 @@ def _invocation_fields(event: Any, context: Any) -> dict[str, Any]:
     return known
 
 
-def correlation_id(headers: Any) -> str | None:
+def correlation_id(headers: Any, names: Sequence[str] = CORRELATION_HEADERS) -> str | None:
     """Return the correlation id that came in with a request's headers.
 
     Args:
         headers: A mapping, or pairs of names and values, as text or bytes, in any case.
+        names: The headers that may carry it, in lower case.
 
     Returns:
-        The first of `CORRELATION_HEADERS` that is there; None where none is, or where it is longer than 128
-        characters or of other than visible ASCII characters, and could not be handed on in a header.
+        That of the first of the names that is there; one that is longer than 128 characters, or has others
+        than visible ASCII, is not taken, because it could not be handed on in a header.
     """
     found: dict[str, str] = {}
     for name, value in list(headers.items() if hasattr(headers, "items") else headers or ()):
         lowered = name.lower() if isinstance(name, str) else bytes(name).decode("latin-1").lower()
-        if lowered in CORRELATION_HEADERS:
+        if lowered in names:
             text = value if isinstance(value, str) else bytes(value).decode("latin-1")
             if 0 < len(text) <= MAX_CORRELATION_ID and all("!" <= character <= "~" for character in text):
                 found.setdefault(lowered, text)
-    return next((found[name] for name in CORRELATION_HEADERS if name in found), None)
+    return next((found[name] for name in names if name in found), None)
 
 
 def outgoing_headers(headers: Mapping[str, str] | None = None, /) -> dict[str, str]:
@@ -930,6 +864,15 @@ _OF_EVERY_LOG_RECORD = {
 
 # --- Privacy -----------------------------------------------------------------------------------------------
 
+# Values under these names are masked, and under names that end with one: `db_password`, `X-Api-Key`.
+MASKED_NAMES = (
+    *("authorization", "cookie", "password", "passwd", "pwd", "passphrase", "secret", "token", "jwt"),
+    *("api-key", "apikey", "access-key", "private-key", "credential", "credentials"),
+    *("signature", "session-id"),
+)
+MASK = "***"
+MIN_KEY_BYTES = 16
+
 
 class Privacy:
     """What must not reach the line. Names match in any case and spelling: `api_key`, `Api-Key`, `apiKey`.
@@ -979,34 +922,50 @@ class Privacy:
 
     def lets_through(self, fields: dict[Any, Any], body: str) -> bool:
         """Tell whether fields and their JSON can be written as they are. It may say no for nothing."""
-        if self._allowed is not None:
+        names = self._names
+        if not (self._fields.issuperset(fields) or self._learns(fields, self._fields)):
             return False
-        if not fields.keys() <= self._fields:
-            if any(type(name) is not str or _key(name) != name or self._action(name) for name in fields):
-                return False
-            if len(self._fields) < _CACHED:
-                self._fields.update(fields)
         for value in fields.values():
-            if type(value) not in _LEAVES and not self._is_harmless(value):
+            if type(value) in _LEAVES:
+                continue
+            if type(value) is dict and names.issuperset(value):  # as `_is_harmless` does: a call takes longer
+                for item in value.values():
+                    if type(item) not in _LEAVES and not self._is_harmless(item, 2):
+                        return False
+            elif not self._is_harmless(value, 1):
                 return False
         return not self._is_suspect(body, '\\":')
 
-    def _is_harmless(self, value: Any) -> bool:
+    def _learns(self, names: Iterable[Any], known: set[str]) -> bool:
+        """Tell whether names are of no concern, and remember those that are not."""
+        for name in names:
+            if type(name) is not str or self._action(name):
+                return False
+            if known is self._fields and (self._allowed is not None or _key(name) != name):
+                return False
+        if len(known) < _CACHED:
+            known.update(names)
+        return True
+
+    def _is_harmless(self, value: Any, depth: int) -> bool:
         """Tell whether a value that JSON can say holds no name of concern. Text is looked at elsewhere."""
+        if depth > MAX_DEPTH:
+            return False
         if isinstance(value, dict):
-            if not value.keys() <= self._names:
-                if any(type(name) is not str or self._action(name) for name in value):
-                    return False
-                if len(self._names) < _CACHED:
-                    self._names.update(value)
+            if not (self._names.issuperset(value) or self._learns(value, self._names)):
+                return False
             value = value.values()
-        elif not isinstance(value, (list, tuple)) or (_is_pair(value) and self._action(value[0])):
-            return not isinstance(value, (list, tuple))
-        return _LEAVES.issuperset(map(type, value)) or all(map(self._is_harmless, value))
+        elif not isinstance(value, (list, tuple)):
+            return True  # `plain` has seen to it
+        elif _is_pair(value) and self._action(value[0]):
+            return False
+        return all(type(item) in _LEAVES or self._is_harmless(item, depth + 1) for item in value)
 
     def _is_suspect(self, text: str, quoted: str) -> bool:
-        """Tell whether a masked name stands before `=` or a colon in a text, or in the JSON of one."""
-        # To look for one character takes a tenth of the time of looking for two, and backwards a third.
+        """Tell whether a masked name stands before `=` or a colon in a text, or in the JSON of one.
+
+        To look for one character takes a tenth of the time of looking for two, and backwards a third.
+        """
         return (
             ("=" in text and self._is_said(text, "="))
             or (text.rfind(": ") >= 0 and self._is_said(text, ": "))
@@ -1034,22 +993,23 @@ class Privacy:
         kept: dict[str, Any] = self._cleaned(fields)
         return kept if self._allowed is None else {name: kept[name] for name in kept if name in self._allowed}
 
-    def _cleaned(self, value: Any) -> Any:
+    def _cleaned(self, value: Any, depth: int = 0) -> Any:
         if isinstance(value, str):
             return self._text(value)
+        if not isinstance(value, (dict, list, tuple)):
+            return value
+        if depth > MAX_DEPTH:
+            raise RecursionError  # `_sane` cuts it
         if isinstance(value, dict):
-            actions = [(name, item, self._action(name)) for name, item in list(value.items())]
-            return {
-                name if isinstance(name, str) else _bounded(name, str): action(item)
-                if action
-                else self._cleaned(item)
-                for name, item, action in actions
-                if action is not _drop
-            }
-        if isinstance(value, (list, tuple)):
-            action = self._action(value[0]) if _is_pair(value) else None
-            return [value[0], action(value[1])] if action else [self._cleaned(item) for item in value]
-        return value
+            kept = {}
+            for name, item in list(value.items()):
+                action = self._action(name)
+                if action is not _drop:
+                    text = name if isinstance(name, str) else _bounded(name, str)
+                    kept[text] = action(item) if action else self._cleaned(item, depth + 1)
+            return kept
+        action = self._action(value[0]) if _is_pair(value) else None
+        return [value[0], action(value[1])] if action else [self._cleaned(item, depth + 1) for item in value]
 
     def _action(self, name: object) -> Callable[[Any], Any] | None:
         """Return what is done to the values of a name, or None."""
@@ -1134,6 +1094,26 @@ def _truncated(value: Any) -> Any:
 
 # --- Metrics in the same line ------------------------------------------------------------------------------
 
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+MAX_METRICS = 100  # in one directive: more are split into several
+MAX_METRIC_VALUES = 100
+MAX_DIMENSIONS = 30
+MAX_DIMENSION_NAME = 250
+MAX_DIMENSION_VALUE = 1_024
+MAX_METRIC_AGE_MS, MAX_METRIC_AHEAD_MS = 14 * 86_400_000, 2 * 3_600_000
+# Names of 1,024 characters would be valid in the format, but CloudWatch's own API has no more than these:
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
+MAX_METRIC_NAME = 255
+MAX_METRIC_NUMBER = 2.0**360
+_SIZES = [
+    f"{size}{of}".capitalize() for size in ("", "Kilo", "Mega", "Giga", "Tera") for of in ("bytes", "bits")
+]
+UNITS = frozenset(
+    ["None", "Seconds", "Microseconds", "Milliseconds", "Percent", "Count", "Count/Second"]
+    + [size + per for size in _SIZES for per in ("", "/Second")]
+)
+_NUMBERS = frozenset([int, float])
+
 
 class _Metrics:
     """Which fields become CloudWatch metrics, by an envelope of the Embedded Metric Format."""
@@ -1151,25 +1131,26 @@ class _Metrics:
             _refuse_unless(0 < len(name) <= MAX_METRIC_NAME and _key(name) == name, "metric", name)
             _refuse_unless(unit in UNITS, "unit", unit)
             _refuse_unless(resolution in (1, 60), "resolution", resolution)
-            definition = {"Name": name, "Unit": unit, "StorageResolution": resolution}
-            self._definitions[name] = json.dumps(definition, separators=(",", ":"))
+            self._definitions[name] = _encode({"Name": name, "Unit": unit, "StorageResolution": resolution})
         for names in dimensions:
-            _refuse_unless(
-                len(names) <= MAX_DIMENSIONS and not isinstance(names, str), "set of dimensions", names
-            )
+            few = len(names) <= MAX_DIMENSIONS and not isinstance(names, str)
+            _refuse_unless(few, "set of dimensions", names)
             for name in names:
                 legal = _is_dimension(name) and len(name) <= MAX_DIMENSION_NAME and name[0] != ":"
                 _refuse_unless(legal and _key(name) == name, "dimension", name)
-        self._dimensions = tuple(tuple(names) for names in dimensions)
+        self._sets = tuple(tuple(names) for names in dimensions)
+        self._dimensions = tuple(dict.fromkeys(name for names in self._sets for name in names))
         self._names = tuple(self._definitions)
-        self._texts: set[str] = set()  # that CloudWatch takes for a dimension
+        self._told: dict[tuple[Any, ...], tuple[tuple[str, ...], ...]] = {}
         self._written: dict[tuple[Any, ...], str] = {}
 
-    def directives(self, said: dict[str, Any]) -> str:
-        """Return directives for the metrics that a line has, as JSON; nothing if it has none.
+    def envelope(self, said: dict[str, Any], time_ms: int, now: int) -> str:
+        """Return the envelope of the metrics that a line has, as a member of the line; nothing without any.
 
-        A set of dimensions counts only where each of its fields is a text that CloudWatch takes: without one
-        of them, the numbers would be counted as something else's.
+        Args:
+            said: The line's fields.
+            time_ms: The record's time, in milliseconds since 1970.
+            now: The time now: CloudWatch takes no metric that is too old, or far ahead.
         """
         get = said.get
         values: list[Any] = list(map(get, self._names))
@@ -1177,38 +1158,45 @@ class _Metrics:
             names = self._names
         else:
             names = tuple(name for name in self._names if _is_metric(get(name)))
-        sets = tuple([each for each in self._dimensions if all(map(self._is_dimension, map(get, each)))])
+        try:
+            sets = self._told[tuple(map(get, self._dimensions))]
+        except (KeyError, TypeError):  # TypeError: what is no text may have no hash
+            sets = self._told_apart(said)
         written = self._written.get((names, sets))
         if written is None:
-            if len(self._written) >= _CACHED:
-                self._written.clear()
-            parts = [
-                f'{{"Namespace":{self._namespace},"Dimensions":{json.dumps(sets)},"Metrics":['
-                + ",".join(self._definitions[name] for name in names[start : start + MAX_METRICS])
-                + "]}"
-                for start in range(0, len(names) if sets else 0, MAX_METRICS)
-            ]
-            written = self._written[names, sets] = f"[{','.join(parts)}]" if parts else ""
+            written = self._directives(names, sets)
+        if not written or not -MAX_METRIC_AHEAD_MS <= now - time_ms <= MAX_METRIC_AGE_MS:
+            return ""
+        return f',"_aws":{{"Timestamp":{time_ms},"CloudWatchMetrics":{written}}}'
+
+    def _told_apart(self, said: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
+        """Return the sets of dimensions each of whose fields is a text that CloudWatch takes.
+
+        Without one of them, the numbers would be counted as something else's.
+        """
+        legal = {name for name in self._dimensions if _is_dimension(said.get(name))}
+        sets = tuple(names for names in self._sets if legal.issuperset(names))
+        if len(legal) == len(self._dimensions) and len(self._told) < _CACHED:
+            self._told[tuple(map(said.get, self._dimensions))] = sets
+        return sets
+
+    def _directives(self, names: tuple[str, ...], sets: tuple[tuple[str, ...], ...]) -> str:
+        if len(self._written) >= _CACHED:
+            self._written.clear()
+        parts = [
+            f'{{"Namespace":{self._namespace},"Dimensions":{json.dumps(sets)},"Metrics":['
+            + ",".join(self._definitions[name] for name in names[start : start + MAX_METRICS])
+            + "]}"
+            for start in range(0, len(names) if sets else 0, MAX_METRICS)
+        ]
+        written = self._written[names, sets] = f"[{','.join(parts)}]" if parts else ""
         return written
-
-    def _is_dimension(self, value: Any) -> bool:
-        return (type(value) is str and value in self._texts) or self._is_new_dimension(value)
-
-    def _is_new_dimension(self, value: Any) -> bool:
-        legal = _is_dimension(value)
-        if legal and len(self._texts) < _CACHED:
-            self._texts.add(value)
-        return legal
 
 
 def _refuse_unless(legal: object, what: str, value: object) -> None:
     if not legal:
-        raise ValueError(
-            f"CloudWatch takes no {what} like {_bounded(value)}: docs/how-to/metrics-in-the-line.md"
-        )
-
-
-_NUMBERS = frozenset([int, float])
+        page = "docs/how-to/metrics-in-the-line.md"
+        raise ValueError(f"CloudWatch takes no {what} like {_bounded(value)}: {page}")
 
 
 def _is_metric(value: Any) -> bool:
@@ -1221,12 +1209,20 @@ def _is_metric(value: Any) -> bool:
 
 def _is_dimension(value: Any) -> bool:
     """Tell whether CloudWatch takes a text as a dimension's value: ASCII, and not only space."""
-    if not isinstance(value, str) or len(value) > MAX_DIMENSION_VALUE:
-        return False
-    return value.isascii() and value.isprintable() and value.strip() != ""
+    is_text = isinstance(value, str) and len(value) <= MAX_DIMENSION_VALUE and value.isascii()
+    return is_text and value.isprintable() and value.strip() != ""
 
 
 # --- What values become ------------------------------------------------------------------------------------
+
+# Lists and objects that are nested deeper are cut; so are more of them, where a record is looked at closely.
+MAX_DEPTH = 32
+MAX_CONTAINERS = 100_000
+# What stands for a value that cannot be turned into JSON is at most this long, in characters.
+MAX_REPR = 1_000
+# Python reads and writes no longer whole numbers than of 4,300 digits:
+# https://docs.python.org/3/library/stdtypes.html#integer-string-conversion-length-limitation
+_MAX_BITS = 14_000
 
 
 def _bounded(value: Any, text: Callable[[Any], str] = repr) -> str:
@@ -1267,10 +1263,8 @@ def _encoder(plain: Callable[[Any], Any]) -> Callable[[Any], str]:
     """Return what makes JSON of a value: ASCII, no space, no NaN; a cycle ends in a RecursionError."""
     make = getattr(json_encoder, "c_make_encoder", None)
     if make is None:
-        encoder = json.JSONEncoder(
-            check_circular=False, allow_nan=False, separators=(",", ":"), default=plain
-        )
-        return encoder.encode
+        how: dict[str, Any] = {"check_circular": False, "allow_nan": False, "separators": (",", ":")}
+        return json.JSONEncoder(**how, default=plain).encode
     # What JSONEncoder.encode makes anew each time.
     chunks = make(None, plain, json_encoder.encode_basestring_ascii, None, ":", ",", False, False, False)
     return lambda value: "".join(chunks(value, 0))
@@ -1297,11 +1291,6 @@ def _quickest_encoder(plain: Callable[[Any], Any]) -> Callable[[Any], str]:
 
 
 _encode = _encoder(_plain)
-
-
-# Python reads and writes no longer whole numbers than of 4,300 digits:
-# https://docs.python.org/3/library/stdtypes.html#integer-string-conversion-length-limitation
-_MAX_BITS = 14_000
 
 
 def _sane(value: Any) -> Any:

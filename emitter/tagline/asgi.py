@@ -32,15 +32,13 @@ from typing import (
     Tuple,
 )
 
-from tagline import Emitter
+from tagline import Emitter, correlation_id
 
-__all__ = ["DEFAULT_SKIP", "MAX_CORRELATION_ID", "UNMATCHED", "TaglineMiddleware", "route_template"]
+__all__ = ["DEFAULT_SKIP", "UNMATCHED", "TaglineMiddleware", "route_template"]
 
 # One value for all requests that no route took: their paths are as many as there are scanners.
 UNMATCHED = "unmatched"
 DEFAULT_SKIP = ("/health", "/healthz", "/livez", "/readyz")
-# A correlation id that comes in goes out again in a header and into the log: its most characters.
-MAX_CORRELATION_ID = 128
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -92,7 +90,7 @@ class TaglineMiddleware:
         self.route = route or route_template
         self.unmatched = unmatched
         self.skip: FrozenSet[str] = frozenset(skip)
-        self.correlation_headers = [name.lower().encode("latin-1") for name in correlation_headers]
+        self.correlation_headers = [name.lower() for name in correlation_headers]
         self.correlation_response_header = (correlation_response_header or "").lower().encode("latin-1")
         self.background_type = background_type
         self.background_from_ms = background_from_ms
@@ -397,24 +395,15 @@ def _close(record: "ContextManager[Any]", error: Optional[BaseException]) -> Non
             record.__exit__(type(error), error, error.__traceback__)
 
 
-def _correlation_id(scope: Scope, names: Sequence[bytes]) -> str:
+def _correlation_id(scope: Scope, names: Sequence[str]) -> str:
     """Return the request's correlation id: a header's, Lambda's, or a new one."""
-    headers = _headers(scope)
-    for name in names:
-        text = headers.get(name, b"").decode("latin-1")
-        # It goes into a header again, so it has to be text that cannot end one.
-        if 0 < len(text) <= MAX_CORRELATION_ID and all("!" <= character <= "~" for character in text):
-            return text
-    return str(getattr(scope.get("aws.context"), "aws_request_id", None) or os.urandom(16).hex())
-
-
-def _headers(scope: Scope) -> Dict[bytes, bytes]:
-    return {bytes(name).lower(): bytes(value) for name, value in scope.get("headers", ())}
+    given = correlation_id(scope.get("headers"), names)
+    return given or str(getattr(scope.get("aws.context"), "aws_request_id", None) or os.urandom(16).hex())
 
 
 def _announced_bytes(scope: Scope) -> Optional[int]:
     """Return the size of a body that the application did not read, None if it cannot be told."""
-    headers = _headers(scope)
+    headers = {bytes(name).lower(): bytes(value) for name, value in scope.get("headers", ())}
     length = headers.get(b"content-length", b"")
     if length.isdigit():
         return int(length)

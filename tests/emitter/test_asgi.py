@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tagline import Emitter, Record, add, read
-from tagline.asgi import DEFAULT_SKIP, MAX_CORRELATION_ID, UNMATCHED, TaglineMiddleware, _Exchange
+from tagline import MAX_CORRELATION_ID, Emitter, Record, add, read
+from tagline.asgi import DEFAULT_SKIP, UNMATCHED, TaglineMiddleware, _Exchange
 
 from tests.builders import Context, http_event
 

@@ -662,6 +662,13 @@ def test_a_correlation_id_is_taken_if_it_can_be_handed_on(headers: Any, said: st
     assert correlation_id(headers) == said
 
 
+def test_the_headers_that_carry_a_correlation_id_can_be_chosen() -> None:
+    headers = {"X-Trace": "t", "x-correlation-id": "c"}
+
+    assert correlation_id(headers, ["x-missing", "x-trace"]) == "t"
+    assert correlation_id(headers, []) is None
+
+
 def test_a_correlation_id_is_handed_on(emitter: Emitter) -> None:
     with emitter.record({"correlation_id": "c1"}):
         assert outgoing_headers({"accept": "*/*"}) == {"accept": "*/*", "x-correlation-id": "c1"}

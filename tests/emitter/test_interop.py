@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from consumers.subscription import LogEvent
 from tests.emitter.lines import Lines
 
 LOGGERS_PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "structlog.md"
+METRICS_PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "metrics-in-the-line.md"
 NODE_PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "node.md"
 
 
@@ -112,6 +114,24 @@ def test_aws_embedded_metrics_with_the_tag_as_a_property() -> None:
     record = seen(line)
     assert record.fields["items"] == 3
     assert record.timestamp == json.loads(line)["_aws"]["Timestamp"]
+
+
+def test_the_handler_on_the_page_for_metrics_writes_a_record() -> None:
+    """Its own decorator, in Lambda's environment: elsewhere it looks for an agent to send to."""
+    pytest.importorskip("aws_embedded_metrics")
+    (code,) = re.findall(
+        r"^```py\n(from aws_embedded.*?)^```$", METRICS_PAGE.read_text(), re.MULTILINE | re.DOTALL
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nhandler({{}}, None)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "AWS_LAMBDA_FUNCTION_NAME": "pets"},
+    )
+
+    record = seen(done.stdout)
+    assert (record.type, record.fields["items"], record.fields["route"]) == ("order", 3, "/pets")
 
 
 def test_structlog_with_the_tag_bound() -> None:

@@ -219,6 +219,31 @@ def test_limits_are_kept_as_they_are_declared() -> None:
     assert len(effect(line)) == 1
 
 
+def test_an_emitter_that_saw_other_records_before_makes_the_same_of_each() -> None:
+    """Envelopes are remembered; more of them than fit, and those that are none, must not be mixed up."""
+    lines = Lines()
+    emitter = Emitter(stream=lines, metrics=METRICS, namespace="Shop", dimensions=[["route"], []])
+    said: list[dict[str, Any]] = [{"route": f"/{n % 1_500}", "items": n} for n in range(2_000)]
+    said += [
+        {"route": 1, "items": 1},
+        {"route": True, "items": True},
+        {"items": 2},
+        {"route": ["/1"], "items": 3},
+    ]
+    said += [{"route": "/1", "latency_ms": 1}, {"route": "/1", "items": "1", "latency_ms": 2.5}]
+    for fields in said:
+        emitter.emit(fields)
+
+    for fields, text in zip(said, lines.getvalue().splitlines(), strict=True):
+        numbers = {name for name in METRICS if type(fields.get(name)) in (int, float)}
+        line = json.loads(text)
+        sets = [["route"], []] if isinstance(fields.get("route"), str) else [[]]
+        assert ("_aws" in line) is bool(numbers)
+        for directive in line.get("_aws", {}).get("CloudWatchMetrics", []):
+            assert directive["Dimensions"] == sets
+            assert {metric["Name"] for metric in directive["Metrics"]} == numbers
+
+
 @pytest.mark.parametrize(
     ("age_ms", "taken"),
     [(0, True), (14 * DAY_MS, True), (14 * DAY_MS + 1, False), (-7_200_000, True), (-7_200_001, False)],
@@ -239,7 +264,12 @@ def test_a_metric_whose_values_did_not_fit_the_line_is_left_out() -> None:
 @given(
     st.dictionaries(
         st.sampled_from(["items", "latency_ms", "route", "tenant", "note"]),
-        st.integers() | st.floats() | st.text() | st.lists(st.floats() | st.text(), max_size=120) | st.none(),
+        st.integers()
+        | st.floats()
+        | st.text()
+        | st.lists(st.floats() | st.text(), max_size=5)
+        | st.builds(lambda value, size: [value] * size, st.floats(), st.integers(99, 101))
+        | st.none(),
     ),
 )
 def test_any_fields_make_a_valid_line(fields: dict[str, Any]) -> None:

@@ -37,6 +37,29 @@ def handler(event, context):
 
 handler({"routeKey": "GET /pets", "rawPath": "/pets", "requestContext": {"http": {"method": "GET"}}}, None)
 print(tagline.__version__, tagline.__file__)
+
+import asyncio, importlib
+
+asgi = importlib.import_module("tagline.asgi" if hasattr(tagline, "__path__") else "tagline_asgi")
+sent = []
+
+
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def ask():
+    scope = {"type": "http", "method": "GET", "path": "/asgi", "headers": [(b"x-request-id", b"r1")]}
+
+    async def send(message):
+        sent.append(message)
+
+    await asgi.TaglineMiddleware(app, route=lambda scope: "/asgi")(scope, None, send)
+
+
+asyncio.run(ask())
+print(asgi.__file__)
 """
 
 
@@ -109,6 +132,7 @@ def layer(_dist: Path, folder: Path) -> Path:
 
 def one_file(_dist: Path, folder: Path) -> Path:
     shutil.copy(EMITTER / "tagline" / "__init__.py", folder / "tagline.py")
+    shutil.copy(EMITTER / "tagline" / "asgi.py", folder / "tagline_asgi.py")
     return folder
 
 
@@ -132,7 +156,7 @@ def test_it_writes_a_record_from_where_it_was_put(version: str, shipped: Path) -
     )
 
     assert (done.returncode, done.stderr) == (0, "")
-    line, said = done.stdout.splitlines()
+    line, said, request, asgi_file = done.stdout.splitlines()
     number, file = said.split(" ", 1)
     assert number == tagline.__version__
     assert Path(file).is_relative_to(shipped)
@@ -140,6 +164,9 @@ def test_it_writes_a_record_from_where_it_was_put(version: str, shipped: Path) -
     assert (fields["items"], fields["status"], fields["token"]) == (3, 200, "***")
     assert fields["when"] == 1_431_857_103_500
     assert '"_aws":{' in line
+    assert Path(asgi_file).is_relative_to(shipped)
+    served = read(request).fields
+    assert (served["route"], served["status"], served["correlation_id"]) == ("/asgi", 204, "r1")
 
 
 def test_the_oldest_python_that_is_promised_is_the_oldest_that_is_tested() -> None:
@@ -173,7 +200,7 @@ def test_a_distribution_has_the_package_its_types_and_its_metadata_and_nothing_e
         sources = source.getnames()
 
     package = {f"tagline/{path.name}" for path in (EMITTER / "tagline").iterdir() if path.is_file()}
-    assert "tagline/py.typed" in package
+    assert {"tagline/__init__.py", "tagline/asgi.py", "tagline/py.typed"} == package
     assert {name for name in names if not name.startswith(folder)} == package
     assert package <= {name.partition("/")[2] for name in sources}
     assert "Requires-Dist" not in metadata

@@ -21,8 +21,9 @@ import pytest
 import tagline
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tagline import MAX_REPR, Emitter, Privacy, Record, UnreadableLineError, read, write
+from tagline import MAX_DEPTH, MAX_REPR, Emitter, Privacy, Record, UnreadableLineError, read, write
 
+from local.functions import _LEVELS, APPLICATION_LEVELS, _level_of_line
 from tests.emitter.lines import NOW, Lines
 
 json_values = st.recursive(
@@ -140,15 +141,22 @@ anything = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text() | st.integers() | st.none(), anything, max_size=5))
+@given(
+    st.dictionaries(st.text() | st.integers() | st.none(), anything, max_size=5),
+    st.sampled_from([1_000, 1_200, 200_000]),
+)
 @settings(max_examples=200, deadline=None)
-def test_any_fields_make_exactly_one_readable_line(fields: dict[Any, Any]) -> None:
+def test_any_fields_make_exactly_one_readable_line_within_its_budget(
+    fields: dict[Any, Any], budget: int
+) -> None:
     lines = Lines()
 
-    Emitter(stream=lines).emit(fields)
+    Emitter(stream=lines, max_line_bytes=budget).emit(fields)
 
     assert lines.writes == 1
     assert len(lines.records) == 1
+    assert len(lines.getvalue()) <= budget + 1
+    assert lines.getvalue().isascii()
 
 
 NOTHING_MASKED = Privacy(mask=())
@@ -274,6 +282,23 @@ def test_values_that_json_cannot_say_degrade(value: Any, said: Any, emitter: Emi
     assert said(fields["value"]) if callable(said) else fields == {"value": said}
 
 
+@pytest.mark.parametrize("beside", [1, float("nan")], ids=["beside a number", "beside a NaN"])
+def test_lists_and_objects_are_cut_below_the_same_depth_whatever_stands_beside_them(
+    beside: float, emitter: Emitter, lines: Lines
+) -> None:
+    emitter.emit({"fits": nested(MAX_DEPTH, "in"), "deep": nested(MAX_DEPTH + 1, "in"), "beside": beside})
+
+    assert lines.fields["fits"] == nested(MAX_DEPTH, "in")
+    assert lines.fields["deep"] == nested(MAX_DEPTH, "<list>")
+
+
+def nested(depth: int, inside: Any) -> Any:
+    """Return something inside of so many lists."""
+    for _ in range(depth):
+        inside = [inside]
+    return inside
+
+
 def test_an_object_that_says_much_is_cut(emitter: Emitter, lines: Lines) -> None:
     emitter.emit({"error": ValueError("x" * 5_000)})
 
@@ -346,6 +371,11 @@ def test_a_users_field_never_replaces_one_of_the_formats(emitter: Emitter, lines
     [
         (None, NOW),
         (1_500_000_000_001, 1_500_000_000_001),
+        (1_500_000_000_000, 1_500_000_000_000),
+        (-1, -1),  # before 1970, and in its first second
+        (7, 7),
+        (-62_135_596_800_000, -62_135_596_800_000),  # the first and the last that RFC 3339 can say
+        (253_402_300_799_999, 253_402_300_799_999),
         ("2015-05-17T10:05:03Z", 1_431_857_103_000),
         ("2015-05-17T12:05:03.5+02:00", 1_431_857_103_500),
         (datetime(2015, 5, 17, 10, 5, 3), 1_431_857_103_000),  # noqa: DTZ001 - no zone is the case
@@ -408,6 +438,22 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, lin
     (record,) = lines.records
     assert (record.tag, record.level, record.trunc) == ("audit", "WARN", ("body",))
     assert len(lines.getvalue()) <= 1_501
+
+
+@pytest.mark.parametrize("least", [*APPLICATION_LEVELS, "", "warn", "LOUD"])
+@pytest.mark.parametrize("says", ["DEBUG", None])
+def test_every_level_filter_lets_the_line_through(
+    least: str, says: str | None, monkeypatch: pytest.MonkeyPatch, lines: Lines
+) -> None:
+    """Lambda's, by https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html."""
+    monkeypatch.setenv("AWS_LAMBDA_LOG_LEVEL", least)
+
+    Emitter(stream=lines).emit({"level": says} if says else {"route": "/"})
+
+    level = _level_of_line(lines.getvalue().encode())
+    assert level is not None
+    assert level >= _LEVELS.get(least.upper(), _LEVELS["INFO"])
+    assert lines.fields.get("level") == says
 
 
 def test_a_mistyped_budget_falls_back_to_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
