@@ -6,7 +6,6 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from gc import is_tracked
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -54,7 +53,7 @@ def extract(event: LogEvent, tag: str) -> Record | Rejected | None:
         carries it and is no readable record.
     """
     line = read_line(event.message, tag)
-    return record_of(line, event, tag) if isinstance(line, dict) else line
+    return record_of(line, event) if isinstance(line, dict) else line
 
 
 def read_line(message: str, tag: str) -> dict[str, Any] | Rejected | None:
@@ -71,28 +70,28 @@ def read_line(message: str, tag: str) -> dict[str, Any] | Rejected | None:
         return None
     try:
         line = orjson.loads(message)
+        name, kind = line["_id"], line["_type"]
         if (
             line["_tag"] == tag
-            and (line["_id"].__class__ is line["_type"].__class__ is str)
-            and line["_id"]
-            and line["_type"]
-            # Only a dict that holds other containers is looked after by the garbage collector.
-            and not (is_tracked(line) and is_deep(line))
+            and name.__class__ is kind.__class__ is str
+            and name
+            and kind
+            and not is_deep(line)
         ):
-            return line  # type: ignore[no-any-return]  # it has keys: JSON has no other such values
+            return line  # type: ignore[no-any-return]  # it has keys, so it is an object
     except (ValueError, LookupError, TypeError):
         pass
     return _search(message, tag, is_whole=True)
 
 
-def record_of(line: dict[str, Any], event: LogEvent, tag: str) -> Record:
+def record_of(line: dict[str, Any], event: LogEvent) -> Record:
     """Return the record that an object of `read_line`'s says; the object is used up.
 
     A line without an `_id` of its own is identified by CloudWatch's event id, and one without a `timestamp`
     happened when the EMF envelope says, or CloudWatch.
     """
     if _LONG_NUMBER in event.message.encode().translate(_DIGITS_AS_ZEROS):
-        exact = _search(event.message, tag, is_whole=True)
+        exact = _search(event.message, line["_tag"], is_whole=True)
         line = exact if isinstance(exact, dict) else line
     names = _JOINT.join(line)
     if names.startswith(_HEAD):
@@ -149,7 +148,7 @@ def _search(text: str, tag: str, *, is_whole: bool) -> dict[str, Any] | Rejected
     for start, bare in _starts(text, tag).items():
         found = _object(text, tag, start, bare=bare)
         if isinstance(found, dict):
-            return found
+            return found or None
         # What cannot be read is ours if the tag marks it, and else some sentence with a brace in it.
         if rejected is None and (bare or _marked(tag).search(text, start)):
             rejected = found
@@ -172,6 +171,7 @@ def _starts(text: str, tag: str) -> dict[int, bool]:
 
 
 def _object(text: str, tag: str, start: int, *, bare: bool) -> dict[str, Any] | Rejected | None:
+    """Return the object with the tag that begins here, or an empty one if one without it is all that follows."""
     try:
         line, end = _raw_decode(text, start)
     except RecursionError:
@@ -182,7 +182,9 @@ def _object(text: str, tag: str, start: int, *, bare: bool) -> dict[str, Any] | 
     if bare:
         line.setdefault("_tag", tag)
     found = _tagged(line, tag)
-    if not isinstance(found, dict):
+    if found is None:
+        return None if text[end:].strip() else {}
+    if isinstance(found, Rejected):
         return found
     if text[end:].strip():
         return _unparseable(f"text after the object, from character {end}")

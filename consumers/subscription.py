@@ -235,7 +235,7 @@ def _inflate(packed: bytes) -> Iterator[bytes]:
 
 
 def _split(packed: bytes) -> Iterator[Piece]:
-    """Yield an envelope's log events while it is inflated: one as CloudWatch Logs writes it, without space."""
+    """Yield an envelope's log events while it is inflated, if it is without space as CloudWatch's are."""
     texts = _inflate(packed)
     head, opening, rest = next(texts).partition(_OPENING)
     envelope = _parse(head + opening + b"]}")
