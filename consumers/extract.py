@@ -171,7 +171,7 @@ def _starts(text: str, tag: str) -> dict[int, bool]:
 
 
 def _object(text: str, tag: str, start: int, *, bare: bool) -> dict[str, Any] | Rejected | None:
-    """Return the object with the tag that begins here, or an empty one if one without it is all that follows."""
+    """Return the object with the tag that begins here; an empty one if all that follows is one without it."""
     try:
         line, end = _raw_decode(text, start)
     except RecursionError:
