@@ -506,8 +506,7 @@ def export(
 def reconcile(day: OneDay = None) -> None:
     """Compare what was emitted on a day with what arrived, for each log group.
 
-    The exit status is 1 if anything is missing: lines that the emitters numbered and that never came, or rows
-    that the table does not have.
+    The exit status is 1 if anything is missing: lines that the emitters numbered and that never came.
 
     For example:
 

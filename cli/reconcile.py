@@ -36,8 +36,16 @@ class Balance:
 
     @property
     def missing(self) -> int:
-        """Lines that never came, and lines that came and are neither in the table nor in quarantine."""
-        return self.totals.lost + max(0, self.totals.delivered - self.quarantined - self.stored)
+        """Lines that never came, and neither did what became of them."""
+        return self.totals.lost
+
+    @property
+    def without_a_row(self) -> int:
+        """Lines that came and are neither in quarantine nor a row of their own.
+
+        Nothing tells one that says again what another said, under the same `_id`, from one whose row is gone.
+        """
+        return max(0, self.totals.delivered - self.quarantined - self.stored)
 
 
 def balances(deployment: Deployment, day: date) -> tuple[list[Balance], int]:
@@ -72,6 +80,12 @@ def show(day: date, balances: list[Balance], exported: int, screen: Console) -> 
     screen.print(table)
     stored = sum(balance.stored for balance in balances)
     screen.print(f"stored: {stored:,} rows; exported: {exported:,} rows")
+    without = sum(balance.without_a_row for balance in balances)
+    if without:
+        screen.print(
+            f"{without:,} lines have no row of their own: they repeat an _id, or their rows are gone",
+            highlight=False,
+        )
 
 
 def _objects(deployment: Deployment, day: date) -> Iterator[bytes]:
