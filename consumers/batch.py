@@ -80,7 +80,7 @@ def _lines(ledger: Ledger, tag: str, position: int, piece: Piece) -> Iterator[Li
     try:
         candidates = [raw for raw in log_events if raw["message"].find(tag) >= 0 or not raw["id"]]
     except (TypeError, LookupError, AttributeError):
-        candidates = log_events
+        candidates = [raw for raw in log_events if not _is_ordinary(raw, tag)]
     ledger.ignored += len(log_events) - len(candidates)
     for raw in candidates:
         try:
@@ -114,6 +114,12 @@ def _lines(ledger: Ledger, tag: str, position: int, piece: Piece) -> Iterator[Li
             ledger.reject(position, LogEvent(identity, raw["timestamp"], message, *origin), line)
         else:
             yield Line(position, raw, origin, line)
+
+
+def _is_ordinary(raw: Any, tag: str) -> bool:
+    """Tell whether something is a log event without the tag, however odd its neighbours are."""
+    message = raw.get("message") if isinstance(raw, dict) else None
+    return isinstance(message, str) and tag not in message and bool(raw.get("id"))
 
 
 def _enter_odd(ledger: Ledger, tag: str, position: int, read: LogEvent | Malformed | None) -> None:
