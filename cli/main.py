@@ -836,6 +836,27 @@ def export(
 
 
 @app.command()
+def reconcile(day: OneDay = None) -> None:
+    """Compare what was emitted on a day with what arrived, for each log group.
+
+    The exit status is 1 if anything is missing: lines that the emitters numbered and that never came.
+
+    For example:
+
+    ```sh
+    tagline reconcile --day 2026-11-19
+    ```
+    """
+    from cli import reconcile as reconciling
+
+    asked = (day or datetime.now(UTC) - timedelta(days=1)).date()
+    balances, exported = reconciling.balances(running(), asked)
+    reconciling.show(asked, balances, exported, out)
+    if any(balance.missing for balance in balances):
+        raise typer.Exit(1)
+
+
+@app.command()
 def download(
     first: FirstDay = None,
     last: LastDay = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,7 @@ class Ledger:
         overflowed: Rows whose record is kept whole beside the store.
         quarantined: Lines and Kinesis records kept in quarantine, by reason.
         unwritten: Lines that are neither stored nor kept, and are delivered again.
+        unaccounted: Objects of the accounting that could not be written.
         write_seconds: How long the store took for all of its requests.
     """
 
@@ -45,6 +47,7 @@ class Ledger:
     overflowed: int = 0
     quarantined: Counter[str] = field(default_factory=Counter)
     unwritten: int = 0
+    unaccounted: int = 0
     write_seconds: float = 0.0
     _rejections: dict[tuple[int, str], list[tuple[LogEvent | None, Rejected]]] = field(
         default_factory=lambda: defaultdict(list)
@@ -70,6 +73,17 @@ class Ledger:
                 self.fail(position, len(rejections))
             else:
                 self.quarantined[reason] += len(rejections)
+
+    def rejections(self) -> Iterator[tuple[int, LogEvent | None, Rejected]]:
+        """Yield what was rejected: its position, the log event if it was one, and why."""
+        for (position, _), rejections in self._rejections.items():
+            for event, rejected in rejections:
+                yield position, event, rejected
+
+    @property
+    def failed(self) -> int | None:
+        """The position from which on everything is delivered again, if anything is."""
+        return self._failed
 
     def response(self) -> dict[str, Any]:
         """Return the handler's answer: the lowest sequence number from which Lambda has to begin again.
@@ -102,4 +116,5 @@ class Ledger:
             "overflowed": self.overflowed,
             "quarantined": self.quarantined.total(),
             "unwritten": self.unwritten,
+            "unaccounted": self.unaccounted,
         }

@@ -5,28 +5,39 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/SubscriptionFilters.htm
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-# A Kinesis record is at most 10 MiB, and log text seldom shrinks more than 30 times: what inflates to more
-# than this is no envelope of CloudWatch's, and would not fit into the function's memory.
+import orjson
+from isal import igzip_lib, isal_zlib
+
+# A Kinesis record is at most 10 MiB, and log text seldom shrinks more than 30 times. More than this is no
+# envelope of CloudWatch's but a bomb, which would cost the invocation its time; not its memory, see `pieces`.
 # https://docs.aws.amazon.com/streams/latest/dev/large-records.html
-MAX_INFLATED_BYTES = 64 * 1024 * 1024
+MAX_INFLATED_BYTES = 128 * 1024 * 1024
+
+# An envelope that inflates to more than this is read in pieces of about this size.
+PIECE_BYTES = 1024 * 1024
 
 _GZIP = 31  # zlib's window bits for "gzip, largest window"
+_GzipError: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # its stub lacks the base
+_MAGIC = b"\x1f\x8b"
+
+# Inside a text of JSON a quote has a backslash before it, so neither of these can be part of one.
+_OPENING = b'"logEvents":['
+_BETWEEN = b'},{"id":'
 
 
 class UndecodableError(ValueError):
     """Kinesis data that is no envelope; the message says at which step it failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogEvent:
-    """One line as CloudWatch Logs delivered it.
+class LogEvent(NamedTuple):
+    """One line as CloudWatch Logs delivered it; no dataclass, because a frozen one takes four times as long.
 
     Attributes:
         id: Unique per log event, the same in every delivery of it.
@@ -45,6 +56,35 @@ class LogEvent:
     owner: str
 
 
+class Piece(NamedTuple):
+    """Some of an envelope's log events, in their order; most envelopes are one piece.
+
+    Attributes:
+        log_group: Where they were written.
+        log_stream: The execution environment that wrote them.
+        owner: The account's id.
+        log_events: As the envelope has them: not looked at yet.
+    """
+
+    log_group: str
+    log_stream: str
+    owner: str
+    log_events: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A log event that is none.
+
+    Attributes:
+        event: What could be read of it; its message is the whole of it, as JSON, where that is no text.
+        problem: What is wrong with it.
+    """
+
+    event: LogEvent
+    problem: str
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """The events of one Kinesis record, and how many messages of CloudWatch's own were among them."""
@@ -52,45 +92,102 @@ class Envelope:
     log_group: str
     events: tuple[LogEvent, ...]
     control: int
+    malformed: tuple[Malformed, ...] = ()
 
 
 def decode(data: str | bytes) -> Envelope:
-    """Return the envelope in a Kinesis record's data.
-
-    A health check of CloudWatch's is told event by event, by its empty id, because an envelope of type
-    CONTROL_MESSAGE has been seen that held real events as well.
+    """Return the whole envelope in a Kinesis record's data; `pieces` needs less memory.
 
     Args:
         data: Base64 text, as Lambda gives it, or the bytes themselves, as Kinesis does.
 
     Raises:
-        UndecodableError: If the data is not base64, not gzip to its end, or not an envelope.
+        UndecodableError: If the data is not base64, neither gzip to its end nor JSON, or not an envelope.
+    """
+    events: list[LogEvent] = []
+    malformed: list[Malformed] = []
+    control = 0
+    group = ""
+    for piece in pieces(data):
+        group = piece.log_group
+        for raw in piece.log_events:
+            read = log_event(raw, piece)
+            if read is None:
+                control += 1
+            elif isinstance(read, LogEvent):
+                events.append(read)
+            else:
+                malformed.append(read)
+    return Envelope(group, tuple(events), control, tuple(malformed))
+
+
+def pieces(data: str | bytes) -> Iterator[Piece]:
+    """Yield the log events in a Kinesis record's data, so that no more than a piece of them is in memory.
+
+    An envelope that is not read to its good end yields nothing, so that nothing of it is stored that is also
+    kept as undecodable: what is larger than a piece is inflated twice.
+
+    Args:
+        data: Base64 text, as Lambda gives it, or the bytes themselves, as Kinesis does. Data that is not gzip
+            but begins with `{` is read as the envelope's JSON itself.
+
+    Raises:
+        UndecodableError: If the data is not base64, neither gzip to its end nor JSON, or not an envelope.
     """
     try:
-        packed = base64.b64decode(data, validate=True) if isinstance(data, str) else data
-        envelope = json.loads(_inflate(packed))
-        events = tuple(_event(envelope, event) for event in envelope["logEvents"] if event["id"])
-        return Envelope(str(envelope["logGroup"]), events, len(envelope["logEvents"]) - len(events))
+        packed = binascii.a2b_base64(data, strict_mode=True) if isinstance(data, str) else data
+        if packed.startswith(b"{"):
+            return iter((_piece(_parse(packed)),))
+        member = isal_zlib.decompressobj(_GZIP)
+        text = member.decompress(packed, PIECE_BYTES)
+        if member.eof and not member.unused_data:
+            return iter((_piece(_parse(text)),))
+        del member, text
+        try:
+            for _ in _split(packed):
+                pass
+        except (ValueError, LookupError, TypeError, RecursionError, _GzipError):
+            # Not written as CloudWatch Logs writes it, or not at all: read as a whole, it says which.
+            return iter((_piece(_parse(b"".join(_inflate(packed)))),))
+        return _split(packed)
     except UndecodableError:
         raise
-    except KeyError as error:
-        raise UndecodableError(f"not an envelope of CloudWatch Logs: no {error}") from None
-    except (ValueError, TypeError, RecursionError, zlib.error) as error:
+    except (LookupError, TypeError) as error:
+        raise UndecodableError(
+            f"not an envelope of CloudWatch Logs: {type(error).__name__}: {error}"
+        ) from None
+    except _GzipError as error:
+        raise UndecodableError(f"not gzip: {error}") from None
+    except (ValueError, RecursionError) as error:
         raise UndecodableError(f"{type(error).__name__}: {error}") from None
 
 
-def _event(envelope: dict[str, Any], event: dict[str, Any]) -> LogEvent:
-    identity, timestamp, message = event["id"], event["timestamp"], event["message"]
-    if not (isinstance(identity, str) and isinstance(timestamp, int) and isinstance(message, str)):
-        raise UndecodableError("an event's id, timestamp or message is of the wrong type")
-    return LogEvent(
-        identity,
-        timestamp,
-        message,
-        str(envelope["logGroup"]),
-        str(envelope["logStream"]),
-        str(envelope["owner"]),
+def log_event(raw: Any, piece: Piece) -> LogEvent | Malformed | None:
+    """Return a log event with where it came from, or None for a message of CloudWatch's own.
+
+    A health check is told by its empty id, event by event, because an envelope of type CONTROL_MESSAGE has
+    been seen that held real events as well.
+    """
+    problem = ""
+    raw = raw if isinstance(raw, dict) else {"": raw}
+    identity, timestamp, message = raw.get("id"), raw.get("timestamp"), raw.get("message")
+    if identity == "":
+        return None
+    if not isinstance(identity, str):
+        problem = "a log event's id is no text"
+    elif type(timestamp) is not int:
+        problem = "a log event's timestamp is no whole number"
+    elif not isinstance(message, str):
+        problem = "a log event's message is no text"
+    else:
+        return LogEvent(identity, timestamp, message, piece.log_group, piece.log_stream, piece.owner)
+    event = LogEvent(
+        identity if isinstance(identity, str) else "",
+        timestamp if type(timestamp) is int else 0,
+        message if isinstance(message, str) else json.dumps(raw.get("", raw)),
+        *piece[:3],
     )
+    return Malformed(event, problem)
 
 
 def encode(envelope: Mapping[str, object]) -> bytes:
@@ -100,18 +197,54 @@ def encode(envelope: Mapping[str, object]) -> bytes:
     return packer.compress(text) + packer.flush()
 
 
-def _inflate(data: bytes) -> bytes:
-    """Return what is in all members of a gzip; one that ends early or grows too large is an error."""
-    pieces: list[bytes] = []
+def _parse(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        # What orjson refuses and the standard library takes: bytes that are not UTF-8, which become halves of
+        # surrogate pairs, and NaN. They cost their own log event, not the envelope.
+        return json.loads(text.decode("utf-8", "surrogateescape"))
+
+
+def _piece(envelope: Any) -> Piece:
+    log_events = envelope["logEvents"]
+    if not isinstance(log_events, list):
+        raise TypeError("logEvents is no list")
+    return Piece(str(envelope["logGroup"]), str(envelope["logStream"]), str(envelope["owner"]), log_events)
+
+
+def _inflate(packed: bytes) -> Iterator[bytes]:
+    """Yield what is in all members of a gzip; one that ends early or grows too large is an error."""
     room = MAX_INFLATED_BYTES
-    while data or not pieces:
-        member = zlib.decompressobj(_GZIP)
-        piece = member.decompress(data, room + 1)
-        room -= len(piece)
-        if room < 0:
-            raise UndecodableError(f"inflates to more than {MAX_INFLATED_BYTES:,} bytes")
-        if not member.eof:
-            raise UndecodableError("gzip ends early")
-        pieces.append(piece)
-        data = member.unused_data.lstrip(b"\0")
-    return b"".join(pieces)
+    while True:
+        member = isal_zlib.decompressobj(_GZIP)
+        while not member.eof:
+            text = member.decompress(packed, PIECE_BYTES)
+            packed = member.unconsumed_tail
+            room -= len(text)
+            if room < 0:
+                raise UndecodableError(f"inflates to more than {MAX_INFLATED_BYTES:,} bytes")
+            if not text and not packed and not member.eof:
+                raise UndecodableError("gzip ends early")
+            yield text
+        packed = member.unused_data.lstrip(b"\0")  # padding
+        if not packed:
+            return
+        if not packed.startswith(_MAGIC):
+            raise UndecodableError(f"{len(packed):,} bytes after the gzip's end are not gzip")
+
+
+def _split(packed: bytes) -> Iterator[Piece]:
+    """Yield an envelope's log events while it is inflated, if it is without space as CloudWatch's are."""
+    texts = _inflate(packed)
+    head, opening, rest = next(texts).partition(_OPENING)
+    envelope = _parse(head + opening + b"]}")
+    for text in texts:
+        rest += text
+        end = rest.rfind(_BETWEEN)
+        if end >= 0:
+            envelope["logEvents"] = _parse(b"[" + rest[: end + 1] + b"]")
+            yield _piece(envelope)
+            rest = rest[end + 2 :]
+    last = _parse(b"{" + _OPENING + rest)
+    yield _piece({**envelope, **last})

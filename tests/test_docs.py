@@ -31,7 +31,7 @@ import typer
 
 import cli.demo
 import cli.main
-from consumers import quarantine, schema, table
+from consumers import extract, quarantine, schema, subscription, table
 from consumers.extract import Rejected
 from consumers.ledger import Ledger
 from consumers.meters import destinations, javascript, meter
@@ -162,6 +162,11 @@ def test_every_column_of_the_table_is_documented() -> None:
         ("table.md", table.MAX_MEASURES),
         ("table.md", table.MAX_NAME_BYTES),
         ("table.md", table.MAX_ID_BYTES),
+        ("decoding.md", subscription.MAX_INFLATED_BYTES),
+        ("decoding.md", subscription.PIECE_BYTES),
+        ("decoding.md", extract.MAX_DEPTH),
+        ("quarantine.md", subscription.MAX_INFLATED_BYTES),
+        ("quarantine.md", extract.MAX_DEPTH),
         ("table.md", mapping.MAX_RECORD_BYTES),
         ("table.md", mapping.MAX_DIMENSION_BYTES),
         ("table.md", mapping.OFFSETS),

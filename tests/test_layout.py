@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 PURE = [
+    "consumers/accounting.py",
     "consumers/batch.py",
     "consumers/extract.py",
     "consumers/ledger.py",

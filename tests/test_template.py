@@ -48,7 +48,7 @@ LINT_IGNORED = {
     "W3697": "Timestream for LiveAnalytics takes no new customers since 2025-06-20; existing ones may go on",
 }
 
-CONSUMER_PREFIXES = ("quarantine", "overflow", "aws/lambda")
+CONSUMER_PREFIXES = ("quarantine", "overflow", "accounting", "aws/lambda")
 
 WILDCARD_RESOURCE_NEEDED = {
     "timestream:DescribeEndpoints": "knows no resources, and each SDK call is preceded by it",
@@ -508,6 +508,7 @@ def test_the_bucket_deletes_and_moves_what_the_design_says(stack: Stack) -> None
         "everything": {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}},
         "quarantine/": year,
         "overflow/": year,
+        "accounting/": year,
         "timestream-rejected/": year,
         "aws/lambda/": year,
         "replayed/": {"ExpirationInDays": 30},

@@ -134,6 +134,9 @@ def read_units(
         if own_log_groups and envelope.log_group.startswith(own_log_groups):
             ledger.recursion += len(envelope.events)
             continue
+        for malformed in envelope.malformed:
+            if extract(malformed.event) is not None:
+                ledger.reject(position, malformed.event, Rejected("meter_undecodable", malformed.problem))
         unit = Unit(position)
         for event in envelope.events:
             said = extract(event)

@@ -17,7 +17,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.config import Config
 
-from consumers import quarantine, schema, table
+from consumers import accounting, quarantine, schema, table
 from consumers.batch import Line, tagged_lines
 from consumers.extract import Rejected
 from consumers.ledger import Ledger
@@ -64,7 +64,8 @@ def make_handler(
             return float(context.get_remaining_time_in_millis()) / 1000
 
         ledger = Ledger(event["Records"])
-        lines = tagged_lines(ledger, tag, own_log_groups)
+        books = accounting.Books(tag)
+        lines = books.noted(tagged_lines(ledger, tag, own_log_groups))
         rows = map_rows(ledger, lines, objects, plans)
         while batch := list(islice(rows, writer.MAX_RECORDS)):
             before = remaining()
@@ -73,6 +74,7 @@ def make_handler(
             for (line, _), outcome in zip(batch, outcomes, strict=True):
                 enter(ledger, line, outcome)
         ledger.keep(objects)
+        accounting.keep(books, ledger, objects)
         report(ledger)
         return ledger.response()
 

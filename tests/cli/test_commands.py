@@ -172,6 +172,10 @@ def test_a_running_pipeline_is_fed_asked_exported_and_downloaded_from(up: Path, 
     assert "192.0.2.0" in by_client.stdout
     by_route = tagline(up, "insights", "filter status = 200 | stats count_distinct(_id) as n by method")
     assert (by_route.returncode, "299" in by_route.stdout) == (0, True), by_route.stderr
+    reconciled = tagline(up, "reconcile")
+    assert reconciled.returncode == 0, reconciled.stdout
+    assert "stored: 299 rows; exported: 0 rows" in reconciled.stdout
+    assert "299 lines have no row of their own" in reconciled.stdout
     exported = tagline(up, "export")
     assert exported.returncode == 0, exported.stderr
     assert "299" in exported.stdout

@@ -349,7 +349,7 @@ def test_an_object_that_cannot_be_read_is_named_and_left_and_the_others_are_repl
 def test_an_object_that_is_written_anew_while_it_is_replayed_stays(case: Case) -> None:
     case.store.refused = {"a": "late"}
     case.deliver(kinesis_event(data(envelope(line("a"), ids=["a"]))))
-    (key,) = case.account.objects
+    (key,) = [name for name in case.account.objects if name.startswith("quarantine/")]
     inner = case.account.handlers["consumer"]
 
     def redelivered(event: dict[str, Any]) -> Any:

@@ -100,7 +100,7 @@ def test_what_only_mentions_the_tag_is_not_ours(message: str) -> None:
         (LINE[:-20], "not JSON"),
         (LINE + LINE, "text after the object"),
         ('usage_record {"a": }', "not JSON"),
-        ('{"_tag":"usage_record","a":' + "[" * 100_000, "not JSON"),
+        ('{"_tag":"usage_record","a":' + "[" * 100_000, "deeper than 200 levels"),
         ('{"_tag":"usage_record","_id":7}', "_id is 7"),
         ('{"_tag":"usage_record","a":' + "9" * 5_000 + "}", "not JSON"),
     ],

@@ -5,7 +5,6 @@ import json
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -247,7 +246,7 @@ def test_what_is_no_such_batch_is_refused_with_what_is_wrong(document: bytes, sa
 
 def test_a_line_of_a_log_group_is_a_kinesis_record_named_after_it() -> None:
     events = [LogEvent(str(10**55 + n), LOGGED, line(str(n)), GROUP, "stream", OWNER) for n in range(2)]
-    other = replace(events[0], log_group="/other")
+    other = events[0]._replace(log_group="/other")
 
     made = [replay.from_log_event(each, LOGGED + 900, GROUP_ARN) for each in (*events, other)]
 

@@ -1,0 +1,316 @@
+"""Which lines were delivered, by emitter and number, so that those which never came can be counted. Pure.
+
+A consumer knows no more than its batch, and a stream has many shards: what is missing can only be told from
+all batches of a day. Each leaves an object for each day of its lines, `accounting/<day>/<batch>.json`.
+They are merged as unions and maxima, so that it makes no difference how often and in what order they came.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tagline import Record, parse_timestamp
+
+from consumers.extract import extract
+
+if TYPE_CHECKING:
+    from consumers.batch import Line
+    from consumers.ledger import Ledger
+    from consumers.subscription import LogEvent
+
+PREFIX = "accounting/"
+
+Intervals = tuple[tuple[int, int], ...]
+"""Whole numbers as ranges, first and last: in order, and with gaps between them."""
+
+Sources = Mapping[str, Intervals]
+"""Numbers of lines by the emitter that wrote them."""
+
+_DAY_MS = 86_400_000
+_EPOCH = date(1970, 1, 1)
+_FIRST_DAY = (date.min - _EPOCH).days
+_LAST_DAY = (date.max - _EPOCH).days
+
+# What can still be read of a line that cannot: its quotes are escaped where the object is a text in another.
+_NUMBER = re.compile(r'"_src\\*"\s*:\s*\\*"([^"\\]+)\\*",\s*\\*"_seq\\*"\s*:\s*(\d{1,18})\b')
+_TIME = re.compile(r'"timestamp\\*"\s*:\s*\\*"([^"\\]+)')
+
+
+class Objects(Protocol):
+    """What is needed of a bucket."""
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write an object.
+
+        Raises:
+            OSError: If it is not known to be written.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What came of one log group on one day.
+
+    Attributes:
+        delivered: Lines with a number, whatever became of them.
+        quarantined: Those of them that are in quarantine, by reason.
+        records: For each Kinesis record, by its event id, how many lines were `received`, how many of these
+            are `unnumbered`, and how many of the latter are in quarantine, `unnumbered_<reason>`. A Kinesis
+            record that is there as a whole counts as one of these.
+    """
+
+    delivered: Sources = field(default_factory=dict)
+    quarantined: Mapping[str, Sources] = field(default_factory=dict)
+    records: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def merge(self, other: Account) -> Account:
+        """Return what both tell of together."""
+        return Account(
+            _union(self.delivered, other.delivered),
+            {
+                reason: _union(self.quarantined.get(reason, {}), other.quarantined.get(reason, {}))
+                for reason in sorted({*self.quarantined, *other.quarantined})
+            },
+            {
+                record: _most(self.records.get(record, {}), other.records.get(record, {}))
+                for record in sorted({*self.records, *other.records})
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """An account in numbers of lines.
+
+    Attributes:
+        emitted: Those that the emitters have numbered, from the lowest that came to the highest, and those
+            without a number that came.
+        delivered: Those that came, each once.
+        duplicate: How many times one of them came again.
+        quarantined: Those in quarantine, by reason.
+        lost: Those with a number that did not come though a lower and a higher of the same emitter did.
+    """
+
+    emitted: int
+    delivered: int
+    duplicate: int
+    quarantined: Mapping[str, int]
+    lost: int
+
+
+def totals(account: Account) -> Totals:
+    """Return an account's numbers."""
+    counts: Counter[str] = Counter()
+    for record in account.records.values():
+        counts.update(record)
+    numbered = sum(map(count, account.delivered.values()))
+    lost = sum(map(gaps, account.delivered.values()))
+    delivered = numbered + counts["unnumbered"]
+    quarantined = Counter(
+        {reason: sum(map(count, sources.values())) for reason, sources in account.quarantined.items()}
+    )
+    quarantined.update(
+        {
+            name.removeprefix("unnumbered_"): lines
+            for name, lines in counts.items()
+            if name.startswith("unnumbered_")
+        }
+    )
+    return Totals(delivered + lost, delivered, counts["received"] - delivered, dict(quarantined), lost)
+
+
+# --- Intervals ---------------------------------------------------------------------------------------------
+
+
+def intervals(ranges: Iterable[tuple[int, int]]) -> Intervals:
+    """Return ranges as intervals, whatever their order and wherever they overlap."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
+        else:
+            joined.append((first, last))
+    return tuple(joined)
+
+
+def count(numbers: Intervals) -> int:
+    """Return how many numbers there are."""
+    return sum(last - first + 1 for first, last in numbers)
+
+
+def gaps(numbers: Intervals) -> int:
+    """Return how many numbers are missing between the lowest and the highest."""
+    return numbers[-1][1] - numbers[0][0] + 1 - count(numbers) if numbers else 0
+
+
+def _union(one: Sources, other: Sources) -> Sources:
+    return {src: intervals((*one.get(src, ()), *other.get(src, ()))) for src in sorted({*one, *other})}
+
+
+def _most(one: Mapping[str, int], other: Mapping[str, int]) -> Mapping[str, int]:
+    return {name: max(one.get(name, 0), other.get(name, 0)) for name in sorted({*one, *other})}
+
+
+# --- The object --------------------------------------------------------------------------------------------
+
+
+def folder(day: date) -> str:
+    """Return the beginning of the keys of a day."""
+    return f"{PREFIX}year={day:%Y}/month={day:%m}/day={day:%d}/"
+
+
+def to_json(accounts: Mapping[str, Account]) -> bytes:
+    """Return the object that says the accounts of a day, by log group."""
+    document = {
+        group: {
+            "delivered": account.delivered,
+            "quarantined": account.quarantined,
+            "records": account.records,
+        }
+        for group, account in sorted(accounts.items())
+    }
+    return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+
+
+def from_json(document: bytes) -> dict[str, Account]:
+    """Return the accounts that an object says, by log group."""
+    return {
+        group: Account(
+            _sources(said["delivered"]),
+            {reason: _sources(sources) for reason, sources in said["quarantined"].items()},
+            said["records"],
+        )
+        for group, said in json.loads(document).items()
+    }
+
+
+def merged(documents: Iterable[bytes]) -> dict[str, Account]:
+    """Return the accounts of a day, by log group, from all of its objects."""
+    accounts: dict[str, Account] = {}
+    for document in documents:
+        for group, account in from_json(document).items():
+            accounts[group] = accounts.get(group, Account()).merge(account)
+    return accounts
+
+
+def _sources(said: Mapping[str, Any]) -> Sources:
+    return {src: intervals((first, last) for first, last in ranges) for src, ranges in said.items()}
+
+
+# --- A batch -----------------------------------------------------------------------------------------------
+
+Place = tuple[date, str, int]
+"""A day, a log group, and the position of a Kinesis record in the batch."""
+
+
+class Books:
+    """What a batch delivers, noted while its lines go by.
+
+    Args:
+        tag: The token that marks a line.
+    """
+
+    def __init__(self, tag: str) -> None:
+        self._tag = tag
+        self._counts: dict[Place, Counter[str]] = defaultdict(Counter)
+        # By what the numbers are of: runs of them, as lists of first and last.
+        self._runs: dict[tuple[Place, str, str], list[list[int]]] = defaultdict(list)
+
+    def noted(self, lines: Iterable[Line]) -> Iterator[Line]:
+        """Yield the lines as they come, and note each."""
+        for line in lines:
+            record = line.record
+            place = (_day(record.timestamp), line.event.log_group, line.position)
+            self._note(place, record.src, record.seq)
+            yield line
+
+    def close(self, ledger: Ledger) -> dict[date, dict[str, Account]]:
+        """Return the accounts of the batch, by day and log group; once, when its ledger is complete.
+
+        Kinesis records from the first that failed on are left out: they are delivered again, and accounted
+        for then.
+        """
+        for position, event, rejected in ledger.rejections():
+            if event is None:
+                arrived = float(ledger.records[position]["kinesis"]["approximateArrivalTimestamp"])
+                self._counts[_day(int(arrived * 1000)), "", position][f"unnumbered_{rejected.reason}"] += 1
+                continue
+            record = extract(event, self._tag)
+            if isinstance(record, Record):
+                place, src, seq = (_day(record.timestamp), event.log_group, position), record.src, record.seq
+            else:
+                place, src, seq = _legible(event, position)
+                self._note(place, src, seq)  # no line that was yielded
+            if src is None or seq is None:
+                self._counts[place][f"unnumbered_{rejected.reason}"] += 1
+            else:
+                _extend(self._runs[place, rejected.reason, src], seq)
+        return self._accounts(ledger)
+
+    def _note(self, place: Place, src: str | None, seq: int | None) -> None:
+        counts = self._counts[place]
+        counts["received"] += 1
+        if src is None or seq is None:
+            counts["unnumbered"] += 1
+        else:
+            _extend(self._runs[place, "", src], seq)
+
+    def _accounts(self, ledger: Ledger) -> dict[date, dict[str, Account]]:
+        accounts: dict[date, dict[str, Account]] = defaultdict(dict)
+
+        def enter(place: Place, account: Account) -> None:
+            day, group, position = place
+            if ledger.failed is None or position < ledger.failed:
+                accounts[day][group] = accounts[day].get(group, Account()).merge(account)
+
+        for place, counts in self._counts.items():
+            enter(place, Account(records={str(ledger.records[place[2]]["eventID"]): counts}))
+        for (place, reason, src), runs in self._runs.items():
+            sources = {src: intervals((first, last) for first, last in runs)}
+            enter(place, Account(quarantined={reason: sources}) if reason else Account(delivered=sources))
+        return accounts
+
+
+def keep(books: Books, ledger: Ledger, objects: Objects) -> None:
+    """Write the accounts of a batch, after everything else of it is written.
+
+    Where that fails it is counted, and the batch goes on: its rows are stored, and storing them anew would
+    make nothing better. Its lines then look lost, which somebody sees, while a lost line never looks stored.
+    """
+    if not ledger.records:
+        return
+    batch = str(ledger.records[0]["eventID"]).replace(":", "-")
+    for day, accounts in books.close(ledger).items():
+        try:
+            objects.put(f"{folder(day)}{batch}.json", to_json(accounts))
+        except OSError:
+            ledger.unaccounted += 1
+
+
+def _legible(event: LogEvent, position: int) -> tuple[Place, str | None, int | None]:
+    """Return what can be read of a line that is no record: its place, its emitter and its number."""
+    said = _TIME.search(event.message)
+    timestamp = parse_timestamp(said[1]) if said else None
+    number = _NUMBER.search(event.message)
+    place = (_day(event.timestamp if timestamp is None else timestamp), event.log_group, position)
+    return (place, number[1], int(number[2])) if number else (place, None, None)
+
+
+def _extend(runs: list[list[int]], number: int) -> None:
+    """Add a number to runs of them; most lines come in their order."""
+    if runs and runs[-1][1] + 1 == number:
+        runs[-1][1] = number
+    else:
+        runs.append([number, number])
+
+
+def _day(timestamp: int) -> date:
+    """Return the day in UTC; one that no calendar has is the nearest that it has."""
+    days = min(max(timestamp // _DAY_MS, _FIRST_DAY), _LAST_DAY)
+    return _EPOCH + timedelta(days=days)
