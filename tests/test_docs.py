@@ -35,7 +35,7 @@ from consumers import quarantine, table
 from consumers.extract import Rejected
 from consumers.ledger import Ledger
 from consumers.subscription import LogEvent
-from consumers.timestream import handler, mapping, writer
+from consumers.timestream import handler, mapping, telemetry, writer
 from exporter import archive, downloads, export, zipper
 from exporter.archive import Manifest, Part
 from exporter.jobs import Job, State
@@ -302,7 +302,7 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
     reasons = named(section(REFERENCE / "quarantine.md", "Reasons"))
     ledger = Ledger([builders.kinesis_record("", 1)], quarantined=Counter(reasons))
     reports: dict[str, list[Any]] = {
-        "TimestreamConsumer": [lambda: handler.report_batch(ledger)],
+        "TimestreamConsumer": [lambda: telemetry.report_batch(ledger)],
         "DailyExporter": [lambda: export._report(export.Export(MANIFEST, kept=False))],
         "DownloadWorker": [
             lambda: zipper._report(Job("0" * 32, Days(DAY, DAY), State.READY, rows=1)),
