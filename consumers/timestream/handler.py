@@ -31,6 +31,8 @@ Mapped = tuple[Line, table.Row]
 # Lines that are read before they are mapped, and mapped before they are sent: few enough to be in the
 # processor's cache still, enough that looking at the clock between the stages costs nothing.
 CHUNK = 100
+# Requests to the store at the same time, where the setting says nothing.
+THREADS = 8
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 1,024 threads and processes in all;
 # beyond some dozens they only wait for the interpreter.
 MAX_THREADS = 64
@@ -46,7 +48,7 @@ class Settings:
     timestream_table: str
     bucket: str
     own_log_groups: str
-    write_threads: int = 8
+    write_threads: int = THREADS
 
 
 def make_handler(
@@ -184,16 +186,16 @@ def map_rows(ledger: Ledger, lines: Iterable[Line], objects: quarantine.Objects)
             ledger.reject(line.position, line.event, Rejected("invalid", str(error)))
             continue
         ledger.not_numbers += row.not_numbers
-        key = table.overflow_key(line.record, source)
-        fitted = mapping.fit(row, key)
-        if fitted is not row:
+        if not mapping.fits(row):
+            key = table.overflow_key(line.record, source)
             try:
                 objects.put(key, table.overflow_body(line.record))
             except OSError:
                 ledger.fail(line.position)
                 continue
             ledger.overflowed += 1
-        yield line, fitted
+            row = mapping.fit(row, key)
+        yield line, row
 
 
 def enter(ledger: Ledger, line: Line, outcome: writer.Outcome) -> None:
