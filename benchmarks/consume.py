@@ -181,7 +181,7 @@ def same_records(candidates: dict[str, Consumer], event: dict[str, Any], port: i
 
 def latency(ports: dict[int, int]) -> dict[str, float]:
     """Return how many times as many rows per second our writer stores as boto3 with its defaults."""
-    rows = [(None, each) for each in some_rows(SLOW_ROWS)]
+    rows = some_rows(SLOW_ROWS)
     numbers: dict[str, float] = {}
     for milliseconds in LATENCIES_MS[1:]:
         port = ports[milliseconds]
@@ -198,21 +198,22 @@ def latency(ports: dict[int, int]) -> dict[str, float]:
     return numbers
 
 
-def threaded(port: int, threads: int, rows: list[tuple[None, Row]]) -> Callable[[], None]:
+def threaded(port: int, threads: int, rows: list[Row]) -> Callable[[], None]:
     """Return what writes rows as the handler does, with so many requests at the same time."""
     store = Timestream(
         write_client(port, threads), "tagline", "records", sleep=time.sleep, jitter=random.random
     )
 
     def store_all() -> None:
-        course = Course()
-        for _ in handler.write(store, mapping.batches(rows), lambda: 60.0, threads, course):  # type: ignore[arg-type]  # nothing is carried along
+        packer = mapping.Packer()
+        packed = ((None, packer.pack(each)) for each in rows)
+        for _ in handler.write(store, mapping.batches(packed), lambda: 60.0, threads, Course()):
             pass
 
     return store_all
 
 
-def one_by_one(port: int, rows: list[tuple[None, Row]]) -> Callable[[], None]:
+def one_by_one(port: int, rows: list[Row]) -> Callable[[], None]:
     """Return what writes rows by boto3 with its defaults, one request after the other."""
     client = default_client(port)
 
@@ -221,7 +222,7 @@ def one_by_one(port: int, rows: list[tuple[None, Row]]) -> Callable[[], None]:
             client.write_records(
                 DatabaseName="tagline",
                 TableName="records",
-                Records=[wire(each) for _, each in rows[start : start + 100]],
+                Records=[wire(each) for each in rows[start : start + 100]],
             )
 
     return store_all
@@ -251,7 +252,7 @@ def wire(each: Row) -> dict[str, Any]:
 
 
 def cold_start() -> dict[str, float]:
-    """Return how long a new process takes until its handler is made, beyond boto3 with the same two clients."""
+    """Return how long a new process takes to make its handler, beyond boto3 with the same two clients."""
     boto = "import boto3; boto3.client('timestream-write'); boto3.client('s3')"
     consumer = "from consumers.timestream import handler; handler._live()"
     timed = "import time; began = time.perf_counter(); {}; print((time.perf_counter() - began) * 1000)"
@@ -343,9 +344,7 @@ def kinesis_event(k: int, tagged: int) -> dict[str, Any]:
     """Return an event whose Kinesis records have `k` log events each, every second of them tagged."""
     said, filling = lines(tagged), "x" * 300
     messages = [
-        next(said)
-        if number % 2
-        else f"REPORT RequestId: {number:032x} Duration: {number % 97} ms " + "x" * 300
+        next(said) if number % 2 else f"REPORT RequestId: {number:032x} Duration: {number % 97} ms {filling}"
         for number in range(2 * tagged)
     ]
     return {

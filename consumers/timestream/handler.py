@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -22,11 +22,14 @@ from consumers.batch import Line, tagged_lines
 from consumers.extract import Rejected
 from consumers.ledger import Ledger
 from consumers.settings import SettingsError, read_settings
+from consumers.subscription import LogEvent
 from consumers.timestream import mapping, writer
 from consumers.timestream.telemetry import Course, report_batch, trace_batch
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
-Mapped = tuple[Line, table.Row]
+# Where a line is from, and its row.
+Mapped = tuple[tuple[int, LogEvent], mapping.Packed]
+Carrier = TypeVar("Carrier")
 
 # Lines that are read before they are mapped, and mapped before they are sent: few enough to be in the
 # processor's cache still, enough that looking at the clock between the stages costs nothing.
@@ -75,6 +78,7 @@ def make_handler(
         course: Is told how long each stage takes, and which log groups there are.
     """
     course = course or Course()
+    packer = mapping.Packer()
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         def remaining() -> float:
@@ -83,10 +87,11 @@ def make_handler(
         course.begin()
         ledger = Ledger(event["Records"])
         days: set[int] = set()
-        rows = read(ledger, tagged_lines(ledger, tag, own_log_groups), objects, remaining, course)
+        lines = tagged_lines(ledger, tag, own_log_groups)
+        rows = read(ledger, lines, objects, packer, remaining=remaining, course=course)
         for batch, outcomes in write(store, mapping.batches(rows), remaining, threads, course):
-            for (line, row), outcome in zip(batch, outcomes, strict=True):
-                enter(ledger, line, outcome)
+            for ((position, said), row), outcome in zip(batch, outcomes, strict=True):
+                enter(ledger, position, said, outcome)
                 if isinstance(outcome, writer.Stored):
                     days.add(row.time // (_SECONDS_PER_DAY * 1000))
         ledger.write_seconds = course.seconds["write"]
@@ -103,6 +108,8 @@ def read(
     ledger: Ledger,
     lines: Iterator[Line],
     objects: quarantine.Objects,
+    packer: mapping.Packer,
+    *,
     remaining: Callable[[], float],
     course: Course,
 ) -> Iterator[Mapped]:
@@ -118,23 +125,23 @@ def read(
         if over or not chunk:
             return
         with course.stage("map"):
-            rows = list(map_rows(ledger, chunk, objects))
+            rows = list(map_rows(ledger, chunk, objects, packer))
         yield from rows
 
 
 def write(
     store: writer.Store,
-    batches: Iterable[list[Mapped]],
+    batches: Iterable[list[tuple[Carrier, mapping.Packed]]],
     remaining: Callable[[], float],
     threads: int,
     course: Course,
-) -> Iterator[tuple[list[Mapped], list[writer.Outcome]]]:
+) -> Iterator[tuple[list[tuple[Carrier, mapping.Packed]], list[writer.Outcome]]]:
     """Yield each request's rows with what became of them, several requests at once, in their order.
 
     Two more than there are threads for are under way: then none waits for the next to be read.
     """
 
-    def send(batch: list[Mapped]) -> list[writer.Outcome]:
+    def send(batch: list[tuple[Carrier, mapping.Packed]]) -> list[writer.Outcome]:
         return store.write([row for _, row in batch], remaining)
 
     def finished(future: Future[list[writer.Outcome]]) -> list[writer.Outcome]:
@@ -147,7 +154,7 @@ def write(
                 outcomes = send(batch)
             yield batch, outcomes
         return
-    under_way: deque[tuple[list[Mapped], Future[list[writer.Outcome]]]] = deque()
+    under_way: deque[tuple[list[tuple[Carrier, mapping.Packed]], Future[list[writer.Outcome]]]] = deque()
     with ThreadPoolExecutor(threads, "write") as pool:
         for batch in batches:
             under_way.append((batch, pool.submit(send, batch)))
@@ -176,7 +183,9 @@ def tell_late_days(ledger: Ledger, days: Iterable[int], today: int, objects: qua
             ledger.fail(0, lines=0)
 
 
-def map_rows(ledger: Ledger, lines: Iterable[Line], objects: quarantine.Objects) -> Iterator[Mapped]:
+def map_rows(
+    ledger: Ledger, lines: Iterable[Line], objects: quarantine.Objects, packer: mapping.Packer
+) -> Iterator[Mapped]:
     """Yield each line with its row; a record too large for a row is kept whole before its row is yielded."""
     for line in lines:
         source = line.event.log_group
@@ -186,7 +195,8 @@ def map_rows(ledger: Ledger, lines: Iterable[Line], objects: quarantine.Objects)
             ledger.reject(line.position, line.event, Rejected("invalid", str(error)))
             continue
         ledger.not_numbers += row.not_numbers
-        if not mapping.fits(row):
+        packed = packer.pack(row)
+        if not mapping.fits(row, packed):
             key = table.overflow_key(line.record, source)
             try:
                 objects.put(key, table.overflow_body(line.record))
@@ -194,11 +204,11 @@ def map_rows(ledger: Ledger, lines: Iterable[Line], objects: quarantine.Objects)
                 ledger.fail(line.position)
                 continue
             ledger.overflowed += 1
-            row = mapping.fit(row, key)
-        yield line, row
+            packed = packer.pack(mapping.fit(row, key))
+        yield (line.position, line.event), packed
 
 
-def enter(ledger: Ledger, line: Line, outcome: writer.Outcome) -> None:
+def enter(ledger: Ledger, position: int, event: LogEvent, outcome: writer.Outcome) -> None:
     """Enter into the ledger what became of a line's row."""
     match outcome:
         case writer.Stored():
@@ -206,9 +216,9 @@ def enter(ledger: Ledger, line: Line, outcome: writer.Outcome) -> None:
         case writer.Duplicate():
             ledger.duplicate += 1
         case writer.Refused(reason, detail):
-            ledger.reject(line.position, line.event, Rejected(reason, detail))
+            ledger.reject(position, event, Rejected(reason, detail))
         case writer.Unwritten():
-            ledger.fail(line.position)
+            ledger.fail(position)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

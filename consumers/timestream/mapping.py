@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from consumers.table import ID, OVERFLOW, PARTITION, SOURCE, Measure, Row
+from consumers.table import ID, OVERFLOW, PARTITION, Measure, Row
 
 # "2 KB" for a record, without saying whether 2,000 or 2,048, nor what counts: the stricter reading of both.
 # https://docs.aws.amazon.com/timestream/latest/developerguide/ts-limits.html
@@ -28,7 +28,9 @@ MAX_RECORDS = 100
 # Rows that wait at most for others of their kind: eight requests' worth.
 WINDOW = 8 * MAX_RECORDS
 
-_LONGEST_NUMBER = len("-1.7976931348623157e+308")
+SHORTEST_TYPE = "BIGINT"
+# Different sets of columns that are remembered: more than there are types of records, and a few megabytes.
+MAX_SHAPES = 1_000
 
 Carrier = TypeVar("Carrier")
 
@@ -53,8 +55,9 @@ class Packed:
         time: Milliseconds since 1970.
         type: Timestream's measure name.
         version: Which mapping made it.
-        dimensions: Names and values.
+        dimensions: Names and values, the log group first.
         measures: The JSON of its `MeasureValues`.
+        size: No less than the bytes of its names and values, and hardly more.
     """
 
     id: str
@@ -63,21 +66,44 @@ class Packed:
     version: int
     dimensions: tuple[tuple[str, str], ...]
     measures: bytes
+    size: int
 
     def at(self, attempt: int) -> int:
         """Return the point in time of the nth attempt, in nanoseconds since 1970."""
         return self.time * OFFSETS + offset(self.id, attempt)
 
 
-def pack(row: Row) -> Packed:
-    """Return a row with its measures as JSON, which stays the same however often it is sent."""
-    measures = orjson.dumps(
-        [
-            {"Name": name, "Type": kind, "Value": value if kind == "VARCHAR" else _number(value)}
-            for name, (kind, value) in row.measures.items()
-        ]
-    )
-    return Packed(row.id, row.time, row.type, row.version, tuple(row.dimensions.items()), measures)
+class Packer:
+    """Packs rows, one after the other: those of the same columns share what is the same in their JSON.
+
+    For one thread.
+    """
+
+    def __init__(self) -> None:
+        self._shapes: dict[tuple[str, ...], tuple[list[dict[str, Any]], int]] = {}
+
+    def pack(self, row: Row) -> Packed:
+        """Return a row with its measures as JSON, which stays the same however often it is sent."""
+        columns = tuple(row.measures)
+        shape = self._shapes.get(columns)
+        if shape is None:
+            if len(self._shapes) == MAX_SHAPES:
+                self._shapes.clear()
+            items: list[dict[str, Any]] = [
+                {"Name": name, "Type": SHORTEST_TYPE, "Value": ""} for name in columns
+            ]
+            # Escapes and longer types make the text longer than what it says, never shorter.
+            shape = self._shapes[columns] = items, len(orjson.dumps(items)) - _bytes("".join(columns))
+        items, framing = shape
+        for item, (kind, value) in zip(items, row.measures.values(), strict=True):
+            item["Type"] = kind
+            item["Value"] = value if kind == "VARCHAR" else _number(value)
+        measures = orjson.dumps(items)
+        dimensions = tuple(row.dimensions.items())
+        size = (
+            _bytes("".join([row.type, *row.dimensions, *row.dimensions.values()])) + len(measures) - framing
+        )
+        return Packed(row.id, row.time, row.type, row.version, dimensions, measures, size)
 
 
 def body(database: str, table: str, points: Sequence[tuple[Packed, int]]) -> bytes:
@@ -121,7 +147,7 @@ def body(database: str, table: str, points: Sequence[tuple[Packed, int]]) -> byt
     return b'%b,"Records":[%b]}' % (start, b",".join(records))
 
 
-def batches(rows: Iterable[tuple[Carrier, Row]]) -> Iterator[list[tuple[Carrier, Row]]]:
+def batches(rows: Iterable[tuple[Carrier, Packed]]) -> Iterator[list[tuple[Carrier, Packed]]]:
     """Cut rows into requests, those of a kind together, so that they have much in common.
 
     Every request but the last is full. At most `WINDOW` rows wait, whatever there is of them.
@@ -129,11 +155,11 @@ def batches(rows: Iterable[tuple[Carrier, Row]]) -> Iterator[list[tuple[Carrier,
     Args:
         rows: Rows, each with what it carries along.
     """
-    waiting: dict[tuple[Any, ...], list[tuple[Carrier, Row]]] = {}
+    waiting: dict[tuple[Any, ...], list[tuple[Carrier, Packed]]] = {}
     held = 0
     for item in rows:
-        row = item[1]
-        kind = (row.type, row.dimensions.get(SOURCE, ""), row.version)
+        packed = item[1]
+        kind = (packed.type, packed.dimensions[:1], packed.version)
         alike = waiting.setdefault(kind, [])
         alike.append(item)
         held += 1
@@ -154,24 +180,29 @@ def _cut_up(waiting: dict[tuple[Any, ...], list[Any]]) -> Iterator[list[Any]]:
         yield rest[start : start + MAX_RECORDS]
 
 
-def fits(row: Row) -> bool:
-    """Tell whether a row can be a record as it is."""
-    return all(_bytes(value) <= MAX_DIMENSION_BYTES for value in row.dimensions.values()) and (
-        _bound(row) <= MAX_RECORD_BYTES or _size(row) <= MAX_RECORD_BYTES
-    )
+def fits(row: Row, packed: Packed) -> bool:
+    """Tell whether a row can be a record as it is.
+
+    Args:
+        row: The row.
+        packed: The same, packed.
+    """
+    # Characters are at most four bytes: most rows are known to fit without a look at each text.
+    return (
+        4 * max(map(len, row.dimensions.values()), default=0) <= MAX_DIMENSION_BYTES
+        or all(_bytes(value) <= MAX_DIMENSION_BYTES for value in row.dimensions.values())
+    ) and (packed.size <= MAX_RECORD_BYTES or _size(row) <= MAX_RECORD_BYTES)
 
 
 def fit(row: Row, overflow_key: str) -> Row:
-    """Return the row, or if it is over the size of a record, a shortened one that names the whole record.
+    """Return a shortened row that names the whole record.
 
     The longest text is cut until the row fits; where no text is left to cut, the last measure is left out.
 
     Args:
-        row: The row.
+        row: A row that does not fit.
         overflow_key: Where the whole record is kept; becomes the measure `_overflow`.
     """
-    if fits(row):
-        return row
     dimensions = {name: _cut(value, MAX_DIMENSION_BYTES) for name, value in row.dimensions.items()}
     measures = {OVERFLOW: Measure("VARCHAR", overflow_key), **row.measures}
     texts = {
@@ -202,18 +233,7 @@ def _wire(dimensions: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
 def _size(row: Row) -> int:
     """Return the bytes of a row's names and values."""
     texts = [value if isinstance(value, str) else _number(value) for _, value in row.measures.values()]
-    return _named(row) + _bytes("".join(texts))
-
-
-def _bound(row: Row) -> int:
-    """Return no less than `_size`, in less time: as if every number were the longest."""
-    texts = [value for _, value in row.measures.values() if type(value) is str]
-    return _named(row) + _bytes("".join(texts)) + _LONGEST_NUMBER * (len(row.measures) - len(texts))
-
-
-def _named(row: Row) -> int:
-    """Return the bytes of all that is no measure's value."""
-    return _bytes("".join([row.type, *row.dimensions, *row.dimensions.values(), *row.measures]))
+    return _bytes("".join([row.type, *row.dimensions, *row.dimensions.values(), *row.measures, *texts]))
 
 
 def _bytes(text: str) -> int:

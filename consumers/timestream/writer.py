@@ -14,7 +14,7 @@ from tagline import parse_timestamp
 
 from consumers.table import Row
 from consumers.timestream.calls import Calls
-from consumers.timestream.mapping import Packed, body, pack
+from consumers.timestream.mapping import Packed, Packer, body
 
 # How many points a record tries before it is given up: with 100,000 records of one series in one millisecond,
 # one in 10 ** 32 fails.
@@ -60,7 +60,7 @@ Outcome = Stored | Duplicate | Refused | Unwritten
 class Store(Protocol):
     """Where a consumer puts rows."""
 
-    def write(self, rows: Sequence[Row], remaining: Callable[[], float]) -> list[Outcome]:
+    def write(self, rows: Sequence[Row | Packed], remaining: Callable[[], float]) -> list[Outcome]:
         """Write rows and say what became of each, in their order.
 
         Args:
@@ -121,7 +121,7 @@ class Timestream:
             traffic, self._traffic = self._traffic, Traffic()
         return traffic
 
-    def write(self, rows: Sequence[Row], remaining: Callable[[], float]) -> list[Outcome]:
+    def write(self, rows: Sequence[Row | Packed], remaining: Callable[[], float]) -> list[Outcome]:
         """Write rows and say what became of each, in their order.
 
         A row whose point is taken by a different record is tried at the next one; what Timestream refuses for
@@ -137,7 +137,9 @@ class Timestream:
             rows: At most `mapping.MAX_RECORDS`.
             remaining: Seconds that are left for it.
         """
-        return self._write([pack(row) for row in rows], remaining)
+        packer = Packer()
+        packed = [row if isinstance(row, Packed) else packer.pack(row) for row in rows]
+        return self._write(packed, remaining)
 
     def _write(self, rows: Sequence[Packed], remaining: Callable[[], float]) -> list[Outcome]:
         outcomes: list[Outcome] = [Unwritten("not tried: no time left")] * len(rows)
@@ -266,20 +268,19 @@ def _one_per_point(rows: Sequence[Packed], pending: list[int], attempts: list[in
     Records at one point that are in two requests at once need no such care: the store takes one of them, and
     tells the other, in whichever order they arrive.
     """
-    points: dict[tuple[Any, ...], _Item] = {}
+    points: dict[int, list[_Item]] = {}
     for index in pending:
         row = rows[index]
         time = row.at(attempts[index])
-        point = (time, row.type, frozenset(row.dimensions))
-        item = points.setdefault(point, _Item(row, time, index, []))
-        if (
-            item.index != index
-            and item.row.id == row.id
-            and item.row.measures == row.measures
-            and item.row.version == row.version
-        ):
-            item.copies.append(index)
-    return list(points.values())
+        there = points.setdefault(time, [])
+        for item in there:
+            if item.row.type == row.type and set(item.row.dimensions) == set(row.dimensions):
+                if (item.row.id, item.row.version, item.row.measures) == (row.id, row.version, row.measures):
+                    item.copies.append(index)
+                break
+        else:
+            there.append(_Item(row, time, index, []))
+    return [item for there in points.values() for item in there]
 
 
 def _settled(outcomes: list[Outcome], indexes: list[int], outcome: Outcome) -> list[Outcome]:

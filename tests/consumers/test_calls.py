@@ -18,7 +18,7 @@ from tagline import Record
 
 from consumers.table import row
 from consumers.timestream.calls import Calls
-from consumers.timestream.mapping import body, pack
+from consumers.timestream.mapping import Packer, body
 from consumers.timestream.writer import Stored, Timestream
 from local.signatures import Keys, SignedRequest, verify_headers
 from tests.twins import TimestreamWrite, merged
@@ -28,6 +28,7 @@ ROWS = [
     row(Record(id=f"r{n}", timestamp=1_431_857_103_000, fields={"route": "/pets", "q": 'é "\n'}), "/g")
     for n in range(3)
 ]
+pack = Packer().pack
 BODY = body("tagline", "records", [(pack(row), pack(row).at(0)) for row in ROWS])
 
 
@@ -176,9 +177,7 @@ def test_where_botocore_does_not_emit_its_events_calls_are_plain_from_then_on(
 
 
 def test_a_service_that_refuses_the_request_without_records_gets_the_plain_one(server: Server) -> None:
-    server.answers = [
-        (400, {"__type": "ValidationException", "message": "at least 1 record"})
-    ]
+    server.answers = [(400, {"__type": "ValidationException", "message": "at least 1 record"})]
     calls = Calls(Deaf(client_of(server), "before-call", "before-send"))
 
     assert calls.write(BODY, 3)["RecordsIngested"]["Total"] == 3

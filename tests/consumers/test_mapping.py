@@ -16,11 +16,12 @@ from consumers.timestream.mapping import (
     MAX_RECORDS,
     OFFSETS,
     WINDOW,
+    Packer,
     batches,
     body,
     fit,
+    fits,
     offset,
-    pack,
 )
 from tests.twins import merged
 
@@ -30,6 +31,15 @@ KEY = "overflow/2015-05-17/" + "0" * 32 + ".json"
 
 def made(**fields: Any) -> Row:
     return row(Record(id="r1", timestamp=TIME, fields=fields), "/aws/lambda/orders")
+
+
+PACKER = Packer()
+pack = PACKER.pack
+
+
+def shortened(row: Row) -> Row:
+    """Return the row as it is sent."""
+    return row if fits(row, pack(row)) else fit(row, KEY)
 
 
 def wire(row: Row, attempt: int = 0) -> dict[str, Any]:
@@ -88,15 +98,15 @@ def test_a_row_at_the_limit_is_left_alone_and_one_past_it_is_shortened() -> None
     whole = made(body="x" * room)
     over = made(body="x" * (room + 1))
 
-    assert fit(whole, KEY) is whole
+    assert shortened(whole) is whole
     assert size(wire(whole, 0)) == MAX_RECORD_BYTES
-    short = fit(over, KEY)
+    short = shortened(over)
     assert short.measures["_overflow"].value == KEY
     assert str(short.measures["body"].value) == "x" * (room - len("_overflow") - len(KEY))
 
 
 def test_short_values_survive_a_long_one() -> None:
-    short = fit(made(body="é" * 5_000, note="kept", status=200, agent="a" * 300), KEY)
+    short = shortened(made(body="é" * 5_000, note="kept", status=200, agent="a" * 300))
 
     assert short.measures["note"].value == "kept"
     assert short.measures["status"].value == 200.0
@@ -117,7 +127,7 @@ def test_short_values_survive_a_long_one() -> None:
 )
 def test_every_row_fits_and_keeps_its_identity(fields: dict[str, Any], route: str) -> None:
     whole = made(**{f"{name}x": value for name, value in fields.items()}, route=route)
-    short = fit(whole, KEY)
+    short = shortened(whole)
 
     assert size(wire(short, 0)) <= MAX_RECORD_BYTES
     assert short.measures["_id"].value == "r1"
@@ -127,7 +137,7 @@ def test_every_row_fits_and_keeps_its_identity(fields: dict[str, Any], route: st
 
 @pytest.mark.parametrize("value", ["r" * 301, "é" * 151])
 def test_a_long_dimension_is_cut_and_the_record_is_kept_whole(value: str) -> None:
-    short = fit(made(route=value), KEY)
+    short = shortened(made(route=value))
 
     assert len(short.dimensions["route"].encode()) <= 300
     assert short.measures["_overflow"].value == KEY
@@ -176,6 +186,22 @@ def test_what_a_request_says_once_for_all_changes_nothing_of_what_is_stored(rows
         ] == list(each.measures.items())
 
 
+@given(st.lists(ROWS, min_size=1, max_size=6))
+def test_packing_tells_a_size_that_is_no_less_than_that_of_names_and_values(rows: list[Row]) -> None:
+    for each in rows:
+        assert pack(each).size >= size(wire(each))
+
+
+def test_a_packer_that_has_seen_more_shapes_than_it_remembers_packs_the_same() -> None:
+    fresh = made(status=1, ok=True)
+    packer = Packer()
+    before = packer.pack(fresh)
+    for number in range(1_001):
+        packer.pack(made(**{f"x{number}": 1}))
+
+    assert packer.pack(fresh) == before
+
+
 def test_a_request_says_once_what_its_records_share() -> None:
     made_rows = [
         pack(made(route=route, method="GET", status=status)) for route, status in (("/a", 1), ("/b", 2))
@@ -200,7 +226,7 @@ def test_a_request_says_once_what_its_records_share() -> None:
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 90)), max_size=60))
 def test_requests_are_full_and_every_row_is_in_one(runs: list[tuple[int, int]]) -> None:
     rows = [
-        (position, Row("r", 0, "t", {"source": str(group)}, {}))
+        (position, pack(Row("r", 0, "t", {"source": str(group)}, {})))
         for position, group in enumerate(group for group, times in runs for _ in range(times))
     ]
     taken = 0
@@ -224,8 +250,8 @@ def test_requests_are_full_and_every_row_is_in_one(runs: list[tuple[int, int]]) 
 
 
 def test_rows_of_a_kind_go_together() -> None:
-    rows = [(None, Row("r", 0, "t", {"source": str(number % 4)}, {})) for number in range(400)]
+    rows = [(None, pack(Row("r", 0, "t", {"source": str(number % 4)}, {}))) for number in range(400)]
 
-    sources = [Counter(row.dimensions["source"] for _, row in batch) for batch in batches(rows)]
+    sources = [Counter(dict(packed.dimensions)["source"] for _, packed in batch) for batch in batches(rows)]
 
     assert sources == [{"0": 100}, {"1": 100}, {"2": 100}, {"3": 100}]
