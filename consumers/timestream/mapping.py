@@ -97,7 +97,15 @@ class Packer:
         items, framing = shape
         for item, (kind, value) in zip(items, row.measures.values(), strict=True):
             item["Type"] = kind
-            item["Value"] = value if kind == "VARCHAR" else _number(value)
+            item["Value"] = (
+                value
+                if kind == "VARCHAR"
+                else repr(value)
+                if kind != "BOOLEAN"
+                else "true"
+                if value
+                else "false"
+            )
         measures = orjson.dumps(items)
         dimensions = tuple(row.dimensions.items())
         size = (

@@ -55,6 +55,8 @@ class Unwritten:
 
 
 Outcome = Stored | Duplicate | Refused | Unwritten
+# One says as much as many.
+_STORED, _DUPLICATE = Stored(), Duplicate()
 
 
 class Store(Protocol):
@@ -300,7 +302,7 @@ def _settle(
     """
     done: set[int] = set()
     for item, refusal in zip(request, refusals, strict=True):
-        outcome: Outcome = refusal or Stored()
+        outcome: Outcome = refusal or _STORED
         if refusal is not None and refusal.reason == "taken":
             attempts[item.index] += 1
             outcomes[item.index] = Unwritten("no time left for another point")
@@ -309,8 +311,9 @@ def _settle(
             outcome = Refused("invalid", f"no free point in {MAX_ATTEMPTS} attempts")
         outcomes[item.index] = outcome
         for copy in item.copies:
-            outcomes[copy] = Duplicate()
-        done.update([item.index, *item.copies])
+            outcomes[copy] = _DUPLICATE
+        done.add(item.index)
+        done.update(item.copies)
     return [index for index in pending if index not in done]
 
 

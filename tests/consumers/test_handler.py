@@ -14,6 +14,8 @@ from tagline import Record, read, write
 
 from consumers import late_days, subscription
 from consumers.ledger import Ledger
+from consumers.settings import SettingsError
+from consumers.timestream import handler
 from consumers.timestream.handler import make_handler
 from consumers.timestream.writer import Timestream
 from tests.builders import (
@@ -448,3 +450,27 @@ def test_quarantine_holds_the_original_bytes() -> None:
     with pytest.raises(subscription.UndecodableError):
         subscription.decode(kept["data"])
     assert kept["data"] == "####"
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in ("TAGLINE_TAG", "TIMESTREAM_DATABASE", "TIMESTREAM_TABLE", "BUCKET", "OWN_LOG_GROUPS"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    return monkeypatch
+
+
+@pytest.mark.parametrize("threads", ["0", "65"])
+def test_a_number_of_threads_out_of_range_is_refused_by_name(
+    threads: str, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("WRITE_THREADS", threads)
+
+    with pytest.raises(SettingsError, match=f"WRITE_THREADS is {threads}, not from 1 to 64"):
+        handler._live.__wrapped__()
+
+
+@pytest.mark.parametrize(("threads", "connections"), [(1, 10), (10, 10), (11, 11), (64, 64)])
+@pytest.mark.usefixtures("environment")
+def test_there_is_a_connection_for_every_thread(threads: int, connections: int) -> None:
+    assert handler.write_client(threads).meta.config.max_pool_connections == connections
