@@ -62,10 +62,11 @@ $(VENV)/check.stamp: requirements/check.txt $(VENV)/run.stamp
 LAMBDA_PYTHON := 3.13
 # The wheels that run there, whatever machine builds: template.yml's architecture, and Amazon Linux 2023's libc.
 LAMBDA_PLATFORMS := manylinux_2_28_aarch64 manylinux_2_17_aarch64 manylinux2014_aarch64
+# The lists are whole by themselves: --no-deps leaves out only what the runtime has of its own, botocore.
 define ship
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(1).txt \
-		--target $(ARTIFACTS_DIR) --no-compile --only-binary=:all: --python-version $(LAMBDA_PYTHON) \
-		--implementation cp $(addprefix --platform ,$(LAMBDA_PLATFORMS))
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+		-r requirements/$(1).txt --target $(ARTIFACTS_DIR) --no-compile --only-binary=:all: \
+		--python-version $(LAMBDA_PYTHON) --implementation cp $(addprefix --platform ,$(LAMBDA_PLATFORMS))
 	cp -R emitter/tagline $(ARTIFACTS_DIR)/
 	mkdir -p $(ARTIFACTS_DIR)/consumers
 	cp consumers/__init__.py consumers/settings.py consumers/table.py $(ARTIFACTS_DIR)/consumers/

@@ -7,6 +7,9 @@ import pkgutil
 
 import benchmarks
 
+# They take minutes, or write pictures into the documentation.
+ONLY_WHEN_NAMED = {"collisions", "curves"}
+
 
 def main() -> None:
     """Run those that are named, or all."""
@@ -14,12 +17,17 @@ def main() -> None:
         module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name[0] != "_"
     )
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=benchmarks.__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(names)}; default all")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"one of {', '.join(names)}; default all but {' and '.join(sorted(ONLY_WHEN_NAMED))}",
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON per benchmark")
     arguments = parser.parse_args()
     for unknown in set(arguments.names) - set(names):
         parser.error(f"there is no benchmark {unknown!r}, only {', '.join(names)}")
-    for name in arguments.names or names:
+    for name in arguments.names or [name for name in names if name not in ONLY_WHEN_NAMED]:
         numbers: dict[str, float] = importlib.import_module(f"benchmarks.{name}").run()
         if arguments.json:
             print(json.dumps(numbers))

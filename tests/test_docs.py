@@ -37,7 +37,7 @@ from consumers.ledger import Ledger
 from consumers.meters import destinations, javascript, meter
 from consumers.meters import handler as meter_handler
 from consumers.subscription import LogEvent
-from consumers.timestream import handler, mapping, writer
+from consumers.timestream import mapping, telemetry, writer
 from exporter import archive, downloads, export, zipper
 from exporter.archive import Manifest, Part
 from exporter.jobs import Job, State
@@ -355,7 +355,7 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
     ledger = Ledger([builders.kinesis_record("", 1)], quarantined=Counter(reasons - of_meters))
     meters = Ledger([builders.kinesis_record("", 1)], quarantined=Counter(of_meters))
     reports: dict[str, list[Any]] = {
-        "TimestreamConsumer": [lambda: handler.report_batch(ledger)],
+        "TimestreamConsumer": [lambda: telemetry.report_batch(ledger)],
         "MeterConsumer": [lambda: meter_handler.report_batch(meters, store="s3")],
         "DailyExporter": [lambda: export._report(export.Export(MANIFEST, kept=False))],
         "DownloadWorker": [

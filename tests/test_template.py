@@ -48,7 +48,7 @@ LINT_IGNORED = {
     "W3697": "Timestream for LiveAnalytics takes no new customers since 2025-06-20; existing ones may go on",
 }
 
-CONSUMER_PREFIXES = ("quarantine", "overflow", "accounting", "aws/lambda")
+CONSUMER_PREFIXES = ("quarantine", "overflow", "accounting", "late", "aws/lambda")
 
 WILDCARD_RESOURCE_NEEDED = {
     "timestream:DescribeEndpoints": "knows no resources, and each SDK call is preceded by it",

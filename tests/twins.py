@@ -24,6 +24,9 @@ class Objects(dict[str, bytes]):
             raise OSError(f"cannot write {key}")
         self[key] = body
 
+    def under(self, prefix: str) -> dict[str, bytes]:
+        return {key: body for key, body in self.items() if key.startswith(prefix)}
+
     def quarantined(self) -> Iterator[dict[str, Any]]:
         for key in sorted(self):
             if key.startswith("quarantine/"):
@@ -36,7 +39,7 @@ class TimestreamWrite:
     Attributes:
         points: What is stored: the record by its dimensions, measure name and time.
         faults: What the next calls raise, before they do anything; None lets a call through.
-        requests: The records of each call that came through.
+        requests: The records of each call that came through, each with the common attributes in it.
     """
 
     def __init__(self, *faults: Exception | None) -> None:
@@ -46,7 +49,7 @@ class TimestreamWrite:
         self.refusing: dict[str, str] = {}
 
     def write_records(self, **request: Any) -> dict[str, Any]:
-        records = request["Records"]
+        records = merged(request)
         assert (request["DatabaseName"], request["TableName"]) == ("tagline", "records")
         assert 1 <= len(records) <= 100
         if self.faults and (fault := self.faults.popleft()):
@@ -69,6 +72,8 @@ class TimestreamWrite:
             record["Time"],
             *sorted((dimension["Name"], dimension["Value"]) for dimension in record["Dimensions"]),
         )
+        # In which order it says its dimensions is nothing that the store keeps.
+        record = {**record, "Dimensions": sorted(record["Dimensions"], key=str)}
         if self.points.setdefault(point, record) != record:
             return (
                 "A record already exists with the same time, dimensions, measure name, and record version. "
@@ -81,16 +86,34 @@ class TimestreamWrite:
         return sorted(measure(record, "_id") for record in self.points.values())
 
 
+def merged(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the records of a WriteRecords request as Timestream puts them together.
+
+    https://docs.aws.amazon.com/timestream/latest/developerguide/API_WriteRecords.html: common dimensions are
+    added to a record's own, and none may be there twice; of other attributes, a record has its own or the
+    common one.
+    """
+    common = request.get("CommonAttributes", {})
+    records = [
+        {**common, **record, "Dimensions": common.get("Dimensions", []) + record.get("Dimensions", [])}
+        for record in request["Records"]
+    ]
+    for record in records:
+        names = [dimension["Name"] for dimension in record["Dimensions"]]
+        assert len(names) == len(set(names)), f"a dimension is there twice: {names}"
+    return records
+
+
 def measure(record: dict[str, Any], name: str) -> str:
     """Return the text of a measure in a record of WriteRecords."""
     return str(next(item["Value"] for item in record["MeasureValues"] if item["Name"] == name))
 
 
-def client_error(code: str, status: int = 400, **more: Any) -> ClientError:
+def client_error(code: str, status: int = 400, *, message: str = "", **more: Any) -> ClientError:
     """Return the exception that botocore raises for a service's error."""
     return ClientError(
         {
-            "Error": {"Code": code, "Message": f"the message of {code}"},
+            "Error": {"Code": code, "Message": message or f"the message of {code}"},
             "ResponseMetadata": {"HTTPStatusCode": status},
             **more,
         },

@@ -5,26 +5,42 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
-from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
 from botocore.config import Config
 
-from consumers import accounting, quarantine, schema, table
+from consumers import accounting, late_days, quarantine, schema, table
 from consumers.batch import Line, tagged_lines
 from consumers.extract import Rejected
 from consumers.ledger import Ledger
-from consumers.settings import read_settings
+from consumers.settings import SettingsError, read_settings
+from consumers.subscription import LogEvent
 from consumers.timestream import mapping, writer
+from consumers.timestream.telemetry import Course, report_batch, trace_batch
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
+# Where a line is from, and its row.
+Mapped = tuple[tuple[int, LogEvent], mapping.Packed]
+Carrier = TypeVar("Carrier")
+
+# Lines that are read before they are mapped, and mapped before they are sent: few enough to be in the
+# processor's cache still, enough that looking at the clock between the stages costs nothing.
+CHUNK = 100
+# Requests to the store at the same time, where the setting says nothing.
+THREADS = 8
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 1,024 threads and processes in all;
+# beyond some dozens they only wait for the interpreter.
+MAX_THREADS = 64
+_SECONDS_PER_DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +53,7 @@ class Settings:
     bucket: str
     own_log_groups: str
     schemas: str = "schemas"
+    write_threads: int = THREADS
 
 
 def make_handler(
@@ -47,6 +64,9 @@ def make_handler(
     own_log_groups: str,
     report: Callable[[Ledger], None],
     plans: table.Plans = table.UNDECLARED,
+    threads: int = 1,
+    clock: Callable[[], float] = time.time,
+    course: Course | None = None,
 ) -> Handler:
     """Return a Lambda handler that stores the tagged lines of a Kinesis batch.
 
@@ -57,36 +77,126 @@ def make_handler(
         own_log_groups: How the names of the pipeline's own log groups begin; lines from there are dropped.
         report: Is given the batch's ledger at its end.
         plans: What is declared of records.
+        threads: Requests to the store at the same time.
+        clock: Gives the seconds since 1970.
+        course: Is told how long each stage takes, and which log groups there are.
     """
+    course = course or Course()
+    packer = mapping.Packer()
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         def remaining() -> float:
             return float(context.get_remaining_time_in_millis()) / 1000
 
+        course.begin()
         ledger = Ledger(event["Records"])
         books = accounting.Books(tag)
+        days: set[int] = set()
         lines = books.noted(tagged_lines(ledger, tag, own_log_groups))
-        rows = map_rows(ledger, lines, objects, plans)
-        while batch := list(islice(rows, writer.MAX_RECORDS)):
-            before = remaining()
-            outcomes = store.write([row for _, row in batch], remaining)
-            ledger.write_seconds += before - remaining()
-            for (line, _), outcome in zip(batch, outcomes, strict=True):
-                enter(ledger, line, outcome)
-        ledger.keep(objects)
-        accounting.keep(books, ledger, objects)
+        rows = read(ledger, lines, objects, plans, packer, remaining=remaining, course=course)
+        for batch, outcomes in write(store, mapping.batches(rows), remaining, threads, course):
+            for ((position, said), row), outcome in zip(batch, outcomes, strict=True):
+                enter(ledger, position, said, outcome)
+                if isinstance(outcome, writer.Stored):
+                    days.add(row.time // (_SECONDS_PER_DAY * 1000))
+        ledger.write_seconds = course.seconds["write"]
+        with course.stage("quarantine"):
+            ledger.keep(objects)
+            tell_late_days(ledger, days, int(clock() // _SECONDS_PER_DAY), objects)
+            accounting.keep(books, ledger, objects)
         report(ledger)
         return ledger.response()
 
     return handler
 
 
+def read(
+    ledger: Ledger,
+    lines: Iterator[Line],
+    objects: quarantine.Objects,
+    plans: table.Plans,
+    packer: mapping.Packer,
+    *,
+    remaining: Callable[[], float],
+    course: Course,
+) -> Iterator[Mapped]:
+    """Yield each line with its row; when time is over, the next line fails, and with it all that follow."""
+    while True:
+        over = remaining() <= writer.RESERVE
+        with course.stage("decode"):
+            chunk = list(islice(lines, 1 if over else CHUNK))
+        course.log_groups.update([line.event.log_group for line in chunk])
+        if over:
+            for line in chunk:
+                ledger.fail(line.position)
+        if over or not chunk:
+            return
+        with course.stage("map"):
+            rows = list(map_rows(ledger, chunk, objects, plans, packer))
+        yield from rows
+
+
+def write(
+    store: writer.Store,
+    batches: Iterable[list[tuple[Carrier, mapping.Packed]]],
+    remaining: Callable[[], float],
+    threads: int,
+    course: Course,
+) -> Iterator[tuple[list[tuple[Carrier, mapping.Packed]], list[writer.Outcome]]]:
+    """Yield each request's rows with what became of them, several requests at once, in their order.
+
+    Two more than there are threads for are under way: then none waits for the next to be read.
+    """
+
+    def send(batch: list[tuple[Carrier, mapping.Packed]]) -> list[writer.Outcome]:
+        return store.write([row for _, row in batch], remaining)
+
+    def finished(future: Future[list[writer.Outcome]]) -> list[writer.Outcome]:
+        with course.stage("write"):
+            return future.result()
+
+    if threads == 1:
+        for batch in batches:
+            with course.stage("write"):
+                outcomes = send(batch)
+            yield batch, outcomes
+        return
+    under_way: deque[tuple[list[tuple[Carrier, mapping.Packed]], Future[list[writer.Outcome]]]] = deque()
+    with ThreadPoolExecutor(threads, "write") as pool:
+        for batch in batches:
+            under_way.append((batch, pool.submit(send, batch)))
+            if len(under_way) == threads + 2:
+                oldest, future = under_way.popleft()
+                yield oldest, finished(future)
+        for waiting, future in under_way:
+            yield waiting, finished(future)
+
+
+def tell_late_days(ledger: Ledger, days: Iterable[int], today: int, objects: quarantine.Objects) -> None:
+    """Leave word of the days before today that rows were stored of; where that fails, the batch fails.
+
+    Args:
+        ledger: The batch's books.
+        days: Days since 1970.
+        today: The same, now.
+        objects: Where the exporter looks for it.
+    """
+    for day in sorted(day for day in days if day < today):
+        when = date.fromordinal(day + date(1970, 1, 1).toordinal())
+        try:
+            objects.put(late_days.key(when, ledger.records[0]["eventID"]), b"")
+        except OSError:
+            # The rows are stored, and would be missing in the lake. The next delivery tells of them again.
+            ledger.fail(0, lines=0)
+
+
 def map_rows(
     ledger: Ledger,
     lines: Iterable[Line],
     objects: quarantine.Objects,
-    plans: table.Plans = table.UNDECLARED,
-) -> Iterator[tuple[Line, table.Row]]:
+    plans: table.Plans,
+    packer: mapping.Packer,
+) -> Iterator[Mapped]:
     """Yield each line with its row; a record too large for a row is kept whole before its row is yielded."""
     for line in lines:
         source = line.event.log_group
@@ -98,19 +208,20 @@ def map_rows(
         ledger.not_numbers += row.not_numbers
         ledger.extra += row.extra
         ledger.others += row.others
-        key = table.overflow_key(line.record, source)
-        fitted = mapping.fit(row, key)
-        if fitted is not row:
+        packed = packer.pack(row)
+        if not mapping.fits(row, packed):
+            key = table.overflow_key(line.record, source)
             try:
                 objects.put(key, table.overflow_body(line.record))
             except OSError:
                 ledger.fail(line.position)
                 continue
             ledger.overflowed += 1
-        yield line, fitted
+            packed = packer.pack(mapping.fit(row, key))
+        yield (line.position, line.event), packed
 
 
-def enter(ledger: Ledger, line: Line, outcome: writer.Outcome) -> None:
+def enter(ledger: Ledger, position: int, event: LogEvent, outcome: writer.Outcome) -> None:
     """Enter into the ledger what became of a line's row."""
     match outcome:
         case writer.Stored():
@@ -118,9 +229,9 @@ def enter(ledger: Ledger, line: Line, outcome: writer.Outcome) -> None:
         case writer.Duplicate():
             ledger.duplicate += 1
         case writer.Refused(reason, detail):
-            ledger.reject(line.position, line.event, Rejected(reason, detail))
+            ledger.reject(position, event, Rejected(reason, detail))
         case writer.Unwritten():
-            ledger.fail(line.position)
+            ledger.fail(position)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -131,46 +242,46 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 @cache
 def _live() -> Handler:
     settings = read_settings(Settings, os.environ)
+    if not 1 <= settings.write_threads <= MAX_THREADS:
+        raise SettingsError(f"WRITE_THREADS is {settings.write_threads}, not from 1 to {MAX_THREADS}")
+    store = writer.Timestream(
+        write_client(settings.write_threads),
+        settings.timestream_database,
+        settings.timestream_table,
+        sleep=time.sleep,
+        jitter=random.random,
+    )
+    course = Course()
+
+    def report(ledger: Ledger) -> None:
+        report_batch(ledger, course, store.traffic())
+        trace_batch(ledger, course, os.environ)
+
     return make_handler(
-        writer.Timestream(
-            boto3.client(
-                "timestream-write",
-                config=Config(
-                    # The writer retries by itself, within the time that the invocation has left.
-                    retries={"total_max_attempts": 1},
-                    read_timeout=20,
-                    # The mapping makes what is sent and the service judges it: checking it here as well takes
-                    # half of the consumer's time.
-                    parameter_validation=False,
-                ),
-            ),
-            settings.timestream_database,
-            settings.timestream_table,
-            sleep=time.sleep,
-            jitter=random.random,
-        ),
+        store,
         quarantine.Bucket(boto3.client("s3"), settings.bucket),
         tag=settings.tagline_tag,
         own_log_groups=settings.own_log_groups,
-        report=report_batch,
+        report=report,
         # Beside the code, wherever that was unpacked.
         plans=schema.load(Path(__file__).parents[2] / settings.schemas),
+        threads=settings.write_threads,
+        course=course,
     )
 
 
-def report_batch(ledger: Ledger) -> None:
-    """Write the invocation's one summary line, and its metrics. No contents of records."""
-    counts = ledger.counts()
-    write_ms = round(ledger.write_seconds * 1000, 3)
-    reasons = {f"quarantined_{reason}": count for reason, count in ledger.quarantined.items()}
-    Logger().info("batch", extra={**counts, **reasons, "bytes": ledger.bytes(), "write_ms": write_ms})
-    metrics = Metrics()
-    for name, count in {**counts, **reasons}.items():
-        metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
-    metrics.add_metric(name="bytes", unit=MetricUnit.Bytes, value=ledger.bytes())
-    metrics.add_metric(name="write_ms", unit=MetricUnit.Milliseconds, value=write_ms)
-    arrivals = [record["kinesis"]["approximateArrivalTimestamp"] for record in ledger.records]
-    if arrivals:
-        age = (time.time() - min(arrivals)) * 1000
-        metrics.add_metric(name="iterator_age", unit=MetricUnit.Milliseconds, value=age)
-    metrics.flush_metrics()
+def write_client(threads: int) -> Any:
+    """Return a client for as many requests at the same time, from the environment."""
+    return boto3.client(
+        "timestream-write",
+        config=Config(
+            # The writer retries by itself, within the time that the invocation has left.
+            retries={"total_max_attempts": 1},
+            read_timeout=20,
+            # Else threads close connections that others have to open again.
+            max_pool_connections=max(10, threads),
+            # The mapping makes what is sent and the service judges it: checking it here as well takes
+            # half of the consumer's time.
+            parameter_validation=False,
+        ),
+    )

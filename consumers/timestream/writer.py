@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -11,10 +13,8 @@ from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from tagline import parse_timestamp
 
 from consumers.table import Row
-from consumers.timestream.mapping import WireRecord, wire
-
-# https://docs.aws.amazon.com/timestream/latest/developerguide/ts-limits.html
-MAX_RECORDS: Final = 100
+from consumers.timestream.calls import Calls
+from consumers.timestream.mapping import Packed, Packer, body
 
 # How many points a record tries before it is given up: with 100,000 records of one series in one millisecond,
 # one in 10 ** 32 fails.
@@ -26,9 +26,7 @@ RESERVE: Final = 2.0
 # https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 FIRST_WAIT, LONGEST_WAIT = 0.05, 5.0
 
-_TRANSIENT = frozenset(
-    ["ThrottlingException", "InternalServerException", "InvalidEndpointException", "RequestTimeout"]
-)
+_TRANSIENT = frozenset(["InternalServerException", "InvalidEndpointException", "RequestTimeout"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +55,41 @@ class Unwritten:
 
 
 Outcome = Stored | Duplicate | Refused | Unwritten
+# One says as much as many.
+_STORED, _DUPLICATE = Stored(), Duplicate()
 
 
 class Store(Protocol):
     """Where a consumer puts rows."""
 
-    def write(self, rows: Sequence[Row], remaining: Callable[[], float]) -> list[Outcome]:
+    def write(self, rows: Sequence[Row | Packed], remaining: Callable[[], float]) -> list[Outcome]:
         """Write rows and say what became of each, in their order.
 
         Args:
-            rows: At most `MAX_RECORDS`.
+            rows: At most `mapping.MAX_RECORDS`.
             remaining: Seconds that are left for it.
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What went to the store.
+
+    Attributes:
+        requests: Requests that were begun.
+        retries: Those of them that say again what was said before, for whatever reason.
+        throttled: How many the store put off.
+        bytes: The size of all their bodies.
+    """
+
+    requests: int = 0
+    retries: int = 0
+    throttled: int = 0
+    bytes: int = 0
+
+
 class Timestream:
-    """A Timestream table.
+    """A Timestream table. Several threads may write at once.
 
     Args:
         client: A boto3 client for timestream-write that does not retry by itself.
@@ -91,61 +108,107 @@ class Timestream:
         sleep: Callable[[float], None],
         jitter: Callable[[], float],
     ) -> None:
-        self._client = client
+        self._calls = Calls(client)
         self._database = database
         self._table = table
         self._sleep = sleep
         self._jitter = jitter
+        self._one_at_a_time = threading.Lock()
+        self._counting = threading.Lock()
+        self._traffic = Traffic()
 
-    def write(self, rows: Sequence[Row], remaining: Callable[[], float]) -> list[Outcome]:
+    def traffic(self) -> Traffic:
+        """Return what went to the store since this was asked the last time."""
+        with self._counting:
+            traffic, self._traffic = self._traffic, Traffic()
+        return traffic
+
+    def write(self, rows: Sequence[Row | Packed], remaining: Callable[[], float]) -> list[Outcome]:
         """Write rows and say what became of each, in their order.
 
         A row whose point is taken by a different record is tried at the next one; what Timestream refuses for
-        good is told with its reason; throttling, time-outs and errors of the service are tried again, each
-        time after a longer random wait, until `RESERVE` seconds remain.
+        good is told with its reason; throttling, time-outs and errors of the service are tried again after a
+        random wait, until `RESERVE` seconds remain.
+
+        Two throttles, two answers: for the memory store, waits stay short and all go on sending, since it
+        grows with what it is sent; for the magnetic store, waits grow, and of the requests that it put off,
+        one at a time is tried again.
+        https://docs.aws.amazon.com/timestream/latest/developerguide/troubleshoot-writethrottles.html
+
+        Args:
+            rows: At most `mapping.MAX_RECORDS`.
+            remaining: Seconds that are left for it.
         """
+        packer = Packer()
+        packed = [row if isinstance(row, Packed) else packer.pack(row) for row in rows]
+        return self._write(packed, remaining)
+
+    def _write(self, rows: Sequence[Packed], remaining: Callable[[], float]) -> list[Outcome]:
         outcomes: list[Outcome] = [Unwritten("not tried: no time left")] * len(rows)
         attempts = [0] * len(rows)
         pending = list(range(len(rows)))
-        ceiling = FIRST_WAIT
+        ceiling, wait = FIRST_WAIT, 0.0
+        slowed = retried = False
         while pending and remaining() > RESERVE:
             request = _one_per_point(rows, pending, attempts)
             try:
-                refusals = self._send([item.record for item in request])
+                with self._one_at_a_time if slowed else nullcontext():
+                    if remaining() - wait <= RESERVE:
+                        break
+                    if wait:
+                        self._sleep(wait)
+                    refusals = self._send(request, retried=retried)
+                wait = 0.0
             except _AccessError as error:
                 outcomes = _settled(outcomes, pending, Unwritten(str(error)))
                 break
             except _TransientError as error:
                 outcomes = _settled(outcomes, pending, Unwritten(str(error)))
+                slowed, retried = error.magnetic, True
                 wait = self._jitter() * ceiling
-                ceiling = min(LONGEST_WAIT, ceiling * 2)
-                if remaining() - wait > RESERVE:
-                    self._sleep(wait)
-                    continue
-                break
+                if not error.memory:
+                    ceiling = min(LONGEST_WAIT, ceiling * 2)
+                continue
             except _InvalidError as error:
-                if len(request) > 1:  # Judged as a whole: halves find the record that is meant.
-                    for part in (pending[: len(pending) // 2], pending[len(pending) // 2 :]):
-                        written = self.write([rows[index] for index in part], remaining)
-                        for index, outcome in zip(part, written, strict=True):
-                            outcomes[index] = outcome
-                    break
+                if len(request) > 1:
+                    return self._write_halves(rows, pending, outcomes, remaining)
                 refusals = [Refused("invalid", str(error))]
+            retried = True  # whatever is left was in this request, or waited for its point
             pending = _settle(outcomes, attempts, pending, request, refusals)
         return outcomes
 
-    def _send(self, records: list[WireRecord]) -> list[Refused | None]:
+    def _write_halves(
+        self,
+        rows: Sequence[Packed],
+        pending: list[int],
+        outcomes: list[Outcome],
+        remaining: Callable[[], float],
+    ) -> list[Outcome]:
+        """Write the pending rows in halves: the service judged them as a whole, and meant one of them."""
+        middle = len(pending) // 2
+        for part in (pending[:middle], pending[middle:]):
+            written = self._write([rows[index] for index in part], remaining)
+            for index, outcome in zip(part, written, strict=True):
+                outcomes[index] = outcome
+        return outcomes
+
+    def _send(self, request: list[_Item], *, retried: bool) -> list[Refused | None]:
         """Send one request and return per record why it was not written, or None where it was."""
+        said = body(self._database, self._table, [(item.row, item.time) for item in request])
+        self._count(requests=1, retries=int(retried), bytes_=len(said))
         try:
-            answer = self._client.write_records(
-                DatabaseName=self._database, TableName=self._table, Records=records
-            )
+            answer = self._calls.write(said, len(request))
         except ParamValidationError as error:
             raise _InvalidError(str(error)) from error
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
             if code == "RejectedRecordsException":
-                return _refusals(error.response.get("RejectedRecords", []), records)
+                return _refusals(error.response.get("RejectedRecords", []), request)
+            if code == "ThrottlingException":
+                self._count(throttled=1)
+                # Its message points to the metric ActiveMagneticStorePartitions; nothing else in it tells.
+                magnetic = "magnetic" in str(error).lower()
+                raise _TransientError(str(error), magnetic=magnetic, memory=not magnetic) from error
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             if code in _TRANSIENT or status >= 500:  # noqa: PLR2004 - HTTP's server errors
                 raise _TransientError(str(error)) from error
@@ -157,11 +220,28 @@ class Timestream:
         # botocore takes a 200 whose body was cut off for a success; only this shows it.
         if "RecordsIngested" not in answer:
             raise _TransientError("the answer was cut off")
-        return [None] * len(records)
+        return [None] * len(request)
+
+    def _count(self, *, requests: int = 0, retries: int = 0, throttled: int = 0, bytes_: int = 0) -> None:
+        with self._counting:
+            now = self._traffic
+            self._traffic = Traffic(
+                now.requests + requests, now.retries + retries, now.throttled + throttled, now.bytes + bytes_
+            )
 
 
 class _TransientError(Exception):
-    """The request may not have been carried out; it can be sent again."""
+    """The request may not have been carried out; it can be sent again.
+
+    Attributes:
+        memory: The memory store throttles.
+        magnetic: The magnetic store throttles.
+    """
+
+    def __init__(self, message: str, *, memory: bool = False, magnetic: bool = False) -> None:
+        super().__init__(message)
+        self.memory = memory
+        self.magnetic = magnetic
 
 
 class _InvalidError(Exception):
@@ -174,28 +254,35 @@ class _AccessError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A record of a request, the index of its row, and those of rows that say the same."""
+    """A record of a request: its row, its time in nanoseconds, its index, and those that say the same."""
 
-    record: WireRecord
+    row: Packed
+    time: int
     index: int
     copies: list[int]
 
 
-def _one_per_point(rows: Sequence[Row], pending: list[int], attempts: list[int]) -> list[_Item]:
+def _one_per_point(rows: Sequence[Packed], pending: list[int], attempts: list[int]) -> list[_Item]:
     """Return the items of a request, no two at one point.
 
     A different record at the same point waits for the next request, where it meets what is stored. Were it
     moved to its next point here, without asking, a second delivery in another order would store it twice.
+    Records at one point that are in two requests at once need no such care: the store takes one of them, and
+    tells the other, in whichever order they arrive.
     """
-    points: dict[tuple[Any, ...], _Item] = {}
+    points: dict[int, list[_Item]] = {}
     for index in pending:
         row = rows[index]
-        record = wire(row, attempts[index])
-        point = (row.type, record["Time"], *sorted(row.dimensions.items()))
-        item = points.setdefault(point, _Item(record, index, []))
-        if item.index != index and item.record == record:
-            item.copies.append(index)
-    return list(points.values())
+        time = row.at(attempts[index])
+        there = points.setdefault(time, [])
+        for item in there:
+            if item.row.type == row.type and set(item.row.dimensions) == set(row.dimensions):
+                if (item.row.id, item.row.version, item.row.measures) == (row.id, row.version, row.measures):
+                    item.copies.append(index)
+                break
+        else:
+            there.append(_Item(row, time, index, []))
+    return [item for there in points.values() for item in there]
 
 
 def _settled(outcomes: list[Outcome], indexes: list[int], outcome: Outcome) -> list[Outcome]:
@@ -215,7 +302,7 @@ def _settle(
     """
     done: set[int] = set()
     for item, refusal in zip(request, refusals, strict=True):
-        outcome: Outcome = refusal or Stored()
+        outcome: Outcome = refusal or _STORED
         if refusal is not None and refusal.reason == "taken":
             attempts[item.index] += 1
             outcomes[item.index] = Unwritten("no time left for another point")
@@ -224,22 +311,23 @@ def _settle(
             outcome = Refused("invalid", f"no free point in {MAX_ATTEMPTS} attempts")
         outcomes[item.index] = outcome
         for copy in item.copies:
-            outcomes[copy] = Duplicate()
-        done.update([item.index, *item.copies])
+            outcomes[copy] = _DUPLICATE
+        done.add(item.index)
+        done.update(item.copies)
     return [index for index in pending if index not in done]
 
 
-def _refusals(rejected: list[dict[str, Any]], records: list[WireRecord]) -> list[Refused | None]:
+def _refusals(rejected: list[dict[str, Any]], request: list[_Item]) -> list[Refused | None]:
     """Return Timestream's rejections by position; records that are not listed were written.
 
     https://docs.aws.amazon.com/timestream/latest/developerguide/troubleshoot-rejectedrecords.html
     """
     if not rejected:
         raise _TransientError("records were rejected, and the answer does not say which")
-    refusals: list[Refused | None] = [None] * len(records)
+    refusals: list[Refused | None] = [None] * len(request)
     for item in rejected:
         index, reason = int(item["RecordIndex"]), str(item.get("Reason", ""))
-        refusals[index] = Refused(_classify(reason, int(records[index]["Time"])), reason)
+        refusals[index] = Refused(_classify(reason, request[index].time), reason)
     return refusals
 
 

@@ -7,7 +7,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from hashlib import md5
 from pathlib import Path
@@ -30,12 +30,13 @@ from cli import replay as replaying
 from cli.deployment import CommandError, Deployment, deployed, write_running
 from cli.quarantine import Window
 from cli.replay import Outcome
-from consumers import quarantine, table
+from consumers import quarantine, schema, table
 from consumers.quarantine import Bucket
 from consumers.subscription import encode
 from consumers.table import Row
 from consumers.timestream import writer
 from consumers.timestream.handler import make_handler
+from consumers.timestream.mapping import Packed
 from local import event_sources
 from local.faults import Fault, Kind
 from local.pipeline import Pipeline
@@ -202,7 +203,7 @@ class Picky:
         self.refused: dict[str, str] = {}
         self.ids: set[str] = set()
 
-    def write(self, rows: Sequence[Row], remaining: Any) -> list[writer.Outcome]:  # noqa: ARG002 - the port's
+    def write(self, rows: Sequence[Row | Packed], remaining: Any) -> list[writer.Outcome]:  # noqa: ARG002 - the port's
         outcomes: list[writer.Outcome] = []
         for row in rows:
             if row.id in self.refused and row.id not in self.ids:
@@ -759,7 +760,7 @@ def test_a_log_group_is_replayed_into_an_empty_table_and_into_a_full_one(here: P
     assert set(before) < set(after)
 
 
-def test_a_replay_with_a_raised_revision_updates_rows_and_one_without_leaves_them(tagline: Pipeline) -> None:
+def test_a_replay_with_a_changed_schema_updates_rows_and_one_without_leaves_them(tagline: Pipeline) -> None:
     where = main.deployment_of(tagline)
     bucket = Bucket(tagline.client("s3"), where.outputs["Bucket"])
     timestream = writer.Timestream(
@@ -770,23 +771,22 @@ def test_a_replay_with_a_raised_revision_updates_rows_and_one_without_leaves_the
         jitter=lambda: 0.0,
     )
 
-    class Mapping:
-        """The store behind a mapping of a revision, which says so in a column."""
-
-        def __init__(self, revision: int) -> None:
-            self.revision = revision
-
-        def write(self, rows: Sequence[Row], remaining: Callable[[], float]) -> list[writer.Outcome]:
-            column = {"mapped": table.Measure("VARCHAR", f"by {self.revision}")}
-            made = [replace(row, version=self.revision, measures={**row.measures, **column}) for row in rows]
-            return timestream.write(made, remaining)
+    def declared(revision: int) -> table.Plans:
+        text = f'type = "api_request"\nrevision = {revision}\n[measures]\n'
+        column = f'mapped = {{ type = "VARCHAR", default = "by {revision}" }}\n'
+        return schema.plans(schema.parse({"api_request.toml": (text + column).encode()}))
 
     event = kinesis_event(
         data(envelope(*(write(Record(id=str(number), timestamp=now_ms())) for number in range(20))))
     )
     for revision in (1, 1, 2):
         handler = make_handler(
-            Mapping(revision), bucket, tag=TAG, own_log_groups="/tagline/", report=lambda _: None
+            timestream,
+            bucket,
+            tag=TAG,
+            own_log_groups="/tagline/",
+            report=lambda _: None,
+            plans=declared(revision),
         )
         assert handler(event, Context()) == {"batchItemFailures": []}
 

@@ -2,8 +2,9 @@
 
 import json
 import random
-import time
+import threading
 from collections import Counter
+from datetime import date
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagline import Record, read, write
 
-from consumers import subscription
+from consumers import late_days, subscription
 from consumers.ledger import Ledger
-from consumers.timestream.handler import make_handler, report_batch
+from consumers.settings import SettingsError
+from consumers.timestream import handler
+from consumers.timestream.handler import make_handler
 from consumers.timestream.writer import Timestream
 from tests.builders import (
     CONTROL,
@@ -25,7 +28,7 @@ from tests.builders import (
     kinesis_event,
     kinesis_record,
 )
-from tests.twins import Objects, TimestreamWrite, client_error
+from tests.twins import Objects, TimestreamWrite, client_error, measure
 
 TAG = "usage_record"
 
@@ -37,8 +40,15 @@ def line(identity: str, **fields: Any) -> str:
 class Consumer:
     """The handler among twins."""
 
-    def __init__(self, *faults: Exception | None, failing: str | None = None) -> None:
-        self.client = TimestreamWrite(*faults)
+    def __init__(
+        self,
+        *faults: Exception | None,
+        failing: str | None = None,
+        threads: int = 1,
+        later: float = 0.0,
+        client: TimestreamWrite | None = None,
+    ) -> None:
+        self.client = client or TimestreamWrite(*faults)
         self.objects = Objects(failing=failing)
         self.ledgers: list[Ledger] = []
         self.handler = make_handler(
@@ -47,6 +57,8 @@ class Consumer:
             tag=TAG,
             own_log_groups="/tagline/",
             report=self.ledgers.append,
+            threads=threads,
+            clock=lambda: LOGGED / 1000 + later,
         )
 
     def __call__(self, event: dict[str, Any], context: Context | None = None) -> dict[str, Any]:
@@ -305,6 +317,123 @@ def test_whatever_fails_every_line_ends_exactly_once_in_the_store_or_in_quaranti
     assert [kept["message"] for kept in consumer.objects.quarantined()] == ["usage_record ?"]
 
 
+def test_as_many_requests_as_there_are_threads_are_under_way_at_once() -> None:
+    consumer = Consumer(threads=4)
+    together = threading.Barrier(4, timeout=30)
+    alone = consumer.client.write_records
+    consumer.client.write_records = lambda **request: (together.wait(), alone(**request))[1]  # type: ignore[method-assign]  # a slower twin
+
+    assert consumer(kinesis_event(*(data(envelope(line(f"{n}"))) for n in range(800)))) == ALL_WELL
+    assert len(consumer.client.points) == 800
+
+
+def test_when_an_earlier_request_fails_and_later_ones_are_stored_the_earlier_number_is_returned() -> None:
+    class Refusing(TimestreamWrite):
+        def write_records(self, **request: Any) -> dict[str, Any]:
+            if "r250" in {measure(record, "_id") for record in request["Records"]}:
+                raise client_error("AccessDeniedException")
+            return super().write_records(**request)
+
+    consumer = Consumer(threads=4, client=Refusing())
+    event = kinesis_event(*(data(envelope(line(f"r{n}"))) for n in range(600)))
+
+    response = consumer(event)
+
+    assert response["batchItemFailures"] == [
+        {"itemIdentifier": event["Records"][200]["kinesis"]["sequenceNumber"]}
+    ]
+    assert consumer.counts == {"records": 600, "received": 600, "stored": 500, "unwritten": 100}
+
+
+class Waning(Context):
+    """An invocation that is over after so many looks at its remaining time."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def get_remaining_time_in_millis(self) -> int:
+        self.looks -= 1
+        return 60_000 if self.looks >= 0 else 0
+
+
+@given(st.randoms(use_true_random=False), st.lists(st.integers(0, 12), min_size=1, max_size=6))
+@settings(max_examples=30, deadline=None)
+def test_nothing_before_the_number_that_is_returned_is_missing_whenever_time_runs_out(
+    chance: random.Random, lives: list[int]
+) -> None:
+    # Several log groups, so that the rows of the seldom ones wait for others while later ones are sent.
+    records = [
+        kinesis_record(
+            data(
+                envelope(
+                    *[line(f"{number}.{each}") for each in range(30)],
+                    group=f"/g/{chance.choice([0] * 9 + [1, 2])}",
+                )
+            ),
+            number,
+        )
+        for number in range(20)
+    ]
+    consumer = Consumer()
+
+    rest = records
+    for looks in [*lives, 10_000]:
+        failures = consumer({"Records": rest}, Waning(looks))["batchItemFailures"]
+        numbers = [record["kinesis"]["sequenceNumber"] for record in rest]
+        rest = rest[numbers.index(failures[0]["itemIdentifier"]) :] if failures else []
+        done = len(records) - len(rest)
+        stored = set(consumer.client.ids())
+        assert {f"{number}.{each}" for number in range(done) for each in range(30)} <= stored
+
+    assert rest == []
+    assert Counter(consumer.client.ids()) == Counter(
+        f"{number}.{each}" for number in range(20) for each in range(30)
+    )
+
+
+def test_the_days_before_today_that_rows_were_stored_of_are_told_to_the_exporter_once_per_batch() -> None:
+    consumer = Consumer(later=86_400)
+    event = kinesis_event(data(envelope(line("a"), line("b"))), data(envelope(line("c"))))
+
+    assert consumer(event) == ALL_WELL
+    assert consumer.objects.under("late/") == {
+        late_days.key(date(2025, 11, 20), event["Records"][0]["eventID"]): b""
+    }
+
+
+def test_rows_of_today_are_told_to_no_one() -> None:
+    consumer = Consumer()
+
+    consumer(kinesis_event(data(envelope(line("a")))))
+
+    assert consumer.objects.under("late/") == {}
+
+
+def test_a_day_of_which_every_row_was_refused_is_told_to_no_one() -> None:
+    consumer = Consumer(later=86_400)
+    consumer.client.refusing["a"] = "no"
+
+    consumer(kinesis_event(data(envelope(line("a")))))
+
+    assert [key for key in consumer.objects if key.startswith(late_days.PREFIX)] == []
+
+
+def test_a_batch_whose_late_days_cannot_be_told_is_delivered_again_as_a_whole() -> None:
+    consumer = Consumer(later=86_400, failing="late/")
+    event = kinesis_event(data(envelope(line("a"))), data(envelope(line("b"))))
+
+    response = consumer(event)
+
+    assert response["batchItemFailures"] == [
+        {"itemIdentifier": event["Records"][0]["kinesis"]["sequenceNumber"]}
+    ]
+    assert consumer.counts == {"records": 2, "received": 2, "stored": 2}
+    consumer.objects.failing = None
+    assert consumer(event) == ALL_WELL
+    assert len(consumer.objects.under("late/")) == 1
+
+
 @given(st.lists(st.text(max_size=30) | st.builds(line, st.text(min_size=1, max_size=5)), max_size=10))
 @settings(deadline=None)
 def test_the_counts_of_a_batch_add_up(messages: list[str]) -> None:
@@ -330,31 +459,25 @@ def test_quarantine_holds_the_original_bytes() -> None:
     assert kept["data"] == "####"
 
 
-def test_an_invocation_reports_counts_and_metrics_and_no_contents(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in ("TAGLINE_TAG", "TIMESTREAM_DATABASE", "TIMESTREAM_TABLE", "BUCKET", "OWN_LOG_GROUPS"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    return monkeypatch
+
+
+@pytest.mark.parametrize("threads", ["0", "65"])
+def test_a_number_of_threads_out_of_range_is_refused_by_name(
+    threads: str, environment: pytest.MonkeyPatch
 ) -> None:
-    # A name of its own: the logger of a name writes to the stdout of its first use for ever.
-    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", f"tagline-{time.monotonic_ns()}")
-    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Tagline")
-    consumer = Consumer()
-    consumer(kinesis_event(data(envelope(line("a", secret="hush"), "usage_record hush"))))
+    environment.setenv("WRITE_THREADS", threads)
 
-    report_batch(consumer.ledgers[-1])
+    with pytest.raises(SettingsError, match=f"WRITE_THREADS is {threads}, not from 1 to 64"):
+        handler._live.__wrapped__()
 
-    printed = capsys.readouterr().out
-    assert "hush" not in printed
-    summary, metrics = (json.loads(text) for text in printed.splitlines())
-    expected = {"records": 1, "received": 2, "stored": 1, "quarantined": 1, "quarantined_unparseable": 1}
-    assert {name: summary[name] for name in expected} == expected
-    (directive,) = metrics["_aws"]["CloudWatchMetrics"]
-    assert directive["Namespace"] == "Tagline"
-    units = {metric["Name"]: metric["Unit"] for metric in directive["Metrics"]}
-    assert {units[name] for name in expected} == {"Count"}
-    assert (units["bytes"], units["write_ms"], units["iterator_age"]) == (
-        "Bytes",
-        "Milliseconds",
-        "Milliseconds",
-    )
-    assert {name: metrics[name] for name in expected} == {
-        name: [float(count)] for name, count in expected.items()
-    }
+
+@pytest.mark.parametrize(("threads", "connections"), [(1, 10), (10, 10), (11, 11), (64, 64)])
+@pytest.mark.usefixtures("environment")
+def test_there_is_a_connection_for_every_thread(threads: int, connections: int) -> None:
+    assert handler.write_client(threads).meta.config.max_pool_connections == connections

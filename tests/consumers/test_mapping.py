@@ -1,6 +1,8 @@
 """A row becomes a Timestream record of a bounded size at a point of its own."""
 
 import json
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +12,19 @@ from hypothesis import strategies as st
 from tagline import Record
 
 from consumers.table import REVISION, Measure, Row, row
-from consumers.timestream.mapping import MAX_RECORD_BYTES, OFFSETS, fit, offset, wire
+from consumers.timestream.mapping import (
+    MAX_RECORD_BYTES,
+    MAX_RECORDS,
+    OFFSETS,
+    WINDOW,
+    Packer,
+    batches,
+    body,
+    fit,
+    fits,
+    offset,
+)
+from tests.twins import merged
 
 TIME = 1_431_857_103_000
 KEY = "overflow/2015-05-17/" + "0" * 32 + ".json"
@@ -18,6 +32,22 @@ KEY = "overflow/2015-05-17/" + "0" * 32 + ".json"
 
 def made(**fields: Any) -> Row:
     return row(Record(id="r1", timestamp=TIME, fields=fields), "/aws/lambda/orders")
+
+
+PACKER = Packer()
+pack = PACKER.pack
+
+
+def shortened(row: Row) -> Row:
+    """Return the row as it is sent."""
+    return row if fits(row, pack(row)) else fit(row, KEY)
+
+
+def wire(row: Row, attempt: int = 0) -> dict[str, Any]:
+    """Return a row as Timestream gets it, in a request of its own."""
+    packed = pack(row)
+    (record,) = merged(json.loads(body("d", "t", [(packed, packed.at(attempt))])))
+    return record
 
 
 def size(record: dict[str, Any]) -> int:
@@ -69,15 +99,15 @@ def test_a_row_at_the_limit_is_left_alone_and_one_past_it_is_shortened() -> None
     whole = made(body="x" * room)
     over = made(body="x" * (room + 1))
 
-    assert fit(whole, KEY) is whole
+    assert shortened(whole) is whole
     assert size(wire(whole, 0)) == MAX_RECORD_BYTES
-    short = fit(over, KEY)
+    short = shortened(over)
     assert short.measures["_overflow"].value == KEY
     assert str(short.measures["body"].value) == "x" * (room - len("_overflow") - len(KEY))
 
 
 def test_short_values_survive_a_long_one() -> None:
-    short = fit(made(body="é" * 5_000, note="kept", status=200, agent="a" * 300), KEY)
+    short = shortened(made(body="é" * 5_000, note="kept", status=200, agent="a" * 300))
 
     assert short.measures["note"].value == "kept"
     assert short.measures["status"].value == 200.0
@@ -98,7 +128,7 @@ def test_short_values_survive_a_long_one() -> None:
 )
 def test_every_row_fits_and_keeps_its_identity(fields: dict[str, Any], route: str) -> None:
     whole = made(**{f"{name}x": value for name, value in fields.items()}, route=route)
-    short = fit(whole, KEY)
+    short = shortened(whole)
 
     assert size(wire(short, 0)) <= MAX_RECORD_BYTES
     assert short.measures["_id"].value == "r1"
@@ -108,11 +138,121 @@ def test_every_row_fits_and_keeps_its_identity(fields: dict[str, Any], route: st
 
 @pytest.mark.parametrize("value", ["r" * 301, "é" * 151])
 def test_a_long_dimension_is_cut_and_the_record_is_kept_whole(value: str) -> None:
-    short = fit(replace(made(), dimensions={"route": value}), KEY)
+    short = shortened(replace(made(), dimensions={"route": value}))
 
     assert len(short.dimensions["route"].encode()) <= 300
     assert short.measures["_overflow"] == Measure("VARCHAR", KEY)
 
 
-def test_the_wire_form_is_json() -> None:
-    assert json.loads(json.dumps(wire(made(a=1), 0))) == wire(made(a=1), 0)
+SAID: dict[str, Callable[[str], Any]] = {
+    "VARCHAR": str,
+    "DOUBLE": float,
+    "BIGINT": int,
+    "BOOLEAN": {"true": True, "false": False}.__getitem__,
+}
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+ROWS = st.builds(
+    Row,
+    id=TEXT,
+    time=st.integers(0, 2**41),
+    type=st.sampled_from(["api_request", "job"]),
+    dimensions=st.dictionaries(
+        st.sampled_from(["source", "route", "client"]), st.sampled_from('ab"é'), max_size=3
+    ),
+    measures=st.dictionaries(
+        TEXT,
+        st.builds(Measure, st.just("VARCHAR"), TEXT)
+        | st.builds(Measure, st.just("DOUBLE"), st.floats(allow_nan=False, allow_infinity=False))
+        | st.builds(Measure, st.just("BIGINT"), st.integers(-(2**63), 2**63 - 1))
+        | st.builds(Measure, st.just("BOOLEAN"), st.booleans()),
+        max_size=4,
+    ),
+    version=st.integers(1, 2),
+)
+
+
+@given(st.lists(ROWS, min_size=1, max_size=6))
+def test_what_a_request_says_once_for_all_changes_nothing_of_what_is_stored(rows: list[Row]) -> None:
+    request = json.loads(body("d", "t", [(pack(each), pack(each).at(0)) for each in rows]))
+
+    assert (request["DatabaseName"], request["TableName"]) == ("d", "t")
+    for each, record in zip(rows, merged(request), strict=True):
+        assert {item["Name"]: item["Value"] for item in record["Dimensions"]} == each.dimensions
+        assert (record["MeasureName"], record["Version"]) == (each.type, each.version)
+        assert (record["MeasureValueType"], record["TimeUnit"]) == ("MULTI", "NANOSECONDS")
+        assert int(record["Time"]) == each.time * OFFSETS + offset(each.id, 0)
+        assert [
+            (item["Name"], Measure(item["Type"], SAID[item["Type"]](item["Value"])))
+            for item in record["MeasureValues"]
+        ] == list(each.measures.items())
+
+
+@given(st.lists(ROWS, min_size=1, max_size=6))
+def test_packing_tells_a_size_that_is_no_less_than_that_of_names_and_values(rows: list[Row]) -> None:
+    for each in rows:
+        assert pack(each).size >= size(wire(each))
+
+
+def test_a_packer_that_has_seen_more_shapes_than_it_remembers_packs_the_same() -> None:
+    fresh = made(status=1, ok=True)
+    packer = Packer()
+    before = packer.pack(fresh)
+    for number in range(1_001):
+        packer.pack(made(**{f"x{number}": 1}))
+
+    assert packer.pack(fresh) == before
+
+
+def test_a_request_says_once_what_its_records_share() -> None:
+    made_rows = [
+        pack(made(route=route, method="GET", status=status)) for route, status in (("/a", 1), ("/b", 2))
+    ]
+    request = json.loads(body("d", "t", [(packed, packed.at(0)) for packed in made_rows]))
+
+    assert request["CommonAttributes"] == {
+        "MeasureValueType": "MULTI",
+        "TimeUnit": "NANOSECONDS",
+        "MeasureName": "api_request",
+        "Version": REVISION,
+        "Dimensions": [
+            {"Name": "source", "Value": "/aws/lambda/orders"},
+            {"Name": "method", "Value": "GET"},
+        ],
+    }
+    for record, route in zip(request["Records"], ("/a", "/b"), strict=True):
+        assert set(record) == {"Dimensions", "Time", "MeasureValues"}
+        assert record["Dimensions"] == [{"Name": "route", "Value": route}]
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 90)), max_size=60))
+def test_requests_are_full_and_every_row_is_in_one(runs: list[tuple[int, int]]) -> None:
+    rows = [
+        (position, pack(Row("r", 0, "t", {"source": str(group)}, {})))
+        for position, group in enumerate(group for group, times in runs for _ in range(times))
+    ]
+    taken = 0
+
+    def counted() -> Any:
+        nonlocal taken
+        for item in rows:
+            taken += 1
+            yield item
+
+    given_back: list[int] = []
+    sizes: list[int] = []
+    for batch in batches(counted()):
+        sizes.append(len(batch))
+        assert taken - len(given_back) <= WINDOW  # no more than that wait
+        given_back += [position for position, _ in batch]
+
+    assert sorted(given_back) == list(range(len(rows)))
+    assert len(sizes) == -(-len(rows) // MAX_RECORDS)
+    assert all(size == MAX_RECORDS for size in sizes[:-1])
+
+
+def test_rows_of_a_kind_go_together() -> None:
+    rows = [(None, pack(Row("r", 0, "t", {"source": str(number % 4)}, {}))) for number in range(400)]
+
+    sources = [Counter(dict(packed.dimensions)["source"] for _, packed in batch) for batch in batches(rows)]
+
+    assert sources == [{"0": 100}, {"1": 100}, {"2": 100}, {"3": 100}]

@@ -19,6 +19,7 @@ from consumers.replay import BusyError, FailedError, UnreadableSourceError
 from consumers.subscription import LogEvent, decode
 from consumers.table import Row
 from consumers.timestream.handler import make_handler
+from consumers.timestream.mapping import Packed
 from consumers.timestream.writer import Outcome, Refused, Store, Stored, Timestream
 from tests.builders import (
     ARRIVED,
@@ -55,7 +56,7 @@ class Picky:
         self.refused: dict[str, str] = {}
         self.ids: Counter[str] = Counter()
 
-    def write(self, rows: Sequence[Row], remaining: Any) -> list[Outcome]:  # noqa: ARG002 - the port's
+    def write(self, rows: Sequence[Row | Packed], remaining: Any) -> list[Outcome]:  # noqa: ARG002 - the port's
         outcomes: list[Outcome] = []
         for row in rows:
             if row.id in self.refused:

@@ -1,23 +1,36 @@
 """Rows into Timestream, an outcome for each."""
 
 import random
-from collections import Counter
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from botocore.exceptions import ConnectionClosedError, ParamValidationError, ReadTimeoutError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagline import Record, parse_timestamp
 
 from consumers.table import Row, row
 from consumers.timestream import writer
 from consumers.timestream.mapping import offset
-from consumers.timestream.writer import Duplicate, Outcome, Refused, Stored, Timestream, Unwritten
-from tests.twins import TimestreamWrite, client_error
+from consumers.timestream.writer import (
+    Duplicate,
+    Outcome,
+    Refused,
+    Stored,
+    Timestream,
+    Traffic,
+    Unwritten,
+)
+from tests.twins import TimestreamWrite, client_error, measure
 
 TIME = 1_431_857_103_000
+# https://docs.aws.amazon.com/timestream/latest/developerguide/troubleshoot-writethrottles.html
+MAGNETIC = "Check the ActiveMagneticStorePartitions CloudWatch metric for this database"
 WINDOW = (
     "The record timestamp is outside the time range [2015-05-17T09:05:03.000Z, 2015-05-17T10:20:03.000Z) "
     "of the memory store."
@@ -125,6 +138,61 @@ def test_any_deliveries_of_crowded_records_leave_each_once(chance: random.Random
 
 
 CROWD = [*colliding(3), "x", "y"]
+THRONG = [*colliding(4), *colliding(5)[-1:], "z"]
+
+
+class Interleaved(TimestreamWrite):
+    """A store that several writers reach at once: between two records of a request, others' are stored."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__()
+        self.chance = chance
+        self.others: deque[Callable[[], None]] = deque()
+
+    def write_records(self, **request: Any) -> dict[str, Any]:
+        try:
+            return super().write_records(**request)
+        finally:
+            if self.chance.random() < 0.2:  # what was stored stays, and its writer is not told
+                raise ReadTimeoutError(endpoint_url="https://ingest")
+
+    def _refusal(self, record: dict[str, Any]) -> str | None:
+        while self.others and self.chance.random() < 0.3:
+            self.others.popleft()()
+        return super()._refusal(record)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 3))
+@settings(max_examples=200, deadline=None)
+def test_several_writers_at_once_in_any_order_leave_the_same_rows_as_ever_after(
+    seed: int, copies: int
+) -> None:
+    chance = random.Random(seed)
+    client = Interleaved(chance)
+    store = Timestream(client, "tagline", "records", sleep=lambda _: None, jitter=lambda: 0.0)
+    told: list[Outcome] = []
+
+    def write_one(batch: list[Row]) -> None:
+        told.extend(store.write(batch, lambda: 60.0))
+
+    def deliver(deliveries: list[str]) -> None:
+        chance.shuffle(deliveries)
+        while deliveries:
+            size = chance.randint(1, 5)
+            batch = rows(*deliveries[:size])
+            client.others.append(partial(write_one, batch))
+            del deliveries[:size]
+        while client.others:
+            client.others.popleft()()
+
+    deliver(THRONG * copies)
+    once = dict(client.points)
+    deliver(THRONG * 2)
+
+    assert client.points == once
+    assert client.ids() == sorted(THRONG)
+    assert len(told) == len(THRONG) * (copies + 2)
+    assert {type(outcome) for outcome in told} <= {Stored, Duplicate}
 
 
 def test_a_record_with_no_free_point_is_refused_in_the_end() -> None:
@@ -166,14 +234,21 @@ def test_what_timestream_refuses_for_good_has_a_reason_and_its_neighbours_are_st
 @pytest.mark.parametrize(
     "fault",
     [
-        client_error("ThrottlingException"),
+        client_error("ThrottlingException", 429, message=MAGNETIC),
         client_error("InternalServerException", 500),
         client_error("SomethingNew", 503),
         ReadTimeoutError(endpoint_url="https://ingest"),
         ConnectionClosedError(endpoint_url="https://ingest"),
         client_error("RejectedRecordsException", 419),
     ],
-    ids=["throttled", "server error", "unknown 5xx", "timeout", "connection cut", "unlisted rejections"],
+    ids=[
+        "magnetic store throttles",
+        "server error",
+        "unknown 5xx",
+        "timeout",
+        "connection cut",
+        "unlisted rejections",
+    ],
 )
 def test_a_passing_fault_is_tried_again_after_longer_and_longer_waits(fault: Exception) -> None:
     client = TimestreamWrite(fault, fault, fault)
@@ -181,6 +256,61 @@ def test_a_passing_fault_is_tried_again_after_longer_and_longer_waits(fault: Exc
 
     assert write(client, rows("a", "b"), clock) == [Stored(), Stored()]
     assert clock.naps == [0.05, 0.1, 0.2]
+
+
+def test_while_the_memory_store_throttles_waits_stay_short_so_that_it_grows_with_what_it_is_sent() -> None:
+    client = TimestreamWrite(*[client_error("ThrottlingException", 429)] * 5)
+    clock = Clock()
+
+    assert write(client, rows("a", "b"), clock) == [Stored(), Stored()]
+    assert clock.naps == [0.05] * 5
+
+
+def test_of_the_requests_that_the_magnetic_store_put_off_one_at_a_time_is_tried_again() -> None:
+    class Throttling(TimestreamWrite):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = threading.Barrier(4, timeout=30)
+            self.begun: set[str] = set()
+            self.inside = self.most = 0
+
+        def write_records(self, **request: Any) -> dict[str, Any]:
+            (identity,) = [measure(record, "_id") for record in request["Records"]]
+            if identity not in self.begun:
+                self.begun.add(identity)
+                self.first.wait()  # all four are under way
+                raise client_error("ThrottlingException", 429, message=MAGNETIC)
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            threading.Event().wait(0.005)
+            self.inside -= 1
+            return super().write_records(**request)
+
+    client = Throttling()
+    store = Timestream(client, "tagline", "records", sleep=lambda _: None, jitter=lambda: 1.0)
+    threads = [
+        threading.Thread(target=store.write, args=(rows(identity), lambda: 60.0)) for identity in "abcd"
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert client.ids() == ["a", "b", "c", "d"]
+    assert client.most == 1
+
+
+def test_what_went_to_the_store_is_counted_once() -> None:
+    client = TimestreamWrite(client_error("ThrottlingException", 429), client_error("X", 500), None)
+    store = Timestream(client, "tagline", "records", sleep=lambda _: None, jitter=lambda: 0.0)
+
+    store.write(rows("a", "b"), lambda: 60.0)
+
+    traffic = store.traffic()
+    assert (traffic.requests, traffic.retries, traffic.throttled) == (3, 2, 1)
+    assert traffic.bytes % 3 == 0
+    assert traffic.bytes > 3 * 500
+    assert store.traffic() == Traffic()
 
 
 def test_a_cut_off_answer_counts_as_not_written_and_is_sent_again() -> None:
@@ -200,7 +330,7 @@ def test_a_cut_off_answer_counts_as_not_written_and_is_sent_again() -> None:
 
 
 def test_a_lasting_fault_ends_before_the_invocation_does() -> None:
-    client = TimestreamWrite(*[client_error("ThrottlingException")] * 1_000)
+    client = TimestreamWrite(*[client_error("ThrottlingException", 429, message=MAGNETIC)] * 1_000)
     clock = Clock(30.0)
 
     outcomes = write(client, rows("a", "b"), clock)
