@@ -96,7 +96,8 @@ build-TimestreamConsumer:
 	$(call ship-consumer,timestream)
 
 build-DailyExporter:
-	$(call ship-exporter,exporter,export.py timestream.py)
+	mkdir -p $(ARTIFACTS_DIR)/consumers && cp consumers/late_days.py $(ARTIFACTS_DIR)/consumers/
+	$(call ship-exporter,exporter,$(addsuffix .py,catalog export forgotten lake parquet part_files timestream whole_rows))
 
 build-DownloadApi:
 	$(call ship-exporter,lambda,downloads.py jobs.py)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
-from tagline import Record, write
+from tagline import Record, read, write
 
 # The mapping's revision is a row's version: a replay after a change of the mapping updates rows, and a replay
 # without one leaves them. Raise it when the same record becomes a different row.
@@ -30,6 +30,8 @@ SOURCE = "source"
 # The partition of the lake, in the row itself, so that any query can group by it.
 PARTITION = ("year", "month", "day")
 ID, TRUNC, EXTRA, OVERFLOW = "_id", "_trunc", "_extra", "_overflow"
+# The fields that were empty text, which a store of time series does not take: a JSON list of their names.
+EMPTY = "_empty"
 
 # Names that a field of a user's cannot have as they are: the store's and the table's own.
 RESERVED = frozenset(["time", "ts_non_existent_col", SOURCE, *PARTITION])
@@ -164,6 +166,20 @@ def overflow_key(record: Record, source: str) -> str:
 def overflow_body(record: Record) -> bytes:
     """Return the whole record as kept in the bucket; every copy of a record makes the same bytes."""
     return write(record.replace(src=None, seq=None)).encode()
+
+
+def overflow_row(body: bytes, source: str) -> Row:
+    """Return the row of a whole record as kept in the bucket, in which nothing is shortened.
+
+    Args:
+        body: What `overflow_body` made.
+        source: The log group that the record came from.
+
+    Raises:
+        UnmappableError: If a value does not fit its column's type.
+        tagline.UnreadableLineError: If the body is none of `overflow_body`'s.
+    """
+    return row(read(body.decode()), source)
 
 
 def _measure(name: str, value: Any) -> Measure | None:

@@ -15,8 +15,12 @@ PURE = [
     "consumers/table.py",
     "consumers/timestream/mapping.py",
     "exporter/archive.py",
+    "exporter/forgotten.py",
     "exporter/jobs.py",
+    "exporter/parquet.py",
+    "exporter/part_files.py",
     "exporter/query.py",
+    "exporter/whole_rows.py",
     "cli/access_log.py",
     "local/filter_pattern.py",
 ]
@@ -28,7 +32,7 @@ READING_THE_CLOCK = {"now", "today", "utcnow", "urandom"}
 UPSTREAM = {
     "emitter/tagline": ("tagline",),
     "consumers": ("tagline", "consumers"),
-    "exporter": ("consumers.settings", "consumers.table", "exporter"),
+    "exporter": ("consumers.late_days", "consumers.settings", "consumers.table", "exporter"),
 }
 OURS = ("tagline", "consumers", "exporter", "local", "cli", "tests", "benchmarks", "examples")
 
