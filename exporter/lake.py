@@ -211,6 +211,11 @@ def retire(objects: Objects, day: date, kind: Format, keys: Iterable[str], now: 
     objects.put(marker, [json.dumps(body).encode()], "application/json")
 
 
+def forget_replaced(objects: Objects, day: date, kind: Format) -> None:
+    """End the time of grace of a day's replaced files: the next `tidy` removes them."""
+    objects.delete([_marker(day, kind)])
+
+
 def replaced_days(objects: Objects) -> Iterator[tuple[date, Format]]:
     """Yield the days that have replaced files, with their format."""
     for key in objects.keys(_REPLACED):
