@@ -100,11 +100,18 @@ def parquet_rows(chunks: Iterable[bytes], columns: tuple[Column, ...]) -> Iterat
         for chunk in chunks:
             kept.write(chunk)
         kept.seek(0)
-        file = pq.ParquetFile(kept)
-        if file.schema_arrow.names != schema(columns).names:
-            raise ValueError(f"the file's columns are {file.schema_arrow.names}, not those of its manifest")
-        for batch in file.iter_batches(batch_size=PAGE_ROWS):
-            yield [list(row) for row in zip(*(_texts(batch, column) for column in columns), strict=True)]
+        try:
+            yield from _pages(kept, columns)
+        except OSError as error:  # what it is packed with is broken
+            raise ValueError(f"the file is damaged: {error}") from error
+
+
+def _pages(kept: Any, columns: tuple[Column, ...]) -> Iterator[list[Values]]:
+    file = pq.ParquetFile(kept)
+    if file.schema_arrow.names != schema(columns).names:
+        raise ValueError(f"the file's columns are {file.schema_arrow.names}, not those of its manifest")
+    for batch in file.iter_batches(batch_size=PAGE_ROWS):
+        yield [list(row) for row in zip(*(_texts(batch, column) for column in columns), strict=True)]
 
 
 def _texts(batch: pa.RecordBatch, column: Column) -> list[str | None]:

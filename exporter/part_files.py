@@ -264,7 +264,10 @@ def _csv_rows(text: Iterable[bytes]) -> Iterator[list[Values]]:
 
 
 def _fields(line: str) -> Values:
-    (values,) = csv.reader([line], strict=True)
+    try:
+        (values,) = csv.reader([line], strict=True)
+    except (csv.Error, ValueError) as error:
+        raise ValueError(f"a row cannot be read: {error}") from error
     if '""' not in line:
         return [value or None for value in values]
     # Each value as it is written, to see whether an empty one has quotes.
@@ -367,6 +370,8 @@ def read_rows(chunks: Iterable[bytes], kind: Format, columns: tuple[Column, ...]
         if list(header) != [column.name for column in columns]:
             raise ValueError(f"the file's columns are {header}, not those of its manifest")
     for rows in pages:
+        if any(len(row) != len(columns) for row in rows):
+            raise ValueError(f"a row has not {len(columns)} values, as its file has columns")
         yield Batch(rows, any("" in row for row in rows))
 
 
