@@ -524,6 +524,7 @@ def make_handler(
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         run = run_of(event, objects, context.aws_request_id, now())
+        store.count_anew()  # a function's process lives longer than its invocation
         told: list[dict[str, Any]] = []
         left = _write_days(tools, run, lambda: context.get_remaining_time_in_millis() / 1000, told)
         if left.days:

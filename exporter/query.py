@@ -104,6 +104,9 @@ class Store(Protocol):
     def spent(self) -> Spent:
         """What the questions so far have cost."""
 
+    def count_anew(self) -> None:
+        """Begin to count anew what questions cost: limits are for what is asked from here on."""
+
     def tally(self, day: date) -> Tally:
         """Return how many rows each minute of a day has."""
 

@@ -39,7 +39,7 @@ class Limits:
 
     Attributes:
         rows: Of one question.
-        scanned: Bytes that Timestream reads for all questions of one adapter.
+        scanned: Bytes that Timestream reads for all questions, until they are counted anew.
     """
 
     rows: int = 10_000_000
@@ -109,6 +109,10 @@ class Timestream:
         events = getattr(client.meta, "events", None)
         if events is not None:
             events.register("before-parse.timestream-query.Query", _parse, unique_id="tagline-pages")
+
+    def count_anew(self) -> None:
+        """Begin to count anew what questions cost: limits are for what is asked from here on."""
+        self.spent = Spent()
 
     def tally(self, day: date) -> Tally:
         """Return how many rows each minute of a day has."""

@@ -158,6 +158,9 @@ class Rows:
         self.asked: list[Span] = []
         self._page = page
 
+    def count_anew(self) -> None:
+        self.spent = Spent()
+
     def tally(self, day: date) -> Tally:
         self.spent.questions += 1
         return dict(

@@ -3,15 +3,18 @@
 import io
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import requests
 from rich.console import Console
 from rich.progress import Progress
+from typer.testing import CliRunner, Result
 
 from cli import lake as commands
 from cli import stages
-from cli.deployment import Deployment
+from cli.deployment import Deployment, write_running
+from cli.main import app
 from exporter import lake
 from exporter.part_files import Format
 from exporter.query import Days
@@ -72,3 +75,41 @@ def test_a_day_without_rows_is_found_in_no_other_format(tagline: Pipeline, bars:
     objects = commands.bucket_of(where)
     assert commands.kinds_of(objects, days) == [Format.CSV_GZ]
     assert lake.read_manifest(objects, yesterday, Format.PARQUET) is None
+
+
+def test_the_commands_say_what_they_found_and_do_nothing_before_they_are_told_to(
+    tagline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    where = Deployment(tagline.services.endpoint, tagline.outputs["tagline"], tagline.outputs["sample"])
+    write_running(where)
+    url = tagline.outputs["sample"]["SampleApiUrl"] + "/pets"
+    assert requests.get(url, headers={"x-client": "acme"}, timeout=10).ok
+    tagline.settle()
+    days = stages.days_stored(where)
+    assert days is not None
+    asked = ["--from", str(days.first), "--to", str(days.last)]
+
+    exported = said("export", *asked, "--usd-per-gb", "0.01")
+    assert exported.exit_code == 0
+    assert {"MB", "USD", "seconds"} <= set(exported.output.split())
+    assert said("verify", *asked).exit_code == 0
+
+    objects = commands.bucket_of(where)
+    before = sorted(objects.keys(""))
+    tried = said("forget", "--client", "acme", *asked)
+    assert "Nothing was done. To do it, say the same with --yes." in tried.output
+    assert sorted(objects.keys("")) == before
+    done = said("forget", "--client", "acme", *asked, "--yes")
+    assert "1 rows of 1 days are gone; records/_audit/" in done.output
+
+    (part,) = [key for key in before if key.endswith("part-00000.csv.gz")]
+    assert part not in list(objects.keys("records/year="))
+    objects.delete([key for key in objects.keys("records/year=") if key.endswith("_manifest.json")])
+    verified = said("verify", *asked)
+    assert verified.exit_code == 1
+    assert "there is no manifest" in verified.output
+
+
+def said(*arguments: str) -> Result:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments)

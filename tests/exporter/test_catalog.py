@@ -1,33 +1,37 @@
 """The adapter to the Glue catalog, against moto's, over the template's tables."""
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import boto3
+import duckdb
 import pytest
+import sqlglot
 from moto import mock_aws
 
 from exporter.catalog import TABLES, Catalog, glue_columns
 from exporter.lake import table_key
 from exporter.part_files import Format
 from exporter.query import FIRST_COLUMNS, Column
-from local.template import resolve, translate
+from local.template import Stack, resolve, translate
 
 DAY = date(2025, 1, 9)
 COLUMNS = (*FIRST_COLUMNS, Column("status", "DOUBLE"), Column("ok", "BOOLEAN"), Column("Status", "BIGINT"))
 
 
-def tables() -> list[dict[str, Any]]:
+@cache
+def stack() -> Stack:
     template = translate(Path(__file__).parents[2] / "template.yml")
-    stack = resolve(template, {}, stack_name="tagline", endpoint="http://127.0.0.1:5000")
-    return [table.properties["TableInput"] for table in stack.of_type("AWS::Glue::Table")]
+    return resolve(template, {}, stack_name="tagline", endpoint="http://127.0.0.1:5000")
 
 
 @pytest.fixture(scope="module")
 def templates_tables() -> dict[str, dict[str, Any]]:
-    return {table["Name"]: table for table in tables()}
+    tables = [table.properties["TableInput"] for table in stack().of_type("AWS::Glue::Table")]
+    return {table["Name"]: table for table in tables}
 
 
 @pytest.fixture
@@ -119,3 +123,64 @@ def test_a_table_that_was_removed_is_left_alone(glue: Any) -> None:
 
     names = [table["Name"] for table in glue.get_tables(DatabaseName="lake")["TableList"]]
     assert names == ["records_csv"]
+
+
+# --- saved queries ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def month() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Give an engine with this month's rows, all text, as the table over CSV has them."""
+    today = datetime.now(UTC)
+    with duckdb.connect() as engine:
+        engine.execute(
+            "CREATE TABLE records_csv (year TEXT, month TEXT, day TEXT, route TEXT, method TEXT, client TEXT,"
+            " status TEXT, duration_ms TEXT)"
+        )
+        for number in range(100):
+            status = ["200", "200", "404", "500"][number % 4]
+            day = f"{1 + number % 2:02}"
+            engine.execute(
+                "INSERT INTO records_csv VALUES (?, ?, ?, ?, 'GET', ?, ?, ?)",
+                [f"{today:%Y}", f"{today:%m}", day, f"/r{number % 5}", f"c{number % 2}", status, str(number)],
+            )
+        # Another month's, and one without numbers: empty fields are empty text to this reader.
+        engine.execute("INSERT INTO records_csv VALUES ('2024', '01', '01', '/old', 'GET', 'c0', '500', '1')")
+        engine.execute(
+            "INSERT INTO records_csv VALUES (?, ?, '02', '/r0', 'GET', 'c0', '', '')",
+            [f"{today:%Y}", f"{today:%m}"],
+        )
+        yield engine
+
+
+@pytest.mark.parametrize(
+    ("query", "first", "rows"),
+    [
+        ("RequestsByRouteInLake", ("/r0", "GET", 21, 10, 5), 5),
+        ("RequestsByClientInLake", ("c0", "{month}-01", 50, 5), 3),
+        ("ErrorRateInLake", ("{month}-01", 50, 0.0), 2),
+        ("LatencyByRouteInLake", ("/r4", "GET", 20), 5),
+    ],
+)
+def test_a_saved_query_is_athenas_sql_and_answers_its_question(
+    query: str, first: tuple[Any, ...], rows: int, month: duckdb.DuckDBPyConnection
+) -> None:
+    (saved,) = [each for each in stack().of_type("AWS::Athena::NamedQuery") if each.logical_id == query]
+    assert saved.properties["WorkGroup"] == "tagline-lake"
+
+    (sql,) = sqlglot.transpile(saved.properties["QueryString"], read="athena", write="duckdb")
+    answer = month.execute(sql).fetchall()
+
+    expected = tuple(
+        value.format(month=f"{datetime.now(UTC):%Y-%m}") if isinstance(value, str) else value
+        for value in first
+    )
+    assert (len(answer), answer[0][: len(expected)]) == (rows, expected)
+
+
+def test_what_a_query_may_scan_is_limited() -> None:
+    (group,) = stack().of_type("AWS::Athena::WorkGroup")
+
+    configuration = group.properties["WorkGroupConfiguration"]
+    assert configuration["EnforceWorkGroupConfiguration"] is True
+    assert int(configuration["BytesScannedCutoffPerQuery"]) == 10_000_000_000

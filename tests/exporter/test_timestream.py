@@ -219,3 +219,14 @@ def test_an_answer_with_more_rows_than_it_may_have_is_refused() -> None:
 
     with pytest.raises(QuestionTooLargeError, match="more than 3 rows"):
         list(store.rows(SPAN, COLUMNS).pages)
+
+
+def test_the_limit_is_for_what_is_asked_since_it_was_counted_anew() -> None:
+    client = Pages([["t", "x", "1"]], scanned=600_000_000)
+    store = Timestream(client, "db", "table", Limits(scanned=10**9))
+
+    for _ in range(3):
+        store.count_anew()
+        list(store.rows(SPAN, COLUMNS).pages)
+    with pytest.raises(QuestionTooLargeError, match="1.2 GB, more than 1.0 GB".replace(".", r"\.")):
+        store.rows(SPAN, COLUMNS)
