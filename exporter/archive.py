@@ -124,15 +124,17 @@ class Manifest:
         )
 
     def succeeding(self, known: Manifest | None) -> Manifest:
-        """Return the manifest that follows a known one: that itself if the rows are the same, else the next.
+        """Return the manifest that follows a known one: the next revision, or the same if the rows are.
 
-        The same rows packed by another version of a library are the same.
+        The same rows packed by another version of a library are the same; its files then stay as they are.
         """
         if known is None:
             return self
         mine, theirs = ([part.content for part in each.parts] for each in (self, known))
         same = mine == theirs and (self.columns, self.format) == (known.columns, known.format)
-        return known if same else replace(self, revision=known.revision + 1)
+        if not same:
+            return replace(self, revision=known.revision + 1)
+        return replace(self, revision=known.revision, parts=known.parts)
 
 
 def folder(day: date, kind: str = FORMAT) -> str:

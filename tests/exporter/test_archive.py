@@ -64,7 +64,9 @@ def test_the_same_text_packed_otherwise_is_no_other_content() -> None:
 
     known = Manifest(DAY, 4, COLUMNS, (PART,))
 
-    assert Manifest(DAY, 5, COLUMNS, (packed,)).succeeding(known) is known
+    assert Manifest(DAY, 5, COLUMNS, (packed,)).succeeding(known) == known
+    counted = Manifest(DAY, 5, COLUMNS, (packed,), forgotten=3).succeeding(known)
+    assert counted == replace(known, forgotten=3)
     other = replace(packed, text_sha256="b" * 64)
     assert Manifest(DAY, 5, COLUMNS, (other,)).succeeding(known).revision == 5
 
