@@ -214,16 +214,15 @@ def csv_lines(batch: Batch) -> bytes:
             _line_with_empties(row) if "" in row else csv_lines(Batch([row])) for row in batch.rows
         )
     buffer = io.StringIO(newline="")
-    # The module quotes what is in its line end: this one makes it quote carriage returns as well.
-    csv.writer(buffer, lineterminator="\r\n").writerows(batch.rows)
+    csv.writer(buffer, lineterminator="\n").writerows(batch.rows)
     text = buffer.getvalue()
-    if text.count("\r") == len(batch.rows):
-        return text.replace("\r\n", "\n").encode()
-    return b"".join(_line(row) for row in batch.rows)
+    # Until Python 3.13, the module quotes of line ends only those that it writes itself.
+    return b"".join(map(_line, batch.rows)) if "\r" in text else text.encode()
 
 
 def _line(row: Values) -> bytes:
     buffer = io.StringIO(newline="")
+    # With these line ends, it quotes both.
     csv.writer(buffer, lineterminator="\r\n").writerow(row)
     return buffer.getvalue()[:-2].encode() + b"\n"
 
