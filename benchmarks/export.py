@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from typing import Any
 
-ROUNDS = 3
+ROUNDS = 5
 ROWS = 100_800  # 70 a minute
 MANY_ROWS = 1_008_000
 PAGE_ROWS = 1_000

@@ -4,7 +4,7 @@ from datetime import date
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.query import FIRST, MINUTES, Column, Days, Span, extended, minute_of, slices, whole
@@ -42,6 +42,7 @@ def test_where_whole_records_are_kept_their_other_fields_have_a_column() -> None
     ]
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.integers(0, MINUTES - 1), st.integers(1, 500), max_size=60),
     st.integers(1, 1_000),

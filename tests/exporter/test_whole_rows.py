@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagline import Record
 
@@ -134,6 +134,7 @@ def test_pages_without_either_pass_as_they_are() -> None:
 
 
 @given(st.lists(st.integers(0, 2_500), max_size=6), st.integers(1, 3_000))
+@settings(deadline=None, max_examples=30)
 def test_batches_do_not_depend_on_the_pages(sizes: list[int], page_rows: int) -> None:
     rows: list[Values] = [["t", str(number), "/g"] for number in range(sum(sizes))]
     pages: list[Iterable[Any]] = [rows[start : start + page_rows] for start in range(0, len(rows), page_rows)]
