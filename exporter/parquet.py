@@ -15,7 +15,7 @@ from exporter.part_files import PAGE_ROWS, Batch
 from exporter.query import TIME, Column, Values
 
 # A group is what is in memory at once, and what a reader skips or reads as a whole.
-GROUP_ROWS = 50_000
+GROUP_ROWS = 25_000
 GROUP_BYTES = 16 << 20
 _IN_MEMORY = 8 << 20
 
