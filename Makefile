@@ -101,7 +101,10 @@ build-MeterConsumer:
 	$(call ship-consumer,meters)
 
 build-DailyExporter:
-	$(call ship-exporter,exporter,export.py timestream.py)
+	mkdir -p $(ARTIFACTS_DIR)/consumers
+	cp consumers/late_days.py consumers/schema.py $(ARTIFACTS_DIR)/consumers/
+	cp -R schemas $(ARTIFACTS_DIR)/
+	$(call ship-exporter,exporter,$(addsuffix .py,catalog export forgotten lake parquet part_files timestream whole_rows))
 
 build-DownloadApi:
 	$(call ship-exporter,lambda,downloads.py jobs.py)

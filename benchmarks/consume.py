@@ -107,8 +107,8 @@ def ours(port: int) -> Consumer:
 
 def naive(port: int) -> Consumer:
     """Return the consumer as it is usually written."""
-    from aws_lambda_powertools.utilities.data_classes import KinesisStreamEvent  # noqa: PLC0415 - a peer
-    from aws_lambda_powertools.utilities.data_classes.kinesis_stream_event import (  # noqa: PLC0415 - a peer
+    from aws_lambda_powertools.utilities.data_classes import KinesisStreamEvent
+    from aws_lambda_powertools.utilities.data_classes.kinesis_stream_event import (
         extract_cloudwatch_logs_from_event,
     )
 
@@ -410,7 +410,7 @@ def write_client(port: int, threads: int = handler.THREADS) -> Any:
 
 def default_client(port: int) -> Any:
     """Return boto3's client with its defaults."""
-    import boto3  # noqa: PLC0415 - the endpoint has to be known before
+    import boto3
 
     os.environ[ENDPOINT] = f"http://127.0.0.1:{port}"
     return boto3.client("timestream-write")
@@ -522,7 +522,7 @@ def _digest(bodies: list[bytes]) -> list[str]:
 
 def ask(port: int, path: str) -> str:
     """Return what the server answers."""
-    import urllib.request  # noqa: PLC0415 - seldom
+    import urllib.request
 
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:  # our own server
         return str(answer.read().decode())

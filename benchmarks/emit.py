@@ -104,7 +104,7 @@ def run() -> dict[str, float]:
 
 def lambda_stdout(stream: Any) -> Any:
     """Return what Lambda's runtime client makes of stdout: a flush after every write."""
-    from awslambdaric.bootstrap import Unbuffered  # noqa: PLC0415 - Linux only
+    from awslambdaric.bootstrap import Unbuffered
 
     return Unbuffered(stream)
 
@@ -161,7 +161,7 @@ def line_of(emitter: Emitter) -> str:
 
 def powertools_logger() -> Callable[[], Any]:
     """Say the fields by Powertools Logger."""
-    from aws_lambda_powertools import Logger  # noqa: PLC0415 - not everywhere
+    from aws_lambda_powertools import Logger
 
     logger = Logger(service="pets", stream=sys.stdout)
     extra = {"_tag": "usage_record", **FIELDS}
@@ -170,7 +170,7 @@ def powertools_logger() -> Callable[[], Any]:
 
 def powertools_metrics() -> Callable[[], Any]:
     """Say the metrics, their dimensions and the other fields as metadata by Powertools Metrics."""
-    from aws_lambda_powertools.metrics import EphemeralMetrics  # noqa: PLC0415 - not everywhere
+    from aws_lambda_powertools.metrics import EphemeralMetrics
 
     def say() -> None:
         metrics = EphemeralMetrics(namespace="Shop", service="pets")
@@ -205,7 +205,7 @@ def embedded_metrics() -> Callable[[], Any]:
 
 def with_orjson() -> Callable[[], Any]:
     """Say the fields by an emitter that was made when orjson had been imported."""
-    import orjson  # type: ignore[import-not-found, unused-ignore]  # noqa: F401, PLC0415 - not everywhere
+    import orjson  # type: ignore[import-not-found, unused-ignore]  # noqa: F401 - not everywhere
 
     emitter = Emitter()
     return lambda: emitter.emit(FIELDS)
@@ -249,7 +249,7 @@ server.serve_forever()
 @contextlib.contextmanager
 def sqs_queue() -> Any:
     """Give what sends a message to a queue whose server is another process here, and answers at once."""
-    import boto3  # noqa: PLC0415 - half a second
+    import boto3
 
     with subprocess.Popen([sys.executable, "-c", QUEUE], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
@@ -321,7 +321,7 @@ print(took * 1000, len(set(sys.modules) - before - {"tagline"}))
 
 def imports() -> dict[str, float]:
     """Import the emitter in fresh processes that have Lambda's runtime client, from compiled files."""
-    import tagline  # noqa: PLC0415 - where it is
+    import tagline
 
     where = {**os.environ, "PYTHONPATH": str(Path(tagline.__file__).parents[1])}
     where.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -361,7 +361,7 @@ for thread in running:
 
 def broken_lines(*, threads: int, lines: int, processes: int, size: int) -> float:
     """Return how many of the lines that threads or processes write to one pipe are missing or no JSON."""
-    import tagline  # noqa: PLC0415 - where it is
+    import tagline
 
     where = {**os.environ, "PYTHONPATH": str(Path(tagline.__file__).parents[1])}
     arguments = map(str, (threads, lines, processes, size))

@@ -35,7 +35,7 @@ def run() -> dict[str, float]:
 
 def per_test() -> dict[str, float]:
     """Return how long a test waits for a pipeline of its own, and for its end: medians in ms."""
-    from local.pipeline import Pipeline, tagline_with_samples  # noqa: PLC0415 - as a test has it
+    from local.pipeline import Pipeline, tagline_with_samples
 
     up, down = [], []
     for _ in range(8):
@@ -57,7 +57,7 @@ def measure(size: int) -> dict[str, float]:
         size: How many records.
     """
     began = time.monotonic()
-    from local.pipeline import Pipeline, tagline_with_samples  # noqa: PLC0415 - measured as well
+    from local.pipeline import Pipeline, tagline_with_samples
 
     with Pipeline(tagline_with_samples(window_s=0)) as pipeline:
         ready = time.monotonic()

@@ -805,33 +805,45 @@ def export(
     day: OneDay = None,
     first: FirstDay = None,
     last: LastDay = None,
+    usd_per_gb: Annotated[
+        float | None,
+        typer.Option(min=0, help="What your contract says of a gigabyte scanned, to see what days cost."),
+    ] = None,
 ) -> None:
     """Write days to the lake now, as the daily schedule does with yesterday.
+
+    Days that take longer than the function may are gone on with. A day that another run is writing is left
+    to it.
 
     For example:
 
     ```sh
     tagline export --day 2026-11-19
-    tagline export --from 2026-11-01 --to 2026-11-19
+    tagline export --from 2026-11-01 --to 2026-11-19 --usd-per-gb 0.01
     ```
     """
     from cli import demo as demonstration
+    from cli import lake
 
     deployment = running()
     days = asked_days(first or day, last or day or first)
     table = Table("day")
-    for name in ("rows", "bytes", "parts", "revision"):
+    numbers = ("rows", "bytes", "parts", "revision", "seconds", "metered_bytes")
+    for name in (*numbers[:-1], "MB metered", *(["USD"] if usd_per_gb is not None else [])):
         table.add_column(name, justify="right")
     with demonstration.progress(err) as bars:
-        bar = bars.add_task("days", total=len(days))
-        for each in days:
-            (exported,) = deployment.invoke("DailyExporterName", {"day": each.isoformat()})["days"]
+        for exported in lake.export(deployment, days, bars):
+            if exported.get("locked"):
+                table.add_row(f"{exported['day']} (another run is writing it)")
+                continue
             kept = " (kept: the store has fewer rows by now)" if exported["kept"] else ""
+            metered = exported["metered_bytes"]
             table.add_row(
-                exported["day"] + kept,
-                *(f"{exported[name]:,}" for name in ("rows", "bytes", "parts", "revision")),
+                f"{exported['day']} {exported['format']}{kept}",
+                *(f"{exported[name]:,}" for name in numbers[:-1]),
+                f"{metered / 1e6:,.1f}",
+                *([f"{metered / 1e9 * usd_per_gb:,.4f}"] if usd_per_gb is not None else []),
             )
-            bars.advance(bar)
     out.print(table)
 
 
@@ -854,6 +866,76 @@ def reconcile(day: OneDay = None) -> None:
     reconciling.show(asked, balances, exported, out)
     if any(balance.missing for balance in balances):
         raise typer.Exit(1)
+
+
+@app.command()
+def verify(first: FirstDay = None, last: LastDay = None) -> None:
+    """Read exported days again: checksums, rows and times, and what the store still has of them.
+
+    The exit status is 0 if all is as the manifests say, and 1 if anything is not.
+
+    For example:
+
+    ```sh
+    tagline verify --from 2026-11-01 --to 2026-11-19
+    ```
+    """
+    from cli import demo as demonstration
+    from cli import lake
+
+    deployment = running()
+    days = asked_days(first, last or first)
+    table = Table("day", "format", "rows", "what is wrong")
+    wrong = 0
+    with demonstration.progress(err) as bars:
+        for verified in lake.verify(deployment, days, bars):
+            wrong += bool(verified.problems)
+            rows = "" if verified.rows is None else f"{verified.rows:,}"
+            table.add_row(str(verified.day), verified.kind, rows, "\n".join(verified.problems) or "nothing")
+    out.print(table)
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
+def forget(
+    client: Annotated[str, typer.Option(help="The client, as the column `client` has it.")],
+    first: FirstDay = None,
+    last: LastDay = None,
+    do_it: Annotated[
+        bool, typer.Option("--yes", help="Do it. Without this, only what would be done is shown.")
+    ] = False,
+) -> None:
+    """Remove a client's rows from exported days, and keep them from coming back.
+
+    The days that hold them are written again without them, their whole records in `overflow/` are removed,
+    and an entry without personal data says what was done. docs/how-to/erase.md has what this does not reach.
+
+    For example:
+
+    ```sh
+    tagline forget --client customer-17 --from 2026-11-01 --to 2026-11-19
+    tagline forget --client customer-17 --from 2026-11-01 --to 2026-11-19 --yes
+    ```
+    """
+    from cli import demo as demonstration
+    from cli import lake
+
+    deployment = running()
+    days = asked_days(first, last or first)
+    with demonstration.progress(err) as bars:
+        found = list(lake.find(deployment, client, days, bars))
+    table = Table("day", "format", "rows", "whole records")
+    for each in found:
+        table.add_row(str(each.day), each.kind, f"{each.rows:,}", f"{len(each.overflow):,}")
+    out.print(table)
+    if not do_it:
+        out.print("Nothing was done. To do it, say the same with --yes.")
+        return
+    with demonstration.progress(err) as bars:
+        done, key = lake.erase(deployment, client, found, bars)
+    rows = sum(each.rows for each, _ in done)
+    out.print(f"{rows:,} rows of {len(done):,} days are gone; {key} says so.")
 
 
 @app.command()

@@ -17,7 +17,7 @@ from math import isfinite
 from re import compile as pattern
 from typing import Any, Literal, NamedTuple
 
-from tagline import Record, write
+from tagline import Record, read, write
 
 # The mapping's revision is a row's version, with the schemas' revisions added to it: a replay after a change
 # updates rows, and a replay without one leaves them. Raise it when the same record becomes a different row.
@@ -587,3 +587,18 @@ def overflow_key(record: Record, source: str) -> str:
 def overflow_body(record: Record) -> bytes:
     """Return the whole record as kept in the bucket; every copy of a record makes the same bytes."""
     return write(record.replace(src=None, seq=None)).encode()
+
+
+def overflow_row(body: bytes, source: str, plans: Plans = UNDECLARED) -> Row:
+    """Return the row of a whole record as kept in the bucket, in which nothing is shortened.
+
+    Args:
+        body: What `overflow_body` made.
+        source: The log group that the record came from.
+        plans: What is declared of records.
+
+    Raises:
+        UnmappableError: If a value does not fit its column's type.
+        tagline.UnreadableLineError: If the body is none of `overflow_body`'s.
+    """
+    return row(read(body.decode()), source, plans)

@@ -1,12 +1,7 @@
-"""The lake's files and the zip: rows become csv.gz parts and a manifest, parts become a zip. Pure, streaming.
-
-Whatever the day's size, what is in memory is one chunk.
-"""
+"""The lake's keys and manifests, and the zip that parts become. Pure, streaming."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import io
 import json
 import zipfile
@@ -16,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from typing import Any
 
-from exporter.query import TIME, Answer, Column, Values
+from exporter.query import Column
 
 PREFIX = "records/"
 MANIFEST = "_manifest.json"
@@ -40,6 +35,9 @@ class Part:
         sha256: Of it as it is kept, in hex.
         first_time: The earliest row's time.
         last_time: The latest row's time.
+        text_bytes: Its size before it was packed; None for Parquet, and in older manifests.
+        text_sha256: Of it before it was packed, in hex; None as above.
+        line_breaks: How many line ends are inside of values: readers that go line by line miscount its rows.
     """
 
     key: str
@@ -48,6 +46,14 @@ class Part:
     sha256: str
     first_time: str
     last_time: str
+    text_bytes: int | None = None
+    text_sha256: str | None = None
+    line_breaks: int = 0
+
+    @property
+    def content(self) -> tuple[int, str]:
+        """What two parts have in common that hold the same, however they were packed."""
+        return self.rows, self.text_sha256 or self.sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +65,20 @@ class Manifest:
         revision: Counts the different contents that the day has had.
         columns: Names and types, in the order of the files.
         parts: The files.
+        format: What the files are.
+        restored: How many rows had a value put back that was too long for the store.
+        not_restored: How many rows have a value that stayed cut, because the whole one is gone.
+        forgotten: How many rows were left out because their client was to be forgotten.
     """
 
     day: date
     revision: int
     columns: tuple[Column, ...]
     parts: tuple[Part, ...] = field(default=())
+    format: str = FORMAT
+    restored: int = 0
+    not_restored: int = 0
+    forgotten: int = 0
 
     @property
     def rows(self) -> int:
@@ -81,11 +95,14 @@ class Manifest:
         document = {
             "day": self.day.isoformat(),
             "revision": self.revision,
-            "format": FORMAT,
+            "format": self.format,
             "rows": self.rows,
             "bytes": self.size,
             "first_time": min((part.first_time for part in self.parts), default=None),
             "last_time": max((part.last_time for part in self.parts), default=None),
+            "restored": self.restored,
+            "not_restored": self.not_restored,
+            "forgotten": self.forgotten,
             "columns": [column._asdict() for column in self.columns],
             "parts": [asdict(part) for part in self.parts],
         }
@@ -93,95 +110,43 @@ class Manifest:
 
     @classmethod
     def from_json(cls, document: bytes) -> Manifest:
-        """Return the manifest that a document says."""
+        """Return the manifest that a document says; what older ones do not say has its default."""
         read: dict[str, Any] = json.loads(document)
         return cls(
             day=date.fromisoformat(read["day"]),
             revision=read["revision"],
             columns=tuple(Column(**column) for column in read["columns"]),
             parts=tuple(Part(**part) for part in read["parts"]),
+            format=read.get("format", FORMAT),
+            restored=read.get("restored", 0),
+            not_restored=read.get("not_restored", 0),
+            forgotten=read.get("forgotten", 0),
         )
 
     def succeeding(self, known: Manifest | None) -> Manifest:
-        """Return the manifest with its revision: the known one's if nothing changed, else the next."""
+        """Return the manifest that follows a known one: the next revision, or the same if the rows are.
+
+        The same rows packed by another version of a library are the same; its files then stay as they are.
+        """
         if known is None:
             return self
-        same = replace(self, revision=known.revision)
-        return same if same == known else replace(self, revision=known.revision + 1)
+        mine, theirs = ([part.content for part in each.parts] for each in (self, known))
+        same = mine == theirs and (self.columns, self.format) == (known.columns, known.format)
+        if not same:
+            return replace(self, revision=known.revision + 1)
+        return replace(self, revision=known.revision, parts=known.parts)
 
 
-def folder(day: date) -> str:
-    """Return the beginning of the keys of a day."""
-    return f"{PREFIX}year={day:%Y}/month={day:%m}/day={day:%d}/"
+def folder(day: date, kind: str = FORMAT) -> str:
+    """Return the beginning of the keys of a day in a format; the first format has the shortest."""
+    of_format = "" if kind == FORMAT else f"{kind}/"
+    return f"{PREFIX}{of_format}year={day:%Y}/month={day:%m}/day={day:%d}/"
 
 
-class PartFile:
-    """A part while it is made: `chunks` is what is kept, and once it has run out, `summary` tells of it."""
-
-    def __init__(self, key: str, columns: tuple[Column, ...], rows: Iterator[Values], size: int) -> None:
-        self.key = key
-        self._columns = columns
-        self._rows = rows
-        self._size = size
-        self._count = 0
-        self._bytes = 0
-        self._sha256 = hashlib.sha256()
-        self._times: tuple[str, str] = ("", "")
-
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the file: gzip in one member and with no time in it, so that equal rows are equal bytes."""
-        packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
-        for text in self._texts():
-            if packed := packer.compress(text):
-                yield self._measured(packed)
-        yield self._measured(packer.flush())
-
-    def summary(self) -> Part:
-        """Return what a manifest says of the part."""
-        return Part(self.key, self._count, self._bytes, self._sha256.hexdigest(), *self._times)
-
-    def _texts(self) -> Iterator[bytes]:
-        buffer = _Lines()
-        # The module quotes what is in its line end: this one makes it quote carriage returns as well.
-        writer = csv.writer(buffer, lineterminator="\r\n")
-        writer.writerow([column.name for column in self._columns])
-        when = [column.name for column in self._columns].index(TIME)
-        total = 0
-        for row in self._rows:
-            writer.writerow(row)
-            time = row[when] or ""
-            self._times = (self._times[0] or time, time)
-            self._count += 1
-            if buffer.tell() >= CHUNK_BYTES:
-                text = buffer.getvalue().encode()
-                total += len(text)
-                yield text
-                buffer.seek(0)
-                buffer.truncate()
-                if total >= self._size:
-                    return
-        yield buffer.getvalue().encode()
-
-    def _measured(self, chunk: bytes) -> bytes:
-        self._bytes += len(chunk)
-        self._sha256.update(chunk)
-        return chunk
-
-
-def parts(day: date, answer: Answer, size: int = PART_BYTES) -> Iterator[PartFile]:
-    """Yield a day's parts, none for a day without rows. Each must be used up before the next is asked for.
-
-    Args:
-        day: The day in UTC.
-        answer: Its rows by time.
-        size: Where a part is cut, in bytes before compression.
-    """
-    rows = answer.rows
-    number = 0
-    while (row := next(rows, None)) is not None:
-        rows = _with_first(row, rows)
-        yield PartFile(f"{folder(day)}part-{number:05}.{FORMAT}", answer.columns, rows, size)
-        number += 1
+def part_key(day: date, number: int, revision: int, kind: str = FORMAT) -> str:
+    """Return the key of a part. Two revisions never share one: no reader sees half of each."""
+    of_revision = f"-r{revision}" if revision > 1 else ""
+    return f"{folder(day, kind)}part-{number:05}{of_revision}.{kind}"
 
 
 def inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -232,13 +197,6 @@ def zipped(members: Iterable[Member]) -> Iterator[bytes]:
     yield sink.take()
 
 
-class _Lines(io.StringIO):
-    """Text whose lines end as on Unix, whatever the writer ends them with."""
-
-    def write(self, text: str, /) -> int:
-        return super().write(text[:-2] + "\n")
-
-
 class _Sink(io.RawIOBase):
     """Where a zip is written to: it cannot seek, and hands out what it was given."""
 
@@ -261,8 +219,3 @@ class _Sink(io.RawIOBase):
         self._pieces.clear()
         self.size = 0
         return taken
-
-
-def _with_first(row: Values, rows: Iterator[Values]) -> Iterator[Values]:
-    yield row
-    yield from rows

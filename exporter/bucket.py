@@ -16,6 +16,9 @@ from botocore.exceptions import ClientError
 _TRANSFER = TransferConfig(multipart_threshold=8 << 20, multipart_chunksize=8 << 20, use_threads=False)
 # botocore's default of 1 KiB costs fifteen times the processor time.
 _READ_BYTES = 1 << 20
+_ABSENT = ("NoSuchKey", "404")
+# Another wrote first, writes at this moment, or has removed what was to be replaced.
+_LOST = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", *_ABSENT)
 _DELETE_KEYS = 1_000  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 
 
@@ -40,6 +43,9 @@ class Objects(Protocol):
     def keys(self, prefix: str) -> Iterator[str]: ...
     def delete(self, keys: Iterable[str]) -> None: ...
     def link(self, key: str, *, seconds: int, filename: str) -> str: ...
+    def read(self, key: str) -> tuple[bytes, str] | None: ...
+    def replace(self, key: str, body: bytes, tag: str | None) -> bool: ...
+    def uri(self, key: str) -> str: ...
 
 
 class Bucket:
@@ -113,6 +119,41 @@ class Bucket:
             ExpiresIn=seconds,
         )
         return link
+
+    def read(self, key: str) -> tuple[bytes, str] | None:
+        """Return a small object and the tag of what it holds now, or None if there is none."""
+        try:
+            answer = self._client.get_object(Bucket=self._name, Key=key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _ABSENT:
+                return None
+            raise
+        return answer["Body"].read(), answer["ETag"]
+
+    def replace(self, key: str, body: bytes, tag: str | None) -> bool:
+        """Write a small object of JSON unless another was quicker, and tell whether it was written.
+
+        Args:
+            key: The object's key.
+            body: What it holds from now on.
+            tag: What `read` said of what it held; None if there was none.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+        """
+        condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
+        try:
+            self._client.put_object(
+                Bucket=self._name, Key=key, Body=body, ContentType="application/json", **condition
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _LOST:
+                return False
+            raise
+        return True
+
+    def uri(self, key: str) -> str:
+        """Return how other services name an object."""
+        return f"s3://{self._name}/{key}"
 
 
 class _Reader(io.RawIOBase):

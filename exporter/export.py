@@ -1,12 +1,18 @@
-"""Lambda entry: a day of the store becomes files in the lake, and a manifest that commits them."""
+"""Lambda entry: days of the store become files in the lake, and manifests that commit them."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -14,14 +20,66 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.config import Config
 
-from consumers.settings import read_settings
-from exporter import archive
+from consumers import late_days, schema
+from consumers.settings import SettingsError, read_settings
+from consumers.table import UNDECLARED, Plans
+from exporter import archive, lake
 from exporter.archive import Manifest
 from exporter.bucket import Bucket, Objects, client_config
-from exporter.query import Answer, Days, Store, arranged
-from exporter.timestream import READ_TIMEOUT, Timestream
+from exporter.catalog import Catalog
+from exporter.forgotten import Forgotten
+from exporter.lake import Progress
+from exporter.part_files import Batch, Format, parts
+from exporter.query import (
+    SLICE_ROWS,
+    TIME,
+    Column,
+    Days,
+    Span,
+    Spent,
+    Store,
+    Tally,
+    Values,
+    minute_of,
+    slices,
+)
+from exporter.timestream import READ_TIMEOUT, Limits, Timestream
+from exporter.whole_rows import WholeRows
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
+
+# Whole records are fetched side by side: each is a round trip.
+_FETCHERS = 8
+# What an invocation keeps to say how far it is and to call the next.
+LEAST_SECONDS = 20.0
+CLIENT = "client"
+# How long an invocation can be, and a lock of one that tells no end.
+MOST_SECONDS = 900.0
+# Lambda itself stops a chain of 16: https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
+MAX_CONTINUATIONS = 12
+# What a continuation carries of them has to fit into its event; the others are for the next run.
+MAX_LATE_KEYS = 1_000
+_GB = 10**9
+
+
+class OutOfTimeError(Exception):
+    """The invocation has no time for another batch: what is done is kept, and the next one goes on.
+
+    Attributes:
+        got_on: Whether anything was done that is kept.
+    """
+
+    def __init__(self, *, got_on: bool = False) -> None:
+        super().__init__("the invocation has no time left")
+        self.got_on = got_on
+
+
+class DaysFailedError(RuntimeError):
+    """Days could not be written; the message names each with its reason. The others were."""
+
+
+class StuckError(RuntimeError):
+    """A day does not get further, however often it is taken up; the message says where it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +89,10 @@ class Settings:
     timestream_database: str
     timestream_table: str
     bucket: str
+    export_formats: str
+    export_max_scanned_gb: int
+    glue_database: str
+    schemas: str = "schemas"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,36 +102,242 @@ class Export:
     Attributes:
         manifest: What the lake holds of the day now.
         kept: Whether that is what it held before, because the store has fewer rows than the lake by now.
+        seconds: How long it took, in this invocation.
+        spent: What it asked of the store, in this invocation.
     """
 
     manifest: Manifest
     kept: bool
+    seconds: float = 0.0
+    spent: Spent = field(default_factory=Spent)
 
 
-def export_day(day: date, store: Store, objects: Objects) -> Export:
+@dataclass(frozen=True, slots=True)
+class Job:
+    """How days are written.
+
+    Attributes:
+        kind: The files' format.
+        size: Where a part is cut, in bytes before it is packed.
+        slice_rows: The most rows that the store is asked for at once.
+        order: What the day is written for: progress that was made for another order is not continued.
+        seconds_left: How long this invocation has.
+        now: Gives the time.
+        plans: What is declared of records: a whole record becomes the row that the consumer would make.
+    """
+
+    kind: Format = Format.CSV_GZ
+    size: int = archive.PART_BYTES
+    slice_rows: int = SLICE_ROWS
+    order: str = ""
+    seconds_left: Callable[[], float] = lambda: MOST_SECONDS
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    plans: Plans = UNDECLARED
+
+
+def export_day(day: date, store: Store, objects: Objects, job: Job | None = None) -> Export:
     """Write a day's rows to the lake. Doing it again changes nothing, unless there are other rows.
 
     The manifest is written last. A day of which the store has fewer rows than the lake is left as it is: the
-    store forgets what is older than its retention, the lake does not.
+    store forgets what is older than its retention, the lake does not. The caller has the day's lock.
+
+    Raises:
+        OutOfTimeError: If the invocation ends before the day: called again, it goes on where it stands.
     """
-    manifest_key = archive.folder(day) + archive.MANIFEST
-    document = objects.get(manifest_key)
-    known = None if document is None else Manifest.from_json(document)
-    days = Days(day, day)
-    count = store.count(days)
-    if known is not None and count < known.rows:
-        return Export(known, kept=True)
-    # A table that was never written to has no columns to ask for.
-    answer = arranged(store.rows(days)) if count else Answer((), iter(()))
-    parts = []
-    for part in archive.parts(day, answer):
-        objects.put(part.key, part.chunks(), "application/gzip")
-        parts.append(part.summary())
-    manifest = Manifest(day, 1, answer.columns, tuple(parts)).succeeding(known)
-    objects.put(manifest_key, [manifest.to_json()], "application/json")
-    named = {manifest_key, *(part.key for part in parts)}
-    objects.delete(key for key in objects.keys(archive.folder(day)) if key not in named)
-    return Export(manifest, kept=False)
+    job = job or Job()
+    began, before = time.monotonic(), replace(store.spent)
+    known = lake.read_manifest(objects, day, job.kind)
+    tally = store.tally(day)
+    if known is not None and sum(tally.values()) < known.rows + known.forgotten:
+        manifest, kept = known, True
+    else:
+        # A table that was never written to has no columns to ask for.
+        there = store.columns(minute_of(day, min(tally))) if tally else ()
+        rows = _Rows(day, store, job, tally, there)
+        progress = _progress(rows, objects, known, _columns(rows, objects, known))
+        manifest, kept = _written(rows, objects, known, progress), False
+        if known is not None and manifest.revision != known.revision:
+            lake.retire(objects, day, job.kind, (part.key for part in known.parts), job.now())
+        lake.write_manifest(objects, manifest)
+    objects.delete([archive.folder(day, job.kind) + lake.PROGRESS])
+    lake.tidy(objects, day, job.kind, job.now())
+    spent = Spent(*(now - then for now, then in zip(_numbers(store.spent), _numbers(before), strict=True)))
+    return Export(manifest, kept, time.monotonic() - began, spent)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Which rows a day has, before any is read: when, and in which of the files' columns."""
+
+    day: date
+    store: Store
+    job: Job
+    tally: Tally
+    there: tuple[Column, ...]
+
+
+def _numbers(spent: Spent) -> tuple[int, int, int]:
+    return spent.questions, spent.scanned, spent.metered
+
+
+def _columns(rows: _Rows, objects: Objects, known: Manifest | None) -> tuple[Column, ...]:
+    """Return the columns of a day's files: those that they have, and others up to the last in use.
+
+    So a day that is written again is the same, even if other days have brought columns since.
+    """
+    if not rows.there:
+        return known.columns if known else ()
+    columns = lake.lake_columns(objects, rows.there)
+    if known is None or not known.columns or known.columns != columns[: len(known.columns)]:
+        return columns
+    has = {column.name for column in rows.there}
+    behind = [column.name for column in columns[len(known.columns) :]]
+    asked = [name for name in behind if name in has]
+    filled = rows.store.filled(rows.day, asked) if asked else set()
+    last = max((number for number, name in enumerate(behind, 1) if name in filled), default=0)
+    return columns[: len(known.columns) + last]
+
+
+def _progress(rows: _Rows, objects: Objects, known: Manifest | None, columns: tuple[Column, ...]) -> Progress:
+    """Return where to go on: behind the last part, or at the first row if others have come before its end."""
+    day, job = rows.day, rows.job
+    revision = 1 if known is None else known.revision + 1
+    found = lake.read_progress(objects, day, job.kind)
+    if (
+        found is not None
+        and (found.order, found.revision, found.columns) == (job.order, revision, columns)
+        and (not found.time or _rows_until(rows.tally, found.time) == found.rows_before)
+    ):
+        return found
+    progress = Progress(job.order, revision, columns)
+    lake.write_progress(objects, day, job.kind, progress)
+    lake.tidy(objects, day, job.kind, job.now())
+    return progress
+
+
+def _written(rows: _Rows, objects: Objects, known: Manifest | None, progress: Progress) -> Manifest:
+    """Write the parts that are missing, and return the manifest that names all."""
+    forgotten = lake.read_forgotten(objects)
+    begun_with = len(progress.parts)
+    try:
+        for further in _further(rows, objects, progress, forgotten):
+            progress = further
+    except OutOfTimeError:
+        progress = lake.read_progress(objects, rows.day, rows.job.kind) or progress
+        raise OutOfTimeError(got_on=len(progress.parts) > begun_with) from None
+    manifest = Manifest(
+        rows.day,
+        progress.revision,
+        progress.columns,
+        progress.parts,
+        rows.job.kind,
+        restored=progress.restored,
+        not_restored=progress.not_restored,
+    )
+    if forgotten is not None:
+        manifest = replace(manifest, forgotten=max(0, sum(rows.tally.values()) - manifest.rows))
+    return manifest.succeeding(known)
+
+
+def _further(
+    rows: _Rows, objects: Objects, progress: Progress, forgotten: Forgotten | None
+) -> Iterator[Progress]:
+    """Write one part after the other, and yield how far the day is after each."""
+    day, job, revision = rows.day, rows.job, progress.revision
+    with ThreadPoolExecutor(_FETCHERS) as pool:
+        whole = WholeRows(progress.columns, lambda keys: pool.map(objects.get, keys), job.plans)
+        at = _Place(progress)
+        for part in parts(
+            at.passing(_timed(whole.batches(_pages(rows, progress, forgotten)), job)),
+            progress.columns,
+            lambda number: archive.part_key(day, number, revision, job.kind),
+            job.kind,
+            size=job.size,
+            first=len(progress.parts),
+        ):
+            objects.put(part.key, part.chunks(), part.content_type)
+            progress = replace(
+                progress,
+                parts=(*progress.parts, part.summary()),
+                time=at.time,
+                at_time=at.at_time,
+                rows_before=_rows_until(rows.tally, at.time),
+                restored=progress.restored + whole.restored,
+                not_restored=progress.not_restored + whole.not_restored,
+            )
+            whole.restored = whole.not_restored = 0
+            lake.write_progress(objects, day, job.kind, progress)
+            yield progress
+
+
+def _pages(rows: _Rows, progress: Progress, forgotten: Forgotten | None) -> Iterator[list[Values]]:
+    """Yield the rows that are not in a part yet, in the order of the files' columns."""
+    has = {column.name for column in rows.there}
+    asked = tuple(column for column in progress.columns if column.name in has)
+    skip = progress.at_time
+    for span in slices(rows.day, rows.tally, rows.job.slice_rows) if rows.tally else ():
+        if span.end <= progress.time:
+            continue
+        answer = rows.store.rows(Span(max(span.start, progress.time), span.end), asked)
+        pages = answer.pages if asked == progress.columns else _widened(answer.pages, asked, progress.columns)
+        for page in pages if forgotten is None else _remembered(pages, forgotten, progress.columns):
+            yield page[skip:] if skip else page
+            skip -= min(skip, len(page))
+
+
+def _remembered(
+    pages: Iterable[list[Values]], forgotten: Forgotten, columns: tuple[Column, ...]
+) -> Iterator[list[Values]]:
+    """Yield the rows of clients that are not to be forgotten."""
+    client = [column.name for column in columns].index(CLIENT)
+    is_forgotten = cache(forgotten.__contains__)  # a hash for each client, not for each row
+    for page in pages:
+        yield [row for row in page if (name := row[client]) is None or not is_forgotten(name)]
+
+
+def _widened(
+    pages: Iterable[list[Values]], has: tuple[Column, ...], wanted: tuple[Column, ...]
+) -> Iterator[list[Values]]:
+    """Yield rows with a place for columns that the store does not have."""
+    names = [column.name for column in has]
+    places = [names.index(column.name) if column.name in names else None for column in wanted]
+    for page in pages:
+        yield [[None if place is None else row[place] for place in places] for row in page]
+
+
+def _timed(batches: Iterator[Batch], job: Job) -> Iterator[Batch]:
+    for batch in batches:
+        yield batch
+        if job.seconds_left() < LEAST_SECONDS:
+            raise OutOfTimeError
+
+
+class _Place:
+    """Where the rows are that have passed: the last one's time, and how many of them have that time."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.time, self.at_time = progress.time, progress.at_time
+        self._when = [column.name for column in progress.columns].index(TIME) if progress.columns else 0
+
+    def passing(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield batches, and keep where they end."""
+        for batch in batches:
+            last = batch.rows[-1][self._when] or ""
+            others = (number for number, row in enumerate(reversed(batch.rows)) if row[self._when] != last)
+            at_time = next(others, len(batch.rows))
+            if at_time == len(batch.rows) and last == self.time:
+                at_time += self.at_time
+            self.time, self.at_time = last, at_time
+            yield batch
+
+
+def _rows_until(tally: Tally, time: str) -> int:
+    """Return how many rows there are until a time's minute is over."""
+    minute = int(time[11:13]) * 60 + int(time[14:16])
+    return sum(count for each, count in tally.items() if each <= minute)
+
+
+# --- what an event asks for -------------------------------------------------------------------------------
 
 
 def days_of(event: dict[str, Any], now: datetime) -> Days:
@@ -87,14 +355,164 @@ def days_of(event: dict[str, Any], now: datetime) -> Days:
         return Days(day, day)
     if "from" in event or "to" in event:
         return Days(_date("from", event.get("from")), _date("to", event.get("to")))
-    time = event.get("time")
-    at = datetime.fromisoformat(time) if isinstance(time, str) else now
-    yesterday = at.astimezone(UTC).date() - timedelta(days=1)
+    at = event.get("time")
+    when = datetime.fromisoformat(at) if isinstance(at, str) else now
+    yesterday = when.astimezone(UTC).date() - timedelta(days=1)
     return Days(yesterday, yesterday)
 
 
+def _date(name: str, value: Any) -> date:
+    try:
+        return date.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is {value!r}, not a date such as 2026-11-19") from None
+
+
+def formats(value: str) -> tuple[Format, ...]:
+    """Return the formats that a setting lists, with commas between.
+
+    Raises:
+        SettingsError: If one is none of them.
+    """
+    try:
+        return tuple(Format(each.strip()) for each in value.split(","))
+    except ValueError as error:
+        raise SettingsError(f"EXPORT_FORMATS is {value!r}: {error}; there are {', '.join(Format)}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is left to do, and as whom: an invocation hands it to the next as its event.
+
+    Attributes:
+        id: What locks know it by: the request id of its first invocation.
+        days: The days that are left, the first one maybe begun.
+        late: The keys by which rows came late, by day: removed when their day is written.
+        replaced: Whether days with replaced files are to be tidied up afterwards.
+        continuations: How many invocations there were before.
+        waited_for: Whether the caller goes on by itself, instead of the function calling itself.
+        failed: What went wrong with days before, said at the end.
+    """
+
+    id: str
+    days: tuple[date, ...]
+    late: Mapping[str, list[str]] = field(default_factory=dict)
+    replaced: bool = False
+    continuations: int = 0
+    waited_for: bool = False
+    failed: tuple[str, ...] = ()
+
+    def to_event(self) -> dict[str, Any]:
+        """Return the event that goes on with it."""
+        return {"run": asdict(self) | {"days": [day.isoformat() for day in self.days]}}
+
+    @classmethod
+    def from_event(cls, event: dict[str, Any]) -> Run:
+        """Return what an event of `to_event` goes on with."""
+        read = event["run"]
+        days = tuple(date.fromisoformat(day) for day in read["days"])
+        return cls(**read | {"days": days, "failed": tuple(read["failed"])})
+
+
+def run_of(event: dict[str, Any], objects: Objects, request_id: str, now: datetime) -> Run:
+    """Return what an event asks for. The schedule's asks also for the days to which rows came late.
+
+    Raises:
+        ValueError: As `days_of`.
+    """
+    if "run" in event:
+        return Run.from_event(event)
+    days = tuple(days_of(event, now))
+    by_hand = bool({"day", "from", "to"} & event.keys())
+    late: defaultdict[str, list[str]] = defaultdict(list)
+    for count, key in enumerate(objects.keys(late_days.PREFIX)):
+        day = late_days.day_of(key)
+        # A day that is not over is written when it is.
+        if count < MAX_LATE_KEYS and (day in days if by_hand else day <= days[-1]):
+            late[day.isoformat()].append(key)
+    others = () if by_hand else sorted({date.fromisoformat(day) for day in late} - set(days))
+    return Run(
+        request_id, (*days, *others), dict(late), replaced=not by_hand, waited_for=bool(event.get("wait"))
+    )
+
+
+# --- the function -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Tools:
+    """What days are written with; as in `make_handler`."""
+
+    store: Store
+    objects: Objects
+    now: Callable[[], datetime]
+    report: Callable[[Export], None]
+    kinds: tuple[Format, ...]
+    size: int
+    slice_rows: int
+    plans: Plans
+
+
+def _write_day(
+    tools: _Tools, day: date, run: Run, seconds_left: Callable[[], float], told: list[dict[str, Any]]
+) -> None:
+    """Write a day in all formats, and forget how rows came to it late."""
+    objects, now = tools.objects, tools.now
+    late = run.late.get(day.isoformat(), [])
+    locked = False
+    for kind in tools.kinds:
+        if not lake.lock(objects, day, kind, run.id, now(), now() + timedelta(seconds=seconds_left())):
+            locked = True
+            told.append({"day": day.isoformat(), "format": kind, "locked": True})
+            continue
+        job = Job(kind, tools.size, tools.slice_rows, _order(late), seconds_left, now, tools.plans)
+        try:
+            export = export_day(day, tools.store, objects, job)
+        except OutOfTimeError:
+            raise  # the day stays the run's
+        except BaseException:
+            lake.unlock(objects, day, kind, run.id)
+            raise
+        lake.unlock(objects, day, kind, run.id)
+        tools.report(export)
+        told.append(_told(export))
+    if not locked:
+        objects.delete(late)
+
+
+def _write_days(
+    tools: _Tools, run: Run, seconds_left: Callable[[], float], told: list[dict[str, Any]]
+) -> Run:
+    """Write days as long as there is time, and return what is left."""
+    failed = list(run.failed)
+    for place, day in enumerate(run.days):
+        try:
+            if seconds_left() < LEAST_SECONDS:
+                raise OutOfTimeError  # noqa: TRY301 - a day is begun as it is gone on with
+            _write_day(tools, day, run, seconds_left, told)
+        except OutOfTimeError as error:
+            left = replace(
+                run, days=run.days[place:], continuations=run.continuations + 1, failed=tuple(failed)
+            )
+            _ensure_it_ends(left, got_on=error.got_on or bool(told) or run.continuations == 0)
+            return left
+        except Exception as error:  # noqa: BLE001 - one day's failure is not the other days'
+            failed.append(f"{day}: {type(error).__name__}: {error}")
+    return replace(run, days=(), failed=tuple(failed))
+
+
 def make_handler(
-    store: Store, objects: Objects, *, now: Callable[[], datetime], report: Callable[[Export], None]
+    store: Store,
+    objects: Objects,
+    *,
+    now: Callable[[], datetime],
+    report: Callable[[Export], None],
+    go_on: Callable[[str, dict[str, Any]], None],
+    describe: Callable[[Format, tuple[Column, ...]], None] = lambda _kind, _columns: None,
+    kinds: tuple[Format, ...] = (Format.CSV_GZ,),
+    size: int = archive.PART_BYTES,
+    slice_rows: int = SLICE_ROWS,
+    plans: Plans = UNDECLARED,
 ) -> Handler:
     """Return a Lambda handler that exports days.
 
@@ -103,68 +521,118 @@ def make_handler(
         objects: The lake's bucket.
         now: Gives the time.
         report: Is given what became of each day.
+        go_on: Calls a function, by its name, with an event, without waiting for it.
+        describe: Is told the columns that the files of a format have by now.
+        kinds: The files' formats; each is asked for by itself.
+        size: Where a part is cut, in bytes before it is packed.
+        slice_rows: The most rows that the store is asked for at once.
+        plans: What is declared of records.
     """
+    tools = _Tools(store, objects, now, report, kinds, size, slice_rows, plans)
 
-    def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
-        exported = []
-        for day in days_of(event, now()):
-            export = export_day(day, store, objects)
-            report(export)
-            exported.append(
-                {
-                    "day": day.isoformat(),
-                    "rows": export.manifest.rows,
-                    "bytes": export.manifest.size,
-                    "parts": len(export.manifest.parts),
-                    "revision": export.manifest.revision,
-                    "kept": export.kept,
-                }
-            )
-        return {"days": exported}
+    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        run = run_of(event, objects, context.aws_request_id, now())
+        store.count_anew()  # a function's process lives longer than its invocation
+        told: list[dict[str, Any]] = []
+        left = _write_days(tools, run, lambda: context.get_remaining_time_in_millis() / 1000, told)
+        if left.days:
+            if not run.waited_for:
+                go_on(context.function_name, left.to_event())
+            return {"days": told, "continues": left.to_event()}
+        if run.replaced:
+            _tidy_up(objects, run, now)
+        for kind in kinds:
+            describe(kind, lake.known_columns(objects))
+        if left.failed:
+            raise DaysFailedError("; ".join(left.failed))
+        return {"days": told}
 
     return handler
 
 
+def _ensure_it_ends(left: Run, *, got_on: bool) -> None:
+    """See to it that a chain of invocations has an end.
+
+    Raises:
+        StuckError: If it has become too long, or the last of it has done nothing that is kept.
+    """
+    if not got_on:
+        raise StuckError(
+            f"{left.days[0]}: not one part was written in a whole invocation; give the function more memory"
+        )
+    if left.continuations > MAX_CONTINUATIONS:
+        raise StuckError(
+            f"{left.days[0]}: not done after {MAX_CONTINUATIONS} continuations; what is written is kept, "
+            "export the day again to go on"
+        )
+
+
+def _tidy_up(objects: Objects, run: Run, now: Callable[[], datetime]) -> None:
+    """Remove replaced files of days that no one has written since, where their time of grace is over."""
+    for day, kind in list(lake.replaced_days(objects)):
+        if lake.lock(objects, day, kind, run.id, now(), now() + timedelta(seconds=LEAST_SECONDS)):
+            lake.tidy(objects, day, kind, now())
+            lake.unlock(objects, day, kind, run.id)
+
+
+def _order(late: list[str]) -> str:
+    """Return what tells orders apart: the late rows that they are for."""
+    return hashlib.blake2b("\n".join(sorted(late)).encode(), digest_size=8).hexdigest()
+
+
+def _told(export: Export) -> dict[str, Any]:
+    manifest = export.manifest
+    return {
+        "day": manifest.day.isoformat(),
+        "format": manifest.format,
+        "rows": manifest.rows,
+        "bytes": manifest.size,
+        "parts": len(manifest.parts),
+        "revision": manifest.revision,
+        "kept": export.kept,
+        "seconds": round(export.seconds, 3),
+        "questions": export.spent.questions,
+        "scanned_bytes": export.spent.scanned,
+        "metered_bytes": export.spent.metered,
+    }
+
+
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Export the day before the schedule's, or the days that are asked for."""
+    """Export the day before the schedule's, the days to which rows came late, or those that are asked for."""
     return _live()(event, context)
 
 
 @cache
 def _live() -> Handler:
     settings = read_settings(Settings, os.environ)
+    functions = boto3.client("lambda")
+    catalog = Catalog(boto3.client("glue"), settings.glue_database)
     return make_handler(
         Timestream(
             boto3.client("timestream-query", config=Config(read_timeout=READ_TIMEOUT)),
             settings.timestream_database,
             settings.timestream_table,
+            Limits(scanned=settings.export_max_scanned_gb * _GB),
         ),
         Bucket(boto3.client("s3", config=client_config()), settings.bucket),
         now=lambda: datetime.now(UTC),
         report=_report,
+        go_on=lambda name, event: functions.invoke(
+            FunctionName=name, InvocationType="Event", Payload=json.dumps(event).encode()
+        ),
+        describe=catalog.describe,
+        kinds=formats(settings.export_formats),
+        # Beside the code, wherever that was unpacked.
+        plans=schema.load(Path(__file__).parents[1] / settings.schemas),
     )
 
 
 def _report(export: Export) -> None:
     manifest = export.manifest
-    Logger().info(
-        "exported",
-        extra={
-            "day": manifest.day.isoformat(),
-            "rows": manifest.rows,
-            "bytes": manifest.size,
-            "revision": manifest.revision,
-            "kept": export.kept,
-        },
-    )
+    Logger().info("exported", extra=_told(export))
     metrics = Metrics()
     metrics.add_metric(name="exported_rows", unit=MetricUnit.Count, value=manifest.rows)
     metrics.add_metric(name="exported_bytes", unit=MetricUnit.Bytes, value=manifest.size)
+    metrics.add_metric(name="exported_scanned_bytes", unit=MetricUnit.Bytes, value=export.spent.scanned)
+    metrics.add_metric(name="exported_not_restored", unit=MetricUnit.Count, value=manifest.not_restored)
     metrics.flush_metrics()
-
-
-def _date(name: str, value: Any) -> date:
-    try:
-        return date.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} is {value!r}, not a date such as 2026-11-19") from None

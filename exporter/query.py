@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from consumers.table import DIMENSIONS, ID, PARTITION, SOURCE
+from consumers.table import DIMENSIONS, EXTRA, ID, OVERFLOW, PARTITION, SOURCE
 
-# The columns that every answer begins with, in this order; the others follow by name.
+# The columns that every file begins with, in this order.
 TIME, TYPE = "time", "_type"
 FIRST = (TIME, TYPE, ID, SOURCE, *DIMENSIONS)
+
+# A question for more rows than this is cut in time: the store sorts an answer before it gives its first page.
+SLICE_ROWS = 100_000
+MINUTES = 24 * 60
 
 
 class Column(NamedTuple):
@@ -21,7 +25,16 @@ class Column(NamedTuple):
     type: str
 
 
-Values = tuple[str | None, ...]
+FIRST_COLUMNS = tuple(Column(name, "TIMESTAMP" if name == TIME else "VARCHAR") for name in FIRST)
+
+# A row's values as text, None where there is none.
+Values = tuple[str | None, ...] | list[str | None]
+# How many rows each minute of a day has; minutes without rows are left out.
+Tally = dict[int, int]
+
+
+class QuestionTooLargeError(RuntimeError):
+    """A question whose answer is larger than it may be; the message names the limit and the setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,38 +62,108 @@ class Days:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A time up to, and without, its end; as the store writes times, with nine decimals."""
+
+    start: str
+    end: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Rows of the store. They are read while they are asked for, once.
 
     Attributes:
         columns: Names and the store's types.
-        rows: The values in the order of the columns, as text; None where there is none.
+        pages: Rows as they come, each with its values in the order of the columns. A page may be empty.
     """
 
     columns: tuple[Column, ...]
-    rows: Iterator[Values]
+    pages: Iterator[list[Values]]
+
+
+@dataclass(slots=True)
+class Spent:
+    """What questions have cost.
+
+    Attributes:
+        questions: How many there were.
+        scanned: Bytes that the store read for them.
+        metered: Bytes that it bills: at least 10 MB a question, where it bills by bytes at all.
+    """
+
+    questions: int = 0
+    scanned: int = 0
+    metered: int = 0
 
 
 class Store(Protocol):
     """What the exporter asks of a store."""
 
-    def count(self, days: Days) -> int:
-        """Return how many rows there are."""
+    @property
+    def spent(self) -> Spent:
+        """What the questions so far have cost."""
 
-    def rows(self, days: Days) -> Answer:
-        """Return the rows by time, then identity."""
+    def count_anew(self) -> None:
+        """Begin to count anew what questions cost: limits are for what is asked from here on."""
+
+    def tally(self, day: date) -> Tally:
+        """Return how many rows each minute of a day has."""
+
+    def columns(self, span: Span) -> tuple[Column, ...]:
+        """Return the columns that the store has, whatever rows they have values in.
+
+        Args:
+            span: A time in which there are rows.
+        """
+
+    def filled(self, day: date, names: Collection[str]) -> set[str]:
+        """Return which of these columns have a value in a row of a day."""
+
+    def rows(self, span: Span, columns: tuple[Column, ...]) -> Answer:
+        """Return the columns of the rows of a time, in order of time, then identity, kind and source."""
 
 
-def arranged(answer: Answer) -> Answer:
-    """Return the answer with its columns in the lake's order, which does not depend on the store's.
+def whole(day: date) -> Span:
+    """Return a day's time."""
+    return Span(_minute(day, 0), _minute(day, MINUTES))
+
+
+def minute_of(day: date, minute: int) -> Span:
+    """Return the time of one of a day's minutes, from 0 to 1439."""
+    return Span(_minute(day, minute), _minute(day, minute + 1))
+
+
+def slices(day: date, tally: Tally, limit: int = SLICE_ROWS) -> Iterator[Span]:
+    """Cut a day in times of at most so many rows each, at whole minutes; together they are the whole day.
+
+    Args:
+        day: The day in UTC.
+        tally: How many rows its minutes have.
+        limit: How many rows a time may have, unless a single minute has more.
+    """
+    start, rows = 0, 0
+    for minute in sorted(tally):
+        if rows and rows + tally[minute] > limit:
+            yield Span(_minute(day, start), _minute(day, minute))
+            start, rows = minute, 0
+        rows += tally[minute]
+    yield Span(_minute(day, start), _minute(day, MINUTES))
+
+
+def _minute(day: date, minute: int) -> str:
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return f"{midnight + timedelta(minutes=minute):%Y-%m-%d %H:%M:%S}.000000000"
+
+
+def extended(known: tuple[Column, ...], found: Iterable[Column]) -> tuple[Column, ...]:
+    """Return the columns that files have: the known ones where they were, new ones after them by name.
 
     The day's own columns are left out: in the lake, the path says them.
     """
-    names = [column.name for column in answer.columns]
-    order = [name for name in FIRST if name in names]
-    order += sorted(set(names) - set(FIRST) - set(PARTITION))
-    places = [names.index(name) for name in order]
-    return Answer(
-        tuple(answer.columns[place] for place in places),
-        (tuple(row[place] for place in places) for row in answer.rows),
-    )
+    known = known or FIRST_COLUMNS
+    by_name = {column.name: column for column in found if column.name not in PARTITION}
+    if OVERFLOW in by_name:
+        # Where a whole record has fields that the table has no column for.
+        by_name.setdefault(EXTRA, Column(EXTRA, "VARCHAR"))
+    return (*known, *(by_name[name] for name in sorted(by_name.keys() - {column.name for column in known})))

@@ -319,6 +319,7 @@ _KINDS: Mapping[str, _Kind] = {
         "TableName", attributes={"Arn": "arn:aws:dynamodb:{region}:{account}:table/{name}"}
     ),
     "AWS::Events::Rule": _Kind("Name", attributes={"Arn": "arn:aws:events:{region}:{account}:rule/{name}"}),
+    "AWS::Athena::WorkGroup": _Kind("Name"),
     "AWS::IAM::Role": _Kind("RoleName", attributes={"Arn": "arn:aws:iam::{account}:role/{name}"}),
     "AWS::Kinesis::Stream": _Kind(
         "Name", attributes={"Arn": "arn:aws:kinesis:{region}:{account}:stream/{name}"}

@@ -84,7 +84,7 @@ def test_a_handler_is_imported_from_its_artifact_alone(function: str, runtime: P
     assert shipped <= {"consumers", "exporter", "tagline"}
     assert ("exporter" in shipped) is HANDLERS[function].startswith("exporter")
     schemas = {path.name for path in (tmp_path / "schemas").glob("*")}
-    makes_rows = function == "TimestreamConsumer"
+    makes_rows = function in ("TimestreamConsumer", "DailyExporter")
     assert schemas == {path.name for path in (ROOT / "schemas").glob("*") if makes_rows}
 
 

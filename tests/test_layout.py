@@ -19,8 +19,12 @@ PURE = [
     "consumers/table.py",
     "consumers/timestream/mapping.py",
     "exporter/archive.py",
+    "exporter/forgotten.py",
     "exporter/jobs.py",
+    "exporter/parquet.py",
+    "exporter/part_files.py",
     "exporter/query.py",
+    "exporter/whole_rows.py",
     "cli/access_log.py",
     "local/filter_pattern.py",
 ]
@@ -32,7 +36,13 @@ READING_THE_CLOCK = {"now", "today", "utcnow", "urandom"}
 UPSTREAM = {
     "emitter/tagline": ("tagline",),
     "consumers": ("tagline", "consumers"),
-    "exporter": ("consumers.settings", "consumers.table", "exporter"),
+    "exporter": (
+        "consumers.late_days",
+        "consumers.schema",
+        "consumers.settings",
+        "consumers.table",
+        "exporter",
+    ),
 }
 OURS = ("tagline", "consumers", "exporter", "local", "cli", "tests", "benchmarks", "examples")
 

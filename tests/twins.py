@@ -1,13 +1,15 @@
 """In-memory twins of what is at the edges: they keep what they are given, and fail when they are told to."""
 
+import hashlib
 import json
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator
+from datetime import date
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from exporter.query import Answer, Column, Days, Values
+from exporter.query import Answer, Column, Span, Spent, Tally, Values, whole
 
 Point = tuple[Any, ...]
 
@@ -140,33 +142,72 @@ class Bucket(dict[str, bytes]):
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in list(keys):
-            del self[key]
+            self.pop(key, None)
 
     def link(self, key: str, *, seconds: int, filename: str) -> str:
         return f"https://bucket/{key}?seconds={seconds}&filename={filename}"
+
+    def read(self, key: str) -> tuple[bytes, str] | None:
+        return (self[key], hashlib.md5(self[key]).hexdigest()) if key in self else None
+
+    def replace(self, key: str, body: bytes, tag: str | None) -> bool:
+        found = self.read(key)
+        if tag != (found and found[1]):
+            return False
+        self[key] = body
+        return True
+
+    def uri(self, key: str) -> str:
+        return f"s3://bucket/{key}"
+
+    def lake(self) -> dict[str, bytes]:
+        """Return what a reader of the lake sees: manifests and parts, without what is kept beside them."""
+        return {key: body for key, body in self.items() if key.startswith("records/year=")}
 
 
 class Rows:
     """A store: `exporter.query.Store` over rows in memory.
 
     Attributes:
-        columns: Names by type, in an order that is the store's own.
-        rows: Values in that order; the first is the time.
+        columns_: Names by type, in an order that is the store's own.
+        rows_: Values in that order; the first is the time.
+        asked: The times that rows were asked of.
     """
 
-    def __init__(self, columns: dict[str, str], rows: list[Values]) -> None:
-        self.columns = columns
+    def __init__(self, columns: dict[str, str], rows: list[Values], *, page: int = 7) -> None:
+        self.columns_ = tuple(Column(*column) for column in columns.items())
         self.rows_ = rows
+        self.spent = Spent()
+        self.asked: list[Span] = []
+        self._page = page
 
-    def count(self, days: Days) -> int:
-        return len(self._of(days))
+    def count_anew(self) -> None:
+        self.spent = Spent()
 
-    def rows(self, days: Days) -> Answer:
-        return Answer(tuple(Column(*column) for column in self.columns.items()), iter(self._of(days)))
+    def tally(self, day: date) -> Tally:
+        self.spent.questions += 1
+        return dict(
+            Counter(int(str(row[0])[11:13]) * 60 + int(str(row[0])[14:16]) for row in self._of(whole(day)))
+        )
 
-    def _of(self, days: Days) -> list[Values]:
-        wanted = {day.isoformat() for day in days}
-        return sorted((row for row in self.rows_ if str(row[0])[:10] in wanted), key=str)
+    def columns(self, span: Span) -> tuple[Column, ...]:
+        assert self._of(span)
+        return self.columns_
+
+    def filled(self, day: date, names: Collection[str]) -> set[str]:
+        places = {name: [column.name for column in self.columns_].index(name) for name in names}
+        rows = self._of(whole(day))
+        return {name for name, place in places.items() if any(row[place] is not None for row in rows)}
+
+    def rows(self, span: Span, columns: tuple[Column, ...]) -> Answer:
+        self.asked.append(span)
+        places = [self.columns_.index(column) for column in columns]
+        rows: list[Values] = [[row[place] for place in places] for row in self._of(span)]
+        cuts = range(0, len(rows), self._page)
+        return Answer(columns, iter([[], *(rows[start : start + self._page] for start in cuts)]))
+
+    def _of(self, span: Span) -> list[Values]:
+        return sorted((row for row in self.rows_ if span.start <= str(row[0]) < span.end), key=str)
 
 
 class IngestBucket:

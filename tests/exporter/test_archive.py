@@ -1,12 +1,12 @@
-"""Rows become parts and a manifest, parts become a zip."""
+"""The lake's keys and manifests, and the zip that parts become."""
 
-import csv
 import gzip
-import hashlib
 import io
+import json
 import subprocess
 import zipfile
 from collections.abc import Iterator
+from dataclasses import astuple, replace
 from datetime import date
 from pathlib import Path
 
@@ -16,122 +16,71 @@ from hypothesis import strategies as st
 
 from exporter import archive
 from exporter.archive import Manifest, Member, Part
-from exporter.query import Answer, Column, Values
+from exporter.query import Column
 
 DAY = date(2025, 11, 20)
 COLUMNS = (Column("time", "TIMESTAMP"), Column("note", "VARCHAR"))
 
 
-def answer(rows: list[Values]) -> Answer:
-    return Answer(COLUMNS, iter(rows))
-
-
-def timed(notes: list[str | None]) -> list[Values]:
-    return [(f"2025-11-20 10:00:{number % 60:02}.000000000", note) for number, note in enumerate(notes)]
-
-
-def files(rows: list[Values], size: int = archive.PART_BYTES) -> dict[str, tuple[bytes, Part]]:
-    made = {}
-    for part in archive.parts(DAY, answer(rows), size):
-        body = b"".join(part.chunks())
-        made[part.key] = (body, part.summary())
-    return made
-
-
-@given(
-    st.lists(st.text(min_size=1) | st.sampled_from(['a"b', "a,b", "a\nb", "a\r\nb", " ", "\x00", "é\u2028"]))
+PART = Part(
+    "k", 3, 99, "f" * 64, "2025-11-20 10:00:00.000000000", "2025-11-20 11:00:00.000000000", 500, "a" * 64, 2
 )
-@settings(deadline=None)
-def test_what_is_written_is_read_back_by_others(notes: list[str]) -> None:
-    rows = timed([*notes])
-
-    read: list[Values] = []
-    for body, _ in files(rows).values():
-        text = gzip.decompress(body).decode("utf-8", "surrogatepass")
-        read += [tuple(row) for row in csv.reader(io.StringIO(text, newline=""))][1:]
-
-    assert read == rows
-
-
-def test_a_day_without_rows_has_no_parts() -> None:
-    assert files([]) == {}
-
-
-def test_a_value_that_is_not_there_is_an_empty_field() -> None:
-    ((body, _),) = files(timed([None])).values()
-
-    assert gzip.decompress(body) == b"time,note\n2025-11-20 10:00:00.000000000,\n"
-
-
-def test_a_part_is_summed_up_by_what_is_kept() -> None:
-    ((key, (body, part)),) = files(timed(["a", "b", "c"])).items()
-
-    assert key == "records/year=2025/month=11/day=20/part-00000.csv.gz"
-    assert part == Part(
-        key=key,
-        rows=3,
-        bytes=len(body),
-        sha256=hashlib.sha256(body).hexdigest(),
-        first_time="2025-11-20 10:00:00.000000000",
-        last_time="2025-11-20 10:00:02.000000000",
-    )
-
-
-def test_large_days_are_cut_into_parts_that_each_have_the_header() -> None:
-    rows = timed([f"{number:0200}" for number in range(5_000)])
-
-    made = files(rows, size=300_000)
-
-    assert [key[-16:] for key in made] == [
-        "part-00000.csv.gz"[-16:],
-        "part-00001.csv.gz"[-16:],
-        "part-00002.csv.gz"[-16:],
-    ]
-    assert sum(part.rows for _, part in made.values()) == 5_000
-    lines = [gzip.decompress(body).decode().splitlines() for body, _ in made.values()]
-    assert {part[0] for part in lines} == {"time,note"}
-    assert [row for part in lines for row in part[1:]] == [",".join(map(str, row)) for row in rows]
-
-
-def test_the_same_rows_make_the_same_bytes() -> None:
-    rows = timed([f"note {number}" for number in range(2_000)])
-
-    assert files(rows) == files(rows)
-
-
-def test_rows_are_read_only_as_they_are_needed() -> None:
-    pulled = 0
-
-    def endless() -> Iterator[Values]:
-        nonlocal pulled
-        while True:
-            pulled += 1
-            yield ("2025-11-20 10:00:00.000000000", f"{pulled:01000}")
-
-    part = next(archive.parts(DAY, Answer(COLUMNS, endless())))
-    next(part.chunks())
-
-    assert pulled < 2_000
 
 
 def test_a_manifest_is_read_back() -> None:
-    part = Part("k", 3, 99, "f" * 64, "2025-11-20 10:00:00.000000000", "2025-11-20 11:00:00.000000000")
-    manifest = Manifest(DAY, 2, COLUMNS, (part, part))
+    manifest = Manifest(DAY, 2, COLUMNS, (PART, PART), "parquet", restored=3, not_restored=1, forgotten=2)
 
     assert Manifest.from_json(manifest.to_json()) == manifest
     assert (manifest.rows, manifest.size) == (6, 198)
 
 
+def test_a_manifest_from_before_a_key_was_added_is_read() -> None:
+    document = json.loads(Manifest(DAY, 2, COLUMNS, (PART,)).to_json())
+    for name in ("restored", "not_restored", "forgotten"):
+        del document[name]
+    for name in ("text_bytes", "text_sha256", "line_breaks"):
+        del document["parts"][0][name]
+
+    read = Manifest.from_json(json.dumps(document).encode())
+
+    assert read.parts == (Part(*astuple(PART)[:6]),)
+    assert (read.restored, read.not_restored, read.forgotten, read.format) == (0, 0, 0, "csv.gz")
+
+
 def test_a_revision_counts_different_contents() -> None:
     empty = Manifest(DAY, 1, COLUMNS)
-    part = Part("k", 3, 99, "f" * 64, "", "")
 
     first = empty.succeeding(None)
     assert first.revision == 1
     assert empty.succeeding(first).revision == 1
-    second = Manifest(DAY, 1, COLUMNS, (part,)).succeeding(first)
+    second = Manifest(DAY, 1, COLUMNS, (PART,)).succeeding(first)
     assert second.revision == 2
-    assert Manifest(DAY, 1, COLUMNS, (part,)).succeeding(second).revision == 2
+    assert Manifest(DAY, 1, COLUMNS, (PART,)).succeeding(second).revision == 2
+    assert Manifest(DAY, 1, (*COLUMNS, Column("z", "DOUBLE")), (PART,)).succeeding(second).revision == 3
+
+
+def test_the_same_text_packed_otherwise_is_no_other_content() -> None:
+    packed = replace(PART, key="other", bytes=98, sha256="e" * 64)
+
+    known = Manifest(DAY, 4, COLUMNS, (PART,))
+
+    assert Manifest(DAY, 5, COLUMNS, (packed,)).succeeding(known) == known
+    counted = Manifest(DAY, 5, COLUMNS, (packed,), forgotten=3).succeeding(known)
+    assert counted == replace(known, forgotten=3)
+    other = replace(packed, text_sha256="b" * 64)
+    assert Manifest(DAY, 5, COLUMNS, (other,)).succeeding(known).revision == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "revision", "key"),
+    [
+        ("csv.gz", 1, "records/year=2025/month=11/day=20/part-00003.csv.gz"),
+        ("csv.gz", 2, "records/year=2025/month=11/day=20/part-00003-r2.csv.gz"),
+        ("parquet", 12, "records/parquet/year=2025/month=11/day=20/part-00003-r12.parquet"),
+    ],
+)
+def test_parts_of_two_revisions_or_formats_never_share_a_key(kind: str, revision: int, key: str) -> None:
+    assert archive.part_key(DAY, 3, revision, kind) == key
 
 
 @given(st.binary(max_size=100_000), st.integers(1, 5_000))
@@ -184,8 +133,6 @@ def test_a_zip_is_read_back_by_another_program(tmp_path: Path) -> None:
     """
 
     read = subprocess.run(["node", "-e", script, path], capture_output=True, text=True, check=True)
-
-    import json
 
     assert json.loads(read.stdout) == {name: len(body) for name, body in MEMBERS.items()}
 

@@ -83,3 +83,23 @@ def test_the_content_type_is_kept(bucket: Bucket) -> None:
     head = boto3.client("s3").head_object(Bucket="lake", Key="k")
     assert head["ContentType"] == "application/zip"
     assert io.BytesIO(bucket.get("k") or b"").read() == b"x"
+
+
+def test_an_object_is_replaced_only_by_who_has_seen_what_it_holds(bucket: Bucket) -> None:
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+    assert bucket.read("lock") is None
+    assert bucket.replace("lock", b"1", None)
+    assert not bucket.replace("lock", b"2", None)
+    found = bucket.read("lock")
+    assert found is not None
+    assert found[0] == b"1"
+
+    assert bucket.replace("lock", b"3", found[1])
+    assert not bucket.replace("lock", b"4", found[1])
+    assert bucket.get("lock") == b"3"
+    bucket.delete(["lock"])
+    assert not bucket.replace("lock", b"5", found[1])
+
+
+def test_other_services_know_an_object_by_its_uri(bucket: Bucket) -> None:
+    assert bucket.uri("records/x") == "s3://lake/records/x"

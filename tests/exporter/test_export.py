@@ -1,20 +1,42 @@
-"""A day of the store becomes files in the lake."""
+"""Days of the store become files in the lake."""
 
 import csv
 import gzip
 import io
 import json
-from datetime import UTC, date, datetime
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from exporter.export import Export, days_of, export_day, make_handler
-from exporter.query import Days, Values
+from consumers import late_days
+from consumers.settings import SettingsError
+from exporter import archive, lake
+from exporter.export import (
+    DaysFailedError,
+    Export,
+    Job,
+    OutOfTimeError,
+    Run,
+    StuckError,
+    days_of,
+    export_day,
+    formats,
+    make_handler,
+)
+from exporter.forgotten import KEY as FORGOTTEN
+from exporter.forgotten import Forgotten
+from exporter.part_files import Format
+from exporter.query import FIRST, Column, Days, Values
+from tests.builders import Context
 from tests.twins import Bucket, Rows
 
 DAY = date(2025, 11, 20)
 FOLDER = "records/year=2025/month=11/day=20/"
+NOW = datetime(2025, 12, 1, 0, 15, tzinfo=UTC)
 COLUMNS = {
     "time": "TIMESTAMP",
     "_type": "VARCHAR",
@@ -22,15 +44,29 @@ COLUMNS = {
     "status": "DOUBLE",
     "source": "VARCHAR",
     "_id": "VARCHAR",
+    "client": "VARCHAR",
 }
 
 
-def made(number: int, day: date = DAY, status: str | None = "200.0") -> Values:
-    return (f"{day} 10:{number % 60:02}:00.000000000", "api_request", f"{day:%Y}", status, "/g", f"r{number}")
+def made(
+    number: int, day: date = DAY, status: str | None = "200", client: str | None = None, hour: int = 10
+) -> Values:
+    time = f"{day} {hour:02}:{number % 60:02}:00.{number // 60:09}"
+    return (time, "api_request", f"{day:%Y}", status, "/g", f"r{number:05}", client)
 
 
 def store(*rows: Values) -> Rows:
     return Rows(COLUMNS, list(rows))
+
+
+def read(bucket: Bucket, day: date = DAY) -> list[dict[str, str]]:
+    """Return a day's rows as a reader of the lake sees them: by its manifest."""
+    manifest = lake.read_manifest(bucket, day, Format.CSV_GZ)
+    assert manifest is not None
+    rows: list[dict[str, str]] = []
+    for part in manifest.parts:
+        rows += csv.DictReader(io.StringIO(gzip.decompress(bucket[part.key]).decode()))
+    return rows
 
 
 def test_a_day_is_written_as_parts_and_a_manifest() -> None:
@@ -38,18 +74,20 @@ def test_a_day_is_written_as_parts_and_a_manifest() -> None:
 
     export = export_day(DAY, store(made(1), made(2, status=None), made(3, date(2025, 11, 21))), bucket)
 
-    assert set(bucket) == {FOLDER + "part-00000.csv.gz", FOLDER + "_manifest.json"}
-    text = gzip.decompress(bucket[FOLDER + "part-00000.csv.gz"]).decode()
-    assert list(csv.DictReader(io.StringIO(text))) == [
+    assert set(bucket.lake()) == {FOLDER + "part-00000.csv.gz", FOLDER + "_manifest.json"}
+    nothing = dict.fromkeys(("route", "method", "client"), "")
+    assert read(bucket) == [
         {
             "time": f"2025-11-20 10:0{number}:00.000000000",
             "_type": "api_request",
-            "_id": f"r{number}",
+            "_id": f"r0000{number}",
             "source": "/g",
             "status": status,
+            **nothing,
         }
-        for number, status in ((1, "200.0"), (2, ""))
+        for number, status in ((1, "200"), (2, ""))
     ]
+    assert list(read(bucket)[0]) == [*FIRST, "status"]
     manifest = json.loads(bucket[FOLDER + "_manifest.json"])
     assert (manifest["rows"], manifest["revision"], manifest["day"]) == (2, 1, "2025-11-20")
     assert export.manifest.rows == 2
@@ -66,16 +104,75 @@ def test_exporting_again_leaves_the_same_bytes() -> None:
     assert dict(bucket) == first
 
 
-def test_late_rows_make_the_next_revision() -> None:
+SMALL = Job(size=30_000, slice_rows=700)
+
+
+def many(count: int = 4_000) -> list[Values]:
+    return [made(number) for number in range(count)]
+
+
+def test_a_large_day_is_asked_for_in_slices_and_written_in_parts() -> None:
+    bucket, rows = Bucket(), store(*many())
+
+    export = export_day(DAY, rows, bucket, SMALL)
+
+    assert [part.rows for part in export.manifest.parts] == [1_000, 1_000, 1_000, 1_000]
+    assert [row["_id"] for row in read(bucket)] == [row[5] for row in sorted(many(), key=str)]
+    assert len(rows.asked) == 6
+    assert rows.asked[0].start == "2025-11-20 00:00:00.000000000"
+    assert rows.asked[-1].end == "2025-11-21 00:00:00.000000000"
+
+
+@pytest.mark.parametrize("kind", Format)
+def test_every_format_has_a_folder_and_a_manifest_of_its_own(kind: Format) -> None:
+    bucket = Bucket()
+
+    export = export_day(DAY, store(*map(made, range(9))), bucket, Job(kind))
+
+    assert (export.manifest.format, export.manifest.rows) == (kind, 9)
+    assert lake.read_manifest(bucket, DAY, kind) == export.manifest
+    assert [part.key for part in export.manifest.parts] == [archive.part_key(DAY, 0, 1, kind)]
+
+
+def test_athena_is_told_the_names_of_the_committed_files_alone() -> None:
+    bucket = Bucket()
+    key = "records/tables/csv.gz/year=2025/month=11/day=20/symlink.txt"
+
+    export_day(DAY, store(made(1)), bucket)
+    assert bucket[key].decode() == f"s3://bucket/{FOLDER}part-00000.csv.gz\n"
+    export_day(DAY, store(made(1), made(2)), bucket)
+    assert bucket[key].decode() == f"s3://bucket/{FOLDER}part-00000-r2.csv.gz\n"
+
+
+# --- revisions --------------------------------------------------------------------------------------------
+
+
+def test_late_rows_make_the_next_revision_beside_the_one_before() -> None:
     bucket = Bucket()
 
     export_day(DAY, store(made(1)), bucket)
+    before = bucket[FOLDER + "part-00000.csv.gz"]
     export = export_day(DAY, store(made(1), made(2)), bucket)
 
     assert (export.manifest.revision, export.manifest.rows) == (2, 2)
+    # Whoever has read the manifest before can still read what it names.
+    assert bucket[FOLDER + "part-00000.csv.gz"] == before
+    assert len(read(bucket)) == 2
 
 
-def test_what_the_new_manifest_does_not_name_is_removed() -> None:
+def test_replaced_parts_are_removed_when_their_time_of_grace_is_over() -> None:
+    bucket, rows = Bucket(), store(made(1), made(2))
+    export_day(DAY, store(made(1)), bucket, Job(now=lambda: NOW))
+    export_day(DAY, rows, bucket, Job(now=lambda: NOW))
+
+    export_day(DAY, rows, bucket, Job(now=lambda: NOW + lake.GRACE - timedelta(seconds=1)))
+    assert FOLDER + "part-00000.csv.gz" in bucket
+    export_day(DAY, rows, bucket, Job(now=lambda: NOW + lake.GRACE))
+    assert set(bucket.lake()) == {FOLDER + "part-00000-r2.csv.gz", FOLDER + "_manifest.json"}
+    assert not list(lake.replaced_days(bucket))
+
+
+def test_what_was_never_committed_is_removed_at_once() -> None:
     bucket = Bucket({FOLDER + "part-00007.csv.gz": b"old", "records/year=2025/month=11/day=21/x": b"other"})
 
     export_day(DAY, store(made(1)), bucket)
@@ -105,14 +202,214 @@ def test_a_day_that_the_store_has_forgotten_stays_in_the_lake() -> None:
     assert dict(bucket) == before
 
 
-def test_the_manifest_is_written_after_the_parts_it_names() -> None:
-    class Ordered(Bucket):
-        def put(self, key: str, chunks: Any, content_type: str) -> None:
-            if key.endswith("_manifest.json"):
-                assert FOLDER + "part-00000.csv.gz" in self
-            super().put(key, chunks, content_type)
+# --- a change of the schema -------------------------------------------------------------------------------
 
-    export_day(DAY, store(made(1)), Ordered())
+
+def test_a_day_across_a_change_of_the_schema_has_the_new_columns_last() -> None:
+    bucket = Bucket()
+    export_day(DAY, store(made(1)), bucket)
+    wider = {**COLUMNS, "agent": "VARCHAR", "bytes_count": "BIGINT"}
+    rows = Rows(wider, [(*made(1), None, None), (*made(2), "curl", "7")])
+
+    export = export_day(DAY, rows, bucket)
+
+    names = [column.name for column in export.manifest.columns]
+    assert names == [*FIRST, "status", "agent", "bytes_count"]
+    assert [(row["_id"], row["status"], row["agent"], row["bytes_count"]) for row in read(bucket)] == [
+        ("r00001", "200", "", ""),
+        ("r00002", "200", "curl", "7"),
+    ]
+
+
+def test_columns_that_other_days_have_brought_do_not_change_a_day_that_is_written_again() -> None:
+    bucket = Bucket()
+    export_day(DAY, store(made(1)), bucket)
+    before = bucket.lake()
+    wider = {**COLUMNS, "agent": "VARCHAR"}
+    other = (*made(2, date(2025, 11, 21)), "curl")
+    rows = Rows(wider, [(*made(1), None), other])
+
+    export_day(date(2025, 11, 21), rows, bucket)
+    export = export_day(DAY, rows, bucket)
+
+    assert export.manifest.revision == 1
+    assert {key: body for key, body in bucket.lake().items() if "day=20" in key} == before
+
+
+def test_a_column_that_the_store_no_longer_has_keeps_its_place() -> None:
+    bucket = Bucket()
+    wider = {**COLUMNS, "agent": "VARCHAR"}
+    export_day(DAY, Rows(wider, [(*made(1), "curl")]), bucket)
+
+    export = export_day(date(2025, 11, 21), store(made(2, date(2025, 11, 21))), bucket)
+
+    assert [column.name for column in export.manifest.columns] == [*FIRST, "agent", "status"]
+    assert [row["agent"] for row in read(bucket, date(2025, 11, 21))] == [""]
+
+
+def test_two_runs_that_bring_columns_at_the_same_time_lose_none() -> None:
+    class Racing(Bucket):
+        def replace(self, key: str, body: bytes, tag: str | None) -> bool:
+            if key == lake.COLUMNS and not self.raced:
+                self.raced = True
+                lake.lake_columns(self, [Column("theirs", "VARCHAR")])
+            return super().replace(key, body, tag)
+
+        raced = False
+
+    columns = lake.lake_columns(Racing(), [Column("ours", "VARCHAR")])
+
+    assert [column.name for column in columns] == [*FIRST, "theirs", "ours"]
+
+
+# --- clients to be forgotten ------------------------------------------------------------------------------
+
+
+def test_a_client_that_is_to_be_forgotten_does_not_come_back_from_the_store() -> None:
+    forgotten = Forgotten("ab" * 32).having("c1")
+    bucket = Bucket({FORGOTTEN: forgotten.to_json()})
+    rows = store(made(1, client="c1"), made(2, client="c2"), made(3))
+
+    export = export_day(DAY, rows, bucket)
+
+    assert [row["client"] for row in read(bucket)] == ["c2", ""]
+    assert export.manifest.forgotten == 1
+    before = dict(bucket)
+    assert not export_day(DAY, rows, bucket).kept
+    assert dict(bucket) == before
+    assert b"c1" not in forgotten.to_json()
+
+
+# --- interruptions ----------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Dying(Bucket):
+    """A bucket whose user is killed at the nth operation, in the middle of what it writes."""
+
+    def __init__(self, kept: dict[str, bytes], operations: int) -> None:
+        super().__init__(kept)
+        self.left = operations
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
+
+    def put(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
+        def counted() -> Iterator[bytes]:
+            for chunk in chunks:
+                self._count()
+                yield chunk
+
+        super().put(key, counted(), content_type)
+        self._count()
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in list(keys):
+            self._count()
+            super().delete([key])
+
+    def replace(self, key: str, body: bytes, tag: str | None) -> bool:
+        self._count()
+        return super().replace(key, body, tag)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("late", [False, True], ids=["first time", "late rows"])
+def test_killed_at_any_point_and_run_again_it_leaves_the_same_bytes(seed: int, late: bool) -> None:
+    chance = random.Random(seed)
+    kept: dict[str, bytes] = {}
+    if late:
+        begun = Bucket()
+        export_day(DAY, store(*many(1_500)), begun, replace(SMALL, now=lambda: NOW))
+        kept = dict(begun)
+    rows = store(*many())
+    job = replace(SMALL, now=lambda: NOW)
+    undisturbed = Bucket(kept)
+    export_day(DAY, rows, undisturbed, job)
+
+    deaths = 0
+    while True:
+        bucket = Dying(kept, chance.randrange(1, 40 if deaths else 16))
+        try:
+            export_day(DAY, rows, bucket, job)
+            break
+        except Killed:
+            deaths += 1
+            kept = dict(bucket)
+
+    assert deaths
+    assert bucket.lake() == undisturbed.lake()
+
+
+def test_a_manifest_names_only_what_is_there_whenever_it_is_looked_at() -> None:
+    class Watched(Bucket):
+        def put(self, key: str, chunks: Any, content_type: str) -> None:
+            super().put(key, chunks, content_type)
+            self._look()
+
+        def delete(self, keys: Iterable[str]) -> None:
+            super().delete(keys)
+            self._look()
+
+        def _look(self) -> None:
+            manifest = lake.read_manifest(self, DAY, Format.CSV_GZ)
+            for part in manifest.parts if manifest else ():
+                assert len(self[part.key]) == part.bytes
+
+    bucket = Watched()
+    for count in (1_500, 4_000, 4_000, 4_001):
+        export_day(DAY, store(*many(count)), bucket, SMALL)
+
+
+def test_an_invocation_that_runs_out_of_time_is_continued_behind_its_last_part() -> None:
+    bucket, rows = Bucket(), store(*many())
+    undisturbed = Bucket()
+    export_day(DAY, rows, undisturbed, SMALL)
+
+    with pytest.raises(OutOfTimeError):
+        export_day(DAY, rows, bucket, replace(SMALL, seconds_left=iter([900.0, 900.0, 1.0]).__next__))
+    progress = lake.read_progress(bucket, DAY, Format.CSV_GZ)
+    assert progress is not None
+    assert len(progress.parts) == 3
+    assert lake.read_manifest(bucket, DAY, Format.CSV_GZ) is None
+    rows.asked.clear()
+    export_day(DAY, rows, bucket, SMALL)
+
+    assert rows.asked[0].start == progress.time
+    assert bucket.lake() == undisturbed.lake()
+
+
+@pytest.mark.parametrize("order", ["", "late rows"])
+def test_what_came_before_the_place_where_a_day_stands_is_not_left_out(order: str) -> None:
+    bucket, rows = Bucket(), store(*many())
+    with pytest.raises(OutOfTimeError):
+        export_day(DAY, rows, bucket, replace(SMALL, seconds_left=iter([900.0, 900.0, 1.0]).__next__))
+    rows.rows_.append(made(1, hour=9))
+
+    export = export_day(DAY, rows, bucket, replace(SMALL, order=order))
+
+    assert export.manifest.rows == 4_001
+    assert sum(1 for row in read(bucket)) == 4_001
+
+
+def test_rows_of_one_time_at_the_end_of_a_part_are_neither_lost_nor_doubled() -> None:
+    same = [(*made(7)[:5], f"r{number:05}", None) for number in range(3_500)]
+    bucket, rows = Bucket(), store(*same)
+
+    for _ in range(2):
+        with pytest.raises(OutOfTimeError):
+            export_day(DAY, rows, bucket, replace(SMALL, seconds_left=iter([900.0, 1.0]).__next__))
+    export_day(DAY, rows, bucket, SMALL)
+
+    assert [row["_id"] for row in read(bucket)] == [row[5] for row in same]
+
+
+# --- what an event asks for -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -126,9 +423,7 @@ def test_the_manifest_is_written_after_the_parts_it_names() -> None:
     ],
 )
 def test_an_event_says_which_days(event: dict[str, Any], first: str, last: str) -> None:
-    days = days_of(event, datetime(2025, 12, 1, 0, 15, tzinfo=UTC))
-
-    assert days == Days(date.fromisoformat(first), date.fromisoformat(last))
+    assert days_of(event, NOW) == Days(date.fromisoformat(first), date.fromisoformat(last))
 
 
 @pytest.mark.parametrize(
@@ -145,20 +440,248 @@ def test_an_event_that_names_no_days_is_refused(event: dict[str, Any], message: 
         days_of(event, datetime(2025, 12, 1, tzinfo=UTC))
 
 
+def test_formats_are_listed_with_commas_and_others_refused_by_name() -> None:
+    assert formats("parquet, csv.gz") == (Format.PARQUET, Format.CSV_GZ)
+    with pytest.raises(
+        SettingsError, match=r"EXPORT_FORMATS is 'orc': .* there are csv, csv.gz, jsonl.gz, parquet"
+    ):
+        formats("orc")
+
+
+# --- the function -----------------------------------------------------------------------------------------
+
+
+class Function:
+    """The handler over twins; what it calls itself with is kept."""
+
+    def __init__(self, rows: Rows, bucket: Bucket | None = None, **more: Any) -> None:
+        self.bucket = Bucket() if bucket is None else bucket
+        self.reported: list[Export] = []
+        self.called: list[tuple[str, dict[str, Any]]] = []
+        self.described: list[tuple[Format, list[str]]] = []
+        self.now = NOW
+        self._handler = make_handler(
+            rows,
+            self.bucket,
+            now=lambda: self.now,
+            report=self.reported.append,
+            go_on=lambda name, event: self.called.append((name, event)),
+            describe=lambda kind, columns: self.described.append((kind, [column.name for column in columns])),
+            **{"size": SMALL.size, "slice_rows": SMALL.slice_rows, **more},
+        )
+
+    def __call__(self, event: dict[str, Any], context: Any = None) -> dict[str, Any]:
+        answer: dict[str, Any] = self._handler(json.loads(json.dumps(event)), context or Context(900_000))
+        return answer
+
+
 def test_the_handler_exports_a_range_day_by_day_and_says_what_it_did() -> None:
-    reported: list[Export] = []
-    handler = make_handler(
-        store(made(1), made(2), made(3, date(2025, 11, 21))),
-        Bucket(),
-        now=lambda: datetime(2025, 12, 1, tzinfo=UTC),
-        report=reported.append,
-    )
+    function = Function(store(made(1), made(2), made(3, date(2025, 11, 21))))
 
-    days = handler({"from": "2025-11-20", "to": "2025-11-22"}, None)["days"]
+    days = function({"from": "2025-11-20", "to": "2025-11-22"})["days"]
 
-    assert [(day["day"], day["rows"], day["parts"]) for day in days] == [
-        ("2025-11-20", 2, 1),
-        ("2025-11-21", 1, 1),
-        ("2025-11-22", 0, 0),
+    assert [(day["day"], day["rows"], day["parts"], day["format"]) for day in days] == [
+        ("2025-11-20", 2, 1, "csv.gz"),
+        ("2025-11-21", 1, 1, "csv.gz"),
+        ("2025-11-22", 0, 0, "csv.gz"),
     ]
-    assert [export.manifest.rows for export in reported] == [2, 1, 0]
+    assert [export.manifest.rows for export in function.reported] == [2, 1, 0]
+    assert function.described == [(Format.CSV_GZ, [*FIRST, "status"])]
+    assert not any("_locks" in key for key in function.bucket)
+
+
+def test_all_formats_are_written() -> None:
+    function = Function(store(made(1)), kinds=(Format.CSV_GZ, Format.PARQUET))
+
+    days = function({"day": "2025-11-20"})["days"]
+
+    assert [day["format"] for day in days] == ["csv.gz", "parquet"]
+
+
+def late(
+    day: str, batch: str = "shardId-000000000000:49590338271490256608559692538361571095921575989136588898"
+) -> str:
+    return late_days.key(date.fromisoformat(day), batch)
+
+
+def test_the_daily_run_writes_the_days_again_that_rows_came_to_late() -> None:
+    function = Function(store(made(1), made(2, date(2025, 11, 30))))
+    function({"day": "2025-11-20"})
+    function = Function(store(made(1), made(3), made(2, date(2025, 11, 30))), function.bucket)
+    function.bucket |= {late("2025-11-20"): b"", late("2025-11-20", "other"): b"", late("2025-12-01"): b""}
+
+    days = function({"time": "2025-12-01T00:15:00Z"})["days"]
+
+    assert [(day["day"], day["rows"], day["revision"]) for day in days] == [
+        ("2025-11-30", 1, 1),
+        ("2025-11-20", 2, 2),
+    ]
+    # Today is not over: it is written tomorrow.
+    assert list(function.bucket.keys("late/")) == [late("2025-12-01")]
+
+
+def test_rows_that_come_late_while_a_day_is_written_are_for_the_next_run() -> None:
+    class Meanwhile(Rows):
+        bucket: Bucket
+
+        def tally(self, day: date) -> dict[int, int]:
+            self.bucket[late("2025-11-20", "meanwhile")] = b""
+            return super().tally(day)
+
+    rows = Meanwhile(COLUMNS, [made(1)])
+    rows.bucket = Bucket({late("2025-11-20"): b""})
+    function = Function(rows, rows.bucket)
+
+    function({"day": "2025-11-20"})
+
+    assert list(rows.bucket.keys("late/")) == [late("2025-11-20", "meanwhile")]
+
+
+def test_a_day_that_fails_keeps_its_late_rows_and_does_not_keep_the_others_from_being_written() -> None:
+    class Failing(Bucket):
+        def put(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
+            if "day=20/part" in key:
+                raise OSError("no")
+            super().put(key, chunks, content_type)
+
+    bucket = Failing({late("2025-11-20"): b"", late("2025-11-21"): b""})
+    function = Function(store(made(1), made(2, date(2025, 11, 21))), bucket)
+
+    with pytest.raises(DaysFailedError, match=r"2025-11-20: OSError: no"):
+        function({})
+
+    assert list(bucket.keys("late/")) == [late("2025-11-20")]
+    assert [str(export.manifest.day) for export in function.reported] == ["2025-11-30", "2025-11-21"]
+
+
+def test_replaced_files_of_other_days_are_removed_by_the_daily_run() -> None:
+    function = Function(store(made(1)))
+    function({"day": "2025-11-20"})
+    function = Function(store(made(1), made(2)), function.bucket)
+    function({"day": "2025-11-20"})
+    assert FOLDER + "part-00000.csv.gz" in function.bucket
+
+    function.now = NOW + timedelta(days=1)
+    function({})
+
+    assert FOLDER + "part-00000.csv.gz" not in function.bucket
+    assert len(read(function.bucket)) == 2
+
+
+@pytest.mark.parametrize("wait", [False, True], ids=["by itself", "by the caller"])
+def test_a_range_that_takes_longer_than_an_invocation_is_continued_with_the_same_result(wait: bool) -> None:
+    rows = store(*many(), *(made(number, date(2025, 11, 21)) for number in range(3_000)))
+    undisturbed = Function(rows)
+    undisturbed({"from": "2025-11-20", "to": "2025-11-21"})
+    function = Function(rows)
+
+    event: dict[str, Any] = {"from": "2025-11-20", "to": "2025-11-21", "wait": wait}
+    told: list[dict[str, Any]] = []
+    invocations = 0
+    while True:
+        invocations += 1
+        answer = function(event, Ticking(calls=6))
+        told += answer["days"]
+        if "continues" not in answer:
+            break
+        assert [name for name, _ in function.called] == [] if wait else ["function"]
+        event = answer["continues"]
+        assert wait or function.called.pop()[1] == event
+
+    assert invocations > 2
+    assert [(day["day"], day["rows"]) for day in told] == [("2025-11-20", 4_000), ("2025-11-21", 3_000)]
+    assert function.bucket.lake() == undisturbed.bucket.lake()
+
+
+class Ticking(Context):
+    """An invocation whose time is over after so many looks at it."""
+
+    def __init__(self, calls: int, request_id: str = "c6af9ac6") -> None:
+        super().__init__(aws_request_id=request_id)
+        self.calls = calls
+
+    def get_remaining_time_in_millis(self) -> int:
+        self.calls -= 1
+        return 900_000 if self.calls > 0 else 5_000
+
+
+def test_a_day_of_which_no_part_fits_into_an_invocation_is_given_up_by_name() -> None:
+    function = Function(store(*many()), size=10**9)
+    answer = function({"day": "2025-11-20", "wait": True}, Ticking(calls=3))
+
+    with pytest.raises(StuckError, match="2025-11-20: not one part was written in a whole invocation"):
+        function(answer["continues"], Ticking(calls=3))
+
+
+def test_a_chain_of_invocations_has_an_end() -> None:
+    run = Run("c6af9ac6", (DAY,), continuations=12, waited_for=True)
+
+    with pytest.raises(StuckError, match="not done after 12 continuations; what is written is kept"):
+        Function(store(*many()))(run.to_event(), Ticking(calls=4))
+
+
+def test_a_run_survives_its_event() -> None:
+    run = Run("id", (DAY, date(2025, 11, 21)), {"2025-11-20": ["late/x"]}, True, 3, False)
+
+    assert Run.from_event(json.loads(json.dumps(run.to_event()))) == run
+
+
+# --- locks ------------------------------------------------------------------------------------------------
+
+
+def test_two_runs_of_one_day_do_not_meet() -> None:
+    inner: list[dict[str, Any]] = []
+
+    class Meeting(Rows):
+        def tally(self, day: date) -> dict[int, int]:
+            if not inner:
+                inner.append({})
+                inner[0] = other({"day": "2025-11-20"}, Context(900_000, "another"))
+            return super().tally(day)
+
+    rows = Meeting(COLUMNS, [made(1)])
+    function = Function(rows)
+    other = Function(rows, function.bucket)
+    function.bucket[late("2025-11-20")] = b""
+
+    answer = function({"day": "2025-11-20"})
+
+    assert inner == [{"days": [{"day": "2025-11-20", "format": "csv.gz", "locked": True}]}]
+    assert answer["days"][0]["rows"] == 1
+    assert not any("_locks" in key for key in function.bucket)
+
+
+@pytest.mark.parametrize(
+    ("run", "seconds", "taken"),
+    [("other", 0, False), ("other", 899, False), ("other", 900, True), ("first", 0, True)],
+)
+def test_a_lock_is_its_runs_until_the_run_can_no_longer_live(run: str, seconds: int, taken: bool) -> None:
+    bucket = Bucket()
+    assert lake.lock(bucket, DAY, Format.CSV_GZ, "first", NOW, NOW + timedelta(seconds=900))
+
+    now = NOW + timedelta(seconds=seconds)
+    assert lake.lock(bucket, DAY, Format.CSV_GZ, run, now, now + timedelta(seconds=900)) is taken
+
+
+def test_of_two_that_take_a_lock_at_the_same_time_one_gets_it() -> None:
+    class Racing(Bucket):
+        def read(self, key: str) -> tuple[bytes, str] | None:
+            found = super().read(key)
+            if not self.raced:
+                self.raced = True
+                assert lake.lock(self, DAY, Format.CSV_GZ, "quicker", NOW, NOW + timedelta(seconds=9))
+            return found
+
+        raced = False
+
+    assert not lake.lock(Racing(), DAY, Format.CSV_GZ, "slower", NOW, NOW + timedelta(seconds=9))
+
+
+def test_only_its_own_run_gives_a_lock_back() -> None:
+    bucket = Bucket()
+    lake.lock(bucket, DAY, Format.CSV_GZ, "first", NOW, NOW + timedelta(seconds=9))
+
+    lake.unlock(bucket, DAY, Format.CSV_GZ, "other")
+    assert bucket
+    lake.unlock(bucket, DAY, Format.CSV_GZ, "first")
+    assert not bucket

@@ -1,0 +1,152 @@
+"""What the commands about the lake do: export a range with progress, verify days, forget a client."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from botocore.exceptions import ClientError
+from rich.progress import Progress
+
+from cli.deployment import CommandError, Deployment
+from exporter import forget, lake
+from exporter.archive import Manifest
+from exporter.bucket import Bucket
+from exporter.forget import Found
+from exporter.part_files import Format
+from exporter.query import Days
+from exporter.timestream import Timestream
+from exporter.verify import verify_day
+
+# A command has no deadline: its locks are for as long as a large day can take, and given back at its end.
+_LOCKED_FOR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found of a day.
+
+    Attributes:
+        day: The day.
+        kind: The files' format.
+        rows: How many rows the lake has; None if it was never exported.
+        problems: What is wrong, in sentences.
+    """
+
+    day: date
+    kind: Format
+    rows: int | None
+    problems: tuple[str, ...]
+
+
+def bucket_of(deployment: Deployment) -> Bucket:
+    """Return the lake's bucket."""
+    return Bucket(deployment.client("s3"), deployment.outputs["Bucket"])
+
+
+def kinds_of(objects: Bucket, days: Days) -> list[Format]:
+    """Return the formats that the lake has a day of the range in; the first one for none."""
+    found = [kind for kind in Format if any(lake.read_manifest(objects, day, kind) for day in days)]
+    return found or [Format.CSV_GZ]
+
+
+def export(deployment: Deployment, days: Days, bars: Progress) -> Iterator[dict[str, Any]]:
+    """Export days one by one, each as often as it has to be gone on with, and yield what became of it."""
+    bar = bars.add_task("days", total=len(days))
+    for day in days:
+        event: dict[str, Any] | None = {"day": day.isoformat(), "wait": True}
+        while event is not None:
+            answer = deployment.invoke("DailyExporterName", event)
+            yield from answer["days"]
+            event = answer.get("continues")
+        bars.advance(bar)
+
+
+def verify(deployment: Deployment, days: Days, bars: Progress) -> Iterator[Verified]:
+    """Read the days again, and hold them against their manifests and what the store still has."""
+    objects = bucket_of(deployment)
+    store = Timestream(
+        deployment.client("timestream-query"),
+        deployment.outputs["TimestreamDatabase"],
+        deployment.outputs["TimestreamTable"],
+    )
+    oldest = _oldest_day(deployment)
+    kinds = kinds_of(objects, days)
+    bar = bars.add_task("days", total=len(days) * len(kinds))
+    for day in days:
+        for kind in kinds:
+            manifest = lake.read_manifest(objects, day, kind)
+            problems = tuple(verify_day(day, kind, objects, store if day > oldest else None))
+            yield Verified(day, kind, manifest.rows if manifest else None, problems)
+            bars.advance(bar)
+
+
+def _oldest_day(deployment: Deployment) -> date:
+    """Return the day of which the store forgets rows at present; those after it, it has whole."""
+    table = deployment.client("timestream-write").describe_table(
+        DatabaseName=deployment.outputs["TimestreamDatabase"], TableName=deployment.outputs["TimestreamTable"]
+    )["Table"]
+    retention = table["RetentionProperties"]
+    kept = timedelta(
+        days=retention["MagneticStoreRetentionPeriodInDays"],
+        hours=retention["MemoryStoreRetentionPeriodInHours"],
+    )
+    return (datetime.now(UTC) - kept).date()
+
+
+def find(deployment: Deployment, client: str, days: Days, bars: Progress) -> Iterator[Found]:
+    """Look for a client's rows in the lake.
+
+    Raises:
+        CommandError: If a day cannot be read.
+    """
+    objects = bucket_of(deployment)
+    kinds = kinds_of(objects, days)
+    bar = bars.add_task("days looked through", total=len(days) * len(kinds))
+    for day in days:
+        for kind in kinds:
+            try:
+                found = forget.find(client, day, kind, objects)
+            except (ValueError, ClientError) as error:
+                raise CommandError(
+                    f"cannot read {day}: {error}", f"see what is wrong: tagline verify --from {day}"
+                ) from error
+            if found is not None:
+                yield found
+            bars.advance(bar)
+
+
+def erase(
+    deployment: Deployment, client: str, found: list[Found], bars: Progress
+) -> tuple[list[tuple[Found, Manifest]], str]:
+    """Remove what was found, and return what became of each day, and the key of the audit entry.
+
+    Raises:
+        CommandError: If a day is being written by another.
+    """
+    objects = bucket_of(deployment)
+    run, now = uuid.uuid4().hex, datetime.now(UTC)
+    forgotten = forget.remember_to_forget(client, objects, lambda: os.urandom(32).hex())
+    bar = bars.add_task("days written again", total=len(found))
+    done: list[tuple[Found, Manifest]] = []
+    try:
+        for each in found:
+            if not lake.lock(objects, each.day, each.kind, run, now, now + _LOCKED_FOR):
+                raise CommandError(
+                    f"{each.day} is being written at this moment", "try again in a quarter of an hour"
+                )
+            try:
+                # Under the lock again: the day may have been written since it was looked through.
+                still = forget.find(client, each.day, each.kind, objects)
+                if still is not None:
+                    done.append((still, forget.forget(client, still, objects, now)))
+            finally:
+                lake.unlock(objects, each.day, each.kind, run)
+            bars.advance(bar)
+    finally:
+        key = forget.write_audit(forgotten.hash_of(client), done, objects, now)
+    return done, key

@@ -1,0 +1,145 @@
+"""The right to erasure: a client's rows leave the lake, in new revisions of the days that hold them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+
+from consumers.table import OVERFLOW
+from exporter import archive, lake
+from exporter.archive import PREFIX, Manifest
+from exporter.bucket import Objects
+from exporter.export import CLIENT
+from exporter.forgotten import KEY, Forgotten
+from exporter.part_files import Batch, Format, parts, read_rows
+
+AUDIT = f"{PREFIX}_audit/"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the lake has of a client on a day.
+
+    Attributes:
+        day: The day in UTC.
+        kind: The files' format.
+        rows: How many rows are the client's.
+        overflow: The keys of the client's whole records.
+    """
+
+    day: date
+    kind: Format
+    rows: int
+    overflow: tuple[str, ...] = ()
+
+
+def find(client: str, day: date, kind: Format, objects: Objects) -> Found | None:
+    """Return what the lake has of a client on a day, or None if that is nothing.
+
+    Raises:
+        ValueError: If a part is not what its manifest says.
+    """
+    manifest = lake.read_manifest(objects, day, kind)
+    if manifest is None:
+        return None
+    overflow: list[str] = []
+    rows = 0
+    for _, theirs in _sorted_out(manifest, client, objects):
+        rows += len(theirs.rows)
+        overflow += _overflow_keys(manifest, theirs)
+    return Found(day, kind, rows, tuple(overflow)) if rows else None
+
+
+def remember_to_forget(client: str, objects: Objects, new_key: Callable[[], str]) -> Forgotten:
+    """Keep that a client is to be forgotten: from now on, no export takes rows of theirs from the store.
+
+    Args:
+        client: The client.
+        objects: The lake's bucket.
+        new_key: Gives 32 random bytes in hex, for the first one that is to be forgotten.
+    """
+    while True:
+        found = objects.read(KEY)
+        forgotten = Forgotten(new_key()) if found is None else Forgotten.from_json(found[0])
+        if client in forgotten:
+            return forgotten
+        forgotten = forgotten.having(client)
+        if objects.replace(KEY, forgotten.to_json(), found and found[1]):
+            return forgotten
+
+
+def forget(client: str, found: Found, objects: Objects, now: datetime) -> Manifest:
+    """Write a day again without a client's rows, and remove these from the bucket at once.
+
+    The manifest of the new revision is written before anything is removed. Who forgets has the day's lock,
+    and has called `remember_to_forget`.
+
+    Raises:
+        ValueError: If a part is not what its manifest says.
+    """
+    known = lake.read_manifest(objects, found.day, found.kind)
+    assert known is not None
+    revision = known.revision + 1
+    made = []
+    batches = (others for others, _ in _sorted_out(known, client, objects) if others.rows)
+    for part in parts(
+        batches,
+        known.columns,
+        lambda number: archive.part_key(found.day, number, revision, found.kind),
+        found.kind,
+    ):
+        objects.put(part.key, part.chunks(), part.content_type)
+        made.append(part.summary())
+    manifest = replace(known, revision=revision, parts=tuple(made), forgotten=known.forgotten + found.rows)
+    lake.write_manifest(objects, manifest)
+    # No grace: what is to be forgotten is gone when this is done, for readers of older revisions too.
+    objects.delete([archive.folder(found.day, found.kind) + lake.PROGRESS])
+    lake.forget_replaced(objects, found.day, found.kind)
+    objects.delete(found.overflow)
+    lake.tidy(objects, found.day, found.kind, now)
+    return manifest
+
+
+def write_audit(client_hash: str, done: list[tuple[Found, Manifest]], objects: Objects, now: datetime) -> str:
+    """Write down what was forgotten, without whose it was but for a hash, and return the entry's key."""
+    key = f"{AUDIT}{now:%Y-%m-%dT%H-%M-%S}-{client_hash[:8]}.json"
+    entry = {
+        "time": now.isoformat(),
+        "client_hash": client_hash,
+        "rows": sum(found.rows for found, _ in done),
+        "overflow_objects": len({key for found, _ in done for key in found.overflow}),
+        "days": [
+            {
+                "day": found.day.isoformat(),
+                "format": found.kind,
+                "rows": found.rows,
+                "revision": manifest.revision,
+            }
+            for found, manifest in done
+        ],
+    }
+    objects.put(key, [json.dumps(entry, indent=1).encode() + b"\n"], "application/json")
+    return key
+
+
+def _sorted_out(manifest: Manifest, client: str, objects: Objects) -> Iterator[tuple[Batch, Batch]]:
+    """Yield a day's rows in two: the others', and the client's."""
+    names = [column.name for column in manifest.columns]
+    place = names.index(CLIENT) if CLIENT in names else None
+    for part in manifest.parts:
+        for batch in read_rows(objects.stream(part.key), Format(manifest.format), manifest.columns):
+            theirs = [row for row in batch.rows if place is not None and row[place] == client]
+            others = [row for row in batch.rows if place is None or row[place] != client]
+            yield Batch(others, batch.empties), Batch(theirs)
+
+
+def _overflow_keys(manifest: Manifest, theirs: Batch) -> Iterator[str]:
+    names = [column.name for column in manifest.columns]
+    if OVERFLOW in names:
+        place = names.index(OVERFLOW)
+        for row in theirs.rows:
+            # What a row says is from outside: only what is where whole records are is removed.
+            if (key := row[place]) is not None and key.startswith("overflow/"):
+                yield key

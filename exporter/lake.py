@@ -1,0 +1,227 @@
+"""What the lake keeps beside the files of a day: columns, locks, progress, and what Athena's tables read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from exporter import archive
+from exporter.archive import PREFIX, Manifest, Part
+from exporter.bucket import Objects
+from exporter.forgotten import KEY as FORGOTTEN
+from exporter.forgotten import Forgotten
+from exporter.part_files import Format
+from exporter.query import FIRST_COLUMNS, Column, extended
+
+COLUMNS = f"{PREFIX}_columns.json"
+PROGRESS = "_progress.json"
+_LOCKS = f"{PREFIX}_locks/"
+_REPLACED = f"{PREFIX}_replaced/"
+# A reader that has seen the manifest before has this long to read the parts that it names.
+GRACE = timedelta(hours=6)
+_TRIES = 20
+
+
+def read_manifest(objects: Objects, day: date, kind: Format) -> Manifest | None:
+    """Return what the lake has of a day, or None if that day was never written."""
+    document = objects.get(archive.folder(day, kind) + archive.MANIFEST)
+    return None if document is None else Manifest.from_json(document)
+
+
+def write_manifest(objects: Objects, manifest: Manifest) -> None:
+    """Commit a day: from here on, its new files are what the lake has, also for Athena."""
+    kind = Format(manifest.format)
+    key = archive.folder(manifest.day, kind) + archive.MANIFEST
+    objects.put(key, [manifest.to_json()], "application/json")
+    write_table(objects, manifest)
+
+
+def table_key(day: date, kind: Format) -> str:
+    """Return where Athena looks for the names of a day's files."""
+    return f"{PREFIX}tables/{kind}/year={day:%Y}/month={day:%m}/day={day:%d}/symlink.txt"
+
+
+def write_table(objects: Objects, manifest: Manifest) -> None:
+    """Write the names of a day's files for Athena, which would read all that lies in a folder, old parts too.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-athena-query.html
+    """
+    key = table_key(manifest.day, Format(manifest.format))
+    if manifest.parts:
+        names = "".join(f"{objects.uri(part.key)}\n" for part in manifest.parts)
+        objects.put(key, [names.encode()], "text/plain")
+    else:
+        objects.delete([key])
+
+
+def known_columns(objects: Objects) -> tuple[Column, ...]:
+    """Return the columns of the lake's newest files."""
+    found = objects.read(COLUMNS)
+    return FIRST_COLUMNS if found is None else _columns(found[0])
+
+
+def lake_columns(objects: Objects, found: Iterable[Column]) -> tuple[Column, ...]:
+    """Return the lake's columns in their order for ever; new ones come last from now on.
+
+    A table over CSV goes by position: a column that moved would be read under another's name.
+    """
+    found = tuple(found)
+    for _ in range(_TRIES):
+        kept = objects.read(COLUMNS)
+        known = FIRST_COLUMNS if kept is None else _columns(kept[0])
+        columns = extended(known, found)
+        if kept is not None and columns == known:
+            return columns
+        body = json.dumps([column._asdict() for column in columns], indent=1).encode() + b"\n"
+        if objects.replace(COLUMNS, body, kept and kept[1]):
+            return columns
+    raise OSError(f"{COLUMNS} was changed by others {_TRIES} times in a row")
+
+
+def _columns(document: bytes) -> tuple[Column, ...]:
+    return tuple(Column(**column) for column in json.loads(document))
+
+
+def read_forgotten(objects: Objects) -> Forgotten | None:
+    """Return who is to be forgotten, or None for no one."""
+    document = objects.get(FORGOTTEN)
+    return None if document is None else Forgotten.from_json(document)
+
+
+# --- one run at a time ------------------------------------------------------------------------------------
+
+
+def lock(  # noqa: PLR0917 - what is locked, for whom, from when to when
+    objects: Objects, day: date, kind: Format, run: str, now: datetime, until: datetime
+) -> bool:
+    """Take a day for a run, and tell whether it is that run's now.
+
+    A run that has ended without a word has its days until the time that it could have lived.
+
+    Args:
+        objects: The lake's bucket.
+        day: The day.
+        kind: The files' format.
+        run: What the run is called; it can take again what it has.
+        now: The time.
+        until: How long the run can live.
+    """
+    key = f"{_LOCKS}{kind}/{day}.json"
+    body = json.dumps({"run": run, "until": until.astimezone(UTC).isoformat()}).encode()
+    found = objects.read(key)
+    if found is None:
+        return objects.replace(key, body, None)
+    held: dict[str, str] = json.loads(found[0])
+    if held["run"] != run and datetime.fromisoformat(held["until"]) > now:
+        return False
+    return objects.replace(key, body, found[1])
+
+
+def unlock(objects: Objects, day: date, kind: Format, run: str) -> None:
+    """Give a day back, if it is this run's."""
+    key = f"{_LOCKS}{kind}/{day}.json"
+    found = objects.get(key)
+    if found is not None and json.loads(found)["run"] == run:
+        objects.delete([key])
+
+
+# --- a day that is being written --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the files of a day are, so that another invocation goes on behind the last of them.
+
+    Attributes:
+        order: What the day was to be written for; another order begins at the first row.
+        revision: The revision that it becomes.
+        columns: Names and types, in the order of the files.
+        parts: The files that are there.
+        time: The last row's time in them.
+        at_time: How many rows of that time are in them, the last of the rows.
+        rows_before: How many rows the store had before that row's minute was over.
+        restored: As in the manifest.
+        not_restored: As in the manifest.
+    """
+
+    order: str
+    revision: int
+    columns: tuple[Column, ...]
+    parts: tuple[Part, ...] = field(default=())
+    time: str = ""
+    at_time: int = 0
+    rows_before: int = 0
+    restored: int = 0
+    not_restored: int = 0
+
+
+def read_progress(objects: Objects, day: date, kind: Format) -> Progress | None:
+    """Return how far a day is, or None if it is not being written."""
+    document = objects.get(archive.folder(day, kind) + PROGRESS)
+    if document is None:
+        return None
+    read: dict[str, Any] = json.loads(document)
+    columns = tuple(Column(**column) for column in read.pop("columns"))
+    return Progress(columns=columns, parts=tuple(Part(**part) for part in read.pop("parts")), **read)
+
+
+def write_progress(objects: Objects, day: date, kind: Format, progress: Progress) -> None:
+    """Keep how far a day is."""
+    document = asdict(progress) | {"columns": [column._asdict() for column in progress.columns]}
+    objects.put(archive.folder(day, kind) + PROGRESS, [json.dumps(document).encode()], "application/json")
+
+
+# --- what is no longer wanted -----------------------------------------------------------------------------
+
+
+def tidy(objects: Objects, day: date, kind: Format, now: datetime) -> None:
+    """Remove a day's files that no reader can want: never committed, or replaced longer ago than `GRACE`.
+
+    Only who has the day's lock may do so.
+    """
+    manifest = read_manifest(objects, day, kind)
+    progress = read_progress(objects, day, kind)
+    prefix = archive.folder(day, kind)
+    wanted = {prefix + archive.MANIFEST, prefix + PROGRESS}
+    for each in (manifest, progress):
+        wanted |= {part.key for part in (each.parts if each else ())}
+    marker = _marker(day, kind)
+    document = objects.get(marker)
+    replaced: dict[str, Any] = (
+        {"since": now.isoformat(), "keys": []} if document is None else json.loads(document)
+    )
+    over = datetime.fromisoformat(replaced["since"]) + GRACE <= now
+    if not over:
+        wanted |= set(replaced["keys"])
+    # Committed files are written anew, never replaced under their name: what is left over is nobody's.
+    objects.delete(sorted(set(objects.keys(prefix)) - wanted))
+    if document is not None and over:
+        objects.delete([marker])
+
+
+def retire(objects: Objects, day: date, kind: Format, keys: Iterable[str], now: datetime) -> None:
+    """Say that files were replaced: they are removed by the first `tidy` after their time of grace."""
+    marker = _marker(day, kind)
+    document = objects.get(marker)
+    earlier = [] if document is None else json.loads(document)["keys"]
+    body = {"since": now.isoformat(), "keys": sorted({*earlier, *keys})}
+    objects.put(marker, [json.dumps(body).encode()], "application/json")
+
+
+def forget_replaced(objects: Objects, day: date, kind: Format) -> None:
+    """End the time of grace of a day's replaced files: the next `tidy` removes them."""
+    objects.delete([_marker(day, kind)])
+
+
+def replaced_days(objects: Objects) -> Iterator[tuple[date, Format]]:
+    """Yield the days that have replaced files, with their format."""
+    for key in objects.keys(_REPLACED):
+        kind, day = key.removeprefix(_REPLACED).removesuffix(".json").split("/")
+        yield date.fromisoformat(day), Format(kind)
+
+
+def _marker(day: date, kind: Format) -> str:
+    return f"{_REPLACED}{kind}/{day}.json"

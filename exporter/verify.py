@@ -1,0 +1,101 @@
+"""The lake held against its manifests, and against the store as long as that still has the day."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import date
+
+from exporter import archive, lake
+from exporter.archive import Part
+from exporter.bucket import Objects
+from exporter.part_files import Batch, Format, read_rows
+from exporter.query import TIME, Column, Store
+
+
+def verify_day(day: date, kind: Format, objects: Objects, store: Store | None = None) -> Iterator[str]:
+    """Yield what is wrong with a day, in sentences; nothing if all is as its manifest says.
+
+    Every part is read: its bytes and checksum, its rows, and that their times are in order and as said.
+
+    Args:
+        day: The day in UTC.
+        kind: The files' format.
+        objects: The lake's bucket.
+        store: The store, while it still has the day; None if it may have forgotten some of it.
+    """
+    manifest = lake.read_manifest(objects, day, kind)
+    if manifest is None:
+        yield "there is no manifest: the day was never exported"
+        return
+    there = set(objects.keys(archive.folder(day, kind)))
+    last = ""
+    for part in manifest.parts:
+        name = part.key.rpartition("/")[2]
+        if part.key not in there:
+            yield f"{name} is not there"
+            continue
+        for problem in _problems(part, kind, manifest.columns, objects, last):
+            yield f"{name}: {problem}"
+        last = part.last_time
+    if store is not None:
+        rows = sum(store.tally(day).values())
+        if rows != manifest.rows + manifest.forgotten:
+            yield (
+                f"the store has {rows:,} rows, the lake {manifest.rows:,} and {manifest.forgotten:,} that "
+                "are to be forgotten: export the day again"
+            )
+
+
+def _problems(
+    part: Part, kind: Format, columns: tuple[Column, ...], objects: Objects, last: str
+) -> Iterator[str]:
+    read = _Read(objects.stream(part.key))
+    try:
+        problem = _row_problem(part, read_rows(read.chunks, kind, columns), columns, last)
+    except ValueError as error:
+        problem = str(error)
+    read.to_the_end()
+    if (read.size, read.sha256.hexdigest()) != (part.bytes, part.sha256):
+        yield (
+            f"{read.size:,} bytes with the checksum {read.sha256.hexdigest()[:12]}..., "
+            f"not {part.bytes:,} with {part.sha256[:12]}..."
+        )
+    if problem:
+        yield problem
+
+
+def _row_problem(part: Part, batches: Iterator[Batch], columns: tuple[Column, ...], last: str) -> str:
+    """Return what is wrong with a part's rows, or nothing."""
+    when = [column.name for column in columns].index(TIME)
+    times = (row[when] or "" for batch in batches for row in batch.rows)
+    rows, first_time, last_time = 0, "", last
+    for rows, time in enumerate(times, 1):  # noqa: B007 - how many there were
+        if time < last_time:
+            return f"a row of {time} comes after one of {last_time}"
+        first_time, last_time = first_time or time, time
+    if rows != part.rows:
+        return f"{rows:,} rows, not {part.rows:,}"
+    if (first_time, last_time) != (part.first_time, part.last_time):
+        return f"times from {first_time} to {last_time}, not from {part.first_time} to {part.last_time}"
+    return ""
+
+
+class _Read:
+    """An object that is counted and hashed while it is read."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self.size = 0
+        self.sha256 = hashlib.sha256()
+        self.chunks = self._counted(chunks)
+
+    def to_the_end(self) -> None:
+        """Read also what comes behind what a reader needs."""
+        for _ in self.chunks:
+            pass
+
+    def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self.size += len(chunk)
+            self.sha256.update(chunk)
+            yield chunk
