@@ -1,4 +1,4 @@
-"""The lake's files and the zip: rows become csv.gz parts and a manifest, parts become a zip. Pure, streaming.
+"""The lake's files: rows become csv.gz parts and a manifest. Pure, streaming.
 
 Whatever the day's size, what is in memory is one chunk.
 """
@@ -9,9 +9,8 @@ import csv
 import hashlib
 import io
 import json
-import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from typing import Any
@@ -184,83 +183,11 @@ def parts(day: date, answer: Answer, size: int = PART_BYTES) -> Iterator[PartFil
         number += 1
 
 
-def inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield what is in a gzip of one member.
-
-    Raises:
-        ValueError: If it ends early.
-    """
-    unpacker = zlib.decompressobj(_GZIP)
-    for chunk in chunks:
-        rest = chunk
-        while rest:
-            if text := unpacker.decompress(rest, CHUNK_BYTES):
-                yield text
-            rest = unpacker.unconsumed_tail
-    if not unpacker.eof:
-        raise ValueError("the gzip ends early")
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A file of a zip."""
-
-    name: str
-    day: date
-    chunks: Iterable[bytes]
-
-
-def zipped(members: Iterable[Member]) -> Iterator[bytes]:
-    """Yield a zip of the members, each asked for when the one before is written.
-
-    The same members make the same bytes: what a zip says of a file's time is its day.
-    """
-    sink = _Sink()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
-        for member in members:
-            # A zip's times begin in 1980.
-            day = max(member.day, date(1980, 1, 1))
-            info = zipfile.ZipInfo(member.name, (day.year, day.month, day.day, 0, 0, 0))
-            info.compress_type = zipfile.ZIP_DEFLATED
-            info.external_attr = 0o644 << 16
-            # How long a file gets is not known when its header is written: room for any length.
-            with archive.open(info, "w", force_zip64=True) as entry:
-                for chunk in member.chunks:
-                    entry.write(chunk)
-                    if sink.size >= CHUNK_BYTES:
-                        yield sink.take()
-    yield sink.take()
-
-
 class _Lines(io.StringIO):
     """Text whose lines end as on Unix, whatever the writer ends them with."""
 
     def write(self, text: str, /) -> int:
         return super().write(text[:-2] + "\n")
-
-
-class _Sink(io.RawIOBase):
-    """Where a zip is written to: it cannot seek, and hands out what it was given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._pieces: list[bytes] = []
-        self.size = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any, /) -> int:
-        piece = bytes(data)
-        self._pieces.append(piece)
-        self.size += len(piece)
-        return len(piece)
-
-    def take(self) -> bytes:
-        taken = b"".join(self._pieces)
-        self._pieces.clear()
-        self.size = 0
-        return taken
 
 
 def _with_first(row: Values, rows: Iterator[Values]) -> Iterator[Values]:
