@@ -16,7 +16,10 @@ PURE = [
     "consumers/timestream/mapping.py",
     "exporter/archive.py",
     "exporter/jobs.py",
+    "exporter/openapi.py",
     "exporter/query.py",
+    "exporter/selection.py",
+    "exporter/zip_file.py",
     "cli/access_log.py",
     "local/filter_pattern.py",
 ]
