@@ -70,7 +70,7 @@ MAX_PARTS = 10_000
 # What is read may grow when it is packed anew: as JSON, each row says the names of its columns.
 _GROWTH = 4
 # Objects that are opened before they are needed, each with its first chunk: days are many and mostly small.
-AHEAD = 4
+AHEAD = 3
 # What is kept of an invocation's time, to finish the part that is on its way and to write down where it is.
 MARGIN_S = 30.0
 PUBLISH_EVERY_S = 1.0
@@ -305,6 +305,10 @@ class _Writing:
         self._turn = turn
         self._begun_with = (len(cursor.parts), len(cursor.entries))
         self._tail_bytes = cursor.tail_bytes
+        # Two for all of it: one is filled while the other is on its way. Memory that is taken anew for each part
+        # comes back to the system late.
+        self._filled, self._other = bytearray(plan.part_bytes), bytearray(plan.part_bytes)
+        self._length = 0
         self._parts_written_down = len(cursor.parts)
         self._parts = list(cursor.parts)
         self._rows = list(cursor.rows)
@@ -315,15 +319,23 @@ class _Writing:
     def run(self) -> Job:
         """Write until the end, or until there is no more time."""
         tail = self._objects.get(tail_key(self._job.id)) if self._tail_bytes else None
-        filled = bytearray(tail or b"")
-        if len(filled) != self._tail_bytes:
-            raise UploadGoneError(f"of the zip's tail there are {len(filled)} of {self._tail_bytes} bytes")
+        if len(tail or b"") != self._tail_bytes:
+            raise UploadGoneError(
+                f"of the zip's tail there are {len(tail or b'')} of {self._tail_bytes} bytes"
+            )
+        self._filled[: self._tail_bytes] = tail or b""
+        self._length = self._tail_bytes
         # What S3 has may end inside of a member: that is made again, without what is there.
         there = max(0, self._there - self._zip.offset)
-        with ThreadPoolExecutor(1) as uploads, ThreadPoolExecutor(AHEAD) as reads:
+        # Uploading, reading ahead and checksums leave the interpreter to others while they work.
+        with (
+            ThreadPoolExecutor(1) as uploads,
+            ThreadPoolExecutor(1) as checks,
+            ThreadPoolExecutor(AHEAD) as reads,
+        ):
             try:
-                if not self._upload(filled, skipped(self._bytes(reads), there), uploads):
-                    return self._left(filled)
+                if not self._upload(skipped(self._bytes(reads, checks), there), uploads):
+                    return self._left()
             except BaseException:
                 reads.shutdown(cancel_futures=True)
                 raise
@@ -338,45 +350,44 @@ class _Writing:
     def _there(self) -> int:
         return len(self._parts) * self._plan.part_bytes
 
-    def _left(self, filled: bytearray) -> Job:
+    def _left(self) -> Job:
         """Leave it to another invocation, if that can get further than this one."""
         if self._begun_with == (len(self._parts), len(self._zip.entries)):
             raise TimeoutError("not one member of the zip can be made in the time of an invocation")
         # A part of an upload cannot be small. What has been made of the next one, whole members, is kept.
-        tail = filled[: max(0, self._zip.offset - self._there)]
-        self._objects.put(tail_key(self._job.id), [bytes(tail)], "application/octet-stream")
+        tail = bytes(self._filled[: max(0, self._zip.offset - self._there)])
+        self._objects.put(tail_key(self._job.id), [tail], "application/octet-stream")
         return self._publish(tail_bytes=len(tail))
 
-    def _upload(self, filled: bytearray, chunks: Iterator[Bytes], uploads: ThreadPoolExecutor) -> bool:
+    def _upload(self, chunks: Iterator[Bytes], uploads: ThreadPoolExecutor) -> bool:
         """Upload the rest of the zip, one part while the next is made; return whether it is all there.
 
         Args:
-            filled: What there is of the next part; at the end, what there is of the next one then.
-            chunks: What follows it.
+            chunks: What follows what there is of the next part.
             uploads: A thread to upload in.
         """
         sending: Future[PartOfUpload] | None = None
         for chunk in chunks:
             view = memoryview(chunk)
-            while len(filled) + len(view) >= self._plan.part_bytes:
-                room = self._plan.part_bytes - len(filled)
-                filled += view[:room]
+            while room := min(len(view), self._plan.part_bytes - self._length):
+                self._filled[self._length : self._length + room] = view[:room]
+                self._length += room
                 view = view[room:]
-                self._sent(sending)
-                sending = self._send(uploads, bytes(filled))
-                filled.clear()
-            filled += view
+                if self._length == self._plan.part_bytes:
+                    self._sent(sending)
+                    sending = self._send(uploads, self._filled)
+                    self._filled, self._other, self._length = self._other, self._filled, 0
             if self._turn.is_time_to_publish():
                 self._publish()
             if self._turn.left_s() < MARGIN_S:
                 self._sent(sending)
                 return False
         self._sent(sending)
-        if filled or not self._parts:
-            self._sent(self._send(uploads, bytes(filled)))
+        if self._length or not self._parts:
+            self._sent(self._send(uploads, self._filled[: self._length]))
         return True
 
-    def _send(self, uploads: ThreadPoolExecutor, body: bytes) -> Future[PartOfUpload]:
+    def _send(self, uploads: ThreadPoolExecutor, body: bytearray) -> Future[PartOfUpload]:
         return uploads.submit(self._objects.add, self._plan.upload, len(self._parts) + 1, body)
 
     def _sent(self, sending: Future[PartOfUpload] | None) -> None:
@@ -402,13 +413,13 @@ class _Writing:
         write_job(self._objects, job)
         return job
 
-    def _bytes(self, reads: ThreadPoolExecutor) -> Iterator[Bytes]:
+    def _bytes(self, reads: ThreadPoolExecutor, checks: ThreadPoolExecutor) -> Iterator[Bytes]:
         """Yield the zip from the first member on that is not in it yet."""
         parts = self._plan.parts
         files = parts[len(self._zip.entries) :]
         streams = _read_ahead(self._objects, (part.key for _, _, part in files), reads)
         for (manifest, number, part), stream in zip(files, streams, strict=True):
-            sha256 = hashlib.sha256()
+            sha256 = _Sha256(checks)
             packed, selected = packing(
                 self._job.request, manifest, part, watched(stream, sha256.update, self._count)
             )
@@ -424,6 +435,26 @@ class _Writing:
 
     def _count(self, chunk: bytes) -> None:
         self._done += len(chunk)
+
+
+class _Sha256:
+    """A checksum that is made in another thread, at most one chunk behind."""
+
+    def __init__(self, checks: ThreadPoolExecutor) -> None:
+        self._checks = checks
+        self._sha256 = hashlib.sha256()
+        self._behind: Future[None] = Future()
+        self._behind.set_result(None)
+
+    def update(self, chunk: bytes) -> None:
+        """Take a chunk into account."""
+        self._behind.result()
+        self._behind = self._checks.submit(self._sha256.update, chunk)
+
+    def hexdigest(self) -> str:
+        """Return the checksum."""
+        self._behind.result()
+        return self._sha256.hexdigest()
 
 
 def _manifest(request: Request, plan: Plan, entries: list[Entry], rows: list[int]) -> bytes:

@@ -151,9 +151,9 @@ class Bucket(dict[str, bytes]):
         self.begun[upload.id] = dict(metadata)
         return upload
 
-    def add(self, upload: Upload, number: int, body: bytes) -> PartOfUpload:
+    def add(self, upload: Upload, number: int, body: bytes | bytearray) -> PartOfUpload:
         self.calls += 1
-        self._parts(upload)[number] = body
+        self._parts(upload)[number] = bytes(body)
         return {"PartNumber": number, "ETag": etag(body)}
 
     def complete(self, upload: Upload, parts: Sequence[PartOfUpload]) -> None:
@@ -173,7 +173,7 @@ class Bucket(dict[str, bytes]):
         return self.uploads[upload.id]
 
 
-def etag(body: bytes) -> str:
+def etag(body: bytes | bytearray) -> str:
     """Return what S3 calls a content that was put in one piece."""
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
 

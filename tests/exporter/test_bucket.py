@@ -182,7 +182,13 @@ def test_an_upload_that_is_gone_is_told_from_what_else_may_fail() -> None:
     gone, slow = Bucket(Refusing("NoSuchUpload"), "lake"), Bucket(Refusing("SlowDown"), "lake")
     upload = Upload("k", "id")
 
-    for call in (lambda of: of.add(upload, 1, b"x"), lambda of: of.complete(upload, [])):
+    def add(bucket: Bucket) -> None:
+        bucket.add(upload, 1, b"x")
+
+    def complete(bucket: Bucket) -> None:
+        bucket.complete(upload, [])
+
+    for call in (add, complete):
         with pytest.raises(UploadGoneError, match="the upload of k was completed or aborted"):
             call(gone)
         with pytest.raises(ClientError, match="SlowDown"):

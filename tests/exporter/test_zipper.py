@@ -301,7 +301,7 @@ class Mortal(Bucket):
         self._die(after=True)
         return made
 
-    def add(self, upload: Upload, number: int, body: bytes) -> PartOfUpload:
+    def add(self, upload: Upload, number: int, body: bytes | bytearray) -> PartOfUpload:
         self._die(after=False)
         made = super().add(upload, number, body)
         self._die(after=True)
