@@ -305,8 +305,8 @@ class _Writing:
         self._turn = turn
         self._begun_with = (len(cursor.parts), len(cursor.entries))
         self._tail_bytes = cursor.tail_bytes
-        # Two for all of it: one is filled while the other is on its way. Memory that is taken anew for each part
-        # comes back to the system late.
+        # Two for all of it: one is filled while the other is on its way. Memory that is taken anew for each
+        # part comes back to the system late.
         self._filled, self._other = bytearray(plan.part_bytes), bytearray(plan.part_bytes)
         self._length = 0
         self._parts_written_down = len(cursor.parts)
