@@ -107,10 +107,10 @@ build-DailyExporter:
 	$(call ship-exporter,exporter,$(addsuffix .py,catalog export forgotten lake parquet part_files timestream whole_rows))
 
 build-DownloadApi:
-	$(call ship-exporter,lambda,downloads.py jobs.py)
+	$(call ship-exporter,lambda,downloads.py jobs.py openapi.py)
 
 build-DownloadWorker:
-	$(call ship-exporter,zipper,zipper.py jobs.py)
+	$(call ship-exporter,zipper,zipper.py jobs.py selection.py zip_file.py)
 
 # A layer's Python is looked for in python/: https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html
 build-EmitterLayer:

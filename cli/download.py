@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from cli.deployment import CommandError, Deployment
 from exporter.query import Days
@@ -34,7 +34,7 @@ def download(deployment: Deployment, days: Days, path: Path, bars: Progress) -> 
     query = {"start_date": days.first.isoformat(), "end_date": days.last.isoformat()}
     asked = _answer(requests.get(f"{base}/download/usage", params=query, timeout=TIMEOUT_S))
     bar = bars.add_task("zip", total=None)
-    state = _await(f"{base}/downloads/{asked['id']}")
+    state = _await(f"{base}/downloads/{asked['id']}", bars, bar)
     part = path.with_name(path.name + ".part")
     with requests.get(state["download_link"], stream=True, timeout=TIMEOUT_S) as response:
         if not response.ok:
@@ -42,7 +42,7 @@ def download(deployment: Deployment, days: Days, path: Path, bars: Progress) -> 
                 f"the link answers {response.status_code}", "links expire: ask again for the same days"
             )
         size = int(response.headers["content-length"])
-        bars.update(bar, total=size, description="bytes of the zip")
+        bars.update(bar, total=size, completed=0, description="bytes of the zip")
         with part.open("wb") as file:
             for chunk in response.iter_content(CHUNK_BYTES):
                 file.write(chunk)
@@ -50,14 +50,18 @@ def download(deployment: Deployment, days: Days, path: Path, bars: Progress) -> 
     part.replace(path)
 
 
-def _await(status_url: str) -> dict[str, Any]:
+def _await(status_url: str, bars: Progress, bar: TaskID) -> dict[str, Any]:
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         state = _answer(requests.get(status_url, timeout=TIMEOUT_S))
-        if state["status"] == "ready":
+        if state["status"] in ("ready", "empty"):
             return state
         if state["status"] == "failed":
-            raise CommandError(f"the zip could not be made: {state['reason']}", "it is tried again by itself")
+            raise CommandError(
+                f"the zip could not be made: {state['reason']}", "ask again, once that is mended"
+            )
+        if progress := state.get("progress"):
+            bars.update(bar, total=progress["total_bytes"], completed=progress["done_bytes"])
         time.sleep(LOOK_EVERY_S)
     raise CommandError(f"the zip is not ready after {WAIT_S} seconds", f"look again: {status_url}")
 

@@ -1,12 +1,8 @@
-"""The lake's keys and manifests, and the zip that parts become. Pure, streaming."""
+"""The lake's keys and manifests. Pure."""
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from typing import Any
@@ -147,75 +143,3 @@ def part_key(day: date, number: int, revision: int, kind: str = FORMAT) -> str:
     """Return the key of a part. Two revisions never share one: no reader sees half of each."""
     of_revision = f"-r{revision}" if revision > 1 else ""
     return f"{folder(day, kind)}part-{number:05}{of_revision}.{kind}"
-
-
-def inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield what is in a gzip of one member.
-
-    Raises:
-        ValueError: If it ends early.
-    """
-    unpacker = zlib.decompressobj(_GZIP)
-    for chunk in chunks:
-        rest = chunk
-        while rest:
-            if text := unpacker.decompress(rest, CHUNK_BYTES):
-                yield text
-            rest = unpacker.unconsumed_tail
-    if not unpacker.eof:
-        raise ValueError("the gzip ends early")
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A file of a zip."""
-
-    name: str
-    day: date
-    chunks: Iterable[bytes]
-
-
-def zipped(members: Iterable[Member]) -> Iterator[bytes]:
-    """Yield a zip of the members, each asked for when the one before is written.
-
-    The same members make the same bytes: what a zip says of a file's time is its day.
-    """
-    sink = _Sink()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
-        for member in members:
-            # A zip's times begin in 1980.
-            day = max(member.day, date(1980, 1, 1))
-            info = zipfile.ZipInfo(member.name, (day.year, day.month, day.day, 0, 0, 0))
-            info.compress_type = zipfile.ZIP_DEFLATED
-            info.external_attr = 0o644 << 16
-            # How long a file gets is not known when its header is written: room for any length.
-            with archive.open(info, "w", force_zip64=True) as entry:
-                for chunk in member.chunks:
-                    entry.write(chunk)
-                    if sink.size >= CHUNK_BYTES:
-                        yield sink.take()
-    yield sink.take()
-
-
-class _Sink(io.RawIOBase):
-    """Where a zip is written to: it cannot seek, and hands out what it was given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._pieces: list[bytes] = []
-        self.size = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any, /) -> int:
-        piece = bytes(data)
-        self._pieces.append(piece)
-        self.size += len(piece)
-        return len(piece)
-
-    def take(self) -> bytes:
-        taken = b"".join(self._pieces)
-        self._pieces.clear()
-        self.size = 0
-        return taken

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import io
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, Protocol
+from zlib import crc32
 
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import (
+    ClientError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
 
 # Parts of an upload are at least 5 MiB, and at most 10,000: 8 MiB each makes 80 GB.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
@@ -19,6 +29,8 @@ _READ_BYTES = 1 << 20
 _ABSENT = ("NoSuchKey", "404")
 # Another wrote first, writes at this moment, or has removed what was to be replaced.
 _LOST = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", *_ABSENT)
+# A connection that breaks in the middle of an object is taken up where it broke, unless nothing comes.
+_READ_TRIES = 3
 _DELETE_KEYS = 1_000  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 
 
@@ -27,11 +39,59 @@ def client_config(*, accelerate: bool = False) -> Config:
 
     boto3's own choice is SigV2 in the older regions, which newer buckets refuse, and a host without the
     region: https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html
+
+    Bodies are not signed: TLS and the checksum that goes with each, whose header is signed, keep them whole.
+    A SHA-256 over all that is written would be the dearest thing that the worker does.
     """
     return Config(
         signature_version="s3v4",
-        s3={"addressing_style": "virtual", "use_accelerate_endpoint": accelerate},
+        s3={
+            "addressing_style": "virtual",
+            "use_accelerate_endpoint": accelerate,
+            "payload_signing_enabled": False,
+        },
     )
+
+
+class UploadGoneError(OSError):
+    """An upload in parts was completed or aborted by somebody else."""
+
+
+class Listed(NamedTuple):
+    """A key of a bucket, and what changes with its content."""
+
+    key: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A presigned link.
+
+    Attributes:
+        url: The link.
+        expires_at: When it ends, with a time zone.
+    """
+
+    url: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload in parts that has begun.
+
+    Attributes:
+        key: Where the object will be.
+        id: S3's name of the upload.
+    """
+
+    key: str
+    id: str
+
+
+PartOfUpload = Mapping[str, Any]
+"""What S3 has to be told of a part in the end: its number, and what it answered."""
 
 
 class Objects(Protocol):
@@ -42,10 +102,20 @@ class Objects(Protocol):
     def stream(self, key: str) -> Iterator[bytes]: ...
     def keys(self, prefix: str) -> Iterator[str]: ...
     def delete(self, keys: Iterable[str]) -> None: ...
-    def link(self, key: str, *, seconds: int, filename: str) -> str: ...
     def read(self, key: str) -> tuple[bytes, str] | None: ...
     def replace(self, key: str, body: bytes, tag: str | None) -> bool: ...
     def uri(self, key: str) -> str: ...
+
+
+class Downloads(Objects, Protocol):
+    """What downloads need of it besides."""
+
+    def listed(self, prefix: str) -> Iterator[Listed]: ...
+    def has(self, key: str) -> bool: ...
+    def begin(self, key: str, content_type: str, *, filename: str, metadata: Mapping[str, str]) -> Upload: ...
+    def add(self, upload: Upload, number: int, body: bytes | bytearray) -> PartOfUpload: ...
+    def complete(self, upload: Upload, parts: Sequence[PartOfUpload]) -> None: ...
+    def abort(self, upload: Upload) -> None: ...
 
 
 class Bucket:
@@ -81,44 +151,104 @@ class Bucket:
         return body
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """Yield an object in chunks."""
-        body = self._client.get_object(Bucket=self._name, Key=key)["Body"]
-        yield from body.iter_chunks(_READ_BYTES)
+        """Yield an object in chunks, all of the one version that was there at first."""
+        answer = self._client.get_object(Bucket=self._name, Key=key)
+        done, tries = 0, _READ_TRIES
+        while True:
+            try:
+                for chunk in answer["Body"].iter_chunks(_READ_BYTES):
+                    done, tries = done + len(chunk), _READ_TRIES
+                    yield chunk
+                return
+            except (ReadTimeoutError, ResponseStreamingError, IncompleteReadError):
+                tries -= 1
+                if not tries:
+                    raise
+            answer = self._client.get_object(
+                Bucket=self._name, Key=key, Range=f"bytes={done}-", IfMatch=answer["ETag"]
+            )
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys that begin with a prefix."""
+        return (item.key for item in self.listed(prefix))
+
+    def listed(self, prefix: str) -> Iterator[Listed]:
+        """Yield the keys that begin with a prefix, with what changes with their content."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name, Prefix=prefix)
         for page in pages:
             for item in page.get("Contents", []):
-                yield item["Key"]
+                yield Listed(item["Key"], item["ETag"].strip('"'))
 
-    def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; none for no keys."""
-        rest = list(keys)
-        while rest:
-            batch, rest = rest[:_DELETE_KEYS], rest[_DELETE_KEYS:]
-            self._client.delete_objects(
-                Bucket=self._name, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
-            )
+    def has(self, key: str) -> bool:
+        """Return whether there is an object, without reading it."""
+        try:
+            self._client.head_object(Bucket=self._name, Key=key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "404":
+                return False
+            raise
+        return True
 
-    def link(self, key: str, *, seconds: int, filename: str) -> str:
-        """Return a presigned link to an object, which need not exist yet.
+    def begin(self, key: str, content_type: str, *, filename: str, metadata: Mapping[str, str]) -> Upload:
+        """Begin an upload in parts.
 
         Args:
-            key: The object's key.
-            seconds: How long the link is good for, unless the signer's credentials end before.
-            filename: What a browser calls the file.
+            key: Where the object will be, once it is complete.
+            content_type: Its media type.
+            filename: What a browser calls it, also without a link that says so.
+            metadata: At most 2 KB of ASCII:
+                https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
         """
-        link: str = self._client.generate_presigned_url(
-            "get_object",
-            Params={
-                "Bucket": self._name,
-                "Key": key,
-                "ResponseContentDisposition": f'attachment; filename="{filename}"',
-            },
-            ExpiresIn=seconds,
+        begun = self._client.create_multipart_upload(
+            Bucket=self._name,
+            Key=key,
+            ContentType=content_type,
+            ContentDisposition=_disposition(filename),
+            Metadata=dict(metadata),
+            ChecksumAlgorithm="CRC32",
         )
-        return link
+        return Upload(key, begun["UploadId"])
+
+    def add(self, upload: Upload, number: int, body: bytes | bytearray) -> PartOfUpload:
+        """Upload a part. The same number again replaces it.
+
+        Raises:
+            UploadGoneError: If the upload was completed or aborted.
+        """
+        # Given here, the checksum costs no second pass, and no copy of the part on its way.
+        checksum = base64.b64encode(crc32(body).to_bytes(4, "big")).decode()
+        with _upload_there(upload):
+            answer = self._client.upload_part(
+                Bucket=self._name,
+                Key=upload.key,
+                UploadId=upload.id,
+                PartNumber=number,
+                Body=body,
+                ChecksumCRC32=checksum,
+            )
+        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC32": checksum}
+
+    def complete(self, upload: Upload, parts: Sequence[PartOfUpload]) -> None:
+        """Make the object of its parts.
+
+        Raises:
+            UploadGoneError: If the upload was completed or aborted.
+        """
+        with _upload_there(upload):
+            self._client.complete_multipart_upload(
+                Bucket=self._name,
+                Key=upload.key,
+                UploadId=upload.id,
+                MultipartUpload={"Parts": list(parts)},
+            )
+
+    def abort(self, upload: Upload) -> None:
+        """Give an upload up, and what was paid for its parts. One that is gone is no error."""
+        try:
+            self._client.abort_multipart_upload(Bucket=self._name, Key=upload.key, UploadId=upload.id)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NoSuchUpload":
+                raise
 
     def read(self, key: str) -> tuple[bytes, str] | None:
         """Return a small object and the tag of what it holds now, or None if there is none."""
@@ -154,6 +284,78 @@ class Bucket:
     def uri(self, key: str) -> str:
         """Return how other services name an object."""
         return f"s3://{self._name}/{key}"
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; none for no keys."""
+        rest = list(keys)
+        while rest:
+            batch, rest = rest[:_DELETE_KEYS], rest[_DELETE_KEYS:]
+            self._client.delete_objects(
+                Bucket=self._name, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+            )
+
+
+class Signer:
+    """Makes links to a bucket's objects that end when they say.
+
+    A link ends with the credentials that signed it, and a function is not told when its own end. Those of a
+    role that it assumes say so: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+
+    Args:
+        assume: Gives new credentials, as STS's AssumeRole answers them.
+        client: Gives a client for S3 that signs with such credentials.
+        bucket: The bucket's name.
+        now: Gives the time.
+    """
+
+    def __init__(
+        self,
+        assume: Callable[[], Mapping[str, Any]],
+        client: Callable[[Mapping[str, Any]], Any],
+        bucket: str,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._assume = assume
+        self._client_of = client
+        self._bucket = bucket
+        self._now = now
+        self._client: Any = None
+        self._until = datetime.min.replace(tzinfo=UTC)
+
+    def link(self, key: str, *, seconds: int, filename: str) -> Link:
+        """Return a link to an object, which need not exist yet.
+
+        Args:
+            key: The object's key.
+            seconds: How long the link is to be good. It ends earlier where the credentials do, but is good
+                for at least half of that time if credentials can be.
+            filename: What a browser calls the file.
+        """
+        if self._until - self._now() < timedelta(seconds=seconds / 2):
+            credentials = self._assume()
+            self._client, self._until = self._client_of(credentials), credentials["Expiration"]
+        now = self._now()
+        left = min(seconds, int((self._until - now).total_seconds()))
+        url: str = self._client.generate_presigned_url(
+            "get_object",
+            Params={"Bucket": self._bucket, "Key": key, "ResponseContentDisposition": _disposition(filename)},
+            ExpiresIn=left,
+        )
+        return Link(url, now + timedelta(seconds=left))
+
+
+@contextmanager
+def _upload_there(upload: Upload) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "NoSuchUpload":
+            raise UploadGoneError(f"the upload of {upload.key} was completed or aborted") from error
+        raise
+
+
+def _disposition(filename: str) -> str:
+    return f'attachment; filename="{filename}"'
 
 
 class _Reader(io.RawIOBase):

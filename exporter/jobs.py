@@ -1,14 +1,18 @@
-"""A download job: what was asked for and how far it is, kept as `tmp/<id>.json` beside its zip."""
+"""A download: what was asked for and how far it is, kept as `tmp/<id>.json` beside its zip. Pure."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from enum import StrEnum
+from typing import Any
 
-from exporter.bucket import Objects
+from exporter.archive import Manifest, Part
+from exporter.bucket import Downloads, Listed, Objects, Upload
 from exporter.query import Days
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -20,7 +24,79 @@ class State(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
     READY = "ready"
+    EMPTY = "empty"
     FAILED = "failed"
+
+    @property
+    def has_zip(self) -> bool:
+        """Whether the zip can be fetched; that of an empty range holds only a manifest."""
+        return self in (State.READY, State.EMPTY)
+
+
+class Format(StrEnum):
+    """What the files in a zip are."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        days: The range.
+        format: What the files are to be.
+        columns: The columns, in their order; none for all that there are.
+        client: Only rows of this client.
+        route: Only rows of this route.
+        tenant: The client that the caller is; other rows are not for them. None for callers that may see all.
+    """
+
+    days: Days
+    format: Format = Format.CSV
+    columns: tuple[str, ...] = ()
+    client: str | None = None
+    route: str | None = None
+    tenant: str | None = None
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What a row has to have, by column."""
+        wanted = {"client": self.client if self.tenant is None else self.tenant, "route": self.route}
+        return {name: value for name, value in wanted.items() if value is not None}
+
+    @property
+    def whole(self) -> bool:
+        """Whether all rows are wanted, with all columns."""
+        return not self.columns and not self.values
+
+    @property
+    def filename(self) -> str:
+        """What a browser calls the zip."""
+        return f"usage_{self.days.first}_{self.days.last}.zip"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the request as it is kept."""
+        return {
+            **asdict(self),
+            "days": [self.days.first.isoformat(), self.days.last.isoformat()],
+            "columns": list(self.columns),
+        }
+
+    @classmethod
+    def from_dict(cls, read: dict[str, Any]) -> Request:
+        """Return the request that was kept."""
+        first, last = map(date.fromisoformat, read["days"])
+        return cls(
+            **{
+                **read,
+                "days": Days(first, last),
+                "format": Format(read["format"]),
+                "columns": tuple(read["columns"]),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,46 +105,95 @@ class Job:
 
     Attributes:
         id: 32 hexadecimal digits.
-        days: The range that was asked for.
+        request: What was asked for.
         state: How far it is.
-        rows: How many rows the zip has, once it is ready.
+        changed_at: When that was written, in seconds since 1970.
+        done_bytes: How much of the lake has been read for it.
+        total_bytes: How much there is to read, once that is known.
+        rows: How many rows the zip has, once it is there.
         reason: Why it failed.
     """
 
     id: str
-    days: Days
+    request: Request
     state: State = State.QUEUED
+    changed_at: int = 0
+    done_bytes: int = 0
+    total_bytes: int | None = None
     rows: int | None = None
     reason: str | None = None
 
-    def becoming(self, state: State, *, rows: int | None = None, reason: str | None = None) -> Job:
-        """Return the job in another state."""
-        return replace(self, state=state, rows=rows, reason=reason)
+    def becoming(self, state: State, **more: Any) -> Job:
+        """Return the job in another state, and what else is known of it by then."""
+        return replace(self, **{"rows": None, "reason": None, **more, "state": state})
 
     def to_json(self) -> str:
         """Return the job as it is kept and sent."""
-        return json.dumps(
-            {
-                "id": self.id,
-                "start_date": self.days.first.isoformat(),
-                "end_date": self.days.last.isoformat(),
-                "state": self.state,
-                "rows": self.rows,
-                "reason": self.reason,
-            }
-        )
+        return json.dumps({**asdict(self), "request": self.request.to_dict()})
 
     @classmethod
     def from_json(cls, document: str | bytes) -> Job:
         """Return the job that a document says."""
         read = json.loads(document)
+        return cls(**{**read, "request": Request.from_dict(read["request"]), "state": State(read["state"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a zip holds, and where it is being written. Written down once, before the first byte.
+
+    Attributes:
+        upload: The upload.
+        maker: Which program can go on with it.
+        part_bytes: How large each part of the upload is, but the last.
+        manifests: What the lake had of the days when the zip was begun.
+    """
+
+    upload: Upload
+    maker: str
+    part_bytes: int
+    manifests: tuple[Manifest, ...]
+
+    @property
+    def parts(self) -> list[tuple[Manifest, int, Part]]:
+        """The files of the lake in their order, each with its day's manifest and its number in it."""
+        return [
+            (manifest, number, part)
+            for manifest in self.manifests
+            for number, part in enumerate(manifest.parts)
+        ]
+
+    def to_json(self) -> bytes:
+        """Return the plan as it is kept."""
+        document = {
+            "upload": asdict(self.upload),
+            "maker": self.maker,
+            "part_bytes": self.part_bytes,
+            "manifests": [json.loads(manifest.to_json()) for manifest in self.manifests],
+        }
+        return json.dumps(document).encode()
+
+    @classmethod
+    def from_json(cls, document: bytes) -> Plan:
+        """Return the plan that a document says."""
+        read = json.loads(document)
         return cls(
-            id=read["id"],
-            days=Days(date.fromisoformat(read["start_date"]), date.fromisoformat(read["end_date"])),
-            state=State(read["state"]),
-            rows=read["rows"],
-            reason=read["reason"],
+            Upload(**read["upload"]),
+            read["maker"],
+            read["part_bytes"],
+            tuple(Manifest.from_json(json.dumps(each).encode()) for each in read["manifests"]),
         )
+
+
+def job_id(request: Request, manifests: Iterable[Listed]) -> str:
+    """Return the id of a request: the same for the same request, while the days' manifests are the same.
+
+    Args:
+        request: What is asked for, and by whom.
+        manifests: The manifests of its days. What S3 calls their ETag changes with their content.
+    """
+    said = json.dumps([request.to_dict(), sorted(manifests)], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 
 def zip_key(job_id: str) -> str:
@@ -76,14 +201,41 @@ def zip_key(job_id: str) -> str:
     return f"tmp/{job_id}.zip"
 
 
+def job_key(job_id: str) -> str:
+    """Return where a job's state is kept."""
+    return f"tmp/{job_id}.json"
+
+
+def plan_key(job_id: str) -> str:
+    """Return where it is kept what a zip that has been begun will hold."""
+    return f"tmp/{job_id}.plan.json"
+
+
+def cursor_key(job_id: str) -> str:
+    """Return where it is kept how far a zip that has been begun is written."""
+    return f"tmp/{job_id}.cursor.json"
+
+
+def tail_key(job_id: str) -> str:
+    """Return where it is kept what was made and is too short to be a part of an upload."""
+    return f"tmp/{job_id}.tail"
+
+
 def write_job(objects: Objects, job: Job) -> None:
     """Keep a job's state."""
-    objects.put(f"tmp/{job.id}.json", [job.to_json().encode()], "application/json")
+    objects.put(job_key(job.id), [job.to_json().encode()], "application/json")
 
 
 def read_job(objects: Objects, job_id: str) -> Job | None:
     """Return a job by its id, or None if there is none; what is no id is none, too."""
     if not _ID.fullmatch(job_id):
         return None
-    document = objects.get(f"tmp/{job_id}.json")
+    document = objects.get(job_key(job_id))
     return None if document is None else Job.from_json(document)
+
+
+def discard(job_id: str, objects: Downloads) -> None:
+    """Give up what has been begun of a job's zip, if anything has."""
+    if (document := objects.get(plan_key(job_id))) is not None:
+        objects.abort(Plan.from_json(document).upload)
+        objects.delete([plan_key(job_id), cursor_key(job_id), tail_key(job_id)])

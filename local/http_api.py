@@ -639,7 +639,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
             self._respond(self.server.answer(request))
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_any  # noqa: N815 - http.server's
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_QUERY = do_any  # noqa: N815 - http.server's
 
     def _refuse(self, response: Response) -> None:
         # The body is not read, so that nothing can follow it.

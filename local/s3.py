@@ -14,7 +14,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from xml.sax.saxutils import escape
 
-from moto.s3.exceptions import S3ClientError
+from moto.s3.exceptions import NoSuchUpload, S3ClientError
 from moto.s3.models import FakeMultipart, S3Backend, s3_backends
 from moto.s3.responses import S3Response
 
@@ -47,6 +47,7 @@ _checks: _Checks | None = None
 _moto_key_response = S3Response.key_response
 _moto_bucket_response = S3Response.bucket_response
 _moto_put_lifecycle = S3Backend.put_bucket_lifecycle_configuration
+_moto_upload_part = S3Backend.upload_part
 _moto_multipart = FakeMultipart.__init__
 
 
@@ -66,6 +67,7 @@ def install(keys: Keys, clock: Clock = _real_time) -> None:
     S3Response.key_response = _key_response  # type: ignore[method-assign]
     S3Response.bucket_response = _bucket_response  # type: ignore[method-assign]
     S3Backend.put_bucket_lifecycle_configuration = _put_lifecycle  # type: ignore[method-assign]
+    S3Backend.upload_part = _upload_part  # type: ignore[method-assign]
     FakeMultipart.__init__ = _begin_multipart  # type: ignore[method-assign]
 
 
@@ -243,6 +245,13 @@ def _put_lifecycle(self: Any, bucket_name: str, rules: list[dict[str, Any]]) -> 
             if name in parts:
                 raise S3ClientError("NotImplemented", f"{name} of lifecycle rules is not followed here")
     _moto_put_lifecycle(self, bucket_name, rules)
+
+
+def _upload_part(self: Any, bucket_name: str, multipart_id: str, *arguments: Any, **named: Any) -> Any:
+    # moto fails on a part of an upload that was completed or aborted.
+    if multipart_id not in self.get_bucket(bucket_name).multiparts:
+        raise NoSuchUpload(multipart_id)
+    return _moto_upload_part(self, bucket_name, multipart_id, *arguments, **named)
 
 
 def _begin_multipart(self: Any, *arguments: Any, **named: Any) -> None:

@@ -20,7 +20,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from local import insights, kinesis, logs, s3, sns, timestream
+from local import insights, kinesis, logs, s3, sns, sts, timestream
 from local.control import Control
 from local.faults import Faults
 from local.functions import Functions
@@ -31,7 +31,7 @@ REGION = "us-east-1"
 STOP_WITHIN_S = 0.02
 # Nobody's: what moto is asked with.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
-KEYS = Keys({CREDENTIALS["AWS_ACCESS_KEY_ID"]: CREDENTIALS["AWS_SECRET_ACCESS_KEY"]}, REGION)
+KEYS = Keys(sts.Secrets({CREDENTIALS["AWS_ACCESS_KEY_ID"]: CREDENTIALS["AWS_SECRET_ACCESS_KEY"]}), REGION)
 
 
 class Services:

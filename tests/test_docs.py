@@ -38,13 +38,13 @@ from consumers.meters import destinations, javascript, meter
 from consumers.meters import handler as meter_handler
 from consumers.subscription import LogEvent
 from consumers.timestream import mapping, telemetry, writer
-from exporter import archive, downloads, export, zipper
+from exporter import archive, downloads, export, openapi, zipper
 from exporter.archive import Manifest, Part
-from exporter.jobs import Job, State
+from exporter.jobs import Format, Job, Request, State, write_job
 from exporter.query import Column, Days
 from local.template import Stack, functions, http_routes, resolve, translate
 from tests import builders
-from tests.twins import Bucket
+from tests.twins import Bucket, Links
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -69,7 +69,7 @@ SELDOM_ADDED = {"trace_id", "function_version", "timed_out", "unfinished"}
 # Set for every function by the template's Globals, and read by a library.
 LIBRARY_SETTINGS = "All functions of the pipeline"
 # Documented by what they stand in for: `exporter.bucket.Bucket` has the same methods.
-DESCRIBED_ELSEWHERE = {"exporter.bucket.Objects"}
+DESCRIBED_ELSEWHERE = {"exporter.bucket.Objects", "exporter.bucket.Downloads"}
 
 OWN_WORDS = (ast.Constant, ast.JoinedStr)
 
@@ -261,14 +261,9 @@ def test_every_route_is_documented(stack: Stack) -> None:
 
 def test_every_field_of_the_apis_answers_is_documented() -> None:
     bucket = Bucket()
-    api = downloads.make_handler(
-        bucket,
-        lambda _message: None,
-        link_seconds=60,
-        max_days=1,
-        now=lambda: datetime(2025, 11, 21, tzinfo=UTC),
-        new_id=lambda: "0" * 32,
-    )
+    today = datetime(2025, 11, 21, tzinfo=UTC)
+    desk = downloads.Desk(bucket, Links(lambda: today), lambda _message: None, 60, lambda: today)
+    api = downloads.make_handler(desk, max_days=1)
 
     def fields_of(route: str, path: str, query: dict[str, str] | None = None, **parameters: str) -> set[str]:
         answer = api(builders.http_event(route, path, query, **parameters), builders.Context())
@@ -277,18 +272,22 @@ def test_every_field_of_the_apis_answers_is_documented() -> None:
     ask, status = "GET /download/usage", "GET /downloads/{id}"
     asked = fields_of(ask, "/download/usage", {"start_date": "2025-11-20", "end_date": "2025-11-20"})
     states = set()
+    request = Request(Days(DAY, DAY), Format.CSV, ("time",), "acme", "/")
     for job in (
-        Job("1" * 32, Days(DAY, DAY), State.READY, rows=1),
-        Job("2" * 32, Days(DAY, DAY), State.FAILED, reason="no"),
+        Job("1" * 32, request, State.READY, rows=1),
+        Job("2" * 32, request, State.FAILED, reason="no"),
+        Job("3" * 32, request, State.RUNNING, total_bytes=1),
     ):
         bucket[f"tmp/{job.id}.json"] = job.to_json().encode()
         states |= fields_of(status, f"/downloads/{job.id}", id=job.id)
 
     page = REFERENCE / "http.md"
     assert named(section(page, f"`{ask}`")) - {"start_date", "end_date"} == asked - {"start_date", "end_date"}
+    assert named(section(page, "`POST /downloads`")) == set(openapi.PARAMETERS)
     assert named(section(page, f"`{status}`")) == states
     assert named(section(page, "Problems")) == fields_of(ask, "/download/usage")
     assert all(f"`{state}`" in section(page, f"`{status}`") for state in State)
+    assert asked | states == set(openapi.document(1)["components"]["schemas"]["Download"]["properties"])
 
 
 def test_every_prefix_in_the_bucket_is_documented(stack: Stack) -> None:
@@ -304,7 +303,9 @@ def test_every_field_of_the_manifests_is_documented() -> None:
     manifest = json.loads(MANIFEST.to_json())
     bucket = Bucket()
     bucket[archive.folder(DAY) + archive.MANIFEST] = Manifest(DAY, 1, ()).to_json()
-    zipper.make_zip(Job("0" * 32, Days(DAY, DAY)), bucket)
+    job = Job("0" * 32, Request(Days(DAY, DAY)))
+    write_job(bucket, job)
+    zipper.make_zip(job, bucket, zipper.Turn(lambda: 900))
     with zipfile.ZipFile(io.BytesIO(bucket[f"tmp/{'0' * 32}.zip"])) as made:
         of_zip = json.loads(made.read("manifest.json"))
 
@@ -359,8 +360,10 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
         "MeterConsumer": [lambda: meter_handler.report_batch(meters, store="s3")],
         "DailyExporter": [lambda: export._report(export.Export(MANIFEST, kept=False))],
         "DownloadWorker": [
-            lambda: zipper._report(Job("0" * 32, Days(DAY, DAY), State.READY, rows=1)),
-            lambda: zipper._report(Job("0" * 32, Days(DAY, DAY), State.FAILED, reason="no")),
+            lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.READY, rows=1)),
+            lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.EMPTY, rows=0)),
+            lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.RUNNING)),
+            lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.FAILED, reason="no")),
         ],
     }
     for function, calls in reports.items():

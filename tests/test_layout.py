@@ -21,10 +21,13 @@ PURE = [
     "exporter/archive.py",
     "exporter/forgotten.py",
     "exporter/jobs.py",
+    "exporter/openapi.py",
     "exporter/parquet.py",
     "exporter/part_files.py",
     "exporter/query.py",
+    "exporter/selection.py",
     "exporter/whole_rows.py",
+    "exporter/zip_file.py",
     "cli/access_log.py",
     "local/filter_pattern.py",
 ]

@@ -564,15 +564,61 @@ def test_the_export_runs_daily_in_utc_and_its_failures_are_told(stack: Stack) ->
 # ---- Downloads ---------------------------------------------------------------------------------------------
 
 
-def test_the_api_has_two_routes_that_both_ask_for_a_signature(stack: Stack) -> None:
+ROUTES = [
+    ("GET", "/download/usage"),
+    ("POST", "/downloads"),
+    ("GET", "/downloads/{id}"),
+    ("DELETE", "/downloads/{id}"),
+    ("GET", "/openapi.json"),
+]
+
+
+def test_every_route_of_the_api_asks_for_a_signature(stack: Stack) -> None:
     assert http_routes(stack) == [
-        HttpRoute("DownloadHttpApi", "GET", "/download/usage", "tagline-DownloadApi", AuthorizerSpec("iam")),
-        HttpRoute("DownloadHttpApi", "GET", "/downloads/{id}", "tagline-DownloadApi", AuthorizerSpec("iam")),
+        HttpRoute("DownloadHttpApi", method, path, "tagline-DownloadApi", AuthorizerSpec("iam"))
+        for method, path in ROUTES
     ]
     body = stack.resources["DownloadHttpApi"].properties["Body"]
     assert body["components"]["securitySchemes"]["AWS_IAM"]["x-amazon-apigateway-authtype"] == "awsSigv4"
     for operations in body["paths"].values():
-        assert [operation["security"] for operation in operations.values()] == [[{"AWS_IAM": []}]]
+        assert [operation["security"] for operation in operations.values()] == [
+            [{"AWS_IAM": []}] for _ in operations
+        ]
+
+
+def test_every_route_of_the_api_asks_for_a_token_with_a_scope_where_there_is_an_issuer(
+    template: dict[str, Any],
+) -> None:
+    given = {"JwtIssuer": "https://id.example.com", "JwtAudience": "app", "JwtScope": "usage/read"}
+    stack = stack_of(template, TenantClaim="client_id", **given)
+    tokens = AuthorizerSpec("jwt", "https://id.example.com", ("app",))
+    assert http_routes(stack) == [
+        HttpRoute("DownloadHttpApi", method, path, "tagline-DownloadApi", tokens, ("usage/read",))
+        for method, path in ROUTES
+    ]
+    assert function(stack, "DownloadApi").environment["DOWNLOAD_TENANT_CLAIM"] == "client_id"
+
+
+def test_tenants_have_tokens_and_tokens_are_for_somebody(template: dict[str, Any]) -> None:
+    # CloudFormation refuses a deployment that breaks a rule; nothing else sees a claim that no one checks.
+    rules = {
+        rule["RuleCondition"]["Fn::Not"][0]["Fn::Equals"][0]["Ref"]: [
+            each["Assert"]["Fn::Not"][0]["Fn::Equals"][0]["Ref"] for each in rule["Assertions"]
+        ]
+        for rule in (template["Rules"][name] for name in ("TokensAreForSomebody", "TenantsHaveTokens"))
+    }
+    assert rules == {"JwtIssuer": ["JwtAudience"], "TenantClaim": ["JwtIssuer"]}
+
+
+def test_links_are_signed_by_a_role_that_can_fetch_zips_and_nothing_else(stack: Stack) -> None:
+    role = stack.resources["DownloadLinkRole"]
+    (trust,) = role.properties["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"AWS": stack.resources["DownloadApiRole"].attributes["Arn"]}
+    assert function(stack, "DownloadApi").environment["DOWNLOAD_LINK_ROLE"] == role.attributes["Arn"]
+    actions = [action for each in statements(stack, "DownloadLinkRole") for action in listed(each["Action"])]
+    assert actions == ["s3:GetObject", "s3:ListBucket"]
+    # A role that a role assumes is good for an hour: a link cannot be longer.
+    assert int(function(stack, "DownloadApi").environment["DOWNLOAD_LINK_SECONDS"]) <= 3600
 
 
 def test_the_api_is_throttled_and_logs_each_request(stack: Stack) -> None:
@@ -646,11 +692,14 @@ def test_no_role_may_do_more_than_its_statements_name(stack: Stack, examples: St
         ("DailyExporterRole", "s3:PutObject", ["{bucket}/records/*"]),
         ("DailyExporterRole", "s3:DeleteObject", ["{bucket}/records/*", "{bucket}/late/*"]),
         ("DownloadApiRole", "s3:GetObject", ["{bucket}/tmp/*"]),
+        ("DownloadApiRole", "s3:DeleteObject", ["{bucket}/tmp/*"]),
+        ("DownloadLinkRole", "s3:GetObject", ["{bucket}/tmp/*.zip"]),
         ("DownloadApiRole", "s3:PutObject", ["{bucket}/tmp/*"]),
         ("DownloadApiRole", "sqs:SendMessage", ["{queue}"]),
         ("DownloadWorkerRole", "s3:GetObject", ["{bucket}/records/*", "{bucket}/tmp/*"]),
         ("DownloadWorkerRole", "s3:PutObject", ["{bucket}/tmp/*"]),
-        ("DownloadWorkerRole", "s3:DeleteObject", []),
+        ("DownloadWorkerRole", "s3:DeleteObject", ["{bucket}/tmp/*"]),
+        ("DownloadWorkerRole", "sqs:SendMessage", ["{queue}"]),
         ("DownloadWorkerRole", "sqs:ReceiveMessage", ["{queue}"]),
         ("ScheduleRole", "lambda:InvokeFunction", ["{exporter}"]),
     ],
@@ -756,7 +805,11 @@ def test_saved_queries_ask_the_collected_log_groups(template: dict[str, Any]) ->
         ),
         ("ExportMaxScannedGB", ["1", "1000000"], ["0", "1000001"]),
         ("AthenaScanLimitBytes", ["10000000"], ["9999999"]),
-        ("DownloadLinkSeconds", ["60", "43200"], ["59", "43201"]),
+        ("DownloadLinkSeconds", ["60", "3600"], ["59", "3601"]),
+        ("DownloadsPerSecond", ["1", "10000"], ["0", "10001"]),
+        ("JwtIssuer", ["", "https://id.example.com/x"], ["http://id.example.com", "https://a b"]),
+        ("JwtScope", ["tagline/downloads"], ["", "two words"]),
+        ("TenantClaim", ["", "custom:client", "https://a.example/client"], ["two words", "x" * 201]),
         ("DownloadMaxDays", ["1", "3660"], ["0", "3661"]),
         ("LogRetentionDays", ["1", "3653"], ["0", "2"]),
         ("BucketAcceleration", ["Enabled", "Suspended"], ["enabled", ""]),

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator
-from datetime import date
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from exporter.bucket import Link, Listed, PartOfUpload, Upload, UploadGoneError
 from exporter.query import Answer, Column, Span, Spent, Tally, Values, whole
 
 Point = tuple[Any, ...]
@@ -124,7 +125,20 @@ def client_error(code: str, status: int = 400, *, message: str = "", **more: Any
 
 
 class Bucket(dict[str, bytes]):
-    """A bucket: `exporter.bucket.Objects`. What was written is in it by key; links name their arguments."""
+    """A bucket: `exporter.bucket.Downloads`. What was written is in it by key.
+
+    Attributes:
+        uploads: The parts of the uploads that are neither complete nor aborted, by their numbers.
+        metadata: What completed uploads say of themselves, by key.
+        calls: How many parts have been uploaded.
+    """
+
+    def __init__(self, content: Mapping[str, bytes] | None = None) -> None:
+        super().__init__(content or {})
+        self.uploads: dict[str, dict[int, bytes]] = {}
+        self.metadata: dict[str, dict[str, str]] = {}
+        self.begun: dict[str, dict[str, str]] = {}
+        self.calls = 0
 
     def put(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
         assert "/" in content_type
@@ -134,18 +148,23 @@ class Bucket(dict[str, bytes]):
         return super().get(key)
 
     def stream(self, key: str) -> Iterator[bytes]:
+        if key not in self:
+            raise client_error("NoSuchKey", 404)
         body = self[key]
         yield from (body[start : start + 1_000] for start in range(0, len(body), 1_000))
 
     def keys(self, prefix: str = "") -> Iterator[str]:  # type: ignore[override]  # those of a prefix
-        return iter([key for key in self if key.startswith(prefix)])
+        return (item.key for item in self.listed(prefix))
+
+    def listed(self, prefix: str) -> Iterator[Listed]:
+        return iter([Listed(key, etag(self[key])) for key in self if key.startswith(prefix)])
+
+    def has(self, key: str) -> bool:
+        return key in self
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in list(keys):
             self.pop(key, None)
-
-    def link(self, key: str, *, seconds: int, filename: str) -> str:
-        return f"https://bucket/{key}?seconds={seconds}&filename={filename}"
 
     def read(self, key: str) -> tuple[bytes, str] | None:
         return (self[key], hashlib.md5(self[key]).hexdigest()) if key in self else None
@@ -163,6 +182,51 @@ class Bucket(dict[str, bytes]):
     def lake(self) -> dict[str, bytes]:
         """Return what a reader of the lake sees: manifests and parts, without what is kept beside them."""
         return {key: body for key, body in self.items() if key.startswith("records/year=")}
+
+    def begin(self, key: str, content_type: str, *, filename: str, metadata: Mapping[str, str]) -> Upload:
+        assert "/" in content_type
+        assert filename.endswith(".zip")
+        upload = Upload(key, f"upload-{len(self.begun)}")
+        self.uploads[upload.id] = {}
+        self.begun[upload.id] = dict(metadata)
+        return upload
+
+    def add(self, upload: Upload, number: int, body: bytes | bytearray) -> PartOfUpload:
+        self.calls += 1
+        self._parts(upload)[number] = bytes(body)
+        return {"PartNumber": number, "ETag": etag(body)}
+
+    def complete(self, upload: Upload, parts: Sequence[PartOfUpload]) -> None:
+        there = self._parts(upload)
+        assert [part["PartNumber"] for part in parts] == list(range(1, len(parts) + 1))
+        assert [part["ETag"] for part in parts] == [etag(there[part["PartNumber"]]) for part in parts]
+        self[upload.key] = b"".join(there[part["PartNumber"]] for part in parts)
+        self.metadata[upload.key] = self.begun[upload.id]
+        del self.uploads[upload.id]
+
+    def abort(self, upload: Upload) -> None:
+        self.uploads.pop(upload.id, None)
+
+    def _parts(self, upload: Upload) -> dict[int, bytes]:
+        if upload.id not in self.uploads:
+            raise UploadGoneError(f"the upload of {upload.key} was completed or aborted")
+        return self.uploads[upload.id]
+
+
+def etag(body: bytes | bytearray) -> str:
+    """Return what S3 calls a content that was put in one piece."""
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
+class Links:
+    """Makes links that name their arguments: `exporter.downloads.Links`."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+
+    def link(self, key: str, *, seconds: int, filename: str) -> Link:
+        url = f"https://bucket/{key}?seconds={seconds}&filename={filename}"
+        return Link(url, self._now() + timedelta(seconds=seconds))
 
 
 class Rows:

@@ -1,14 +1,19 @@
 """The adapter to S3, against moto's."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError, ResponseStreamingError
 from moto import mock_aws
 
-from exporter.bucket import Bucket, client_config
+from exporter.bucket import Bucket, Listed, Signer, Upload, UploadGoneError, client_config
+from tests.twins import client_error
 
 
 @pytest.fixture
@@ -57,24 +62,190 @@ def test_all_keys_of_a_prefix_are_listed_and_deleted(bucket: Bucket) -> None:
     bucket.delete([])
 
 
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+class Sts:
+    """Gives credentials that are good for an hour, and counts them."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.assumed = 0
+
+    def assume(self) -> dict[str, Any]:
+        self.assumed += 1
+        return {
+            "AccessKeyId": f"ASIA{self.assumed}",
+            "SecretAccessKey": "secret",
+            "SessionToken": f"token-{self.assumed}",
+            "Expiration": self.now + timedelta(hours=1),
+        }
+
+    def signer(self, config: Config) -> Signer:
+        def client(credentials: Mapping[str, Any]) -> Any:
+            return boto3.client(
+                "s3",
+                region_name="eu-west-1",
+                config=config,
+                aws_access_key_id=credentials["AccessKeyId"],
+                aws_secret_access_key=credentials["SecretAccessKey"],
+                aws_session_token=credentials["SessionToken"],
+            )
+
+        return Signer(self.assume, client, "lake", lambda: self.now)
+
+
 def test_a_link_is_signed_with_version_4_for_the_regions_own_host_and_names_the_file() -> None:
-    client = boto3.client("s3", region_name="eu-west-1", config=client_config())
+    made = Sts().signer(client_config()).link("tmp/x.zip", seconds=600, filename="usage.zip")
 
-    link = urlsplit(Bucket(client, "lake").link("tmp/x.zip", seconds=600, filename="usage.zip"))
-
+    link = urlsplit(made.url)
     assert link.hostname == "lake.s3.eu-west-1.amazonaws.com"
     query = parse_qs(link.query)
     assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
     assert query["X-Amz-Expires"] == ["600"]
+    assert query["X-Amz-Security-Token"] == ["token-1"]
     assert query["response-content-disposition"] == ['attachment; filename="usage.zip"']
+    assert made.expires_at == NOW + timedelta(seconds=600)
+
+
+@pytest.mark.parametrize(
+    ("later", "seconds", "good", "assumed"),
+    [
+        (0, 3600, 3600, 1),
+        (1799, 3600, 1801, 1),
+        (1801, 3600, 3600, 2),
+        (3000, 600, 600, 1),
+        (3301, 600, 600, 2),
+    ],
+)
+def test_a_link_ends_with_the_credentials_that_signed_it_and_says_so(
+    later: int, seconds: int, good: int, assumed: int
+) -> None:
+    sts = Sts()
+    signer = sts.signer(client_config())
+    signer.link("k", seconds=60, filename="f.zip")
+    sts.now += timedelta(seconds=later)
+
+    made = signer.link("k", seconds=seconds, filename="f.zip")
+
+    assert (made.expires_at - sts.now, sts.assumed) == (timedelta(seconds=good), assumed)
+    assert parse_qs(urlsplit(made.url).query)["X-Amz-Expires"] == [str(good)]
 
 
 def test_an_accelerated_link_names_the_accelerating_host() -> None:
-    client = boto3.client("s3", config=client_config(accelerate=True))
+    made = Sts().signer(client_config(accelerate=True)).link("k", seconds=60, filename="f")
 
-    link = Bucket(client, "lake").link("k", seconds=60, filename="f")
+    assert urlsplit(made.url).hostname == "lake.s3-accelerate.amazonaws.com"
 
-    assert urlsplit(link).hostname == "lake.s3-accelerate.amazonaws.com"
+
+def test_an_object_is_made_of_parts_and_says_what_it_is(bucket: Bucket) -> None:
+    parts = [b"a" * (5 << 20), b"b" * (5 << 20), b"c"]
+    upload = bucket.begin("tmp/x.zip", "application/zip", filename="usage.zip", metadata={"days": "3"})
+    assert not bucket.has("tmp/x.zip")
+
+    made = [bucket.add(upload, number, part) for number, part in enumerate(parts, 1)]
+    made[1] = bucket.add(upload, 2, parts[1])
+    bucket.complete(upload, made)
+
+    assert bucket.has("tmp/x.zip")
+    assert bucket.get("tmp/x.zip") == b"".join(parts)
+    head = boto3.client("s3").head_object(Bucket="lake", Key="tmp/x.zip")
+    assert head["ContentDisposition"] == 'attachment; filename="usage.zip"'
+    assert (head["ContentType"], head["Metadata"]) == ("application/zip", {"days": "3"})
+
+
+def test_an_upload_that_is_given_up_leaves_nothing_and_may_be_given_up_again(bucket: Bucket) -> None:
+    upload = bucket.begin("k", "application/zip", filename="f.zip", metadata={})
+    bucket.add(upload, 1, b"x")
+
+    bucket.abort(upload)
+    bucket.abort(upload)
+
+    assert "Uploads" not in boto3.client("s3").list_multipart_uploads(Bucket="lake")
+
+
+class Refusing:
+    """A client that refuses every call with a service's error."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def __getattr__(self, name: str) -> Any:
+        def refuse(**_request: Any) -> None:
+            raise client_error(self.code, 404)
+
+        return refuse
+
+
+def test_an_upload_that_is_gone_is_told_from_what_else_may_fail() -> None:
+    # https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPart.html: NoSuchUpload
+    gone, slow = Bucket(Refusing("NoSuchUpload"), "lake"), Bucket(Refusing("SlowDown"), "lake")
+    upload = Upload("k", "id")
+
+    def add(bucket: Bucket) -> None:
+        bucket.add(upload, 1, b"x")
+
+    def complete(bucket: Bucket) -> None:
+        bucket.complete(upload, [])
+
+    for call in (add, complete):
+        with pytest.raises(UploadGoneError, match="the upload of k was completed or aborted"):
+            call(gone)
+        with pytest.raises(ClientError, match="SlowDown"):
+            call(slow)
+    gone.abort(upload)
+
+
+def test_what_is_listed_changes_with_its_content(bucket: Bucket) -> None:
+    def listed() -> list[Listed]:
+        bucket.put("a/k", [b"1"], "text/plain")
+        first = list(bucket.listed("a/"))
+        bucket.put("a/k", [b"2"], "text/plain")
+        return [*first, *bucket.listed("a/")]
+
+    before, after = listed()
+    assert (before.key, after.key) == ("a/k", "a/k")
+    assert before.etag != after.etag
+    assert listed() == [before, after]
+
+
+class Breaking:
+    """A client of one object, whose connection breaks after so many bytes; each time, or once."""
+
+    def __init__(self, body: bytes, breaks: list[int]) -> None:
+        self.body, self.breaks, self.asked = body, breaks, list[dict[str, Any]]()
+
+    def get_object(self, **request: Any) -> dict[str, Any]:
+        self.asked.append(request)
+        begin = int(request.get("Range", "bytes=0-")[6:-1])
+        until = self.breaks.pop(0) if self.breaks else None
+        return {"ETag": "e", "Body": Body(self.body[begin:], until)}
+
+
+class Body:
+    def __init__(self, body: bytes, until: int | None) -> None:
+        self.body, self.until = body, until
+
+    def iter_chunks(self, _size: int) -> Iterator[bytes]:
+        for start in range(0, len(self.body[: self.until]), 10):
+            yield self.body[start : min(start + 10, self.until or len(self.body))]
+        if self.until is not None:
+            raise ResponseStreamingError(error="the connection broke")
+
+
+def test_an_object_whose_connection_breaks_is_read_on_from_there_and_of_the_same_version() -> None:
+    body = bytes(range(200))
+    client = Breaking(body, [25, 0, 40])
+
+    assert b"".join(Bucket(client, "lake").stream("k")) == body
+
+    assert [request.get("Range") for request in client.asked] == [None, "bytes=25-", "bytes=25-", "bytes=65-"]
+    assert {request.get("IfMatch") for request in client.asked[1:]} == {"e"}
+
+
+def test_an_object_of_which_nothing_comes_is_an_error() -> None:
+    with pytest.raises(ResponseStreamingError):
+        list(Bucket(Breaking(b"x" * 99, [50, 0, 0, 0, 0]), "lake").stream("k"))
 
 
 def test_the_content_type_is_kept(bucket: Bucket) -> None:

@@ -1,0 +1,439 @@
+"""How fast a range of the lake becomes a zip in S3, and in what room.
+
+Beside it: `zipfile` in memory and two libraries. The objects are served by a process of its own that speaks
+as much of S3 as is needed. Each way runs in a process of its own, all of them once in
+each round; ratios are taken inside a round. What the others get is plain CSV: none can copy what is packed.
+
+`python -m benchmarks.zip large` makes zips of 5 GiB in the function, under the local runtime's limit of
+256 MB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import io
+import json
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import boto3
+
+from exporter import archive
+from exporter.archive import Manifest, Part
+from exporter.bucket import Bucket, client_config
+from exporter.jobs import Job, Request, job_key, write_job, zip_key
+from exporter.query import Column, Days
+from exporter.zipper import Turn, make_zip
+
+ROUNDS = 3
+FILES = 30
+FILE_BYTES = 20 << 20
+LARGE_BYTES = 5 << 30
+LARGE_MB = 256
+# Different files of a lake, of which there are many; the same few are served under many names.
+CONTENTS = 3
+DAY = date(2026, 1, 1)
+ID = "0" * 32
+LAKE = "lake"
+COLUMNS = (Column("time", "TIMESTAMP"), Column("client", "VARCHAR"))
+MEBIBYTE = 1 << 20
+
+
+def run() -> dict[str, float]:
+    """Return the ratios, and how much each way takes: seconds of wall and processor, MiB over its imports.
+
+    `gz` is our worker over the lake's csv.gz, `csv` over plain CSV, `seed` is `zipfile` in memory at level 6.
+    """
+    seen: dict[str, dict[str, list[float]]] = {way: {} for way in WAYS}
+    with _server() as url:
+        for number in range(ROUNDS):
+            ways = list(WAYS)
+            random.Random(number).shuffle(ways)
+            for way in ways:
+                for name, value in _in_a_process(way, url).items():
+                    seen[way].setdefault(name, []).append(value)
+                if number == 0:
+                    _check(url, way)
+    seed = seen["seed"]
+    numbers: dict[str, float] = {}
+    for way, measured in seen.items():
+        for name in ("wall_s", "cpu_s"):
+            ratios = [theirs / ours for theirs, ours in zip(seed[name], measured[name], strict=True)]
+            suffix = "" if name == "wall_s" else "_cpu"
+            numbers[f"{way}_vs_seed{suffix}"] = statistics.median(ratios)
+        numbers[f"{way}_wall_s"] = statistics.median(measured["wall_s"])
+        numbers[f"{way}_cpu_s"] = statistics.median(measured["cpu_s"])
+        numbers[f"{way}_peak_over_base_mib"] = max(measured["peak_over_base_mib"])
+        numbers[f"{way}_size_vs_seed"] = measured["zip_bytes"][0] / seed["zip_bytes"][0]
+    numbers["size_vs_seed"] = max(numbers["gz_size_vs_seed"], numbers["csv_size_vs_seed"])
+    numbers["peak_over_base_mib"] = max(numbers["gz_peak_over_base_mib"], numbers["csv_peak_over_base_mib"])
+    return numbers
+
+
+# --- the ways ---------------------------------------------------------------------------------------------
+
+
+def worker(kind: str, client: Any) -> None:
+    """Make the zip as our worker does."""
+    bucket = Bucket(client, kind)
+    job = Job(ID, Request(Days(DAY, DAY + timedelta(days=FILES - 1))))
+    write_job(bucket, job)
+    made = make_zip(job, bucket, Turn(lambda: 900))
+    if not made.state.has_zip:
+        raise RuntimeError(made.to_json())
+
+
+def seed(client: Any) -> None:
+    """Make the zip in memory of whole files, and put it."""
+    body = io.BytesIO()
+    with zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as made:
+        for key in _keys("csv"):
+            made.writestr(key, client.get_object(Bucket="csv", Key=key)["Body"].read())
+    client.put_object(Bucket="csv", Key=zip_key(ID), Body=body.getvalue())
+
+
+def by_stream_zip(client: Any) -> None:
+    """Make the zip with stream-zip, at level 6."""
+    from stream_zip import ZIP_32, stream_zip
+
+    bucket = Bucket(client, "csv")
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    members = ((key, at, 0o100644, ZIP_32, bucket.stream(key)) for key in _keys("csv"))
+    made = stream_zip(members, get_compressobj=lambda: zlib.compressobj(6, zlib.DEFLATED, -15))
+    bucket.put(zip_key(ID), made, "application/zip")
+
+
+def by_zipstream_ng(client: Any) -> None:
+    """Make the zip with zipstream-ng, at level 6."""
+    from zipstream import ZipStream  # type: ignore[import-untyped]
+
+    bucket = Bucket(client, "csv")
+    made = ZipStream(compress_type=zipfile.ZIP_DEFLATED, compress_level=6)
+    for key in _keys("csv"):
+        made.add(bucket.stream(key), key)
+    bucket.put(zip_key(ID), made, "application/zip")
+
+
+WAYS: dict[str, Callable[[Any], None]] = {
+    "gz": partial(worker, "gz"),
+    "csv": partial(worker, "csv"),
+    "seed": seed,
+    "stream_zip": by_stream_zip,
+    "zipstream_ng": by_zipstream_ng,
+}
+
+
+def measure(way: str, url: str) -> dict[str, float]:
+    """Make a zip and return what it took."""
+    client = _client(url)
+    client.head_bucket(Bucket=LAKE)  # what is loaded with the first call is no part of it
+    base = _peak_mib()
+    wall, cpu = time.perf_counter(), time.process_time()
+    WAYS[way](client)
+    return {
+        "wall_s": time.perf_counter() - wall,
+        "cpu_s": time.process_time() - cpu,
+        "peak_over_base_mib": _peak_mib() - base,
+        "zip_bytes": float(_get(f"{url}/length")),
+    }
+
+
+def _in_a_process(way: str, url: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.zip", "measure", way, url]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    measured: dict[str, float] = json.loads(said)
+    return measured
+
+
+def _check(url: str, way: str) -> None:
+    """Make sure that what was made is a zip of all of it."""
+    with zipfile.ZipFile(io.BytesIO(_get(f"{url}/zip"))) as made:
+        found = sum(info.file_size for info in made.infolist() if not info.filename.endswith(".json"))
+        if made.testzip() is not None or found != FILES * len(_text(0)):
+            raise RuntimeError(f"the zip of {way} has {found} bytes of files")
+
+
+def _peak_mib() -> float:
+    # Not getrusage: what that says begins with the parent's.
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(peak) / 1024
+
+
+def _client(url: str) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+        config=client_config(),
+    )
+
+
+# --- the lake, and what serves it -------------------------------------------------------------------------
+
+
+def _keys(kind: str, files: int = FILES) -> list[str]:
+    suffix = {"gz": "csv.gz", "csv": "csv"}[kind]
+    return [f"{archive.folder(DAY + timedelta(days=day))}part-00000.{suffix}" for day in range(files)]
+
+
+def _text(number: int) -> bytes:
+    """Return a file such as an API's records make: times, few routes and clients, ids, and numbers."""
+    chance = random.Random(number)
+    numbers = [f"measure_{place}" for place in range(8)]
+    names = ["time", "_type", "_id", "source", "route", "method", "client", "request_id", "status", *numbers]
+    lines, size = [",".join(names).encode() + b"\n"], 0
+    while size < FILE_BYTES:
+        second = len(lines) // 3
+        at = f"2026-01-01 {second // 3600 % 24:02}:{second // 60 % 60:02}:{second % 60:02}"
+        values = [
+            f"{at}.{chance.randrange(10**9):09}",
+            f"api_request,{chance.getrandbits(96):024x},/aws/lambda/orders",
+            f"/orders/{{id}}/items/{chance.randrange(20)},{chance.choice(['GET', 'GET', 'POST'])}",
+            f"client-{chance.randrange(50):03},{chance.getrandbits(64):016x}",
+            f"{chance.choice([200, 200, 200, 404, 500])}",
+            *(f"{chance.random() * 300:.{place}f}" for place in range(8)),
+        ]
+        lines.append(",".join(values).encode() + b"\n")
+        size += len(lines[-1])
+    return b"".join(lines)[:FILE_BYTES]
+
+
+class _Lake:
+    """Two buckets of the same days: of csv.gz, and of plain CSV."""
+
+    def __init__(self, files: dict[str, int]) -> None:
+        texts = [_text(number) for number in range(CONTENTS)]
+        self.bodies = {"csv": texts, "gz": [gzip.compress(text, 6, mtime=0) for text in texts]}
+        self.sums = {
+            kind: [hashlib.sha256(body).hexdigest() for body in bodies]
+            for kind, bodies in self.bodies.items()
+        }
+        self.written: dict[str, bytes] = {}
+        for kind, count in files.items():
+            for day, key in enumerate(_keys(kind, count)):
+                body, checksum = self.bodies[kind][day % CONTENTS], self.sums[kind][day % CONTENTS]
+                part = Part(key, body.count(b"\n"), len(body), checksum, "", "")
+                manifest = Manifest(DAY + timedelta(days=day), 1, COLUMNS, (part,))
+                self.written[f"/{kind}/{key.rpartition('/')[0]}/{archive.MANIFEST}"] = manifest.to_json()
+
+    def get(self, path: str) -> bytes | None:
+        """Return an object; files of the lake are few, under many names."""
+        if path in self.written:
+            return self.written[path]
+        kind, _, key = path[1:].partition("/")
+        found = key.startswith(archive.PREFIX) and key.endswith((".csv", ".csv.gz"))
+        if not found:
+            return None
+        year, month, day = (int(part.partition("=")[2]) for part in key.split("/")[1:4])
+        return self.bodies[kind][(date(year, month, day) - DAY).days % CONTENTS]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    lake: _Lake
+    parts: dict[int, bytes]
+    keep: Path | None
+    length = 0
+
+    def handle_expect_100(self) -> bool:
+        answered = super().handle_expect_100()
+        self.wfile.flush()
+        return answered
+
+    def do_GET(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        if path == "/length":
+            self._answer(200, str(type(self).length).encode())
+        elif path == "/zip":
+            self._answer(200, b"".join(self.parts[number] for number in sorted(self.parts)))
+        elif (body := self.lake.get(path)) is None:
+            self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+        else:
+            self._answer(200, body)
+
+    def do_HEAD(self) -> None:
+        self._answer(200, b"")
+
+    def do_PUT(self) -> None:
+        url = urlsplit(self.path)
+        number = parse_qs(url.query).get("partNumber")
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if number is None and not url.path.endswith(".zip"):
+            self.lake.written[unquote(url.path)] = body
+        else:
+            if number is None or number == ["1"]:
+                self.parts.clear()
+                type(self).length = 0
+            type(self).length += len(body)
+            if self.keep is None:
+                self.parts[int((number or ["1"])[0])] = body
+            else:  # too much for the memory: to a file, in order
+                with self.keep.open("wb" if number == ["1"] else "ab") as file:
+                    file.write(body)
+        self._answer(200, b"")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
+        if self.path.endswith("?delete"):
+            for key in re.findall("<Key>(.*?)</Key>", body):
+                self.lake.written.pop(f"{urlsplit(self.path).path}/{key}", None)
+            return self._answer(200, b"<DeleteResult></DeleteResult>")
+        begun = b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+        ended = b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>"
+        return self._answer(200, begun if "uploads" in self.path else ended)
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response_only(status)
+        self.send_header("ETag", '"e"')
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def serve(files: dict[str, int], keep: Path | None) -> None:
+    """Serve the lake until the input ends; the address is the first line of the output."""
+    _Handler.lake, _Handler.parts, _Handler.keep = _Lake(files), {}, keep
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(f"http://127.0.0.1:{server.server_port}", flush=True)
+    sys.stdin.read()
+
+
+@contextmanager
+def _server(files: dict[str, int] | None = None, keep: Path | None = None) -> Iterator[str]:
+    wanted = json.dumps({"files": files or {"csv": FILES, "gz": FILES}, "keep": keep and str(keep)})
+    command = [sys.executable, "-m", "benchmarks.zip", "serve", wanted]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
+def _get(url: str) -> bytes:
+    with urllib.request.urlopen(url) as answer:
+        body: bytes = answer.read()
+    return body
+
+
+# --- a large range in a small function --------------------------------------------------------------------
+
+
+def large(programs: Iterable[str]) -> dict[str, float]:
+    """Make zips of 5 GiB of csv.gz and of 5 GiB of CSV in the function, in 256 MB, and test them.
+
+    Args:
+        programs: Commands that test a zip, which is given as their last argument.
+    """
+    numbers: dict[str, float] = {}
+    text = _text(0)
+    sizes = {"csv": len(text), "gz": len(gzip.compress(text, 6, mtime=0))}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "large.zip"
+        for kind, size in sizes.items():
+            files = -(-LARGE_BYTES // size)
+            with _server({kind: files}, path) as url:
+                numbers |= {
+                    f"{kind}_{name}": value for name, value in _in_the_function(url, kind, files).items()
+                }
+            for program in programs:
+                subprocess.run([*program.split(), path], check=True, stdout=subprocess.DEVNULL)
+            with zipfile.ZipFile(path) as made:
+                found = sum(info.file_size for info in made.infolist() if info.filename.endswith(".csv"))
+            if found != files * len(text):
+                raise RuntimeError(f"the zip of {kind} has {found} bytes of files, not {files * len(text)}")
+    return numbers
+
+
+def _in_the_function(url: str, kind: str, files: int) -> dict[str, float]:
+    from local.functions import Function, Functions
+    from tests.builders import sqs_event
+
+    job = Job(ID, Request(Days(DAY, DAY + timedelta(days=files - 1))))
+    bucket = Bucket(_client(url), kind)
+    write_job(bucket, job)
+    lines: list[str] = []
+    root = Path(__file__).resolve().parent.parent
+    shared = {
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": url,
+        "POWERTOOLS_METRICS_NAMESPACE": "Tagline",
+        "POWERTOOLS_SERVICE_NAME": "tagline",
+    }
+    functions = Functions(
+        lambda _group, _stream, events: lines.extend(message for _, message in events), shared
+    )
+    environment = {"BUCKET": kind, "DOWNLOAD_QUEUE_URL": f"{url}/queue"}
+    functions.add(
+        Function(
+            "zipper",
+            "exporter.zipper.handler",
+            LARGE_MB,
+            900,
+            environment,
+            "/zipper",
+            root,
+            (root / "emitter",),
+        )
+    )
+    began = time.perf_counter()
+    result = functions.invoke("zipper", json.dumps(sqs_event(job.to_json())).encode())
+    took = time.perf_counter() - began
+    functions.stop()
+    ended = Job.from_json(bucket.get(job_key(ID)) or b"")
+    if result.error or not ended.state.has_zip:
+        raise RuntimeError(f"{result.payload.decode()} {ended.to_json()}")
+    used = [
+        int(line.partition("Max Memory Used: ")[2].split()[0]) for line in lines if "Max Memory Used" in line
+    ]
+    return {
+        "large_s": took,
+        "large_read_gib": (ended.done_bytes or 0) / 1024**3,
+        "large_zip_gib": int(_get(f"{url}/length")) / 1024**3,
+        "large_memory_mb": float(max(used)),
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.zip")
+    commands = parser.add_subparsers(dest="command", required=True)
+    of_measure = commands.add_parser("measure")
+    of_measure.add_argument("way")
+    of_measure.add_argument("url")
+    commands.add_parser("serve").add_argument("wanted", type=json.loads)
+    commands.add_parser("large").add_argument(
+        "programs", nargs="*", help="programs to test the zips with: 'unzip -tqq'"
+    )
+    given = parser.parse_args()
+    if given.command == "serve":
+        serve(given.wanted["files"], given.wanted["keep"] and Path(given.wanted["keep"]))
+    elif given.command == "measure":
+        print(json.dumps(measure(given.way, given.url)))
+    else:
+        print(json.dumps(large(given.programs), indent=2))
