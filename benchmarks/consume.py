@@ -335,15 +335,23 @@ def lines(count: int) -> Iterator[str]:
             "status": 200 + number % 3,
             "duration_ms": number % 977 * 0.25,
         }
-        # As the emitters of fifty lines each have numbered them.
-        src, seq = f"{number // 50:016x}", number % 50
-        yield write(Record(f"{number:032x}", NOW - number // 7, fields, src=src, seq=seq))
+        yield write(Record(identity(number), NOW - number // 7, fields, src=emitter(number), seq=number % 50))
+
+
+def identity(number: int) -> str:
+    """Return an identity as the emitter draws them."""
+    return f"{random.Random(number).getrandbits(128):032x}"
+
+
+def emitter(number: int) -> str:
+    """Return the emitter of a line, of which each has written fifty."""
+    return identity(-1 - number // 50)[:16]
 
 
 def some_rows(count: int) -> list[Row]:
     """Return the rows that such lines become."""
     return [
-        row(Record(id=f"{number:032x}", timestamp=NOW - number // 7, fields=FIELDS), GROUP)
+        row(Record(id=identity(number), timestamp=NOW - number // 7, fields=FIELDS), GROUP)
         for number in range(count)
     ]
 

@@ -23,13 +23,11 @@ from consumers.batch import Line, tagged_lines
 from consumers.extract import Rejected
 from consumers.ledger import Ledger
 from consumers.settings import SettingsError, read_settings
-from consumers.subscription import LogEvent
 from consumers.timestream import mapping, writer
 from consumers.timestream.telemetry import Course, report_batch, trace_batch
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
-# Where a line is from, and its row.
-Mapped = tuple[tuple[int, LogEvent], mapping.Packed]
+Mapped = tuple[Line, mapping.Packed]
 Carrier = TypeVar("Carrier")
 
 # Lines that are read before they are mapped, and mapped before they are sent: few enough to be in the
@@ -82,7 +80,7 @@ def make_handler(
         course: Is told how long each stage takes, and which log groups there are.
     """
     course = course or Course()
-    packer = mapping.Packer()
+    packer = mapping.Packer(plans)
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         def remaining() -> float:
@@ -92,13 +90,15 @@ def make_handler(
         ledger = Ledger(event["Records"])
         books = accounting.Books(tag)
         days: set[int] = set()
-        lines = books.noted(tagged_lines(ledger, tag, own_log_groups))
-        rows = read(ledger, lines, objects, plans, packer, remaining=remaining, course=course)
+        lines = tagged_lines(ledger, tag, own_log_groups)
+        rows = read(ledger, books, lines, objects, packer, remaining=remaining, course=course)
         for batch, outcomes in write(store, mapping.batches(rows), remaining, threads, course):
-            for ((position, said), row), outcome in zip(batch, outcomes, strict=True):
-                enter(ledger, position, said, outcome)
+            for (line, row), outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, writer.Stored):
-                    days.add(row.time // (_SECONDS_PER_DAY * 1000))
+                    ledger.stored += 1
+                    days.add(row.time // table.DAY_MS)
+                else:
+                    enter(ledger, line, outcome)
         ledger.write_seconds = course.seconds["write"]
         with course.stage("quarantine"):
             ledger.keep(objects)
@@ -112,9 +112,9 @@ def make_handler(
 
 def read(
     ledger: Ledger,
+    books: accounting.Books,
     lines: Iterator[Line],
     objects: quarantine.Objects,
-    plans: table.Plans,
     packer: mapping.Packer,
     *,
     remaining: Callable[[], float],
@@ -125,14 +125,14 @@ def read(
         over = remaining() <= writer.RESERVE
         with course.stage("decode"):
             chunk = list(islice(lines, 1 if over else CHUNK))
-        course.log_groups.update([line.event.log_group for line in chunk])
+        course.log_groups.update([line.origin[0] for line in chunk])
         if over:
             for line in chunk:
                 ledger.fail(line.position)
         if over or not chunk:
             return
         with course.stage("map"):
-            rows = list(map_rows(ledger, chunk, objects, plans, packer))
+            rows = list(map_rows(ledger, books, chunk, objects, packer))
         yield from rows
 
 
@@ -192,46 +192,61 @@ def tell_late_days(ledger: Ledger, days: Iterable[int], today: int, objects: qua
 
 def map_rows(
     ledger: Ledger,
+    books: accounting.Books,
     lines: Iterable[Line],
     objects: quarantine.Objects,
-    plans: table.Plans,
     packer: mapping.Packer,
 ) -> Iterator[Mapped]:
-    """Yield each line with its row; a record too large for a row is kept whole before its row is yielded."""
+    """Yield each line with its row, and note it; what the row cannot hold is kept before it is yielded."""
     for line in lines:
-        source = line.event.log_group
-        try:
-            row = table.row(line.record, source, plans)
-        except table.UnmappableError as error:
-            ledger.reject(line.position, line.event, Rejected("invalid", str(error)))
-            continue
-        ledger.not_numbers += row.not_numbers
-        ledger.extra += row.extra
-        ledger.others += row.others
-        packed = packer.pack(row)
-        if not mapping.fits(row, packed):
-            key = table.overflow_key(line.record, source)
-            try:
-                objects.put(key, table.overflow_body(line.record))
-            except OSError:
-                ledger.fail(line.position)
-                continue
-            ledger.overflowed += 1
-            packed = packer.pack(mapping.fit(row, key))
-        yield (line.position, line.event), packed
+        source, said = line.origin[0], line.said
+        packed = packer.pack_line(said, line.raw["message"], source)
+        if packed is not None:
+            books.note(line.position, source, packed.time, said["_src"], said["_seq"])
+        else:
+            record = line.record
+            books.note(line.position, source, record.timestamp, record.src, record.seq)
+            packed = map_unusual(ledger, line, objects, packer)
+        if packed is not None:
+            line.forget()
+            yield line, packed
 
 
-def enter(ledger: Ledger, position: int, event: LogEvent, outcome: writer.Outcome) -> None:
-    """Enter into the ledger what became of a line's row."""
+def map_unusual(
+    ledger: Ledger, line: Line, objects: quarantine.Objects, packer: mapping.Packer
+) -> mapping.Packed | None:
+    """Return a line's row, or None if there is none; a record too large for it is kept whole first."""
+    source = line.origin[0]
+    try:
+        row = table.row(line.record, source, packer.plans)
+    except table.UnmappableError as error:
+        ledger.reject(line.position, line.event, Rejected("invalid", str(error)))
+        return None
+    ledger.not_numbers += row.not_numbers
+    ledger.extra += row.extra
+    ledger.others += row.others
+    packed = packer.pack(row)
+    if mapping.fits(row, packed):
+        return packed
+    key = table.overflow_key(line.record, source)
+    try:
+        objects.put(key, table.overflow_body(line.record))
+    except OSError:
+        ledger.fail(line.position)
+        return None
+    ledger.overflowed += 1
+    return packer.pack(mapping.fit(row, key))
+
+
+def enter(ledger: Ledger, line: Line, outcome: writer.Outcome) -> None:
+    """Enter into the ledger what became of a line's row that was not stored by itself."""
     match outcome:
-        case writer.Stored():
-            ledger.stored += 1
         case writer.Duplicate():
             ledger.duplicate += 1
         case writer.Refused(reason, detail):
-            ledger.reject(position, event, Rejected(reason, detail))
+            ledger.reject(line.position, line.event, Rejected(reason, detail))
         case writer.Unwritten():
-            ledger.fail(position)
+            ledger.fail(line.position)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
