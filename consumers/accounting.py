@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+import orjson
 from tagline import Record, parse_timestamp
 
 from consumers.extract import extract
@@ -175,7 +176,11 @@ def to_json(accounts: Mapping[str, Account]) -> bytes:
         }
         for group, account in sorted(accounts.items())
     }
-    return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+    try:
+        return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        # It takes no numbers beyond 64 bits, and no halves of surrogate pairs.
+        return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
 
 
 def from_json(document: bytes) -> dict[str, Account]:
@@ -276,21 +281,22 @@ class Books:
     def _accounts(self, ledger: Ledger) -> dict[date, dict[str, Account]]:
         until = len(ledger.records) if ledger.failed is None else ledger.failed
         # A batch may have thousands of Kinesis records, so what is of one day and group is joined once.
-        drafts: dict[tuple[date, str], _Draft] = defaultdict(_Draft)
+        drafts: dict[tuple[int, str], _Draft] = defaultdict(_Draft)
         for (place, reason, src), runs in self._runs.items():
             day, group, position = place
             if position < until:
-                drafts[_day(day), group].numbers[reason][src] += runs
+                drafts[day, group].numbers[reason][src] += runs
                 if not reason:
-                    self._counts[place]["received"] += sum(last - first + 1 for first, last in runs)
+                    self._counts[place]["received"] += sum([last - first + 1 for first, last in runs])
         for (day, group, position), counts in self._counts.items():
             if position < until:
-                records = drafts[_day(day), group].records
+                records = drafts[day, group].records
                 record = str(ledger.records[position]["eventID"])
-                records[record] = _most(records.get(record, {}), counts)
+                records[record] = _most(records[record], counts) if record in records else counts
         accounts: dict[date, dict[str, Account]] = defaultdict(dict)
-        for (when, group), draft in drafts.items():
-            accounts[when][group] = draft.account()
+        for (day, group), draft in drafts.items():
+            there, account = accounts[_day(day)], draft.account()
+            there[group] = there[group].merge(account) if group in there else account
         return accounts
 
 

@@ -298,5 +298,7 @@ def write_client(threads: int) -> Any:
             # The mapping makes what is sent and the service judges it: checking it here as well takes
             # half of the consumer's time.
             parameter_validation=False,
+            # Else botocore puts one together, twice for every request.
+            user_agent=f"Boto3/{boto3.__version__} Tagline",
         ),
     )
