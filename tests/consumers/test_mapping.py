@@ -15,6 +15,7 @@ from tagline import Record
 from consumers.extract import read_line, record_of
 from consumers.subscription import LogEvent
 from consumers.table import (
+    PARTITION,
     REVISION,
     UNDECLARED,
     Declared,
@@ -319,6 +320,7 @@ LEAVES = (
     | st.sampled_from(["", "acme", "beta-7", "null", "a" * 400, "\ud800", '"\\\n\x00\x7f'])
 )
 VALUES = LEAVES | st.lists(LEAVES, max_size=2) | st.dictionaries(st.text(max_size=2), LEAVES, max_size=2)
+PLAIN_VALUES = st.none() | st.integers(0, 9) | st.just(-0.0) | st.floats(-1, 1) | st.booleans() | st.just("a")
 HEADS = st.fixed_dictionaries(
     {
         "_tag": st.just(TAG),
@@ -355,7 +357,7 @@ def packed_by_its_row(line: dict[str, Any], message: str, plans: Plans) -> Packe
 
 @given(
     st.just(USUAL) | st.sampled_from(["order", "sparse"]).map(lambda kind: {**USUAL, "_type": kind}) | HEADS,
-    st.dictionaries(NAMES, VALUES, max_size=6),
+    st.dictionaries(NAMES, VALUES, max_size=6) | st.dictionaries(NAMES, PLAIN_VALUES, max_size=4),
     st.sampled_from([UNDECLARED, DECLARED]),
 )
 def test_a_line_is_packed_as_its_row_is(head: dict[str, Any], fields: dict[str, Any], plans: Plans) -> None:
@@ -388,6 +390,38 @@ def test_the_lines_that_nearly_all_are_need_no_row(fields: dict[str, Any], plans
 
     assert packed is not None
     assert packed == packed_by_its_row(line, message, plans)
+
+
+@pytest.mark.parametrize("size", range(1_600, 2_000, 8))
+def test_a_line_is_packed_as_its_row_is_up_to_the_limit(size: int) -> None:
+    line = USUAL | {"route": "r" * 75, "note": "n" * size, "status": 200}
+
+    packed = PACKERS[UNDECLARED].pack_line(dict(line), "", GROUP)
+
+    assert packed is None or packed == packed_by_its_row(line, "", UNDECLARED)
+    assert packed is not None or size > 1_800
+
+
+def test_lines_of_different_days_say_their_own() -> None:
+    for day in ("2026-11-20", "2026-11-21", "2026-11-20", "0001-01-01"):
+        line = USUAL | {"timestamp": f"{day}T00:00:00.000Z", "status": 200}
+
+        packed = PACKERS[UNDECLARED].pack_line(dict(line), "", GROUP)
+
+        assert packed is not None
+        assert packed == packed_by_its_row(line, "", UNDECLARED)
+
+
+def test_a_line_of_more_fields_than_a_record_has_measures_is_unusual() -> None:
+    fields = {f"f{number}": 1 for number in range(UNDECLARED.of("order")[1].room + 1)}
+
+    assert packed_by_its_row(USUAL | fields, "", UNDECLARED) is None
+    assert PACKERS[UNDECLARED].pack_line(USUAL | fields, "", GROUP) is None
+
+
+@pytest.mark.parametrize("number", [{"_seq": True}, {"_seq": "7"}, {"_src": 1}, {"_src": None}])
+def test_a_line_without_a_number_is_unusual(number: dict[str, Any]) -> None:
+    assert PACKERS[UNDECLARED].pack_line(USUAL | {"status": 200} | number, "", GROUP) is None
 
 
 def test_what_is_remembered_of_lines_is_bounded() -> None:
