@@ -316,31 +316,32 @@ def body(database: str, table: str, points: Sequence[tuple[Packed, int]]) -> byt
         table: The table's name.
         points: At least one record, each with its time in nanoseconds.
     """
-    first = points[0][0]
-    shared = set(first.dimensions).intersection(*[packed.dimensions for packed, _ in points])
-    common: dict[str, Any] = {"MeasureValueType": "MULTI", "TimeUnit": "NANOSECONDS"}
-    if all(packed.type == first.type for packed, _ in points):
-        common["MeasureName"] = first.type
-    if all(packed.version == first.version for packed, _ in points):
-        common["Version"] = first.version
-    if shared:
-        common["Dimensions"] = _wire([pair for pair in first.dimensions if pair in shared])
     # Few kinds of records come many times: what is said of each kind is made once.
-    heads: dict[tuple[Any, ...], bytes] = {}
-    records: list[bytes] = []
-    for packed, time in points:
-        kind = (packed.dimensions, packed.type, packed.version)
-        head = heads.get(kind)
-        if head is None:
-            own: dict[str, Any] = {}
-            if dimensions := [pair for pair in packed.dimensions if pair not in shared]:
-                own["Dimensions"] = _wire(dimensions)
-            if "MeasureName" not in common:
-                own["MeasureName"] = packed.type
-            if "Version" not in common:
-                own["Version"] = packed.version
-            head = heads[kind] = orjson.dumps({**own, "Time": ""})[:-2]
-        records.append(b'%b%d","MeasureValues":%b}' % (head, time, packed.measures))
+    kinds = [(packed.dimensions, packed.type, packed.version) for packed, _ in points]
+    heads: dict[tuple[Any, ...], bytes] = dict.fromkeys(kinds, b"")
+    first, type_, version = kinds[0]
+    shared = set(first).intersection(*[dimensions for dimensions, _, _ in heads])
+    common: dict[str, Any] = {"MeasureValueType": "MULTI", "TimeUnit": "NANOSECONDS"}
+    if all(each == type_ for _, each, _ in heads):
+        common["MeasureName"] = type_
+    if all(each == version for _, _, each in heads):
+        common["Version"] = version
+    if shared:
+        common["Dimensions"] = _wire([pair for pair in first if pair in shared])
+    for kind in heads:
+        dimensions, type_, version = kind
+        own: dict[str, Any] = {}
+        if rest := [pair for pair in dimensions if pair not in shared]:
+            own["Dimensions"] = _wire(rest)
+        if "MeasureName" not in common:
+            own["MeasureName"] = type_
+        if "Version" not in common:
+            own["Version"] = version
+        heads[kind] = orjson.dumps({**own, "Time": ""})[:-2]
+    records = [
+        b'%b%d","MeasureValues":%b}' % (heads[kind], time, packed.measures)
+        for kind, (packed, time) in zip(kinds, points, strict=True)
+    ]
     start = orjson.dumps({"DatabaseName": database, "TableName": table, "CommonAttributes": common})[:-1]
     return b'%b,"Records":[%b]}' % (start, b",".join(records))
 

@@ -269,18 +269,21 @@ def _one_per_point(rows: Sequence[Packed], pending: list[int], attempts: list[in
     Records at one point that are in two requests at once need no such care: the store takes one of them, and
     tells the other, in whichever order they arrive.
     """
+    items = [_Item(rows[index], rows[index].at(attempts[index]), index, []) for index in pending]
     points: dict[int, list[_Item]] = {}
-    for index in pending:
-        row = rows[index]
-        time = row.at(attempts[index])
-        there = points.setdefault(time, [])
-        for item in there:
-            if item.row.type == row.type and set(item.row.dimensions) == set(row.dimensions):
-                if (item.row.id, item.row.version, item.row.measures) == (row.id, row.version, row.measures):
-                    item.copies.append(index)
+    if len({item.time for item in items}) == len(items):
+        return items
+    for item in items:
+        there = points.setdefault(item.time, [])
+        row = item.row
+        for other in there:
+            if other.row.type == row.type and set(other.row.dimensions) == set(row.dimensions):
+                known = other.row
+                if (known.id, known.version, known.measures) == (row.id, row.version, row.measures):
+                    other.copies.append(item.place)
                 break
         else:
-            there.append(_Item(row, time, index, []))
+            there.append(item)
     return [item for there in points.values() for item in there]
 
 
