@@ -206,10 +206,12 @@ def threaded(port: int, threads: int, rows: list[Row]) -> Callable[[], None]:
         write_client(port, threads), "tagline", "records", sleep=time.sleep, jitter=random.random
     )
 
+    pool = handler.Pool(threads) if threads > 1 else None
+
     def store_all() -> None:
         packer = mapping.Packer()
         packed = ((None, packer.pack(each)) for each in rows)
-        for _ in handler.write(store, mapping.batches(packed), lambda: 60.0, threads, Course()):
+        for _ in handler.write(store, mapping.batches(packed), lambda: 60.0, pool, Course()):
             pass
 
     return store_all

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -39,6 +41,19 @@ THREADS = 8
 # beyond some dozens they only wait for the interpreter.
 MAX_THREADS = 64
 _SECONDS_PER_DAY = 86_400
+
+
+class Pool(ThreadPoolExecutor):
+    """Threads that send requests; they stay from one invocation to the next, asleep.
+
+    Attributes:
+        ahead: So many requests are under way at most: two more than there are threads, so that none of these
+            waits for the next to be read.
+    """
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads, "write")
+        self.ahead = threads + 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +96,7 @@ def make_handler(
     """
     course = course or Course()
     packer = mapping.Packer(plans)
+    pool = Pool(threads) if threads > 1 else None
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         def remaining() -> float:
@@ -92,13 +108,14 @@ def make_handler(
         days: set[int] = set()
         lines = tagged_lines(ledger, tag, own_log_groups)
         rows = read(ledger, books, lines, objects, packer, remaining=remaining, course=course)
-        for batch, outcomes in write(store, mapping.batches(rows), remaining, threads, course):
-            for (line, row), outcome in zip(batch, outcomes, strict=True):
-                if isinstance(outcome, writer.Stored):
-                    ledger.stored += 1
-                    days.add(row.time // table.DAY_MS)
-                else:
-                    enter(ledger, line, outcome)
+        with uncollected():
+            for batch, outcomes in write(store, mapping.batches(rows), remaining, pool, course):
+                for (line, row), outcome in zip(batch, outcomes, strict=True):
+                    if isinstance(outcome, writer.Stored):
+                        ledger.stored += 1
+                        days.add(row.time // table.DAY_MS)
+                    else:
+                        enter(ledger, line, outcome)
         ledger.write_seconds = course.seconds["write"]
         with course.stage("quarantine"):
             ledger.keep(objects)
@@ -108,6 +125,21 @@ def make_handler(
         return ledger.response()
 
     return handler
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector from looking through all lines that go by: none of them is in a circle.
+
+    What a request leaves in circles is three objects, which are collected after the batch.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def read(
@@ -140,12 +172,17 @@ def write(
     store: writer.Store,
     batches: Iterable[list[tuple[Carrier, mapping.Packed]]],
     remaining: Callable[[], float],
-    threads: int,
+    pool: Pool | None,
     course: Course,
 ) -> Iterator[tuple[list[tuple[Carrier, mapping.Packed]], list[writer.Outcome]]]:
     """Yield each request's rows with what became of them, several requests at once, in their order.
 
-    Two more than there are threads for are under way: then none waits for the next to be read.
+    Args:
+        store: Where rows go.
+        batches: The requests' rows.
+        remaining: Gives the seconds that are left.
+        pool: Sends several at once; None for one after the other.
+        course: Is told how long was waited.
     """
 
     def send(batch: list[tuple[Carrier, mapping.Packed]]) -> list[writer.Outcome]:
@@ -155,21 +192,24 @@ def write(
         with course.stage("write"):
             return future.result()
 
-    if threads == 1:
+    if pool is None:
         for batch in batches:
             with course.stage("write"):
                 outcomes = send(batch)
             yield batch, outcomes
         return
     under_way: deque[tuple[list[tuple[Carrier, mapping.Packed]], Future[list[writer.Outcome]]]] = deque()
-    with ThreadPoolExecutor(threads, "write") as pool:
+    try:
         for batch in batches:
             under_way.append((batch, pool.submit(send, batch)))
-            if len(under_way) == threads + 2:
+            if len(under_way) == pool.ahead:
                 oldest, future = under_way.popleft()
                 yield oldest, finished(future)
-        for waiting, future in under_way:
-            yield waiting, finished(future)
+        while under_way:
+            oldest, future = under_way.popleft()
+            yield oldest, finished(future)
+    finally:
+        wait([future for _, future in under_way])  # none is left behind by an invocation that ends early
 
 
 def tell_late_days(ledger: Ledger, days: Iterable[int], today: int, objects: quarantine.Objects) -> None:
