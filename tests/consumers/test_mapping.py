@@ -15,7 +15,6 @@ from tagline import Record
 from consumers.extract import read_line, record_of
 from consumers.subscription import LogEvent
 from consumers.table import (
-    PARTITION,
     REVISION,
     UNDECLARED,
     Declared,
