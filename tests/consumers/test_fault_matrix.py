@@ -794,16 +794,18 @@ class Anything:
 
 
 @given(
-    st.randoms(use_true_random=False),
+    st.integers(0, 2**32),
     st.sampled_from([0.05, 0.2, 0.5]),
     st.sampled_from([1, 1, 2, 4]),
     st.integers(1, 30),
     st.tuples(st.sampled_from([0, 1, 4, 10]), st.booleans()),
 )
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_whatever_fails_together_every_line_is_found_exactly_once_in_any_order(
-    chance: random.Random, likely: float, threads: int, until: int, mapping_: tuple[int, bool]
+    seed: int, likely: float, threads: int, until: int, mapping_: tuple[int, bool]
 ) -> None:
+    # A seed, because chance is asked a thousand times: more than Hypothesis would choose one by one.
+    chance = random.Random(seed)
     retries, bisects = mapping_
     batch = Anything(chance).batch()
     life = Storm(batch, chance, likely, threads, until)
