@@ -533,6 +533,9 @@ class Life:
         for record in done:
             said = self.batch.said[self.batch.records.index(record)]
             assert [identity for identity in said if not found[identity]] == []
+        assert overflows(self.client.points.values()) <= set(self.objects.under("overflow/"))
+        if failed_at is None and self.ledgers[-1].stored:
+            assert late_days.key(DAY, records[0]["eventID"]) in self.objects
         if self.ledgers:
             balance(self.ledgers[-1])
 
