@@ -453,6 +453,10 @@ SHOWN_ELSEWHERE = {
         "tests/cli/test_replay.py",
         "a_log_group_is_replayed_into_an_empty_table",
     ),
+    "The Reconciler fails": (
+        "tests/consumers/test_reconcile.py",
+        "an_object_that_is_no_account_is_named_and_not_left_out",
+    ),
     "CloudWatch or the runtime loses a line": (
         "tests/consumers/test_faulty_pipeline.py",
         "lines_that_the_delivery_loses",
