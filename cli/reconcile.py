@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -12,6 +11,7 @@ from rich.table import Table
 from cli import stages
 from cli.deployment import Deployment
 from consumers import accounting
+from consumers.reconcile import Bucket, reconcile
 from exporter.query import Days
 
 
@@ -50,11 +50,11 @@ class Balance:
 
 def balances(deployment: Deployment, day: date) -> tuple[list[Balance], int]:
     """Return a day's balance for each log group, and how many rows of the day are in the lake."""
-    accounts = accounting.merged(_objects(deployment, day))
-    rows = _stored(deployment, day) if accounts else {}
+    groups = reconcile(day, Bucket(deployment.client("s3"), deployment.outputs["Bucket"])).groups
+    rows = _stored(deployment, day) if groups else {}
+    nothing = accounting.totals(accounting.Account())
     found = [
-        Balance(group, accounting.totals(accounts.get(group, accounting.Account())), rows.get(group, 0))
-        for group in sorted({*accounts, *rows})
+        Balance(group, groups.get(group, nothing), rows.get(group, 0)) for group in sorted({*groups, *rows})
     ]
     return found, stages.exported(deployment, Days(day, day)).records
 
@@ -86,14 +86,6 @@ def show(day: date, balances: list[Balance], exported: int, screen: Console) -> 
             f"{without:,} lines have no row of their own: they repeat an _id, or their rows are gone",
             highlight=False,
         )
-
-
-def _objects(deployment: Deployment, day: date) -> Iterator[bytes]:
-    s3, bucket = deployment.client("s3"), deployment.outputs["Bucket"]
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=accounting.folder(day))
-    for page in pages:
-        for found in page.get("Contents", ()):
-            yield s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read()
 
 
 def _stored(deployment: Deployment, day: date) -> dict[str, int]:
