@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -107,6 +110,29 @@ def test_every_route_takes_the_key_or_a_signature_and_nothing_else(signing: Pipe
         signed = Caller(signing, **dict(request.headers.items()))
         keyed = Caller(signing, x_api_key=signing.api_key)
         assert [each.call(method, path).status_code for each in (signed, keyed)] == [status, status]
+
+
+@pytest.mark.parametrize("page", ["deploy.md", "how-to/download.md"])
+def test_the_signed_request_that_a_page_shows_is_let_through(signing: Pipeline, page: str) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not on this machine")
+    text = (ROOT / "docs" / page).read_text()
+    (command,) = re.findall(r"^(curl [^`]*--aws-sigv4[^`]*)^```$", text, re.MULTILINE)
+    shown = {
+        **CREDENTIALS,
+        "AWS_SESSION_TOKEN": "",
+        "AWS_REGION": REGION,
+        "DownloadUrl": signing.outputs["tagline"]["DownloadUrl"],
+    }
+
+    done = subprocess.run(
+        ["sh", "-c", re.sub("2026-11-..", "2025-11-20", command)],
+        env={**os.environ, **shown},
+        capture_output=True,
+        check=True,
+    )
+
+    assert json.loads(done.stdout)["start_date"] == "2025-11-20"
 
 
 def test_the_command_asks_with_the_key_of_the_pipeline_that_runs_in_its_folder(
