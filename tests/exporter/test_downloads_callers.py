@@ -25,7 +25,7 @@ from rich.progress import Progress
 
 from cli.deployment import FILE, running, write_running
 from cli.download import download
-from cli.main import deployment_of
+from cli.main import deployment_of, say_addresses
 from exporter.query import Days
 from local.functions import Result
 from local.http_api import HttpApi, Request, Route, Throttle
@@ -83,12 +83,13 @@ def signing() -> Iterator[Pipeline]:
         yield running_one
 
 
+# What a request of each route is answered with. A zip may be there when it is asked for again: 200, not 202.
 ROUTES = [
-    ("GET", "/download/usage?start_date=2025-11-20&end_date=2025-11-20", 202),
-    ("POST", "/downloads", 400),
-    ("GET", "/downloads/0123456789abcdef0123456789abcdef", 404),
-    ("DELETE", "/downloads/0123456789abcdef0123456789abcdef", 404),
-    ("GET", "/openapi.json", 200),
+    ("GET", "/download/usage?start_date=2025-11-20&end_date=2025-11-20", (202, 200)),
+    ("POST", "/downloads", (400,)),
+    ("GET", "/downloads/0123456789abcdef0123456789abcdef", (404,)),
+    ("DELETE", "/downloads/0123456789abcdef0123456789abcdef", (404,)),
+    ("GET", "/openapi.json", (200,)),
 ]
 
 
@@ -101,7 +102,7 @@ def test_every_route_takes_the_key_or_a_signature_and_nothing_else(signing: Pipe
         Caller(signing, authorization="Bearer x"),
     ]
     keys = Credentials(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
-    for method, path, status in ROUTES:
+    for method, path, statuses in ROUTES:
         for stranger in strangers:
             refused = stranger.call(method, path)
             assert (refused.status_code, refused.json()) == (403, {"message": "Forbidden"}), (method, path)
@@ -109,7 +110,8 @@ def test_every_route_takes_the_key_or_a_signature_and_nothing_else(signing: Pipe
         SigV4Auth(keys, "execute-api", REGION).add_auth(request)
         signed = Caller(signing, **dict(request.headers.items()))
         keyed = Caller(signing, x_api_key=signing.api_key)
-        assert [each.call(method, path).status_code for each in (signed, keyed)] == [status, status]
+        answers = {each.call(method, path).status_code for each in (signed, keyed)}
+        assert answers <= set(statuses), (method, path)
 
 
 @pytest.mark.parametrize("page", ["deploy.md", "how-to/download.md"])
@@ -136,10 +138,15 @@ def test_the_signed_request_that_a_page_shows_is_let_through(signing: Pipeline, 
 
 
 def test_the_command_asks_with_the_key_of_the_pipeline_that_runs_in_its_folder(
-    signing: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    signing: Pipeline,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     put_lake(signing, yesterday())
+    say_addresses(signing, deployment_of(signing))
+    assert str(signing.api_key) in capsys.readouterr().out
     write_running(deployment_of(signing))
 
     assert running().api_key == signing.api_key
@@ -195,8 +202,8 @@ def test_a_token_is_looked_at_before_the_function_is_asked(tokens: Pipeline) -> 
         assert reason in refused.headers["www-authenticate"]
     for stranger in (Caller(tokens), Caller(tokens, x_api_key=str(tokens.api_key))):
         assert [stranger.call(method, path).status_code for method, path, _ in ROUTES] == [401] * len(ROUTES)
-    assert bearer(tokens).ask().status_code == 202
-    assert bearer(tokens, scope="openid tagline/downloads").ask().status_code == 202
+    for scopes in ("tagline/downloads", "openid tagline/downloads"):
+        assert bearer(tokens, scope=scopes).ask().status_code in (202, 200)
 
 
 def test_a_token_brings_its_bearers_own_rows_and_downloads_and_no_others(tokens: Pipeline) -> None:
