@@ -264,6 +264,7 @@ def test_a_program_that_reads_the_description_finds_nothing_wrong_with_the_api(t
         pytest.skip("schemathesis is not installed")
     assert done.returncode == 0, done.stdout[-5_000:] + done.stderr[-2_000:]
     assert "No issues found" in done.stdout
+    assert "Authentication failed" not in done.stdout, "nothing but refusals was looked at"
 
 
 # --- how many ---------------------------------------------------------------------------------------------
