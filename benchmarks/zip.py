@@ -5,7 +5,7 @@ as much of S3 as is needed. Each way runs in a process of its own, all of them o
 each round; ratios are taken inside a round. What the others get is plain CSV: none can copy what is packed.
 
 `python -m benchmarks.zip large` makes zips of 5 GiB in the function, under the local runtime's limit of
-256 MB.
+256 MB. `python -m benchmarks.zip curves` draws time and memory by size into docs/how-to/download.md.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
+from isal.isal_zlib import crc32
 
 from exporter import archive
 from exporter.archive import Manifest, Part
@@ -56,6 +57,14 @@ ID = "0" * 32
 LAKE = "lake"
 COLUMNS = (Column("time", "TIMESTAMP"), Column("client", "VARCHAR"))
 MEBIBYTE = 1 << 20
+# What is drawn, by the names that the pictures have.
+DRAWN = {
+    "gz": "ours, from csv.gz",
+    "csv": "ours, from CSV",
+    "seed": "zipfile in memory",
+    "stream_zip": "stream-zip",
+}
+DRAWN_FILES = (1, 3, 10, 30)
 
 
 def run() -> dict[str, float]:
@@ -92,48 +101,48 @@ def run() -> dict[str, float]:
 # --- the ways ---------------------------------------------------------------------------------------------
 
 
-def worker(kind: str, client: Any) -> None:
+def worker(kind: str, client: Any, files: int) -> None:
     """Make the zip as our worker does."""
-    bucket = Bucket(client, kind)
-    job = Job(ID, Request(Days(DAY, DAY + timedelta(days=FILES - 1))))
+    bucket = Bucket(client, kind, crc32)
+    job = Job(ID, Request(Days(DAY, DAY + timedelta(days=files - 1))))
     write_job(bucket, job)
     made = make_zip(job, bucket, Turn(lambda: 900))
     if not made.state.has_zip:
         raise RuntimeError(made.to_json())
 
 
-def seed(client: Any) -> None:
+def seed(client: Any, files: int) -> None:
     """Make the zip in memory of whole files, and put it."""
     body = io.BytesIO()
     with zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as made:
-        for key in _keys("csv"):
+        for key in _keys("csv", files):
             made.writestr(key, client.get_object(Bucket="csv", Key=key)["Body"].read())
     client.put_object(Bucket="csv", Key=zip_key(ID), Body=body.getvalue())
 
 
-def by_stream_zip(client: Any) -> None:
+def by_stream_zip(client: Any, files: int) -> None:
     """Make the zip with stream-zip, at level 6."""
     from stream_zip import ZIP_32, stream_zip
 
     bucket = Bucket(client, "csv")
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    members = ((key, at, 0o100644, ZIP_32, bucket.stream(key)) for key in _keys("csv"))
+    members = ((key, at, 0o100644, ZIP_32, bucket.stream(key)) for key in _keys("csv", files))
     made = stream_zip(members, get_compressobj=lambda: zlib.compressobj(6, zlib.DEFLATED, -15))
     bucket.put(zip_key(ID), made, "application/zip")
 
 
-def by_zipstream_ng(client: Any) -> None:
+def by_zipstream_ng(client: Any, files: int) -> None:
     """Make the zip with zipstream-ng, at level 6."""
     from zipstream import ZipStream  # type: ignore[import-untyped]
 
     bucket = Bucket(client, "csv")
     made = ZipStream(compress_type=zipfile.ZIP_DEFLATED, compress_level=6)
-    for key in _keys("csv"):
+    for key in _keys("csv", files):
         made.add(bucket.stream(key), key)
     bucket.put(zip_key(ID), made, "application/zip")
 
 
-WAYS: dict[str, Callable[[Any], None]] = {
+WAYS: dict[str, Callable[[Any, int], None]] = {
     "gz": partial(worker, "gz"),
     "csv": partial(worker, "csv"),
     "seed": seed,
@@ -142,13 +151,13 @@ WAYS: dict[str, Callable[[Any], None]] = {
 }
 
 
-def measure(way: str, url: str) -> dict[str, float]:
+def measure(way: str, url: str, files: int = FILES) -> dict[str, float]:
     """Make a zip and return what it took."""
     client = _client(url)
     client.head_bucket(Bucket=LAKE)  # what is loaded with the first call is no part of it
     base = _peak_mib()
     wall, cpu = time.perf_counter(), time.process_time()
-    WAYS[way](client)
+    WAYS[way](client, files)
     return {
         "wall_s": time.perf_counter() - wall,
         "cpu_s": time.process_time() - cpu,
@@ -157,8 +166,8 @@ def measure(way: str, url: str) -> dict[str, float]:
     }
 
 
-def _in_a_process(way: str, url: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.zip", "measure", way, url]
+def _in_a_process(way: str, url: str, files: int = FILES) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.zip", "measure", way, url, str(files)]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     measured: dict[str, float] = json.loads(said)
     return measured
@@ -189,10 +198,42 @@ def _client(url: str) -> Any:
     )
 
 
+def picture() -> dict[str, float]:
+    """Draw what each way takes by the number of files, and return it. It needs matplotlib."""
+    from benchmarks.curves import draw
+
+    seen: dict[tuple[str, int], list[dict[str, float]]] = {}
+    with _server() as url:
+        for number in range(ROUNDS):
+            turns = [(way, files) for way in DRAWN for files in DRAWN_FILES]
+            random.Random(number).shuffle(turns)
+            for turn in turns:
+                seen.setdefault(turn, []).append(_in_a_process(turn[0], url, turn[1]))
+
+    def points(name: str, of: Callable[[list[float]], float]) -> dict[str, list[tuple[float, float]]]:
+        return {
+            label: [
+                (files * FILE_BYTES / MEBIBYTE, of([each[name] for each in seen[way, files]]))
+                for files in DRAWN_FILES
+            ]
+            for way, label in DRAWN.items()
+        }
+
+    time_of, memory_of = points("cpu_s", statistics.median), points("peak_over_base_mib", max)
+    draw("zip-time", time_of, "MiB of CSV", "processor, s", scale="log")
+    draw("zip-memory", memory_of, "MiB of CSV", "peak over the imports, MiB")
+    return {
+        f"{name} {label} {mib:g} MiB": value
+        for name, curves in (("cpu_s", time_of), ("peak_mib", memory_of))
+        for label, curve in curves.items()
+        for mib, value in curve
+    }
+
+
 # --- the lake, and what serves it -------------------------------------------------------------------------
 
 
-def _keys(kind: str, files: int = FILES) -> list[str]:
+def _keys(kind: str, files: int) -> list[str]:
     suffix = {"gz": "csv.gz", "csv": "csv"}[kind]
     return [f"{archive.folder(DAY + timedelta(days=day))}part-00000.{suffix}" for day in range(files)]
 
@@ -362,11 +403,28 @@ def large(programs: Iterable[str]) -> dict[str, float]:
                 }
             for program in programs:
                 subprocess.run([*program.split(), path], check=True, stdout=subprocess.DEVNULL)
-            with zipfile.ZipFile(path) as made:
-                found = sum(info.file_size for info in made.infolist() if info.filename.endswith(".csv"))
-            if found != files * len(text):
-                raise RuntimeError(f"the zip of {kind} has {found} bytes of files, not {files * len(text)}")
+            _verify(path, files)
     return numbers
+
+
+def _verify(path: Path, files: int) -> None:
+    """Make sure that a zip has all its files: by the directory all, and the first, middle and last whole."""
+    texts = [_text(number) for number in range(CONTENTS)]
+    known = [(len(text), zlib.crc32(text)) for text in texts]
+    with zipfile.ZipFile(path) as made:
+        members = [info for info in made.infolist() if info.filename.endswith(".csv")]
+        said = json.loads(made.read("manifest.json"))["files"]
+        wrong = [
+            info.filename
+            for place, info in enumerate(members)
+            if (info.file_size, info.CRC) != known[place % CONTENTS]
+        ]
+        names = [info.filename for info in members] == [each["name"] for each in said]
+        whole = all(
+            made.read(members[place]) == texts[place % CONTENTS] for place in (0, files // 2, files - 1)
+        )
+    if len(members) != files or wrong or not names or not whole:
+        raise RuntimeError(f"{path} has {len(members)} of {files} files, of which {len(wrong)} are wrong")
 
 
 def _in_the_function(url: str, kind: str, files: int) -> dict[str, float]:
@@ -426,6 +484,8 @@ if __name__ == "__main__":
     of_measure = commands.add_parser("measure")
     of_measure.add_argument("way")
     of_measure.add_argument("url")
+    of_measure.add_argument("files", type=int)
+    commands.add_parser("curves")
     commands.add_parser("serve").add_argument("wanted", type=json.loads)
     commands.add_parser("large").add_argument(
         "programs", nargs="*", help="programs to test the zips with: 'unzip -tqq'"
@@ -434,6 +494,8 @@ if __name__ == "__main__":
     if given.command == "serve":
         serve(given.wanted["files"], given.wanted["keep"] and Path(given.wanted["keep"]))
     elif given.command == "measure":
-        print(json.dumps(measure(given.way, given.url)))
+        print(json.dumps(measure(given.way, given.url, given.files)))
+    elif given.command == "curves":
+        print(json.dumps(picture(), indent=2))
     else:
         print(json.dumps(large(given.programs), indent=2))

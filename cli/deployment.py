@@ -38,12 +38,14 @@ class Deployment:
         outputs: The outputs of the pipeline's stack, by name.
         samples: The outputs of the sample application's stack, by name.
         tag: The token that marks a line.
+        api_key: What the download API is asked with; None where it asks for none.
     """
 
     endpoint: str | None
     outputs: Mapping[str, str]
     samples: Mapping[str, str]
     tag: str = tagline.DEFAULT_TAG
+    api_key: str | None = None
 
     @property
     def table(self) -> str:
@@ -94,6 +96,8 @@ class Deployment:
 def write_running(deployment: Deployment) -> None:
     """Keep where a pipeline is, for the other commands."""
     FOLDER.mkdir(exist_ok=True)
+    FILE.unlink(missing_ok=True)
+    FILE.touch(0o600)  # the key is nobody else's
     FILE.write_text(
         json.dumps(
             {
@@ -101,6 +105,7 @@ def write_running(deployment: Deployment) -> None:
                 "endpoint": deployment.endpoint,
                 "outputs": dict(deployment.outputs),
                 "samples": dict(deployment.samples),
+                "api_key": deployment.api_key,
             },
             indent=1,
         )
@@ -159,4 +164,4 @@ def running_or_none() -> Deployment | None:
         os.kill(read["pid"], 0)
     except (OSError, ValueError, KeyError):
         return None
-    return Deployment(read["endpoint"], read["outputs"], read["samples"])
+    return Deployment(read["endpoint"], read["outputs"], read["samples"], api_key=read.get("api_key"))

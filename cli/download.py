@@ -11,6 +11,7 @@ from rich.progress import Progress, TaskID
 
 from cli.deployment import CommandError, Deployment
 from exporter.query import Days
+from local.authorizers import API_KEY_HEADER
 
 TIMEOUT_S = 30
 WAIT_S = 15 * 60  # as long as the worker may run
@@ -32,9 +33,13 @@ def download(deployment: Deployment, days: Days, path: Path, bars: Progress) -> 
     """
     base = deployment.outputs["DownloadUrl"]
     query = {"start_date": days.first.isoformat(), "end_date": days.last.isoformat()}
-    asked = _answer(requests.get(f"{base}/download/usage", params=query, timeout=TIMEOUT_S))
-    bar = bars.add_task("zip", total=None)
-    state = _await(f"{base}/downloads/{asked['id']}", bars, bar)
+    with requests.Session() as session:
+        if deployment.api_key is not None:
+            session.headers[API_KEY_HEADER] = deployment.api_key
+        asked = _answer(session.get(f"{base}/download/usage", params=query, timeout=TIMEOUT_S))
+        bar = bars.add_task("zip", total=None)
+        state = _await(session, f"{base}/downloads/{asked['id']}", bars, bar)
+    # The link speaks for itself: the key is not for where it leads.
     part = path.with_name(path.name + ".part")
     with requests.get(state["download_link"], stream=True, timeout=TIMEOUT_S) as response:
         if not response.ok:
@@ -50,10 +55,10 @@ def download(deployment: Deployment, days: Days, path: Path, bars: Progress) -> 
     part.replace(path)
 
 
-def _await(status_url: str, bars: Progress, bar: TaskID) -> dict[str, Any]:
+def _await(session: requests.Session, status_url: str, bars: Progress, bar: TaskID) -> dict[str, Any]:
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
-        state = _answer(requests.get(status_url, timeout=TIMEOUT_S))
+        state = _answer(session.get(status_url, timeout=TIMEOUT_S))
         if state["status"] in ("ready", "empty"):
             return state
         if state["status"] == "failed":
@@ -69,5 +74,5 @@ def _await(status_url: str, bars: Progress, bar: TaskID) -> dict[str, Any]:
 def _answer(response: requests.Response) -> dict[str, Any]:
     body: dict[str, Any] = response.json()
     if not response.ok:
-        raise CommandError(str(body.get("detail", body)), "see tagline download --help")
+        raise CommandError(str(body.get("detail", body.get("message", body))), "see tagline download --help")
     return body

@@ -136,7 +136,11 @@ def up(
     ] = None,
     port: Annotated[int, typer.Option(help="The services' port; 0 takes a free one.")] = 0,
     enforce_auth: Annotated[
-        bool, typer.Option("--enforce-auth", help="Refuse what the HTTP APIs' authorizers would refuse.")
+        bool,
+        typer.Option(
+            "--enforce-auth",
+            help="Refuse what the HTTP APIs' authorizers would refuse. An API key that passes is printed.",
+        ),
     ] = False,
     enforce_throttling: Annotated[
         bool, typer.Option("--enforce-throttling", help="Refuse more requests than the HTTP APIs allow.")
@@ -979,7 +983,9 @@ def asked_days(first: datetime | None, last: datetime | None) -> Days:
 def deployment_of(pipeline: Pipeline) -> Deployment:
     """Return where a pipeline of this process is."""
     samples = {**pipeline.outputs.get("sample", {}), **pipeline.outputs.get("pets", {})}
-    return Deployment(pipeline.services.endpoint, pipeline.outputs["tagline"], samples)
+    return Deployment(
+        pipeline.services.endpoint, pipeline.outputs["tagline"], samples, api_key=pipeline.api_key
+    )
 
 
 def say_addresses(pipeline: Pipeline, deployment: Deployment) -> None:
@@ -991,6 +997,8 @@ def say_addresses(pipeline: Pipeline, deployment: Deployment) -> None:
         table.add_row(deployment.samples["PetsApiUrl"], "the pets API: every request leaves a record")
         table.add_row(deployment.samples["SampleApiUrl"], "the same without a framework")
     table.add_row(deployment.outputs["DownloadUrl"], "the download API")
+    if deployment.api_key is not None:
+        table.add_row(deployment.api_key, "the key for it: in the header x-api-key, instead of a signature")
     table.add_row(deployment.endpoint, "AWS's services")
     out.print(table)
     for name, value in pipeline.services.environment().items():

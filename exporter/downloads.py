@@ -67,6 +67,8 @@ class Settings:
     download_max_days: int
     bucket_acceleration: str
     download_tenant_claim: str = ""
+    download_token_issuer: str = ""
+    download_token_scope: str = ""
 
 
 class InvalidParameterError(ValueError):
@@ -296,13 +298,16 @@ class Desk:
         return job.state in WAITS and now - _changed(job) < WAITS[job.state]
 
 
-def make_handler(desk: Desk, *, max_days: int, tenant_claim: str = "") -> Handler:
+def make_handler(
+    desk: Desk, *, max_days: int, tenant_claim: str = "", tokens: openapi.Tokens | None = None
+) -> Handler:
     """Return a Lambda handler for the download API.
 
     Args:
         desk: Where downloads are asked for.
         max_days: How many days can be asked for at once.
         tenant_claim: The claim of a token that says whose rows its bearer may have; empty for all.
+        tokens: The tokens that API Gateway asks callers for; None where it asks for signatures.
     """
     app = APIGatewayHttpResolver()
     _refuse(app)
@@ -311,6 +316,7 @@ def make_handler(desk: Desk, *, max_days: int, tenant_claim: str = "") -> Handle
         return tenant_of(app.current_event.raw_event, tenant_claim)
 
     _answer_requests(app, desk, tenant, max_days)
+    _describe(app, openapi.document(max_days, tokens))
     _answer_about_downloads(app, desk, tenant)
     return app.resolve
 
@@ -318,8 +324,6 @@ def make_handler(desk: Desk, *, max_days: int, tenant_claim: str = "") -> Handle
 def _answer_requests(
     app: APIGatewayHttpResolver, desk: Desk, tenant: Callable[[], str | None], max_days: int
 ) -> None:
-    document = json.dumps(openapi.document(max_days))
-
     def asked(given: Mapping[str, Any]) -> Response[Any]:
         request = asked_request(given, tenant=tenant(), today=desk.now().date(), max_days=max_days)
         job = desk.ask(request)
@@ -347,9 +351,13 @@ def _answer_requests(
     def ask_for_part() -> Response[Any]:
         return asked(_body(app.current_event.raw_event))
 
+
+def _describe(app: APIGatewayHttpResolver, document: dict[str, Any]) -> None:
+    body = json.dumps(document)
+
     @app.get("/openapi.json")
     def description() -> Response[Any]:
-        return Response(HTTPStatus.OK, content_type="application/json", body=document)
+        return Response(HTTPStatus.OK, content_type="application/json", body=body)
 
 
 def _answer_about_downloads(
@@ -500,6 +508,10 @@ def _live() -> Handler:
     desk = Desk(
         objects, Signer(assume, client, settings.bucket, now), send, settings.download_link_seconds, now
     )
+    issuer = settings.download_token_issuer
     return make_handler(
-        desk, max_days=settings.download_max_days, tenant_claim=settings.download_tenant_claim
+        desk,
+        max_days=settings.download_max_days,
+        tenant_claim=settings.download_tenant_claim,
+        tokens=openapi.Tokens(issuer, settings.download_token_scope) if issuer else None,
     )

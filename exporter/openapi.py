@@ -5,6 +5,7 @@ https://spec.openapis.org/oas/v3.1.0
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from exporter.jobs import Format, State
@@ -18,13 +19,45 @@ _ID = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
 _TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_VALUE}
 _JSON, _PROBLEM = "application/json", "application/problem+json"
 
+# What API Gateway answers by itself, before or instead of the function, and when.
+_OF_GATEWAY = {
+    "401": "Where tokens are asked for, there is no valid one.",
+    "403": "The request is not signed or its signer may not ask, or the token lacks the scope.",
+    "413": "The body is too large.",
+    "429": "There are too many requests: ask again a little later.",
+    "500": "The function failed: ask again.",
+    "503": "The function could not be reached, or took too long: ask again.",
+}
+_ANYWHERE = ("401", "403", "429", "500", "503")
+# What the function refuses.
+_OF_FUNCTION = {
+    "400": "Something that was given cannot be used.",
+    "403": "The caller may not have that.",
+    "404": "There is no such download.",
+}
 
-def document(max_days: int) -> dict[str, Any]:
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokens that callers have to have.
+
+    Attributes:
+        issuer: Who issues them: an https address.
+        scope: The scope that they have to have.
+    """
+
+    issuer: str
+    scope: str
+
+
+def document(max_days: int, tokens: Tokens | None = None) -> dict[str, Any]:
     """Return the description of the API.
 
     Args:
         max_days: How many days can be asked for at once.
+        tokens: The tokens that callers have to have; None where they sign their requests.
     """
+    scheme, scopes = ("signature", []) if tokens is None else ("token", [tokens.scope])
     return {
         "openapi": "3.1.0",
         "info": {
@@ -32,6 +65,7 @@ def document(max_days: int) -> dict[str, Any]:
             "version": "1",
             "description": "Ask for a range of days, get a link at once; the zip is ready a little later.",
         },
+        "security": [{scheme: scopes}],
         "paths": {
             "/download/usage": {"get": _ask(max_days)},
             "/downloads": {"post": _ask_for_part(max_days)},
@@ -39,7 +73,8 @@ def document(max_days: int) -> dict[str, Any]:
             "/openapi.json": {"get": _description()},
         },
         "components": {
-            "schemas": {"Download": _download(), "Problem": _problem()},
+            "securitySchemes": {scheme: _signature() if tokens is None else _token(tokens)},
+            "schemas": {"Download": _download(), "Problem": _problem(), "Refusal": _refusal()},
             "parameters": {
                 "id": {
                     "name": "id",
@@ -50,6 +85,27 @@ def document(max_days: int) -> dict[str, Any]:
                 }
             },
         },
+    }
+
+
+def _signature() -> dict[str, Any]:
+    # OpenAPI has no scheme for it. This is how API Gateway itself writes it:
+    # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-swagger-extensions-authtype.html
+    return {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "x-amazon-apigateway-authtype": "awsSigv4",
+        "description": "AWS Signature Version 4 for the service execute-api, by who may execute-api:Invoke.",
+    }
+
+
+def _token(tokens: Tokens) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": f"A JSON Web Token of {tokens.issuer} with the scope {tokens.scope}.",
     }
 
 
@@ -90,7 +146,7 @@ def _ask_for_part(max_days: int) -> dict[str, Any]:
         "operationId": "askForRecords",
         "summary": "Ask for records of a range of days: some columns, of a client, of a route.",
         "requestBody": {"required": True, "content": {_JSON: {"schema": schema}}},
-        "responses": _asked(),
+        "responses": _asked("413"),
     }
 
 
@@ -117,7 +173,8 @@ def _description() -> dict[str, Any]:
         "operationId": "describe",
         "summary": "This document.",
         "responses": {
-            "200": {"description": "OpenAPI 3.1.", "content": {_JSON: {"schema": {"type": "object"}}}}
+            "200": {"description": "OpenAPI 3.1.", "content": {_JSON: {"schema": {"type": "object"}}}},
+            **_refused(),
         },
     }
 
@@ -134,11 +191,11 @@ def _dates(max_days: int) -> dict[str, Any]:
     }
 
 
-def _asked() -> dict[str, Any]:
+def _asked(*besides: str) -> dict[str, Any]:
     return {
         "200": _answer("The zip is there."),
         "202": _answer("The zip is being made; the link works once it is there."),
-        **_refused("400", "403"),
+        **_refused("400", "403", *besides),
     }
 
 
@@ -148,16 +205,18 @@ def _answer(description: str) -> dict[str, Any]:
 
 
 def _refused(*statuses: str) -> dict[str, Any]:
-    reasons = {
-        "400": "Something that was given cannot be used.",
-        "403": "The caller may not have that.",
-        "404": "There is no such download.",
-    }
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {
-        status: {"description": reasons[status], "content": {_PROBLEM: {"schema": schema}}}
-        for status in statuses
-    }
+    """Return what is refused: with these statuses, and all that API Gateway refuses anywhere."""
+    refused = {}
+    for status in sorted({*statuses, *_ANYWHERE}):
+        said, content = [], {}
+        if status in statuses and status in _OF_FUNCTION:
+            said.append(_OF_FUNCTION[status])
+            content[_PROBLEM] = {"schema": {"$ref": "#/components/schemas/Problem"}}
+        if status in _OF_GATEWAY:
+            said.append(_OF_GATEWAY[status])
+            content[_JSON] = {"schema": {"$ref": "#/components/schemas/Refusal"}}
+        refused[status] = {"description": " ".join(said), "content": content}
+    return refused
 
 
 def _download() -> dict[str, Any]:
@@ -208,4 +267,13 @@ def _problem() -> dict[str, Any]:
         },
         "required": ["type", "title", "status", "detail", "result", "message"],
         "additionalProperties": False,
+    }
+
+
+def _refusal() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": "What API Gateway says by itself.",
+        "properties": {"message": {"type": ["string", "null"]}},
+        "required": ["message"],
     }

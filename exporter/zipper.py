@@ -26,6 +26,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from isal import isal_zlib
 
 from consumers.settings import read_settings
 from exporter import archive, selection
@@ -619,7 +620,7 @@ def _live() -> Handler:
         Config(connect_timeout=5, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 5})
     )
     return make_handler(
-        Bucket(boto3.client("s3", config=config), settings.bucket),
+        Bucket(boto3.client("s3", config=config), settings.bucket, isal_zlib.crc32),
         send=lambda message: sqs.send_message(QueueUrl=settings.download_queue_url, MessageBody=message),
         report=_report,
     )

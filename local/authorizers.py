@@ -1,11 +1,14 @@
 """Who may call an HTTP API: the service's own authorizers, for signed requests and for JSON Web Tokens.
 
+Beside them a key, which HTTP APIs do not have on AWS: it spares who tries them out the signing.
+
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-access-control.html
 """
 
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import threading
 import urllib.request
@@ -34,6 +37,8 @@ _HASHES: Mapping[str, Callable[[], hashes.HashAlgorithm]] = {
 _JSON = ("content-type", "application/json")
 _FETCH_TIMEOUT_S = 1.5
 
+API_KEY_HEADER = "x-api-key"
+
 FORBIDDEN = Response(403, [_JSON], b'{"message":"Forbidden"}')
 
 PublicKeys = Mapping[str, RSAPublicKey]
@@ -60,17 +65,44 @@ class IamAuthorizer:
             access_key = verify_headers(signed, self._keys, "execute-api", now)
         except SignatureError as error:
             raise RefusedError(FORBIDDEN) from error
-        return {
-            "iam": {
-                "accessKey": access_key,
-                "accountId": ACCOUNT_ID,
-                "callerId": access_key,
-                "cognitoIdentity": None,
-                "principalOrgId": None,
-                "userArn": f"arn:aws:iam::{ACCOUNT_ID}:user/{access_key}",
-                "userId": access_key,
-            }
+        return _iam_caller(access_key)
+
+
+class ApiKeyAuthorizer:
+    """Lets through what has a key in its header `x-api-key`; what has none goes by another authorizer.
+
+    Args:
+        key: The key.
+        otherwise: The other authorizer.
+    """
+
+    def __init__(self, key: str, otherwise: IamAuthorizer) -> None:
+        self._key = key.encode()
+        self._otherwise = otherwise
+
+    def authorize(self, request: Request, scopes: Sequence[str], now: datetime) -> Mapping[str, Any]:
+        """Compare the key; see `local.http_api.Authorizer`. Functions see a caller as of a signed request."""
+        given = [value for name, value in request.headers if name.lower() == API_KEY_HEADER]
+        if not given:
+            return self._otherwise.authorize(request, scopes, now)
+        # In a time that does not tell how much of it is right.
+        if len(given) > 1 or not hmac.compare_digest(given[0].encode(), self._key):
+            raise RefusedError(FORBIDDEN)
+        return _iam_caller("api-key")
+
+
+def _iam_caller(access_key: str) -> Mapping[str, Any]:
+    return {
+        "iam": {
+            "accessKey": access_key,
+            "accountId": ACCOUNT_ID,
+            "callerId": access_key,
+            "cognitoIdentity": None,
+            "principalOrgId": None,
+            "userArn": f"arn:aws:iam::{ACCOUNT_ID}:user/{access_key}",
+            "userId": access_key,
         }
+    }
 
 
 # --- tokens -----------------------------------------------------------------------------------------------

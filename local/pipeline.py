@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
@@ -15,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from local import logs, sns, template
-from local.authorizers import IamAuthorizer, JwtAuthorizer, read_keys
+from local.authorizers import ApiKeyAuthorizer, IamAuthorizer, JwtAuthorizer, read_keys
 from local.clock import Clock
 from local.destinations import Destinations
 from local.event_sources import KinesisMapping, KinesisSettings, SqsMapping, SqsSettings
@@ -34,6 +35,7 @@ LOG_GROUPS = 5
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL_S = 0.02
+_API_KEY_BYTES = 24
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Pipeline:
         services: The AWS services.
         functions: The functions.
         outputs: The stacks' outputs by the stack's name.
+        api_key: What lets a request through where HTTP APIs ask for a signature; None where they do not ask.
         not_run: What the templates have that nothing stands for on one machine.
         events: The asynchronous invocations.
         scheduler: The schedules.
@@ -108,7 +111,6 @@ class Pipeline:
         self._apps = apps
         self._ports = list(ports)
         self._in_process = in_process
-        self._enforce_auth = enforce_auth
         self._enforce_throttling = enforce_throttling
         self._issuers = dict(issuers or {})
         self._outbox = outbox
@@ -116,6 +118,7 @@ class Pipeline:
         self._data = data
         self._magnetic_reports = magnetic_reports
         self.outputs: dict[str, dict[str, str]] = {}
+        self.api_key = secrets.token_urlsafe(_API_KEY_BYTES) if enforce_auth else None
 
     def __enter__(self) -> Self:
         """Bring everything up.
@@ -353,10 +356,10 @@ class Pipeline:
         return addresses
 
     def _authorizer(self, spec: template.AuthorizerSpec | None) -> Authorizer | None:
-        if spec is None or not self._enforce_auth:
+        if spec is None or self.api_key is None:
             return None
         if spec.kind == "iam":
-            return IamAuthorizer(KEYS)
+            return ApiKeyAuthorizer(self.api_key, IamAuthorizer(KEYS))
         place = self._issuers.get(spec.issuer, spec.issuer)
         return JwtAuthorizer(
             spec.issuer, spec.audience, functools.partial(read_keys, place), spec.identity_source

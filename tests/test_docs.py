@@ -43,6 +43,7 @@ from exporter import archive, downloads, export, openapi, zipper
 from exporter.archive import Manifest, Part
 from exporter.jobs import Format, Job, Request, State, write_job
 from exporter.query import Column, Days
+from local import authorizers, http_api
 from local.template import Stack, functions, http_routes, resolve, translate
 from tests import builders
 from tests.twins import Bucket, Links
@@ -289,6 +290,37 @@ def test_every_field_of_the_apis_answers_is_documented() -> None:
     assert named(section(page, "Problems")) == fields_of(ask, "/download/usage")
     assert all(f"`{state}`" in section(page, f"`{status}`") for state in State)
     assert asked | states == set(openapi.document(1)["components"]["schemas"]["Download"]["properties"])
+
+
+def test_every_status_of_every_route_is_documented(stack: Stack) -> None:
+    described = {
+        f"{method.upper()} {path}": set(operation["responses"])
+        for path, operations in openapi.document(1)["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert set(described) == {f"{route.method} {route.path}" for route in http_routes(stack)}
+
+    page = REFERENCE / "http.md"
+    rows = re.findall(r"^\| (\d{3}) \| (all|`.+?`) \| \S", section(page, "Problems"), re.MULTILINE)
+    refused = {status: set(re.findall("`(.+?)`", of)) or set(described) for status, of in rows}
+    assert len(refused) == len(rows)
+    for route, statuses in described.items():
+        good = set(re.findall(r"`(2\d\d) [A-Z]", section(page, f"`{route}`")))
+        if route == "POST /downloads":  # "The answer is that of"
+            good = set(re.findall(r"`(2\d\d) [A-Z]", section(page, "`GET /download/usage`")))
+        assert good | {status for status, of in refused.items() if route in of} == statuses, route
+
+
+def test_what_api_gateway_says_by_itself_is_documented_as_it_is_here() -> None:
+    page = section(REFERENCE / "http.md", "Problems")
+    said = dict(re.findall(r"^\| (\d{3}) \| `([A-Z][A-Za-z ]+)` \|$", page, re.MULTILINE))
+
+    by_itself = (
+        *(http_api.TOO_LARGE, http_api.TOO_MANY_REQUESTS, http_api.INTERNAL_SERVER_ERROR),
+        *(http_api.SERVICE_UNAVAILABLE, authorizers.FORBIDDEN),
+    )
+    here = {str(each.status): json.loads(each.body)["message"] for each in by_itself}
+    assert said == {**here, "401": "Unauthorized"}
 
 
 def test_every_prefix_in_the_bucket_is_documented(stack: Stack) -> None:

@@ -623,7 +623,11 @@ def test_every_route_of_the_api_asks_for_a_token_with_a_scope_where_there_is_an_
         HttpRoute("DownloadHttpApi", method, path, "tagline-DownloadApi", tokens, ("usage/read",))
         for method, path in ROUTES
     ]
-    assert function(stack, "DownloadApi").environment["DOWNLOAD_TENANT_CLAIM"] == "client_id"
+    variables = function(stack, "DownloadApi").environment
+    assert variables["DOWNLOAD_TENANT_CLAIM"] == "client_id"
+    # What the API says of itself is what API Gateway asks for.
+    routes = {(route.authorizer and route.authorizer.issuer, route.scopes) for route in http_routes(stack)}
+    assert routes == {(variables["DOWNLOAD_TOKEN_ISSUER"], (variables["DOWNLOAD_TOKEN_SCOPE"],))}
 
 
 def test_tenants_have_tokens_and_tokens_are_for_somebody(template: dict[str, Any]) -> None:

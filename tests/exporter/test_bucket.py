@@ -11,6 +11,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ResponseStreamingError
 from moto import mock_aws
+from moto.s3.models import s3_backends
 
 from exporter.bucket import Bucket, Listed, Signer, Upload, UploadGoneError, client_config
 from tests.twins import client_error
@@ -51,8 +52,9 @@ def test_what_is_not_there_is_none(bucket: Bucket) -> None:
 
 
 def test_all_keys_of_a_prefix_are_listed_and_deleted(bucket: Bucket) -> None:
+    # Put behind the service, which is quicker: more than a page lists, and more than one call deletes.
     for number in range(1_003):
-        bucket.put(f"a/{number:04}", [b""], "text/plain")
+        s3_backends["123456789012"]["aws"].put_object("lake", f"a/{number:04}", b"")
     bucket.put("b/kept", [b""], "text/plain")
 
     assert len(list(bucket.keys("a/"))) == 1_003

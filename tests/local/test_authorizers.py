@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +12,13 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
-from local.authorizers import IamAuthorizer, JwtAuthorizer, claim_text, read_keys
+from local.authorizers import ApiKeyAuthorizer, IamAuthorizer, JwtAuthorizer, claim_text, read_keys
 from local.functions import Result
 from local.http_api import HttpApi, Request, Response, Route
 from local.signatures import Keys
+from tests.local.issuer import Issuer, key_set, private_key, text, token
 
 KEYS = Keys({"local": "secret"}, "us-east-1")
 
@@ -124,45 +120,59 @@ def test_a_signature_holds_for_five_minutes(minutes: int, status: int) -> None:
     assert api.answer(signed()).status == status
 
 
+# --- a key ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keyed() -> HttpApi:
+    authorizer = ApiKeyAuthorizer("the key", IamAuthorizer(KEYS))
+    return HttpApi([Route("ANY", "/{proxy+}", "echo", authorizer)], Echo())
+
+
+@pytest.mark.parametrize("name", ["x-api-key", "X-Api-Key"])
+def test_a_key_stands_for_a_signature(keyed: HttpApi, name: str) -> None:
+    status, authorizer = answered(keyed.answer(Request("GET", "/a", [(name, "the key")], b"", "127.0.0.1")))
+
+    assert (status, authorizer["iam"]["userId"]) == (200, "api-key")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [[], [""], ["the ke"], ["the key "], ["The key"], ["é"], ["the key", "the key"], ["the key", "x"]],
+)
+def test_another_key_or_none_is_forbidden(keyed: HttpApi, keys: list[str]) -> None:
+    given = [("x-api-key", key) for key in keys]
+
+    assert answered(keyed.answer(Request("GET", "/a", given, b"", "127.0.0.1"))) == (
+        403,
+        {"message": "Forbidden"},
+    )
+
+
+def test_who_signs_needs_no_key_and_a_wrong_key_is_not_made_up_for(keyed: HttpApi, api: HttpApi) -> None:
+    assert keyed.answer(signed()).status == 200
+    wrong = signed(headers={"x-api-key": "wrong"})
+    assert (keyed.answer(wrong).status, api.answer(wrong).status) == (403, 200)
+
+
 # --- tokens -----------------------------------------------------------------------------------------------
 
 ISSUER = "https://issuer.example.com/pool"
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 SECONDS = int(NOW.timestamp())
 CLAIMS = {"iss": ISSUER, "aud": "api", "exp": SECONDS + 60, "nbf": SECONDS, "iat": SECONDS, "sub": "ada"}
-HASHES: dict[str, Callable[[], hashes.HashAlgorithm]] = {
-    "RS256": hashes.SHA256,
-    "RS384": hashes.SHA384,
-    "RS512": hashes.SHA512,
-}
-
-
-def text(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def number(value: int) -> str:
-    return text(value.to_bytes((value.bit_length() + 7) // 8, "big"))
 
 
 @pytest.fixture(scope="module")
 def key() -> RSAPrivateKey:
-    return generate_private_key(65537, 2048)
+    return private_key()
 
 
 @pytest.fixture(scope="module")
 def keys_file(key: RSAPrivateKey, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    public = key.public_key().public_numbers()
     path = tmp_path_factory.mktemp("keys") / "jwks.json"
-    own = {"kty": "RSA", "kid": "one", "alg": "RS256", "n": number(public.n), "e": number(public.e)}
-    path.write_text(json.dumps({"keys": [{"kty": "EC", "kid": "other"}, own]}))
+    path.write_bytes(key_set(key))
     return path
-
-
-def token(key: RSAPrivateKey, claims: Any, algorithm: str = "RS256", kid: str = "one") -> str:
-    head = text(json.dumps({"alg": algorithm, "kid": kid}).encode())
-    part = f"{head}.{text(json.dumps(claims).encode())}"
-    return f"{part}.{text(key.sign(part.encode(), PKCS1v15(), HASHES.get(algorithm, hashes.SHA256)()))}"
 
 
 def ask(keys_file: Path, given: str | None, *scopes: str, prefix: str = "Bearer ") -> Response:
@@ -285,27 +295,9 @@ def test_a_token_may_be_in_the_query(key: RSAPrivateKey, keys_file: Path) -> Non
 
 
 @pytest.fixture
-def issuer(keys_file: Path) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = keys_file.read_bytes()
-            if self.path.endswith("/.well-known/openid-configuration"):
-                body = json.dumps({"jwks_uri": f"{address}/keys"}).encode()
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield address
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def issuer() -> Iterator[str]:
+    with Issuer() as issuer:
+        yield issuer.url
 
 
 def test_keys_are_read_from_a_file_an_address_and_an_issuer(issuer: str, keys_file: Path) -> None:
