@@ -92,13 +92,18 @@ define compile
 		|| echo "no byte code: for a quicker cold start build with make PYTHON=python$(LAMBDA_PYTHON)"
 endef
 
-.PHONY: build-TimestreamConsumer build-MeterConsumer build-DailyExporter build-DownloadApi build-DownloadWorker build-EmitterLayer
+.PHONY: build-TimestreamConsumer build-MeterConsumer build-Reconciler build-DailyExporter build-DownloadApi build-DownloadWorker build-EmitterLayer
 build-TimestreamConsumer:
 	$(call ship-consumer,timestream)
 	cp -R schemas $(ARTIFACTS_DIR)/
 
 build-MeterConsumer:
 	$(call ship-consumer,meters)
+
+build-Reconciler:
+	$(call ship,consumer)
+	cp consumers/*.py $(ARTIFACTS_DIR)/consumers/
+	$(compile)
 
 build-DailyExporter:
 	mkdir -p $(ARTIFACTS_DIR)/consumers

@@ -85,9 +85,10 @@ def run() -> dict[str, float]:
 def deliver(store: Timestream, numbers: Iterable[int]) -> None:
     """Write all records, in an order."""
     batches = mapping.batches(rows(numbers))
-    for batch, outcomes in handler.write(store, batches, lambda: 60.0, handler.THREADS, Course()):
-        if not all(isinstance(outcome, Stored) for outcome in outcomes):
-            raise AssertionError(f"{len(batch)} records, {Counter(outcomes)}")
+    with handler.Pool(handler.THREADS) as pool:
+        for batch, outcomes in handler.write(store, batches, lambda: 60.0, pool, Course()):
+            if not all(isinstance(outcome, Stored) for outcome in outcomes):
+                raise AssertionError(f"{len(batch)} records, {Counter(outcomes)}")
 
 
 def rows(numbers: Iterable[int]) -> Iterator[tuple[int, mapping.Packed]]:

@@ -61,6 +61,7 @@ class FaultKind(StrEnum):
     DUPLICATE = "duplicate"
     DELAY = "delay"
     CORRUPT = "corrupt"
+    LOSE = "lose"
     REDELIVER = "redeliver"
     KILL = "kill"
     NONE = "none"
@@ -255,8 +256,8 @@ def fault(
     """Let something go wrong in the pipeline that runs here, to see that nothing is lost.
 
     To calls: throttle, error, deny, latency, cut (the connection, after the work was done). To deliveries of
-    lines into the stream: duplicate, delay, corrupt. To batches: redeliver. To a function: kill. `none` takes
-    everything back.
+    lines into the stream: duplicate, delay, corrupt, lose. To batches: redeliver. To a function: kill.
+    `none` takes everything back.
 
     For example:
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -11,6 +10,7 @@ from rich.console import Console
 from cli import rows, stages
 from cli.deployment import Deployment
 from consumers import accounting
+from consumers.reconcile import Bucket, reconcile
 from exporter.query import Days
 
 
@@ -49,11 +49,12 @@ class Balance:
 
 def balances(deployment: Deployment, day: date) -> tuple[list[Balance], int]:
     """Return a day's balance for each log group, and how many rows of the day are in the lake."""
-    accounts = accounting.merged(_objects(deployment, day))
-    found_rows = _stored(deployment, day) if accounts else {}
+    groups = reconcile(day, Bucket(deployment.client("s3"), deployment.outputs["Bucket"])).groups
+    in_store = _stored(deployment, day) if groups else {}
+    nothing = accounting.totals(accounting.Account())
     found = [
-        Balance(group, accounting.totals(accounts.get(group, accounting.Account())), found_rows.get(group, 0))
-        for group in sorted({*accounts, *found_rows})
+        Balance(group, groups.get(group, nothing), in_store.get(group, 0))
+        for group in sorted({*groups, *in_store})
     ]
     return found, stages.exported(deployment, Days(day, day)).records
 
@@ -80,14 +81,6 @@ def show(day: date, balances: list[Balance], exported: int, screen: Console) -> 
         )
 
 
-def _objects(deployment: Deployment, day: date) -> Iterator[bytes]:
-    s3, bucket = deployment.client("s3"), deployment.outputs["Bucket"]
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=accounting.folder(day))
-    for page in pages:
-        for found in page.get("Contents", ()):
-            yield s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read()
-
-
 def _stored(deployment: Deployment, day: date) -> dict[str, int]:
     """Count the rows of a day in the table, by log group."""
     sql = (
@@ -95,4 +88,4 @@ def _stored(deployment: Deployment, day: date) -> dict[str, int]:
         f"WHERE time >= TIMESTAMP '{day} 00:00:00' AND time < TIMESTAMP '{day + timedelta(days=1)} 00:00:00' "
         'GROUP BY "source"'
     )
-    return {str(source): int(rows or 0) for source, rows in stages.ask(deployment, sql)[1]}
+    return {str(source): int(count or 0) for source, count in stages.ask(deployment, sql)[1]}

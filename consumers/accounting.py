@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+import orjson
 from tagline import Record, parse_timestamp
 
 from consumers.extract import extract
@@ -175,7 +176,11 @@ def to_json(accounts: Mapping[str, Account]) -> bytes:
         }
         for group, account in sorted(accounts.items())
     }
-    return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+    try:
+        return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        # It takes no numbers beyond 64 bits, and no halves of surrogate pairs.
+        return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
 
 
 def from_json(document: bytes) -> dict[str, Account]:
@@ -205,8 +210,11 @@ def _sources(said: Mapping[str, Any]) -> Sources:
 
 # --- A batch -----------------------------------------------------------------------------------------------
 
-Place = tuple[date, str, int]
-"""A day, a log group, and the position of a Kinesis record in the batch."""
+Place = tuple[int, str, int]
+"""A day since 1970, a log group, and the position of a Kinesis record in the batch."""
+
+Runs = list[list[int]]
+"""Whole numbers as they came: runs of them, first and last."""
 
 
 class Books:
@@ -219,16 +227,31 @@ class Books:
     def __init__(self, tag: str) -> None:
         self._tag = tag
         self._counts: dict[Place, Counter[str]] = defaultdict(Counter)
-        # By what the numbers are of: runs of them, as lists of first and last.
-        self._runs: dict[tuple[Place, str, str], list[list[int]]] = defaultdict(list)
+        # By the reason of what is in quarantine, none for what came, and by emitter.
+        self._runs: dict[tuple[Place, str, str], Runs] = defaultdict(list)
 
     def noted(self, lines: Iterable[Line]) -> Iterator[Line]:
         """Yield the lines as they come, and note each."""
         for line in lines:
             record = line.record
-            place = (_day(record.timestamp), line.event.log_group, line.position)
-            self._note(place, record.src, record.seq)
+            self.note(line.position, line.origin[0], record.timestamp, record.src, record.seq)
             yield line
+
+    def note(self, position: int, log_group: str, timestamp: int, src: str | None, seq: int | None) -> None:
+        """Note a line.
+
+        Args:
+            position: The position of its Kinesis record.
+            log_group: Where it was written.
+            timestamp: Its milliseconds since 1970.
+            src: The emitter that wrote it, if it says so.
+            seq: Its number, if it has one.
+        """
+        place = (timestamp // _DAY_MS, log_group, position)
+        if src is None or seq is None:
+            self._counts[place].update(received=1, unnumbered=1)
+        else:
+            _extend(self._runs[place, "", src], seq)
 
     def close(self, ledger: Ledger) -> dict[date, dict[str, Account]]:
         """Return the accounts of the batch, by day and log group; once, when its ledger is complete.
@@ -239,42 +262,58 @@ class Books:
         for position, event, rejected in ledger.rejections():
             if event is None:
                 arrived = float(ledger.records[position]["kinesis"]["approximateArrivalTimestamp"])
-                self._counts[_day(int(arrived * 1000)), "", position][f"unnumbered_{rejected.reason}"] += 1
+                place = (int(arrived * 1000) // _DAY_MS, "", position)
+                self._counts[place][f"unnumbered_{rejected.reason}"] += 1
                 continue
             record = extract(event, self._tag)
             if isinstance(record, Record):
-                place, src, seq = (_day(record.timestamp), event.log_group, position), record.src, record.seq
+                timestamp, src, seq = record.timestamp, record.src, record.seq
             else:
-                place, src, seq = _legible(event, position)
-                self._note(place, src, seq)  # no line that was yielded
+                timestamp, src, seq = _legible(event)
+                self.note(position, event.log_group, timestamp, src, seq)  # no line that was yielded
+            place = (timestamp // _DAY_MS, event.log_group, position)
             if src is None or seq is None:
                 self._counts[place][f"unnumbered_{rejected.reason}"] += 1
             else:
                 _extend(self._runs[place, rejected.reason, src], seq)
         return self._accounts(ledger)
 
-    def _note(self, place: Place, src: str | None, seq: int | None) -> None:
-        counts = self._counts[place]
-        counts["received"] += 1
-        if src is None or seq is None:
-            counts["unnumbered"] += 1
-        else:
-            _extend(self._runs[place, "", src], seq)
-
     def _accounts(self, ledger: Ledger) -> dict[date, dict[str, Account]]:
-        accounts: dict[date, dict[str, Account]] = defaultdict(dict)
-
-        def enter(place: Place, account: Account) -> None:
-            day, group, position = place
-            if ledger.failed is None or position < ledger.failed:
-                accounts[day][group] = accounts[day].get(group, Account()).merge(account)
-
-        for place, counts in self._counts.items():
-            enter(place, Account(records={str(ledger.records[place[2]]["eventID"]): counts}))
+        until = len(ledger.records) if ledger.failed is None else ledger.failed
+        # A batch may have thousands of Kinesis records, so what is of one day and group is joined once.
+        drafts: dict[tuple[int, str], _Draft] = defaultdict(_Draft)
         for (place, reason, src), runs in self._runs.items():
-            sources = {src: intervals((first, last) for first, last in runs)}
-            enter(place, Account(quarantined={reason: sources}) if reason else Account(delivered=sources))
+            day, group, position = place
+            if position < until:
+                drafts[day, group].numbers[reason][src] += runs
+                if not reason:
+                    self._counts[place]["received"] += sum([last - first + 1 for first, last in runs])
+        for (day, group, position), counts in self._counts.items():
+            if position < until:
+                records = drafts[day, group].records
+                record = str(ledger.records[position]["eventID"])
+                records[record] = _most(records[record], counts) if record in records else counts
+        accounts: dict[date, dict[str, Account]] = defaultdict(dict)
+        for (day, group), draft in drafts.items():
+            there, account = accounts[_day(day)], draft.account()
+            there[group] = there[group].merge(account) if group in there else account
         return accounts
+
+
+class _Draft:
+    """An account in the making: its numbers by reason, none for those that came, and emitter."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, dict[str, Runs]] = defaultdict(lambda: defaultdict(list))
+        self.records: dict[str, Mapping[str, int]] = {}
+
+    def account(self) -> Account:
+        """Return it."""
+        quarantined = {
+            reason: {src: intervals((first, last) for first, last in runs) for src, runs in sources.items()}
+            for reason, sources in self.numbers.items()
+        }
+        return Account(quarantined.pop("", {}), quarantined, self.records)
 
 
 def keep(books: Books, ledger: Ledger, objects: Objects) -> None:
@@ -293,13 +332,13 @@ def keep(books: Books, ledger: Ledger, objects: Objects) -> None:
             ledger.unaccounted += 1
 
 
-def _legible(event: LogEvent, position: int) -> tuple[Place, str | None, int | None]:
-    """Return what can be read of a line that is no record: its place, its emitter and its number."""
+def _legible(event: LogEvent) -> tuple[int, str | None, int | None]:
+    """Return what can be read of a line that is no record: its time, its emitter and its number."""
     said = _TIME.search(event.message)
     timestamp = parse_timestamp(said[1]) if said else None
     number = _NUMBER.search(event.message)
-    place = (_day(event.timestamp if timestamp is None else timestamp), event.log_group, position)
-    return (place, number[1], int(number[2])) if number else (place, None, None)
+    time = event.timestamp if timestamp is None else timestamp
+    return (time, number[1], int(number[2])) if number else (time, None, None)
 
 
 def _extend(runs: list[list[int]], number: int) -> None:
@@ -310,7 +349,6 @@ def _extend(runs: list[list[int]], number: int) -> None:
         runs.append([number, number])
 
 
-def _day(timestamp: int) -> date:
-    """Return the day in UTC; one that no calendar has is the nearest that it has."""
-    days = min(max(timestamp // _DAY_MS, _FIRST_DAY), _LAST_DAY)
-    return _EPOCH + timedelta(days=days)
+def _day(days: int) -> date:
+    """Return a day by its number since 1970; one that no calendar has is the nearest that it has."""
+    return _EPOCH + timedelta(days=min(max(days, _FIRST_DAY), _LAST_DAY))

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from tagline import Record
 
-from consumers.extract import Rejected, is_deep, read_line, record_of
+from consumers.extract import MAX_DEPTH, Rejected, is_deep, read_line, record_of
 from consumers.ledger import Ledger
 from consumers.subscription import LogEvent, Malformed, Piece, UndecodableError, log_event, pieces
 
@@ -18,23 +18,29 @@ class Line:
     """A record, with the log event that said it and the place in the batch of its Kinesis record.
 
     Both are made when asked for. No dataclass, because a frozen one takes four times as long to make.
+
+    Attributes:
+        position: The place of its Kinesis record.
+        raw: The log event as the envelope has it.
+        origin: Log group, log stream and owner.
+        said: The line's object, as long as nobody has asked for the record.
     """
 
-    __slots__ = ("_line", "_origin", "_raw", "_record", "position")
+    __slots__ = ("_record", "origin", "position", "raw", "said")
 
     def __init__(
-        self, position: int, raw: dict[str, Any], origin: tuple[str, str, str], line: dict[str, Any]
+        self, position: int, raw: dict[str, Any], origin: tuple[str, str, str], said: dict[str, Any]
     ) -> None:
         self.position = position
-        self._raw = raw
-        self._origin = origin
-        self._line = line
+        self.raw = raw
+        self.origin = origin
+        self.said = said
 
     @property
     def event(self) -> LogEvent:
         """The log event, whose message is the line."""
-        raw = self._raw
-        return LogEvent(raw["id"], raw["timestamp"], raw["message"], *self._origin)
+        raw = self.raw
+        return LogEvent(raw["id"], raw["timestamp"], raw["message"], *self.origin)
 
     @property
     def record(self) -> Record:
@@ -42,8 +48,13 @@ class Line:
         try:
             return self._record
         except AttributeError:
-            self._record: Record = record_of(self._line, self.event)
+            self._record: Record = record_of(self.said, self.event)
             return self._record
+
+    def forget(self) -> None:
+        """Keep the log event alone: what was read of it takes more memory than its text."""
+        self.said = {}
+        self._record = None  # type: ignore[assignment]  # nobody asks for it any more
 
 
 def tagged_lines(ledger: Ledger, tag: str, own_log_groups: str) -> Iterator[Line]:
@@ -101,7 +112,7 @@ def _lines(ledger: Ledger, tag: str, position: int, piece: Piece) -> Iterator[Li
                 and name
                 and kind
                 # Only a dict that holds other containers is looked after by the garbage collector.
-                and not (is_tracked(line) and is_deep(line))
+                and not (is_tracked(line) and _may_be_deep(message) and is_deep(line))
             ):
                 line = read_line(message, tag)
         except (ValueError, TypeError, LookupError):
@@ -114,6 +125,11 @@ def _lines(ledger: Ledger, tag: str, position: int, piece: Piece) -> Iterator[Li
             ledger.reject(position, LogEvent(identity, raw["timestamp"], message, *origin), line)
         else:
             yield Line(position, raw, origin, line)
+
+
+def _may_be_deep(message: str) -> bool:
+    """Tell whether a text has brackets enough for it, sooner than `is_deep` can look at all values."""
+    return message.count("{") + message.count("[") > MAX_DEPTH
 
 
 def _is_ordinary(raw: Any, tag: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -22,13 +23,16 @@ MAX_DEPTH = 200
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutLogEvents.html
 SPLIT_BYTES = 256 * 1024 - 26 - 3
 
-# orjson makes floats of whole numbers beyond 64 bits, which have at least 19 digits.
-_LONG_NUMBER = b"0" * 19
+# orjson makes floats of whole numbers beyond 64 bits, which have at least 19 digits. So have many identities,
+# but these are behind a quote.
+_LONG_DIGITS = b"0" * 19
 _DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_BEFORE_NUMBER = b" \t\r\n:,[-"
 
 # The keys with which every line of the emitter's begins. They are joined by what no key can hold.
 _JOINT = "\ud800"
-_HEAD = _JOINT.join(("_tag", "timestamp", "level", "_type", "_id", "_src", "_seq"))
+HEAD = ("_tag", "timestamp", "level", "_type", "_id", "_src", "_seq")
+_HEAD = _JOINT.join((*HEAD, ""))
 
 _MARKED_OBJECT = re.compile(r'\{\s*"_tag"')
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
@@ -90,33 +94,48 @@ def record_of(line: dict[str, Any], event: LogEvent) -> Record:
     A line without an `_id` of its own is identified by CloudWatch's event id, and one without a `timestamp`
     happened when the EMF envelope says, or CloudWatch.
     """
-    if _LONG_NUMBER in event.message.encode().translate(_DIGITS_AS_ZEROS):
+    if has_long_number(event.message):
         exact = _search(event.message, line["_tag"], is_whole=True)
         line = exact if isinstance(exact, dict) else line
-    names = _JOINT.join(line)
-    if names.startswith(_HEAD):
-        rest = names[len(_HEAD) :]
-        if "\ud800_" not in rest and "_\ud800" not in rest and not rest.endswith("_"):
-            tag = line.pop("_tag")
-            timestamp = _milliseconds(line.pop("timestamp"))
-            level, type_, identity = line.pop("level"), line.pop("_type"), line.pop("_id")
-            src, seq = line.pop("_src"), line.pop("_seq")
-            return Record(
-                identity,
-                event.timestamp if timestamp is None else timestamp,
-                line,
-                type_,
-                tag,
-                level if level.__class__ is str else "INFO",
-                src if src.__class__ is str else None,
-                seq if seq.__class__ is int else None,
-            )
+    if has_plain_names(line):
+        tag = line.pop("_tag")
+        timestamp = milliseconds(line.pop("timestamp"))
+        level, type_, identity = line.pop("level"), line.pop("_type"), line.pop("_id")
+        src, seq = line.pop("_src"), line.pop("_seq")
+        return Record(
+            identity,
+            event.timestamp if timestamp is None else timestamp,
+            line,
+            type_,
+            tag,
+            level if level.__class__ is str else "INFO",
+            src if src.__class__ is str else None,
+            seq if seq.__class__ is int else None,
+        )
     aws = line.get("_aws")
     stamp = aws.get("Timestamp") if isinstance(aws, dict) else None
     stamp = parse_timestamp(stamp) if type(stamp) is int else None
     return Record.from_json(
         line, default_id=event.id, default_timestamp=event.timestamp if stamp is None else stamp
     )
+
+
+def has_plain_names(line: Iterable[str]) -> bool:
+    """Tell whether a line's keys are the emitter's own head, and fields that are named as their users did."""
+    names = _JOINT.join(line) + _JOINT
+    # No key that begins with `_`, and none that ends with it.
+    return names.startswith(_HEAD) and "\ud800_" not in names[len(_HEAD) - 1 :] and "_\ud800" not in names
+
+
+def has_long_number(message: str) -> bool:
+    """Tell whether a line may say a whole number that orjson does not read exactly."""
+    digits = message.encode().translate(_DIGITS_AS_ZEROS)
+    at = digits.find(_LONG_DIGITS)
+    while at >= 0:
+        if digits[at - 1 : at] in _BEFORE_NUMBER:
+            return True
+        at = digits.find(_LONG_DIGITS, at + len(_LONG_DIGITS))
+    return False
 
 
 def is_deep(value: Any) -> bool:
@@ -234,7 +253,7 @@ def _second(text: str) -> int | None:
     return parse_timestamp(text + "Z")
 
 
-def _milliseconds(value: Any) -> int | None:
+def milliseconds(value: Any) -> int | None:
     """Return what `parse_timestamp` does, sooner for a time as the emitter writes it."""
     if (
         value.__class__ is str

@@ -49,7 +49,7 @@ MAX_DIMENSION_BYTES = 300
 MAX_DEPTH = 300
 
 _REMEMBERED = 5_000  # how many names a plan knows the columns of, so that memory is bounded
-_DAY_MS = 86_400_000
+DAY_MS = 86_400_000
 _BIGINT = range(-(2**63), 2**63)
 _OTHER = pattern(r"[^A-Za-z0-9_.-]|\.(?=x[0-9a-f]+\.)")
 _ESCAPE = pattern(r"\.x([0-9a-f]+)\.")
@@ -192,6 +192,16 @@ _BY_TYPE: Mapping[Type, Mapping[type, Convert]] = {
     "DOUBLE": {**_STRICT, str: _EMPTY_OR_UNFIT, int: _double, float: _double},
     "VARCHAR": {**_NONE, str: _varchar},
 }
+# Values that are said in a column as they are: their class, what makes the measure, and its type.
+_PLAIN: tuple[tuple[type, Convert, Type], ...] = (
+    (str, _varchar, "VARCHAR"),
+    (float, _double, "DOUBLE"),
+    (int, _double, "DOUBLE"),
+    (int, _bigint, "BIGINT"),
+    (bool, _boolean, "BOOLEAN"),
+    (dict, _nested, "VARCHAR"),
+    (list, _nested, "VARCHAR"),
+)
 _DESCRIBED = {
     "BIGINT": "a whole number of 64 bits",
     "BOOLEAN": "true or false",
@@ -354,6 +364,18 @@ class Plan:
             self._rules[each.field] = (column_name(each.field), _BY_TYPE[each.type].get, each.type, lenient)
         self.known = self._rules.get
 
+    def column(self, name: str) -> tuple[str, Mapping[type, Type]] | None:
+        """Return the column of a field, and the type of the measure that a value of a class is there.
+
+        For a shortcut around `row`: None if the field has no column; a class is missing if its values are
+        not said there as they are.
+        """
+        column, convert, _, _ = self.known(name) or self.learn(name)
+        types: dict[type, Type] = {
+            kind: type_ for kind, make, type_ in _PLAIN if convert(kind, _nested) is make
+        }
+        return (column, types) if column else None
+
     def learn(self, name: str) -> _Rule:
         """Return what becomes of an undeclared field, and remember it."""
         rule = self._by_name(name)
@@ -433,7 +455,7 @@ def row(record: Record, source: str, plans: Plans = UNDECLARED) -> Row:
         raise UnmappableError(f"_id is longer than {MAX_ID_BYTES} bytes: {identity[:50]!r}...")
     name, plan = plans.of(record.type)
     fields = record.fields
-    measures = {ID: _new(Measure, ("VARCHAR", _text(identity))), **_partition(record.timestamp // _DAY_MS)}
+    measures = {ID: _new(Measure, ("VARCHAR", _text(identity))), **partition(record.timestamp // DAY_MS)}
     if record.trunc:
         measures[TRUNC] = _nested(record.trunc)
     rest = _Rest()
@@ -474,6 +496,14 @@ class _Rest:
             if not lenient:
                 raise UnmappableError(f"{name} is {_json(value)[:100]}, not {_DESCRIBED[type_ or 'VARCHAR']}")
             self.extra[name] = value
+
+
+def place(fields: Mapping[str, Any], source: str, plan: Plan) -> dict[str, str] | None:
+    """Return a record's dimensions if its row says nothing else of them, for a shortcut around `row`."""
+    measures: dict[str, Measure] = {}
+    rest = _Rest()
+    dimensions = _dimensions(fields, source, plan, measures, rest)
+    return None if measures or rest.empty or rest.not_numbers or rest.others else dimensions
 
 
 def _dimensions(
@@ -561,10 +591,14 @@ def _bounded(text: str, size: int) -> str:
 
 
 @lru_cache(maxsize=64)
-def _partition(day: int) -> dict[str, Measure]:
-    """Return the measures that say a day, by its number since 1970."""
+def partition(day: int) -> dict[str, Measure]:
+    """Return the measures that say a day, by its number since 1970.
+
+    Raises:
+        UnmappableError: If it is not in the years 1 to 9999.
+    """
     try:
-        texts = datetime.fromtimestamp(day * (_DAY_MS // 1000), UTC).date().isoformat().split("-")
+        texts = datetime.fromtimestamp(day * (DAY_MS // 1000), UTC).date().isoformat().split("-")
     except (ValueError, OverflowError, OSError):
         raise UnmappableError(f"timestamp is {day} days after 1970, not in the years 1 to 9999") from None
     return {name: Measure("VARCHAR", text) for name, text in zip(PARTITION, texts, strict=True)}

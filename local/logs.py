@@ -54,7 +54,7 @@ MAX_SUBSCRIPTIONS = 5
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_TestMetricFilter.html
 MAX_TEST_MESSAGES = 50
 
-DISTURBANCES = ("duplicate", "delay", "corrupt")
+DISTURBANCES = ("duplicate", "delay", "corrupt", "lose")
 """What can be asked to happen to deliveries."""
 
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html
@@ -428,7 +428,7 @@ class Delivery:
         """Let something happen to the next deliveries.
 
         Args:
-            kind: `duplicate` delivers twice, `delay` later, `corrupt` without its end.
+            kind: `duplicate` delivers twice, `delay` later, `corrupt` without its end, `lose` never.
             times: How many.
             seconds: How much later.
 
@@ -449,6 +449,8 @@ class Delivery:
             kind, seconds = self._disturbances.popleft()
         except IndexError:
             return self._put(stream_arn, partition_key, data)
+        if kind == "lose":
+            return True
         if kind == "corrupt":
             return self._put(stream_arn, partition_key, data[: len(data) * 2 // 3])
         if kind == "delay":

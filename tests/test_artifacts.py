@@ -20,6 +20,7 @@ SYSTEMS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
 HANDLERS = {
     "TimestreamConsumer": "consumers.timestream.handler",
     "MeterConsumer": "consumers.meters.handler",
+    "Reconciler": "consumers.reconcile",
     "DailyExporter": "exporter.export",
     "DownloadApi": "exporter.downloads",
     "DownloadWorker": "exporter.zipper",

@@ -31,7 +31,8 @@ import typer
 
 import cli.demo
 import cli.main
-from consumers import extract, quarantine, schema, subscription, table
+from consumers import extract, quarantine, reconcile, schema, subscription, table
+from consumers.accounting import Totals
 from consumers.extract import Rejected
 from consumers.ledger import Ledger
 from consumers.meters import destinations, javascript, meter
@@ -358,6 +359,9 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
     reports: dict[str, list[Any]] = {
         "TimestreamConsumer": [lambda: telemetry.report_batch(ledger)],
         "MeterConsumer": [lambda: meter_handler.report_batch(meters, store="s3")],
+        "Reconciler": [
+            lambda: reconcile.report_day(reconcile.Day(DAY, {"/g": Totals(3, 2, 0, {"late": 1}, 1)}))
+        ],
         "DailyExporter": [lambda: export._report(export.Export(MANIFEST, kept=False))],
         "DownloadWorker": [
             lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.READY, rows=1)),

@@ -39,6 +39,7 @@ LOG_GROUPS = [f"LogGroup{number}" for number in range(1, 6)]
 HANDLERS = {
     "TimestreamConsumer": "consumers.timestream.handler.handler",
     "DailyExporter": "exporter.export.handler",
+    "Reconciler": "consumers.reconcile.handler",
     "DownloadApi": "exporter.downloads.handler",
     "DownloadWorker": "exporter.zipper.handler",
 }
@@ -548,7 +549,7 @@ def test_links_are_accelerated_if_the_bucket_is(status: str, template: dict[str,
 
 
 def test_the_export_runs_daily_in_utc_and_its_failures_are_told(stack: Stack) -> None:
-    (daily,) = schedules(stack)
+    daily, _ = schedules(stack)
     assert (daily.function, daily.expression) == ("tagline-DailyExporter", "cron(15 0 * * ? *)")
     assert (daily.timezone, daily.enabled) == ("UTC", True)
     target = stack.resources[daily.logical_id].properties["Target"]
@@ -558,6 +559,32 @@ def test_the_export_runs_daily_in_utc_and_its_failures_are_told(stack: Stack) ->
     assert invocation.properties["FunctionName"] == "tagline-DailyExporter"
     assert invocation.properties["DestinationConfig"]["OnFailure"] == {
         "Destination": stack.resources["Alerts"].physical_id
+    }
+
+
+def test_a_day_is_reconciled_when_none_of_its_batches_is_tried_any_more(stack: Stack) -> None:
+    _, daily = schedules(stack)
+    assert (daily.function, daily.expression) == ("tagline-Reconciler", "cron(45 6 * * ? *)")
+    assert (daily.timezone, daily.enabled) == ("UTC", True)
+    after_midnight = 6 * 3600 + 45 * 60
+    assert {
+        mapping.maximum_age_s < after_midnight
+        for mapping in event_source_mappings(stack)
+        if mapping.source_name == stack.outputs()["StreamName"]
+    } == {True}
+    target = stack.resources[daily.logical_id].properties["Target"]
+    assert target["DeadLetterConfig"] == {"Arn": stack.resources["ScheduleDeadLetters"].attributes["Arn"]}
+
+
+def test_the_alarm_of_lost_lines_takes_a_day_that_is_reconciled_twice_as_once(stack: Stack) -> None:
+    alarm = stack.resources["LostAlarm"].properties
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("Tagline", "lost", "Maximum")
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0)
+    # Other than with notBreaching, it does not end by itself before the next run.
+    assert alarm["TreatMissingData"] == "ignore"
+    assert {each["Name"]: each["Value"] for each in alarm["Dimensions"]} == {
+        "service": function(stack, "Reconciler").environment["POWERTOOLS_SERVICE_NAME"],
+        "stage": "reconcile",
     }
 
 
@@ -701,7 +728,10 @@ def test_no_role_may_do_more_than_its_statements_name(stack: Stack, examples: St
         ("DownloadWorkerRole", "s3:DeleteObject", ["{bucket}/tmp/*"]),
         ("DownloadWorkerRole", "sqs:SendMessage", ["{queue}"]),
         ("DownloadWorkerRole", "sqs:ReceiveMessage", ["{queue}"]),
-        ("ScheduleRole", "lambda:InvokeFunction", ["{exporter}"]),
+        ("ScheduleRole", "lambda:InvokeFunction", ["{exporter}", "{reconciler}"]),
+        ("ReconcilerRole", "s3:GetObject", ["{bucket}/accounting/*"]),
+        ("ReconcilerRole", "s3:PutObject", []),
+        ("ReconcilerRole", "timestream:Select", []),
     ],
 )
 def test_a_role_reaches_its_part_of_the_data_and_no_other(
@@ -712,6 +742,7 @@ def test_a_role_reaches_its_part_of_the_data_and_no_other(
         "bucket": stack.resources["Bucket"].attributes["Arn"],
         "queue": stack.resources["DownloadQueue"].attributes["Arn"],
         "exporter": stack.resources["DailyExporter"].attributes["Arn"],
+        "reconciler": stack.resources["Reconciler"].attributes["Arn"],
     }
     assert allowed_resources(stack, role, action) == [resource.format_map(arns) for resource in resources]
 
@@ -731,6 +762,8 @@ def test_alarms_tell_the_topic_of_lag_failure_and_dead_letters(stack: Stack) -> 
         ("IteratorAge", "tagline-TimestreamConsumer"),
         ("OnFailureDestinationDeliveredEventCount", mapping),
         ("Errors", "tagline-DailyExporter"),
+        ("Errors", "tagline-Reconciler"),
+        ("lost", "tagline"),
         ("ApproximateNumberOfMessagesVisible", "tagline-ScheduleDeadLetters"),
         ("ApproximateNumberOfMessagesVisible", "tagline-DownloadDeadLetters"),
     }
@@ -839,6 +872,7 @@ def test_outputs_say_where_everything_is(stack: Stack) -> None:
         "AlertTopic": "arn:aws:sns:us-east-1:123456789012:tagline-Alerts",
         "TimestreamConsumerName": "tagline-TimestreamConsumer",
         "DailyExporterName": "tagline-DailyExporter",
+        "ReconcilerName": "tagline-Reconciler",
         "DownloadApiName": "tagline-DownloadApi",
         "DownloadWorkerName": "tagline-DownloadWorker",
         "EmitterLayerArn": "arn:aws:lambda:us-east-1:123456789012:layer:tagline-emitter:1",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -23,13 +25,11 @@ from consumers.batch import Line, tagged_lines
 from consumers.extract import Rejected
 from consumers.ledger import Ledger
 from consumers.settings import SettingsError, read_settings
-from consumers.subscription import LogEvent
 from consumers.timestream import mapping, writer
 from consumers.timestream.telemetry import Course, report_batch, trace_batch
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
-# Where a line is from, and its row.
-Mapped = tuple[tuple[int, LogEvent], mapping.Packed]
+Mapped = tuple[Line, mapping.Packed]
 Carrier = TypeVar("Carrier")
 
 # Lines that are read before they are mapped, and mapped before they are sent: few enough to be in the
@@ -41,6 +41,19 @@ THREADS = 8
 # beyond some dozens they only wait for the interpreter.
 MAX_THREADS = 64
 _SECONDS_PER_DAY = 86_400
+
+
+class Pool(ThreadPoolExecutor):
+    """Threads that send requests; they stay from one invocation to the next, asleep.
+
+    Attributes:
+        ahead: So many requests are under way at most: two more than there are threads, so that none of these
+            waits for the next to be read.
+    """
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads, "write")
+        self.ahead = threads + 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +95,8 @@ def make_handler(
         course: Is told how long each stage takes, and which log groups there are.
     """
     course = course or Course()
-    packer = mapping.Packer()
+    packer = mapping.Packer(plans)
+    pool = Pool(threads) if threads > 1 else None
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         def remaining() -> float:
@@ -92,13 +106,16 @@ def make_handler(
         ledger = Ledger(event["Records"])
         books = accounting.Books(tag)
         days: set[int] = set()
-        lines = books.noted(tagged_lines(ledger, tag, own_log_groups))
-        rows = read(ledger, lines, objects, plans, packer, remaining=remaining, course=course)
-        for batch, outcomes in write(store, mapping.batches(rows), remaining, threads, course):
-            for ((position, said), row), outcome in zip(batch, outcomes, strict=True):
-                enter(ledger, position, said, outcome)
-                if isinstance(outcome, writer.Stored):
-                    days.add(row.time // (_SECONDS_PER_DAY * 1000))
+        lines = tagged_lines(ledger, tag, own_log_groups)
+        rows = read(ledger, books, lines, objects, packer, remaining=remaining, course=course)
+        with uncollected():
+            for batch, outcomes in write(store, mapping.batches(rows), remaining, pool, course):
+                for (line, row), outcome in zip(batch, outcomes, strict=True):
+                    if isinstance(outcome, writer.Stored):
+                        ledger.stored += 1
+                        days.add(row.time // table.DAY_MS)
+                    else:
+                        enter(ledger, line, outcome)
         ledger.write_seconds = course.seconds["write"]
         with course.stage("quarantine"):
             ledger.keep(objects)
@@ -110,11 +127,26 @@ def make_handler(
     return handler
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector from looking through all lines that go by: none of them is in a circle.
+
+    What a request leaves in circles is three objects, which are collected after the batch.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def read(
     ledger: Ledger,
+    books: accounting.Books,
     lines: Iterator[Line],
     objects: quarantine.Objects,
-    plans: table.Plans,
     packer: mapping.Packer,
     *,
     remaining: Callable[[], float],
@@ -125,14 +157,14 @@ def read(
         over = remaining() <= writer.RESERVE
         with course.stage("decode"):
             chunk = list(islice(lines, 1 if over else CHUNK))
-        course.log_groups.update([line.event.log_group for line in chunk])
+        course.log_groups.update([line.origin[0] for line in chunk])
         if over:
             for line in chunk:
                 ledger.fail(line.position)
         if over or not chunk:
             return
         with course.stage("map"):
-            rows = list(map_rows(ledger, chunk, objects, plans, packer))
+            rows = list(map_rows(ledger, books, chunk, objects, packer))
         yield from rows
 
 
@@ -140,12 +172,17 @@ def write(
     store: writer.Store,
     batches: Iterable[list[tuple[Carrier, mapping.Packed]]],
     remaining: Callable[[], float],
-    threads: int,
+    pool: Pool | None,
     course: Course,
 ) -> Iterator[tuple[list[tuple[Carrier, mapping.Packed]], list[writer.Outcome]]]:
     """Yield each request's rows with what became of them, several requests at once, in their order.
 
-    Two more than there are threads for are under way: then none waits for the next to be read.
+    Args:
+        store: Where rows go.
+        batches: The requests' rows.
+        remaining: Gives the seconds that are left.
+        pool: Sends several at once; None for one after the other.
+        course: Is told how long was waited.
     """
 
     def send(batch: list[tuple[Carrier, mapping.Packed]]) -> list[writer.Outcome]:
@@ -155,21 +192,24 @@ def write(
         with course.stage("write"):
             return future.result()
 
-    if threads == 1:
+    if pool is None:
         for batch in batches:
             with course.stage("write"):
                 outcomes = send(batch)
             yield batch, outcomes
         return
     under_way: deque[tuple[list[tuple[Carrier, mapping.Packed]], Future[list[writer.Outcome]]]] = deque()
-    with ThreadPoolExecutor(threads, "write") as pool:
+    try:
         for batch in batches:
             under_way.append((batch, pool.submit(send, batch)))
-            if len(under_way) == threads + 2:
+            if len(under_way) == pool.ahead:
                 oldest, future = under_way.popleft()
                 yield oldest, finished(future)
-        for waiting, future in under_way:
-            yield waiting, finished(future)
+        while under_way:
+            oldest, future = under_way.popleft()
+            yield oldest, finished(future)
+    finally:
+        wait([future for _, future in under_way])  # none is left behind by an invocation that ends early
 
 
 def tell_late_days(ledger: Ledger, days: Iterable[int], today: int, objects: quarantine.Objects) -> None:
@@ -192,46 +232,61 @@ def tell_late_days(ledger: Ledger, days: Iterable[int], today: int, objects: qua
 
 def map_rows(
     ledger: Ledger,
+    books: accounting.Books,
     lines: Iterable[Line],
     objects: quarantine.Objects,
-    plans: table.Plans,
     packer: mapping.Packer,
 ) -> Iterator[Mapped]:
-    """Yield each line with its row; a record too large for a row is kept whole before its row is yielded."""
+    """Yield each line with its row, and note it; what the row cannot hold is kept before it is yielded."""
     for line in lines:
-        source = line.event.log_group
-        try:
-            row = table.row(line.record, source, plans)
-        except table.UnmappableError as error:
-            ledger.reject(line.position, line.event, Rejected("invalid", str(error)))
-            continue
-        ledger.not_numbers += row.not_numbers
-        ledger.extra += row.extra
-        ledger.others += row.others
-        packed = packer.pack(row)
-        if not mapping.fits(row, packed):
-            key = table.overflow_key(line.record, source)
-            try:
-                objects.put(key, table.overflow_body(line.record))
-            except OSError:
-                ledger.fail(line.position)
-                continue
-            ledger.overflowed += 1
-            packed = packer.pack(mapping.fit(row, key))
-        yield (line.position, line.event), packed
+        source, said = line.origin[0], line.said
+        packed = packer.pack_line(said, line.raw["message"], source)
+        if packed is not None:
+            books.note(line.position, source, packed.time, said["_src"], said["_seq"])
+        else:
+            record = line.record
+            books.note(line.position, source, record.timestamp, record.src, record.seq)
+            packed = map_unusual(ledger, line, objects, packer)
+        if packed is not None:
+            line.forget()
+            yield line, packed
 
 
-def enter(ledger: Ledger, position: int, event: LogEvent, outcome: writer.Outcome) -> None:
-    """Enter into the ledger what became of a line's row."""
+def map_unusual(
+    ledger: Ledger, line: Line, objects: quarantine.Objects, packer: mapping.Packer
+) -> mapping.Packed | None:
+    """Return a line's row, or None if there is none; a record too large for it is kept whole first."""
+    source = line.origin[0]
+    try:
+        row = table.row(line.record, source, packer.plans)
+    except table.UnmappableError as error:
+        ledger.reject(line.position, line.event, Rejected("invalid", str(error)))
+        return None
+    ledger.not_numbers += row.not_numbers
+    ledger.extra += row.extra
+    ledger.others += row.others
+    packed = packer.pack(row)
+    if mapping.fits(row, packed):
+        return packed
+    key = table.overflow_key(line.record, source)
+    try:
+        objects.put(key, table.overflow_body(line.record))
+    except OSError:
+        ledger.fail(line.position)
+        return None
+    ledger.overflowed += 1
+    return packer.pack(mapping.fit(row, key))
+
+
+def enter(ledger: Ledger, line: Line, outcome: writer.Outcome) -> None:
+    """Enter into the ledger what became of a line's row that was not stored by itself."""
     match outcome:
-        case writer.Stored():
-            ledger.stored += 1
         case writer.Duplicate():
             ledger.duplicate += 1
         case writer.Refused(reason, detail):
-            ledger.reject(position, event, Rejected(reason, detail))
+            ledger.reject(line.position, line.event, Rejected(reason, detail))
         case writer.Unwritten():
-            ledger.fail(position)
+            ledger.fail(line.position)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -283,5 +338,7 @@ def write_client(threads: int) -> Any:
             # The mapping makes what is sent and the service judges it: checking it here as well takes
             # half of the consumer's time.
             parameter_validation=False,
+            # Else botocore puts one together, twice for every request.
+            user_agent=f"Boto3/{boto3.__version__} Tagline",
         ),
     )

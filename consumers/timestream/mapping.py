@@ -6,13 +6,30 @@ https://docs.aws.amazon.com/timestream/latest/developerguide/API_Record.html
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from consumers.table import ID, OVERFLOW, PARTITION, Measure, Row
+from consumers.extract import HEAD, has_long_number, has_plain_names, milliseconds
+from consumers.table import (
+    DAY_MS,
+    ID,
+    MAX_ID_BYTES,
+    OVERFLOW,
+    PARTITION,
+    UNDECLARED,
+    Measure,
+    Plan,
+    Plans,
+    Row,
+    Type,
+    UnmappableError,
+    partition,
+    place,
+)
 
 # "2 KB" for a record, without saying whether 2,000 or 2,048, nor what counts: the stricter reading of both.
 # https://docs.aws.amazon.com/timestream/latest/developerguide/ts-limits.html
@@ -29,10 +46,13 @@ MAX_RECORDS = 100
 WINDOW = 8 * MAX_RECORDS
 
 SHORTEST_TYPE = "BIGINT"
-# Different sets of columns that are remembered: more than there are types of records, and a few megabytes.
-MAX_SHAPES = 1_000
+# Different sets of columns, and of dimensions, that are remembered: some megabytes.
+MAX_KNOWN = 1_000
+# Smaller whole numbers are read exactly, and are said as DOUBLE by their digits.
+_LARGE = 10**15
 
 Carrier = TypeVar("Carrier")
+Known = TypeVar("Known")
 
 
 def offset(record_id: str, attempt: int) -> int:
@@ -46,9 +66,10 @@ def offset(record_id: str, attempt: int) -> int:
     return int.from_bytes(digest, "big") % OFFSETS
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(NamedTuple):
     """A row ready to be sent: all that a request says of it, but for its point in time.
+
+    No dataclass, because a frozen one takes twice as long to make.
 
     Attributes:
         id: The record's identity.
@@ -73,45 +94,214 @@ class Packed:
         return self.time * OFFSETS + offset(self.id, attempt)
 
 
+Place = tuple[tuple[tuple[str, str], ...], int]
+"""The names and values of a row's dimensions, and the bytes of these and of its type."""
+
+
+class _Shape:
+    """What lines of one type with the same keys have in common: the JSON of their measures but for values.
+
+    Attributes:
+        type: Timestream's measure name.
+        plan: What becomes of the type's fields.
+        items: All measures, in their order.
+        framing: The bytes of their JSON that are neither names nor values.
+        values: Takes from a line what it says, the identity first.
+        slots: The measures that are for these values.
+        types: The types that these have, by a value's class.
+        day: The day that the partition's measures say, since 1970.
+    """
+
+    __slots__ = ("day", "framing", "items", "plan", "slots", "type", "types", "values")
+
+    def __init__(
+        self, type_: str, plan: Plan, columns: Mapping[str, tuple[str, Mapping[type, Type]]]
+    ) -> None:
+        absent = [(column, default) for name, column, default in plan.defaults if name not in columns]
+        said = [ID, *PARTITION, *[column for column, _ in columns.values()]]
+        self.type = type_
+        self.plan = plan
+        self.items, self.framing = _items([*said, *[column for column, _ in absent]])
+        self.values = itemgetter(ID, *columns)
+        own = 1 + len(PARTITION)
+        self.slots = [self.items[0], *self.items[own : len(said)]]
+        self.types: list[Mapping[type, Type]] = [{str: "VARCHAR"}, *[types for _, types in columns.values()]]
+        for item in self.items[1:own]:
+            item["Type"] = "VARCHAR"
+        for item, (_, default) in zip(self.items[len(said) :], absent, strict=True):
+            item["Type"], item["Value"] = default.type, _said(default)
+        self.day: int | None = None
+
+    def take(self, day: int, said: dict[str, Any]) -> bool:
+        """Put into the measures what a line says, and tell whether all of it fits them as it is.
+
+        Raises:
+            LookupError: If a value does not fit its column by its class.
+            TypeError: If it is nested too deeply for orjson.
+            UnmappableError: If there is no such day.
+        """
+        if day != self.day:
+            self._date(day)
+        smallest, largest = -_LARGE, _LARGE
+        smallest_float, largest_float = float(smallest), float(largest)  # compared sooner
+        for item, types, value in zip(self.slots, self.types, self.values(said), strict=True):
+            kind = value.__class__
+            type_ = item["Type"] = types[kind]
+            if kind is str:
+                if not value:
+                    return False
+                item["Value"] = value
+            elif kind is float:
+                # What is not a number fails this as well.
+                if not smallest_float < value < largest_float:
+                    return False
+                item["Value"] = repr(value or 0.0)
+            elif kind is int:
+                if not smallest < value < largest:
+                    return False
+                item["Value"] = f"{value}.0" if type_ == "DOUBLE" else str(value)
+            elif kind is bool:
+                item["Value"] = "true" if value else "false"
+            else:
+                item["Value"] = orjson.dumps(value).decode()
+        return True
+
+    def _date(self, day: int) -> None:
+        for item, measure in zip(self.items[1:], partition(day).values(), strict=False):
+            item["Value"] = _said(measure)
+        self.day = day
+
+
 class Packer:
     """Packs rows, one after the other: those of the same columns share what is the same in their JSON.
 
     For one thread.
+
+    Args:
+        plans: What is declared of records.
     """
 
-    def __init__(self) -> None:
-        self._shapes: dict[tuple[str, ...], tuple[list[dict[str, Any]], int]] = {}
+    def __init__(self, plans: Plans = UNDECLARED) -> None:
+        self.plans = plans
+        self._items: dict[tuple[str, ...], tuple[list[dict[str, Any]], int]] = {}
+        self._shapes: dict[tuple[str, ...], _Shape | None] = {}
+        self._places: dict[tuple[Any, ...], Place | None] = {}
 
     def pack(self, row: Row) -> Packed:
         """Return a row with its measures as JSON, which stays the same however often it is sent."""
         columns = tuple(row.measures)
-        shape = self._shapes.get(columns)
-        if shape is None:
-            if len(self._shapes) == MAX_SHAPES:
-                self._shapes.clear()
-            items: list[dict[str, Any]] = [
-                {"Name": name, "Type": SHORTEST_TYPE, "Value": ""} for name in columns
-            ]
-            # Escapes and longer types make the text longer than what it says, never shorter.
-            shape = self._shapes[columns] = items, len(orjson.dumps(items)) - _bytes("".join(columns))
-        items, framing = shape
-        for item, (kind, value) in zip(items, row.measures.values(), strict=True):
+        if columns not in self._items:
+            _remember(self._items, columns, _items(columns))
+        items, framing = self._items[columns]
+        for item, measure in zip(items, row.measures.values(), strict=True):
+            kind, value = measure
             item["Type"] = kind
-            item["Value"] = (
-                value
-                if kind == "VARCHAR"
-                else repr(value)
-                if kind != "BOOLEAN"
-                else "true"
-                if value
-                else "false"
-            )
+            item["Value"] = value if kind == "VARCHAR" else _said(measure)
         measures = orjson.dumps(items)
         dimensions = tuple(row.dimensions.items())
-        size = (
-            _bytes("".join([row.type, *row.dimensions, *row.dimensions.values()])) + len(measures) - framing
-        )
+        head = _bytes("".join([row.type, *row.dimensions, *row.dimensions.values()]))
+        size = head + len(measures) - framing
         return Packed(row.id, row.time, row.type, row.version, dimensions, measures, size)
+
+    def pack_line(self, said: dict[str, Any], message: str, source: str) -> Packed | None:
+        """Return what packing its row would make of a line, sooner, or None if the line is unusual.
+
+        What a row is, `table.row` says. This does the same for nearly all lines: those with the emitter's
+        own keys at their beginning and values that fit their columns as they are, not more of them than a
+        record holds. Of such a row there is nothing to count.
+
+        Args:
+            said: The line's object, which carries the tag, a type and an identity.
+            message: The line.
+            source: The log group that it came from.
+        """
+        if "null" in message:
+            said = {name: value for name, value in said.items() if value is not None}
+        key = (said["_type"], *said)
+        try:
+            shape = self._shapes[key]
+        except KeyError:
+            shape = _remember(self._shapes, key, self._shape(said))
+        if shape is None or not _has_plain_head(said) or has_long_number(message):
+            return None
+        try:
+            time = milliseconds(said["timestamp"])
+            found = self._place(said, source, shape)
+            if time is None or found is None or not shape.take(time // DAY_MS, said):
+                return None
+            measures = orjson.dumps(shape.items)
+        except (LookupError, TypeError, UnmappableError):
+            return None
+        dimensions, head = found
+        size = head + len(measures) - shape.framing
+        if size > MAX_RECORD_BYTES:
+            return None
+        return Packed(said["_id"], time, shape.type, self.plans.version, dimensions, measures, size)
+
+    def _shape(self, said: dict[str, Any]) -> _Shape | None:
+        """Return the shape of a line, or None if there is more to it than measures of the fields' own."""
+        # CloudWatch's envelope for metrics is no field.
+        names = [name for name in said if name != "_aws"]
+        if not has_plain_names(names):
+            return None
+        try:
+            type_, plan = self.plans.of(said["_type"])
+        except UnmappableError:
+            return None
+        dimensions = {field for field, _, _, _ in plan.dimensions}
+        fields = [name for name in names[len(HEAD) :] if name not in dimensions]
+        columns = {name: plan.column(name) for name in fields}
+        known = {name: column for name, column in columns.items() if column is not None}
+        if not fields or len(known) < len(fields) or 1 + len(PARTITION) + len(fields) > plan.room:
+            return None
+        return _Shape(type_, plan, known)
+
+    def _place(self, said: dict[str, Any], source: str, shape: _Shape) -> Place | None:
+        """Return a line's dimensions, or None if its row says more of them than that."""
+        values = [said.get(field) for field, _, _, _ in shape.plan.dimensions]
+        key = (shape.type, source, *values)
+        try:
+            return self._places[key]
+        except KeyError:
+            dimensions = place(said, source, shape.plan)
+        found = None
+        if dimensions is not None and all(
+            _bytes(value) <= MAX_DIMENSION_BYTES for value in dimensions.values()
+        ):
+            found = (
+                tuple(dimensions.items()),
+                _bytes("".join([shape.type, *dimensions, *dimensions.values()])),
+            )
+        # Numbers of different types are the same key.
+        if all(value is None or value.__class__ is str for value in values):
+            _remember(self._places, key, found)
+        return found
+
+
+def _has_plain_head(said: dict[str, Any]) -> bool:
+    """Tell whether an identity is a short one, and the line is numbered."""
+    identity = said["_id"]
+    return (
+        len(identity) <= MAX_ID_BYTES
+        and identity.isascii()
+        and said["_src"].__class__ is str
+        and said["_seq"].__class__ is int
+    )
+
+
+def _items(columns: Sequence[str]) -> tuple[list[dict[str, Any]], int]:
+    """Return measures without values, and the bytes of their JSON that are not names."""
+    items: list[dict[str, Any]] = [{"Name": name, "Type": SHORTEST_TYPE, "Value": ""} for name in columns]
+    # Escapes and longer types make the text longer than what it says, never shorter.
+    return items, len(orjson.dumps(items)) - _bytes("".join(columns))
+
+
+def _remember(known: dict[Any, Known], key: Any, found: Known) -> Known:
+    """Keep what was found, and forget all before where that is too much."""
+    if len(known) >= MAX_KNOWN:
+        known.clear()
+    known[key] = found
+    return found
 
 
 def body(database: str, table: str, points: Sequence[tuple[Packed, int]]) -> bytes:
@@ -126,31 +316,32 @@ def body(database: str, table: str, points: Sequence[tuple[Packed, int]]) -> byt
         table: The table's name.
         points: At least one record, each with its time in nanoseconds.
     """
-    first = points[0][0]
-    shared = set(first.dimensions).intersection(*[packed.dimensions for packed, _ in points])
-    common: dict[str, Any] = {"MeasureValueType": "MULTI", "TimeUnit": "NANOSECONDS"}
-    if all(packed.type == first.type for packed, _ in points):
-        common["MeasureName"] = first.type
-    if all(packed.version == first.version for packed, _ in points):
-        common["Version"] = first.version
-    if shared:
-        common["Dimensions"] = _wire([pair for pair in first.dimensions if pair in shared])
     # Few kinds of records come many times: what is said of each kind is made once.
-    heads: dict[tuple[Any, ...], bytes] = {}
-    records: list[bytes] = []
-    for packed, time in points:
-        kind = (packed.dimensions, packed.type, packed.version)
-        head = heads.get(kind)
-        if head is None:
-            own: dict[str, Any] = {}
-            if dimensions := [pair for pair in packed.dimensions if pair not in shared]:
-                own["Dimensions"] = _wire(dimensions)
-            if "MeasureName" not in common:
-                own["MeasureName"] = packed.type
-            if "Version" not in common:
-                own["Version"] = packed.version
-            head = heads[kind] = orjson.dumps({**own, "Time": ""})[:-2]
-        records.append(b'%b%d","MeasureValues":%b}' % (head, time, packed.measures))
+    kinds = [(packed.dimensions, packed.type, packed.version) for packed, _ in points]
+    heads: dict[tuple[Any, ...], bytes] = dict.fromkeys(kinds, b"")
+    first, type_, version = kinds[0]
+    shared = set(first).intersection(*[dimensions for dimensions, _, _ in heads])
+    common: dict[str, Any] = {"MeasureValueType": "MULTI", "TimeUnit": "NANOSECONDS"}
+    if all(each == type_ for _, each, _ in heads):
+        common["MeasureName"] = type_
+    if all(each == version for _, _, each in heads):
+        common["Version"] = version
+    if shared:
+        common["Dimensions"] = _wire([pair for pair in first if pair in shared])
+    for kind in heads:
+        dimensions, type_, version = kind
+        own: dict[str, Any] = {}
+        if rest := [pair for pair in dimensions if pair not in shared]:
+            own["Dimensions"] = _wire(rest)
+        if "MeasureName" not in common:
+            own["MeasureName"] = type_
+        if "Version" not in common:
+            own["Version"] = version
+        heads[kind] = orjson.dumps({**own, "Time": ""})[:-2]
+    records = [
+        b'%b%d","MeasureValues":%b}' % (heads[kind], time, packed.measures)
+        for kind, (packed, time) in zip(kinds, points, strict=True)
+    ]
     start = orjson.dumps({"DatabaseName": database, "TableName": table, "CommonAttributes": common})[:-1]
     return b'%b,"Records":[%b]}' % (start, b",".join(records))
 
@@ -240,7 +431,7 @@ def _wire(dimensions: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
 
 def _size(row: Row) -> int:
     """Return the bytes of a row's names and values."""
-    texts = [value if isinstance(value, str) else _number(value) for _, value in row.measures.values()]
+    texts = [_said(measure) for measure in row.measures.values()]
     return _bytes("".join([row.type, *row.dimensions, *row.dimensions.values(), *row.measures, *texts]))
 
 
@@ -253,6 +444,9 @@ def _cut(text: str, size: int) -> str:
     return text.encode()[:size].decode("utf-8", "ignore")
 
 
-def _number(value: object) -> str:
-    """Return a measure that is no text as Timestream reads it."""
-    return "true" if value is True else "false" if value is False else repr(value)
+def _said(measure: Measure) -> str:
+    """Return a measure's value as Timestream reads it."""
+    kind, value = measure
+    if kind == "BOOLEAN":
+        return "true" if value else "false"
+    return value if isinstance(value, str) else repr(value)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from tagline import parse_timestamp
@@ -252,13 +252,12 @@ class _AccessError(Exception):
     """The service refuses the request for who asks, or because there is no such table."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+class _Item(NamedTuple):
     """A record of a request: its row, its time in nanoseconds, its index, and those that say the same."""
 
     row: Packed
     time: int
-    index: int
+    place: int
     copies: list[int]
 
 
@@ -270,18 +269,21 @@ def _one_per_point(rows: Sequence[Packed], pending: list[int], attempts: list[in
     Records at one point that are in two requests at once need no such care: the store takes one of them, and
     tells the other, in whichever order they arrive.
     """
+    items = [_Item(rows[index], rows[index].at(attempts[index]), index, []) for index in pending]
     points: dict[int, list[_Item]] = {}
-    for index in pending:
-        row = rows[index]
-        time = row.at(attempts[index])
-        there = points.setdefault(time, [])
-        for item in there:
-            if item.row.type == row.type and set(item.row.dimensions) == set(row.dimensions):
-                if (item.row.id, item.row.version, item.row.measures) == (row.id, row.version, row.measures):
-                    item.copies.append(index)
+    if len({item.time for item in items}) == len(items):
+        return items
+    for item in items:
+        there = points.setdefault(item.time, [])
+        row = item.row
+        for other in there:
+            if other.row.type == row.type and set(other.row.dimensions) == set(row.dimensions):
+                known = other.row
+                if (known.id, known.version, known.measures) == (row.id, row.version, row.measures):
+                    other.copies.append(item.place)
                 break
         else:
-            there.append(_Item(row, time, index, []))
+            there.append(item)
     return [item for there in points.values() for item in there]
 
 
@@ -304,15 +306,15 @@ def _settle(
     for item, refusal in zip(request, refusals, strict=True):
         outcome: Outcome = refusal or _STORED
         if refusal is not None and refusal.reason == "taken":
-            attempts[item.index] += 1
-            outcomes[item.index] = Unwritten("no time left for another point")
-            if attempts[item.index] < MAX_ATTEMPTS:
+            attempts[item.place] += 1
+            outcomes[item.place] = Unwritten("no time left for another point")
+            if attempts[item.place] < MAX_ATTEMPTS:
                 continue
             outcome = Refused("invalid", f"no free point in {MAX_ATTEMPTS} attempts")
-        outcomes[item.index] = outcome
+        outcomes[item.place] = outcome
         for copy in item.copies:
             outcomes[copy] = _DUPLICATE
-        done.add(item.index)
+        done.add(item.place)
         done.update(item.copies)
     return [index for index in pending if index not in done]
 

@@ -1,51 +1,67 @@
-"""The deployed consumer in a process that dies at a chosen call.
+"""A deployed consumer in processes that die at a chosen call.
 
-`multiprocessing`'s fork server imports this once: what is read here is not read again in each process.
+One process makes the consumer, with all that takes time, and is the parent of one process for each batch: a
+life costs a fork, and begins with a consumer that has called nobody yet.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import boto3
+from botocore.httpsession import URLLib3Session
 
-from consumers.timestream import handler
 from tests.builders import Context
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-boto3.setup_default_session()
-for service in ("s3", "timestream-write"):
-    boto3.client(service)  # The session keeps the service's description.
+NEVER = 1_000_000
 
 
 class _Death:
     """Kills this process at the nth call of AWS: before it is sent, or after it was carried out."""
 
-    def __init__(self, call: int, *, carried_out: bool) -> None:
-        self._call = call
-        self._carried_out = carried_out
-        self.calls = 0
+    call = NEVER
+    carried_out = False
+    calls = 0
 
-    def before(self, **_: Any) -> None:
+    def __init__(self) -> None:
+        self._send = URLLib3Session.send
+
+    def send(self, session: URLLib3Session, request: Any) -> Any:
         self.calls += 1
-        if self.calls == self._call and not self._carried_out:
+        call = self.calls
+        if call == self.call and not self.carried_out:
             os.kill(os.getpid(), signal.SIGKILL)
-
-    def after(self, **_: Any) -> None:
-        if self.calls >= self._call and self._carried_out:
+        answer = self._send(session, request)
+        if call >= self.call and self.carried_out:
             os.kill(os.getpid(), signal.SIGKILL)
+        return answer
 
 
-def consume(event: dict[str, Any], call: int, carried_out: bool, answer: Connection) -> None:
-    """Send what the handler returns, and how many calls it made, through a pipe; unless death comes first."""
-    sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - as long as the process, which is not long
-    death = _Death(call, carried_out=carried_out)
-    events = boto3.DEFAULT_SESSION.events
-    events.register("before-send", death.before)
-    events.register("after-call", death.after)
-    answer.send((handler.handler(event, Context()), death.calls))
+def serve(environ: Mapping[str, str], module: str, pipe: Connection) -> None:
+    """Answer each (event, call, carried out) with what the handler returns, and how many calls it made.
+
+    Args:
+        environ: The function's environment.
+        module: The Lambda entry.
+        pipe: Where requests come from, until None comes. None goes back where death came first.
+    """
+    os.environ.update(environ)
+    sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - as long as the process
+    death = _Death()
+    URLLib3Session.send = lambda session, request: death.send(session, request)  # noqa: PLW0108 - a method
+    entry = importlib.import_module(module)
+    entry._live()
+    while (asked := pipe.recv()) is not None:
+        event, death.call, death.carried_out = asked
+        if (child := os.fork()) == 0:
+            pipe.send((entry.handler(event, Context()), death.calls))
+            os._exit(0)
+        if os.WIFSIGNALED(os.waitpid(child, 0)[1]):
+            pipe.send(None)

@@ -183,3 +183,24 @@ def test_a_time_beyond_the_calendar_is_accounted_for_on_its_last_day() -> None:
     consume(kinesis_event(data(said)), objects)
 
     assert totals(read(objects, date.max)[GROUP]).delivered == 1
+
+
+@pytest.mark.parametrize("sources", [{"\ud800": ((0, 1),)}, {"s1": ((0, 10**18), (2**70, 2**70))}])
+def test_what_orjson_cannot_say_is_accounted_for_all_the_same(
+    sources: dict[str, tuple[tuple[int, int], ...]],
+) -> None:
+    accounts = {GROUP: Account(delivered=sources)}
+
+    assert from_json(to_json(accounts)) == accounts
+
+
+def test_a_kinesis_record_that_comes_twice_in_a_batch_counts_once_for_each_of_its_lines() -> None:
+    event = kinesis_event(data(envelope(line(0), line(1), line(None))))
+    event["Records"] *= 2
+    objects = Objects()
+
+    consume(event, objects)
+
+    (account,) = read(objects).values()
+    assert account.delivered == {"s1": ((0, 1),)}
+    assert list(account.records.values()) == [{"received": 3, "unnumbered": 1}]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tagline import Record, write
 
-from consumers.extract import Rejected, extract
+from consumers.extract import Rejected, extract, has_long_number
 from consumers.subscription import LogEvent
 from tests.builders import GROUP, LOGGED
 
@@ -118,3 +118,28 @@ def test_no_line_raises(message: str) -> None:
     extracted: Any = extract(event(message), TAG)
 
     assert extracted is None or isinstance(extracted, (Record, Rejected))
+
+
+def test_a_key_that_only_begins_like_the_last_of_the_emitters_is_no_number() -> None:
+    head = LINE[: LINE.index(',"route')] + ',"_src":"s1"'
+
+    record = extract(event(head + ',"_seqx":1,"a":2}'), TAG)
+
+    assert isinstance(record, Record)
+    assert (record.src, record.seq, record.fields) == ("s1", None, {"a": 2})
+
+
+@pytest.mark.parametrize(
+    ("said", "is_long"),
+    [
+        ('{"_id":"12345678901234567890"}', False),
+        ('{"a":12345678901234567890}', True),
+        ('{"a": -12345678901234567890}', True),
+        ('{"a":[1,12345678901234567890]}', True),
+        ('{"a":[\n12345678901234567890]}', True),
+        ('{"_id":"' + "1" * 60 + '","a":{"b":1234567890123456789}}', True),
+        ('{"a":123456789012345678}', False),
+    ],
+)
+def test_only_a_number_of_many_digits_is_long_and_not_an_identity(said: str, is_long: bool) -> None:
+    assert has_long_number(said) == is_long

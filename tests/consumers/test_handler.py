@@ -1,5 +1,6 @@
 """The consumer: every line of a batch ends as stored, duplicate, quarantined, or is delivered again."""
 
+import gc
 import json
 import random
 import threading
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagline import Record, read, write
 
-from consumers import late_days, subscription
+from consumers import accounting, late_days, subscription
 from consumers.ledger import Ledger
 from consumers.settings import SettingsError
 from consumers.timestream import handler
@@ -481,3 +482,31 @@ def test_a_number_of_threads_out_of_range_is_refused_by_name(
 @pytest.mark.usefixtures("environment")
 def test_there_is_a_connection_for_every_thread(threads: int, connections: int) -> None:
     assert handler.write_client(threads).meta.config.max_pool_connections == connections
+
+
+def test_the_garbage_collector_is_as_it_was_after_a_batch() -> None:
+    class Watching(TimestreamWrite):
+        def write_records(self, **request: Any) -> dict[str, Any]:
+            collecting.append(gc.isenabled())
+            return super().write_records(**request)
+
+    collecting: list[bool] = []
+    before = gc.isenabled()
+
+    Consumer(client=Watching())(kinesis_event(data(envelope(line("a")))))
+
+    assert collecting == [False]
+    assert gc.isenabled() == before
+
+
+def test_lines_that_are_numbered_and_lines_that_are_not_are_stored_and_accounted_for_alike() -> None:
+    consumer = Consumer()
+    numbered = [write(Record(f"n{seq}", LOGGED, {"status": 200}, src="s1", seq=seq)) for seq in (0, 1, 3)]
+
+    consumer(kinesis_event(data(envelope(*numbered, line("plain", status=200)))))
+
+    (key,) = [key for key in consumer.objects if key.startswith(accounting.PREFIX)]
+    (account,) = accounting.from_json(consumer.objects[key]).values()
+    assert account.delivered == {"s1": ((0, 1), (3, 3))}
+    assert list(account.records.values()) == [{"received": 4, "unnumbered": 1}]
+    assert sorted(consumer.client.ids()) == ["n0", "n1", "n3", "plain"]

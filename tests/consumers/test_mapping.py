@@ -1,5 +1,6 @@
 """A row becomes a Timestream record of a bounded size at a point of its own."""
 
+import copy
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -7,16 +8,32 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tagline import Record
 
-from consumers.table import REVISION, Measure, Row, row
+from consumers.extract import read_line, record_of
+from consumers.subscription import LogEvent
+from consumers.table import (
+    REVISION,
+    UNDECLARED,
+    Declared,
+    Dimension,
+    Limit,
+    Measure,
+    Plan,
+    Plans,
+    Row,
+    UnmappableError,
+    row,
+)
 from consumers.timestream.mapping import (
+    MAX_KNOWN,
     MAX_RECORD_BYTES,
     MAX_RECORDS,
     OFFSETS,
     WINDOW,
+    Packed,
     Packer,
     batches,
     body,
@@ -24,6 +41,7 @@ from consumers.timestream.mapping import (
     fits,
     offset,
 )
+from tests.builders import GROUP
 from tests.twins import merged
 
 TIME = 1_431_857_103_000
@@ -256,3 +274,160 @@ def test_rows_of_a_kind_go_together() -> None:
     sources = [Counter(dict(packed.dimensions)["source"] for _, packed in batch) for batch in batches(rows)]
 
     assert sources == [{"0": 100}, {"1": 100}, {"2": 100}, {"3": 100}]
+
+
+# --- Lines without a row between ---------------------------------------------------------------------------
+
+TAG = "usage_record"
+DECLARED = Plans(
+    {
+        "order": Plan(
+            {"tenant": Dimension("tenant", "tenant", 40, Limit(frozenset(["acme", "beta-*"])))},
+            {
+                "pets": Declared("pets", "BIGINT", Measure("BIGINT", -1)),
+                "open": Declared("open", "BOOLEAN", Measure("BOOLEAN", False)),
+                "note": Declared("note", "VARCHAR"),
+                "price": Declared("price", "DOUBLE"),
+            },
+            columns={"size": "DOUBLE", "flag": "BOOLEAN", "words": "VARCHAR", "pieces": "BIGINT"},
+            dimensions_elsewhere=frozenset(["queue"]),
+            lenient=True,
+        ),
+        "sparse": Plan(measures={"price": Declared("price", "DOUBLE")}, extra=True),
+    },
+    revisions=3,
+)
+# One of each for all examples: what a line leaves behind must not show in the next.
+PACKERS = {plans: Packer(plans) for plans in (UNDECLARED, DECLARED)}
+
+NAMES = st.sampled_from(
+    [
+        *["route", "method", "client", "tenant", "queue", "pets", "open", "note", "price", "size", "flag"],
+        *["words", "pieces", "status", "item_count", "two words", "day", "time", "ts_a", "_own", "tail_", ""],
+        *["level_", "n" * 300, "\ud83d\ude00", "_aws", "_trunc", "_seqx"],
+    ]
+) | st.text(max_size=3)
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-300, 300)
+    | st.integers(-(2**70), 2**70)
+    | st.sampled_from([10**15 - 1, 10**15, 10**18, 2**63, 2**64, 10**400])
+    | st.floats()
+    | st.sampled_from([0.0, -0.0, 1e-5, 1e15, 1e16, 123456.75, 5e-324])
+    | st.text(max_size=8)
+    | st.sampled_from(["", "acme", "beta-7", "null", "a" * 400, "\ud800", '"\\\n\x00\x7f'])
+)
+VALUES = LEAVES | st.lists(LEAVES, max_size=2) | st.dictionaries(st.text(max_size=2), LEAVES, max_size=2)
+PLAIN_VALUES = st.none() | st.integers(0, 9) | st.just(-0.0) | st.floats(-1, 1) | st.booleans() | st.just("a")
+HEADS = st.fixed_dictionaries(
+    {
+        "_tag": st.just(TAG),
+        "timestamp": st.sampled_from(["2026-11-20T10:00:00.123Z", "2026-11-21T10:00:00.000Z", "now", None]),
+        "level": st.sampled_from(["INFO", 3]),
+        "_type": st.sampled_from(["order", "sparse", "api_request", "two words", "t" * 300]),
+        "_id": st.sampled_from(["r1", "1234567890123456789", "\u00e9", "i" * 200, "i" * 201]),
+        "_src": st.sampled_from(["s1", None]),
+        "_seq": st.sampled_from([7, True, None]),
+    }
+)
+# Most are as the emitter writes them, so that not all examples are unusual.
+USUAL = {
+    "_tag": TAG,
+    "timestamp": "2026-11-20T10:00:00.123Z",
+    "level": "INFO",
+    "_type": "order",
+    "_id": "r1",
+    "_src": "s1",
+    "_seq": 7,
+}
+
+
+def packed_by_its_row(line: dict[str, Any], message: str, plans: Plans) -> Packed | None:
+    """Return what the row says of a line, or None if it says more than a record that is sent as it is."""
+    record = record_of(copy.deepcopy(line), LogEvent("e1", TIME, message, GROUP, "stream", "1"))
+    try:
+        made = row(record, GROUP, plans)
+    except UnmappableError:
+        return None
+    packed = Packer().pack(made)
+    return packed if fits(made, packed) and not made.not_numbers + made.extra + made.others else None
+
+
+@given(
+    st.just(USUAL) | st.sampled_from(["order", "sparse"]).map(lambda kind: {**USUAL, "_type": kind}) | HEADS,
+    st.dictionaries(NAMES, VALUES, max_size=6) | st.dictionaries(NAMES, PLAIN_VALUES, max_size=4),
+    st.sampled_from([UNDECLARED, DECLARED]),
+)
+def test_a_line_is_packed_as_its_row_is(head: dict[str, Any], fields: dict[str, Any], plans: Plans) -> None:
+    message = json.dumps(head | {name: value for name, value in fields.items() if name not in head})
+    line = read_line(message, TAG)
+    assume(isinstance(line, dict))
+    assert isinstance(line, dict)
+
+    packed = PACKERS[plans].pack_line(copy.deepcopy(line), message, GROUP)
+
+    assert packed is None or packed == packed_by_its_row(line, message, plans)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"note": "x"},
+        {"route": "/pets", "method": "GET", "client": "acme", "status": 200, "latency_ms": 1.25, "ok": True},
+        {"pets": 3, "open": True, "tenant": "acme", "price": 2},
+        {"error": None, "status": 200, "plan": {"name": "gold"}, "tags": ["a", 1, None]},
+        {"_aws": {"Timestamp": TIME, "CloudWatchMetrics": []}, "status": 200, "\u00e9": "\u00e9"},
+    ],
+)
+@pytest.mark.parametrize("plans", [UNDECLARED, DECLARED], ids=["undeclared", "declared"])
+def test_the_lines_that_nearly_all_are_need_no_row(fields: dict[str, Any], plans: Plans) -> None:
+    message = json.dumps(USUAL | fields)
+    line = json.loads(message)
+
+    packed = PACKERS[plans].pack_line(dict(line), message, GROUP)
+
+    assert packed is not None
+    assert packed == packed_by_its_row(line, message, plans)
+
+
+@pytest.mark.parametrize("size", range(1_600, 2_000, 8))
+def test_a_line_is_packed_as_its_row_is_up_to_the_limit(size: int) -> None:
+    line = USUAL | {"route": "r" * 75, "note": "n" * size, "status": 200}
+
+    packed = PACKERS[UNDECLARED].pack_line(dict(line), "", GROUP)
+
+    assert packed is None or packed == packed_by_its_row(line, "", UNDECLARED)
+    assert packed is not None or size > 1_800
+
+
+def test_lines_of_different_days_say_their_own() -> None:
+    for day in ("2026-11-20", "2026-11-21", "2026-11-20", "0001-01-01"):
+        line = USUAL | {"timestamp": f"{day}T00:00:00.000Z", "status": 200}
+
+        packed = PACKERS[UNDECLARED].pack_line(dict(line), "", GROUP)
+
+        assert packed is not None
+        assert packed == packed_by_its_row(line, "", UNDECLARED)
+
+
+def test_a_line_of_more_fields_than_a_record_has_measures_is_unusual() -> None:
+    fields = {f"f{number}": 1 for number in range(UNDECLARED.of("order")[1].room + 1)}
+
+    assert packed_by_its_row(USUAL | fields, "", UNDECLARED) is None
+    assert PACKERS[UNDECLARED].pack_line(USUAL | fields, "", GROUP) is None
+
+
+@pytest.mark.parametrize("number", [{"_seq": True}, {"_seq": "7"}, {"_src": 1}, {"_src": None}])
+def test_a_line_without_a_number_is_unusual(number: dict[str, Any]) -> None:
+    assert PACKERS[UNDECLARED].pack_line(USUAL | {"status": 200} | number, "", GROUP) is None
+
+
+def test_what_is_remembered_of_lines_is_bounded() -> None:
+    packer = Packer()
+    for number in range(MAX_KNOWN + 2):
+        line = USUAL | {f"field{number}": number, "client": f"c{number}"}
+        assert packer.pack_line(line, json.dumps(line), GROUP) is not None
+
+    assert len(packer._shapes) <= MAX_KNOWN
+    assert len(packer._places) <= MAX_KNOWN
