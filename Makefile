@@ -36,7 +36,7 @@ docs: $(VENV)/check.stamp ## build the documentation into site/
 	$(BIN)/mkdocs build --quiet --strict
 
 clean: ## remove what was made, the virtual environment too
-	rm -rf $(VENV) .aws-sam .tagline .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist site
+	rm -rf $(VENV) .aws-sam .tagline .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:

@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from cli import feed, stages
 from cli.deployment import FOLDER, CommandError, Deployment
@@ -42,11 +42,14 @@ MEANING = {
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A line of the table: what a stage has, and the seconds since the stage before had all of its own."""
+    """A line of the table: what a stage has, and the seconds since the stage before had all of its own.
+
+    Lines that say more of a stage have no seconds of their own.
+    """
 
     name: str
-    count: Count | None
-    seconds: float
+    count: Count
+    seconds: float | None = None
 
 
 class Stopwatch:
@@ -98,7 +101,9 @@ def run(
         quarantined = stages.total(reasons.values())
         lines.append(Stage("quarantined: kept in S3, with the reason", quarantined, watch.lap()))
         for reason, count in sorted(reasons.items()):
-            lines.append(Stage(f"  {reason}: {MEANING.get(reason, '')}", count, 0.0))
+            lines.append(Stage(f"  {reason}: {MEANING.get(reason, '')}".rstrip(": "), count))
+        lost = emitted.records - stored - quarantined.records
+        lines.append(Stage("lost: emitted, and in neither of the two", Count(lost, 0)))
 
         days = stages.days_stored(deployment)
         if days is None:
@@ -122,7 +127,7 @@ def run(
         "delivered": delivered.records,
         "stored": stored,
         "quarantined": quarantined.records,
-        "lost": emitted.records - stored - quarantined.records,
+        "lost": lost,
         "exported": exported.records,
         "downloaded": downloaded.records,
         "seconds": round(time.monotonic() - watch.began, 2),
@@ -165,12 +170,15 @@ def advancing(bars: Progress, bar: TaskID) -> Callable[[int], None]:
 
 def show(lines: list[Stage], path: Path, console: Console) -> None:
     """Print the table of stages and the first rows of the zip's first file."""
-    table = Table("stage", title="From a line on stdout to a file", title_justify="left")
+    table = Table(
+        Column("stage", overflow="fold"), title="From a line on stdout to a file", title_justify="left"
+    )
     for name in ("records", "bytes", "seconds"):
         table.add_column(name, justify="right")
     for line in lines:
-        size = f"{line.count.bytes:,}" if line.count and line.count.bytes else ""
-        table.add_row(line.name, f"{line.count.records:,}" if line.count else "", size, f"{line.seconds:.2f}")
+        size = f"{line.count.bytes:,}" if line.count.bytes else ""
+        seconds = "" if line.seconds is None else f"{line.seconds:.2f}"
+        table.add_row(line.name, f"{line.count.records:,}", size, seconds)
     console.print(table)
     with zipfile.ZipFile(path) as zipped:
         names = [name for name in zipped.namelist() if name.endswith(".csv")]

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,12 @@ class Deployment:
     def table(self) -> str:
         """The table's name as SQL."""
         return f'"{self.outputs["TimestreamDatabase"]}"."{self.outputs["TimestreamTable"]}"'
+
+    def now(self) -> datetime:
+        """Return the time by the pipeline's clock, which `tagline tick` puts forward."""
+        if self.endpoint is None:
+            return datetime.now(UTC)
+        return datetime.fromisoformat(self.act("clock")["now"])
 
     def client(self, service: str) -> Any:
         """Return a boto3 client of the pipeline's services."""

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
@@ -104,7 +104,7 @@ def send_access_log(deployment: Deployment, log: AccessLog, advance: Advance) ->
         raise CommandError(
             "the sample application does not run here", "start it with: tagline up, without --template"
         )
-    shift = access_log.shift(log.last, datetime.now(UTC).date())
+    shift = access_log.shift(log.last, deployment.now().date())
     events = (
         {
             "id": found.id,

@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -95,7 +95,7 @@ def _oldest_day(deployment: Deployment) -> date:
         days=retention["MagneticStoreRetentionPeriodInDays"],
         hours=retention["MemoryStoreRetentionPeriodInHours"],
     )
-    return (datetime.now(UTC) - kept).date()
+    return (deployment.now() - kept).date()
 
 
 def find(deployment: Deployment, client: str, days: Days, bars: Progress) -> Iterator[Found]:
@@ -129,7 +129,7 @@ def erase(
         CommandError: If a day is being written by another.
     """
     objects = bucket_of(deployment)
-    run, now = uuid.uuid4().hex, datetime.now(UTC)
+    run, now = uuid.uuid4().hex, deployment.now()
     forgotten = forget.remember_to_forget(client, objects, lambda: os.urandom(32).hex())
     bar = bars.add_task("days written again", total=len(found))
     done: list[tuple[Found, Manifest]] = []

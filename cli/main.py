@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from cli.deployment import (
     CommandError,
@@ -233,7 +233,7 @@ def tick(
     if not (days or hours or function):
         function = [deployment.outputs["DailyExporterName"]]
     turned = deployment.act("tick", seconds=days * 86_400 + hours * 3_600, functions=function or [])
-    out.print(f"It is {turned['now']}.")
+    out.print(f"It is {turned['now']}.", highlight=False)
     for answer in turned["answers"]:
         out.print_json(data=answer)
     for bucket, did in turned["aged"].items():
@@ -275,13 +275,17 @@ def fault(
     deployment = running()
     if kind is FaultKind.NONE:
         deployment.act("faults")
+        out.print("Nothing goes wrong any more.")
     elif kind is FaultKind.KILL:
         name = function or deployment.outputs["TimestreamConsumerName"]
         deployment.act("fault", kind=kind, function=name)
+        out.print(f"{name} was killed; its next event starts it anew.", highlight=False)
     elif kind is FaultKind.REDELIVER:
         deployment.act("fault", kind=kind, times=times)
+        out.print(f"The next {times:,} batches that succeed are delivered again.", highlight=False)
     elif kind in (FaultKind.DUPLICATE, FaultKind.DELAY, FaultKind.CORRUPT):
         deployment.act("fault", kind=kind, times=times, seconds=seconds)
+        out.print(f"{kind}: the next {times:,} deliveries of lines", highlight=False)
     else:
         deployment.act(
             "fault",
@@ -292,6 +296,8 @@ def fault(
             chance=chance,
             seconds=seconds,
         )
+        calls = f"{service or 'any service'} {operation}".rstrip()
+        out.print(f"{kind}: the next {times:,} calls of {calls}", highlight=False)
 
 
 @app.command()
@@ -304,11 +310,14 @@ def outbox() -> None:
     tagline outbox
     ```
     """
+    from cli import rows
+
     mails = running().act("outbox")
-    table = Table("sent", "to", "subject", "message")
-    for mail in mails:
-        table.add_row(mail["sent_at"], mail["to"], mail["subject"], mail["body"])
-    out.print(table)
+    if not mails:
+        out.print("No e-mail would have been sent.")
+        return
+    names = ("sent_at", "to", "subject", "body")
+    rows.show(("sent", "to", "subject", "message"), [[mail[name] for name in names] for mail in mails], out)
 
 
 kept_lines = typer.Typer(help="What could not be stored, and why.", no_args_is_help=True)
@@ -358,6 +367,11 @@ def list_quarantine(
     if as_json:
         for row in rows:
             sys.stdout.write(json.dumps(row) + "\n")
+    elif rows and keys:
+        for row in rows:
+            # A key is there to be copied: it is not cut off, however long it is.
+            out.print(row["key"], soft_wrap=True, highlight=False, markup=False)
+            out.print(f"  {quarantine.in_short(row)}", highlight=False, markup=False)
     elif rows:
         out.print(quarantine.table(rows))
     else:
@@ -490,8 +504,6 @@ def replay_logs(
     pause: float,
 ) -> None:
     """Replay the lines of a log group from a time to another, or count them."""
-    import time
-
     from cli import demo as demonstration
     from cli import replay as replaying
 
@@ -501,9 +513,8 @@ def replay_logs(
             "a log group is replayed by its name, from a time on", "give --log-group and --from"
         )
     function = function or deployment.outputs["TimestreamConsumerName"]
-    wanted = replaying.Slice(
-        group, as_time("--from", first), as_time("--to", last, end=True) if last else int(time.time() * 1000)
-    )
+    end_ms = as_time("--to", last, end=True) if last else int(deployment.now().timestamp() * 1000)
+    wanted = replaying.Slice(group, as_time("--from", first), end_ms)
     cursor = replaying.cursor_key(group, first, last, function)
     known = replaying.read_cursor(deployment, cursor)
     if known is not None:
@@ -589,8 +600,8 @@ def feed(
 ) -> None:
     """Say an access log's requests again, into the pipeline that runs here.
 
-    Each line becomes one record, with the same identity whenever it is said: feeding a file again changes
-    nothing. Times are moved by whole days, so that the last falls on yesterday.
+    Each line becomes one record, with the same identity whenever it is said: feeding a file again on the same
+    day changes nothing. Times are moved by whole days, so that the last falls on yesterday.
 
     For example:
 
@@ -738,24 +749,22 @@ def query(
 
     from botocore.exceptions import ClientError
 
-    from cli import stages
+    from cli import rows, stages
 
     deployment = running()
     try:
-        names, rows = stages.ask(deployment, sql.replace("{table}", deployment.table))
+        names, answer = stages.ask(deployment, sql.replace("{table}", deployment.table))
         if as_csv:
             writer = csv.writer(sys.stdout, lineterminator="\n")
             writer.writerow(names)
-            writer.writerows(rows)
+            writer.writerows(answer)
             return
-        table = Table(*names)
-        for row in rows:
-            table.add_row(*("" if value is None else value for value in row))
+        found = [["" if value is None else value for value in row] for row in answer]
     except ClientError as error:
         raise CommandError(
             error.response["Error"]["Message"], "see the examples: tagline query --help"
         ) from error
-    out.print(table)
+    rows.show(names, found, out)
 
 
 @app.command()
@@ -772,7 +781,7 @@ def insights(
     For example:
 
     ```sh
-    tagline insights 'stats count(*) as requests by route | sort requests desc'
+    tagline insights 'filter _tag = "usage_record" | stats count(*) as requests by route | sort requests desc'
     tagline insights --hours 1 'filter status >= 500 | fields @timestamp, route, error_type'
     ```
     """
@@ -780,11 +789,11 @@ def insights(
 
     from botocore.exceptions import ClientError
 
-    from cli import stages
+    from cli import rows, stages
     from local.insights import QueryFailedError, ask
 
     deployment = running()
-    now = int(time.time())
+    now = int(deployment.now().timestamp())
     try:
         answer = ask(
             deployment.client("logs"),
@@ -798,10 +807,7 @@ def insights(
         message = error.response["Error"]["Message"] if isinstance(error, ClientError) else str(error)
         raise CommandError(message, "see the examples: tagline insights --help") from error
     columns = answer.columns()
-    table = Table(*columns)
-    for row in answer.rows:
-        table.add_row(*(row.get(column, "") for column in columns))
-    out.print(table)
+    rows.show(columns, [[row.get(column, "") for column in columns] for row in answer.rows], out)
     err.print(f"{answer.matched:,.0f} of {answer.scanned:,.0f} events matched")
 
 
@@ -831,25 +837,32 @@ def export(
     from cli import lake
 
     deployment = running()
-    days = asked_days(first or day, last or day or first)
-    table = Table("day")
+    days = asked_days(deployment, first or day, last or day or first)
+    table = Table("day", "format")
     numbers = ("rows", "bytes", "parts", "revision", "seconds", "metered_bytes")
     for name in (*numbers[:-1], "MB metered", *(["USD"] if usd_per_gb is not None else [])):
         table.add_column(name, justify="right")
+    remarks: list[str] = []
     with demonstration.progress(err) as bars:
         for exported in lake.export(deployment, days, bars):
             if exported.get("locked"):
-                table.add_row(f"{exported['day']} (another run is writing it)")
+                table.add_row(exported["day"], exported["format"])
+                remarks.append(f"{exported['day']}: left to another run, which is writing it")
                 continue
-            kept = " (kept: the store has fewer rows by now)" if exported["kept"] else ""
+            if exported["kept"]:
+                remarks.append(f"{exported['day']}: kept as it was, for the store has fewer rows by now")
             metered = exported["metered_bytes"]
             table.add_row(
-                f"{exported['day']} {exported['format']}{kept}",
-                *(f"{exported[name]:,}" for name in numbers[:-1]),
+                exported["day"],
+                exported["format"],
+                *(f"{exported[name]:,}" for name in numbers[:-2]),
+                f"{exported['seconds']:,.2f}",
                 f"{metered / 1e6:,.1f}",
                 *([f"{metered / 1e9 * usd_per_gb:,.4f}"] if usd_per_gb is not None else []),
             )
     out.print(table)
+    for remark in remarks:
+        out.print(remark, highlight=False)
 
 
 @app.command()
@@ -866,8 +879,9 @@ def reconcile(day: OneDay = None) -> None:
     """
     from cli import reconcile as reconciling
 
-    asked = (day or datetime.now(UTC) - timedelta(days=1)).date()
-    balances, exported = reconciling.balances(running(), asked)
+    deployment = running()
+    asked = (day or deployment.now() - timedelta(days=1)).date()
+    balances, exported = reconciling.balances(deployment, asked)
     reconciling.show(asked, balances, exported, out)
     if any(balance.missing for balance in balances):
         raise typer.Exit(1)
@@ -889,8 +903,8 @@ def verify(first: FirstDay = None, last: LastDay = None) -> None:
     from cli import lake
 
     deployment = running()
-    days = asked_days(first, last or first)
-    table = Table("day", "format", "rows", "what is wrong")
+    days = asked_days(deployment, first, last or first)
+    table = Table("day", "format", Column("rows", justify="right"), "what is wrong")
     wrong = 0
     with demonstration.progress(err) as bars:
         for verified in lake.verify(deployment, days, bars):
@@ -905,8 +919,8 @@ def verify(first: FirstDay = None, last: LastDay = None) -> None:
 @app.command()
 def forget(
     client: Annotated[str, typer.Option(help="The client, as the column `client` has it.")],
-    first: FirstDay = None,
-    last: LastDay = None,
+    first: Annotated[datetime, day_option("--from", "The first day (UTC).")],
+    last: Annotated[datetime, day_option("--to", "The last day (UTC), inclusive.")],
     do_it: Annotated[
         bool, typer.Option("--yes", help="Do it. Without this, only what would be done is shown.")
     ] = False,
@@ -927,10 +941,10 @@ def forget(
     from cli import lake
 
     deployment = running()
-    days = asked_days(first, last or first)
+    days = asked_days(deployment, first, last)
     with demonstration.progress(err) as bars:
         found = list(lake.find(deployment, client, days, bars))
-    table = Table("day", "format", "rows", "whole records")
+    table = Table("day", "format", Column("rows", justify="right"), Column("whole records", justify="right"))
     for each in found:
         table.add_row(str(each.day), each.kind, f"{each.rows:,}", f"{len(each.overflow):,}")
     out.print(table)
@@ -940,7 +954,11 @@ def forget(
     with demonstration.progress(err) as bars:
         done, key = lake.erase(deployment, client, found, bars)
     rows = sum(each.rows for each, _ in done)
-    out.print(f"{rows:,} rows of {len(done):,} days are gone; {key} says so.")
+    out.print(
+        f"Removed {rows:,} of the client's rows; written again: {len(done):,} of the lake's days.",
+        highlight=False,
+    )
+    out.print(f"{key} says so.", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -962,18 +980,18 @@ def download(
     from cli.download import download as fetch
 
     deployment = running()
-    days = asked_days(first, last or first)
+    days = asked_days(deployment, first, last or first)
     with demonstration.progress(err) as bars:
         fetch(deployment, days, to_file, bars)
     count = stages.downloaded(to_file)
     out.print(f"{to_file}: {count.records:,} rows, {count.bytes:,} bytes")
 
 
-def asked_days(first: datetime | None, last: datetime | None) -> Days:
+def asked_days(deployment: Deployment, first: datetime | None, last: datetime | None) -> Days:
     """Return the days from the first to the last; yesterday where neither is given."""
     from exporter.query import Days
 
-    yesterday = datetime.now(UTC) - timedelta(days=1)
+    yesterday = deployment.now() - timedelta(days=1)
     try:
         return Days((first or last or yesterday).date(), (last or first or yesterday).date())
     except ValueError as error:
@@ -995,12 +1013,13 @@ def say_addresses(pipeline: Pipeline, deployment: Deployment) -> None:
         table.add_row(value, f"{name} of your template")
     if deployment.samples:
         table.add_row(deployment.samples["PetsApiUrl"], "the pets API: every request leaves a record")
-        table.add_row(deployment.samples["SampleApiUrl"], "the same without a framework")
+        table.add_row(deployment.samples["SampleApiUrl"], "a sample API without a framework")
     table.add_row(deployment.outputs["DownloadUrl"], "the download API")
     if deployment.api_key is not None:
         table.add_row(deployment.api_key, "the key for it: in the header x-api-key, instead of a signature")
     table.add_row(deployment.endpoint, "AWS's services")
     out.print(table)
+    out.print("Programs that use boto3 or the AWS command line find it with:")
     for name, value in pipeline.services.environment().items():
         sys.stdout.write(f"export {name}={value}\n")
     out.print("Stop it with Ctrl-C.")

@@ -102,13 +102,11 @@ def summary(
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """Return a summary as a table."""
-    by_key = bool(rows) and "key" in rows[0]
-    columns = ["key"] if by_key else ["day", "reason"]
+    """Return a summary by day and reason as a table."""
+    columns = ["day", "reason"]
     shown = Table()
     for column in columns:
-        # A key is there to be copied.
-        shown.add_column(column, no_wrap=True, overflow="ignore" if by_key else "ellipsis")
+        shown.add_column(column, no_wrap=True)
     for column in ("objects", "lines"):
         shown.add_column(column, justify="right")
     shown.add_column("first detail")
@@ -122,6 +120,11 @@ def table(rows: list[dict[str, Any]]) -> Table:
     return shown
 
 
+def in_short(row: dict[str, Any]) -> str:
+    """Return what is said below an object's key: how many lines it has, and what is wrong with the first."""
+    return f"{row['lines']:,} line{'' if row['lines'] == 1 else 's'}: {printable(row['detail'])}"
+
+
 def show(key: str, content: bytes, console: Console) -> None:
     """Print the lines of an object, each shortened.
 
@@ -131,7 +134,7 @@ def show(key: str, content: bytes, console: Console) -> None:
     try:
         for kept in quarantine.read(content):
             console.print(f"[bold]{escape(kept.reason)}[/]: {escape(printable(kept.detail))}")
-            console.print(escape(f"  {origin(kept)}"), highlight=False)
+            console.print(escape(f"  {origin(kept)}"), highlight=False, soft_wrap=True)
             text = kept.data if kept.event is None else kept.event.message
             console.print(escape(f"  {printable(str(text))}"), highlight=False)
     except UnreadableQuarantineError as error:

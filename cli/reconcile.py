@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from rich.console import Console
-from rich.table import Table
 
-from cli import stages
+from cli import rows, stages
 from cli.deployment import Deployment
 from consumers import accounting
 from consumers.reconcile import Bucket, reconcile
@@ -51,33 +50,27 @@ class Balance:
 def balances(deployment: Deployment, day: date) -> tuple[list[Balance], int]:
     """Return a day's balance for each log group, and how many rows of the day are in the lake."""
     groups = reconcile(day, Bucket(deployment.client("s3"), deployment.outputs["Bucket"])).groups
-    rows = _stored(deployment, day) if groups else {}
+    in_store = _stored(deployment, day) if groups else {}
     nothing = accounting.totals(accounting.Account())
     found = [
-        Balance(group, groups.get(group, nothing), rows.get(group, 0)) for group in sorted({*groups, *rows})
+        Balance(group, groups.get(group, nothing), in_store.get(group, 0))
+        for group in sorted({*groups, *in_store})
     ]
     return found, stages.exported(deployment, Days(day, day)).records
 
 
 def show(day: date, balances: list[Balance], exported: int, screen: Console) -> None:
     """Print the balances as a table, with their sum."""
-    table = Table(title=f"{day}", title_justify="left")
-    table.add_column("log group")
-    for name in ("emitted", "delivered", "duplicate"):
-        table.add_column(name, justify="right")
-    table.add_column("quarantined")
-    for name in ("stored", "missing"):
-        table.add_column(name, justify="right")
+    screen.print(f"[bold]{day}[/]")
+    names = ("log group", "emitted", "delivered", "duplicate", "quarantined", "stored", "missing")
+    lines = []
     for balance in balances:
         numbers = balance.totals
         reasons = (f"{count:,} {reason}" for reason, count in sorted(numbers.quarantined.items()))
-        table.add_row(
-            balance.log_group or "(undecodable)",
-            *(f"{number:,}" for number in (numbers.emitted, numbers.delivered, numbers.duplicate)),
-            ", ".join(reasons),
-            *(f"{number:,}" for number in (balance.stored, balance.missing)),
-        )
-    screen.print(table)
+        before = (f"{number:,}" for number in (numbers.emitted, numbers.delivered, numbers.duplicate))
+        after = (f"{number:,}" for number in (balance.stored, balance.missing))
+        lines.append((balance.log_group or "(undecodable)", *before, ", ".join(reasons) or "0", *after))
+    rows.show(names, lines, screen)
     stored = sum(balance.stored for balance in balances)
     screen.print(f"stored: {stored:,} rows; exported: {exported:,} rows")
     without = sum(balance.without_a_row for balance in balances)
@@ -95,4 +88,4 @@ def _stored(deployment: Deployment, day: date) -> dict[str, int]:
         f"WHERE time >= TIMESTAMP '{day} 00:00:00' AND time < TIMESTAMP '{day + timedelta(days=1)} 00:00:00' "
         'GROUP BY "source"'
     )
-    return {str(source): int(rows or 0) for source, rows in stages.ask(deployment, sql)[1]}
+    return {str(source): int(count or 0) for source, count in stages.ask(deployment, sql)[1]}

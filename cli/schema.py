@@ -71,7 +71,9 @@ def tables(schemas: tuple[Schema, ...]) -> Iterator[Table]:
         title = (
             f"{each.type}, revision {each.revision}: undeclared to {each.undeclared}, unfit to {each.unfit}"
         )
-        shown = Table("field", "column", "kind", "longest or default", "values", "pii", title=title)
+        shown = Table(title=title, title_justify="left")
+        for name in ("field", "column", "kind", "longest or default", "values", "pii"):
+            shown.add_column(name, overflow="fold")
         for name, dimension in each.all_dimensions().items():
             values = ", ".join(dimension.values) + ("; others" if dimension.limit else "any")
             if dimension.buckets:

@@ -275,7 +275,12 @@ class Functions:
 
         Args:
             name: The function's name. Functions in this interpreter are left alone.
+
+        Raises:
+            ValueError: If there is none of this name.
         """
+        if name not in self._pools:
+            raise ValueError(f"there is no function {name}; there are {', '.join(sorted(self._pools))}")
         self._pools[name].kill()
 
     def restart(self, environment: Mapping[str, str]) -> None:

@@ -35,6 +35,7 @@ from moto.logs.responses import LogsResponse
 from consumers.subscription import encode
 from local import metrics
 from local.filter_pattern import InvalidPatternError, Pattern, compiled
+from local.functions import EVENT_OVERHEAD_BYTES
 
 # A record of a stream is at most 1 MiB, unless the stream says otherwise.
 # https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
@@ -43,7 +44,6 @@ MAX_RECORD_BYTES = 1024 * 1024
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
 MAX_BATCH_BYTES = 1_048_576
 MAX_BATCH_EVENTS = 10_000
-EVENT_OVERHEAD_BYTES = 26
 DAY_MS = 24 * 3600 * 1000
 OLDEST_EVENT_MS = 14 * DAY_MS
 NEWEST_EVENT_MS = 2 * 3600 * 1000

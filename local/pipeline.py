@@ -230,7 +230,11 @@ class Pipeline:
         self.scheduler.start()
         self._stop.append(self.scheduler.stop)
         self.services.control.actions.update(
-            tick=self._tick, fault=self._fault, faults=self._faults, outbox=self._e_mails
+            clock=lambda _: {"now": self.clock.now().isoformat()},
+            tick=self._tick,
+            fault=self._fault,
+            faults=self._faults,
+            outbox=self._e_mails,
         )
 
     def _tick(self, wanted: dict[str, Any]) -> dict[str, Any]:

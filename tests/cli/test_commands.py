@@ -75,6 +75,7 @@ def test_the_demo_ends_with_its_counts_and_a_zip_of_as_many_rows(tmp_path: Path)
     with zipfile.ZipFile(counts["zip"]) as zipped:
         assert zipped.testzip() is None
     assert "emitted: lines on stdout" in done.stdout
+    assert re.search("lost: [^│]*│ +0 │", done.stdout)
 
 
 def test_the_demo_says_an_access_log_again_up_to_yesterday(tmp_path: Path, log: Path) -> None:
@@ -294,6 +295,10 @@ def test_time_passes_and_things_go_wrong_on_demand(up: Path, log: Path) -> None:
     assert '"day"' in passed.stdout
     now = tagline(up, "query", "--csv", "SELECT date_trunc('day', now()) AS d")
     assert str(tomorrow) in now.stdout
+    exported = tagline(up, "export")  # yesterday, by the clock that was put forward
+    assert str(tomorrow - timedelta(days=1)) in exported.stdout, exported.stderr
     mails = tagline(up, "outbox")
-    assert mails.returncode == 0, mails.stderr
-    assert "subject" in mails.stdout
+    assert (mails.returncode, mails.stdout) == (0, "No e-mail would have been sent.\n"), mails.stderr
+    stranger = tagline(up, "fault", "kill", "--function", "nobody")
+    assert (stranger.returncode, "Traceback" in stranger.stderr) == (1, False)
+    assert "there is no function nobody" in stranger.stderr

@@ -4,32 +4,37 @@ The documented behaviour is that of
 https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/ (API_StartQuery and its neighbours).
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import boto3
 import pytest
+import requests
 from botocore.exceptions import ClientError
 from moto.logs.responses import LogsResponse
 from moto.server import ThreadedMotoServer
 
+from local import logs as cloudwatch_logs
 from local.insights import QueryFailedError, ask, install
 
 GROUPS = ("/aws/lambda/shop", "/app")
 REQUEST = "f612fbaf-65ce-4fd2-8d1b-6718fcb0b269"
-# moto takes only what is about now; a whole second, so that the ends of a range can be met exactly.
-START_S = int(time.time()) - 100
+# A whole second, so that the ends of a range can be met exactly.
+START_S = 1_795_168_800
+NOW_S = START_S + 50
 
 
 @pytest.fixture(scope="module")
 def logs() -> Iterator[Any]:
     moto_s_own = dict(vars(LogsResponse))
-    install(lambda: START_S + 50.0)
+    install(lambda: float(NOW_S))
+    # Only what is about now is taken, by the clock that was installed last: another module's, without this.
+    cloudwatch_logs.install(lambda: NOW_S * 10**9)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    requests.post(f"http://{host}:{port}/moto-api/reset", timeout=60)  # what other modules left
     client = boto3.client("logs", endpoint_url=f"http://{host}:{port}")
     for group in GROUPS:
         client.create_log_group(logGroupName=group)
@@ -139,7 +144,7 @@ def test_the_parameter_limit_is_as_a_limit_after_the_query(logs: Any) -> None:
 
 
 def test_now_is_the_clock_s(logs: Any) -> None:
-    assert results(logs, "stats max(n) as n, now() as t")[0][-1] == ("t", str(START_S + 50))
+    assert results(logs, "stats max(n) as n, now() as t")[0][-1] == ("t", str(NOW_S))
 
 
 def test_a_query_answers_what_was_there_when_it_was_started(logs: Any) -> None:
@@ -188,7 +193,7 @@ def test_queries_are_described_newest_first(logs: Any) -> None:
         "queryId": ids[1],
         "queryString": "limit 2",
         "status": "Running",
-        "createTime": (START_S + 50) * 1000,
+        "createTime": NOW_S * 1000,
         "logGroupName": GROUPS[1],
     }
     following = logs.describe_queries(logGroupName=GROUPS[1], maxResults=1, nextToken=page["nextToken"])
