@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 from aws_lambda_powertools import Logger, Metrics
@@ -47,6 +47,7 @@ from exporter.timestream import READ_TIMEOUT, Limits, Timestream
 from exporter.whole_rows import WholeRows
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
+Item = TypeVar("Item")
 
 # Whole records are fetched side by side: each is a round trip.
 _FETCHERS = 8
@@ -248,7 +249,7 @@ def _further(
         whole = WholeRows(progress.columns, lambda keys: pool.map(objects.get, keys), job.plans)
         at = _Place(progress)
         for part in parts(
-            at.passing(_timed(whole.batches(_pages(rows, progress, forgotten)), job)),
+            at.passing(_timed(whole.batches(ahead(_pages(rows, progress, forgotten))), job)),
             progress.columns,
             lambda number: archive.part_key(day, number, revision, job.kind),
             job.kind,
@@ -268,6 +269,23 @@ def _further(
             whole.restored = whole.not_restored = 0
             lake.write_progress(objects, day, job.kind, progress)
             yield progress
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield items; while one is used, the next is made in another thread.
+
+    A function of one processor or less gains what it would have waited: for the store to answer. One that is
+    left early does not wait for what is on its way.
+    """
+    source = iter(items)
+    thread = ThreadPoolExecutor(1)
+    try:
+        coming = thread.submit(next, source, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, source, None)
+            yield item
+    finally:
+        thread.shutdown(wait=False)
 
 
 def _pages(rows: _Rows, progress: Progress, forgotten: Forgotten | None) -> Iterator[list[Values]]:
