@@ -51,6 +51,8 @@ Item = TypeVar("Item")
 
 # Whole records are fetched side by side: each is a round trip.
 _FETCHERS = 8
+# How much of a file is made while what is before it is uploaded.
+_PIECE_BYTES = 1 << 20
 # What an invocation keeps to say how far it is and to call the next.
 LEAST_SECONDS = 20.0
 CLIENT = "client"
@@ -256,7 +258,7 @@ def _further(
             size=job.size,
             first=len(progress.parts),
         ):
-            objects.put(part.key, part.chunks(), part.content_type)
+            objects.put(part.key, ahead(_pieces(part.chunks())), part.content_type)
             progress = replace(
                 progress,
                 parts=(*progress.parts, part.summary()),
@@ -274,8 +276,8 @@ def _further(
 def ahead(items: Iterable[Item]) -> Iterator[Item]:
     """Yield items; while one is used, the next is made in another thread.
 
-    A function of one processor or less gains what it would have waited: for the store to answer. One that is
-    left early does not wait for what is on its way.
+    A function of one processor or less gains what it would have waited, for the store to answer and for S3 to
+    take. One that is left early does not wait for what is on its way.
     """
     source = iter(items)
     thread = ThreadPoolExecutor(1)
@@ -286,6 +288,18 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
             yield item
     finally:
         thread.shutdown(wait=False)
+
+
+def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield a file in pieces that take longer to make than it takes to upload what was made before."""
+    piece = bytearray()
+    for chunk in chunks:
+        piece += chunk
+        if len(piece) >= _PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
 
 
 def _pages(rows: _Rows, progress: Progress, forgotten: Forgotten | None) -> Iterator[list[Values]]:
