@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import random
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -22,6 +23,7 @@ from exporter.export import (
     OutOfTimeError,
     Run,
     StuckError,
+    ahead,
     days_of,
     export_day,
     formats,
@@ -121,6 +123,52 @@ def test_a_large_day_is_asked_for_in_slices_and_written_in_parts() -> None:
     assert len(rows.asked) == 6
     assert rows.asked[0].start == "2025-11-20 00:00:00.000000000"
     assert rows.asked[-1].end == "2025-11-21 00:00:00.000000000"
+
+
+def test_while_an_item_is_used_the_next_one_is_made_and_no_other() -> None:
+    made: list[int] = []
+    is_made = [threading.Event() for _ in range(5)]
+
+    def items() -> Iterator[int]:
+        for number in range(4):
+            made.append(number)
+            is_made[number].set()
+            yield number
+
+    for number in ahead(items()):
+        if number < 3:
+            assert is_made[number + 1].wait(10)
+        assert made == list(range(min(number + 2, 4)))
+
+
+def test_what_fails_ahead_fails_in_its_place() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise OutOfTimeError(got_on=True)
+
+    coming = ahead(items())
+
+    assert next(coming) == 1
+    with pytest.raises(OutOfTimeError):
+        next(coming)
+
+
+def test_who_leaves_does_not_wait_for_what_is_on_its_way() -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        asked.set()
+        assert go_on.wait(10)
+        yield 2
+
+    coming = ahead(items())
+    assert next(coming) == 1
+    assert asked.wait(10)
+
+    coming.close()  # type: ignore[attr-defined] # it is a generator; waiting here would be for ever
+
+    go_on.set()
 
 
 @pytest.mark.parametrize("kind", Format)
