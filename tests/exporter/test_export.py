@@ -31,7 +31,7 @@ from exporter.export import (
 )
 from exporter.forgotten import KEY as FORGOTTEN
 from exporter.forgotten import Forgotten
-from exporter.part_files import Format
+from exporter.part_files import Format, read_rows
 from exporter.query import FIRST, Column, Days, Values
 from tests.builders import Context
 from tests.twins import Bucket, Rows
@@ -236,6 +236,45 @@ def test_a_day_without_rows_has_a_manifest_that_says_so() -> None:
 
     assert list(bucket) == [FOLDER + "_manifest.json"]
     assert json.loads(bucket[FOLDER + "_manifest.json"])["rows"] == 0
+
+
+NASTY = [
+    *("a,b", 'say "hi"', '"', '""', "'", "a\nb", "a\r\nb", "a\rb", " a ", "\t", "\\", "NULL", "NaN", "=1+1"),
+    *(
+        "\ufeff",
+        "\u2028",
+        "\u202e",
+        "\x00",
+        "\x1b",
+        "\x7f",
+        "é",
+        "e\u0301",
+        "日本",
+        "🦄",
+        "\U0010ffff",
+        "x" * 3_000,
+    ),
+]
+
+
+@pytest.mark.parametrize("kind", Format)
+@pytest.mark.parametrize("clients", [NASTY, ["one row"]], ids=["nasty", "one row"])
+def test_a_day_of_one_row_or_of_nasty_ones_comes_back_as_it_was(kind: Format, clients: list[str]) -> None:
+    bucket = Bucket()
+    rows = [made(number, client=client) for number, client in enumerate(clients)]
+
+    export_day(DAY, store(*rows), bucket, Job(kind))
+
+    manifest = lake.read_manifest(bucket, DAY, kind)
+    assert manifest is not None
+    names = [column.name for column in manifest.columns]
+    read = [
+        (row[names.index("_id")], row[names.index("client")])
+        for part in manifest.parts
+        for batch in read_rows([bucket[part.key]], kind, manifest.columns)
+        for row in batch.rows
+    ]
+    assert read == [(row[5], row[6]) for row in rows]
 
 
 def test_a_day_that_the_store_has_forgotten_stays_in_the_lake() -> None:
