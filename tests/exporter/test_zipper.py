@@ -364,16 +364,16 @@ def test_a_worker_that_is_killed_anywhere_and_runs_again_makes_the_same_zip(
     wanted: dict[str, Any], after: bool
 ) -> None:
     asked = job(**wanted)
-    expected = zip_of(lake(), asked)
+    expected = zip_of(lake(count=1_000), asked)
     chance = random.Random(after)
     kills = 0
     for _ in range(3):
-        bucket = lake()
+        bucket = lake(count=1_000)
         write_job(bucket, asked)
         found = None
         for _ in range(100):
             mortal = Mortal(bucket, chance.randrange(1, 20), after=after)
-            given = Hurried(10_000, part_bytes=40_000, publish_every=1 if wanted else 20)
+            given = Hurried(10_000, part_bytes=10_000, publish_every=1 if wanted else 20)
             try:
                 Worker(mortal, given).receive(asked.to_json())
             except KilledError:
