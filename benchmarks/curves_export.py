@@ -11,7 +11,7 @@ from benchmarks.curves import Curves, draw
 PICTURES = Path(__file__).parents[1] / "docs" / "reference" / "pictures"
 ROWS = (10_080, 30_240, 100_800, 302_400, 1_008_000)  # a multiple of 1,440 each
 # A million rows take the others minutes, and that they grow is seen before.
-MOST_ROWS_OF_OTHERS = 100_800
+MOST_ROWS_OF_OTHERS = 302_400
 OURS = {"csv", "parquet"}
 NAMES = {
     "csv": "csv.gz",
