@@ -136,7 +136,9 @@ def _peak_kib() -> int:
     return int(line.split()[1])
 
 
-def draw(name: str, curves: Curves, x: str, y: str, scale: str = "linear") -> None:
+def draw(
+    name: str, curves: Curves, x: str, y: str, scale: str = "linear", *, folder: Path = PICTURES
+) -> None:
     """Write curves as a picture whose text is text."""
     matplotlib: Any = importlib.import_module("matplotlib")
     matplotlib.use("svg")
@@ -151,6 +153,6 @@ def draw(name: str, curves: Curves, x: str, y: str, scale: str = "linear") -> No
     axes.grid(visible=True, alpha=0.3)
     if len(curves) > 1:
         axes.legend()
-    PICTURES.mkdir(exist_ok=True)
-    figure.savefig(PICTURES / f"{name}.svg", metadata={"Date": None})
+    folder.mkdir(exist_ok=True)
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     pyplot.close(figure)

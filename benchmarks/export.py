@@ -11,6 +11,7 @@ clock, `..._cpu` by the client's processor time.
 import argparse
 import asyncio
 import contextlib
+import hashlib
 import importlib.abc
 import io
 import json
@@ -21,10 +22,18 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from exporter.archive import Manifest
+    from exporter.bucket import Bucket
+
+# Exports, and gives what tells afterwards how many rows there are.
+Way = Callable[[], Callable[[], int]]
 
 ROUNDS = 5
 ROWS = 100_800  # 70 a minute
@@ -89,7 +98,7 @@ def measured(way: str, rows: int, environment: dict[str, str]) -> dict[str, floa
 # --- the ways ---------------------------------------------------------------------------------------------
 
 
-def _ours(kind: str) -> Callable[[], int]:
+def _ours(kind: str) -> Way:
     import boto3
     from botocore.config import Config
 
@@ -108,7 +117,45 @@ def _ours(kind: str) -> Callable[[], int]:
     )
     config = client_config().merge(Config(s3={"addressing_style": "path"}))
     bucket = Bucket(boto3.client("s3", config=config), f"lake-{os.getpid()}")
-    return lambda: export_day(DAY, store, bucket, Job(Format(kind))).manifest.rows
+
+    def export() -> Callable[[], int]:
+        manifest = export_day(DAY, store, bucket, Job(Format(kind))).manifest
+        return lambda: _read_back(manifest, bucket)
+
+    return export
+
+
+def _read_back(manifest: "Manifest", bucket: "Bucket") -> int:
+    """Return how many rows the lake has, each of them one that the store had."""
+    from exporter.part_files import Format, read_rows
+
+    names = ["_type" if name == "measure_name" else name for name, _ in COLUMNS]
+    numbers = {name for name, kind in COLUMNS if kind == "DOUBLE"}
+    places = [names.index(column.name) for column in manifest.columns]
+    known = set()
+    for number in range(PAGE_ROWS):
+        row = _row(number)
+        texts = [
+            (value or "").removesuffix(".0") if name in numbers else value
+            for name, value in zip(names, row, strict=True)
+        ]
+        known.add(tuple(texts[place] for place in places))
+    rows = 0
+    for part in manifest.parts:
+        sha256 = hashlib.sha256()
+
+        def summed(key: str = part.key, sha256: Any = sha256) -> Iterator[bytes]:
+            for chunk in bucket.stream(key):
+                sha256.update(chunk)
+                yield chunk
+
+        for batch in read_rows(summed(), Format(manifest.format), manifest.columns):
+            rows += len(batch.rows)
+            if not known.issuperset(map(tuple, batch.rows)):
+                raise AssertionError(f"{part.key} has a row that the store has not")
+        if sha256.hexdigest() != part.sha256:
+            raise AssertionError(f"{part.key} is not what its manifest says")
+    return rows
 
 
 class _WithoutPandas(importlib.abc.MetaPathFinder):
@@ -117,7 +164,7 @@ class _WithoutPandas(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(fullname)
 
 
-def _seed() -> Callable[[], int]:
+def _seed() -> Way:
     """Return the simplest way: what many write first."""
     import csv
 
@@ -126,7 +173,7 @@ def _seed() -> Callable[[], int]:
     query = boto3.client("timestream-query")
     s3 = boto3.client("s3", config=_path_style())
 
-    def export() -> int:
+    def export() -> Callable[[], int]:
         text = io.StringIO()
         writer = csv.writer(text)
         rows = 0
@@ -137,19 +184,19 @@ def _seed() -> Callable[[], int]:
                 writer.writerow([datum.get("ScalarValue") for datum in row["Data"]])
                 rows += 1
         s3.put_object(Bucket="lake-seed", Key="day.csv", Body=text.getvalue().encode())
-        return rows
+        return lambda: rows
 
     return export
 
 
-def _wrangler(kind: str) -> Callable[[], int]:
+def _wrangler(kind: str) -> Way:
     import awswrangler as wr
 
     endpoint = os.environ["AWS_ENDPOINT_URL"]
     wr.config.s3_endpoint_url = os.environ["AWS_ENDPOINT_URL_S3"]
     wr.config.timestream_query_endpoint_url = endpoint
 
-    def export() -> int:
+    def export() -> Callable[[], int]:
         rows = 0
         chunks = wr.timestream.query(_question("wrangler"), chunked=True)
         for number, frame in enumerate(_of_rows(chunks, 50_000)):
@@ -159,7 +206,7 @@ def _wrangler(kind: str) -> Callable[[], int]:
                 wr.s3.to_csv(frame, f"{path}.csv.gz", index=False, compression="gzip")
             else:
                 wr.s3.to_parquet(frame, f"{path}.parquet", compression="zstd")
-        return rows
+        return lambda: rows
 
     return export
 
@@ -178,7 +225,7 @@ def _of_rows(frames: Iterator[Any], rows: int) -> Iterator[Any]:
         yield pd.concat(some, ignore_index=True)
 
 
-WAYS: dict[str, Callable[[], Callable[[], int]]] = {
+WAYS: dict[str, Callable[[], Way]] = {
     "seed": _seed,
     "csv": lambda: _ours("csv.gz"),
     "parquet": lambda: _ours("parquet"),
@@ -206,12 +253,12 @@ def _measure(way: str, rows: int) -> dict[str, float]:
     export = WAYS[way]()
     base = _resident_mib()
     began, cpu = time.perf_counter(), time.process_time()
-    done = export()
+    read_back = export()
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    if done != rows:
-        raise AssertionError(f"{way} exported {done} rows of {rows}")
     # Kilobytes on Linux.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if (there := read_back()) != rows:
+        raise AssertionError(f"{way} exported {there} rows of {rows}")
     return {"seconds": seconds, "cpu": cpu, "peak": peak - base}
 
 
@@ -338,10 +385,10 @@ class _Timestream:
 
 
 class _S3:
-    """Takes uploads, keeps what is small, and forgets the rest."""
+    """Keeps what is uploaded."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, bytes] = {}
+        self._kept: dict[str, IO[bytes]] = {}
 
     def answer(self, method: str, target: str, _headers: dict[str, str], body: bytes) -> bytes | None:
         """Return what answers a request, None for what is not there."""
@@ -349,9 +396,12 @@ class _S3:
         if method == "GET":
             if "list-type" in query:
                 return b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
-            return self._kept.get(path)
-        if method == "PUT" and not query and len(body) < 1 << 20:
-            self._kept[path] = body
+            return self._read(path)
+        if method == "PUT":
+            # Parts come one after the other.
+            if "partNumber=" not in query or "partNumber=1&" in f"{query}&":
+                self._kept[path] = tempfile.TemporaryFile()  # noqa: SIM115 - it is gone with the process
+            self._kept[path].write(body)
         if method == "POST" and query.startswith("uploads"):
             return b"<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>"
         if method == "POST" and "uploadId" in query:
@@ -359,6 +409,12 @@ class _S3:
         if method == "POST":
             return b"<DeleteResult/>"
         return b""
+
+    def _read(self, path: str) -> bytes | None:
+        if path not in self._kept:
+            return None
+        self._kept[path].seek(0)
+        return self._kept[path].read()
 
 
 async def _serve(name: str) -> None:

@@ -170,18 +170,20 @@ class Timestream:
 
     def _pages(self, sql: str) -> Iterator[_Page]:
         """Yield all pages of an answer; the first may hold no rows, and only a token."""
-        before = Spent(self.spent.questions + 1, self.spent.scanned, self.spent.metered)
+        # Who has begun to count anew does not count a page that is still on its way to who has left.
+        spent = self.spent
+        before = Spent(spent.questions + 1, spent.scanned, spent.metered)
         token: Mapping[str, str] = {}
         while True:
             answer = self._client.query(QueryString=sql, **token)
             page: _Page = answer[_PAGE] if _PAGE in answer else _decoder.decode(msgspec.json.encode(answer))
             status = page.QueryStatus
-            self.spent.questions = before.questions
-            self.spent.scanned = before.scanned + status.CumulativeBytesScanned
-            self.spent.metered = before.metered + status.CumulativeBytesMetered
-            if self.spent.scanned > self._limits.scanned:
+            spent.questions = before.questions
+            spent.scanned = before.scanned + status.CumulativeBytesScanned
+            spent.metered = before.metered + status.CumulativeBytesMetered
+            if spent.scanned > self._limits.scanned:
                 raise QuestionTooLargeError(
-                    f"Timestream has read {self.spent.scanned / _GB:,.1f} GB, more than "
+                    f"Timestream has read {spent.scanned / _GB:,.1f} GB, more than "
                     f"{self._limits.scanned / _GB:,.1f} GB: raise EXPORT_MAX_SCANNED_GB to go on"
                 )
             yield page

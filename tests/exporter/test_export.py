@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import random
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -22,6 +23,7 @@ from exporter.export import (
     OutOfTimeError,
     Run,
     StuckError,
+    ahead,
     days_of,
     export_day,
     formats,
@@ -29,7 +31,7 @@ from exporter.export import (
 )
 from exporter.forgotten import KEY as FORGOTTEN
 from exporter.forgotten import Forgotten
-from exporter.part_files import Format
+from exporter.part_files import Format, read_rows
 from exporter.query import FIRST, Column, Days, Values
 from tests.builders import Context
 from tests.twins import Bucket, Rows
@@ -123,6 +125,52 @@ def test_a_large_day_is_asked_for_in_slices_and_written_in_parts() -> None:
     assert rows.asked[-1].end == "2025-11-21 00:00:00.000000000"
 
 
+def test_while_an_item_is_used_the_next_one_is_made_and_no_other() -> None:
+    made: list[int] = []
+    is_made = [threading.Event() for _ in range(5)]
+
+    def items() -> Iterator[int]:
+        for number in range(4):
+            made.append(number)
+            is_made[number].set()
+            yield number
+
+    for number in ahead(items()):
+        if number < 3:
+            assert is_made[number + 1].wait(10)
+        assert made == list(range(min(number + 2, 4)))
+
+
+def test_what_fails_ahead_fails_in_its_place() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise OutOfTimeError(got_on=True)
+
+    coming = ahead(items())
+
+    assert next(coming) == 1
+    with pytest.raises(OutOfTimeError):
+        next(coming)
+
+
+def test_who_leaves_does_not_wait_for_what_is_on_its_way() -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        asked.set()
+        assert go_on.wait(10)
+        yield 2
+
+    coming = ahead(items())
+    assert next(coming) == 1
+    assert asked.wait(10)
+
+    coming.close()  # type: ignore[attr-defined] # it is a generator; waiting here would be for ever
+
+    go_on.set()
+
+
 @pytest.mark.parametrize("kind", Format)
 def test_every_format_has_a_folder_and_a_manifest_of_its_own(kind: Format) -> None:
     bucket = Bucket()
@@ -188,6 +236,45 @@ def test_a_day_without_rows_has_a_manifest_that_says_so() -> None:
 
     assert list(bucket) == [FOLDER + "_manifest.json"]
     assert json.loads(bucket[FOLDER + "_manifest.json"])["rows"] == 0
+
+
+NASTY = [
+    *("a,b", 'say "hi"', '"', '""', "'", "a\nb", "a\r\nb", "a\rb", " a ", "\t", "\\", "NULL", "NaN", "=1+1"),
+    *(
+        "\ufeff",
+        "\u2028",
+        "\u202e",
+        "\x00",
+        "\x1b",
+        "\x7f",
+        "é",
+        "e\u0301",
+        "日本",
+        "🦄",
+        "\U0010ffff",
+        "x" * 3_000,
+    ),
+]
+
+
+@pytest.mark.parametrize("kind", Format)
+@pytest.mark.parametrize("clients", [NASTY, ["one row"]], ids=["nasty", "one row"])
+def test_a_day_of_one_row_or_of_nasty_ones_comes_back_as_it_was(kind: Format, clients: list[str]) -> None:
+    bucket = Bucket()
+    rows = [made(number, client=client) for number, client in enumerate(clients)]
+
+    export_day(DAY, store(*rows), bucket, Job(kind))
+
+    manifest = lake.read_manifest(bucket, DAY, kind)
+    assert manifest is not None
+    names = [column.name for column in manifest.columns]
+    read = [
+        (row[names.index("_id")], row[names.index("client")])
+        for part in manifest.parts
+        for batch in read_rows([bucket[part.key]], kind, manifest.columns)
+        for row in batch.rows
+    ]
+    assert read == [(row[5], row[6]) for row in rows]
 
 
 def test_a_day_that_the_store_has_forgotten_stays_in_the_lake() -> None:

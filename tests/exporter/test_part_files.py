@@ -240,6 +240,22 @@ def test_none_is_nothing_and_empty_text_a_pair_of_quotes() -> None:
     assert csv_lines(Batch([["a", None, "", 'x"y']], empties=True)) == b'a,,"","x""y"\n'
 
 
+@given(rows=ROWS)
+@settings(deadline=None, max_examples=50)
+def test_csv_has_the_quotes_that_pythons_own_writer_makes(rows: list[Any]) -> None:
+    buffer = io.StringIO(newline="")
+    # With these line ends it quotes both; none and empty text it writes alike.
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    expected = b""
+    for row in rows:
+        writer.writerow(row)
+        expected += buffer.getvalue()[:-2].encode() + b"\n"
+        buffer.seek(0)
+        buffer.truncate()
+
+    assert csv_lines(Batch(rows)) == expected
+
+
 def test_a_part_is_summed_up_by_what_is_kept_and_by_its_text() -> None:
     body, part = file(timed(["a", "b", "c"]))
 

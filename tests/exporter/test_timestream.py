@@ -230,3 +230,14 @@ def test_the_limit_is_for_what_is_asked_since_it_was_counted_anew() -> None:
         list(store.rows(SPAN, COLUMNS).pages)
     with pytest.raises(QuestionTooLargeError, match="1.2 GB, more than 1.0 GB".replace(".", r"\.")):
         store.rows(SPAN, COLUMNS)
+
+
+def test_a_page_that_comes_after_counting_began_anew_is_not_counted() -> None:
+    store = Timestream(Pages([], [["t1", "api_request", "200.0"]], scanned=1_000), "db", "table")
+    pages = store.rows(SPAN, COLUMNS).pages
+    next(pages)
+
+    store.count_anew()
+    next(pages)
+
+    assert (store.spent.questions, store.spent.scanned) == (0, 0)
