@@ -1051,7 +1051,8 @@ def test_a_window_gathers_messages_past_ten(services: Services) -> None:
 def test_only_messages_that_failed_come_again_and_end_in_the_dead_letter_queue(services: Services) -> None:
     dead_url, dead_arn = queue(services)
     redrive = json.dumps({"deadLetterTargetArn": dead_arn, "maxReceiveCount": 2})
-    url, arn = queue(services, VisibilityTimeout="1", RedrivePolicy=redrive)
+    # Long enough that a busy machine has a message taken, failed and counted before it is visible again.
+    url, arn = queue(services, VisibilityTimeout="4", RedrivePolicy=redrive)
     seen: list[str] = []
 
     def invoke(_: str, payload: bytes) -> Result:
