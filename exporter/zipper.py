@@ -79,7 +79,6 @@ PUBLISH_EVERY_S = 1.0
 # enough for the length of what is in it.
 _COPIED_BYTES = 1 << 30
 _NEARLY_4_GIB = 0xF000_0000
-_EXPORTED_ANEW = {"NoSuchKey", "PreconditionFailed"}
 _KINDS = (".csv.gz", ".csv", ".jsonl.gz", ".jsonl", ".parquet")
 
 

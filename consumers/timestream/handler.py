@@ -40,20 +40,41 @@ THREADS = 8
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 1,024 threads and processes in all;
 # beyond some dozens they only wait for the interpreter.
 MAX_THREADS = 64
+# How many are under way until the store has been waited for this long for one, in seconds.
+FEW_AHEAD = 2
+LONG_WAIT = 0.004
 _SECONDS_PER_DAY = 86_400
 
 
 class Pool(ThreadPoolExecutor):
     """Threads that send requests; they stay from one invocation to the next, asleep.
 
+    Threads that have nothing to wait for only take turns, which costs: so a store that answers at once gets
+    few requests at a time, and one that is waited for gets twice as many each time, up to all, and one less
+    where the next answer is there already.
+
     Attributes:
-        ahead: So many requests are under way at most: two more than there are threads, so that none of these
-            waits for the next to be read.
+        ahead: So many requests are under way at most.
+        most: What this can become: two more than there are threads, so that none of them waits for the next
+            request to be read.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, clock: Callable[[], float] = time.perf_counter) -> None:
         super().__init__(threads, "write")
-        self.ahead = threads + 2
+        self.ahead = FEW_AHEAD
+        self.most = threads + 2
+        self._clock = clock
+
+    def result(self, future: Future[list[writer.Outcome]]) -> list[writer.Outcome]:
+        """Return what became of a request, and have more of them under way if that took long."""
+        if future.done():
+            self.ahead = max(FEW_AHEAD, self.ahead - 1)
+            return future.result()
+        began = self._clock()
+        outcomes = future.result()
+        if self._clock() - began > LONG_WAIT:
+            self.ahead = min(self.most, 2 * self.ahead)
+        return outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,21 +209,22 @@ def write(
     def send(batch: list[tuple[Carrier, mapping.Packed]]) -> list[writer.Outcome]:
         return store.write([row for _, row in batch], remaining)
 
-    def finished(future: Future[list[writer.Outcome]]) -> list[writer.Outcome]:
-        with course.stage("write"):
-            return future.result()
-
     if pool is None:
         for batch in batches:
             with course.stage("write"):
                 outcomes = send(batch)
             yield batch, outcomes
         return
+
+    def finished(future: Future[list[writer.Outcome]]) -> list[writer.Outcome]:
+        with course.stage("write"):
+            return pool.result(future)
+
     under_way: deque[tuple[list[tuple[Carrier, mapping.Packed]], Future[list[writer.Outcome]]]] = deque()
     try:
         for batch in batches:
             under_way.append((batch, pool.submit(send, batch)))
-            if len(under_way) == pool.ahead:
+            if len(under_way) >= pool.ahead:
                 oldest, future = under_way.popleft()
                 yield oldest, finished(future)
         while under_way:

@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/timestream/latest/developerguide/API_Record.html
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
@@ -50,6 +50,7 @@ SHORTEST_TYPE = "BIGINT"
 MAX_KNOWN = 1_000
 # Smaller whole numbers are read exactly, and are said as DOUBLE by their digits.
 _LARGE = 10**15
+_LARGE_FLOAT = float(_LARGE)  # compared sooner with floats
 
 Carrier = TypeVar("Carrier")
 Known = TypeVar("Known")
@@ -98,6 +99,10 @@ Place = tuple[tuple[tuple[str, str], ...], int]
 """The names and values of a row's dimensions, and the bytes of these and of its type."""
 
 
+Item = dict[str, Any]
+"""A measure as a request says it."""
+
+
 class _Shape:
     """What lines of one type with the same keys have in common: the JSON of their measures but for values.
 
@@ -109,10 +114,27 @@ class _Shape:
         values: Takes from a line what it says, the identity first.
         slots: The measures that are for these values.
         types: The types that these have, by a value's class.
+        kinds: The classes of the values that came last. The measures have these types, and are told apart by
+            them: `texts`, `floats`, `wholes` with the fraction that a DOUBLE has, and `others`, each with
+            the place of its value.
         day: The day that the partition's measures say, since 1970.
     """
 
-    __slots__ = ("day", "framing", "items", "plan", "slots", "type", "types", "values")
+    __slots__ = (
+        "day",
+        "floats",
+        "framing",
+        "items",
+        "kinds",
+        "others",
+        "plan",
+        "slots",
+        "texts",
+        "type",
+        "types",
+        "values",
+        "wholes",
+    )
 
     def __init__(
         self, type_: str, plan: Plan, columns: Mapping[str, tuple[str, Mapping[type, Type]]]
@@ -130,6 +152,7 @@ class _Shape:
             item["Type"] = "VARCHAR"
         for item, (_, default) in zip(self.items[len(said) :], absent, strict=True):
             item["Type"], item["Value"] = default.type, _said(default)
+        self.kinds: tuple[type, ...] = ()
         self.day: int | None = None
 
     def take(self, day: int, said: dict[str, Any]) -> bool:
@@ -142,29 +165,47 @@ class _Shape:
         """
         if day != self.day:
             self._date(day)
-        smallest, largest = -_LARGE, _LARGE
-        smallest_float, largest_float = float(smallest), float(largest)  # compared sooner
-        for item, types, value in zip(self.slots, self.types, self.values(said), strict=True):
-            kind = value.__class__
+        values = self.values(said)
+        kinds = tuple(map(type, values))
+        if kinds != self.kinds:
+            self._type(kinds)
+        for item, at in self.texts:
+            text = item["Value"] = values[at]
+            if not text:
+                return False
+        for item, at, fraction in self.wholes:
+            whole = values[at]
+            if not -_LARGE < whole < _LARGE:
+                return False
+            item["Value"] = f"{whole}{fraction}"
+        for item, at in self.floats:
+            number = values[at]
+            # What is not a number fails this as well.
+            if not -_LARGE_FLOAT < number < _LARGE_FLOAT:
+                return False
+            item["Value"] = repr(number or 0.0)
+        for item, at, say in self.others:
+            item["Value"] = say(values[at])
+        return True
+
+    def _type(self, kinds: tuple[type, ...]) -> None:
+        """Give the measures the types of values of these classes; lines of one type mostly have the same."""
+        self.kinds = ()  # until all of them fit
+        self.texts: list[tuple[Item, int]] = []
+        self.floats: list[tuple[Item, int]] = []
+        self.wholes: list[tuple[Item, int, str]] = []
+        self.others: list[tuple[Item, int, Callable[[Any], str]]] = []
+        for at, (item, types, kind) in enumerate(zip(self.slots, self.types, kinds, strict=True)):
             type_ = item["Type"] = types[kind]
             if kind is str:
-                if not value:
-                    return False
-                item["Value"] = value
+                self.texts.append((item, at))
             elif kind is float:
-                # What is not a number fails this as well.
-                if not smallest_float < value < largest_float:
-                    return False
-                item["Value"] = repr(value or 0.0)
+                self.floats.append((item, at))
             elif kind is int:
-                if not smallest < value < largest:
-                    return False
-                item["Value"] = f"{value}.0" if type_ == "DOUBLE" else str(value)
-            elif kind is bool:
-                item["Value"] = "true" if value else "false"
+                self.wholes.append((item, at, ".0" if type_ == "DOUBLE" else ""))
             else:
-                item["Value"] = orjson.dumps(value).decode()
-        return True
+                self.others.append((item, at, _truth if kind is bool else _nested))
+        self.kinds = kinds
 
     def _date(self, day: int) -> None:
         for item, measure in zip(self.items[1:], partition(day).values(), strict=False):
@@ -276,6 +317,14 @@ class Packer:
         if all(value is None or value.__class__ is str for value in values):
             _remember(self._places, key, found)
         return found
+
+
+def _truth(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _nested(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _has_plain_head(said: dict[str, Any]) -> bool:

@@ -5,6 +5,7 @@ import json
 import random
 import threading
 from collections import Counter
+from concurrent.futures import Future
 from datetime import date
 from typing import Any
 
@@ -17,8 +18,8 @@ from consumers import accounting, late_days, subscription
 from consumers.ledger import Ledger
 from consumers.settings import SettingsError
 from consumers.timestream import handler
-from consumers.timestream.handler import make_handler
-from consumers.timestream.writer import Timestream
+from consumers.timestream.handler import LONG_WAIT, Pool, make_handler
+from consumers.timestream.writer import Outcome, Timestream
 from tests.builders import (
     CONTROL,
     CONTROL_EVENT,
@@ -318,14 +319,42 @@ def test_whatever_fails_every_line_ends_exactly_once_in_the_store_or_in_quaranti
     assert [kept["message"] for kept in consumer.objects.quarantined()] == ["usage_record ?"]
 
 
-def test_as_many_requests_as_there_are_threads_are_under_way_at_once() -> None:
+def test_requests_are_under_way_at_the_same_time() -> None:
     consumer = Consumer(threads=4)
-    together = threading.Barrier(4, timeout=30)
+    together = threading.Barrier(2, timeout=30)
     alone = consumer.client.write_records
     consumer.client.write_records = lambda **request: (together.wait(), alone(**request))[1]  # type: ignore[method-assign]  # a slower twin
 
     assert consumer(kinesis_event(*(data(envelope(line(f"{n}"))) for n in range(800)))) == ALL_WELL
     assert len(consumer.client.points) == 800
+
+
+class Answer(Future[list[Outcome]]):
+    """What becomes of a request, so many seconds after it is asked for."""
+
+    def __init__(self, clock: list[float], seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._clock = clock
+
+    def done(self) -> bool:
+        return not self._seconds
+
+    def result(self, timeout: float | None = None) -> list[Outcome]:  # noqa: ARG002 - as its parent has it
+        self._clock[0] += self._seconds
+        return []
+
+
+def test_a_store_that_is_waited_for_gets_more_requests_at_once_and_one_that_is_not_gets_fewer() -> None:
+    clock = [0.0]
+    slow, quick, there = (Answer(clock, seconds) for seconds in (LONG_WAIT * 2, LONG_WAIT / 2, 0))
+    with Pool(4, lambda: clock[0]) as pool:
+        under_way = []
+        for answer in (quick, slow, quick, slow, slow, there, there, there, there, there):
+            pool.result(answer)
+            under_way.append(pool.ahead)
+
+    assert under_way == [2, 4, 4, 6, 6, 5, 4, 3, 2, 2]
 
 
 def test_when_an_earlier_request_fails_and_later_ones_are_stored_the_earlier_number_is_returned() -> None:
