@@ -5,18 +5,20 @@ import io
 import json
 import zipfile
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import requests
 from rich.console import Console
 from rich.progress import Progress
+from tagline import Record, write
 
 from cli import feed, stages
 from cli.deployment import Deployment
 from cli.download import download
 from consumers.subscription import encode
+from exporter.query import Days
 from local.pipeline import Pipeline, tagline_with_samples
 from tests.builders import CONTROL, envelope
 
@@ -166,6 +168,42 @@ def test_the_daily_schedule_exports_the_day_before(pipeline: Pipeline) -> None:
     (day,) = json.loads(result.payload)["days"]
     assert (datetime.now(UTC).date() - datetime.fromisoformat(day["day"]).date()).days in (1, 2)
     assert day["rows"] == 0
+
+
+def test_rows_that_come_after_the_export_are_in_the_next_revision_and_in_the_next_download(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    where = deployment(pipeline)
+    kinesis = pipeline.client("kinesis")
+    noon = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=2)
+
+    def say(*identities: str) -> None:
+        lines = (
+            write(Record(id=name, timestamp=int(noon.timestamp() * 1000), fields={"route": "/"}))
+            for name in identities
+        )
+        data = encode(envelope(*lines))
+        kinesis.put_record(StreamName=where.outputs["StreamName"], Data=data, PartitionKey="k")
+        pipeline.settle()
+
+    def downloaded() -> list[str]:
+        with quiet() as bars:
+            download(where, Days(noon.date(), noon.date()), tmp_path / "day.zip", bars)
+        with zipfile.ZipFile(tmp_path / "day.zip") as zipped:
+            names = [name for name in zipped.namelist() if name.endswith(".csv")]
+            texts = [io.TextIOWrapper(zipped.open(name), "utf-8") for name in names]
+            return sorted(row["_id"] for text in texts for row in csv.DictReader(text))
+
+    say("a", "b")
+    (first,) = where.invoke("DailyExporterName", {"day": noon.date().isoformat()})["days"]
+    before = downloaded()
+    say("late")
+    (result,) = pipeline.scheduler.tick(where.outputs["DailyExporterName"])
+    told = {day["day"]: day for day in json.loads(result.payload)["days"]}
+
+    assert (first["rows"], first["revision"], before) == (2, 1, ["a", "b"])
+    again = told[noon.date().isoformat()]
+    assert (again["rows"], again["revision"], downloaded()) == (3, 2, ["a", "b", "late"])
 
 
 @pytest.mark.tagline(processes=False)
