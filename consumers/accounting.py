@@ -13,16 +13,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from tagline import Record, parse_timestamp
 
 from consumers.extract import extract
+from consumers.table import DAY_MS
 
 if TYPE_CHECKING:
     from consumers.batch import Line
     from consumers.ledger import Ledger
+    from consumers.quarantine import Objects
     from consumers.subscription import LogEvent
 
 PREFIX = "accounting/"
@@ -33,7 +35,6 @@ Intervals = tuple[tuple[int, int], ...]
 Sources = Mapping[str, Intervals]
 """Numbers of lines by the emitter that wrote them."""
 
-_DAY_MS = 86_400_000
 _EPOCH = date(1970, 1, 1)
 _FIRST_DAY = (date.min - _EPOCH).days
 _LAST_DAY = (date.max - _EPOCH).days
@@ -41,17 +42,6 @@ _LAST_DAY = (date.max - _EPOCH).days
 # What can still be read of a line that cannot: its quotes are escaped where the object is a text in another.
 _NUMBER = re.compile(r'"_src\\*"\s*:\s*\\*"([^"\\]+)\\*",\s*\\*"_seq\\*"\s*:\s*(\d{1,18})\b')
 _TIME = re.compile(r'"timestamp\\*"\s*:\s*\\*"([^"\\]+)')
-
-
-class Objects(Protocol):
-    """What is needed of a bucket."""
-
-    def put(self, key: str, body: bytes) -> None:
-        """Write an object.
-
-        Raises:
-            OSError: If it is not known to be written.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +237,7 @@ class Books:
             src: The emitter that wrote it, if it says so.
             seq: Its number, if it has one.
         """
-        place = (timestamp // _DAY_MS, log_group, position)
+        place = (timestamp // DAY_MS, log_group, position)
         if src is None or seq is None:
             self._counts[place].update(received=1, unnumbered=1)
         else:
@@ -262,7 +252,7 @@ class Books:
         for position, event, rejected in ledger.rejections():
             if event is None:
                 arrived = float(ledger.records[position]["kinesis"]["approximateArrivalTimestamp"])
-                place = (int(arrived * 1000) // _DAY_MS, "", position)
+                place = (int(arrived * 1000) // DAY_MS, "", position)
                 self._counts[place][f"unnumbered_{rejected.reason}"] += 1
                 continue
             record = extract(event, self._tag)
@@ -271,7 +261,7 @@ class Books:
             else:
                 timestamp, src, seq = _legible(event)
                 self.note(position, event.log_group, timestamp, src, seq)  # no line that was yielded
-            place = (timestamp // _DAY_MS, event.log_group, position)
+            place = (timestamp // DAY_MS, event.log_group, position)
             if src is None or seq is None:
                 self._counts[place][f"unnumbered_{rejected.reason}"] += 1
             else:

@@ -44,7 +44,7 @@ RESERVED_PREFIXES = ("ts_", "measure_name", "measure_value")
 MAX_NAME_BYTES = 256
 MAX_MEASURES = 256
 MAX_ID_BYTES = 200  # what is cut to fit a record is never its identity
-MAX_DIMENSION_BYTES = 300
+MAX_DIMENSION_BYTES = 300  # all dimensions, and what the table adds by itself, fit into a record together
 # Deeper values than the C encoder takes are rare enough to be looked at level by level.
 MAX_DEPTH = 300
 

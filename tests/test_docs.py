@@ -170,7 +170,6 @@ def test_every_column_of_the_table_is_documented() -> None:
         ("quarantine.md", subscription.MAX_INFLATED_BYTES),
         ("quarantine.md", extract.MAX_DEPTH),
         ("table.md", mapping.MAX_RECORD_BYTES),
-        ("table.md", mapping.MAX_DIMENSION_BYTES),
         ("table.md", mapping.OFFSETS),
         ("table.md", table.REVISION),
         ("meters.md", meter.MAX_TEXT),

@@ -17,6 +17,7 @@ from consumers.extract import HEAD, has_long_number, has_plain_names, millisecon
 from consumers.table import (
     DAY_MS,
     ID,
+    MAX_DIMENSION_BYTES,
     MAX_ID_BYTES,
     OVERFLOW,
     PARTITION,
@@ -34,8 +35,6 @@ from consumers.table import (
 # "2 KB" for a record, without saying whether 2,000 or 2,048, nor what counts: the stricter reading of both.
 # https://docs.aws.amazon.com/timestream/latest/developerguide/ts-limits.html
 MAX_RECORD_BYTES = 2_000
-# So long that all dimensions and what the table adds by itself fit into a record together.
-MAX_DIMENSION_BYTES = 300
 SHORTEST_TEXT_BYTES = 16  # a text is cut no further than to half of this
 
 OFFSETS = 1_000_000  # nanoseconds in a millisecond
