@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check format bench docs clean
+.PHONY: help demo test fuzz lint check format bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -17,6 +17,11 @@ demo: $(VENV)/run.stamp ## run the whole pipeline on this machine: from requests
 
 test: $(VENV)/check.stamp ## run the tests
 	@$(BIN)/pytest -n 2
+
+ROUNDS ?= 10
+fuzz: $(VENV)/check.stamp ## try other examples of every property, ROUNDS times; the tests try the same each time
+	@for round in $$(seq $(ROUNDS)); do \
+		HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -n 2 -m hypothesis --no-header || exit 1; done
 
 lint: $(VENV)/check.stamp ## check format, lint and types
 	$(BIN)/ruff format --check .

@@ -64,8 +64,15 @@ class Ledger:
         self._failed = position if self._failed is None else min(self._failed, position)
 
     def keep(self, objects: quarantine.Objects) -> None:
-        """Write what was rejected to quarantine; where that fails, the Kinesis record fails."""
-        for (position, reason), rejections in self._rejections.items():
+        """Write what was rejected to quarantine; where that fails, the Kinesis record fails.
+
+        What is delivered again is rejected again. It is not written now, because an earlier delivery may
+        have written more of it, which an object of the lines that came this far would take away.
+        """
+        for (position, reason), rejections in sorted(self._rejections.items(), key=lambda item: item[0]):
+            if self._failed is not None and position >= self._failed:
+                self.unwritten += len(rejections)
+                continue
             record = self.records[position]
             try:
                 objects.put(quarantine.key(reason, record), quarantine.lines(record, rejections))

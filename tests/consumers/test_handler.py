@@ -233,6 +233,23 @@ def test_when_quarantine_cannot_be_written_nothing_is_dropped_to_make_progress()
     assert len(list(consumer.objects.quarantined())) == 2
 
 
+def test_a_delivery_that_gets_less_far_takes_nothing_out_of_quarantine() -> None:
+    class Ends(Context):
+        def get_remaining_time_in_millis(self) -> int:
+            return 60_000 if next(asked) else 0
+
+    asked = iter([True, *[False] * 100])
+    consumer = Consumer()
+    lines = [line(str(number)) for number in range(101)]  # one more than is read before the clock is asked
+    event = kinesis_event(data(envelope("usage_record ?", *lines, "usage_record !")))
+    assert consumer(event) == ALL_WELL
+    kept = list(consumer.objects.quarantined())
+
+    assert consumer(event, Ends())["batchItemFailures"] != []
+    assert list(consumer.objects.quarantined()) == kept
+    assert [each["message"] for each in kept] == ["usage_record ?", "usage_record !"]
+
+
 def test_a_record_too_large_for_a_row_is_kept_whole_and_named_in_its_row() -> None:
     consumer = Consumer()
     body = "x" * 5_000
