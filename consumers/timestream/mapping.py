@@ -257,7 +257,7 @@ class Packer:
         """
         if "null" in message:
             said = {name: value for name, value in said.items() if value is not None}
-        key = (said["_type"], *said)
+        key = (said.get("_type", ""), *said)  # a line of another logger may have none
         try:
             shape = self._shapes[key]
         except KeyError:

@@ -493,6 +493,75 @@ def test_the_counts_of_a_batch_add_up(messages: list[str]) -> None:
     assert ledger.received + ledger.ignored == len(messages)
 
 
+# docs/reference/decoding.md: what other loggers write says no type and no number, and often no identity.
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"_tag":"usage_record","status":200}',
+        '{"_tag":"usage_record","_id":"a"}',
+        '{"_tag":"usage_record","_type":"job"}',
+        '{"_tag":"usage_record","_id":"a","_type":"job"}',
+        '{"status":200,"_tag":"usage_record","_type":"job"}',
+        '{"_tag":"usage_record","status":null}',
+        '2026-11-20T10:00:00Z\tid\tINFO\t{"_tag":"usage_record","status":200}',
+        'INFO usage_record {"status":200}',
+        "usage_record {}",
+        '{"level":"INFO","message":{"_tag":"usage_record","status":200}}',
+        '{"level":"INFO","message":"usage_record {\\"status\\":200}"}',
+        '{"level":"INFO","message":"called","service":"orders","_tag":"usage_record"}',
+        '{"_aws":{"Timestamp":1763632800500,"CloudWatchMetrics":[]},"_tag":"usage_record","latency":7}',
+    ],
+)
+def test_a_line_of_another_logger_is_stored_beside_the_emitters(message: str) -> None:
+    consumer = Consumer()
+
+    answer = consumer(kinesis_event(data(envelope(line("before"), message, line("after")))))
+
+    assert answer == ALL_WELL
+    assert consumer.counts == {"records": 1, "received": 3, "stored": 3}
+
+
+KEYS = st.sampled_from(
+    ["timestamp", "level", "_type", "_id", "_src", "_seq", "_trunc", "_aws", "route", "message"]
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("usage_record"),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["", "INFO ", "usage_record ", "{", '{"message":']),
+            st.dictionaries(KEYS | st.text(max_size=5), ANYTHING, max_size=6),
+            st.booleans(),
+        ),
+        max_size=6,
+    )
+)
+def test_whatever_an_object_with_the_tag_says_it_fails_no_batch(
+    said: list[tuple[str, dict[str, Any], bool]],
+) -> None:
+    consumer = Consumer()
+    messages = [
+        prefix
+        + json.dumps({"_tag": "usage_record", **fields} if first else {**fields, "_tag": "usage_record"})
+        for prefix, fields, first in said
+    ]
+
+    answer = consumer(kinesis_event(data(envelope(*messages, line("neighbour")))))
+
+    ledger = consumer.ledgers[-1]
+    assert answer == ALL_WELL
+    assert ledger.received == ledger.stored + ledger.duplicate + ledger.quarantined.total()
+    assert ledger.received + ledger.ignored == len(messages) + 1
+    assert "neighbour" in consumer.client.ids()
+
+
 def test_quarantine_holds_the_original_bytes() -> None:
     consumer = Consumer()
     record = kinesis_record("####", 0)

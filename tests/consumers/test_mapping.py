@@ -355,7 +355,13 @@ def packed_by_its_row(line: dict[str, Any], message: str, plans: Plans) -> Packe
 
 
 @given(
-    st.just(USUAL) | st.sampled_from(["order", "sparse"]).map(lambda kind: {**USUAL, "_type": kind}) | HEADS,
+    st.just(USUAL)
+    | st.sampled_from(["order", "sparse"]).map(lambda kind: {**USUAL, "_type": kind})
+    | HEADS
+    # Other loggers say some of it, or none but the tag.
+    | st.tuples(HEADS, st.sets(st.sampled_from(sorted({*USUAL} - {"_tag"})))).map(
+        lambda drawn: {name: value for name, value in drawn[0].items() if name not in drawn[1]}
+    ),
     st.dictionaries(NAMES, VALUES, max_size=6) | st.dictionaries(NAMES, PLAIN_VALUES, max_size=4),
     st.sampled_from([UNDECLARED, DECLARED]),
 )
