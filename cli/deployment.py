@@ -39,6 +39,7 @@ class Deployment:
         outputs: The outputs of the pipeline's stack, by name.
         samples: The outputs of the sample application's stack, by name.
         tag: The token that marks a line.
+        meter_tag: The token before a meter record.
         api_key: What the download API is asked with; None where it asks for none.
     """
 
@@ -46,6 +47,7 @@ class Deployment:
     outputs: Mapping[str, str]
     samples: Mapping[str, str]
     tag: str = tagline.DEFAULT_TAG
+    meter_tag: str = "meter_record_for_stream"  # the parameter's default
     api_key: str | None = None
 
     @property
@@ -148,8 +150,11 @@ def deployed(stack: str, cloudformation: Any) -> Deployment:
             f"the stack {stack} is no pipeline: it has no output {', '.join(missing)}",
             "give the name of the stack that template.yml made",
         )
-    tags = [each["ParameterValue"] for each in found.get("Parameters", []) if each["ParameterKey"] == "Tag"]
-    return Deployment(None, outputs, {}, *tags)
+    given = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", [])}
+    tags = {
+        field: given[name] for field, name in (("tag", "Tag"), ("meter_tag", "MeterTag")) if name in given
+    }
+    return Deployment(None, outputs, {}, **tags)
 
 
 def running() -> Deployment:

@@ -488,7 +488,9 @@ def replay(
     out.print(outcome.table())
     for name, why in outcome.failed.items():
         err.print(f"{name}: {why}", highlight=False, markup=False)
-    if not do_it:
+    if do_it:
+        err.print("What was not rejected again is stored; the store does not tell what it had before.")
+    else:
         err.print("Nothing was sent. Do it with: --run")
     if outcome.failed:
         raise typer.Exit(1)
@@ -866,7 +868,7 @@ def export(
 
 
 @app.command()
-def reconcile(day: OneDay = None) -> None:
+def reconcile(day: OneDay = None, stack: Stack = None) -> None:
     """Compare what was emitted on a day with what arrived, for each log group.
 
     The exit status is 1 if anything is missing: lines that the emitters numbered and that never came.
@@ -875,11 +877,12 @@ def reconcile(day: OneDay = None) -> None:
 
     ```sh
     tagline reconcile --day 2026-11-19
+    tagline reconcile --day 2026-11-19 --stack tagline-prod
     ```
     """
     from cli import reconcile as reconciling
 
-    deployment = running()
+    deployment = deployment_named(stack)
     asked = (day or deployment.now() - timedelta(days=1)).date()
     balances, exported = reconciling.balances(deployment, asked)
     reconciling.show(asked, balances, exported, out)

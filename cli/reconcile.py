@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from rich.console import Console
 
+from cli import quarantine as kept_lines
 from cli import rows, stages
-from cli.deployment import Deployment
-from consumers import accounting
-from consumers.reconcile import Bucket, reconcile
+from cli.deployment import CommandError, Deployment
+from consumers import accounting, quarantine
+from consumers.quarantine import Kept, UnreadableQuarantineError
+from consumers.reconcile import Bucket, UnreadableAccountError, reconcile
 from exporter.query import Days
 
 
@@ -20,7 +24,7 @@ class Balance:
 
     Attributes:
         log_group: Where they were written; empty for Kinesis records of which that is not known.
-        totals: What the consumer's accounts say.
+        totals: What the consumer's accounts say, and what is in quarantine now.
         stored: Rows in the table.
     """
 
@@ -48,13 +52,26 @@ class Balance:
 
 
 def balances(deployment: Deployment, day: date) -> tuple[list[Balance], int]:
-    """Return a day's balance for each log group, and how many rows of the day are in the lake."""
-    groups = reconcile(day, Bucket(deployment.client("s3"), deployment.outputs["Bucket"])).groups
-    in_store = _stored(deployment, day) if groups else {}
+    """Return a day's balance for each log group, and how many rows of the day are in the lake.
+
+    Raises:
+        CommandError: If an account or an object of quarantine cannot be read: numbers without it are wrong.
+    """
+    try:
+        groups = reconcile(day, Bucket(deployment.client("s3"), deployment.outputs["Bucket"])).groups
+    except UnreadableAccountError as error:
+        raise CommandError(str(error), "no consumer wrote it: move it away, and reconcile again") from error
+    # A table that was never written to has no columns to ask for.
+    in_store = _stored(deployment, day) if groups and stages.stored(deployment) else {}
+    kept = _kept(deployment, day, {reason for totals in groups.values() for reason in totals.quarantined})
     nothing = accounting.totals(accounting.Account())
     found = [
-        Balance(group, groups.get(group, nothing), in_store.get(group, 0))
-        for group in sorted({*groups, *in_store})
+        Balance(
+            group,
+            replace(groups.get(group, nothing), quarantined=kept.get(group, {})),
+            in_store.get(group, 0),
+        )
+        for group in sorted({*groups, *in_store, *kept})
     ]
     return found, stages.exported(deployment, Days(day, day)).records
 
@@ -79,6 +96,31 @@ def show(day: date, balances: list[Balance], exported: int, screen: Console) -> 
             f"{without:,} lines have no row of their own: they repeat an _id, or their rows are gone",
             highlight=False,
         )
+
+
+def _kept(deployment: Deployment, day: date, reasons: Collection[str]) -> Mapping[str, Mapping[str, int]]:
+    """Count the lines of a day in quarantine, by log group and reason; one that is there twice counts once.
+
+    Accounts say what was rejected, not what was replayed since. They say which reasons to look for.
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    seen: set[tuple[str, str]] = set()
+    everything = kept_lines.Window(None, None)  # A line may arrive days after its time, and before it.
+    for key, place in kept_lines.keys(deployment, everything, reasons) if reasons else ():
+        try:
+            found = list(quarantine.read(kept_lines.body(deployment, key)))
+        except UnreadableQuarantineError as error:
+            raise CommandError(f"{key}: {error}", "move it away, and reconcile again") from error
+        for kept in found:
+            if kept.identity not in seen and _day_of(kept, place.day, deployment.tag) == day:
+                seen.add(kept.identity)
+                counts[kept.event.log_group if kept.event else ""][kept.reason] += 1
+    return counts
+
+
+def _day_of(kept: Kept, arrived: date, tag: str) -> date:
+    """Return the day that a line in quarantine counts for: its own, else that of its Kinesis record."""
+    return arrived if kept.event is None else accounting.day_of(kept.event, tag)
 
 
 def _stored(deployment: Deployment, day: date) -> dict[str, int]:

@@ -77,7 +77,7 @@ class Outcome:
     Attributes:
         items: Objects, or pages of a log group.
         records: Kinesis records that were sent, or would be.
-        counts: What the decoder makes of their lines, in a dry run.
+        counts: What the decoder makes of their lines; not of what was left where it is.
         rejected: Lines that are in quarantine after all, by reason.
         failed: What was left where it is, and why.
     """
@@ -239,8 +239,15 @@ def look(
     for item in items:
         outcome.items += 1
         outcome.records += len(item.records)
-        outcome.counts += replay.preview(item.records, deployment.tag, OWN_LOG_GROUPS)
+        outcome.counts += _preview(deployment, item, item.records)
         advance(item)
+
+
+def _preview(deployment: Deployment, item: Item, records: list[KinesisRecord]) -> Counter[str]:
+    """Count what the decoder of an item's function makes of records."""
+    is_meters = item.function == deployment.outputs.get("MeterConsumerName")
+    meter_tag = deployment.meter_tag if is_meters else ""
+    return replay.preview(records, deployment.tag, OWN_LOG_GROUPS, meter_tag=meter_tag)
 
 
 def recover(deployment: Deployment, outcome: Outcome) -> None:
@@ -305,6 +312,8 @@ def run(
             outcome.items += 1
             outcome.records += len(item.records)
             bad = [record["eventID"] for record in item.records if record["eventID"] in failed]
+            taken = [record for record in item.records if record["eventID"] not in failed]
+            outcome.counts += _preview(deployment, item, taken)
             if bad and item.etag is not None:
                 outcome.failed[item.name] = failed[bad[0]]
             else:

@@ -1,12 +1,13 @@
 """Which lines were delivered, by emitter and number, so that those which never came can be counted. Pure.
 
 A consumer knows no more than its batch, and a stream has many shards: what is missing can only be told from
-all batches of a day. Each leaves an object for each day of its lines, `accounting/<day>/<batch>.json`.
+all batches of a day. Each leaves an object for each day of its lines, below `accounting/<day>/`.
 They are merged as unions and maxima, so that it makes no difference how often and in what order they came.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter, defaultdict
@@ -50,10 +51,11 @@ class Account:
 
     Attributes:
         delivered: Lines with a number, whatever became of them.
-        quarantined: Those of them that are in quarantine, by reason.
-        records: For each Kinesis record, by its event id, how many lines were `received`, how many of these
-            are `unnumbered`, and how many of the latter are in quarantine, `unnumbered_<reason>`. A Kinesis
-            record that is there as a whole counts as one of these.
+        quarantined: Those of them that were rejected, by reason.
+        records: For each Kinesis record, by its name, how many lines were `received`, how many of these are
+            `unnumbered`, and how many of the latter were rejected, `unnumbered_<reason>`. A Kinesis record
+            that was rejected as a whole counts as one of these. What is replayed from quarantine counts for
+            the Kinesis record that it came with: it is the same lines again.
     """
 
     delivered: Sources = field(default_factory=dict)
@@ -84,7 +86,7 @@ class Totals:
             without a number that came.
         delivered: Those that came, each once.
         duplicate: How many times one of them came again.
-        quarantined: Those in quarantine, by reason.
+        quarantined: Those that were rejected, by reason; they may have been replayed since.
         lost: Those with a number that did not come though a lower and a higher of the same emitter did.
     """
 
@@ -185,15 +187,6 @@ def from_json(document: bytes) -> dict[str, Account]:
     }
 
 
-def merged(documents: Iterable[bytes]) -> dict[str, Account]:
-    """Return the accounts of a day, by log group, from all of its objects."""
-    accounts: dict[str, Account] = {}
-    for document in documents:
-        for group, account in from_json(document).items():
-            accounts[group] = accounts.get(group, Account()).merge(account)
-    return accounts
-
-
 def _sources(said: Mapping[str, Any]) -> Sources:
     return {src: intervals((first, last) for first, last in ranges) for src, ranges in said.items()}
 
@@ -281,7 +274,7 @@ class Books:
         for (day, group, position), counts in self._counts.items():
             if position < until:
                 records = drafts[day, group].records
-                record = str(ledger.records[position]["eventID"])
+                record = _name(ledger.records[position]).partition(".")[0]
                 records[record] = _most(records[record], counts) if record in records else counts
         accounts: dict[date, dict[str, Account]] = defaultdict(dict)
         for (day, group), draft in drafts.items():
@@ -307,19 +300,36 @@ class _Draft:
 
 
 def keep(books: Books, ledger: Ledger, objects: Objects) -> None:
-    """Write the accounts of a batch, after everything else of it is written.
+    """Write the accounts of a batch, after everything else of it is written; else the batch fails.
 
-    Where that fails it is counted, and the batch goes on: its rows are stored, and storing them anew would
-    make nothing better. Its lines then look lost, which somebody sees, while a lost line never looks stored.
+    Its rows are stored by then, and land on themselves when they come again. Without the accounts, its lines
+    would look lost. An object is named after what it says as well, so that none takes the place of another
+    that tells of more: a batch that begins with the same Kinesis record can be a longer one.
     """
-    if not ledger.records:
-        return
-    batch = str(ledger.records[0]["eventID"]).replace(":", "-")
     for day, accounts in books.close(ledger).items():
+        body = to_json(accounts)
+        digest = hashlib.blake2b(body, digest_size=8).hexdigest()
         try:
-            objects.put(f"{folder(day)}{batch}.json", to_json(accounts))
+            objects.put(f"{folder(day)}{_name(ledger.records[0])}-{digest}.json", body)
         except OSError:
             ledger.unaccounted += 1
+            ledger.fail(0, lines=0)
+
+
+def day_of(event: LogEvent, tag: str) -> date:
+    """Return the day that a line is accounted for on.
+
+    Args:
+        event: The line.
+        tag: The token that marks a line.
+    """
+    record = extract(event, tag)
+    return _day((record.timestamp if isinstance(record, Record) else _legible(event)[0]) // DAY_MS)
+
+
+def _name(kinesis_record: Mapping[str, Any]) -> str:
+    """Return how a Kinesis record is called in keys; where a replay made it of that, a dot follows."""
+    return str(kinesis_record["eventID"]).replace(":", "-")
 
 
 def _legible(event: LogEvent) -> tuple[int, str | None, int | None]:

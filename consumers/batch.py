@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from gc import is_tracked
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from tagline import Record
@@ -12,6 +12,13 @@ from tagline import Record
 from consumers.extract import MAX_DEPTH, Rejected, is_deep, read_line, record_of
 from consumers.ledger import Ledger
 from consumers.subscription import LogEvent, Malformed, Piece, UndecodableError, log_event, pieces
+
+# What is left of the invocation when nothing more is begun, in seconds.
+RESERVE: Final = 2.0
+# Waits between tries: a random part of a ceiling that doubles from the first to the second, in seconds.
+# https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+FIRST_WAIT: Final = 0.05
+LONGEST_WAIT: Final = 5.0
 
 
 class Line:
@@ -68,17 +75,36 @@ def tagged_lines(ledger: Ledger, tag: str, own_log_groups: str) -> Iterator[Line
         own_log_groups: How the names of the pipeline's own log groups begin. Their lines are dropped: storing
             them would write more of them, without end.
     """
+    for position, envelope in envelopes(ledger, own_log_groups):
+        for piece in envelope:
+            yield from _lines(ledger, tag, position, piece)
+
+
+def envelopes(
+    ledger: Ledger, own_log_groups: str, undecodable: str = "undecodable"
+) -> Iterator[tuple[int, Iterator[Piece]]]:
+    """Yield each Kinesis record's place in the batch, and its log events piece by piece.
+
+    Args:
+        ledger: The batch's books.
+        own_log_groups: How the names of the pipeline's own log groups begin; their lines are dropped.
+        undecodable: The reason of Kinesis records that are no envelope.
+    """
     for position, record in enumerate(ledger.records):
         try:
             envelope = pieces(record["kinesis"]["data"])
         except UndecodableError as error:
-            ledger.reject(position, None, Rejected("undecodable", str(error)))
-            continue
-        for piece in envelope:
-            if own_log_groups and piece.log_group.startswith(own_log_groups):
-                ledger.recursion += len(piece.log_events)
-            else:
-                yield from _lines(ledger, tag, position, piece)
+            ledger.reject(position, None, Rejected(undecodable, str(error)))
+        else:
+            yield position, _of_others(ledger, envelope, own_log_groups)
+
+
+def _of_others(ledger: Ledger, envelope: Iterator[Piece], own_log_groups: str) -> Iterator[Piece]:
+    for piece in envelope:
+        if own_log_groups and piece.log_group.startswith(own_log_groups):
+            ledger.recursion += len(piece.log_events)
+        else:
+            yield piece
 
 
 def _lines(ledger: Ledger, tag: str, position: int, piece: Piece) -> Iterator[Line]:

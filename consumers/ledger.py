@@ -30,7 +30,7 @@ class Ledger:
         overflowed: Rows whose record is kept whole beside the store.
         quarantined: Lines and Kinesis records kept in quarantine, by reason.
         unwritten: Lines that are neither stored nor kept, and are delivered again.
-        unaccounted: Objects of the accounting that could not be written.
+        unaccounted: Objects of the accounting that could not be written, for which the batch fails.
         write_seconds: How long the store took for all of its requests.
     """
 

@@ -21,6 +21,7 @@ from typing import Any
 from consumers import quarantine
 from consumers.batch import tagged_lines
 from consumers.ledger import Ledger
+from consumers.meters.meter import read_units
 from consumers.subscription import LogEvent, encode
 
 # A function that is called takes at most 6 MB; what is left out is room for the names around the records.
@@ -181,20 +182,26 @@ def unwritten(answer: Any, records: Sequence[KinesisRecord]) -> list[KinesisReco
     return list(records[lowest:])
 
 
-def preview(records: list[KinesisRecord], tag: str, own_log_groups: str) -> Counter[str]:
+def preview(
+    records: list[KinesisRecord], tag: str, own_log_groups: str, *, meter_tag: str = ""
+) -> Counter[str]:
     """Count what the decoder makes of records, without storing anything.
 
     Args:
         records: The Kinesis records.
         tag: The token that marks a line.
         own_log_groups: How the names of the pipeline's own log groups begin.
+        meter_tag: The token before a meter record, for what the meter consumer gets.
 
     Returns:
         `readable` lines, which the store may still refuse; by its reason what would be rejected again; lines
         that are `ignored`, and those that are dropped as `recursion`.
     """
     ledger = Ledger(records)
-    readable = sum(1 for _ in tagged_lines(ledger, tag, own_log_groups))
+    if meter_tag:
+        readable = sum(len(unit.meters) for unit in read_units(ledger, meter_tag, tag, own_log_groups))
+    else:
+        readable = sum(1 for _ in tagged_lines(ledger, tag, own_log_groups))
     ledger.keep(_Nowhere())
     counts = {"readable": readable, "ignored": ledger.ignored, "recursion": ledger.recursion}
     return Counter({name: count for name, count in counts.items() if count}) + ledger.quarantined

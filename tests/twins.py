@@ -9,6 +9,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from consumers import accounting
+from consumers.accounting import Account
 from exporter.bucket import Link, Listed, PartOfUpload, Upload, UploadGoneError
 from exporter.query import Answer, Column, Span, Spent, Tally, Values, whole
 
@@ -18,8 +20,8 @@ Point = tuple[Any, ...]
 class Objects(dict[str, bytes]):
     """A bucket: `consumers.quarantine.Objects`, with what fails given by the beginning of a key."""
 
-    def __init__(self, *, failing: str | None = None) -> None:
-        super().__init__()
+    def __init__(self, content: Mapping[str, bytes] | None = None, *, failing: str | None = None) -> None:
+        super().__init__(content or {})
         self.failing = failing
 
     def put(self, key: str, body: bytes) -> None:
@@ -29,6 +31,14 @@ class Objects(dict[str, bytes]):
 
     def under(self, prefix: str) -> dict[str, bytes]:
         return {key: body for key, body in self.items() if key.startswith(prefix)}
+
+    def accounts(self, day: date | None = None) -> dict[str, Account]:
+        """Return the consumer's accounts of a day, or of all, by log group."""
+        found: dict[str, Account] = {}
+        for body in self.under(accounting.PREFIX if day is None else accounting.folder(day)).values():
+            for group, account in accounting.from_json(body).items():
+                found[group] = found.get(group, Account()).merge(account)
+        return found
 
     def quarantined(self) -> Iterator[dict[str, Any]]:
         for key in sorted(self):

@@ -14,15 +14,11 @@ import urllib3
 from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 
+from consumers.batch import FIRST_WAIT, LONGEST_WAIT, RESERVE
 from consumers.extract import Rejected
 from consumers.meters.meter import Meter, file_body, file_name
 from consumers.settings import SettingsError
 
-# What is left of the invocation when no further request is begun, in seconds.
-RESERVE: Final = 2.0
-# Waits between tries: a random part of a ceiling that doubles from the first to the second, in seconds.
-# https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-FIRST_WAIT, LONGEST_WAIT = 0.05, 5.0
 # How long one request may take, in seconds.
 CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 20.0
 

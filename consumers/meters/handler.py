@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
 from typing import Any, Final
@@ -22,9 +22,8 @@ from consumers.extract import Rejected
 from consumers.ledger import Ledger
 from consumers.meters import destinations
 from consumers.meters.destinations import Api, Destination, Files, Outcome, Patience, Stored, Unwritten
-from consumers.meters.meter import Meter, extract_meter, file_body, file_name
+from consumers.meters.meter import Unit, read_units
 from consumers.settings import SettingsError, read_settings
-from consumers.subscription import LogEvent, UndecodableError, decode
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
@@ -48,25 +47,6 @@ class Settings:
     meter_object_acl: str = ""
     meter_url: str = ""
     meter_api_key_arn: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """The meter records of one Kinesis record: what is written, or not, as one.
-
-    Attributes:
-        position: The Kinesis record's place in the batch.
-        events: The log events, in their order.
-        meters: What they say, in the same order.
-    """
-
-    position: int
-    events: list[LogEvent] = field(default_factory=list)
-    meters: list[Meter] = field(default_factory=list)
-
-    def name(self) -> str:
-        """Return what tells it from other lists of records."""
-        return file_name(self.meters, file_body(self.meters))
 
 
 def make_handler(
@@ -94,7 +74,7 @@ def make_handler(
             return float(context.get_remaining_time_in_millis()) / 1000
 
         ledger = Ledger(event["Records"])
-        units = read_units(ledger, partial(extract_meter, meter_tag=meter_tag, tag=tag), own_log_groups)
+        units = read_units(ledger, meter_tag, tag, own_log_groups)
         known: dict[str, list[Outcome]] = {}
         with ThreadPoolExecutor(WRITERS) as writers:
             while window := list(islice(units, WRITERS)):
@@ -114,43 +94,6 @@ def make_handler(
         return ledger.response()
 
     return handler
-
-
-def read_units(
-    ledger: Ledger, extract: Callable[[LogEvent], Meter | Rejected | None], own_log_groups: str
-) -> Iterator[Unit]:
-    """Yield the meter records of a batch, Kinesis record by Kinesis record; others are noted in the ledger.
-
-    A file has the records of one Kinesis record, and never of two: batches are cut otherwise when they are
-    delivered again, halved or from another beginning, and a record must not come into a second file.
-    """
-    for position, record in enumerate(ledger.records):
-        try:
-            envelope = decode(record["kinesis"]["data"])
-        except UndecodableError as error:
-            ledger.reject(position, None, Rejected("meter_undecodable", str(error)))
-            continue
-        ledger.control += envelope.control
-        if own_log_groups and envelope.log_group.startswith(own_log_groups):
-            ledger.recursion += len(envelope.events)
-            continue
-        for malformed in envelope.malformed:
-            if extract(malformed.event) is not None:
-                ledger.reject(position, malformed.event, Rejected("meter_undecodable", malformed.problem))
-        unit = Unit(position)
-        for event in envelope.events:
-            said = extract(event)
-            if said is None:
-                ledger.ignored += 1
-                continue
-            ledger.received += 1
-            if isinstance(said, Rejected):
-                ledger.reject(position, event, said)
-            else:
-                unit.events.append(event)
-                unit.meters.append(said)
-        if unit.meters:
-            yield unit
 
 
 def enter(ledger: Ledger, unit: Unit, outcomes: list[Outcome], *, again: bool) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final, TypeGuard
 
 from tagline import Record
 
+from consumers.batch import envelopes
 from consumers.extract import Rejected, extract
+from consumers.ledger import Ledger
 from consumers.meters.javascript import stringify
-from consumers.subscription import LogEvent
+from consumers.subscription import LogEvent, Malformed, log_event
 
 TYPE: Final = "meter"
 """The type of tagged records that are meter records as well."""
@@ -40,6 +42,67 @@ class Meter:
 
     time: int
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The meter records of one Kinesis record: what is written, or not, as one.
+
+    Attributes:
+        position: The Kinesis record's place in the batch.
+        events: The log events, in their order.
+        meters: What they say, in the same order.
+    """
+
+    position: int
+    events: list[LogEvent] = field(default_factory=list)
+    meters: list[Meter] = field(default_factory=list)
+
+    def name(self) -> str:
+        """Return what tells it from other lists of records."""
+        return file_name(self.meters, file_body(self.meters))
+
+
+def read_units(ledger: Ledger, meter_tag: str, tag: str, own_log_groups: str) -> Iterator[Unit]:
+    """Yield the meter records of a batch, Kinesis record by Kinesis record; others are noted in the ledger.
+
+    A file has the records of one Kinesis record, and never of two: batches are cut otherwise when they are
+    delivered again, halved or from another beginning, and a record must not come into a second file.
+
+    Args:
+        ledger: The batch's books.
+        meter_tag: The token that stands right before a meter record.
+        tag: The token that marks the pipeline's own records.
+        own_log_groups: How the names of the pipeline's own log groups begin; lines from there are dropped.
+    """
+    for position, envelope in envelopes(ledger, own_log_groups, "meter_undecodable"):
+        unit = Unit(position)
+        for piece in envelope:
+            for raw in piece.log_events:
+                read = log_event(raw, piece)
+                if read is None:
+                    ledger.control += 1
+                else:
+                    _enter(ledger, unit, read, meter_tag, tag)
+        if unit.meters:
+            yield unit
+
+
+def _enter(ledger: Ledger, unit: Unit, read: LogEvent | Malformed, meter_tag: str, tag: str) -> None:
+    """Enter a log event into its unit if it says a meter record, and else into the ledger."""
+    event = read.event if isinstance(read, Malformed) else read
+    said = extract_meter(event, meter_tag, tag)
+    if said is None:
+        ledger.ignored += 1
+    elif isinstance(read, Malformed):
+        ledger.reject(unit.position, event, Rejected("meter_undecodable", read.problem))
+    else:
+        ledger.received += 1
+        if isinstance(said, Rejected):
+            ledger.reject(unit.position, event, said)
+        else:
+            unit.events.append(event)
+            unit.meters.append(said)
 
 
 def extract_meter(event: LogEvent, meter_tag: str, tag: str) -> Meter | Rejected | None:

@@ -21,7 +21,7 @@ import boto3
 from botocore.config import Config
 
 from consumers import accounting, late_days, quarantine, schema, table
-from consumers.batch import Line, tagged_lines
+from consumers.batch import RESERVE, Line, tagged_lines
 from consumers.extract import Rejected
 from consumers.ledger import Ledger
 from consumers.settings import SettingsError, read_settings
@@ -175,7 +175,7 @@ def read(
 ) -> Iterator[Mapped]:
     """Yield each line with its row; when time is over, the next line fails, and with it all that follow."""
     while True:
-        over = remaining() <= writer.RESERVE
+        over = remaining() <= RESERVE
         with course.stage("decode"):
             chunk = list(islice(lines, 1 if over else CHUNK))
         course.log_groups.update([line.origin[0] for line in chunk])

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from tagline import parse_timestamp
 
+from consumers.batch import FIRST_WAIT, LONGEST_WAIT, RESERVE
 from consumers.table import Row
 from consumers.timestream.calls import Calls
 from consumers.timestream.mapping import Packed, Packer, body
@@ -19,12 +20,6 @@ from consumers.timestream.mapping import Packed, Packer, body
 # How many points a record tries before it is given up: with 100,000 records of one series in one millisecond,
 # one in 10 ** 32 fails.
 MAX_ATTEMPTS: Final = 32
-
-# What is left of the invocation when no further request is begun, in seconds.
-RESERVE: Final = 2.0
-# Waits between tries: a random part of a ceiling that doubles from the first to the second, in seconds.
-# https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-FIRST_WAIT, LONGEST_WAIT = 0.05, 5.0
 
 _TRANSIENT = frozenset(["InternalServerException", "InvalidEndpointException", "RequestTimeout"])
 

@@ -21,7 +21,7 @@ from botocore.stub import Stubber
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from tagline import Record, write
+from tagline import Record, read, write
 from typer.testing import CliRunner, Result
 
 from cli import main, stages
@@ -29,10 +29,12 @@ from cli import quarantine as kept_lines
 from cli import replay as replaying
 from cli.deployment import CommandError, Deployment, deployed, write_running
 from cli.quarantine import Window
+from cli.reconcile import balances as balances_of
 from cli.replay import Outcome
 from consumers import quarantine, schema, table
+from consumers.extract import Rejected
 from consumers.quarantine import Bucket
-from consumers.subscription import encode
+from consumers.subscription import LogEvent, encode
 from consumers.table import Row
 from consumers.timestream import writer
 from consumers.timestream.handler import make_handler
@@ -41,6 +43,7 @@ from local import event_sources
 from local.faults import Fault, Kind
 from local.pipeline import Pipeline
 from tests.builders import GROUP, LOGGED, Context, data, envelope, kinesis_event
+from tests.consumers.meters.meters import line as meter_line
 from tests.twins import client_error
 
 TAG = "usage_record"
@@ -68,6 +71,7 @@ class Account:
     """
 
     tag = TAG
+    meter_tag = "meter_record_for_stream"
 
     def __init__(self) -> None:
         self.outputs = {"Bucket": "bucket", "TimestreamConsumerName": "consumer"}
@@ -291,6 +295,32 @@ def test_after_replays_every_line_is_in_the_store_or_once_in_quarantine(
     assert set(case.store.ids) & set(case.account.quarantined()) == set()
     assert max(Counter(case.account.quarantined()).values(), default=1) == 1
     assert replaying.SENDING not in case.account.objects
+
+
+def test_a_replay_counts_what_it_sent_and_what_was_rejected_again(case: Case) -> None:
+    case.store.refused = {"a": "late", "b": "late"}
+    case.deliver(kinesis_event(data(envelope(line("a"), line("b"), f"{TAG} {{broken"))))
+    case.store.refused = {"b": "late"}
+
+    outcome = case.replay_quarantine()
+
+    assert outcome.counts == {"readable": 2, "unparseable": 1}
+    assert outcome.rejected == {"late": 1, "unparseable": 1}
+
+
+def test_a_dry_run_reads_meters_as_their_consumer_does(case: Case) -> None:
+    case.account.outputs["MeterConsumerName"] = "meters"
+    record = kinesis_event(data(envelope("x")))["Records"][0]
+    event = LogEvent("1", LOGGED, meter_line("a"), GROUP, "stream", "1")
+    key = quarantine.key("meter_refused", record)
+    case.account.objects[key] = quarantine.lines(record, [(event, Rejected("meter_refused", "507"))])
+    outcome = Outcome()
+
+    listed = list(kept_lines.keys(case.deployment, ALL))
+    items = replaying.from_quarantine(case.deployment, listed, outcome)
+    replaying.look(case.deployment, items, outcome, lambda _: None)
+
+    assert outcome.counts == {"readable": 1}
 
 
 def test_what_is_mended_is_moved_and_what_is_not_is_kept_under_a_new_name(case: Case) -> None:
@@ -697,6 +727,15 @@ def test_the_commands_list_show_and_replay_what_is_in_quarantine(here: Pipeline)
     )
     assert "\x1b[31m" not in command("quarantine", "show", future).stdout
 
+    day = datetime.fromtimestamp(read(ahead).timestamp / 1000, UTC).date()
+    arrived = date.fromisoformat(rows[1]["day"])
+
+    def quarantined(day: date) -> Counter[str]:
+        balances, _ = balances_of(where, day)
+        return sum((Counter(each.totals.quarantined) for each in balances), Counter())
+
+    assert quarantined(day)["future"] == 1
+
     dry = command("replay", "quarantine")
     assert re.search(r"lines: readable\W+1\b", dry.stdout)
     assert (dry.exit_code, stored_ids(where)) == (0, [])
@@ -709,6 +748,9 @@ def test_the_commands_list_show_and_replay_what_is_in_quarantine(here: Pipeline)
     kept = {reason: each.records for reason, each in stages.quarantined(where).items()}
     assert kept == {"undecodable": 1, "unparseable": 1}
     assert re.search(r"rejected again: unparseable\W+1\b", done.stdout)
+    assert quarantined(day)["future"] == 0
+    assert quarantined(arrived)["undecodable"] == 1  # It was replayed as well, and is one as before.
+    assert "stored: 1 rows" in command("reconcile", "--day", day.isoformat()).stdout
 
 
 @pytest.mark.tagline(processes=True)
@@ -803,6 +845,7 @@ def test_a_deployed_stack_is_found_by_its_outputs_and_its_tag() -> None:
         "StackStatus": "UPDATE_COMPLETE",
         "Parameters": [
             {"ParameterKey": "Tag", "ParameterValue": "my_tag"},
+            {"ParameterKey": "MeterTag", "ParameterValue": "my_meter"},
             {"ParameterKey": "ShardCount", "ParameterValue": "1"},
         ],
         "Outputs": [{"OutputKey": name, "OutputValue": value} for name, value in outputs.items()],
@@ -819,7 +862,7 @@ def test_a_deployed_stack_is_found_by_its_outputs_and_its_tag() -> None:
         with pytest.raises(CommandError, match=r"cannot find the stack none: .* does not exist"):
             deployed("none", client)
 
-    assert found == Deployment(None, outputs, {}, "my_tag")
+    assert found == Deployment(None, outputs, {}, "my_tag", "my_meter")
     assert found.client("lambda").meta.endpoint_url == "https://lambda.us-east-1.amazonaws.com"
     assert found.client("lambda").meta.config.retries["total_max_attempts"] == 1
 

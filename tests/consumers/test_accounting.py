@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from tagline import Record, write
 
 from consumers import accounting
-from consumers.accounting import Account, count, from_json, gaps, intervals, merged, to_json, totals
+from consumers.accounting import Account, count, from_json, gaps, intervals, to_json, totals
 from consumers.batch import tagged_lines
 from consumers.extract import Rejected
 from consumers.ledger import Ledger
+from consumers.replay import from_quarantine
 from tests.builders import GROUP, LOGGED, data, envelope, kinesis_event
 from tests.twins import Objects
 
@@ -45,12 +46,9 @@ def consume(event: dict[str, Any], objects: Objects, *, failing: int | None = No
         pass
     if failing is not None:
         ledger.fail(failing)
+    ledger.keep(objects)
     accounting.keep(books, ledger, objects)
     return ledger
-
-
-def read(objects: Objects, day: date = DAY) -> dict[str, Account]:
-    return merged(body for key, body in objects.items() if key.startswith(accounting.folder(day)))
 
 
 @given(RANGES)
@@ -96,7 +94,7 @@ def test_whatever_is_dropped_between_two_that_came_is_lost_and_nothing_else(
             consume({"Records": batch}, objects)
         records = records[size:]
 
-    found = totals(read(objects)[GROUP])
+    found = totals(objects.accounts(DAY)[GROUP])
 
     by_source = {src: {seq for other, seq in came if other == src} for src, _ in came}
     emitted = sum(max(seqs) - min(seqs) + 1 for seqs in by_source.values())
@@ -114,7 +112,7 @@ def test_lines_of_two_days_are_accounted_for_on_their_own_day() -> None:
         "accounting/year=2025/month=11/day=19/sha",
         "accounting/year=2025/month=11/day=20/sha",
     ]
-    assert read(objects)[GROUP].delivered == {"s1": ((0, 0),)}
+    assert objects.accounts(DAY)[GROUP].delivered == {"s1": ((0, 0),)}
 
 
 def test_lines_without_a_number_are_counted_by_kinesis_record() -> None:
@@ -124,7 +122,7 @@ def test_lines_without_a_number_are_counted_by_kinesis_record() -> None:
     consume(event, objects)
     consume(event, objects)
 
-    assert totals(read(objects)[GROUP]) == accounting.Totals(2, 2, 0, {}, 0)
+    assert totals(objects.accounts(DAY)[GROUP]) == accounting.Totals(2, 2, 0, {}, 0)
 
 
 @pytest.mark.parametrize("escaped", [False, True])
@@ -135,7 +133,7 @@ def test_a_cut_line_is_quarantined_and_not_lost(escaped: bool) -> None:
 
     consume(kinesis_event(data(envelope(line(0), cut, line(2)))), objects)
 
-    assert totals(read(objects)[GROUP]) == accounting.Totals(3, 3, 0, {"unparseable": 1}, 0)
+    assert totals(objects.accounts(DAY)[GROUP]) == accounting.Totals(3, 3, 0, {"unparseable": 1}, 0)
 
 
 def test_what_the_store_refuses_is_quarantined_on_its_own_day() -> None:
@@ -146,7 +144,7 @@ def test_what_the_store_refuses_is_quarantined_on_its_own_day() -> None:
 
     accounting.keep(books, ledger, objects)
 
-    account = read(objects, date(2025, 11, 19))[GROUP]
+    account = objects.accounts(date(2025, 11, 19))[GROUP]
     assert account.quarantined == {"late": {"s1": ((7, 7),)}}
     assert len(objects) == 1
 
@@ -156,7 +154,7 @@ def test_an_undecodable_kinesis_record_counts_as_one_of_an_unknown_group() -> No
 
     consume(kinesis_event("AAAA"), objects)
 
-    assert totals(read(objects)[""]).quarantined == {"undecodable": 1}
+    assert totals(objects.accounts(DAY)[""]).quarantined == {"undecodable": 1}
 
 
 def test_what_is_delivered_again_is_accounted_for_then() -> None:
@@ -165,14 +163,44 @@ def test_what_is_delivered_again_is_accounted_for_then() -> None:
 
     consume(event, objects, failing=1)
 
-    assert read(objects)[GROUP].delivered == {"s1": ((0, 0),)}
+    assert objects.accounts(DAY)[GROUP].delivered == {"s1": ((0, 0),)}
 
 
-def test_accounts_that_cannot_be_written_are_counted_and_fail_nothing() -> None:
-    ledger = consume(kinesis_event(data(envelope(line(0)))), Objects(failing="accounting/"))
+def test_a_batch_whose_accounts_cannot_be_written_is_delivered_again_as_a_whole() -> None:
+    event = kinesis_event(data(envelope(line(0))), data(envelope(line(1))))
 
-    assert ledger.unaccounted == 1
-    assert ledger.response() == {"batchItemFailures": []}
+    ledger = consume(event, Objects(failing="accounting/"))
+
+    first = event["Records"][0]["kinesis"]["sequenceNumber"]
+    assert (ledger.unaccounted, ledger.unwritten) == (1, 0)
+    assert ledger.response() == {"batchItemFailures": [{"itemIdentifier": first}]}
+
+
+@pytest.mark.parametrize("fewer", [{"records": 1}, {"records": 3, "failing": 1}])
+def test_a_batch_that_begins_as_another_and_tells_of_less_takes_nothing_of_that_away(
+    fewer: dict[str, int],
+) -> None:
+    event = kinesis_event(*(data(envelope(line(seq))) for seq in range(3)))
+    objects = Objects()
+    consume(event, objects)
+
+    consume({"Records": event["Records"][: fewer["records"]]}, objects, failing=fewer.get("failing"))
+
+    assert objects.accounts(DAY)[GROUP].delivered == {"s1": ((0, 2),)}
+
+
+@pytest.mark.parametrize("body", ["AAAA", data(envelope(line(None), f"{TAG} {{broken", f"{TAG} {{too"))])
+def test_what_is_replayed_from_quarantine_is_no_other_line(body: str) -> None:
+    objects = Objects()
+    consume(kinesis_event(body), objects)
+    before = {group: totals(account) for group, account in objects.accounts(DAY).items()}
+
+    for _ in range(2):  # What is rejected again is replayed again.
+        keys = [key for key in objects if key.startswith("quarantine/")]
+        for record in [record for key in keys for record in from_quarantine(key, objects.pop(key))]:
+            consume({"Records": [record]}, objects)
+
+    assert {group: totals(account) for group, account in objects.accounts(DAY).items()} == before
 
 
 def test_a_time_beyond_the_calendar_is_accounted_for_on_its_last_day() -> None:
@@ -182,7 +210,7 @@ def test_a_time_beyond_the_calendar_is_accounted_for_on_its_last_day() -> None:
 
     consume(kinesis_event(data(said)), objects)
 
-    assert totals(read(objects, date.max)[GROUP]).delivered == 1
+    assert totals(objects.accounts(date.max)[GROUP]).delivered == 1
 
 
 @pytest.mark.parametrize("sources", [{"\ud800": ((0, 1),)}, {"s1": ((0, 10**18), (2**70, 2**70))}])
@@ -201,6 +229,6 @@ def test_a_kinesis_record_that_comes_twice_in_a_batch_counts_once_for_each_of_it
 
     consume(event, objects)
 
-    (account,) = read(objects).values()
+    (account,) = objects.accounts(DAY).values()
     assert account.delivered == {"s1": ((0, 1),)}
     assert list(account.records.values()) == [{"received": 3, "unnumbered": 1}]

@@ -210,7 +210,6 @@ class Failure:
         fails: What is asked for something at that moment: `store`, or a prefix in the bucket.
         effect: What happens then: is given what would have been done, and its argument.
         retries: How long it goes on.
-        kept: Whether a batch is given up when it does not end.
     """
 
     name: str
@@ -220,7 +219,6 @@ class Failure:
     fails: str = "quarantine/"
     effect: Callable[..., Any] | None = None
     retries: Sequence[Retry] = FAILS
-    kept: bool = True
 
 
 def refuses(error: Exception) -> Callable[..., Any]:
@@ -422,8 +420,6 @@ MATRIX = [
         A_RECORD,
         "accounting/",
         refuses(OSError("no")),
-        retries=(Retry.AT_ONCE, Retry.NEVER),
-        kept=False,
     ),
 ]
 
@@ -631,9 +627,8 @@ def balance(ledger: Ledger) -> None:
 
 def accounts(objects: Objects) -> accounting.Totals:
     """Return what the accounts of the day say of all log groups."""
-    merged = accounting.merged(objects.under(accounting.PREFIX).values())
     account = accounting.Account()
-    for each in merged.values():
+    for each in objects.accounts().values():
         account = account.merge(each)
     return accounting.totals(account)
 
@@ -664,7 +659,7 @@ def test_every_line_is_found_exactly_once(failure: Failure, retry: Retry, positi
     life.mapping.run(batch.records, settings=FEW_RETRIES)
 
     assert (life.struck > 0) == (retry is not Retry.NOT_AT_ALL)
-    assert bool(life.mapping.kept) == (retry is Retry.NEVER and failure.kept)
+    assert bool(life.mapping.kept) == (retry is Retry.NEVER)
     if life.mapping.kept:
         # What is in other Kinesis records is found without a replay.
         others = Counter(identity for n, said in enumerate(batch.said) if n != position for identity in said)

@@ -25,6 +25,7 @@ from consumers.reconcile import (
     report_day,
 )
 from tests.builders import Context
+from tests.twins import Objects
 
 DAY = date(2026, 11, 19)
 NOW = datetime(2026, 11, 20, 6, 45, tzinfo=UTC)
@@ -61,7 +62,10 @@ def came(*ranges: tuple[int, int], records: str = "k") -> dict[str, Account]:
 @settings(max_examples=40)
 def test_objects_merged_in_place_say_what_their_accounts_merged_say(days: list[dict[str, Account]]) -> None:
     documents = [to_json(accounts) for accounts in days]
-    expected = {group: totals(account) for group, account in accounting.merged(documents).items()}
+    merged = Objects(
+        {f"{accounting.folder(DAY)}{n}.json": body for n, body in enumerate(documents)}
+    ).accounts()
+    expected = {group: totals(account) for group, account in merged.items()}
 
     assert reconcile(DAY, Folder(documents)).groups == expected
     assert reconcile(DAY, Folder(documents * 2)).groups == expected

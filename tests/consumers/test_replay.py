@@ -34,6 +34,8 @@ from tests.builders import (
     kinesis_event,
     kinesis_record,
 )
+from tests.consumers.meters.meters import METER_TAG
+from tests.consumers.meters.meters import line as meter_line
 from tests.twins import Objects, TimestreamWrite
 
 TAG = "usage_record"
@@ -345,6 +347,22 @@ def test_a_dry_run_counts_by_the_decoder_and_its_reasons() -> None:
         "unparseable": 1,
         "recursion": 1,
         "undecodable": 1,
+    }
+
+
+def test_a_dry_run_of_what_the_meter_consumer_gets_counts_by_its_decoder() -> None:
+    records = kinesis_event(
+        data(envelope(meter_line("a"), meter_line("b"), meter_line("c", meterValue="1"), "START x")),
+        data(envelope(meter_line("d"), f"{METER_TAG}: none")),
+        "undecodable!",
+    )["Records"]
+
+    assert replay.preview(records, TAG, "/tagline/", meter_tag=METER_TAG) == {
+        "readable": 3,
+        "ignored": 1,
+        "meter_invalid": 1,
+        "meter_unparseable": 1,
+        "meter_undecodable": 1,
     }
 
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagline import Record, parse_timestamp
 
+from consumers.batch import LONGEST_WAIT, RESERVE
 from consumers.table import Row, row
-from consumers.timestream import writer
 from consumers.timestream.mapping import offset
 from consumers.timestream.writer import (
     Duplicate,
@@ -336,8 +336,8 @@ def test_a_lasting_fault_ends_before_the_invocation_does() -> None:
     outcomes = write(client, rows("a", "b"), clock)
 
     assert [type(outcome) for outcome in outcomes] == [Unwritten, Unwritten]
-    assert clock.left > writer.RESERVE
-    assert max(clock.naps) == writer.LONGEST_WAIT
+    assert clock.left > RESERVE
+    assert max(clock.naps) == LONGEST_WAIT
 
 
 def test_without_time_nothing_is_begun() -> None:

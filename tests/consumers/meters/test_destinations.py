@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consumers.batch import RESERVE
 from consumers.extract import Rejected
 from consumers.meters import destinations
 from consumers.meters.destinations import (
@@ -185,10 +186,10 @@ def test_a_server_that_says_how_long_is_left_alone_for_so_long(
 
 def test_no_request_is_begun_that_the_invocation_has_no_time_for(ingest: Ingest) -> None:
     ingest.answers.extend([(503, {})] * 1_000)
-    client, late = Client(ingest, seconds=4.0), Client(ingest, seconds=destinations.RESERVE)
+    client, late = Client(ingest, seconds=4.0), Client(ingest, seconds=RESERVE)
 
     assert client.write("a") == [Unwritten("the ingest API answered 503: as told")]
-    assert client.left > destinations.RESERVE
+    assert client.left > RESERVE
     asked = ingest.asked
     assert late.write("a") == [Unwritten("not tried: no time left")]
     assert ingest.asked == asked
