@@ -15,6 +15,8 @@ from consumers.subscription import LogEvent, Malformed, Piece, UndecodableError,
 
 # What is left of the invocation when nothing more is begun, in seconds.
 RESERVE: Final = 2.0
+# The same for what is quarantined, which comes last: the answer and the accounts take less.
+LAST: Final = 1.0
 # Waits between tries: a random part of a ceiling that doubles from the first to the second, in seconds.
 # https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 FIRST_WAIT: Final = 0.05

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from consumers import quarantine
 from consumers.extract import Rejected
 from consumers.subscription import LogEvent
+
+AtOnce = Callable[[Callable[[Any], bool], Iterable[Any]], Iterable[bool]]
+"""Calls something with each of several things, as `map` does, or with some of them at the same time."""
 
 
 @dataclass(slots=True)
@@ -63,23 +66,37 @@ class Ledger:
         self.unwritten += lines
         self._failed = position if self._failed is None else min(self._failed, position)
 
-    def keep(self, objects: quarantine.Objects) -> None:
+    def keep(
+        self, objects: quarantine.Objects, at_once: AtOnce = map, is_late: Callable[[], bool] = lambda: False
+    ) -> None:
         """Write what was rejected to quarantine; where that fails, the Kinesis record fails.
 
-        What is delivered again is rejected again. It is not written now, because an earlier delivery may
-        have written more of it, which an object of the lines that came this far would take away.
+        What is delivered again is rejected again. Where lines of it are not dealt with it is not written now:
+        an earlier delivery may have kept more, which an object of those that came this far would take away.
+
+        Args:
+            objects: Where to.
+            at_once: As `map`; it may have several written at the same time.
+            is_late: Tells that there is no time for more.
         """
-        for (position, reason), rejections in sorted(self._rejections.items(), key=lambda item: item[0]):
-            if self._failed is not None and position >= self._failed:
-                self.unwritten += len(rejections)
-                continue
+
+        def put(item: tuple[tuple[int, str], list[tuple[LogEvent | None, Rejected]]]) -> bool:
+            (position, reason), rejections = item
+            if (self._failed is not None and position >= self._failed) or is_late():
+                return False
             record = self.records[position]
             try:
                 objects.put(quarantine.key(reason, record), quarantine.lines(record, rejections))
             except OSError:
-                self.fail(position, len(rejections))
-            else:
+                return False
+            return True
+
+        items = sorted(self._rejections.items(), key=lambda item: item[0])
+        for ((position, reason), rejections), kept in zip(items, at_once(put, items), strict=True):
+            if kept:
                 self.quarantined[reason] += len(rejections)
+            else:
+                self.fail(position, len(rejections))
 
     def rejections(self) -> Iterator[tuple[int, LogEvent | None, Rejected]]:
         """Yield what was rejected: its position, the log event if it was one, and why."""

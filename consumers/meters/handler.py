@@ -18,6 +18,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from botocore.config import Config
 
 from consumers import quarantine
+from consumers.batch import LAST
 from consumers.extract import Rejected
 from consumers.ledger import Ledger
 from consumers.meters import destinations
@@ -89,7 +90,7 @@ def make_handler(
                 ledger.write_seconds += before - remaining()
                 for name, unit in named:
                     enter(ledger, unit, known[name], again=fresh.get(name) is not unit)
-        ledger.keep(objects)
+            ledger.keep(objects, writers.map, lambda: remaining() <= LAST)
         report(ledger)
         return ledger.response()
 

@@ -12,24 +12,27 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
+from tagline import Record
 
 from consumers import accounting, late_days, quarantine, schema, table
-from consumers.batch import RESERVE, Line, tagged_lines
+from consumers.batch import LAST, RESERVE, Line, tagged_lines
 from consumers.extract import Rejected
-from consumers.ledger import Ledger
+from consumers.ledger import AtOnce, Ledger
 from consumers.settings import SettingsError, read_settings
 from consumers.timestream import mapping, writer
 from consumers.timestream.telemetry import Course, report_batch, trace_batch
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 Mapped = tuple[Line, mapping.Packed]
+Whole = tuple[Line, Record, str]
+"""A line whose record is too large for a row, with that record and its key in the bucket."""
 Carrier = TypeVar("Carrier")
 
 # Lines that are read before they are mapped, and mapped before they are sent: few enough to be in the
@@ -111,24 +114,29 @@ def make_handler(
         own_log_groups: How the names of the pipeline's own log groups begin; lines from there are dropped.
         report: Is given the batch's ledger at its end.
         plans: What is declared of records.
-        threads: Requests to the store at the same time.
+        threads: Requests to the store, or to the bucket, at the same time.
         clock: Gives the seconds since 1970.
         course: Is told how long each stage takes, and which log groups there are.
     """
     course = course or Course()
     packer = mapping.Packer(plans)
     pool = Pool(threads) if threads > 1 else None
+    at_once = map if pool is None else pool.map
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         def remaining() -> float:
             return float(context.get_remaining_time_in_millis()) / 1000
+
+        def is_late() -> bool:
+            return remaining() <= LAST
 
         course.begin()
         ledger = Ledger(event["Records"])
         books = accounting.Books(tag)
         days: set[int] = set()
         lines = tagged_lines(ledger, tag, own_log_groups)
-        rows = read(ledger, books, lines, objects, packer, remaining=remaining, course=course)
+        keep = partial(keep_whole, ledger, objects, at_once)
+        rows = read(ledger, books, lines, keep, packer, remaining=remaining, course=course)
         with uncollected():
             for batch, outcomes in write(store, mapping.batches(rows), remaining, pool, course):
                 for (line, row), outcome in zip(batch, outcomes, strict=True):
@@ -139,7 +147,7 @@ def make_handler(
                         enter(ledger, line, outcome)
         ledger.write_seconds = course.seconds["write"]
         with course.stage("quarantine"):
-            ledger.keep(objects)
+            ledger.keep(objects, at_once, is_late)
             tell_late_days(ledger, days, int(clock() // _SECONDS_PER_DAY), objects)
             accounting.keep(books, ledger, objects)
         report(ledger)
@@ -167,7 +175,7 @@ def read(
     ledger: Ledger,
     books: accounting.Books,
     lines: Iterator[Line],
-    objects: quarantine.Objects,
+    keep: Callable[[list[Whole]], set[Line]],
     packer: mapping.Packer,
     *,
     remaining: Callable[[], float],
@@ -185,7 +193,11 @@ def read(
         if over or not chunk:
             return
         with course.stage("map"):
-            rows = list(map_rows(ledger, books, chunk, objects, packer))
+            large: list[Whole] = []
+            rows = list(map_rows(ledger, books, chunk, large, packer))
+            if large:
+                lost = keep(large)
+                rows = [row for row in rows if row[0] not in lost]
         yield from rows
 
 
@@ -256,10 +268,10 @@ def map_rows(
     ledger: Ledger,
     books: accounting.Books,
     lines: Iterable[Line],
-    objects: quarantine.Objects,
+    large: list[Whole],
     packer: mapping.Packer,
 ) -> Iterator[Mapped]:
-    """Yield each line with its row, and note it; what the row cannot hold is kept before it is yielded."""
+    """Yield each line with its row, and note it; `large` gets the records that their rows cannot hold."""
     for line in lines:
         source, said = line.origin[0], line.said
         packed = packer.pack_line(said, line.raw["message"], source)
@@ -268,16 +280,16 @@ def map_rows(
         else:
             record = line.record
             books.note(line.position, source, record.timestamp, record.src, record.seq)
-            packed = map_unusual(ledger, line, objects, packer)
+            packed = map_unusual(ledger, line, large, packer)
         if packed is not None:
             line.forget()
             yield line, packed
 
 
 def map_unusual(
-    ledger: Ledger, line: Line, objects: quarantine.Objects, packer: mapping.Packer
+    ledger: Ledger, line: Line, large: list[Whole], packer: mapping.Packer
 ) -> mapping.Packed | None:
-    """Return a line's row, or None if there is none; a record too large for it is kept whole first."""
+    """Return a line's row, or None if there is none; `large` gets a record that is too large for it."""
     source = line.origin[0]
     try:
         row = table.row(line.record, source, packer.plans)
@@ -291,13 +303,29 @@ def map_unusual(
     if mapping.fits(row, packed):
         return packed
     key = table.overflow_key(line.record, source)
-    try:
-        objects.put(key, table.overflow_body(line.record))
-    except OSError:
-        ledger.fail(line.position)
-        return None
-    ledger.overflowed += 1
+    large.append((line, line.record, key))
     return packer.pack(mapping.fit(row, key))
+
+
+def keep_whole(ledger: Ledger, objects: quarantine.Objects, at_once: AtOnce, large: list[Whole]) -> set[Line]:
+    """Write the records that are too large for their rows; return the lines of those that cannot be kept.
+
+    They fail. A row that names an object which is not there would be worse than none.
+    """
+
+    def put(whole: Whole) -> bool:
+        _, record, key = whole
+        try:
+            objects.put(key, table.overflow_body(record))
+        except OSError:
+            return False
+        return True
+
+    lost = {line for (line, _, _), kept in zip(large, at_once(put, large), strict=True) if not kept}
+    for line in lost:
+        ledger.fail(line.position)
+    ledger.overflowed += len(large) - len(lost)
+    return lost
 
 
 def enter(ledger: Ledger, line: Line, outcome: writer.Outcome) -> None:
@@ -336,7 +364,10 @@ def _live() -> Handler:
 
     return make_handler(
         store,
-        quarantine.Bucket(boto3.client("s3"), settings.bucket),
+        quarantine.Bucket(
+            boto3.client("s3", config=Config(max_pool_connections=max(10, settings.write_threads))),
+            settings.bucket,
+        ),
         tag=settings.tagline_tag,
         own_log_groups=settings.own_log_groups,
         report=report,

@@ -49,9 +49,10 @@ class Consumer:
         threads: int = 1,
         later: float = 0.0,
         client: TimestreamWrite | None = None,
+        objects: Objects | None = None,
     ) -> None:
         self.client = client or TimestreamWrite(*faults)
-        self.objects = Objects(failing=failing)
+        self.objects = Objects(failing=failing) if objects is None else objects
         self.ledgers: list[Ledger] = []
         self.handler = make_handler(
             Timestream(self.client, "tagline", "records", sleep=lambda _: None, jitter=lambda: 0.0),
@@ -344,6 +345,71 @@ def test_requests_are_under_way_at_the_same_time() -> None:
 
     assert consumer(kinesis_event(*(data(envelope(line(f"{n}"))) for n in range(800)))) == ALL_WELL
     assert len(consumer.client.points) == 800
+
+
+@pytest.mark.parametrize(
+    ("messages", "prefix"),
+    [
+        ([line(str(n), body="x" * 5_000) for n in range(80)], "overflow/"),
+        (["usage_record {"] * 80, "quarantine/"),
+    ],
+    ids=["large records", "rejected lines"],
+)
+def test_what_goes_to_the_bucket_is_written_at_the_same_time(messages: list[str], prefix: str) -> None:
+    """One after the other, the large lines of one Kinesis record could take longer than an invocation may."""
+
+    class Together(Objects):
+        def put(self, key: str, body: bytes) -> None:
+            if key.startswith(prefix):
+                together.wait()
+            super().put(key, body)
+
+    together = threading.Barrier(4, timeout=30)
+    consumer = Consumer(threads=4, objects=Together())
+
+    assert consumer(kinesis_event(*(data(envelope(message)) for message in messages))) == ALL_WELL
+    assert len(consumer.objects.under(prefix)) == 80
+
+
+def test_a_line_whose_record_cannot_be_kept_whole_fails_alone_among_those_written_with_it() -> None:
+    class Picky(Objects):
+        def put(self, key: str, body: bytes) -> None:
+            if b'"r3"' in body:
+                raise OSError
+            super().put(key, body)
+
+    consumer = Consumer(threads=4, objects=Picky())
+    event = kinesis_event(*(data(envelope(line(f"r{n}", body="x" * 5_000))) for n in range(6)))
+
+    answer = consumer(event)
+
+    fourth = event["Records"][3]["kinesis"]["sequenceNumber"]
+    assert answer == {"batchItemFailures": [{"itemIdentifier": fourth}]}
+    assert consumer.client.ids() == ["r0", "r1", "r2", "r4", "r5"]
+    assert consumer.counts == {"records": 6, "received": 6, "stored": 5, "overflowed": 5, "unwritten": 1}
+
+
+def test_quarantine_that_takes_longer_than_is_left_goes_on_with_the_next_delivery() -> None:
+    context = Context()
+
+    class Slow(Objects):
+        def put(self, key: str, body: bytes) -> None:
+            context.remaining_ms -= 1_000
+            super().put(key, body)
+
+    consumer = Consumer(objects=Slow())
+    rest = [kinesis_record(data(envelope("usage_record {")), number) for number in range(10)]
+    done = []
+    while rest:
+        context.remaining_ms = 5_000
+        (*failures,) = consumer({"Records": rest}, context)["batchItemFailures"]
+        numbers = [record["kinesis"]["sequenceNumber"] for record in rest]
+        left = len(numbers) - numbers.index(failures[0]["itemIdentifier"]) if failures else 0
+        done.append(len(rest) - left)
+        rest = rest[len(rest) - left :]
+
+    assert done == [4, 4, 2]
+    assert len(list(consumer.objects.quarantined())) == 10
 
 
 class Answer(Future[list[Outcome]]):
