@@ -165,19 +165,21 @@ def from_failed_batches(deployment: Deployment, keys: Iterable[str], outcome: Ou
 
 
 def from_log_group(deployment: Deployment, wanted: Slice, function: str) -> Iterator[Item]:
-    """Yield the tagged lines of a log group, a page at a time, in the order of their times.
+    """Yield the lines of a log group that a function reads, a page at a time, in the order of their times.
 
     Lines that are in quarantine are left out: they would be kept a second time, under another name. They are
     replayed from there.
     """
     logs = deployment.client("logs")
     arn = log_group_arn(deployment, wanted.group)
-    known = _quarantined(deployment, wanted)
+    meter_tag = _meter_tag(deployment, function)
+    known = _quarantined(deployment, wanted, of_meters=bool(meter_tag))
     pages = logs.get_paginator("filter_log_events").paginate(
         logGroupName=wanted.group,
         startTime=wanted.first_ms,
         endTime=wanted.end_ms - 1,  # FilterLogEvents takes what is not later than it.
-        filterPattern=f'"{deployment.tag}"',
+        # As the subscription filter of template.yml has it.
+        filterPattern=f'?"{deployment.tag}" ?"{meter_tag}"' if meter_tag else f'"{deployment.tag}"',
     )
     for page in pages:
         events = page["events"]
@@ -245,9 +247,13 @@ def look(
 
 def _preview(deployment: Deployment, item: Item, records: list[KinesisRecord]) -> Counter[str]:
     """Count what the decoder of an item's function makes of records."""
-    is_meters = item.function == deployment.outputs.get("MeterConsumerName")
-    meter_tag = deployment.meter_tag if is_meters else ""
+    meter_tag = _meter_tag(deployment, item.function)
     return replay.preview(records, deployment.tag, OWN_LOG_GROUPS, meter_tag=meter_tag)
+
+
+def _meter_tag(deployment: Deployment, function: str) -> str:
+    """Return the token of meter records, for the consumer that reads them; empty for the other."""
+    return deployment.meter_tag if function == deployment.outputs.get("MeterConsumerName") else ""
 
 
 def recover(deployment: Deployment, outcome: Outcome) -> None:
@@ -476,12 +482,14 @@ def _mover(deployment: Deployment) -> Callable[[Item], None]:
     return move
 
 
-def _quarantined(deployment: Deployment, wanted: Slice) -> set[tuple[str, str]]:
-    """Return the identities of a log group's lines that are in quarantine."""
+def _quarantined(deployment: Deployment, wanted: Slice, *, of_meters: bool) -> set[tuple[str, str]]:
+    """Return the identities of a log group's lines that one of the consumers has in quarantine."""
     # No line arrives before it is written, but CloudWatch takes times that are two hours ahead.
     first = datetime.fromtimestamp(wanted.first_ms / 1000, UTC).date() - timedelta(days=1)
     found: set[tuple[str, str]] = set()
-    for key, _ in kept_lines.keys(deployment, Window(first, None)):
+    for key, place in kept_lines.keys(deployment, Window(first, None)):
+        if place.reason.startswith(METER_REASONS) != of_meters:
+            continue
         body, _ = _object(deployment, key)
         # What is no object of ours is told where it is replayed, and holds none of these lines.
         with contextlib.suppress(UnreadableQuarantineError):

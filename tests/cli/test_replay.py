@@ -34,12 +34,12 @@ from cli.replay import Outcome
 from consumers import quarantine, schema, table
 from consumers.extract import Rejected
 from consumers.quarantine import Bucket
-from consumers.subscription import LogEvent, encode
+from consumers.subscription import LogEvent, decode, encode
 from consumers.table import Row
 from consumers.timestream import writer
 from consumers.timestream.handler import make_handler
 from consumers.timestream.mapping import Packed
-from local import event_sources
+from local import event_sources, filter_pattern
 from local.faults import Fault, Kind
 from local.pipeline import Pipeline
 from tests.builders import GROUP, LOGGED, Context, data, envelope, kinesis_event
@@ -184,11 +184,11 @@ class _Pages:
                 "logGroups": [{"logGroupName": GROUP + "-x", "arn": "x"}, {"logGroupName": GROUP, "arn": arn}]
             }
         else:
-            assert asked["filterPattern"] == f'"{TAG}"'
             within = [
                 event
                 for event in sorted(self._account.events, key=lambda event: event["timestamp"])
-                if asked["startTime"] <= event["timestamp"] <= asked["endTime"]
+                if filter_pattern.matches(asked["filterPattern"], event["message"])
+                and asked["startTime"] <= event["timestamp"] <= asked["endTime"]
             ]
             yield {"events": []}  # a page may be empty, and more follow
             for start in range(0, len(within), 2):
@@ -614,6 +614,36 @@ def test_lines_of_a_log_group_end_in_the_store_or_once_in_quarantine(
     assert case.account.quarantined() == sorted(case.store.refused)
     assert case.store.ids == {*ids} - {*case.store.refused}
     assert not any(key.startswith(replaying.CURSORS) for key in case.account.objects)
+
+
+def test_each_consumer_gets_the_lines_of_a_log_group_that_it_reads_and_has_not_in_quarantine(
+    case: Case,
+) -> None:
+    sent: dict[str, list[str]] = {"consumer": [], "meters": []}
+    for name, messages in sent.items():
+
+        def take(event: dict[str, Any], messages: list[str] = messages) -> dict[str, Any]:
+            envelopes = [decode(record["kinesis"]["data"]) for record in event["Records"]]
+            messages += [said.message for envelope in envelopes for said in envelope.events]
+            return {"batchItemFailures": []}
+
+        case.account.handlers[name] = take
+    case.account.outputs["MeterConsumerName"] = "meters"
+    both, metered, late = write(Record("1", LOGGED, {}, type="meter")), meter_line("2"), line("3")
+    case.account.events = [
+        logged(str(number), FIRST_MS + number, text)
+        for number, text in enumerate((both, metered, late, "START"))
+    ]
+    record = kinesis_event("")["Records"][0]
+    for number, reason in ((0, "meter_refused"), (2, "late")):
+        event = LogEvent(str(number), LOGGED, "", GROUP, "stream", "1")
+        lines = quarantine.lines(record, [(event, Rejected(reason, ""))])
+        case.account.objects[quarantine.key(reason, record)] = lines
+
+    for function in ("", "meters"):
+        main.replay_logs(case.deployment, Outcome(), (GROUP, FIRST, LAST), function, do_it=True, pause=0)
+
+    assert sent == {"consumer": [both], "meters": [metered, late]}
 
 
 def test_a_replay_of_a_log_group_goes_on_where_it_ended(
