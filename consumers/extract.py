@@ -115,8 +115,9 @@ def record_of(line: dict[str, Any], event: LogEvent) -> Record:
     aws = line.get("_aws")
     stamp = aws.get("Timestamp") if isinstance(aws, dict) else None
     stamp = parse_timestamp(stamp) if type(stamp) is int else None
+    # A malformed log event may have no id; it is not stored, but has to be accounted for.
     return Record.from_json(
-        line, default_id=event.id, default_timestamp=event.timestamp if stamp is None else stamp
+        line, default_id=event.id or "-", default_timestamp=event.timestamp if stamp is None else stamp
     )
 
 

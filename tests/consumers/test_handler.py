@@ -587,6 +587,23 @@ def test_a_line_of_another_logger_is_stored_beside_the_emitters(message: str) ->
     assert consumer.counts == {"records": 1, "received": 3, "stored": 3}
 
 
+@pytest.mark.parametrize(
+    "change", [{"id": None}, {"id": 7}, {"timestamp": "1"}, {"message": ["usage_record"]}]
+)
+@pytest.mark.parametrize("message", ['{"_tag":"usage_record"}', line("a"), "usage_record {"])
+def test_a_log_event_that_is_none_costs_itself_and_is_accounted_for(
+    message: str, change: dict[str, Any]
+) -> None:
+    consumer = Consumer()
+    said = envelope(line("before"), message, line("after"))
+    said["logEvents"][1] |= change
+
+    assert consumer(kinesis_event(data(said))) == ALL_WELL
+    assert consumer.counts == {"records": 1, "received": 2, "stored": 2, "quarantined": 1}
+    (totals,) = map(accounting.totals, consumer.objects.accounts().values())
+    assert totals.quarantined == {"undecodable": 1}
+
+
 KEYS = st.sampled_from(
     ["timestamp", "level", "_type", "_id", "_src", "_seq", "_trunc", "_aws", "route", "message"]
 )

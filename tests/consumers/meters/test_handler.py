@@ -167,6 +167,17 @@ def test_a_list_that_comes_twice_in_a_batch_is_written_once_and_counted_as_a_dup
     }
 
 
+def test_a_log_event_that_is_none_costs_itself() -> None:
+    consumer = Consumer()
+    said = envelope(line("a"), line("b"), '{"_tag":"usage_record","_type":"meter"}', line("c"))
+    for event in said["logEvents"][1:3]:
+        event["id"] = None
+
+    assert consumer(kinesis_event(data(said))) == ALL_WELL
+    assert consumer.ids() == ["a", "c"]
+    assert consumer.counts == {"records": 1, "received": 2, "stored": 2, "quarantined": 2}
+
+
 @needs_node
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=10, deadline=None)
