@@ -68,13 +68,23 @@ class Pool(ThreadPoolExecutor):
         self.most = threads + 2
         self._clock = clock
 
-    def result(self, future: Future[list[writer.Outcome]]) -> list[writer.Outcome]:
-        """Return what became of a request, and have more of them under way if that took long."""
+    def result(
+        self, future: Future[list[writer.Outcome]], timeout: float | None = None
+    ) -> list[writer.Outcome]:
+        """Return what became of a request, and have more of them under way if that took long.
+
+        Args:
+            future: The request.
+            timeout: How long it is waited for, in seconds; None for as long as it takes.
+
+        Raises:
+            TimeoutError: If it takes longer.
+        """
         if future.done():
             self.ahead = max(FEW_AHEAD, self.ahead - 1)
             return future.result()
         began = self._clock()
-        outcomes = future.result()
+        outcomes = future.result(timeout)
         if self._clock() - began > LONG_WAIT:
             self.ahead = min(self.most, 2 * self.ahead)
         return outcomes
@@ -228,9 +238,16 @@ def write(
             yield batch, outcomes
         return
 
-    def finished(future: Future[list[writer.Outcome]]) -> list[writer.Outcome]:
+    def finished(
+        batch: list[tuple[Carrier, mapping.Packed]], future: Future[list[writer.Outcome]]
+    ) -> list[writer.Outcome]:
         with course.stage("write"):
-            return pool.result(future)
+            try:
+                return pool.result(future, max(0.0, remaining() - LAST))
+            except TimeoutError:
+                # A request can take longer than is left, and must not take the invocation with it. Should its
+                # rows be stored after all, they land on themselves when they come again.
+                return [writer.Unwritten("no answer in time")] * len(batch)
 
     under_way: deque[tuple[list[tuple[Carrier, mapping.Packed]], Future[list[writer.Outcome]]]] = deque()
     try:
@@ -238,10 +255,10 @@ def write(
             under_way.append((batch, pool.submit(send, batch)))
             if len(under_way) >= pool.ahead:
                 oldest, future = under_way.popleft()
-                yield oldest, finished(future)
+                yield oldest, finished(oldest, future)
         while under_way:
             oldest, future = under_way.popleft()
-            yield oldest, finished(future)
+            yield oldest, finished(oldest, future)
     finally:
         wait([future for _, future in under_way])  # none is left behind by an invocation that ends early
 

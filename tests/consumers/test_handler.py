@@ -347,6 +347,28 @@ def test_requests_are_under_way_at_the_same_time() -> None:
     assert len(consumer.client.points) == 800
 
 
+def test_a_store_that_does_not_answer_in_time_takes_no_invocation_with_it() -> None:
+    answered = threading.Event()
+
+    class Hanging(TimestreamWrite):
+        def write_records(self, **request: Any) -> dict[str, Any]:
+            if "r150" in {measure(record, "_id") for record in request["Records"]}:
+                assert answered.wait(timeout=30)
+            return super().write_records(**request)
+
+    consumer = Consumer(threads=4, client=Hanging())
+    event = kinesis_event(*(data(envelope(line(f"r{n}"))) for n in range(300)))
+
+    answer = consumer(event, Context(remaining_ms=2_500))
+    answered.set()
+
+    second_request = event["Records"][100]["kinesis"]["sequenceNumber"]
+    assert answer == {"batchItemFailures": [{"itemIdentifier": second_request}]}
+    assert consumer.counts == {"records": 300, "received": 300, "stored": 200, "unwritten": 100}
+    assert consumer(event) == ALL_WELL
+    assert len(consumer.client.points) == 300
+
+
 @pytest.mark.parametrize(
     ("messages", "prefix"),
     [
