@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,6 @@ from consumers.extract import extract
 from consumers.table import DAY_MS
 
 if TYPE_CHECKING:
-    from consumers.batch import Line
     from consumers.ledger import Ledger
     from consumers.quarantine import Objects
     from consumers.subscription import LogEvent
@@ -212,13 +211,6 @@ class Books:
         self._counts: dict[Place, Counter[str]] = defaultdict(Counter)
         # By the reason of what is in quarantine, none for what came, and by emitter.
         self._runs: dict[tuple[Place, str, str], Runs] = defaultdict(list)
-
-    def noted(self, lines: Iterable[Line]) -> Iterator[Line]:
-        """Yield the lines as they come, and note each."""
-        for line in lines:
-            record = line.record
-            self.note(line.position, line.origin[0], record.timestamp, record.src, record.seq)
-            yield line
 
     def note(self, position: int, log_group: str, timestamp: int, src: str | None, seq: int | None) -> None:
         """Note a line.

@@ -12,7 +12,7 @@ from tagline import Record, write
 
 from consumers import accounting
 from consumers.accounting import Account, count, from_json, gaps, intervals, to_json, totals
-from consumers.batch import tagged_lines
+from consumers.batch import Line, tagged_lines
 from consumers.extract import Rejected
 from consumers.ledger import Ledger
 from consumers.replay import from_quarantine
@@ -39,11 +39,16 @@ def line(seq: int | None, *, src: str | None = "s1", timestamp: int = LOGGED, **
     return write(Record(f"{src}-{seq}", timestamp, fields, src=src, seq=seq))
 
 
+def note(books: accounting.Books, said: Line) -> None:
+    record = said.record
+    books.note(said.position, said.origin[0], record.timestamp, record.src, record.seq)
+
+
 def consume(event: dict[str, Any], objects: Objects, *, failing: int | None = None) -> Ledger:
     """Do with a batch what the handler does around its store, which takes everything."""
     ledger, books = Ledger(event["Records"]), accounting.Books(TAG)
-    for _ in books.noted(tagged_lines(ledger, TAG, "")):
-        pass
+    for each in tagged_lines(ledger, TAG, ""):
+        note(books, each)
     if failing is not None:
         ledger.fail(failing)
     ledger.keep(objects)
@@ -139,7 +144,8 @@ def test_a_cut_line_is_quarantined_and_not_lost(escaped: bool) -> None:
 def test_what_the_store_refuses_is_quarantined_on_its_own_day() -> None:
     objects, books = Objects(), accounting.Books(TAG)
     ledger = Ledger(kinesis_event(data(envelope(line(7, timestamp=LOGGED - 86_400_000))))["Records"])
-    (only,) = books.noted(tagged_lines(ledger, TAG, ""))
+    (only,) = tagged_lines(ledger, TAG, "")
+    note(books, only)
     ledger.reject(only.position, only.event, Rejected("late", "too old"))
 
     accounting.keep(books, ledger, objects)
