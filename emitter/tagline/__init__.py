@@ -176,7 +176,7 @@ def write(record: Record) -> str:
     """
     line = record.to_json()
     try:
-        return _encode(line)
+        return _encode_any(line)
     except Exception:
         return _encode(_sane(line))
 
@@ -1072,15 +1072,16 @@ class Privacy:
     def _pseudonym(self, value: Any) -> Any:
         import hmac
 
-        text = value if isinstance(value, str) else _encode(value)
+        said = value if isinstance(value, str) else _sane(value)
+        text = value if isinstance(value, str) else _encode(said)
         digest = hmac.new(self._key, text.encode("utf-8", "surrogatepass"), "sha256").hexdigest()[:32]
-        return None if value is None else digest
+        return None if said is None else digest
 
     def _text(self, text: str) -> str:
         """Return text with the values of masked names in it masked."""
         if not self._is_suspect(text, '":'):
             return text
-        if text[:1] in ("{", "["):
+        if text[:1] in ("{", "[") and sys.getrecursionlimit() <= _DEEPEST:
             try:
                 return _encode(self._cleaned(json.loads(text)))
             except (ValueError, RecursionError):
@@ -1283,6 +1284,9 @@ MAX_REPR = 1_000
 # Python reads and writes no longer whole numbers than of 4,300 digits:
 # https://docs.python.org/3/library/stdtypes.html#integer-string-conversion-length-limitation
 _MAX_BITS = 14_000
+# Before Python 3.12, its encoder recurses as deep as the interpreter is set to, and where that is deeper than
+# the stack, a cycle would end the process. Values are looked at first where it is set above this.
+_DEEPEST = 20_000 if sys.version_info < (3, 12) else sys.maxsize
 
 
 # What an object raises when it is asked for its value is never worth a record, whatever it derives from: a
@@ -1332,15 +1336,24 @@ def _plain(value: Any) -> Any:  # noqa: C901 - a table of kinds
     return _bounded(value, str)
 
 
-def _encoder(plain: Callable[[Any], Any]) -> Callable[[Any], str]:
-    """Return what makes JSON of a value: ASCII, no space, no NaN; a cycle ends in a RecursionError."""
+def _encoder(plain: Callable[[Any], Any], deepest: int = _DEEPEST) -> Callable[[Any], str]:
+    """Return what makes JSON of a value: ASCII, no space, no NaN; a cycle ends in a RecursionError.
+
+    Where recursion may go deeper than `deepest`, so does any value, before it is written.
+    """
     make = getattr(json_encoder, "c_make_encoder", None)
     if make is None:
         how: dict[str, Any] = {"check_circular": False, "allow_nan": False, "separators": (",", ":")}
         return json.JSONEncoder(**how, default=plain).encode
     # What JSONEncoder.encode makes anew each time.
     chunks = make(None, plain, json_encoder.encode_basestring_ascii, None, ":", ",", False, False, False)
-    return lambda value: "".join(chunks(value, 0))
+
+    def encode(value: Any) -> str:
+        if sys.getrecursionlimit() > deepest:
+            raise RecursionError("this may be deeper than the stack")
+        return "".join(chunks(value, 0))
+
+    return encode
 
 
 def _quickest_encoder(plain: Callable[[Any], Any]) -> Callable[[Any], str]:
@@ -1363,7 +1376,8 @@ def _quickest_encoder(plain: Callable[[Any], Any]) -> Callable[[Any], str]:
     return encode_quickly
 
 
-_encode = _encoder(_plain)
+_encode = _encoder(_plain, sys.maxsize)  # what is known not to be deep
+_encode_any = _encoder(_plain)
 
 
 def _sane(value: Any) -> Any:

@@ -480,6 +480,36 @@ def test_a_signal_that_comes_while_a_line_is_begun_writes_its_own(emitter: Emitt
     assert [record.tag for record in lines.records] == ["other"]
 
 
+DEEPER_THAN_THE_STACK = """
+import sys
+from tagline import Emitter, Privacy, Record, write
+
+sys.setrecursionlimit(1_000_000)
+circle, deep = [], []
+circle.append(circle)
+for _ in range(100_000):
+    deep = [deep]
+emitter = Emitter(privacy=Privacy(pseudonyms=["client"], key=b"a key of 16 bytes"))
+for value in (circle, {"inner": deep}, "token=x".join(["[" * 100_000, ""])):
+    emitter.emit({"value": value, "client": value, "number": 1})
+print(write(Record(id="x", timestamp=0, fields={"circle": circle})))
+import os
+os._exit(0)  # to free what is so deep takes as deep a stack
+"""
+
+
+def test_a_cycle_ends_no_process_that_may_recurse_deeper_than_its_stack() -> None:
+    done = subprocess.run(
+        [sys.executable, "-uc", DEEPER_THAN_THE_STACK],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(tagline.__file__).parents[1])},
+    )
+
+    assert len([read(line) for line in done.stdout.splitlines()]) == 4
+
+
 def test_an_object_that_says_much_is_cut(emitter: Emitter, lines: Lines) -> None:
     emitter.emit({"error": ValueError("x" * 5_000)})
 
