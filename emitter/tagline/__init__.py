@@ -949,6 +949,7 @@ class Privacy:
                 raise ValueError(f"pseudonyms need a key of at least {MIN_KEY_BYTES} bytes, not {len(key)}")
         # What is done about a name, and names of no concern: of fields, and within values.
         self._known: dict[object, Callable[[Any], Any] | None] = {}
+        self._keys: dict[object, str] = {}
         self._fields: set[str] = set()
         self._names: set[str] = set()
         self._objects: tuple[str, ...] = ()  # fields that held an object
@@ -972,9 +973,17 @@ class Privacy:
     def _are_harmless(self, fields: dict[Any, Any]) -> bool:
         """Tell whether the values of fields hold no name of concern, and remember which are objects."""
         for name, value in fields.items():
-            if type(value) is dict and name not in self._objects and len(self._objects) < _OBJECTS:
-                self._objects = (*self._objects, name)
-        return all(type(value) in _LEAVES or self._is_harmless(value, 1) for value in fields.values())
+            if type(value) in _LEAVES:
+                continue
+            if type(value) is dict and self._names.issuperset(value):  # as below: a call takes longer
+                if name not in self._objects and len(self._objects) < _OBJECTS:
+                    self._objects = (*self._objects, name)
+                for item in value.values():
+                    if type(item) not in _LEAVES and not self._is_harmless(item, 2):
+                        return False
+            elif not self._is_harmless(value, 1):
+                return False
+        return True
 
     def _learns(self, names: Iterable[Any], known: set[str]) -> bool:
         """Tell whether names are of no concern, and remember those that are not."""
@@ -1048,8 +1057,7 @@ class Privacy:
             for name, item in list(value.items()):
                 action = self._action(name)
                 if action is not _drop:
-                    text = self._text(_text_of(name))
-                    kept[text] = action(item) if action else self._cleaned(item, depth + 1)
+                    kept[self._written(name)] = action(item) if action else self._cleaned(item, depth + 1)
             return kept
         action = self._action(value[0]) if _is_pair(value) else None
         return [value[0], action(value[1])] if action else [self._cleaned(item, depth + 1) for item in value]
@@ -1068,6 +1076,15 @@ class Privacy:
         if len(self._known) < _CACHED:
             self._known[name] = action
         return action
+
+    def _written(self, name: object) -> str:
+        """Return a name as a key that may be written: `/pets?token=x` is one where requests are counted."""
+        known = self._keys.get(name)
+        if known is None:
+            known = self._text(_text_of(name))
+            if len(self._keys) < _CACHED:
+                self._keys[name] = known
+        return known
 
     def _pseudonym(self, value: Any) -> Any:
         import hmac
@@ -1386,7 +1403,9 @@ def _sane(value: Any) -> Any:
 
     def copied(value: Any, above: tuple[int, ...], depth: int) -> Any:  # `above`: what the value stands in
         try:
-            if value is None or isinstance(value, (str, int, float)):
+            if type(value) is str or value is None:
+                return value
+            if isinstance(value, (str, int, float)):
                 return _leaf(value)
             if id(value) not in above and depth <= MAX_DEPTH and next(room) > 0:
                 above = (*above, id(value))
@@ -1405,8 +1424,8 @@ def _sane(value: Any) -> Any:
     return copied(value, (), 0)
 
 
-def _leaf(value: str | float | None) -> str | float | None:
-    """Return text, a number, a boolean or nothing as JSON can say it: of no class that makes another of it.
+def _leaf(value: str | float) -> str | float | None:
+    """Return text, a number or a boolean as JSON can say it: of no class that makes another of it.
 
     Raises:
         ValueError: If it is a whole number of more digits than Python writes.
@@ -1416,7 +1435,7 @@ def _leaf(value: str | float | None) -> str | float | None:
     if isinstance(value, float):
         number = float.__add__(value, 0.0)
         return number if number - number == 0 else None  # infinite or not a number
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool):
         return value
     whole = int.__add__(value, 0)
     if whole.bit_length() >= _MAX_BITS or not str(whole):  # its text may fail sooner: that limit is a setting
