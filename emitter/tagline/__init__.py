@@ -847,7 +847,10 @@ class _Watcher(threading.Thread):
                     _due.pop(draft, None)
                 self.until = min(list(_due.values()), default=float("inf"))
             for draft in late:
-                draft.end({"timed_out": True})
+                try:
+                    draft.end({"timed_out": True})
+                except BaseException:  # noqa: PERF203, S112 - whatever a stream raises, the watch goes on
+                    continue
 
 
 class LogHandler(logging.Handler):

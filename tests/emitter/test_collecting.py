@@ -516,6 +516,19 @@ def test_an_earlier_end_than_the_watched_one_is_not_missed(emitter: Emitter, lin
     assert [early.end(), late.end()] == [False, True]
 
 
+def test_a_stream_that_ends_a_thread_does_not_end_the_watch(emitter: Emitter, lines: Lines) -> None:
+    class Leaving:
+        def write(self, text: str, /) -> None:  # noqa: ARG002 - stdout's signature
+            raise SystemExit
+
+    broken = Emitter(stream=Leaving()).begin(context=Ending(remaining_ms=201))
+    until(lambda: not broken.open)
+    emitter.begin(context=Ending(remaining_ms=201))
+    until(lambda: lines.writes == 1)
+
+    assert lines.fields["timed_out"] is True
+
+
 def test_many_invocations_are_watched_by_one_thread(emitter: Emitter, lines: Lines) -> None:
     handler = emitter.handler(nothing)
 
