@@ -409,7 +409,8 @@ def _announced_bytes(scope: Scope) -> Optional[int]:
     if length.isdigit() and len(length) < _MAX_DIGITS:
         return int(length)
     # Without either header there is no body in HTTP/1: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
-    return 0 if b"transfer-encoding" not in headers and scope.get("http_version", "")[:1] == "1" else None
+    said = b"transfer-encoding" in headers or b"content-length" in headers
+    return 0 if not said and scope.get("http_version", "")[:1] == "1" else None
 
 
 def _count_errors(error: BaseException) -> Optional[int]:
