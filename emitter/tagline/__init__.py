@@ -1114,9 +1114,9 @@ class Privacy:
             # value), so that it ends with the next parameter of a query or with the line; what is quoted in
             # a quoted text, with the line.
             value = r""""(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|\\[^\r\n]*|[^&\r\n]+"""
-            between = f"(?:[{re.escape(_BETWEEN)}]|{'|'.join(_BRACKETS)})*"
+            between = rf"(?:[\s{re.escape(_BETWEEN)}]|{'|'.join(_BRACKETS)})*"
             self._pattern = re.compile(
-                rf"((?:{names}){between}\s*(?:[=:]|%3D)\s*)(?:{value})", re.IGNORECASE | re.DOTALL
+                rf"((?:{names}){between}(?:[=:]|%3D)\s*)(?:{value})", re.IGNORECASE | re.DOTALL
             )
         return str(self._pattern.sub(rf"\g<1>{MASK}", text))
 
