@@ -176,7 +176,7 @@ def write(record: Record) -> str:
     """
     line = record.to_json()
     try:
-        return _encode(line)
+        return _encode_any(line)
     except Exception:
         return _encode(_sane(line))
 
@@ -269,7 +269,7 @@ class Emitter:
         level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
         self._level = level if level in ("WARN", "ERROR", "FATAL") else "INFO"
         self._stream = stream
-        self._clock = clock or _now
+        self._clock = clock
         self._privacy = privacy or Privacy()
         self._metrics = _Metrics(namespace, metrics, dimensions) if metrics else None
         self._encode = _quickest_encoder(self._privacy.plain)
@@ -277,11 +277,11 @@ class Emitter:
         self._cold = started != "provisioned-concurrency"
         # Nothing that has to be unique is in store where a snapshot is taken, whoever restores it.
         self._stock = 1 if started == "snap-start" else 64
-        self._second = (0, "1970-01-01T00:00:00")
+        self._second = (0, "1970-01-01T00:00:00.")  # the last second that was said, and how
         self._life = -1
         _follow_the_process()
 
-    def emit(
+    def emit(  # noqa: C901 - the way of every line: to call for its steps takes time
         self,
         fields: Fields | None = None,
         /,
@@ -302,8 +302,8 @@ class Emitter:
             tag: The tag, if not the emitter's.
         """
         try:
-            said: dict[Any, Any] = fields if fields.__class__ is dict else dict(fields or ())
-            now = self._clock()
+            said: dict[Any, Any] = fields if fields.__class__ is dict else _joined({}, fields)
+            now = self._clock() if self._clock else time.time_ns() // 1_000_000
             time_ms = now if timestamp is None else parse_timestamp(timestamp)
             if time_ms is None:
                 said, time_ms = {"timestamp": timestamp, **said}, now
@@ -312,11 +312,11 @@ class Emitter:
             before, middle, after, numbers = self._heads.get((tag, type)) or self._head(tag, type)
             # The number is taken first: whatever fails from here on leaves a gap that says so.
             number = next(numbers)
-            seconds = time_ms // 1000
-            known, text = self._second
-            if known != seconds:
-                text = format_timestamp(seconds * 1000)[:-5]
-                self._second = (seconds, text)
+            second, text = self._second
+            if not second <= time_ms < second + 1000:
+                second = time_ms // 1000 * 1000
+                text = format_timestamp(second)[:-4]
+                self._second = (second, text)
             if id is None or id == "":
                 try:
                     identity = self._ids.pop()
@@ -324,12 +324,14 @@ class Emitter:
                     identity = self._draw_ids()
             else:
                 identity = _short_name(id)
-            millis = str(time_ms - seconds * 1000 + 1000)[1:]  # to have it padded takes twice as long
-            start = f"{before}{text}.{millis}Z{middle}{identity}{after}{number}"
+            millis = str(time_ms - second + 1000)[1:]  # to have it padded takes twice as long
+            start = f"{before}{text}{millis}Z{middle}{identity}{after}{number}"
             try:
                 body = self._encode(said)
                 fine = self._privacy.lets_through(said, body)
-            except Exception:
+            except _NOT_OURS:
+                raise
+            except BaseException:
                 fine = False
             if not fine:
                 said, body = self._looked_at(said)
@@ -371,7 +373,7 @@ class Emitter:
                 written as `timed_out` when little of the invocation's time is left.
         """
         how = {"type": type, "id": id, "timestamp": timestamp, "tag": tag}
-        return Draft(self, dict(fields or ()), how, event, context)
+        return Draft(self, _joined({}, fields), how, event, context)
 
     def begin(self, fields: Fields | None = None, /, **how: Any) -> Draft:
         """Begin a record that `end` writes, here or anywhere in the request. The arguments are `record`'s.
@@ -453,7 +455,9 @@ class Emitter:
         try:
             said = {_key(name): value for name, value in clean(fields).items()}
             return said, self._encode(said)
-        except Exception:
+        except _NOT_OURS:
+            raise
+        except BaseException:
             # NaN, a cycle, an object that fails when asked for its text, or a thread that still adds.
             said = {_key(name): value for name, value in clean(_sane(fields)).items()}
             return said, _encode(said)
@@ -480,7 +484,8 @@ class Emitter:
 # How many processes this one descends from, by fork or by snapshot: an emitter of an earlier one renews.
 _life = 0
 _following = False
-_naming = threading.Lock()  # of several threads, one names a source and begins to count
+# Of several threads, one names a source and begins to count. A signal or a finalizer may emit meanwhile.
+_naming = threading.RLock()
 
 
 def _follow_the_process() -> None:
@@ -501,7 +506,7 @@ def _follow_the_process() -> None:
 
 def _begin_another_life() -> None:
     global _life, _naming, _watcher, _watching
-    _life, _naming = _life + 1, threading.Lock()
+    _life, _naming = _life + 1, threading.RLock()
     if _watcher is not None and not _watcher.is_alive():  # threads are in a snapshot, and not in a child
         _watcher, _watching = None, threading.Lock()
     for draft in list(_open.values()):
@@ -520,10 +525,6 @@ def _short_name(value: object) -> str:
 
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     return _encode(_cut(text, name + '""', MAX_NAME_BYTES + 1 - len(digest)))[1:-1] + "~" + digest
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _whole(text: str | None, default: int) -> int:
@@ -573,7 +574,8 @@ class Draft:
         self._outer = outer
         self._began = time.perf_counter()
         if self._how["timestamp"] is None:
-            self._how["timestamp"] = self._emitter._clock()
+            clock = self._emitter._clock
+            self._how["timestamp"] = clock() if clock else time.time_ns() // 1_000_000
         self.open = True
         _open[id(self)] = self
         _set_own(self)
@@ -591,13 +593,16 @@ class Draft:
             Whether the record took them, which it does until it is written.
         """
         if self.open:
-            self.fields.update(fields or (), **more)
+            _joined(self.fields, fields).update(more)
         return self.open
 
     def answered(self, response: Any) -> Any:
         """Take the `status` of a Lambda response, and return the response."""
-        if isinstance(response, dict) and "statusCode" in response:
-            self._known["status"] = response["statusCode"]
+        try:
+            if isinstance(response, dict) and "statusCode" in response:
+                self._known["status"] = response["statusCode"]
+        except Exception:
+            self._known.pop("status", None)  # an answer that cannot be asked has no status
         return response
 
     def end(self, fields: Fields | None = None, /, *, error: BaseException | None = None) -> bool:
@@ -618,9 +623,11 @@ class Draft:
         if _open.pop(id(self), None) is None:  # of two threads, one gets it
             return False
         _due.pop(self, None)
+        # First, so that whoever is told that a field was taken finds it on the line.
+        self.open = False
         said = self._known
         if error is not None:
-            said.update(error=_bounded(error, str), error_type=error.__class__.__name__)
+            said.update(error=_bounded(error, str), error_type=_class_name(error))
             if "method" in said:
                 said["status"] = 500
         said["duration_ms"] = round((time.perf_counter() - self._began) * 1000, 3)
@@ -628,10 +635,7 @@ class Draft:
             said["remaining_ms"] = self._context.get_remaining_time_in_millis()
         except Exception:
             said.pop("remaining_ms", None)  # no context of Lambda's
-        said.update(self.fields)
-        said.update(fields or ())
-        self.open = False
-        self._emitter.emit(said, **self._how)
+        self._emitter.emit(_joined(_joined(said, self.fields), fields), **self._how)
         return True
 
     def __enter__(self) -> dict[str, Any]:
@@ -640,6 +644,15 @@ class Draft:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.end(error=error)
+
+
+def _joined(into: dict[Any, Any], fields: Any) -> dict[Any, Any]:
+    """Add fields to others, and return them. What is no mapping costs no record: it is a field itself."""
+    try:
+        into.update(fields or ())
+    except Exception:
+        into["fields"] = fields
+    return into
 
 
 def add(fields: Fields | None = None, /, **more: Any) -> bool:
@@ -658,7 +671,7 @@ def add(fields: Fields | None = None, /, **more: Any) -> bool:
 def add_copy(fields: Fields | None = None, /, **more: Any) -> bool:
     """Add fields as `add` does, as they are now: what changes in them later does not change the record."""
     draft = _current()
-    return draft.add(_sane({**(fields or {}), **more})) if draft is not None else False
+    return draft.add(_sane({**_joined({}, fields), **more})) if draft is not None else False
 
 
 def carry(function: Function) -> Function:
@@ -732,7 +745,9 @@ def _invocation_fields(event: Any, context: Any) -> dict[str, Any]:
     trace = dict(part.partition("=")[::2] for part in os.environ.get("_X_AMZN_TRACE_ID", "").split(";"))
     known = {
         "request_id": request_id,
-        "correlation_id": correlation_id(event.get("headers")) or request_id,
+        # A load balancer gives either, as its target group says.
+        "correlation_id": correlation_id(event.get("headers") or event.get("multiValueHeaders"))
+        or request_id,
         "trace_id": trace.get("Root"),
         "function_name": getattr(context, "function_name", None),
         "function_version": getattr(context, "function_version", None),
@@ -756,7 +771,8 @@ def correlation_id(headers: Any, names: Sequence[str] = CORRELATION_HEADERS) -> 
     """Return the correlation id that came in with a request's headers.
 
     Args:
-        headers: A mapping, or pairs of names and values, as text or bytes, in any case.
+        headers: A mapping, or pairs of names and values, as text or bytes, in any case; of several values in
+            a list, the first counts. What is none of these carries no id.
         names: The headers that may carry it, in lower case.
 
     Returns:
@@ -764,13 +780,20 @@ def correlation_id(headers: Any, names: Sequence[str] = CORRELATION_HEADERS) -> 
         than visible ASCII, is not taken, because it could not be handed on in a header.
     """
     found: dict[str, str] = {}
-    for name, value in list(headers.items() if hasattr(headers, "items") else headers or ()):
-        lowered = name.lower() if isinstance(name, str) else bytes(name).decode("latin-1").lower()
-        if lowered in names:
-            text = value if isinstance(value, str) else bytes(value).decode("latin-1")
-            if 0 < len(text) <= MAX_CORRELATION_ID and all("!" <= character <= "~" for character in text):
-                found.setdefault(lowered, text)
+    try:
+        for name, value in list(headers.items() if hasattr(headers, "items") else headers or ()):
+            lowered = _header_text(name).lower()
+            if lowered in names:
+                text = _header_text(value[0] if isinstance(value, list) and value else value)
+                if 0 < len(text) <= MAX_CORRELATION_ID and all("!" <= character <= "~" for character in text):
+                    found.setdefault(lowered, text)
+    except Exception:
+        found.clear()  # these are no headers
     return next((found[name] for name in names if name in found), None)
+
+
+def _header_text(value: object) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value if isinstance(value, str) else ""
 
 
 def outgoing_headers(headers: Mapping[str, str] | None = None, /) -> dict[str, str]:
@@ -824,7 +847,10 @@ class _Watcher(threading.Thread):
                     _due.pop(draft, None)
                 self.until = min(list(_due.values()), default=float("inf"))
             for draft in late:
-                draft.end({"timed_out": True})
+                try:
+                    draft.end({"timed_out": True})
+                except BaseException:  # noqa: PERF203, S112 - whatever a stream raises, the watch goes on
+                    continue
 
 
 class LogHandler(logging.Handler):
@@ -850,7 +876,7 @@ class LogHandler(logging.Handler):
             said["message"] = _bounded(record.msg, str)  # its arguments do not fit it
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
-            said.update(error=_bounded(error, str), error_type=error.__class__.__name__)
+            said.update(error=_bounded(error, str), error_type=_class_name(error))
         said.update((name, vars(record)[name]) for name in vars(record).keys() - _OF_EVERY_LOG_RECORD)
         self._emitter.emit(said, type=self._type, timestamp=int(record.created * 1000))
 
@@ -864,23 +890,25 @@ _OF_EVERY_LOG_RECORD = {
 
 # --- Privacy -----------------------------------------------------------------------------------------------
 
-# Values under these names are masked, and under names that end with one: `db_password`, `X-Api-Key`.
+# Values under these names are masked, and under names that end with one: `db_password`, `authtoken`.
 MASKED_NAMES = (
-    *("authorization", "cookie", "password", "passwd", "pwd", "passphrase", "secret", "token", "jwt"),
-    *("api-key", "apikey", "access-key", "private-key", "credential", "credentials"),
-    *("signature", "session-id"),
+    *("authorization", "cookie", "cookies", "password", "passwords", "passwd", "pwd", "passphrase"),
+    *("secret", "secrets", "token", "jwt", "api-key", "access-key", "private-key", "secret-key"),
+    *("credential", "credentials", "signature", "session-id"),
 )
+# A shorter name counts as a word of its own only: many words end with `pwd` or `ip`.
+MIN_NAME_END = 5
 MASK = "***"
 MIN_KEY_BYTES = 16
 
 
 class Privacy:
-    """What must not reach the line. Names match in any case and spelling: `api_key`, `Api-Key`, `apiKey`.
+    """What must not reach the line. Names match in any case and spelling: `api_key`, `Api-Key`, `apikey`.
 
     Args:
         mask: Values under these names, and under names that end with one (`db_password`), become `***`: in
-            fields, in objects at any depth, in pairs of a name and a value, and in text that says
-            `name=value`, `name: value` or `"name": value`, such as a query string.
+            fields, in objects at any depth, in pairs of a name and a value, and in text, also that of keys,
+            that says `name=value`, `name: value` or `"name": value`, such as a query string.
         allow: The only fields that are written, by their exact names; default all.
         deny: Names that are left out, at any depth.
         truncate: Names under which stand IP addresses: IPv4 keeps its first three bytes, IPv6 its first six.
@@ -890,7 +918,7 @@ class Privacy:
         key: The pseudonyms' key, of at least 16 bytes.
 
     Raises:
-        ValueError: If there are pseudonyms without a key, or the key is too short.
+        ValueError: If there are pseudonyms without a key, the key is too short, or names are one text.
     """
 
     def __init__(
@@ -903,38 +931,62 @@ class Privacy:
         pseudonyms: Iterable[str] = (),
         key: bytes = b"",
     ) -> None:
+        for names in (mask, allow, deny, truncate, pseudonyms):
+            if isinstance(names, str):  # each of its letters would be a name
+                raise ValueError(f"{names!r} is a text, not a list of names")  # noqa: TRY004 - as all here
         actions = [(pseudonyms, self._pseudonym), (truncate, _truncated), (deny, _drop)]
-        self._actions = {_words(name): action for names, action in actions for name in names}
+        self._actions = {_words(name).replace("-", ""): action for names, action in actions for name in names}
         self._masked = tuple(_words(name) for name in mask)
-        self._spelled = (*self._masked, *(name.replace("-", "_") for name in self._masked if "-" in name))
+        # How they are spelled in text, in lower case.
+        self._spelled = tuple({name.replace("-", by) for name in self._masked for by in ("-", "_", "")})
+        self._longest = max(map(len, self._spelled), default=0)
         # Most names end otherwise, which is seen sooner.
         self._end = min([3, *map(len, self._masked)])
         self._ends = {name[-self._end :] for name in self._spelled}
         self._allowed = None if allow is None else frozenset(allow)
         self._key = key
-        if self._pseudonym in self._actions.values() and len(key) < MIN_KEY_BYTES:
-            raise ValueError(f"pseudonyms need a key of at least {MIN_KEY_BYTES} bytes, not {len(key)}")
+        if self._pseudonym in self._actions.values():
+            if not isinstance(key, bytes):
+                raise ValueError(f"the pseudonyms' key is bytes, not {type(key).__name__}")
+            if len(key) < MIN_KEY_BYTES:
+                raise ValueError(f"pseudonyms need a key of at least {MIN_KEY_BYTES} bytes, not {len(key)}")
         # What is done about a name, and names of no concern: of fields, and within values.
         self._known: dict[object, Callable[[Any], Any] | None] = {}
+        self._keys: dict[object, str] = {}
         self._fields: set[str] = set()
         self._names: set[str] = set()
+        self._objects: tuple[str, ...] = ()  # fields that held an object
         self._pattern: Any = None
 
     def lets_through(self, fields: dict[Any, Any], body: str) -> bool:
         """Tell whether fields and their JSON can be written as they are. It may say no for nothing."""
-        names = self._names
         if not (self._fields.issuperset(fields) or self._learns(fields, self._fields)):
             return False
-        for value in fields.values():
+        members = len(fields)
+        for name in self._objects:
+            value = fields.get(name)
+            if type(value) is dict and self._names.issuperset(value):
+                members += len(value)
+        # Where each colon is that of a member that is known, no text has one, and no other object is there.
+        # To count them takes half as long as to look at each value, and at what stands before the colons.
+        if body.count(":") != members or "[" in body:
+            return self._are_harmless(fields) and not self._is_suspect(body, '\\":')
+        return not (("=" in body or "%" in body) and self._is_suspect(body, '\\":'))
+
+    def _are_harmless(self, fields: dict[Any, Any]) -> bool:
+        """Tell whether the values of fields hold no name of concern, and remember which are objects."""
+        for name, value in fields.items():
             if type(value) in _LEAVES:
                 continue
-            if type(value) is dict and names.issuperset(value):  # as `_is_harmless` does: a call takes longer
+            if type(value) is dict and self._names.issuperset(value):  # as below: a call takes longer
+                if name not in self._objects and len(self._objects) < _OBJECTS:
+                    self._objects = (*self._objects, name)
                 for item in value.values():
                     if type(item) not in _LEAVES and not self._is_harmless(item, 2):
                         return False
             elif not self._is_harmless(value, 1):
                 return False
-        return not self._is_suspect(body, '\\":')
+        return True
 
     def _learns(self, names: Iterable[Any], known: set[str]) -> bool:
         """Tell whether names are of no concern, and remember those that are not."""
@@ -971,14 +1023,17 @@ class Privacy:
             or (text.rfind(": ") >= 0 and self._is_said(text, ": "))
             or (quoted[0] in text and self._is_said(text, quoted))
             or ("'" in text and self._is_said(text, "':"))
+            or ("%" in text and (self._is_said(text, "%3D") or self._is_said(text, "%3d")))
         )
 
     def _is_said(self, text: str, sign: str) -> bool:
         at = text.find(sign)
         while at >= 0:
-            end = text[max(0, at - self._end) : at].lower()
-            if end in self._ends or end[-1:] in _BETWEEN:
-                name = text[max(0, at - 40) : at].rstrip(_BETWEEN).lower()
+            end = at
+            while end > 0 and (text[end - 1] in _BETWEEN or text[max(0, end - 3) : end].lower() in _BRACKETS):
+                end -= 1 if text[end - 1] in _BETWEEN else 3
+            if text[max(0, end - self._end) : end].lower() in self._ends:
+                name = text[max(0, end - self._longest) : end].lower()
                 if name.endswith(self._spelled):
                     return True
             at = text.find(sign, at + 1)
@@ -1005,8 +1060,7 @@ class Privacy:
             for name, item in list(value.items()):
                 action = self._action(name)
                 if action is not _drop:
-                    text = name if isinstance(name, str) else _bounded(name, str)
-                    kept[text] = action(item) if action else self._cleaned(item, depth + 1)
+                    kept[self._written(name)] = action(item) if action else self._cleaned(item, depth + 1)
             return kept
         action = self._action(value[0]) if _is_pair(value) else None
         return [value[0], action(value[1])] if action else [self._cleaned(item, depth + 1) for item in value]
@@ -1015,30 +1069,41 @@ class Privacy:
         """Return what is done to the values of a name, or None."""
         if name in self._known:
             return self._known[name]
-        words = _words(name.decode("latin-1") if isinstance(name, bytes) else _bounded(name, str))
-        action = self._actions.get(words)
-        if action is None and any(f"-{words}".endswith(f"-{end}") for end in self._masked):
-            action = _mask
+        words = _words(name.decode("latin-1") if isinstance(name, bytes) else _text_of(name))
+        letters = words.replace("-", "")
+        action = self._actions.get(letters)
+        for masked in () if action else self._masked:
+            end = masked.replace("-", "")
+            if letters.endswith(end) and (len(end) >= MIN_NAME_END or f"-{words}".endswith(f"-{masked}")):
+                action = _mask
         if len(self._known) < _CACHED:
             self._known[name] = action
         return action
 
+    def _written(self, name: object) -> str:
+        """Return a name as a key that may be written: `/pets?token=x` is one where requests are counted."""
+        known = self._keys.get(name)
+        if known is None:
+            known = self._text(_text_of(name))
+            if len(self._keys) < _CACHED:
+                self._keys[name] = known
+        return known
+
     def _pseudonym(self, value: Any) -> Any:
         import hmac
 
-        text = value if isinstance(value, str) else _encode(value)
+        said = value if isinstance(value, str) else _sane(value)
+        text = value if isinstance(value, str) else _encode(said)
         digest = hmac.new(self._key, text.encode("utf-8", "surrogatepass"), "sha256").hexdigest()[:32]
-        return None if value is None else digest
+        return None if said is None else digest
 
     def _text(self, text: str) -> str:
         """Return text with the values of masked names in it masked."""
         if not self._is_suspect(text, '":'):
             return text
-        if text[:1] in ("{", "["):
+        if text[:1] in ("{", "[") and sys.getrecursionlimit() <= _DEEPEST:
             try:
-                said = json.loads(text)
-                cleaned = self._cleaned(said)
-                return text if cleaned == said else _encode(cleaned)
+                return _encode(self._cleaned(json.loads(text)))
             except (ValueError, RecursionError):
                 pass  # no JSON, but it may say `name=value` all the same
         if self._pattern is None:
@@ -1046,21 +1111,27 @@ class Privacy:
 
             names = "|".join(re.escape(name).replace("\\-", "[-_]?") for name in self._masked)
             # What is quoted ends with its quote. What is not may have spaces and semicolons in it (a header's
-            # value), so that it ends with the next parameter of a query or with the line.
-            value = r""""(?:[^"\\]|\\.)*"?|'[^']*'?|[^&\r\n]+"""
-            self._pattern = re.compile(rf"""((?:{names})\\*["']?\s*[=:]\s*)(?:{value})""", re.IGNORECASE)
+            # value), so that it ends with the next parameter of a query or with the line; what is quoted in
+            # a quoted text, with the line.
+            value = r""""(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|\\[^\r\n]*|[^&\r\n]+"""
+            between = rf"(?:[\s{re.escape(_BETWEEN)}]|{'|'.join(_BRACKETS)})*"
+            self._pattern = re.compile(
+                rf"((?:{names}){between}(?:[=:]|%3D)\s*)(?:{value})", re.IGNORECASE | re.DOTALL
+            )
         return str(self._pattern.sub(rf"\g<1>{MASK}", text))
 
 
-_BETWEEN = " \\\"'"  # what may stand between a name and the sign after it
+_BETWEEN = " \\\"'[]"  # what may stand between a name and the sign after it
+_BRACKETS = ("%5b", "%5d")  # as they stand in a query: user%5Bpassword%5D=
+_OBJECTS = 8  # so many of them are remembered: each is asked for in each record
 _LEAVES = frozenset([str, int, float, bool, type(None)])
 
 
 def _words(name: str) -> str:
     """Return a name in lower case, its words joined by hyphens."""
     pairs = zip(" " + name, name)
-    spread = [f"-{here}" if here.isupper() and before.islower() else here for before, here in pairs]
-    return "".join(spread).lower().replace("_", "-")
+    spread = "".join(f"-{here}" if here.isupper() and before.islower() else here for before, here in pairs)
+    return "".join(each if each.isalnum() else "-" for each in spread.lower()).strip("-")
 
 
 def _is_pair(value: Sequence[Any]) -> bool:
@@ -1154,13 +1225,16 @@ class _Metrics:
         """
         get = said.get
         values: list[Any] = list(map(get, self._names))
-        if _NUMBERS.issuperset(map(type, values)) and sum(map(abs, values)) <= MAX_METRIC_NUMBER:
-            names = self._names
-        else:
-            names = tuple(name for name in self._names if _is_metric(get(name)))
+        try:
+            legal = _NUMBERS.issuperset(map(type, values)) and sum(map(abs, values)) <= MAX_METRIC_NUMBER
+        except OverflowError:  # a whole number beyond what a float holds, beside one
+            legal = False
+        names = (
+            self._names if legal else tuple(name for name in self._names if _is_metric(_on_line(get(name))))
+        )
         try:
             sets = self._told[tuple(map(get, self._dimensions))]
-        except (KeyError, TypeError):  # TypeError: what is no text may have no hash
+        except Exception:  # KeyError: not told apart yet; and what is no text may have any hash, or none
             sets = self._told_apart(said)
         written = self._written.get((names, sets))
         if written is None:
@@ -1177,7 +1251,7 @@ class _Metrics:
         legal = {name for name in self._dimensions if _is_dimension(said.get(name))}
         sets = tuple(names for names in self._sets if legal.issuperset(names))
         if len(legal) == len(self._dimensions) and len(self._told) < _CACHED:
-            self._told[tuple(map(said.get, self._dimensions))] = sets
+            self._told[tuple(_text_of(said[name]) for name in self._dimensions)] = sets
         return sets
 
     def _directives(self, names: tuple[str, ...], sets: tuple[tuple[str, ...], ...]) -> str:
@@ -1199,18 +1273,25 @@ def _refuse_unless(legal: object, what: str, value: object) -> None:
         raise ValueError(f"CloudWatch takes no {what} like {_bounded(value)}: {page}")
 
 
+def _on_line(value: Any) -> Any:
+    """Return what stands on the line for a value: CloudWatch reads the line."""
+    return value if type(value) in _LEAVES else _sane(value)
+
+
 def _is_metric(value: Any) -> bool:
     if isinstance(value, (int, float)):
         return -MAX_METRIC_NUMBER <= value <= MAX_METRIC_NUMBER and not isinstance(value, bool)
-    if not isinstance(value, (list, tuple)) or not 0 < len(value) <= MAX_METRIC_VALUES:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_METRIC_VALUES:
         return False
     return all(isinstance(each, (int, float)) and _is_metric(each) for each in value)
 
 
 def _is_dimension(value: Any) -> bool:
     """Tell whether CloudWatch takes a text as a dimension's value: ASCII, and not only space."""
-    is_text = isinstance(value, str) and len(value) <= MAX_DIMENSION_VALUE and value.isascii()
-    return is_text and value.isprintable() and value.strip() != ""
+    if not issubclass(type(value), str):
+        return False
+    text = _text_of(value)
+    return len(text) <= MAX_DIMENSION_VALUE and text.isascii() and text.isprintable() and text.strip() != ""
 
 
 # --- What values become ------------------------------------------------------------------------------------
@@ -1223,13 +1304,29 @@ MAX_REPR = 1_000
 # Python reads and writes no longer whole numbers than of 4,300 digits:
 # https://docs.python.org/3/library/stdtypes.html#integer-string-conversion-length-limitation
 _MAX_BITS = 14_000
+# Before Python 3.12, its encoder recurses as deep as the interpreter is set to, and where that is deeper than
+# the stack, a cycle would end the process. Values are looked at first where it is set above this.
+_DEEPEST = 20_000 if sys.version_info < (3, 12) else sys.maxsize
+
+
+# What an object raises when it is asked for its value is never worth a record, whatever it derives from: a
+# panic in an extension in Rust is no Exception. But these are said to the process, and come by chance.
+_NOT_OURS = (KeyboardInterrupt, SystemExit)
+# A class's own name: its metaclass may make another of it, or none.
+_name_of: Callable[[type], str] = type.__dict__["__name__"].__get__
+
+
+def _class_name(value: object) -> str:
+    return _name_of(type(value))
 
 
 def _bounded(value: Any, text: Callable[[Any], str] = repr) -> str:
     try:
         return str(text(value))[:MAX_REPR]
-    except Exception:
-        return f"<{type(value).__name__}>"
+    except _NOT_OURS:
+        raise
+    except BaseException:
+        return f"<{_class_name(value)}>"
 
 
 def _plain(value: Any) -> Any:  # noqa: C901 - a table of kinds
@@ -1259,15 +1356,24 @@ def _plain(value: Any) -> Any:  # noqa: C901 - a table of kinds
     return _bounded(value, str)
 
 
-def _encoder(plain: Callable[[Any], Any]) -> Callable[[Any], str]:
-    """Return what makes JSON of a value: ASCII, no space, no NaN; a cycle ends in a RecursionError."""
+def _encoder(plain: Callable[[Any], Any], deepest: int = _DEEPEST) -> Callable[[Any], str]:
+    """Return what makes JSON of a value: ASCII, no space, no NaN; a cycle ends in a RecursionError.
+
+    Where recursion may go deeper than `deepest`, so does any value, before it is written.
+    """
     make = getattr(json_encoder, "c_make_encoder", None)
     if make is None:
         how: dict[str, Any] = {"check_circular": False, "allow_nan": False, "separators": (",", ":")}
         return json.JSONEncoder(**how, default=plain).encode
     # What JSONEncoder.encode makes anew each time.
     chunks = make(None, plain, json_encoder.encode_basestring_ascii, None, ":", ",", False, False, False)
-    return lambda value: "".join(chunks(value, 0))
+
+    def encode(value: Any) -> str:
+        if sys.getrecursionlimit() > deepest:
+            raise RecursionError("this may be deeper than the stack")
+        return "".join(chunks(value, 0))
+
+    return encode
 
 
 def _quickest_encoder(plain: Callable[[Any], Any]) -> Callable[[Any], str]:
@@ -1290,38 +1396,59 @@ def _quickest_encoder(plain: Callable[[Any], Any]) -> Callable[[Any], str]:
     return encode_quickly
 
 
-_encode = _encoder(_plain)
+_encode = _encoder(_plain, sys.maxsize)  # what is known not to be deep
+_encode_any = _encoder(_plain)
 
 
 def _sane(value: Any) -> Any:
     """Return a copy that JSON can say, whatever the value is."""
     room = count(MAX_CONTAINERS, -1)
 
-    def copied(value: Any, above: tuple[int, ...]) -> Any:  # `above` are the containers around the value
-        if value is None or isinstance(value, bool):
-            return value
-        if isinstance(value, str):
-            return str.__str__(value)
-        if isinstance(value, int):
-            whole = int.__add__(value, 0)  # of int itself, whatever its class makes of it
-            return whole if whole.bit_length() < _MAX_BITS else _bounded(whole)
-        if isinstance(value, float):
-            number = float.__add__(value, 0.0)
-            return number if number - number == 0 else None  # infinite or not a number
-        if id(value) in above or len(above) > MAX_DEPTH or next(room) <= 0:
-            return f"<{type(value).__name__}>"
-        above = (*above, id(value))
-        if isinstance(value, dict):
-            items = list(value.items())
-            return {k if isinstance(k, str) else _bounded(k, str): copied(item, above) for k, item in items}
-        if isinstance(value, (list, tuple)):
-            return [copied(item, above) for item in list(value)]
+    def copied(value: Any, above: tuple[int, ...], depth: int) -> Any:  # `above`: what the value stands in
         try:
-            return copied(_plain(value), above)
-        except Exception:
-            return f"<{type(value).__name__}>"
+            if type(value) is str or value is None:
+                return value
+            if isinstance(value, (str, int, float)):
+                return _leaf(value)
+            if id(value) not in above and depth <= MAX_DEPTH and next(room) > 0:
+                above = (*above, id(value))
+                if isinstance(value, dict):
+                    items = list(dict.items(value))  # as orjson: its class may say others, or none
+                    return {_text_of(name): copied(item, above, depth + 1) for name, item in items}
+                if isinstance(value, (list, tuple)):
+                    return [copied(item, above, depth + 1) for item in list(value)]
+                return copied(_plain(value), above, depth)
+        except _NOT_OURS:
+            raise
+        except BaseException:
+            pass  # what fails is named as what is too deep
+        return f"<{_class_name(value)}>"
 
-    return copied(value, ())
+    return copied(value, (), 0)
+
+
+def _leaf(value: str | float) -> str | float | None:
+    """Return text, a number or a boolean as JSON can say it: of no class that makes another of it.
+
+    Raises:
+        ValueError: If it is a whole number of more digits than Python writes.
+    """
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, float):
+        number = float.__add__(value, 0.0)
+        return number if number - number == 0 else None  # infinite or not a number
+    if isinstance(value, bool):
+        return value
+    whole = int.__add__(value, 0)
+    if whole.bit_length() >= _MAX_BITS or not str(whole):  # its text may fail sooner: that limit is a setting
+        raise ValueError("a whole number of too many digits")
+    return whole
+
+
+def _text_of(name: object) -> str:
+    """Return a key as text, of no class of its own."""
+    return str.__str__(name) if isinstance(name, str) else _bounded(name, str)
 
 
 # --- The size budget ---------------------------------------------------------------------------------------

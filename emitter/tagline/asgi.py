@@ -49,6 +49,7 @@ FromScope = Callable[[Scope], Optional[str]]
 
 _VALIDATION_FAILED = 422
 _FAILED = 500
+_MAX_DIGITS = 20  # of a length: no body is longer, and Python reads no number of any length
 
 
 class TaglineMiddleware:
@@ -405,10 +406,11 @@ def _announced_bytes(scope: Scope) -> Optional[int]:
     """Return the size of a body that the application did not read, None if it cannot be told."""
     headers = {bytes(name).lower(): bytes(value) for name, value in scope.get("headers", ())}
     length = headers.get(b"content-length", b"")
-    if length.isdigit():
+    if length.isdigit() and len(length) < _MAX_DIGITS:
         return int(length)
     # Without either header there is no body in HTTP/1: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
-    return 0 if b"transfer-encoding" not in headers and scope.get("http_version", "")[:1] == "1" else None
+    said = b"transfer-encoding" in headers or b"content-length" in headers
+    return 0 if not said and scope.get("http_version", "")[:1] == "1" else None
 
 
 def _count_errors(error: BaseException) -> Optional[int]:

@@ -516,6 +516,19 @@ def test_an_earlier_end_than_the_watched_one_is_not_missed(emitter: Emitter, lin
     assert [early.end(), late.end()] == [False, True]
 
 
+def test_a_stream_that_ends_a_thread_does_not_end_the_watch(emitter: Emitter, lines: Lines) -> None:
+    class Leaving:
+        def write(self, text: str, /) -> None:  # noqa: ARG002 - stdout's signature
+            raise SystemExit
+
+    broken = Emitter(stream=Leaving()).begin(context=Ending(remaining_ms=201))
+    until(lambda: not broken.open)
+    emitter.begin(context=Ending(remaining_ms=201))
+    until(lambda: lines.writes == 1)
+
+    assert lines.fields["timed_out"] is True
+
+
 def test_many_invocations_are_watched_by_one_thread(emitter: Emitter, lines: Lines) -> None:
     handler = emitter.handler(nothing)
 
@@ -654,12 +667,57 @@ def test_an_event_or_context_of_any_kind_costs_no_request(event: Any, emitter: E
         ({"x-correlation-id": "two words"}, None),
         ({"x-correlation-id": "a\r\nset-cookie: x"}, None),
         ({"x-correlation-id": "x" * 129}, None),
+        # https://docs.aws.amazon.com/lambda/latest/dg/services-alb.html: with multi-value headers
+        ({"X-Request-Id": ["b", "c"]}, "b"),
+        ({"x-request-id": [], "x-correlation-id": "a"}, "a"),
+        ([(10**18, "x"), ("x-request-id", 7), (b"x-correlation-id", b"a")], "a"),
+        ([("x-request-id",)], None),
+        (7, None),
         ({}, None),
         (None, None),
     ],
 )
 def test_a_correlation_id_is_taken_if_it_can_be_handed_on(headers: Any, said: str | None) -> None:
     assert correlation_id(headers) == said
+
+
+def test_a_load_balancers_headers_of_several_values_carry_a_correlation_id(
+    emitter: Emitter, lines: Lines
+) -> None:
+    """https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html."""
+    event = {"httpMethod": "GET", "path": "/pets", "multiValueHeaders": {"x-request-id": ["b"]}}
+
+    emitter.handler(nothing)(event, None)
+
+    assert (lines.fields["correlation_id"], lines.fields["route"]) == ("b", "/pets")
+
+
+def test_an_answer_that_cannot_be_asked_is_handed_on(emitter: Emitter, lines: Lines) -> None:
+    class Answer(dict[str, Any]):
+        def __contains__(self, key: object) -> bool:
+            raise RuntimeError("not now")
+
+    answer = Answer(statusCode=200)
+
+    assert (
+        emitter.handler(lambda _event, _context: answer)({"httpMethod": "GET", "path": "/"}, None) is answer
+    )
+    assert "status" not in lines.fields
+
+
+def test_an_exception_of_any_kind_is_in_the_record_and_goes_on(emitter: Emitter, lines: Lines) -> None:
+    class Odd(Exception):  # noqa: N818 - as odd as can be
+        @property  # type: ignore[misc]  # this as well
+        def __class__(self) -> type:
+            raise RuntimeError("no class")
+
+        def __str__(self) -> str:
+            raise BaseException("no text")  # noqa: TRY002 - the least that one can raise
+
+    with pytest.raises(Odd), emitter.record():
+        raise Odd
+
+    assert (lines.fields["error"], lines.fields["error_type"]) == ("<Odd>", "Odd")
 
 
 def test_the_headers_that_carry_a_correlation_id_can_be_chosen() -> None:

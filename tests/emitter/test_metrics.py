@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped, unused-ignore]  # it comes without types
+import numpy as np
 import pytest
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricResolution
 from hypothesis import given
@@ -126,6 +127,47 @@ def test_a_declared_field_is_a_metric_and_stays_a_field() -> None:
         ("Shop", frozenset({("route", "/pets")}), "items", "Count", 60, (3.0,)),
         ("Shop", frozenset(), "items", "Count", 60, (3.0,)),
     }
+
+
+class Count(int):
+    def __abs__(self) -> Any:
+        raise RuntimeError("no number")
+
+    __le__ = __ge__ = __abs__  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("value", "values"),
+    [
+        (np.int64(3), (3.0,)),
+        (np.float32(1.5), (1.5,)),
+        (np.array([1, 2]), (1.0, 2.0)),
+        ((1, 2), (1.0, 2.0)),
+        (Count(3), (3.0,)),
+    ],
+    ids=repr,
+)
+def test_what_is_a_number_on_the_line_is_a_metric(value: Any, values: tuple[float, ...]) -> None:
+    line = emitted({"items": value, "latency_ms": 1.5}, METRICS)
+
+    assert {datum[2]: datum[-1] for datum in effect(line)} == {"items": values, "latency_ms": (1.5,)}
+
+
+def test_a_number_beyond_all_floats_beside_a_float_costs_no_record() -> None:
+    line = emitted({"items": 10**400, "latency_ms": 1.5}, METRICS)
+
+    assert line["items"] == 10**400
+    assert {datum[2] for datum in effect(line)} == {"latency_ms"}
+
+
+def test_a_dimension_that_cannot_be_compared_costs_no_record() -> None:
+    class Route:
+        def __hash__(self) -> int:
+            raise RuntimeError("no hash")
+
+    line = emitted({"route": Route(), "items": 3}, METRICS, dimensions=[["route"], []])
+
+    assert {datum[1] for datum in effect(line)} == {frozenset()}
 
 
 def test_a_line_with_metrics_is_a_record_like_any_other() -> None:

@@ -1,5 +1,6 @@
 """No byte of a secret that was put in comes out: masked names, fields left out, blurred addresses and ids."""
 
+import functools
 import hashlib
 import hmac
 import json
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tagline import MASK, MASKED_NAMES, Emitter, Privacy
+from tagline import MASK, MASKED_NAMES, MIN_NAME_END, Emitter, Privacy
 
 from tests.emitter.lines import Lines
 
@@ -52,6 +53,7 @@ spellings = st.sampled_from(
             "proxy-authorization",
         ),
         *("X-Amz-Signature", "X-Amz-Security-Token", "client_secret", "id_token", "aws-secret-access-key"),
+        *("authtoken", "ACCESSTOKEN", "IDToken", "sessionid", "apikey", "secretKey"),
     ]
 )
 
@@ -81,6 +83,17 @@ def places(draw: st.DrawFn, secret: str) -> Any:
         f"{{'{name}': '{secret}'}} is no JSON",
         f'{{"{name}": "{secret}" and then it broke',
         json.dumps(json.dumps({name: secret})),
+        functools.reduce(lambda text, _: json.dumps(text), range(6), json.dumps({name: secret})),
+        f'body={{\\"{name}\\": \\"a&{secret}\\"}}',
+        f"{{'{name}': 'it\\'s \"{secret}'}}",
+        f'{{"{name}": "{secret}", "{name}": null}}',
+        f"/pets?user[{name}]={secret}&{name}[]={secret}",
+        f"/pets?user%5B{name}%5D={secret}",
+        f"/login?next=https%3A%2F%2Fexample.org%2F%3F{name}%3D{secret}",
+        {f"/pets?{name}={secret}": 3},
+        {f"user[{name}]": secret},
+        {f"user.{name} ": secret},
+        {f"my{name}": secret} if len(name) >= MIN_NAME_END else {name: secret},
         RuntimeError(f"cannot sign in with {name}={secret}"),
     ]
     return draw(st.sampled_from(shapes))
@@ -135,6 +148,8 @@ def test_what_an_emitter_has_seen_before_does_not_make_it_careless(secret: str, 
         },
         {"text": "the secret garden", "title": "Passwords, a history", "quote": 'say "token" twice'},
         {"query": {"page": "1"}, "pairs": [["a", "b"], ["c", 1]], "body": '{"page": 1}'},
+        {"path": "/a%20b", "next": "https%3A%2F%2Fexample.org%3Fpage%3D1", "counts": {"/pets?page=1": 2}},
+        {"backpwd_off": "x", "newjwtx": "y", "total_tokens": 3, "[]": "z"},
     ],
 )
 def test_what_only_resembles_a_secrets_name_is_left_alone(fields: dict[str, Any]) -> None:
@@ -161,6 +176,35 @@ def test_the_masked_names_are_a_matter_of_choice() -> None:
     assert said({"password": "x", "iban": "y"}, mask=["iban"]) == {"password": "x", "iban": MASK}
     assert said({"password": "x"}, mask=()) == {"password": "x"}
     assert said({"q": "id=7&pin=8"}, mask=["pin", "x"]) == {"q": f"id=7&pin={MASK}"}
+    assert said({"zip": "x", "client_ip": "y"}, mask=["ip"]) == {"zip": "x", "client_ip": MASK}
+    long = "a-name-that-is-longer-than-all-of-those-above"
+    assert said({"q": f"{long}=7"}, mask=[long]) == {"q": f"{long}={MASK}"}
+
+
+texts = st.sampled_from(
+    ["x", "", "a:b", "12:00: noon", "token=K", "pwd: K", '{"token":"K"}', ":{", "{[", "%3D", "'a':"]
+)
+small = st.recursive(
+    texts | st.integers(0, 3) | st.none(),
+    lambda inner: (
+        st.dictionaries(st.sampled_from(["a", "b", "a:b", "token", "pin"]), inner, max_size=3)
+        | st.lists(inner, max_size=2)
+    ),
+    max_leaves=6,
+)
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from(["a", "b", "c", "token", "a:"]), small, max_size=4), max_size=6)
+)
+def test_what_is_masked_does_not_depend_on_what_was_written_before(records: list[dict[str, Any]]) -> None:
+    """An emitter remembers names, and which fields hold objects, to look less closely at the next line."""
+    lines = Lines()
+    emitter = Emitter(stream=lines)
+    for fields in records:
+        emitter.emit(fields)
+
+    assert [record.fields for record in lines.records] == [Privacy().clean(fields) for fields in records]
 
 
 # --- allowed and denied fields ----------------------------------------------------------------------------
@@ -254,6 +298,18 @@ def test_nothing_has_no_pseudonym() -> None:
 def test_pseudonyms_without_a_key_that_is_long_enough_are_refused(key: bytes) -> None:
     with pytest.raises(ValueError, match=f"at least 16 bytes, not {len(key)}"):
         Privacy(pseudonyms=["client"], key=key)
+
+
+def test_a_key_that_is_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="the pseudonyms' key is bytes, not str"):
+        Privacy(pseudonyms=["client"], key="a key of 16 characters")  # type: ignore[arg-type]  # the case
+
+
+@pytest.mark.parametrize("argument", ["mask", "allow", "deny", "truncate", "pseudonyms"])
+def test_one_text_instead_of_a_list_of_names_is_refused(argument: str) -> None:
+    rules: dict[str, Any] = {argument: "iban"}
+    with pytest.raises(ValueError, match="'iban' is a text, not a list of names"):
+        Privacy(**rules)
 
 
 def test_a_record_that_is_shortened_is_clean_as_well() -> None:

@@ -90,6 +90,87 @@ class Point(NamedTuple):
     y: int
 
 
+class Panic(BaseException):
+    """Not an Exception, as a panic in an extension in Rust."""
+
+
+class Panicking:
+    def __str__(self) -> str:
+        raise Panic
+
+    __repr__ = __str__
+
+
+class Proxy:
+    """What stands for nothing outside of a request, as werkzeug's proxies."""
+
+    @property  # type: ignore[misc]  # proxies do so
+    def __class__(self) -> type:
+        raise RuntimeError("outside of a request")
+
+
+class Nameless(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]  # as odd as can be
+        raise RuntimeError("no name")
+
+
+class OfNamelessClass(Hostile, metaclass=Nameless):
+    pass
+
+
+class NoItems(dict[str, int]):
+    def items(self) -> Any:
+        raise RuntimeError("no items")
+
+
+class NoIter(dict[str, int]):
+    def __iter__(self) -> Any:
+        raise RuntimeError("no names")
+
+    keys = __iter__
+
+
+class NoLength(list[int]):
+    def __len__(self) -> int:
+        raise RuntimeError("no length")
+
+    __iter__ = __len__  # type: ignore[assignment]  # nor anything in it
+
+
+class Name(str):
+    """A name that does not want to be looked at."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash("route")
+
+    def startswith(self, *_args: Any) -> bool:
+        raise RuntimeError("not to be looked at")
+
+    rstrip = lower = startswith  # type: ignore[assignment]
+
+
+class Number(int):
+    def __add__(self, other: object) -> int:
+        raise RuntimeError("not to be reckoned with")
+
+    __abs__ = __le__ = __ge__ = __add__  # type: ignore[assignment]
+
+
+class Chain:
+    """A link of a chain without an end."""
+
+    def model_dump(self) -> Any:
+        return Chain()
+
+
+hostile = st.sampled_from(
+    [Panicking, lambda: NoItems(a=1), lambda: NoLength([1]), lambda: Number(7), Chain]
+).map(lambda make: make())
+
+
 class Celsius(float):
     """A number of a class of its own."""
 
@@ -122,6 +203,7 @@ anything = st.recursive(
     | st.complex_numbers()
     | st.builds(Item, st.text())
     | st.builds(Hostile)
+    | hostile
     | st.builds(endless)
     | st.builds(deep)
     | st.characters(categories=["Cs"])
@@ -133,7 +215,7 @@ anything = st.recursive(
     | st.sampled_from([Size.LARGE, Level.HIGH]),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.text() | st.integers() | st.binary(), inner, max_size=3)
+        | st.dictionaries(st.text() | st.integers() | st.binary() | st.just(Name("x")), inner, max_size=3)
         | st.tuples(inner, inner)
         | st.frozensets(st.text() | st.binary(), max_size=3)
     ),
@@ -271,6 +353,15 @@ def test_too_many_names_leave_a_record_that_says_so() -> None:
         (datetime(2025, 11, 20, 10, tzinfo=UTC), "2025-11-20T10:00:00+00:00"),
         (Item("x"), {"name": "x"}),
         (Hostile(), "<Hostile>"),
+        pytest.param(Panicking(), "<Panicking>", id="panics"),
+        pytest.param(Proxy(), "<Proxy>", id="proxy"),
+        pytest.param(OfNamelessClass(), "<OfNamelessClass>", id="of a nameless class"),
+        pytest.param(NoItems(a=1), {"a": 1}, id="no items"),
+        pytest.param([NoLength([1]), 2], ["<NoLength>", 2], id="no length"),
+        pytest.param(Chain(), "<Chain>", id="chain"),
+        ({Name("a"): 1}, {"a": 1}),
+        (Number(7), 7),
+        ({1: "a", "1": "b"}, {"1": "b"}),
         ({1: "a", None: "b"}, {"1": "a", "None": "b"}),
         ("two\nlines", "two\nlines"),
     ],
@@ -297,6 +388,126 @@ def nested(depth: int, inside: Any) -> Any:
     for _ in range(depth):
         inside = [inside]
     return inside
+
+
+@pytest.mark.parametrize("beside", [float("nan"), Hostile()], ids=["a NaN", "an object that fails"])
+def test_an_object_is_no_deeper_than_what_it_becomes(beside: Any, emitter: Emitter, lines: Lines) -> None:
+    """Each of these is one level of the line, whatever made it."""
+    objects: Any = "in"
+    for _ in range(MAX_DEPTH):
+        objects = Item(objects)
+    emitter.emit({"objects": objects, "beside": beside})
+
+    said = lines.fields["objects"]
+    for _ in range(MAX_DEPTH):
+        said = said["name"]
+    assert said == "in"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (7, {"fields": 7}),
+        ("text", {"fields": "text"}),
+        ([1], {"fields": [1]}),
+        (np.array([1, 2]), {"fields": [1, 2]}),
+        (NoIter(a=1), {"fields": {"a": 1}}),
+        ([("a", 1)], {"a": 1}),
+        ({Name("a"): 1, "route": "/"}, {"a": 1, "route": "/"}),
+        (None, {}),
+    ],
+    ids=repr,
+)
+def test_fields_that_are_no_mapping_cost_no_record(
+    fields: Any, said: Any, emitter: Emitter, lines: Lines
+) -> None:
+    emitter.emit(fields)
+    with emitter.record(fields):
+        pass
+    with emitter.record():
+        tagline.add(fields)
+    with emitter.record():
+        tagline.add_copy(fields)
+    emitter.begin().end(fields)
+
+    assert [
+        {name: value for name, value in record.fields.items() if name != "duration_ms"}
+        for record in lines.records
+    ] == [said] * 5
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit])
+def test_what_is_said_to_the_process_while_an_object_is_asked_goes_on(
+    raised: type[BaseException], emitter: Emitter
+) -> None:
+    class Interrupted:
+        def __str__(self) -> str:
+            raise raised
+
+    with pytest.raises(raised):
+        emitter.emit({"value": Interrupted()})
+
+
+def test_numbers_of_more_digits_than_the_interpreter_is_set_to_cost_no_record(
+    emitter: Emitter, lines: Lines
+) -> None:
+    """https://docs.python.org/3/library/stdtypes.html#integer-string-conversion-length-limitation."""
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(640)
+    try:
+        emitter.emit({"digits": 10**1000, "route": "/"})
+    finally:
+        sys.set_int_max_str_digits(before)
+
+    assert lines.fields == {"digits": "<int>", "route": "/"}
+
+
+def test_a_signal_that_comes_while_a_line_is_begun_writes_its_own(emitter: Emitter, lines: Lines) -> None:
+    class Tag(str):
+        """Of a line that a finalizer or a signal's handler interrupts where it counts the tag's lines."""
+
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            if tagline._naming._is_owned():  # type: ignore[attr-defined]  # RLock's, which nothing else tells
+                emitter.emit(tag="other")
+            return 0
+
+    emitter._renew()
+    with tagline._naming:
+        hash(Tag("x"))
+
+    assert [record.tag for record in lines.records] == ["other"]
+
+
+DEEPER_THAN_THE_STACK = """
+import sys
+from tagline import Emitter, Privacy, Record, write
+
+sys.setrecursionlimit(1_000_000)
+circle, deep = [], []
+circle.append(circle)
+for _ in range(100_000):
+    deep = [deep]
+emitter = Emitter(privacy=Privacy(pseudonyms=["client"], key=b"a key of 16 bytes"))
+for value in (circle, {"inner": deep}, "token=x".join(["[" * 100_000, ""])):
+    emitter.emit({"value": value, "client": value, "number": 1})
+print(write(Record(id="x", timestamp=0, fields={"circle": circle})))
+import os
+os._exit(0)  # to free what is so deep takes as deep a stack
+"""
+
+
+def test_a_cycle_ends_no_process_that_may_recurse_deeper_than_its_stack() -> None:
+    done = subprocess.run(
+        [sys.executable, "-uc", DEEPER_THAN_THE_STACK],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(tagline.__file__).parents[1])},
+    )
+
+    assert len([read(line) for line in done.stdout.splitlines()]) == 4
 
 
 def test_an_object_that_says_much_is_cut(emitter: Emitter, lines: Lines) -> None:
