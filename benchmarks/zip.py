@@ -43,7 +43,7 @@ from exporter.archive import Manifest, Part
 from exporter.bucket import Bucket, client_config
 from exporter.jobs import Job, Request, job_key, write_job, zip_key
 from exporter.query import Column, Days
-from exporter.zipper import Turn, make_zip
+from exporter.zipper import Held, Turn, make_zip
 
 ROUNDS = 3
 FILES = 30
@@ -106,7 +106,7 @@ def worker(kind: str, client: Any, files: int) -> None:
     bucket = Bucket(client, kind, crc32)
     job = Job(ID, Request(Days(DAY, DAY + timedelta(days=files - 1))))
     write_job(bucket, job)
-    made = make_zip(job, bucket, Turn(lambda: 900))
+    made = make_zip(Held(job, bucket), Turn(lambda: 900))
     if not made.state.has_zip:
         raise RuntimeError(made.to_json())
 
