@@ -419,11 +419,25 @@ def _changed(job: Job) -> datetime:
 def _body(event: Mapping[str, Any]) -> dict[str, Any]:
     text = event.get("body") or ""
     try:
-        read = json.loads(base64.b64decode(text) if event.get("isBase64Encoded") else text)
+        read = json.loads(
+            base64.b64decode(text) if event.get("isBase64Encoded") else text, object_pairs_hook=_once
+        )
+    except InvalidParameterError:
+        raise
     except (ValueError, RecursionError):
         raise InvalidParameterError("body", "the body is no JSON") from None
     if not isinstance(read, dict):
         raise InvalidParameterError("body", "the body is no JSON object")
+    return read
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of a body. Of a name that is in it twice, the first would be overlooked."""
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)[:_SHOWN]
+        raise InvalidParameterError(twice, f"{twice!r} is there twice")
     return read
 
 

@@ -687,7 +687,7 @@ def _reason(error: Exception) -> str:
         "PreconditionFailed",
     ):
         return "some of these days were exported anew meanwhile: ask again"
-    return f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, UnavailableError) else f"{type(error).__name__}: {error}"
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

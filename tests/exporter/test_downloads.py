@@ -190,6 +190,7 @@ def test_the_longest_range_is_allowed() -> None:
         ("[" * 100_000, "body", "the body is no JSON"),
         ([], "body", "the body is no JSON object"),
         ({}, "start_date", "start_date is missing"),
+        ('{"client": "acme", "client": "zeta"}', "client", "'client' is there twice"),
         ({**DATES, "start_date": 20251120}, "start_date", "start_date is '20251120', not a date"),
         ({**DATES, "format": "xml"}, "format", "format is 'xml', not one of csv, jsonl, parquet"),
         ({**DATES, "format": []}, "format", "format is '[]', not one of"),
