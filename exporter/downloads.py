@@ -272,13 +272,16 @@ class Desk:
     def _seconds(self, job: Job) -> int:
         if not job.state.has_zip:
             return self.link_seconds
-        left = _changed(job) + KEPT - self.now()
-        return max(1, min(self.link_seconds, int(left.total_seconds())))
+        return max(1, min(self.link_seconds, int(self._left(job).total_seconds())))
 
     def _has_zip(self, job: Job) -> bool:
         """Return whether there is a zip that will be there for a while."""
-        left = _changed(job) + KEPT - self.now()
-        return job.state.has_zip and left > NEARLY_GONE and self.objects.has(zip_key(job.id))
+        return job.state.has_zip and self._left(job) > NEARLY_GONE and self.objects.has(zip_key(job.id))
+
+    def _left(self, job: Job) -> timedelta:
+        """Return for how long a zip is still there."""
+        assert job.kept_from is not None
+        return datetime.fromtimestamp(job.kept_from, UTC) + KEPT - self.now()
 
     def _send(self, job: Job) -> Job:
         job = job.becoming(job.state, changed_at=int(self.now().timestamp()))

@@ -127,6 +127,8 @@ class Job:
         done_bytes: How much of the lake has been read for it.
         total_bytes: How much there is to read, once that is known.
         rows: How many rows the zip has, once it is there.
+        kept_from: When its upload was begun, once it is there, in seconds since 1970: S3 counts its days from
+            then, https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html.
         reason: Why it failed.
     """
 
@@ -137,11 +139,12 @@ class Job:
     done_bytes: int = 0
     total_bytes: int | None = None
     rows: int | None = None
+    kept_from: int | None = None
     reason: str | None = None
 
     def becoming(self, state: State, **more: Any) -> Job:
         """Return the job in another state, and what else is known of it by then."""
-        return replace(self, **{"rows": None, "reason": None, **more, "state": state})
+        return replace(self, **{"rows": None, "kept_from": None, "reason": None, **more, "state": state})
 
     def to_json(self) -> str:
         """Return the job as it is kept and sent."""
@@ -160,12 +163,14 @@ class Plan:
 
     Attributes:
         upload: The upload.
+        begun_at: When it was begun, in seconds since 1970.
         maker: Which program can go on with it.
         part_bytes: How large each part of the upload is, but the last.
         manifests: What the lake had of the days when the zip was begun.
     """
 
     upload: Upload
+    begun_at: int
     maker: str
     part_bytes: int
     manifests: tuple[Manifest, ...]
@@ -183,6 +188,7 @@ class Plan:
         """Return the plan as it is kept."""
         document = {
             "upload": asdict(self.upload),
+            "begun_at": self.begun_at,
             "maker": self.maker,
             "part_bytes": self.part_bytes,
             "manifests": [json.loads(manifest.to_json()) for manifest in self.manifests],
@@ -195,6 +201,7 @@ class Plan:
         read = json.loads(document)
         return cls(
             Upload(**read["upload"]),
+            read["begun_at"],
             read["maker"],
             read["part_bytes"],
             tuple(Manifest.from_json(json.dumps(each).encode()) for each in read["manifests"]),

@@ -308,7 +308,7 @@ def make_zip(held: Held, turn: Turn) -> Job:
         discard(job.id, objects)
         plan = None
     if plan is None:
-        plan = begin(job, objects, turn.part_bytes)
+        plan = begin(job, objects, turn)
     document = objects.get(cursor_key(job.id))
     cursor = None if document is None else Cursor.from_json(document)
     if cursor is None or cursor.upload != plan.upload.id:
@@ -316,7 +316,7 @@ def make_zip(held: Held, turn: Turn) -> Job:
     return _Writing(held, plan, cursor, turn).run()
 
 
-def begin(job: Job, objects: Downloads, part_bytes: int) -> Plan:
+def begin(job: Job, objects: Downloads, turn: Turn) -> Plan:
     """Begin an upload for a job, and write down what it is to hold.
 
     Returns:
@@ -333,6 +333,7 @@ def begin(job: Job, objects: Downloads, part_bytes: int) -> Plan:
     check(job.request, manifests)
     total = sum(manifest.size for manifest in manifests)
     revisions = [[str(each.day), each.revision, [part.sha256 for part in each.parts]] for each in manifests]
+    begun_at = int(turn.now())
     upload = objects.begin(
         zip_key(job.id),
         "application/zip",
@@ -346,7 +347,7 @@ def begin(job: Job, objects: Downloads, part_bytes: int) -> Plan:
             "revisions-sha256": hashlib.sha256(json.dumps(revisions).encode()).hexdigest(),
         },
     )
-    plan = Plan(upload, MAKER, _part_bytes(total, part_bytes), manifests)
+    plan = Plan(upload, begun_at, MAKER, _part_bytes(total, turn.part_bytes), manifests)
     if objects.replace(plan_key(job.id), plan.to_json(), None):
         return plan
     document = objects.get(plan_key(job.id))
@@ -412,7 +413,12 @@ class _Writing:
         self._held.check()
         self._objects.complete(self._plan.upload, self._parts)
         rows = sum(self._rows)
-        ended = self._say(State.READY if rows else State.EMPTY, rows=rows, done_bytes=self._total)
+        ended = self._say(
+            State.READY if rows else State.EMPTY,
+            rows=rows,
+            done_bytes=self._total,
+            kept_from=self._plan.begun_at,
+        )
         self._objects.delete([plan_key(self._id), cursor_key(self._id), tail_key(self._id)])
         return ended
 

@@ -275,7 +275,7 @@ def test_every_field_of_the_apis_answers_is_documented() -> None:
     states = set()
     request = Request(Days(DAY, DAY), Format.CSV, ("time",), "acme", "/")
     for job in (
-        Job("1" * 32, request, State.READY, rows=1),
+        Job("1" * 32, request, State.READY, rows=1, kept_from=1),
         Job("2" * 32, request, State.FAILED, reason="no"),
         Job("3" * 32, request, State.RUNNING, total_bytes=1),
     ):

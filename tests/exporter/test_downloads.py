@@ -432,6 +432,23 @@ def test_a_link_says_how_long_it_is_good_and_is_not_longer_than_the_zip_is_there
     assert "seconds=300" in late["download_link"]
 
 
+def test_a_zip_that_took_hours_is_there_a_day_from_its_beginning() -> None:
+    api = Api()
+    asked = api.ask(**DATES)["body"]
+    job = read_job(api.bucket, asked["id"])
+    assert job is not None
+    zipper.begin(job, api.bucket, Turn(lambda: 900, now=api.timestamp))
+    api.now += timedelta(hours=3)
+    api.work()
+
+    api.now = NOW + timedelta(hours=23, minutes=55)
+
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html: an object that was uploaded in
+    # parts is as old as its upload.
+    assert "seconds=300" in api.status(asked["id"])["body"]["download_link"]
+    assert api.ask(**DATES)["body"]["status"] == "queued"
+
+
 # --- deleted, and whose -----------------------------------------------------------------------------------
 
 
@@ -458,7 +475,7 @@ def test_deleting_gives_up_what_a_worker_has_begun() -> None:
     identity = api.ask(**DATES)["body"]["id"]
     job = read_job(api.bucket, identity)
     assert job is not None
-    zipper.begin(job, api.bucket, zipper.PART_BYTES)
+    zipper.begin(job, api.bucket, Turn(lambda: 900))
 
     api.delete(identity)
 
@@ -551,7 +568,7 @@ def test_no_zip_and_no_beginning_of_one_that_may_have_a_forgotten_clients_rows_s
     api.work()
     job = read_job(api.bucket, begun)
     assert job is not None
-    zipper.begin(job, api.bucket, zipper.PART_BYTES)
+    zipper.begin(job, api.bucket, Turn(lambda: 900))
     api.bucket[tail_key(begun)] = b"1,acme"
 
     assert drop_all_of("acme", api.bucket) == 3
@@ -572,7 +589,7 @@ def test_no_zip_and_no_beginning_of_one_that_may_have_a_forgotten_clients_rows_s
     ],
 )
 def test_a_job_is_read_back(request_: Request) -> None:
-    job = Job(ID, request_, State.READY, 7, 3, 9, 4, "why")
+    job = Job(ID, request_, State.READY, 7, 3, 9, 4, 6, "why")
 
     assert Job.from_json(job.to_json()) == job
     assert Job.from_json(replace(job, total_bytes=None).to_json()).total_bytes is None
