@@ -47,8 +47,10 @@ def download(deployment: Deployment, days: Days, path: Path, bars: Progress) -> 
         bars: Where the progress is shown.
 
     Raises:
-        CommandError: If the API refuses, or the zip cannot be made or fetched.
+        CommandError: If the API refuses, or the zip cannot be made, fetched or written.
     """
+    if path.is_dir() or not path.parent.is_dir():
+        raise CommandError(f"{path} is a folder, or in none", "give a file in a folder that there is: --out")
     base = deployment.outputs["DownloadUrl"]
     query = {"start_date": days.first.isoformat(), "end_date": days.last.isoformat()}
     with requests.Session() as session:

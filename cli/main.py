@@ -986,8 +986,9 @@ def download(
     if missing := fetched.days_not_exported:
         until = f" to {missing[-1]}" if len(missing) > 1 else ""
         out.print(
-            f"The lake does not have {len(missing)} of these {len(days)} days, {missing[0]}{until}:"
+            f"Days that the lake does not have yet: {len(missing)} of {len(days)}, {missing[0]}{until}."
             " `tagline export` writes them.",
+            soft_wrap=True,
             highlight=False,
         )
 

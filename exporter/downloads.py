@@ -280,7 +280,6 @@ class Desk:
 
     def _left(self, job: Job) -> timedelta:
         """Return for how long a zip is still there."""
-        assert job.kept_from is not None
         return datetime.fromtimestamp(job.kept_from, UTC) + KEPT - self.now()
 
     def _send(self, job: Job) -> Job:

@@ -139,12 +139,12 @@ class Job:
     done_bytes: int = 0
     total_bytes: int | None = None
     rows: int | None = None
-    kept_from: int | None = None
+    kept_from: int = 0
     reason: str | None = None
 
     def becoming(self, state: State, **more: Any) -> Job:
         """Return the job in another state, and what else is known of it by then."""
-        return replace(self, **{"rows": None, "kept_from": None, "reason": None, **more, "state": state})
+        return replace(self, **{"rows": None, "kept_from": 0, "reason": None, **more, "state": state})
 
     def to_json(self) -> str:
         """Return the job as it is kept and sent."""
