@@ -1,5 +1,6 @@
 """The download API answers at once; the worker makes the zip."""
 
+import gzip
 import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -9,8 +10,10 @@ import pytest
 
 from exporter import archive, downloads, openapi, part_files, zipper
 from exporter.downloads import Desk
+from exporter.export import Job as ExportJob
 from exporter.export import export_day
 from exporter.jobs import (
+    KEPT_AS,
     Format,
     Job,
     Request,
@@ -261,6 +264,33 @@ def test_a_download_goes_from_queued_over_running_to_ready_and_then_has_a_link()
     ready = api.status(identity)["body"]
     assert (ready["status"], ready["rows"]) == ("ready", 7)
     assert ready["download_link"].startswith(f"https://bucket/tmp/{identity}.zip")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind"), [(wanted, kind) for wanted, kinds in KEPT_AS.items() for kind in kinds]
+)
+def test_what_is_exported_in_one_format_only_can_be_had(wanted: Format, kind: str) -> None:
+    api = Api()
+    rows = store(*(made(number, DAY) for number in range(7)))
+    export_day(DAY, rows, api.bucket, ExportJob(kind=part_files.Format(kind)))
+    before = api.post({**DATES, "format": wanted})["body"]["id"]
+    api.work()
+
+    files, _ = read(api.bucket[zip_key(before)])
+    (part,) = (key for key in api.bucket.keys(archive.folder(DAY, kind)) if "part-" in key)
+    kept = gzip.decompress(api.bucket[part]) if kind.endswith(".gz") else api.bucket[part]
+    assert api.status(before)["body"]["rows"] == 7
+    assert list(files) == [f"{DAY}-part-00000.{wanted}"]
+    assert (files[f"{DAY}-part-00000.{wanted}"] == kept) is kind.startswith(wanted)
+
+    # Another revision in that format alone is seen, too.
+    export_day(
+        DAY,
+        store(*(made(number, DAY) for number in range(9))),
+        api.bucket,
+        ExportJob(kind=part_files.Format(kind)),
+    )
+    assert api.post({**DATES, "format": wanted})["body"]["id"] != before
 
 
 def test_an_empty_range_is_empty_and_has_a_link() -> None:
