@@ -43,7 +43,7 @@ from exporter.archive import Manifest, Part
 from exporter.bucket import Bucket, client_config
 from exporter.jobs import Job, Request, job_key, write_job, zip_key
 from exporter.query import Column, Days
-from exporter.zipper import Turn, make_zip
+from exporter.zipper import Held, Turn, make_zip
 
 ROUNDS = 3
 FILES = 30
@@ -106,7 +106,7 @@ def worker(kind: str, client: Any, files: int) -> None:
     bucket = Bucket(client, kind, crc32)
     job = Job(ID, Request(Days(DAY, DAY + timedelta(days=files - 1))))
     write_job(bucket, job)
-    made = make_zip(job, bucket, Turn(lambda: 900))
+    made = make_zip(Held(job, bucket), Turn(lambda: 900))
     if not made.state.has_zip:
         raise RuntimeError(made.to_json())
 
@@ -289,6 +289,13 @@ class _Lake:
         year, month, day = (int(part.partition("=")[2]) for part in key.split("/")[1:4])
         return self.bodies[kind][(date(year, month, day) - DAY).days % CONTENTS]
 
+    def listing(self, bucket: str, prefix: str) -> bytes:
+        """Return what is written under a prefix, manifests among it, as S3 lists it."""
+        begin = f"{bucket.rstrip('/')}/"
+        keys = [path.removeprefix(begin) for path in self.written if path.startswith(begin + prefix)]
+        items = "".join(f"<Contents><Key>{key}</Key><ETag>e</ETag></Contents>" for key in keys)
+        return f"<ListBucketResult><IsTruncated>false</IsTruncated>{items}</ListBucketResult>".encode()
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -310,6 +317,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, str(type(self).length).encode())
         elif path == "/zip":
             self._answer(200, b"".join(self.parts[number] for number in sorted(self.parts)))
+        elif "list-type" in (query := parse_qs(urlsplit(self.path).query)):
+            self._answer(200, self.lake.listing(path, query["prefix"][0]))
         elif (body := self.lake.get(path)) is None:
             self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
         else:

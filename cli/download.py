@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,23 @@ LOOK_EVERY_S = 0.1
 CHUNK_BYTES = 1 << 20
 
 
-def download(deployment: Deployment, days: Days, path: Path, bars: Progress) -> None:
-    """Write the zip of a range of days to a file.
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What is in a zip, by what it says of itself.
+
+    Attributes:
+        rows: How many rows.
+        bytes: How large the zip is.
+        days_not_exported: The days that the lake did not have, `YYYY-MM-DD`.
+    """
+
+    rows: int
+    bytes: int
+    days_not_exported: tuple[str, ...]
+
+
+def download(deployment: Deployment, days: Days, path: Path, bars: Progress) -> Fetched:
+    """Write the zip of a range of days to a file, and return what is in it.
 
     Args:
         deployment: The pipeline.
@@ -29,8 +47,10 @@ def download(deployment: Deployment, days: Days, path: Path, bars: Progress) -> 
         bars: Where the progress is shown.
 
     Raises:
-        CommandError: If the API refuses, or the zip cannot be made or fetched.
+        CommandError: If the API refuses, or the zip cannot be made, fetched or written.
     """
+    if path.is_dir() or not path.parent.is_dir():
+        raise CommandError(f"{path} is a folder, or in none", "give a file in a folder that there is: --out")
     base = deployment.outputs["DownloadUrl"]
     query = {"start_date": days.first.isoformat(), "end_date": days.last.isoformat()}
     with requests.Session() as session:
@@ -53,6 +73,9 @@ def download(deployment: Deployment, days: Days, path: Path, bars: Progress) -> 
                 file.write(chunk)
                 bars.advance(bar, len(chunk))
     part.replace(path)
+    with zipfile.ZipFile(path) as fetched:
+        manifest = json.loads(fetched.read("manifest.json"))
+    return Fetched(manifest["rows"], path.stat().st_size, tuple(manifest["days_not_exported"]))
 
 
 def _await(session: requests.Session, status_url: str, bars: Progress, bar: TaskID) -> dict[str, Any]:

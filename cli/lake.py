@@ -17,6 +17,7 @@ from exporter import forget, lake
 from exporter.archive import Manifest
 from exporter.bucket import Bucket
 from exporter.forget import Found
+from exporter.jobs import drop_all_of
 from exporter.part_files import Format
 from exporter.query import Days
 from exporter.timestream import Timestream
@@ -125,6 +126,8 @@ def erase(
 ) -> tuple[list[tuple[Found, Manifest]], str]:
     """Remove what was found, and return what became of each day, and the key of the audit entry.
 
+    Downloads that may have rows of the client go with them, also those of other days.
+
     Raises:
         CommandError: If a day is being written by another.
     """
@@ -148,5 +151,7 @@ def erase(
                 lake.unlock(objects, each.day, each.kind, run)
             bars.advance(bar)
     finally:
+        # After the days: what is asked for from now on is made of what they have now.
+        drop_all_of(client, objects)
         key = forget.write_audit(forgotten.hash_of(client), done, objects, now)
     return done, key

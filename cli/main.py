@@ -979,15 +979,21 @@ def download(
     ```
     """
     from cli import demo as demonstration
-    from cli import stages
     from cli.download import download as fetch
 
     deployment = running()
     days = asked_days(deployment, first, last or first)
     with demonstration.progress(err) as bars:
-        fetch(deployment, days, to_file, bars)
-    count = stages.downloaded(to_file)
-    out.print(f"{to_file}: {count.records:,} rows, {count.bytes:,} bytes")
+        fetched = fetch(deployment, days, to_file, bars)
+    out.print(f"{to_file}: {fetched.rows:,} rows, {fetched.bytes:,} bytes")
+    if missing := fetched.days_not_exported:
+        until = f" to {missing[-1]}" if len(missing) > 1 else ""
+        out.print(
+            f"Days that the lake does not have yet: {len(missing)} of {len(days)}, {missing[0]}{until}."
+            " `tagline export` writes them.",
+            soft_wrap=True,
+            highlight=False,
+        )
 
 
 def asked_days(deployment: Deployment, first: datetime | None, last: datetime | None) -> Days:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -102,6 +103,7 @@ def exported(deployment: Deployment, days: Days) -> Count:
 
 def downloaded(path: Path) -> Count:
     """Count the rows in a zip, read with the standard library, and its bytes."""
+    csv.field_size_limit(sys.maxsize)  # by itself 128 KiB, and lines may be longer
     with zipfile.ZipFile(path) as zipped:
         names = [name for name in zipped.namelist() if name.endswith(".csv")]
         records = sum(

@@ -7,7 +7,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -20,16 +19,17 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from botocore.config import Config
 
 from consumers.settings import read_settings
-from exporter import archive, openapi
-from exporter.bucket import Bucket, Downloads, Link, Listed, Signer, client_config
+from exporter import openapi
+from exporter.bucket import Bucket, Downloads, Link, Signer, client_config
 from exporter.jobs import (
     Format,
     Job,
     Request,
     State,
-    discard,
+    drop,
     job_id,
-    job_key,
+    manifests_of,
+    message_of,
     read_job,
     write_job,
     zip_key,
@@ -47,10 +47,6 @@ NEARLY_GONE = timedelta(hours=2)
 # A job that does not get on is asked for again: a message may be lost with its invocation, and what is
 # delivered once too often changes nothing.
 WAITS = {State.QUEUED: timedelta(minutes=1), State.RUNNING: timedelta(minutes=5)}
-
-# Up to so many days are looked for one by one, more by their months.
-_FEW_DAYS = 7
-_LISTINGS_AT_ONCE = 8
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _SHOWN = 40
@@ -193,7 +189,8 @@ def _columns(given: Mapping[str, Any]) -> tuple[str, ...]:
                 f"columns has {str(name)[:_SHOWN]!r}, not a name of 1 to {openapi.MAX_VALUE} characters",
             )
     if len(set(value)) < len(value):
-        raise InvalidParameterError("columns", "columns has a name twice")
+        twice = next(name for name in value if value.count(name) > 1)
+        raise InvalidParameterError("columns", f"columns has {twice[:_SHOWN]!r} twice")
     return tuple(value)
 
 
@@ -211,28 +208,18 @@ def tenant_of(event: Mapping[str, Any], claim: str) -> str | None:
         claim: The claim's name; empty where callers may have all rows.
 
     Raises:
-        ForbiddenError: If there is no such claim.
+        ForbiddenError: If there is no such claim, or it is no text that a row could have.
     """
     if not claim:
         return None
     authorizer = event["requestContext"].get("authorizer") or {}
     tenant: str | None = authorizer.get("jwt", {}).get("claims", {}).get(claim)
-    if not tenant:
-        raise ForbiddenError(f"your token has no claim {claim!r}, which says whose rows you may have")
+    if not _is_text(tenant):
+        raise ForbiddenError(
+            f"your token has no claim {claim!r} of 1 to {openapi.MAX_VALUE} characters,"
+            " which says whose rows you may have"
+        )
     return tenant
-
-
-def manifests_of(days: Days, objects: Downloads) -> list[Listed]:
-    """Return which manifests the lake has of a range, with what changes with their contents."""
-    wanted = {archive.folder(day) + archive.MANIFEST for day in days}
-    prefixes = sorted(wanted) if len(days) <= _FEW_DAYS else sorted({_month(key) for key in wanted})
-    with ThreadPoolExecutor(min(_LISTINGS_AT_ONCE, len(prefixes))) as pool:
-        listings = pool.map(lambda prefix: list(objects.listed(prefix)), prefixes)
-        return [item for listing in listings for item in listing if item.key in wanted]
-
-
-def _month(key: str) -> str:
-    return key.partition("day=")[0]
 
 
 # --- the API ----------------------------------------------------------------------------------------------
@@ -259,28 +246,24 @@ class Desk:
     def ask(self, request: Request) -> Job:
         """Return the download for a request: the one that there is for the same, or a new one."""
         identity = job_id(request, manifests_of(request.days, self.objects))
-        now = self.now()
         job = read_job(self.objects, identity)
-        if job is not None and self._gets_on(job, now):
-            return job
-        waits = job is not None and job.state in WAITS
-        job = Job(identity, request) if job is None or not waits else job
-        job = job.becoming(job.state, changed_at=int(now.timestamp()))
-        write_job(self.objects, job)
-        self.send(job.to_json())
-        return job
+        if job is not None and (job.state in WAITS or self._has_zip(job)):
+            return self.getting_on(job)
+        return self._send(Job(identity, request))
 
     def find(self, identity: str, tenant: str | None) -> Job | None:
         """Return a download by its id, if it is of this tenant."""
         job = read_job(self.objects, identity)
         return job if job is not None and job.request.tenant == tenant else None
 
+    def getting_on(self, job: Job) -> Job:
+        """Return a download as it is now, asked for once more if it does not get on by itself."""
+        waits = WAITS.get(job.state)
+        return job if waits is None or self.now() - _changed(job) < waits else self._send(job)
+
     def drop(self, job: Job) -> None:
         """Delete a download, finished or not."""
-        # First, so that a worker that is at it finds that nobody wants it any more.
-        self.objects.delete([job_key(job.id)])
-        discard(job.id, self.objects)
-        self.objects.delete([zip_key(job.id)])
+        drop(job.id, self.objects)
 
     def link(self, job: Job) -> Link:
         """Return a new link to a download's zip, and when it really ends."""
@@ -289,13 +272,21 @@ class Desk:
     def _seconds(self, job: Job) -> int:
         if not job.state.has_zip:
             return self.link_seconds
-        left = _changed(job) + KEPT - self.now()
-        return max(1, min(self.link_seconds, int(left.total_seconds())))
+        return max(1, min(self.link_seconds, int(self._left(job).total_seconds())))
 
-    def _gets_on(self, job: Job, now: datetime) -> bool:
-        if job.state.has_zip:
-            return now - _changed(job) < KEPT - NEARLY_GONE and self.objects.has(zip_key(job.id))
-        return job.state in WAITS and now - _changed(job) < WAITS[job.state]
+    def _has_zip(self, job: Job) -> bool:
+        """Return whether there is a zip that will be there for a while."""
+        return job.state.has_zip and self._left(job) > NEARLY_GONE and self.objects.has(zip_key(job.id))
+
+    def _left(self, job: Job) -> timedelta:
+        """Return for how long a zip is still there."""
+        return datetime.fromtimestamp(job.kept_from, UTC) + KEPT - self.now()
+
+    def _send(self, job: Job) -> Job:
+        job = job.becoming(job.state, changed_at=int(self.now().timestamp()))
+        write_job(self.objects, job)
+        self.send(message_of(job))
+        return job
 
 
 def make_handler(
@@ -368,6 +359,7 @@ def _answer_about_downloads(
         job = desk.find(identity, tenant())
         if job is None:
             return _no_download(identity)
+        job = desk.getting_on(job)
         answer = _described(job, _base_url(app.current_event.raw_event))
         return _answer(HTTPStatus.OK, {**answer, **(_linked(desk.link(job)) if job.state.has_zip else {})})
 
@@ -429,11 +421,25 @@ def _changed(job: Job) -> datetime:
 def _body(event: Mapping[str, Any]) -> dict[str, Any]:
     text = event.get("body") or ""
     try:
-        read = json.loads(base64.b64decode(text) if event.get("isBase64Encoded") else text)
+        read = json.loads(
+            base64.b64decode(text) if event.get("isBase64Encoded") else text, object_pairs_hook=_once
+        )
+    except InvalidParameterError:
+        raise
     except (ValueError, RecursionError):
         raise InvalidParameterError("body", "the body is no JSON") from None
     if not isinstance(read, dict):
         raise InvalidParameterError("body", "the body is no JSON object")
+    return read
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of a body. Of a name that is in it twice, the first would be overlooked."""
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)[:_SHOWN]
+        raise InvalidParameterError(twice, f"{twice!r} is there twice")
     return read
 
 

@@ -6,16 +6,23 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from enum import StrEnum
 from typing import Any
 
+from exporter import archive
 from exporter.archive import Manifest, Part
 from exporter.bucket import Downloads, Listed, Objects, Upload
 from exporter.query import Days
 
 _ID = re.compile(r"[0-9a-f]{32}")
+_TMP = "tmp/"
+
+# Up to so many days are looked for one by one, more by their months.
+_FEW_DAYS = 7
+_LISTINGS_AT_ONCE = 8
 
 
 class State(StrEnum):
@@ -39,6 +46,15 @@ class Format(StrEnum):
     CSV = "csv"
     JSONL = "jsonl"
     PARQUET = "parquet"
+
+
+# Which of the lake's formats the files can be made of, the quickest first.
+KEPT_AS = {
+    Format.CSV: ("csv.gz", "csv"),
+    Format.JSONL: ("jsonl.gz", "csv.gz", "csv"),
+    Format.PARQUET: ("parquet",),
+}
+_KINDS = tuple(dict.fromkeys(kind for kinds in KEPT_AS.values() for kind in kinds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +127,8 @@ class Job:
         done_bytes: How much of the lake has been read for it.
         total_bytes: How much there is to read, once that is known.
         rows: How many rows the zip has, once it is there.
+        kept_from: When its upload was begun, once it is there, in seconds since 1970: S3 counts its days from
+            then, https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html.
         reason: Why it failed.
     """
 
@@ -121,11 +139,12 @@ class Job:
     done_bytes: int = 0
     total_bytes: int | None = None
     rows: int | None = None
+    kept_from: int = 0
     reason: str | None = None
 
     def becoming(self, state: State, **more: Any) -> Job:
         """Return the job in another state, and what else is known of it by then."""
-        return replace(self, **{"rows": None, "reason": None, **more, "state": state})
+        return replace(self, **{"rows": None, "kept_from": 0, "reason": None, **more, "state": state})
 
     def to_json(self) -> str:
         """Return the job as it is kept and sent."""
@@ -144,12 +163,14 @@ class Plan:
 
     Attributes:
         upload: The upload.
+        begun_at: When it was begun, in seconds since 1970.
         maker: Which program can go on with it.
         part_bytes: How large each part of the upload is, but the last.
         manifests: What the lake had of the days when the zip was begun.
     """
 
     upload: Upload
+    begun_at: int
     maker: str
     part_bytes: int
     manifests: tuple[Manifest, ...]
@@ -167,6 +188,7 @@ class Plan:
         """Return the plan as it is kept."""
         document = {
             "upload": asdict(self.upload),
+            "begun_at": self.begun_at,
             "maker": self.maker,
             "part_bytes": self.part_bytes,
             "manifests": [json.loads(manifest.to_json()) for manifest in self.manifests],
@@ -179,6 +201,7 @@ class Plan:
         read = json.loads(document)
         return cls(
             Upload(**read["upload"]),
+            read["begun_at"],
             read["maker"],
             read["part_bytes"],
             tuple(Manifest.from_json(json.dumps(each).encode()) for each in read["manifests"]),
@@ -196,29 +219,65 @@ def job_id(request: Request, manifests: Iterable[Listed]) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 
+def manifests_of(days: Days, objects: Downloads) -> list[Listed]:
+    """Return which manifests the lake has of a range, in all formats, and what changes with their content."""
+    wanted = {archive.folder(day, kind) + archive.MANIFEST for day in days for kind in _KINDS}
+    prefixes = sorted(wanted if len(days) <= _FEW_DAYS else {key.partition("day=")[0] for key in wanted})
+    with ThreadPoolExecutor(min(_LISTINGS_AT_ONCE, len(prefixes))) as pool:
+        listings = pool.map(lambda prefix: list(objects.listed(prefix)), prefixes)
+        return [item for listing in listings for item in listing if item.key in wanted]
+
+
+def chosen_manifests(request: Request, there: Iterable[str]) -> list[str]:
+    """Return the key of the manifest that each day's files are to be taken from, of those that are there.
+
+    A day that is there in other formats only has one of those: it can then be said what it is kept as.
+    """
+    there = set(there)
+    kinds = dict.fromkeys((*KEPT_AS[request.format], *_KINDS))
+    chosen = []
+    for day in request.days:
+        keys = (archive.folder(day, kind) + archive.MANIFEST for kind in kinds)
+        chosen += [key for key in keys if key in there][:1]
+    return chosen
+
+
+def message_of(job: Job) -> str:
+    """Return what is sent to have a job worked off: its id. A message is short, and a request need not be.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+    """
+    return json.dumps({"id": job.id})
+
+
+def asked_id(message: str) -> str:
+    """Return the id of the job that a message asks for."""
+    return str(json.loads(message)["id"])
+
+
 def zip_key(job_id: str) -> str:
     """Return where a job's zip is, or will be."""
-    return f"tmp/{job_id}.zip"
+    return f"{_TMP}{job_id}.zip"
 
 
 def job_key(job_id: str) -> str:
     """Return where a job's state is kept."""
-    return f"tmp/{job_id}.json"
+    return f"{_TMP}{job_id}.json"
 
 
 def plan_key(job_id: str) -> str:
     """Return where it is kept what a zip that has been begun will hold."""
-    return f"tmp/{job_id}.plan.json"
+    return f"{_TMP}{job_id}.plan.json"
 
 
 def cursor_key(job_id: str) -> str:
     """Return where it is kept how far a zip that has been begun is written."""
-    return f"tmp/{job_id}.cursor.json"
+    return f"{_TMP}{job_id}.cursor.json"
 
 
 def tail_key(job_id: str) -> str:
     """Return where it is kept what was made and is too short to be a part of an upload."""
-    return f"tmp/{job_id}.tail"
+    return f"{_TMP}{job_id}.tail"
 
 
 def write_job(objects: Objects, job: Job) -> None:
@@ -238,4 +297,27 @@ def discard(job_id: str, objects: Downloads) -> None:
     """Give up what has been begun of a job's zip, if anything has."""
     if (document := objects.get(plan_key(job_id))) is not None:
         objects.abort(Plan.from_json(document).upload)
-        objects.delete([plan_key(job_id), cursor_key(job_id), tail_key(job_id)])
+    objects.delete([plan_key(job_id), cursor_key(job_id), tail_key(job_id)])
+
+
+def drop(job_id: str, objects: Downloads) -> None:
+    """Delete a job, finished or not, and its zip."""
+    # First, so that a worker that is at it finds that nobody wants it any more. It looks once more before it
+    # completes the upload, so there is no zip of it after the last of these.
+    objects.delete([job_key(job_id)])
+    discard(job_id, objects)
+    objects.delete([zip_key(job_id)])
+
+
+def drop_all_of(client: str, objects: Downloads) -> int:
+    """Delete all jobs whose zips may have rows of a client, and return how many these were."""
+    ids = [
+        key.removeprefix(_TMP).removesuffix(".json")
+        for key in objects.keys(_TMP)
+        if _ID.fullmatch(key.removeprefix(_TMP).removesuffix(".json"))
+    ]
+    jobs = [job for job in (read_job(objects, each) for each in ids) if job is not None]
+    dropped = [job.id for job in jobs if job.request.values.get("client", client) == client]
+    for each in dropped:
+        drop(each, objects)
+    return len(dropped)

@@ -19,6 +19,8 @@ _NUMBER = re.compile(rb"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _NUMBERS = {"BIGINT", "DOUBLE"}
 _BOOLEAN = "BOOLEAN"
 _TRUTHS = {b"true", b"false"}
+# Made once: `json.dumps` with an argument makes an encoder for each value.
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +41,20 @@ class Selected:
 
     Args:
         texts: The file, in pieces of any size.
-        write: What makes text of its lines: `csv_lines`, `csv_to_jsonl` or `jsonl_lines`, with all but lines.
+        write: What makes text of it: `csv_lines`, `csv_to_jsonl` or `jsonl_lines`, with all but the text.
 
     Attributes:
         rows: How many rows there have been, without the header.
     """
 
-    def __init__(self, texts: Iterable[bytes], write: Callable[[Iterator[bytes]], Iterator[bytes]]) -> None:
+    def __init__(self, texts: Iterable[bytes], write: Callable[[Iterable[bytes]], Iterator[bytes]]) -> None:
         self._texts = texts
         self._write = write
         self.rows = 0
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the text. The first line that is written is the header, or empty where there is none."""
-        lines = self._write(_lines(self._texts))
+        lines = self._write(self._texts)
         held = bytearray(next(lines, b""))
         for line in lines:
             held += line
@@ -63,9 +65,9 @@ class Selected:
         yield bytes(held)
 
 
-def csv_lines(lines: Iterator[bytes], selection: Selection) -> Iterator[bytes]:
+def csv_lines(texts: Iterable[bytes], selection: Selection) -> Iterator[bytes]:
     """Yield the header and the wanted rows of a CSV file, with the wanted columns."""
-    names, rows = _read_csv(lines)
+    names, rows = _read_csv(texts)
     columns = selection.columns or names
     places = [_place(names, column) for column in columns]
     if places == list(range(len(names))):
@@ -75,62 +77,69 @@ def csv_lines(lines: Iterator[bytes], selection: Selection) -> Iterator[bytes]:
         yield b",".join([row[place] for place in places] if places else row[:-1]) + b"\n"
 
 
-def csv_to_jsonl(lines: Iterator[bytes], selection: Selection, kinds: Mapping[str, str]) -> Iterator[bytes]:
+def csv_to_jsonl(texts: Iterable[bytes], selection: Selection, kinds: Mapping[str, str]) -> Iterator[bytes]:
     """Yield the wanted rows of a CSV file as JSON objects, after a header that is empty.
 
     Args:
-        lines: The file's lines.
+        texts: The file.
         selection: The rows and columns.
         kinds: The columns' types: BIGINT and DOUBLE become numbers, BOOLEAN a truth, all others text. A value
             that is not there is null.
     """
     yield b""
-    names, rows = _read_csv(lines)
+    names, rows = _read_csv(texts)
     columns = selection.columns or names
     wanted = [
-        (json.dumps(column, ensure_ascii=False).encode() + b": ", _place(names, column), kinds.get(column))
-        for column in columns
+        (_to_json(column).encode() + b": ", _place(names, column), kinds.get(column)) for column in columns
     ]
     for row in _wanted(names, rows, selection.values):
         values = (name + _json(row[place], kind) for name, place, kind in wanted)
         yield b"{" + b", ".join(values) + b"}\n"
 
 
-def jsonl_lines(lines: Iterator[bytes], selection: Selection) -> Iterator[bytes]:
+def jsonl_lines(texts: Iterable[bytes], selection: Selection) -> Iterator[bytes]:
     """Yield the wanted rows of a file of JSON objects, after a header that is empty."""
     yield b""
-    for line in lines:
+    for line in _lines(texts):
         row = json.loads(line)
         if all(row.get(name) == value for name, value in selection.values.items()):
             if selection.columns:
                 row = {column: row.get(column) for column in selection.columns}
-                yield json.dumps(row, ensure_ascii=False).encode() + b"\n"
+                yield _to_json(row).encode() + b"\n"
             else:
                 yield line + b"\n"
 
 
 def _lines(texts: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield lines without their ends; one inside quotes is none."""
+    """Yield lines without their ends."""
     rest = b""
-    open_line: list[bytes] = []
     for text in texts:
-        *pieces, rest = (rest + text).split(b"\n")
-        for piece in pieces:
-            quote = piece.count(b'"') % 2 == 1
-            if open_line or quote:
-                open_line.append(piece)
-                if not quote or len(open_line) == 1:
-                    continue
-                yield b"\n".join(open_line)
-                open_line.clear()
-            else:
-                yield piece
-    if open_line or rest:
-        yield b"\n".join([*open_line, rest])
+        *lines, rest = (rest + text).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest
 
 
-def _read_csv(lines: Iterator[bytes]) -> tuple[tuple[str, ...], Iterator[list[bytes]]]:
+def _csv_lines(texts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield lines without their ends; an end inside quotes is none."""
+    open_line: list[bytes] = []
+    for line in _lines(texts):
+        quote = line.count(b'"') % 2 == 1
+        if open_line or quote:
+            open_line.append(line)
+            if not quote or len(open_line) == 1:
+                continue
+            yield b"\n".join(open_line)
+            open_line.clear()
+        else:
+            yield line
+    if open_line:
+        yield b"\n".join(open_line)
+
+
+def _read_csv(texts: Iterable[bytes]) -> tuple[tuple[str, ...], Iterator[list[bytes]]]:
     """Return the names in the header, and each row's values as they are written and then an empty one."""
+    lines = _csv_lines(texts)
     names = tuple(_text(value).decode() for value in _values(next(lines, b""))[:-1])
     return names, map(_values, lines)
 
@@ -169,4 +178,4 @@ def _json(value: bytes, kind: str | None) -> bytes:
         return b"null"
     if (kind in _NUMBERS and _NUMBER.fullmatch(value)) or (kind == _BOOLEAN and value in _TRUTHS):
         return value
-    return json.dumps(_text(value).decode(), ensure_ascii=False).encode()
+    return _to_json(_text(value).decode()).encode()

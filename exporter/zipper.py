@@ -29,7 +29,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from isal import isal_zlib
 
 from consumers.settings import read_settings
-from exporter import archive, selection
+from exporter import selection
 from exporter.archive import Manifest, Part
 from exporter.bucket import Bucket, Downloads, PartOfUpload, UploadGoneError, client_config
 from exporter.jobs import (
@@ -38,12 +38,16 @@ from exporter.jobs import (
     Plan,
     Request,
     State,
+    asked_id,
+    chosen_manifests,
     cursor_key,
     discard,
+    job_key,
+    manifests_of,
+    message_of,
     plan_key,
     read_job,
     tail_key,
-    write_job,
     zip_key,
 )
 from exporter.selection import Selected, Selection
@@ -86,8 +90,8 @@ class UnavailableError(ValueError):
     """What was asked for cannot be had, and trying again does not help; the message says why."""
 
 
-class DroppedError(Exception):
-    """The download was deleted while its zip was made."""
+class TakenOverError(Exception):
+    """The job was deleted while its zip was made, or another worker is at it, or is asked to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +110,18 @@ class Cursor:
     """How far a zip is written.
 
     Attributes:
+        upload: S3's name of the upload that it is of: a late word about another one means nothing.
         parts: The parts that S3 has.
         entries: The members that end in them, or in the tail.
         rows: How many rows each of those has.
-        tail_bytes: How much of the next part has been kept beside the cursor.
+        tail_sha256: Of what has been kept of the next part beside the cursor, in hex; empty for nothing.
     """
 
+    upload: str
     parts: tuple[PartOfUpload, ...] = ()
     entries: tuple[Entry, ...] = ()
     rows: tuple[int, ...] = ()
-    tail_bytes: int = 0
+    tail_sha256: str = ""
 
     def to_json(self) -> bytes:
         """Return the cursor as it is kept."""
@@ -126,10 +132,11 @@ class Cursor:
         """Return the cursor that a document says."""
         read = json.loads(document)
         return cls(
+            read["upload"],
             tuple(read["parts"]),
             tuple(Entry(*each) for each in read["entries"]),
             tuple(read["rows"]),
-            read["tail_bytes"],
+            read["tail_sha256"],
         )
 
 
@@ -188,7 +195,7 @@ def packing(
     if as_it_is:
         return Deflated(texts), None
     wanted = Selection(request.columns, request.values)
-    write: Callable[[Iterator[bytes]], Iterator[bytes]] = partial(selection.csv_lines, selection=wanted)
+    write: Callable[[Iterable[bytes]], Iterator[bytes]] = partial(selection.csv_lines, selection=wanted)
     if kept.startswith(".jsonl"):
         write = partial(selection.jsonl_lines, selection=wanted)
     elif request.format is Format.JSONL:
@@ -234,7 +241,52 @@ class Turn:
         return True
 
 
-def make_zip(job: Job, objects: Downloads, turn: Turn) -> Job:
+class Held:
+    """A job while a worker is at it, who writes what becomes of it only as long as nobody else does.
+
+    So whoever wrote last has the job, what was deleted stays deleted, and no late word of an earlier worker
+    stands in the place of a newer one.
+
+    Args:
+        job: The job as it was read.
+        objects: The bucket.
+
+    Attributes:
+        job: The job as this worker knows it.
+    """
+
+    def __init__(self, job: Job, objects: Downloads) -> None:
+        self.job = job
+        self.objects = objects
+
+    def check(self) -> str:
+        """Make sure that the job is still this worker's, and return the tag of what it holds.
+
+        Raises:
+            TakenOverError: If somebody else has deleted or written it.
+        """
+        found = self.objects.read(job_key(self.job.id))
+        if found is None or Job.from_json(found[0]) != self.job:
+            raise TakenOverError
+        return found[1]
+
+    def say(self, state: State, **more: Any) -> Job:
+        """Write what has become of the job, and return it.
+
+        Raises:
+            TakenOverError: If somebody else has deleted or written it.
+        """
+        said = self.job.becoming(state, **more)
+        tag = self.check()
+        written = self.objects.replace(job_key(said.id), said.to_json().encode(), tag)
+        self.job = said
+        # What a client writes a second time, because the first answer was lost, is refused and yet there.
+        if not written:
+            self.check()
+        return said
+
+
+def make_zip(held: Held, turn: Turn) -> Job:
     """Write the zip of a job, or as much of it as there is time for.
 
     It holds the parts of each exported day as `<day>-part-<n>.csv`, and at its end `manifest.json`. Doing it
@@ -245,32 +297,43 @@ def make_zip(job: Job, objects: Downloads, turn: Turn) -> Job:
 
     Raises:
         UnavailableError: If what is asked for cannot be made of what the lake has.
-        DroppedError: If the job was deleted meanwhile.
         ValueError: If a file of the lake is not what its manifest says.
+        TakenOverError: If the job was deleted or taken by another worker meanwhile.
         UploadGoneError: If somebody else completed the upload, or aborted it.
     """
+    job, objects = held.job, held.objects
     document = objects.get(plan_key(job.id))
     plan = None if document is None else Plan.from_json(document)
-    cursor = Cursor()
     if plan is not None and plan.maker != MAKER:
         discard(job.id, objects)
         plan = None
     if plan is None:
-        plan = begin(job, objects, turn.part_bytes)
-    elif (document := objects.get(cursor_key(job.id))) is not None:
-        cursor = Cursor.from_json(document)
-    return _Writing(job, plan, cursor, objects, turn).run()
+        plan = begin(job, objects, turn)
+    document = objects.get(cursor_key(job.id))
+    cursor = None if document is None else Cursor.from_json(document)
+    if cursor is None or cursor.upload != plan.upload.id:
+        cursor = Cursor(plan.upload.id)
+    return _Writing(held, plan, cursor, turn).run()
 
 
-def begin(job: Job, objects: Downloads, part_bytes: int) -> Plan:
-    """Begin an upload for a job, and write down what it is to hold."""
-    keys = [archive.folder(day) + archive.MANIFEST for day in job.request.days]
+def begin(job: Job, objects: Downloads, turn: Turn) -> Plan:
+    """Begin an upload for a job, and write down what it is to hold.
+
+    Returns:
+        The plan; that of another worker, if that was quicker.
+
+    Raises:
+        UnavailableError: If what is asked for cannot be made of what the lake has.
+        TakenOverError: If another worker was quicker, and is done with it.
+    """
+    keys = chosen_manifests(job.request, (item.key for item in manifests_of(job.request.days, objects)))
     with ThreadPoolExecutor(AHEAD) as pool:
         documents = list(pool.map(objects.get, keys))
     manifests = tuple(Manifest.from_json(document) for document in documents if document is not None)
     check(job.request, manifests)
     total = sum(manifest.size for manifest in manifests)
     revisions = [[str(each.day), each.revision, [part.sha256 for part in each.parts]] for each in manifests]
+    begun_at = int(turn.now())
     upload = objects.begin(
         zip_key(job.id),
         "application/zip",
@@ -284,9 +347,16 @@ def begin(job: Job, objects: Downloads, part_bytes: int) -> Plan:
             "revisions-sha256": hashlib.sha256(json.dumps(revisions).encode()).hexdigest(),
         },
     )
-    plan = Plan(upload, MAKER, _part_bytes(total, part_bytes), manifests)
-    objects.put(plan_key(job.id), [plan.to_json()], "application/json")
-    return plan
+    plan = Plan(upload, begun_at, MAKER, _part_bytes(total, turn.part_bytes), manifests)
+    if objects.replace(plan_key(job.id), plan.to_json(), None):
+        return plan
+    document = objects.get(plan_key(job.id))
+    kept = None if document is None else Plan.from_json(document)
+    if kept is None or kept.upload != upload:
+        objects.abort(upload)
+    if kept is None:
+        raise TakenOverError
+    return kept
 
 
 def _part_bytes(total: int, least: int) -> int:
@@ -298,13 +368,14 @@ def _part_bytes(total: int, least: int) -> int:
 class _Writing:
     """One turn of writing a zip."""
 
-    def __init__(self, job: Job, plan: Plan, cursor: Cursor, objects: Downloads, turn: Turn) -> None:
-        self._job = job
+    def __init__(self, held: Held, plan: Plan, cursor: Cursor, turn: Turn) -> None:
+        self._held = held
+        self._id, self._request = held.job.id, held.job.request
+        self._objects = held.objects
         self._plan = plan
-        self._objects = objects
         self._turn = turn
         self._begun_with = (len(cursor.parts), len(cursor.entries))
-        self._tail_bytes = cursor.tail_bytes
+        self._tail_sha256 = cursor.tail_sha256
         # Two for all of it: one is filled while the other is on its way. Memory that is taken anew for each
         # part comes back to the system late.
         self._filled, self._other = bytearray(plan.part_bytes), bytearray(plan.part_bytes)
@@ -318,13 +389,12 @@ class _Writing:
 
     def run(self) -> Job:
         """Write until the end, or until there is no more time."""
-        tail = self._objects.get(tail_key(self._job.id)) if self._tail_bytes else None
-        if len(tail or b"") != self._tail_bytes:
-            raise UploadGoneError(
-                f"of the zip's tail there are {len(tail or b'')} of {self._tail_bytes} bytes"
-            )
-        self._filled[: self._tail_bytes] = tail or b""
-        self._length = self._tail_bytes
+        if self._tail_sha256:
+            tail = self._objects.get(tail_key(self._id)) or b""
+            if hashlib.sha256(tail).hexdigest() != self._tail_sha256:
+                raise UploadGoneError("the zip's tail is another than was kept")
+            self._length = len(tail)
+            self._filled[: self._length] = tail
         # What S3 has may end inside of a member: that is made again, without what is there.
         there = max(0, self._there - self._zip.offset)
         # Uploading, reading ahead and checksums leave the interpreter to others while they work.
@@ -339,11 +409,17 @@ class _Writing:
             except BaseException:
                 reads.shutdown(cancel_futures=True)
                 raise
+        # Before there is a zip: whoever deletes a download gives up its upload, and then deletes its zip.
+        self._held.check()
         self._objects.complete(self._plan.upload, self._parts)
         rows = sum(self._rows)
-        ended = self._say(State.READY if rows else State.EMPTY, rows=rows, done_bytes=self._total)
-        job_id = self._job.id
-        self._objects.delete([plan_key(job_id), cursor_key(job_id), tail_key(job_id)])
+        ended = self._say(
+            State.READY if rows else State.EMPTY,
+            rows=rows,
+            done_bytes=self._total,
+            kept_from=self._plan.begun_at,
+        )
+        self._objects.delete([plan_key(self._id), cursor_key(self._id), tail_key(self._id)])
         return ended
 
     @property
@@ -356,8 +432,9 @@ class _Writing:
             raise TimeoutError("not one member of the zip can be made in the time of an invocation")
         # A part of an upload cannot be small. What has been made of the next one, whole members, is kept.
         tail = bytes(self._filled[: max(0, self._zip.offset - self._there)])
-        self._objects.put(tail_key(self._job.id), [tail], "application/octet-stream")
-        return self._publish(tail_bytes=len(tail))
+        self._held.check()
+        self._objects.put(tail_key(self._id), [tail], "application/octet-stream")
+        return self._publish(tail)
 
     def _upload(self, chunks: Iterator[Bytes], uploads: ThreadPoolExecutor) -> bool:
         """Upload the rest of the zip, one part while the next is made; return whether it is all there.
@@ -394,24 +471,27 @@ class _Writing:
         if sending is not None:
             self._parts.append(sending.result())
 
-    def _publish(self, *, tail_bytes: int = 0) -> Job:
+    def _publish(self, tail: bytes = b"") -> Job:
         """Write down how far the job is, and where another invocation can go on."""
-        there = self._there + tail_bytes
-        entries = tuple(entry for entry in self._zip.entries if entry.end <= there)
-        cursor = Cursor(tuple(self._parts), entries, tuple(self._rows[: len(entries)]), tail_bytes)
-        # Without another part, this cursor would say less than the one that there is.
-        if tail_bytes or len(self._parts) > self._parts_written_down:
-            self._objects.put(cursor_key(self._job.id), [cursor.to_json()], "application/json")
+        job = self._say(State.RUNNING, done_bytes=self._done)
+        # Without another part, the cursor would say less than the one that there is.
+        if tail or len(self._parts) > self._parts_written_down:
+            there = self._there + len(tail)
+            entries = tuple(entry for entry in self._zip.entries if entry.end <= there)
+            cursor = Cursor(
+                self._plan.upload.id,
+                tuple(self._parts),
+                entries,
+                tuple(self._rows[: len(entries)]),
+                hashlib.sha256(tail).hexdigest() if tail else "",
+            )
+            self._objects.put(cursor_key(self._id), [cursor.to_json()], "application/json")
             self._parts_written_down = len(self._parts)
-        return self._say(State.RUNNING, done_bytes=self._done)
+        return job
 
     def _say(self, state: State, **more: Any) -> Job:
-        if read_job(self._objects, self._job.id) is None:
-            raise DroppedError
         now = int(self._turn.now())
-        job = self._job.becoming(state, total_bytes=self._total, changed_at=now, **more)
-        write_job(self._objects, job)
-        return job
+        return self._held.say(state, total_bytes=self._total, changed_at=now, **more)
 
     def _bytes(self, reads: ThreadPoolExecutor, checks: ThreadPoolExecutor) -> Iterator[Bytes]:
         """Yield the zip from the first member on that is not in it yet."""
@@ -421,16 +501,16 @@ class _Writing:
         for (manifest, number, part), stream in zip(files, streams, strict=True):
             sha256 = _Sha256(checks)
             packed, selected = packing(
-                self._job.request, manifest, part, watched(stream, sha256.update, self._count)
+                self._request, manifest, part, watched(stream, sha256.update, self._count)
             )
-            name = f"{manifest.day}-part-{number:05}.{self._job.request.format}"
-            yield from self._zip.member(Member(name, manifest.day, packed, is_large(self._job.request, part)))
+            name = f"{manifest.day}-part-{number:05}.{self._request.format}"
+            yield from self._zip.member(Member(name, manifest.day, packed, is_large(self._request, part)))
             if sha256.hexdigest() != part.sha256:
                 raise ValueError(f"{part.key} is not what its manifest says: its checksum is another")
             self._rows.append(part.rows if selected is None else selected.rows)
         if len(self._zip.entries) == len(parts):
-            packed = Deflated([_manifest(self._job.request, self._plan, self._zip.entries, self._rows)])
-            yield from self._zip.member(Member("manifest.json", self._job.request.days.last, packed))
+            packed = Deflated([_manifest(self._request, self._plan, self._zip.entries, self._rows)])
+            yield from self._zip.member(Member("manifest.json", self._request.days.last, packed))
         yield self._zip.directory()
 
     def _count(self, chunk: bytes) -> None:
@@ -530,11 +610,11 @@ def make_handler(
 
         failures = []
         for message in event["Records"]:
-            outcome = work_off(Job.from_json(message["body"]), objects, turn(left_s))
+            outcome = work_off(asked_id(message["body"]), objects, turn(left_s))
             if outcome.job is not None:
                 report(outcome.job)
                 if outcome.job.state is State.RUNNING:
-                    send(outcome.job.to_json())
+                    send(message_of(outcome.job))
             if outcome.again:
                 failures.append({"itemIdentifier": message["messageId"]})
         return {"batchItemFailures": failures}
@@ -555,38 +635,49 @@ class Outcome:
     again: bool = False
 
 
-def work_off(asked: Job, objects: Downloads, turn: Turn) -> Outcome:
-    """Make the zip that a message asks for, or say in its job why not."""
-    job = read_job(objects, asked.id)
+def work_off(asked: str, objects: Downloads, turn: Turn) -> Outcome:
+    """Make the zip of a job, or say in the job why not.
+
+    Args:
+        asked: The job's id.
+        objects: The lake's bucket, which also holds the zips.
+        turn: What there is to make it with.
+    """
+    job = read_job(objects, asked)
     # SQS delivers at least once; and what is deleted is not wanted any more.
     if job is None or job.state.has_zip:
         return Outcome(None)
+    held = Held(job, objects)
     try:
-        return Outcome(_made(job, objects, turn))
-    except DroppedError:
-        discard(job.id, objects)
-        objects.delete([zip_key(job.id)])
-        return Outcome(None)
-    except (ClientError, BotoCoreError, ValueError, OSError) as error:
-        with suppress(ClientError, BotoCoreError):  # what went wrong may go wrong here, too
+        return _worked_off(held, turn)
+    except TakenOverError:
+        now = read_job(objects, job.id)
+        if now is None or now.state.has_zip:
             discard(job.id, objects)
-        failed = job.becoming(State.FAILED, reason=_reason(error), changed_at=int(turn.now()))
-        write_job(objects, failed)
+            return Outcome(None)
+        # Should the other worker not get to the end, there is still this message.
+        return Outcome(None, again=True)
+
+
+def _worked_off(held: Held, turn: Turn) -> Outcome:
+    try:
+        return Outcome(_made(held, turn))
+    except (ClientError, BotoCoreError, ValueError, OSError) as error:
+        held.check()
+        with suppress(ClientError, BotoCoreError):  # what went wrong may go wrong here, too
+            discard(held.job.id, held.objects)
+        failed = held.say(State.FAILED, reason=_reason(error), changed_at=int(turn.now()))
         return Outcome(failed, again=not (isinstance(error, UnavailableError) or _is_archived(error)))
 
 
-def _made(job: Job, objects: Downloads, turn: Turn) -> Job:
+def _made(held: Held, turn: Turn) -> Job:
     try:
-        return make_zip(job, objects, turn)
+        return make_zip(held, turn)
     except UploadGoneError:
-        # Another invocation with the same message was quicker; if it was not, this one begins anew.
-        now = read_job(objects, job.id)
-        if now is None:
-            raise DroppedError from None
-        if now.state.has_zip:
-            return now
-        discard(now.id, objects)
-        return make_zip(now, objects, turn)
+        # By another worker, who has then written the job. If nobody has, it is begun anew.
+        held.check()
+        discard(held.job.id, held.objects)
+        return make_zip(held, turn)
 
 
 def _is_archived(error: Exception) -> bool:
@@ -602,7 +693,7 @@ def _reason(error: Exception) -> str:
         "PreconditionFailed",
     ):
         return "some of these days were exported anew meanwhile: ask again"
-    return f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, UnavailableError) else f"{type(error).__name__}: {error}"
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

@@ -275,7 +275,7 @@ def test_every_field_of_the_apis_answers_is_documented() -> None:
     states = set()
     request = Request(Days(DAY, DAY), Format.CSV, ("time",), "acme", "/")
     for job in (
-        Job("1" * 32, request, State.READY, rows=1),
+        Job("1" * 32, request, State.READY, rows=1, kept_from=1),
         Job("2" * 32, request, State.FAILED, reason="no"),
         Job("3" * 32, request, State.RUNNING, total_bytes=1),
     ):
@@ -337,7 +337,7 @@ def test_every_field_of_the_manifests_is_documented() -> None:
     bucket[archive.folder(DAY) + archive.MANIFEST] = Manifest(DAY, 1, ()).to_json()
     job = Job("0" * 32, Request(Days(DAY, DAY)))
     write_job(bucket, job)
-    zipper.make_zip(job, bucket, zipper.Turn(lambda: 900))
+    zipper.make_zip(zipper.Held(job, bucket), zipper.Turn(lambda: 900))
     with zipfile.ZipFile(io.BytesIO(bucket[f"tmp/{'0' * 32}.zip"])) as made:
         of_zip = json.loads(made.read("manifest.json"))
 

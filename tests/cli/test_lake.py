@@ -16,6 +16,8 @@ from cli import stages
 from cli.deployment import Deployment, write_running
 from cli.main import app
 from exporter import lake
+from exporter.jobs import Job, read_job, write_job
+from exporter.jobs import Request as DownloadRequest
 from exporter.part_files import Format
 from exporter.query import Days
 from local.pipeline import Pipeline
@@ -43,9 +45,12 @@ def test_days_are_exported_verified_and_rid_of_a_client(tagline: Pipeline, bars:
 
     found = list(commands.find(where, "acme", days, bars))
     assert sum(each.rows for each in found) == 2
+    objects = commands.bucket_of(where)
+    download = Job("0" * 32, DownloadRequest(days))
+    write_job(objects, download)
     done, key = commands.erase(where, "acme", found, bars)
     assert sum(each.rows for each, _ in done) == 2
-    objects = commands.bucket_of(where)
+    assert read_job(objects, download.id) is None
     assert b"acme" not in (objects.get(key) or b"acme")
     assert list(commands.find(where, "acme", days, bars)) == []
 

@@ -1,5 +1,6 @@
 """The download API answers at once; the worker makes the zip."""
 
+import gzip
 import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -7,10 +8,24 @@ from typing import Any
 
 import pytest
 
-from exporter import archive, downloads, openapi, zipper
+from exporter import archive, downloads, openapi, part_files, zipper
 from exporter.downloads import Desk
+from exporter.export import Job as ExportJob
 from exporter.export import export_day
-from exporter.jobs import Format, Job, Request, State, job_id, read_job, write_job, zip_key
+from exporter.jobs import (
+    KEPT_AS,
+    Format,
+    Job,
+    Request,
+    State,
+    drop_all_of,
+    job_id,
+    manifests_of,
+    read_job,
+    tail_key,
+    write_job,
+    zip_key,
+)
 from exporter.query import Days
 from exporter.zipper import Turn
 from tests.builders import Context, http_event, sqs_event
@@ -27,7 +42,7 @@ DATES = {"start_date": "2025-11-20", "end_date": "2025-11-21"}
 class Api:
     """The download API and its worker among twins."""
 
-    def __init__(self, *, tenant_claim: str = "", claims: dict[str, str] | None = None) -> None:
+    def __init__(self, *, tenant_claim: str = "", claims: dict[str, Any] | None = None) -> None:
         self.bucket = Bucket()
         self.sent: list[str] = []
         self.jobs: list[Job] = []
@@ -103,9 +118,23 @@ def test_the_answer_comes_at_once_and_names_the_link_its_expiry_and_the_status_a
         "status_url": f"https://api.example.com/downloads/{identity}",
     }
     (message,) = api.sent
-    assert Job.from_json(message) == Job(
+    assert json.loads(message) == {"id": identity}
+    assert read_job(api.bucket, identity) == Job(
         identity, Request(Days(DAY, date(2025, 11, 21))), changed_at=int(NOW.timestamp())
     )
+
+
+def test_a_message_is_short_whatever_is_asked_for() -> None:
+    api = Api()
+    columns = [f"{number:03}" + "😀" * (openapi.MAX_VALUE - 3) for number in range(openapi.MAX_COLUMNS)]
+
+    response = api.post({**DATES, "columns": columns})
+
+    # SQS refuses one of more than 256 KiB, or 1 MiB since 2025:
+    # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+    assert (response["statusCode"], len(api.sent[0])) == (202, len(ID) + len('{"id": ""}'))
+    assert api.work() == {"batchItemFailures": []}
+    assert api.status(response["body"]["id"])["body"]["status"] == "empty"
 
 
 @pytest.mark.parametrize(
@@ -164,6 +193,7 @@ def test_the_longest_range_is_allowed() -> None:
         ("[" * 100_000, "body", "the body is no JSON"),
         ([], "body", "the body is no JSON object"),
         ({}, "start_date", "start_date is missing"),
+        ('{"client": "acme", "client": "zeta"}', "client", "'client' is there twice"),
         ({**DATES, "start_date": 20251120}, "start_date", "start_date is '20251120', not a date"),
         ({**DATES, "format": "xml"}, "format", "format is 'xml', not one of csv, jsonl, parquet"),
         ({**DATES, "format": []}, "format", "format is '[]', not one of"),
@@ -175,7 +205,7 @@ def test_the_longest_range_is_allowed() -> None:
         ({**DATES, "columns": []}, "columns", "columns is no list of 1 to 200 names"),
         ({**DATES, "columns": ["x"] * 201}, "columns", "columns is no list of 1 to 200 names"),
         ({**DATES, "columns": [1]}, "columns", "columns has '1', not a name of 1 to 2000 characters"),
-        ({**DATES, "columns": ["a", "a"]}, "columns", "columns has a name twice"),
+        ({**DATES, "columns": ["a", "a"]}, "columns", "columns has 'a' twice"),
         (
             {**DATES, "colour": "red"},
             "colour",
@@ -234,6 +264,33 @@ def test_a_download_goes_from_queued_over_running_to_ready_and_then_has_a_link()
     ready = api.status(identity)["body"]
     assert (ready["status"], ready["rows"]) == ("ready", 7)
     assert ready["download_link"].startswith(f"https://bucket/tmp/{identity}.zip")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind"), [(wanted, kind) for wanted, kinds in KEPT_AS.items() for kind in kinds]
+)
+def test_what_is_exported_in_one_format_only_can_be_had(wanted: Format, kind: str) -> None:
+    api = Api()
+    rows = store(*(made(number, DAY) for number in range(7)))
+    export_day(DAY, rows, api.bucket, ExportJob(kind=part_files.Format(kind)))
+    before = api.post({**DATES, "format": wanted})["body"]["id"]
+    api.work()
+
+    files, _ = read(api.bucket[zip_key(before)])
+    (part,) = (key for key in api.bucket.keys(archive.folder(DAY, kind)) if "part-" in key)
+    kept = gzip.decompress(api.bucket[part]) if kind.endswith(".gz") else api.bucket[part]
+    assert api.status(before)["body"]["rows"] == 7
+    assert list(files) == [f"{DAY}-part-00000.{wanted}"]
+    assert (files[f"{DAY}-part-00000.{wanted}"] == kept) is kind.startswith(wanted)
+
+    # Another revision in that format alone is seen, too.
+    export_day(
+        DAY,
+        store(*(made(number, DAY) for number in range(9))),
+        api.bucket,
+        ExportJob(kind=part_files.Format(kind)),
+    )
+    assert api.post({**DATES, "format": wanted})["body"]["id"] != before
 
 
 def test_an_empty_range_is_empty_and_has_a_link() -> None:
@@ -297,16 +354,19 @@ def test_a_day_beside_the_range_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("days", [7, 8, 31])
-def test_the_manifests_of_a_range_are_found_and_no_others(days: int) -> None:
+def test_the_manifests_of_a_range_are_found_in_all_formats_and_no_others(days: int) -> None:
     bucket = Bucket()
     asked = Days(date(2025, 12, 31) - timedelta(days=days - 1), date(2025, 12, 31))
-    for day in (*asked, asked.first - timedelta(days=1), date(2026, 1, 1)):
-        bucket[archive.folder(day) + archive.MANIFEST] = str(day).encode()
-        bucket[archive.folder(day) + "part-00000.csv.gz"] = b""
+    for kind in part_files.Format:
+        for day in (*asked, asked.first - timedelta(days=1), date(2026, 1, 1)):
+            bucket[archive.folder(day, kind) + archive.MANIFEST] = str(day).encode()
+            bucket[f"{archive.folder(day, kind)}part-00000.{kind}"] = b""
 
-    found = downloads.manifests_of(asked, bucket)
+    found = manifests_of(asked, bucket)
 
-    assert sorted(item.key for item in found) == [archive.folder(day) + archive.MANIFEST for day in asked]
+    assert sorted(item.key for item in found) == sorted(
+        archive.folder(day, kind) + archive.MANIFEST for day in asked for kind in part_files.Format
+    )
 
 
 OTHERS: list[dict[str, Any]] = [
@@ -355,6 +415,26 @@ def test_a_download_that_does_not_get_on_is_sent_again_and_goes_on_where_it_is(
     assert answer["progress"] == {"done_bytes": 3, "total_bytes": 9}
 
 
+@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING])
+def test_who_waits_at_the_status_address_need_not_ask_again_for_what_does_not_get_on(state: State) -> None:
+    api = Api()
+    api.export()
+    identity = api.ask(**DATES)["body"]["id"]
+    api.sent.clear()  # and the worker was killed
+    job = read_job(api.bucket, identity)
+    assert job is not None
+    write_job(api.bucket, job.becoming(state))
+
+    for _ in range(7):
+        assert api.status(identity)["body"]["status"] == state
+        api.now += timedelta(minutes=1)
+    assert 0 < len(api.sent) < 7
+    api.work()
+
+    assert api.status(identity)["body"]["status"] == "ready"
+    assert api.sent == []
+
+
 def test_a_zip_that_is_gone_or_nearly_so_is_made_again() -> None:
     api = Api()
     identity = api.ask(**DATES)["body"]["id"]
@@ -380,6 +460,23 @@ def test_a_link_says_how_long_it_is_good_and_is_not_longer_than_the_zip_is_there
     late = api.status(asked["id"])["body"]
     assert datetime.fromisoformat(late["expires_at"]) - NOW == timedelta(days=1)
     assert "seconds=300" in late["download_link"]
+
+
+def test_a_zip_that_took_hours_is_there_a_day_from_its_beginning() -> None:
+    api = Api()
+    asked = api.ask(**DATES)["body"]
+    job = read_job(api.bucket, asked["id"])
+    assert job is not None
+    zipper.begin(job, api.bucket, Turn(lambda: 900, now=api.timestamp))
+    api.now += timedelta(hours=3)
+    api.work()
+
+    api.now = NOW + timedelta(hours=23, minutes=55)
+
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html: an object that was uploaded in
+    # parts is as old as its upload.
+    assert "seconds=300" in api.status(asked["id"])["body"]["download_link"]
+    assert api.ask(**DATES)["body"]["status"] == "queued"
 
 
 # --- deleted, and whose -----------------------------------------------------------------------------------
@@ -408,7 +505,7 @@ def test_deleting_gives_up_what_a_worker_has_begun() -> None:
     identity = api.ask(**DATES)["body"]["id"]
     job = read_job(api.bucket, identity)
     assert job is not None
-    zipper.begin(job, api.bucket, zipper.PART_BYTES)
+    zipper.begin(job, api.bucket, Turn(lambda: 900))
 
     api.delete(identity)
 
@@ -446,9 +543,23 @@ def test_a_tenant_may_not_ask_for_anothers_rows() -> None:
     assert "'zeta'" in response["body"]["detail"]
 
 
-@pytest.mark.parametrize("claims", [None, {}, {"client_id": ""}, {"client": "acme"}])
+@pytest.mark.parametrize(
+    "claims",
+    [
+        None,
+        {},
+        {"client_id": ""},
+        {"client": "acme"},
+        {"client_id": "x" * (openapi.MAX_VALUE + 1)},
+        {"client_id": "\ud800"},
+        {"client_id": ["acme"]},
+        {"client_id": True},
+    ],
+)
 @pytest.mark.parametrize("method", ["ask", "status", "delete"])
-def test_who_has_no_claim_gets_nothing(method: str, claims: dict[str, str] | None) -> None:
+def test_who_has_no_claim_that_names_a_client_gets_nothing(
+    method: str, claims: dict[str, Any] | None
+) -> None:
     api = Api(tenant_claim="client_id", claims=claims)
 
     response = api.ask(**DATES) if method == "ask" else getattr(api, method)(ID)
@@ -468,6 +579,35 @@ def test_a_download_is_there_for_its_tenant_only(method: str) -> None:
     assert tenant(acme, "zeta").ask(**DATES)["body"]["id"] != identity
 
 
+# --- erased -----------------------------------------------------------------------------------------------
+
+
+def test_no_zip_and_no_beginning_of_one_that_may_have_a_forgotten_clients_rows_stays() -> None:
+    api = Api()
+    put_day(api.bucket, DAY, b"time,client\n1,acme\n2,zeta\n")
+    asked = {**DATES, "end_date": DATES["start_date"]}
+    requests: dict[str, dict[str, Any]] = {
+        "all": {},
+        "theirs": {"client": "acme"},
+        "others": {"client": "zeta"},
+        "begun": {"columns": ["client"]},
+    }
+    made = {name: api.post({**asked, **wanted})["body"]["id"] for name, wanted in requests.items()}
+    begun = made.pop("begun")
+    api.sent.pop()
+    api.work()
+    job = read_job(api.bucket, begun)
+    assert job is not None
+    zipper.begin(job, api.bucket, Turn(lambda: 900))
+    api.bucket[tail_key(begun)] = b"1,acme"
+
+    assert drop_all_of("acme", api.bucket) == 3
+
+    assert sorted(api.bucket.keys("tmp/")) == [f"tmp/{made['others']}{end}" for end in (".json", ".zip")]
+    assert api.bucket.uploads == {}
+    assert api.status(made["all"])["statusCode"] == 404
+
+
 # --- documents --------------------------------------------------------------------------------------------
 
 
@@ -479,7 +619,7 @@ def test_a_download_is_there_for_its_tenant_only(method: str) -> None:
     ],
 )
 def test_a_job_is_read_back(request_: Request) -> None:
-    job = Job(ID, request_, State.READY, 7, 3, 9, 4, "why")
+    job = Job(ID, request_, State.READY, 7, 3, 9, 4, 6, "why")
 
     assert Job.from_json(job.to_json()) == job
     assert Job.from_json(replace(job, total_bytes=None).to_json()).total_bytes is None

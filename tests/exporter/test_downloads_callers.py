@@ -13,6 +13,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from rich.progress import Progress
 
-from cli.deployment import FILE, running, write_running
-from cli.download import download
+from cli.deployment import FILE, CommandError, running, write_running
+from cli.download import Fetched, download
 from cli.main import deployment_of, say_addresses
 from exporter.query import Days
 from local.functions import Result
@@ -151,8 +152,13 @@ def test_the_command_asks_with_the_key_of_the_pipeline_that_runs_in_its_folder(
 
     assert running().api_key == signing.api_key
     assert FILE.stat().st_mode & 0o077 == 0, "others on the machine can read the key"
+    before = yesterday() - timedelta(days=1)
     with Progress(disable=True) as bars:
-        download(running(), Days(yesterday(), yesterday()), tmp_path / "usage.zip", bars)
+        fetched = download(running(), Days(before, yesterday()), tmp_path / "usage.zip", bars)
+        for nowhere in (tmp_path, tmp_path / "nowhere" / "usage.zip"):
+            with pytest.raises(CommandError, match="is a folder, or in none"):
+                download(running(), Days(before, yesterday()), nowhere, bars)
+    assert fetched == Fetched(30, (tmp_path / "usage.zip").stat().st_size, (str(before),))
     with zipfile.ZipFile(tmp_path / "usage.zip") as made:
         assert json.loads(made.read("manifest.json"))["rows"] == 30
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporter.selection import Selected, Selection, csv_lines, csv_to_jsonl, jsonl_lines
@@ -115,6 +115,29 @@ def test_json_lines_are_chosen_by_their_values() -> None:
 
     assert (b"".join(whole), whole.rows) == (body, 3)
     assert (json.loads(b"".join(some)), some.rows) == ({"n": 2, "m": None}, 1)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries({"client": TEXTS, "n": st.integers() | st.none()}, optional={"note": TEXTS})
+    ),
+    st.integers(1, 60),
+    st.sampled_from([(), ("n", "note")]),
+    st.sampled_from([{}, {"client": "acme"}, {"note": 'a"b'}]),
+)
+@example([{"client": 'one"', "n": 1}, {"client": "acme", "n": 2}], 60, (), {"client": "acme"})
+@settings(deadline=None, max_examples=100)
+def test_json_lines_are_those_that_the_json_module_finds(
+    rows: list[dict[str, object]], size: int, columns: tuple[str, ...], values: dict[str, str]
+) -> None:
+    body = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+    selected = Selected(pieces(body, size), partial(jsonl_lines, selection=Selection(columns, values)))
+
+    made = [json.loads(line) for line in b"".join(selected).split(b"\n")[:-1]]
+
+    wanted = [row for row in rows if all(row.get(name) == value for name, value in values.items())]
+    assert made == [{name: row.get(name) for name in columns} if columns else row for row in wanted]
+    assert selected.rows == len(wanted)
 
 
 def test_a_file_without_rows_has_its_header() -> None:

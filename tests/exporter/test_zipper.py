@@ -10,7 +10,7 @@ import random
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from functools import cache
@@ -18,13 +18,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from exporter import archive, zipper
+from exporter import archive, part_files, zipper
 from exporter.archive import Manifest, Part
 from exporter.bucket import PartOfUpload, Upload
-from exporter.jobs import Format, Job, Request, State, job_key, plan_key, read_job, write_job, zip_key
+from exporter.jobs import (
+    KEPT_AS,
+    Format,
+    Job,
+    Request,
+    State,
+    drop,
+    job_key,
+    plan_key,
+    read_job,
+    write_job,
+    zip_key,
+)
 from exporter.query import Column, Days
-from exporter.zipper import MARGIN_S, Turn, make_zip
+from exporter.zipper import MARGIN_S, Held, Turn, UnavailableError, make_zip
 from tests.builders import Context, sqs_event
 from tests.twins import Bucket, client_error
 
@@ -57,14 +71,15 @@ def put_day(
     rows: int | None = None,
 ) -> None:
     parts = []
+    folder = archive.folder(day, kind[1:])
     for number, text in enumerate(texts):
         body = gzip.compress(text, 6, mtime=0) if kind.endswith(".gz") else text
-        key = f"{archive.folder(day)}part-{number:05}-r{revision}{kind}"
+        key = f"{folder}part-{number:05}-r{revision}{kind}"
         bucket[key] = body
         count = text.count(b"\n") - 1 if rows is None else rows
         parts.append(Part(key, count, len(body), hashlib.sha256(body).hexdigest(), "", ""))
-    manifest = Manifest(day, revision, COLUMNS, tuple(parts))
-    bucket[archive.folder(day) + archive.MANIFEST] = manifest.to_json()
+    manifest = Manifest(day, revision, COLUMNS, tuple(parts), kind[1:])
+    bucket[folder + archive.MANIFEST] = manifest.to_json()
 
 
 def lake(days: int = 3, parts: int = 3, count: int = 4_000) -> Bucket:
@@ -90,7 +105,7 @@ def turn(left_s: float = 900, part_bytes: int = 64 * 1024) -> Turn:
 
 def zip_of(bucket: Bucket, asked: Job, given: Turn | None = None) -> bytes:
     write_job(bucket, asked)
-    made = make_zip(asked, bucket, given or turn())
+    made = make_zip(Held(asked, bucket), given or turn())
     assert made.state.has_zip
     return bucket[zip_key(asked.id)]
 
@@ -175,7 +190,7 @@ def test_a_range_without_rows_gives_a_valid_zip_that_holds_only_a_manifest(days:
         put_day(bucket, DAY + timedelta(days=day))
     write_job(bucket, job())
 
-    made = make_zip(job(), bucket, turn())
+    made = make_zip(Held(job(), bucket), turn())
 
     files, manifest = read(bucket[zip_key(ID)])
     assert (files, manifest["rows"], made.state, made.rows) == ({}, 0, State.EMPTY, 0)
@@ -217,9 +232,7 @@ def test_formats_rows_and_columns_are_those_that_are_asked_for(
     assert manifest["only"] == asked.request.values
 
 
-@pytest.mark.parametrize(
-    ("kind", "format_"), [(".jsonl.gz", Format.JSONL), (".jsonl", Format.JSONL), (".parquet", Format.PARQUET)]
-)
+@pytest.mark.parametrize(("kind", "format_"), [(".jsonl.gz", Format.JSONL), (".parquet", Format.PARQUET)])
 def test_what_is_kept_in_the_wanted_format_goes_in_as_it_is(kind: str, format_: Format) -> None:
     bucket = Bucket()
     put_day(bucket, DAY, b'{"a": 1}\n', kind=kind, rows=1)
@@ -234,11 +247,10 @@ def test_what_is_kept_in_the_wanted_format_goes_in_as_it_is(kind: str, format_: 
     ("kind", "wanted", "reason"),
     [
         (".parquet", {}, "2025-11-20 is kept as parquet: it cannot be had as csv"),
-        (".parquet", {"format": Format.PARQUET, "client": "a"}, "kept as parquet: it can be had only"),
+        (".parquet", {"format": Format.PARQUET, "client": "a"}, "2025-11-20 is kept as parquet: it can be"),
         (".csv.gz", {"format": Format.PARQUET}, "2025-11-20 is kept as csv: it cannot be had as parquet"),
         (".jsonl.gz", {}, "2025-11-20 is kept as jsonl: it cannot be had as csv"),
         (".csv.gz", {"columns": ("time", "nine")}, "no day has a column 'nine'; there are client, n, time"),
-        (".orc", {}, "is kept in no format that is known here"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_had_is_refused_by_name_and_not_tried_again(
@@ -252,8 +264,36 @@ def test_what_cannot_be_had_is_refused_by_name_and_not_tried_again(
 
     failed = worker.reported[-1]
     assert failed.state is State.FAILED
-    assert reason in str(failed.reason)
+    assert str(failed.reason).startswith(reason)
     assert (read_job(bucket, ID), bucket.uploads) == (failed, {})
+
+
+@pytest.mark.parametrize(
+    ("kinds", "wanted", "taken"),
+    [
+        ([".csv", ".csv.gz", ".jsonl.gz", ".parquet"], Format.CSV, ".csv.gz"),
+        ([".csv", ".jsonl.gz", ".parquet"], Format.CSV, ".csv"),
+        ([".csv", ".csv.gz", ".jsonl.gz", ".parquet"], Format.JSONL, ".jsonl.gz"),
+        ([".csv", ".csv.gz", ".jsonl.gz", ".parquet"], Format.PARQUET, ".parquet"),
+    ],
+)
+def test_a_day_that_is_kept_in_several_formats_is_taken_from_the_one_that_serves_best(
+    kinds: list[str], wanted: Format, taken: str
+) -> None:
+    bucket = Bucket()
+    for revision, kind in enumerate(kinds):
+        put_day(bucket, DAY, kind.encode(), kind=kind, revision=revision, rows=1)
+
+    files, manifest = read(zip_of(bucket, job(1, format=wanted)))
+
+    assert files == {f"2025-11-20-part-00000.{wanted}": taken.encode()}
+    assert [each["revision"] for each in manifest["days"]] == [kinds.index(taken)]
+
+
+def test_each_format_of_the_lake_can_be_had_as_one() -> None:
+    assert {kind for kinds in KEPT_AS.values() for kind in kinds} == set(part_files.Format)
+    with pytest.raises(UnavailableError, match="kept in no format that is known here"):
+        zipper.kind("records/part-00000.orc")
 
 
 @pytest.mark.parametrize("program", [["unzip", "-tqq"], ["7z", "t"], ["bsdtar", "-xOf"], ["jar", "tf"]])
@@ -310,6 +350,12 @@ class Mortal(Bucket):
     def add(self, upload: Upload, number: int, body: bytes | bytearray) -> PartOfUpload:
         self._die(after=False)
         made = super().add(upload, number, body)
+        self._die(after=True)
+        return made
+
+    def replace(self, key: str, body: bytes, tag: str | None) -> bool:
+        self._die(after=False)
+        made = super().replace(key, body, tag)
         self._die(after=True)
         return made
 
@@ -483,27 +529,200 @@ def test_a_message_that_comes_twice_makes_one_zip() -> None:
     assert len(worker.reported) == 1
 
 
-def test_two_workers_at_once_with_one_message_make_one_zip() -> None:
-    expected = zip_of(lake(), job())
-    bucket = lake()
-    write_job(bucket, job())
+class Crossed(Bucket):
+    """A bucket where something else is done before a worker's n-th call.
+
+    Args:
+        content: What is in it.
+        crossings: What is done, by the call.
+    """
+
+    def __init__(self, content: Bucket, crossings: dict[int, Callable[[], object]]) -> None:
+        super().__init__(content)
+        self.crossings = crossings
+        self.count = 0
+
+    def _cross(self) -> None:
+        self.count += 1
+        if done := self.crossings.pop(self.count, None):
+            done()
+
+    def read(self, key: str) -> tuple[bytes, str] | None:
+        self._cross()
+        return super().read(key)
+
+    def replace(self, key: str, body: bytes, tag: str | None) -> bool:
+        found = super().read(key)
+        if tag == (found and found[1]):
+            self._cross()
+            found = super().read(key)
+        if tag != (found and found[1]):
+            return False
+        self[key] = body
+        return True
+
+    def put(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
+        self._cross()
+        super().put(key, chunks, content_type)
+
+    def begin(self, *arguments: Any, **named: Any) -> Upload:
+        self._cross()
+        return super().begin(*arguments, **named)
+
+    def complete(self, upload: Upload, parts: Sequence[PartOfUpload]) -> None:
+        self._cross()
+        super().complete(upload, parts)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self._cross()
+        super().delete(keys)
+
+
+class Crowd:
+    """Workers, callers and exports that come in each other's way."""
+
+    def __init__(self, crossings: dict[int, str]) -> None:
+        does = {name: getattr(self, name) for name in CROSSINGS}
+        self.bucket = Crossed(lake(1, 2, 120), {call: does[name] for call, name in crossings.items()})
+        self.seconds = 0
+        self.messages: list[str] = []
+        self.wanted = False
+
+    def works(self, looks: int = 10_000) -> None:
+        given = Hurried(looks, part_bytes=1_000, publish_every=3)
+        given.now = self._now
+        worker = Worker(self.bucket, given)
+        if worker.receive(job(1).to_json()):
+            self.messages.append("again")
+        self.messages += worker.sent
+
+    def leaves(self) -> None:
+        self.works(looks=8)
+
+    def is_asked(self) -> None:
+        found = read_job(self.bucket, ID)
+        if found is None or not found.state.has_zip:
+            again = Job(ID, job(1).request) if found is None or found.state is State.FAILED else found
+            write_job(self.bucket, again.becoming(again.state, changed_at=int(self._now())))
+            self.messages.append("asked")
+        self.wanted = True
+
+    def is_deleted(self) -> None:
+        drop(ID, self.bucket)
+        # Unless it was asked for again just after it was deleted.
+        self.wanted = job_key(ID) in self.bucket
+
+    def is_exported(self) -> None:
+        put_day(self.bucket, DAY, lines(7, 50), lines(8, 90), revision=2)
+        for key in list(self.bucket.keys(archive.folder(DAY))):
+            if key.endswith("-r1.csv.gz"):
+                del self.bucket[key]
+
+    def is_given_up(self) -> None:
+        self.bucket.uploads.clear()
+
+    def _now(self) -> float:
+        self.seconds += 1
+        return self.seconds
+
+
+CROSSINGS = ["works", "leaves", "is_asked", "is_deleted", "is_exported", "is_given_up"]
+
+
+@given(st.dictionaries(st.integers(1, 60), st.sampled_from(CROSSINGS), max_size=5))
+@example({9: "works"})
+@example({9: "is_deleted", 12: "is_asked", 13: "works"})
+@settings(deadline=None, max_examples=100)
+def test_whoever_comes_in_between_there_is_one_whole_zip_in_the_end_or_none(
+    crossings: dict[int, str],
+) -> None:
+    crowd = Crowd(crossings)
+    bucket = crowd.bucket
+    crowd.is_asked()
+
+    for _ in range(20):
+        if not crowd.messages:
+            break
+        crowd.messages.pop()
+        crowd.works()
+    bucket.crossings.clear()
+
+    assert crowd.messages == []
+    found = read_job(bucket, ID)
+    if found is None:
+        assert not crowd.wanted
+        assert sorted(bucket.keys("tmp/")) == []
+    else:
+        assert found.state is State.READY
+        assert sorted(bucket.keys("tmp/")) == [job_key(ID), zip_key(ID)]
+        assert read(bucket[zip_key(ID)])[1]["rows"] == found.rows
+    # Workers that fail at the same moment may leave an upload that is nobody's, until it is a day old.
+    assert bucket.uploads == {} or {"is_given_up", "leaves"} & set(crossings.values())
+
+
+def overtaking(bucket: Bucket, *, publishes: bool) -> Turn:
+    """Return a turn in which another worker does all of it while this one has begun."""
 
     class Overtaken(Turn):
-        """Another worker does all of it while this one has begun."""
-
         overtaken = False
 
         def is_time_to_publish(self) -> bool:
             if not self.overtaken and bucket.calls > 2:
                 self.overtaken = True
                 Worker(bucket).receive(job().to_json())
-            return False
+            return publishes
 
-    worker = Worker(bucket, Overtaken(lambda: 900, part_bytes=64 * 1024))
+    return Overtaken(lambda: 900, part_bytes=64 * 1024)
+
+
+@pytest.mark.parametrize("publishes", [False, True])
+def test_two_workers_at_once_with_one_message_make_one_zip(publishes: bool) -> None:
+    expected = zip_of(lake(), job())
+    bucket = lake()
+    write_job(bucket, job())
+    worker = Worker(bucket, overtaking(bucket, publishes=publishes))
 
     assert worker.receive(job().to_json()) == []
-    assert (bucket[zip_key(ID)], bucket.uploads) == (expected, {})
+
+    assert (bucket[zip_key(ID)], bucket.uploads, worker.reported) == (expected, {}, [])
+    found = read_job(bucket, ID)
+    assert found is not None
+    assert found.state is State.READY
+
+
+def test_a_worker_that_fails_late_takes_nothing_from_the_one_that_was_quicker() -> None:
+    class Failing(Bucket):
+        def add(self, upload: Upload, number: int, body: bytes | bytearray) -> PartOfUpload:
+            if zip_key(ID) in self:
+                raise client_error("SlowDown", 503)
+            return super().add(upload, number, body)
+
+    bucket = Failing(lake())
+    write_job(bucket, job())
+    worker = Worker(bucket, overtaking(bucket, publishes=False))
+
+    assert worker.receive(job().to_json()) == []
+
+    found = read_job(bucket, ID)
+    assert found is not None
+    assert (found.state, zip_key(ID) in bucket) == (State.READY, True)
+
+
+def test_what_is_written_although_the_answer_was_lost_is_written() -> None:
+    class Deaf(Bucket):
+        """botocore asks again, and S3 then finds that what was to be replaced is another by now."""
+
+        def replace(self, key: str, body: bytes, tag: str | None) -> bool:
+            super().replace(key, body, tag)
+            return False
+
+    bucket = Deaf(lake())
+    worker = Worker(bucket)
+
+    assert worker.work(job()) == []
+
     assert worker.reported[-1].state is State.READY
+    assert (bucket[zip_key(ID)], bucket.uploads) == (zip_of(lake(), job()), {})
 
 
 def test_an_upload_that_somebody_gave_up_is_begun_anew() -> None:
@@ -546,10 +765,10 @@ def test_progress_is_written_at_most_once_a_second_and_only_grows() -> None:
                 clock += 0.15
                 yield chunk
 
-        def put(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
-            super().put(key, chunks, content_type)
+        def replace(self, key: str, body: bytes, tag: str | None) -> bool:
             if key == job_key(ID):
-                seen.append((clock, Job.from_json(self[key])))
+                seen.append((clock, Job.from_json(body)))
+            return super().replace(key, body, tag)
 
     slow = Slow(bucket)
     Worker(slow, Turn(lambda: 900, lambda: clock, part_bytes=64 * 1024)).work(job())
@@ -626,7 +845,7 @@ def test_what_may_become_larger_than_80_gb_has_larger_parts() -> None:
     part = Part(f"{archive.folder(DAY)}part-00000.csv.gz", 1, 1 << 40, "", "", "")
     bucket[archive.folder(DAY) + archive.MANIFEST] = Manifest(DAY, 1, COLUMNS, (part,)).to_json()
 
-    plan = zipper.begin(job(1), bucket, zipper.PART_BYTES)
+    plan = zipper.begin(job(1), bucket, Turn(lambda: 900))
 
     assert plan.part_bytes * zipper.MAX_PARTS >= 1 << 40
     assert plan.part_bytes % MEBIBYTE == 0
