@@ -86,21 +86,19 @@ def _lines(ledger: Ledger, tag: str, position: int, piece: Piece) -> Iterator[Li
 
     Both read a line alike, but this is paid for by every log event there is.
     """
-    origin, log_events = piece[:3], piece.log_events
+    origin = piece[:3]
     loads = orjson.loads
-    try:
-        candidates = [raw for raw in log_events if raw["message"].find(tag) >= 0 or not raw["id"]]
-    except (TypeError, LookupError, AttributeError):
-        candidates = [raw for raw in log_events if not _is_ordinary(raw, tag)]
-    ledger.ignored += len(log_events) - len(candidates)
-    for raw in candidates:
+    for raw in piece.log_events:
         try:
             identity, message = raw["id"], raw["message"]
+            if message.find(tag) < 0 and identity:
+                ledger.ignored += 1
+                continue
             if not identity or not (
                 identity.__class__ is message.__class__ is str and raw["timestamp"].__class__ is int
             ):
                 raise TypeError  # noqa: TRY301 - one way out, to where odd events are looked at
-        except (TypeError, LookupError):
+        except (TypeError, LookupError, AttributeError):
             _enter_odd(ledger, tag, position, log_event(raw, piece))
             continue
         try:
@@ -130,12 +128,6 @@ def _lines(ledger: Ledger, tag: str, position: int, piece: Piece) -> Iterator[Li
 def _may_be_deep(message: str) -> bool:
     """Tell whether a text has brackets enough for it, sooner than `is_deep` can look at all values."""
     return message.count("{") + message.count("[") > MAX_DEPTH
-
-
-def _is_ordinary(raw: Any, tag: str) -> bool:
-    """Tell whether something is a log event without the tag, however odd its neighbours are."""
-    message = raw.get("message") if isinstance(raw, dict) else None
-    return isinstance(message, str) and tag not in message and bool(raw.get("id"))
 
 
 def _enter_odd(ledger: Ledger, tag: str, position: int, read: LogEvent | Malformed | None) -> None:
