@@ -50,6 +50,17 @@ OWN = ("tagline", "consumers")
 
 ENDPOINT = "AWS_ENDPOINT_URL_TIMESTREAM_WRITE"
 
+# What the consumer's function needs to have in its environment.
+SETTINGS = {
+    "TAGLINE_TAG": TAG,
+    "TIMESTREAM_DATABASE": "tagline",
+    "TIMESTREAM_TABLE": "records",
+    "BUCKET": "lake",
+    "OWN_LOG_GROUPS": "/tagline/",
+    "POWERTOOLS_METRICS_NAMESPACE": "Tagline",
+    "POWERTOOLS_SERVICE_NAME": "tagline",
+}
+
 Consumer = Callable[[dict[str, Any]], Any]
 
 
@@ -260,14 +271,7 @@ def cold_start() -> dict[str, float]:
     boto = "import boto3; boto3.client('timestream-write'); boto3.client('s3')"
     consumer = "from consumers.timestream import handler; handler._live()"
     timed = "import time; began = time.perf_counter(); {}; print((time.perf_counter() - began) * 1000)"
-    variables = os.environ | {
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "TAGLINE_TAG": TAG,
-        "TIMESTREAM_DATABASE": "tagline",
-        "TIMESTREAM_TABLE": "records",
-        "BUCKET": "lake",
-        "OWN_LOG_GROUPS": "/tagline/",
-    }
+    variables = os.environ | SETTINGS | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
     def started(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -438,8 +442,7 @@ def environment() -> Iterator[None]:
         AWS_DEFAULT_REGION="us-east-1",
         AWS_ACCESS_KEY_ID="x",
         AWS_SECRET_ACCESS_KEY="x",
-        POWERTOOLS_METRICS_NAMESPACE="Tagline",
-        POWERTOOLS_SERVICE_NAME="tagline",
+        **SETTINGS,
     )
     try:
         yield
@@ -489,6 +492,8 @@ def _answering(seconds: float, bodies: list[bytes]) -> Callable[..., Any]:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                if b"100-continue" in head:
+                    writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 length = re.search(rb"content-length: *(\d+)", head)
                 body = await reader.readexactly(int(length[1]) if length else 0)
                 target = head.split(b" ", 2)[1]
@@ -496,6 +501,8 @@ def _answering(seconds: float, bodies: list[bytes]) -> Callable[..., Any]:
                     bodies.clear()
                     bodies.append(b"")
                     said = b"{}"
+                elif head.startswith(b"put "):
+                    said = b""  # an object for S3
                 elif b".describeendpoints" in head:
                     here = "http://{}:{}".format(*writer.get_extra_info("sockname"))
                     said = json.dumps({"Endpoints": [{"Address": here, "CachePeriodInMinutes": 60}]}).encode()
