@@ -170,9 +170,14 @@ def seconds_of(pid: int) -> float:
 
 
 def _children() -> set[int]:
-    """Return the processes that this one has started."""
-    tasks = Path("/proc/self/task").iterdir()
-    return {int(pid) for task in tasks for pid in (task / "children").read_text(encoding="ascii").split()}
+    """Return the processes that this one has started: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html"""
+    found = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            _, _, rest = status.read_text(encoding="utf-8", errors="replace").rpartition(")")
+            if int(rest.split()[1]) == os.getpid():
+                found.add(int(status.parent.name))
+    return found
 
 
 def _with_our_path() -> dict[str, str]:
