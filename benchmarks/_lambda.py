@@ -170,7 +170,10 @@ def seconds_of(pid: int) -> float:
 
 
 def _children() -> set[int]:
-    """Return the processes that this one has started: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html"""
+    """Return the processes that this one has started.
+
+    https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
+    """
     found = set()
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has ended
