@@ -1,52 +1,136 @@
 """The curves of docs/how-to/tune-the-consumer.md: measured here, drawn, and written over the pictures there.
 
-Runs only when it is named. It needs matplotlib.
+Runs only when it is named, and takes minutes; `python -m benchmarks.curves NAME` draws some of them, by the
+names of `DRAWN`. It needs matplotlib, and Linux.
 """
 
 from __future__ import annotations
 
+import base64
+import gzip
 import importlib
-import os
+import json
+import random
 import statistics
-import subprocess
 import sys
-from itertools import pairwise
+import threading
+import time
+from collections.abc import Callable
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks import consume
+from benchmarks import consume, decode
+from benchmarks._lambda import Consumer
+from consumers import subscription
+from consumers.timestream import handler
+from local import kinesis
+from local.event_sources import KinesisMapping, KinesisSettings
+from local.functions import Result
 
 PICTURES = Path(__file__).parents[1] / "docs" / "how-to" / "pictures"
 LINES = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)
 PER_SECOND = (1, 10, 100, 1_000)
 WINDOWS_S = (0, 1, 2, 5, 10, 20, 30, 60)
 THREADS = (1, 2, 4, 8, 16, 32)
-EVENT_LINES = (2_000, 5_000, 10_000, 20_000)
 ROUNDS = 5
+
+STORE_MS = 30
+EVENT_MB = (0.5, 1, 2, 3, 4, 5, 5.9)
+MEMORY_MB = (256, 512, 768, 1_024, 1_536, 1_769, 2_048, 3_008)
+BATCHES = (100, 1_000, 10_000)
+# https://aws.amazon.com/lambda/pricing/: us-east-1, arm64, US dollars.
+PER_GB_SECOND, PER_REQUEST = 0.0000133334, 0.0000002
+
+FACTORS = (1, 2, 4, 10)
+# So many environments must not wait for this machine's processors: each has what little memory brings.
+FACTORS_MB = 192
+FACTORS_ROUNDS = 3
+BACKLOG = 20_000
+KINESIS_RECORDS_A_BATCH = 10
 
 Curves = dict[str, list[tuple[float, float]]]
 
 
-def run() -> dict[str, float]:
-    """Measure, draw, and return what was measured."""
+def run(names: tuple[str, ...] = ()) -> dict[str, float]:
+    """Measure, draw, and return what was measured.
+
+    Args:
+        names: Of `DRAWN`; all if there are none.
+    """
+    numbers: dict[str, float] = {}
+    for name in names or DRAWN:
+        numbers |= DRAWN[name]()
+    return numbers
+
+
+def batches() -> dict[str, float]:
+    """Draw what a record costs by the size of its batch, and by the batching window."""
     with consume.servers() as ports, consume.environment():
         cost = by_batch_size(ports[0])
+    draw("batch-size", {"": cost}, "records in a batch", "CPU per record, µs", x_scale="log", y_scale="log")
+    draw("window", by_window(cost), "batching window, s", "CPU per record, µs")
+    return {f"cpu_us_of_{records:g}_records": cpu_us for records, cpu_us in cost}
+
+
+def threads() -> dict[str, float]:
+    """Draw rows per second by the requests at the same time."""
+    with consume.servers() as ports, consume.environment():
         speed = by_threads(ports)
-    memory = by_event()
-    window = by_window(cost)
-    draw("batch-size", {"": cost}, "records in a batch", "CPU per record, µs", scale="log")
-    draw("window", window, "batching window, s", "CPU per record, µs")
     draw("threads", speed, "requests at the same time", "rows per second")
-    draw("memory", {"": memory}, "log events in a batch, half of them records", "peak beside the event, MiB")
-    return (
-        {f"cpu_us_of_{records:g}_records": cpu_us for records, cpu_us in cost}
-        | {
-            f"rows_per_s_{name}_{threads:g}": rate
-            for name, points in speed.items()
-            for threads, rate in points
-        }
-        | {f"peak_mib_of_{lines:g}_events": mib for lines, mib in memory}
-    )
+    return flat("rows_per_s", speed)
+
+
+def parallelization() -> dict[str, float]:
+    """Draw records per second, and the age of the last, by the batches of a shard at the same time."""
+    rates: Curves = {}
+    ages: Curves = {}
+    with consume.servers() as ports:
+        for threads in (1, handler.THREADS):
+            seconds = by_factor(ports[STORE_MS], threads)
+            name = "one request at a time" if threads == 1 else f"{threads} requests at the same time"
+            rates[name] = [(factor, BACKLOG / median) for factor, median in seconds]
+            ages[name] = seconds
+    x = "batches of one shard at the same time"
+    draw("parallelization", rates, x, "records per second")
+    draw("parallelization-age", ages, x, f"age of the last of {BACKLOG:,} records, s")
+    return flat("records_per_s", rates) | flat("age_s", ages)
+
+
+def memory() -> dict[str, float]:
+    """Draw how much memory a function uses, by the size of its event."""
+    used = by_event()
+    draw("memory", used, "event, MB", "memory used, MB")
+    return flat("used_mb", used)
+
+
+def memory_size() -> dict[str, float]:
+    """Draw what a batch takes, and a million records cost, by the memory that a function has."""
+    with consume.servers() as ports, Consumer(ports[STORE_MS]) as consumer:
+        ms = by_memory(consumer)
+    names = {records: f"{records:,} records in a batch" for records in BATCHES}
+    times: Curves = {names[records]: points for records, points in ms.items()}
+    costs: Curves = {
+        names[records]: [(mb, dollars_per_million(mb, took, records)) for mb, took in points]
+        for records, points in ms.items()
+    }
+    draw("memory-time", times, "memory of the function, MB", "duration of a batch, ms", y_scale="log")
+    draw("memory-cost", costs, "memory of the function, MB", "US dollars per million records", y_scale="log")
+    return flat("ms", times) | flat("dollars", costs)
+
+
+DRAWN: dict[str, Callable[[], dict[str, float]]] = {
+    "batches": batches,
+    "threads": threads,
+    "parallelization": parallelization,
+    "memory": memory,
+    "memory-size": memory_size,
+}
+
+
+def flat(what: str, curves: Curves) -> dict[str, float]:
+    """Return all points of some curves, by a name for each."""
+    return {f"{what} {name} {x:g}": y for name, points in curves.items() for x, y in points}
 
 
 def by_batch_size(port: int) -> list[tuple[float, float]]:
@@ -97,47 +181,127 @@ def by_threads(ports: dict[int, int]) -> Curves:
     return curves
 
 
-def by_event() -> list[tuple[float, float]]:
-    """Return how far an invocation's peak memory is above the process with its event. Linux only."""
-    paths = os.pathsep.join(path for path in sys.path if path)
-    return [
-        (
-            float(lines),
-            float(
-                subprocess.run(
-                    [sys.executable, "-c", f"from benchmarks import curves; curves.consume_once({lines})"],
-                    env=os.environ | {"PYTHONPATH": paths},
-                    check=True,
-                    capture_output=True,
-                    text=True,
-                ).stdout
-            ),
-        )
-        for lines in EVENT_LINES
+def by_factor(port: int, threads: int) -> list[tuple[float, float]]:
+    """Return the seconds until a shard's backlog is stored, by the batches of it at the same time."""
+    moto: Any = importlib.import_module("moto")
+    data = [
+        base64.b64decode(record["kinesis"]["data"])
+        for record in consume.kinesis_event(100, BACKLOG)["Records"]
     ]
+    times: dict[int, list[float]] = {factor: [] for factor in FACTORS}
+    kinesis.install()
+    with moto.mock_aws(), Consumer(port, max(FACTORS), threads) as consumer:
+        client = importlib.import_module("boto3").client("kinesis", "us-east-1")
+        streams = map("backlog-{}".format, count())
+        for _ in range(FACTORS_ROUNDS):
+            for factor in random.sample(FACTORS, len(FACTORS)):
+                arn = filled_stream(client, next(streams), data)
+                with consumer.held(FACTORS_MB):
+                    times[factor].append(seconds_to_the_end(consumer, client, arn, factor, len(data)))
+    return [(float(factor), statistics.median(seconds)) for factor, seconds in times.items()]
 
 
-def consume_once(lines: int) -> None:
-    """Consume one event in this process, and print by how many MiB its peak is above what it had before."""
-    with consume.servers() as ports, consume.environment():
-        consumer = consume.ours(ports[0])
-        consumer(consume.kinesis_event(100, 100))
-        event = consume.kinesis_event(100, lines // 2)
-        # Forget the peak of making the event: https://man7.org/linux/man-pages/man5/proc_pid_clear_refs.5.html
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        before = _peak_kib()
-        consumer(event)
-        print((_peak_kib() - before) / 1024)
+def filled_stream(client: Any, name: str, data: list[bytes]) -> str:
+    """Return the ARN of a stream of one shard with so many Kinesis records."""
+    client.create_stream(StreamName=name, ShardCount=1)
+    for start in range(0, len(data), 100):
+        client.put_records(
+            StreamName=name,
+            Records=[
+                {"Data": each, "PartitionKey": f"{start + place}"}
+                for place, each in enumerate(data[start : start + 100])
+            ],
+        )
+    arn: str = client.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]["StreamARN"]
+    return arn
 
 
-def _peak_kib() -> int:
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
-    return int(line.split()[1])
+def seconds_to_the_end(consumer: Consumer, client: Any, arn: str, factor: int, records: int) -> float:
+    """Return how long an event source mapping takes for all of a stream's records."""
+    done = threading.Semaphore(0)
+
+    def invoke(_: str, payload: bytes) -> Result:
+        consumer.invoke(payload)
+        done.release(len(json.loads(payload)["Records"]))
+        return Result(b"", None, "")
+
+    settings = KinesisSettings(
+        function=Consumer.name,
+        stream_arn=arn,
+        batch_size=KINESIS_RECORDS_A_BATCH,
+        parallelization_factor=factor,
+    )
+    mapping = KinesisMapping(settings, client, lambda *_: None, invoke)
+    began = time.perf_counter()
+    mapping.start()
+    for _ in range(records):
+        done.acquire()
+    took = time.perf_counter() - began
+    mapping.stop()
+    return took
+
+
+def by_event() -> Curves:
+    """Return how much memory a function has used after one event, by its megabytes."""
+    curves: Curves = {}
+    events: dict[str, Callable[[int], dict[str, Any]]] = {
+        "lines of a web server": lambda records: decode.kinesis_event(records, 100),
+        "lines much like each other": lambda records: consume.kinesis_event(100, 50 * records),
+        "the same, each record rejected": rejected_event,
+    }
+    with consume.servers() as ports:
+        for name, event in events.items():
+            each = len(json.dumps(event(20))) / 20
+            points = []
+            for mb in EVENT_MB:
+                payload = json.dumps(event(int(mb * 2**20 / each))).encode()
+                with Consumer(ports[0]) as consumer:
+                    points.append((len(payload) / 2**20, consumer.invoke(payload).memory_mb))
+            curves[name] = points
+    return curves
+
+
+def rejected_event(records: int) -> dict[str, Any]:
+    """Return an event whose tagged lines are cut off, so that all of them go to quarantine."""
+    event = consume.kinesis_event(100, 50 * records)
+    for record in event["Records"]:
+        envelope = json.loads(gzip.decompress(base64.b64decode(record["kinesis"]["data"])))
+        for log_event in envelope["logEvents"]:
+            log_event["message"] = log_event["message"][:-1]
+        record["kinesis"]["data"] = base64.b64encode(subscription.encode(envelope)).decode()
+    return event
+
+
+def by_memory(consumer: Consumer) -> dict[int, list[tuple[float, float]]]:
+    """Return how long a batch of each size takes, by the memory whose share of a processor there is."""
+    payloads = {records: json.dumps(consume.kinesis_event(100, records)).encode() for records in BATCHES}
+    times: dict[tuple[int, int], list[float]] = {}
+    for _ in range(ROUNDS):
+        for mb in random.sample(MEMORY_MB, len(MEMORY_MB)):
+            with consumer.held(mb):
+                for records, payload in payloads.items():
+                    times.setdefault((records, mb), []).append(consumer.invoke(payload).ms)
+    return {
+        records: [(float(mb), statistics.median(times[records, mb])) for mb in MEMORY_MB]
+        for records in BATCHES
+    }
+
+
+def dollars_per_million(memory_mb: float, ms: float, records: int) -> float:
+    """Return what Lambda costs for a million records, in batches that take so long."""
+    invocations = 1_000_000 / records
+    return invocations * (memory_mb / 1024 * ms / 1000 * PER_GB_SECOND + PER_REQUEST)
 
 
 def draw(
-    name: str, curves: Curves, x: str, y: str, scale: str = "linear", *, folder: Path = PICTURES
+    name: str,
+    curves: Curves,
+    x: str,
+    y: str,
+    *,
+    x_scale: str = "linear",
+    y_scale: str = "linear",
+    folder: Path = PICTURES,
 ) -> None:
     """Write curves as a picture whose text is text."""
     matplotlib: Any = importlib.import_module("matplotlib")
@@ -147,8 +311,8 @@ def draw(
     figure, axes = pyplot.subplots(figsize=(6.4, 3.6), layout="constrained")
     for label, points in curves.items():
         axes.plot(*zip(*points, strict=True), marker="o", label=label)
-    axes.set(xlabel=x, ylabel=y, xscale=scale, yscale=scale)
-    if scale == "linear":
+    axes.set(xlabel=x, ylabel=y, xscale=x_scale, yscale=y_scale)
+    if y_scale == "linear":
         axes.set_ylim(bottom=0)
     axes.grid(visible=True, alpha=0.3)
     if len(curves) > 1:
@@ -156,3 +320,8 @@ def draw(
     folder.mkdir(exist_ok=True)
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    for label, number in run(tuple(sys.argv[1:])).items():
+        print(f"{label:<60}{number:>14,.5g}")

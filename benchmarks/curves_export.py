@@ -35,6 +35,22 @@ def run() -> dict[str, float]:
                 cpu[name].append((rows, measured["cpu"]))
                 memory[name].append((rows, measured["peak"]))
                 numbers |= {f"{way}_{rows}_{what}": measured[what] for what in ("cpu", "peak")}
-    draw("export-cpu", cpu, "rows of the day", "processor time, s", scale="log", folder=PICTURES)
-    draw("export-memory", memory, "rows of the day", "peak over imports, MiB", scale="log", folder=PICTURES)
+    draw(
+        "export-cpu",
+        cpu,
+        "rows of the day",
+        "processor time, s",
+        x_scale="log",
+        y_scale="log",
+        folder=PICTURES,
+    )
+    draw(
+        "export-memory",
+        memory,
+        "rows of the day",
+        "peak over imports, MiB",
+        x_scale="log",
+        y_scale="log",
+        folder=PICTURES,
+    )
     return numbers

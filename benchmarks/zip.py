@@ -220,7 +220,7 @@ def picture() -> dict[str, float]:
         }
 
     time_of, memory_of = points("cpu_s", statistics.median), points("peak_over_base_mib", max)
-    draw("zip-time", time_of, "MiB of CSV", "processor, s", scale="log")
+    draw("zip-time", time_of, "MiB of CSV", "processor, s", x_scale="log", y_scale="log")
     draw("zip-memory", memory_of, "MiB of CSV", "peak over the imports, MiB")
     return {
         f"{name} {label} {mib:g} MiB": value

@@ -833,6 +833,7 @@ def test_saved_queries_ask_the_collected_log_groups(template: dict[str, Any]) ->
         ("BatchSize", ["1", "10000"], ["0", "10001"]),
         ("BatchWindowSeconds", ["0", "300"], ["-1", "301"]),
         ("ParallelizationFactor", ["1", "10"], ["0", "11"]),
+        ("ConsumerMemoryMB", ["256", "10240"], ["255", "10241"]),
         ("MemoryStoreHours", ["1", "8766"], ["0", "8767"]),
         ("MagneticStoreDays", ["1", "73000"], ["0", "73001"]),
         (

@@ -133,6 +133,7 @@ def make_handler(
     pool = Pool(threads) if threads > 1 else None
     at_once = map if pool is None else pool.map
 
+    @uncollected()
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         def remaining() -> float:
             return float(context.get_remaining_time_in_millis()) / 1000
@@ -147,14 +148,13 @@ def make_handler(
         lines = tagged_lines(ledger, tag, own_log_groups)
         keep = partial(keep_whole, ledger, objects, at_once)
         rows = read(ledger, books, lines, keep, packer, remaining=remaining, course=course)
-        with uncollected():
-            for batch, outcomes in write(store, mapping.batches(rows), remaining, pool, course):
-                for (line, row), outcome in zip(batch, outcomes, strict=True):
-                    if isinstance(outcome, writer.Stored):
-                        ledger.stored += 1
-                        days.add(row.time // table.DAY_MS)
-                    else:
-                        enter(ledger, line, outcome)
+        for batch, outcomes in write(store, mapping.batches(rows), remaining, pool, course):
+            for (line, row), outcome in zip(batch, outcomes, strict=True):
+                if isinstance(outcome, writer.Stored):
+                    ledger.stored += 1
+                    days.add(row.time // table.DAY_MS)
+                else:
+                    enter(ledger, line, outcome)
         ledger.write_seconds = course.seconds["write"]
         with course.stage("quarantine"):
             ledger.keep(objects, at_once, is_late)
@@ -168,7 +168,7 @@ def make_handler(
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Keep the garbage collector from looking through all lines that go by: none of them is in a circle.
+    """Keep the garbage collector from looking through all lines of a batch: none of them is in a circle.
 
     What a request leaves in circles is three objects, which are collected after the batch.
     """

@@ -48,8 +48,8 @@ SHORTEST_TYPE = "BIGINT"
 # Different sets of columns, and of dimensions, that are remembered: some megabytes.
 MAX_KNOWN = 1_000
 # Smaller whole numbers are read exactly, and are said as DOUBLE by their digits.
-_LARGE = 10**15
-_LARGE_FLOAT = float(_LARGE)  # compared sooner with floats
+_LARGE, _LEAST = 10**15, -(10**15)
+_LARGE_FLOAT, _LEAST_FLOAT = float(_LARGE), float(_LEAST)  # compared sooner with floats
 
 Carrier = TypeVar("Carrier")
 Known = TypeVar("Known")
@@ -117,12 +117,17 @@ class _Shape:
             them: `texts`, `floats`, `wholes` with the fraction that a DOUBLE has, and `others`, each with
             the place of its value.
         day: The day that the partition's measures say, since 1970.
+        has_nested: Whether an object or a list was among the values that came last.
+        has_nulls: Whether a null has ever been among the values. There is no such measure: lines with these
+            keys are looked at without their nulls.
     """
 
     __slots__ = (
         "day",
         "floats",
         "framing",
+        "has_nested",
+        "has_nulls",
         "items",
         "kinds",
         "others",
@@ -153,6 +158,7 @@ class _Shape:
             item["Type"], item["Value"] = default.type, _said(default)
         self.kinds: tuple[type, ...] = ()
         self.day: int | None = None
+        self.has_nested = self.has_nulls = False
 
     def take(self, day: int, said: dict[str, Any]) -> bool:
         """Put into the measures what a line says, and tell whether all of it fits them as it is.
@@ -174,13 +180,13 @@ class _Shape:
                 return False
         for item, at, fraction in self.wholes:
             whole = values[at]
-            if not -_LARGE < whole < _LARGE:
+            if not _LEAST < whole < _LARGE:
                 return False
             item["Value"] = f"{whole}{fraction}"
         for item, at in self.floats:
             number = values[at]
             # What is not a number fails this as well.
-            if not -_LARGE_FLOAT < number < _LARGE_FLOAT:
+            if not _LEAST_FLOAT < number < _LARGE_FLOAT:
                 return False
             item["Value"] = repr(number or 0.0)
         for item, at, say in self.others:
@@ -190,6 +196,8 @@ class _Shape:
     def _type(self, kinds: tuple[type, ...]) -> None:
         """Give the measures the types of values of these classes; lines of one type mostly have the same."""
         self.kinds = ()  # until all of them fit
+        self.has_nested = dict in kinds or list in kinds
+        self.has_nulls = self.has_nulls or type(None) in kinds
         self.texts: list[tuple[Item, int]] = []
         self.floats: list[tuple[Item, int]] = []
         self.wholes: list[tuple[Item, int, str]] = []
@@ -251,23 +259,23 @@ class Packer:
         record holds. Of such a row there is nothing to count.
 
         Args:
-            said: The line's object, which carries the tag, a type and an identity.
+            said: The line's object, which carries the tag.
             message: The line.
             source: The log group that it came from.
         """
-        if "null" in message:
+        shape = self._shape(said)
+        if shape is not None and shape.has_nulls:
             said = {name: value for name, value in said.items() if value is not None}
-        key = (said.get("_type", ""), *said)  # a line of another logger may have none
-        try:
-            shape = self._shapes[key]
-        except KeyError:
-            shape = _remember(self._shapes, key, self._shape(said))
-        if shape is None or not _has_plain_head(said) or has_long_number(message):
+            shape = self._shape(said)
+        if shape is None or not _has_plain_head(said):
             return None
         try:
             time = milliseconds(said["timestamp"])
             found = self._place(said, source, shape)
             if time is None or found is None or not shape.take(time // DAY_MS, said):
+                return None
+            # A long number that is a value itself is too large for `take`.
+            if shape.has_nested and has_long_number(message):
                 return None
             measures = orjson.dumps(shape.items)
         except (LookupError, TypeError, UnmappableError):
@@ -280,6 +288,13 @@ class Packer:
 
     def _shape(self, said: dict[str, Any]) -> _Shape | None:
         """Return the shape of a line, or None if there is more to it than measures of the fields' own."""
+        key = (said.get("_type", ""), *said)  # a line of another logger may have none
+        try:
+            return self._shapes[key]
+        except KeyError:
+            return _remember(self._shapes, key, self._new_shape(said))
+
+    def _new_shape(self, said: dict[str, Any]) -> _Shape | None:
         # CloudWatch's envelope for metrics is no field.
         names = [name for name in said if name != "_aws"]
         if not has_plain_names(names):
@@ -294,7 +309,9 @@ class Packer:
         known = {name: column for name, column in columns.items() if column is not None}
         if not fields or len(known) < len(fields) or 1 + len(PARTITION) + len(fields) > plan.room:
             return None
-        return _Shape(type_, plan, known)
+        shape = _Shape(type_, plan, known)
+        shape.has_nulls = None in said.values()
+        return shape
 
     def _place(self, said: dict[str, Any], source: str, shape: _Shape) -> Place | None:
         """Return a line's dimensions, or None if its row says more of them than that."""
@@ -303,6 +320,8 @@ class Packer:
         try:
             return self._places[key]
         except KeyError:
+            if float in map(type, values):
+                return None  # it may have been a whole number that is too long for orjson
             dimensions = place(said, source, shape.plan)
         found = None
         if dimensions is not None and all(

@@ -297,6 +297,9 @@ def _settle(
 
     A record whose point is taken by a different one is still pending, with its next attempt.
     """
+    if len(request) == len(outcomes) and not any(refusals):
+        outcomes[:] = [_STORED] * len(outcomes)  # as nearly always
+        return []
     done: set[int] = set()
     for item, refusal in zip(request, refusals, strict=True):
         outcome: Outcome = refusal or _STORED

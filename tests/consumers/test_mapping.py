@@ -397,6 +397,35 @@ def test_the_lines_that_nearly_all_are_need_no_row(fields: dict[str, Any], plans
     assert packed == packed_by_its_row(line, message, plans)
 
 
+def test_a_null_among_lines_that_had_none_is_a_measure_less() -> None:
+    packer = Packer()
+    lines = [USUAL | {"status": 200, "error": error} for error in ("timeout", None, "timeout", None, None)]
+
+    packed = [packer.pack_line(dict(line), "", GROUP) for line in lines]
+
+    rows = [packed_by_its_row(line, "", UNDECLARED) for line in lines]
+    assert packed == [rows[0], None, *rows[2:]]
+
+
+# What orjson makes a float of, wherever it is: https://github.com/ijl/orjson#int
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"client": 2**64},
+        {"client": -(2**63) - 1},
+        {"plan": {"seats": 2**64}},
+        {"plan": [{"seats": [-(10**40)]}]},
+        {"seats": 2**64},
+    ],
+)
+def test_a_line_with_a_whole_number_beyond_64_bits_is_unusual(fields: dict[str, Any]) -> None:
+    message = json.dumps(USUAL | {"status": 200} | fields)
+    line = read_line(message, TAG)
+
+    assert isinstance(line, dict)
+    assert Packer().pack_line(line, message, GROUP) is None
+
+
 @pytest.mark.parametrize("size", range(1_600, 2_000, 8))
 def test_a_line_is_packed_as_its_row_is_up_to_the_limit(size: int) -> None:
     line = USUAL | {"route": "r" * 75, "note": "n" * size, "status": 200}
