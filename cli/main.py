@@ -952,8 +952,8 @@ def forget(
         out.print("Nothing was done. To do it, say the same with --yes.")
         return
     with demonstration.progress(err) as bars:
-        done, key = lake.erase(deployment, client, found, bars)
-    rows = sum(each.rows for each, _ in done)
+        done, key = lake.erase(deployment, client, days, bars)
+    rows = sum(each.rows for each in done)
     out.print(
         f"Removed {rows:,} of the client's rows; written again: {len(done):,} of the lake's days.",
         highlight=False,

@@ -15,9 +15,10 @@ FORMAT = "csv.gz"
 
 # A part is cut at the row that passes this, before compression: about 30 MB as it is kept.
 PART_BYTES = 256 * 1024 * 1024
-CHUNK_BYTES = 256 * 1024
 
-_GZIP = 31  # zlib's window bits for "gzip, largest window"
+# Parquet's `time` has milliseconds, which is what Athena reads; what is below is in a column of its own.
+# https://docs.aws.amazon.com/athena/latest/ug/data-types-timestamps.html
+NANOSECONDS = "_time_ns"
 
 
 @dataclass(frozen=True, slots=True)

@@ -539,7 +539,7 @@ class Life:
             assert [identity for identity in said if not found[identity]] == []
         assert overflows(self.client.points.values()) <= set(self.objects.under("overflow/"))
         if failed_at is None and self.ledgers[-1].stored:
-            assert late_days.key(DAY, records[0]["eventID"]) in self.objects
+            assert late_days.key(DAY, records[0]["eventID"], Context.aws_request_id) in self.objects
         # A line may be missing in the accounts, and none that is nowhere may be in them.
         assert accounts(self.objects).delivered <= len(found)
         if self.ledgers:

@@ -172,6 +172,16 @@ def test_an_upload_that_is_given_up_leaves_nothing_and_may_be_given_up_again(buc
     assert "Uploads" not in boto3.client("s3").list_multipart_uploads(Bucket="lake")
 
 
+def test_what_s3_has_not_removed_is_an_error() -> None:
+    # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html: the answer is 200 all the same.
+    class Keeping:
+        def delete_objects(self, **_request: Any) -> dict[str, Any]:
+            return {"Errors": [{"Key": "b", "Code": "AccessDenied", "Message": "Access Denied"}]}
+
+    with pytest.raises(OSError, match="b was not removed: AccessDenied"):
+        Bucket(Keeping(), "lake").delete(["a", "b"])
+
+
 class Refusing:
     """A client that refuses every call with a service's error."""
 
