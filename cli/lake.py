@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from rich.progress import Progress
 
 from cli.deployment import CommandError, Deployment
-from exporter import forget, lake
+from exporter import archive, forget, lake
 from exporter.bucket import Bucket
 from exporter.forget import Found
 from exporter.part_files import Format
@@ -138,11 +138,12 @@ def erase(deployment: Deployment, client: str, days: Days, bars: Progress) -> tu
     objects = bucket_of(deployment)
     run, began = uuid.uuid4().hex, deployment.now()
     client_hash = forget.remember_to_forget(client, objects, lambda: os.urandom(32).hex()).hash_of(client)
-    bar = bars.add_task("days written again", total=len(days) * len(Format))
+    kinds = [kind for kind in Format if any(objects.keys(archive.beginning(kind)))]
+    bar = bars.add_task("days cleared of it", total=len(days) * len(kinds))
     done: list[Found] = []
     try:
         for day in days:
-            for kind in Format:
+            for kind in kinds:
                 now = deployment.now()
                 if not lake.lock(objects, day, kind, run, now, now + _LOCKED_FOR):
                     raise CommandError(

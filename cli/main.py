@@ -858,7 +858,7 @@ def export(
                 *(f"{exported[name]:,}" for name in numbers[:-2]),
                 f"{exported['seconds']:,.2f}",
                 f"{metered / 1e6:,.1f}",
-                *([f"{metered / 1e9 * usd_per_gb:,.4f}"] if usd_per_gb is not None else []),
+                *([f"{metered / 1e9 * usd_per_gb:,.6f}"] if usd_per_gb is not None else []),
             )
     out.print(table)
     for remark in remarks:
@@ -940,6 +940,8 @@ def forget(
     from cli import demo as demonstration
     from cli import lake
 
+    if not client:
+        raise CommandError("--client is empty", "give the client as the column `client` has it")
     deployment = running()
     days = asked_days(deployment, first, last)
     with demonstration.progress(err) as bars:
@@ -947,7 +949,7 @@ def forget(
     table = Table("day", "format", Column("rows", justify="right"), Column("whole records", justify="right"))
     for each in found:
         table.add_row(str(each.day), each.kind, f"{each.rows:,}", f"{len(each.overflow):,}")
-    out.print(table)
+    out.print(table if found else "The lake has no rows of this client on these days.")
     if not do_it:
         out.print("Nothing was done. To do it, say the same with --yes.")
         return

@@ -136,8 +136,13 @@ class Manifest:
 
 def folder(day: date, kind: str = FORMAT) -> str:
     """Return the beginning of the keys of a day in a format; the first format has the shortest."""
+    return f"{beginning(kind)}{day:%Y}/month={day:%m}/day={day:%d}/"
+
+
+def beginning(kind: str) -> str:
+    """Return how the keys of all days in a format begin."""
     of_format = "" if kind == FORMAT else f"{kind}/"
-    return f"{PREFIX}{of_format}year={day:%Y}/month={day:%m}/day={day:%d}/"
+    return f"{PREFIX}{of_format}year="
 
 
 def part_key(day: date, number: int, revision: int, kind: str = FORMAT) -> str:

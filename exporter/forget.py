@@ -108,6 +108,8 @@ def clear(day: date, kind: Format, objects: Objects, now: datetime) -> None:
 
     There is no grace for readers of older revisions. Who clears a day has its lock.
     """
+    if not any(objects.keys(archive.folder(day, kind))):
+        return
     objects.delete([archive.folder(day, kind) + lake.PROGRESS])
     lake.forget_replaced(objects, day, kind)
     if (manifest := lake.read_manifest(objects, day, kind)) is not None:
