@@ -162,6 +162,8 @@ def _texts(row: Row) -> Iterator[tuple[str, str, str]]:
 
 def _text(measure: Measure) -> str:
     value = measure.value
+    if isinstance(value, str):
+        return value
     return str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")
 
 
