@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from exporter.query import Column
 
 PREFIX = "records/"
+# What the lake has to know for longer than it keeps a day: under `records/`, it would be gone after a year.
+STATE = "lake/"
 MANIFEST = "_manifest.json"
 FORMAT = "csv.gz"
 
@@ -120,16 +123,22 @@ class Manifest:
             forgotten=read.get("forgotten", 0),
         )
 
-    def succeeding(self, known: Manifest | None) -> Manifest:
+    def succeeding(
+        self, known: Manifest | None, whole: Callable[[tuple[Part, ...]], bool] = lambda _: True
+    ) -> Manifest:
         """Return the manifest that follows a known one: the next revision, or the same if the rows are.
 
         The same rows packed by another version of a library are the same; its files then stay as they are.
+
+        Args:
+            known: What the lake has of the day.
+            whole: Tells whether its parts are there as it says; otherwise these here take their place.
         """
         if known is None:
             return self
         mine, theirs = ([part.content for part in each.parts] for each in (self, known))
         same = mine == theirs and (self.columns, self.format) == (known.columns, known.format)
-        if not same:
+        if not same or not whole(known.parts):
             return replace(self, revision=known.revision + 1)
         return replace(self, revision=known.revision, parts=known.parts)
 

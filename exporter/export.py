@@ -20,12 +20,13 @@ import boto3
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from consumers import late_days, schema
 from consumers.settings import SettingsError, read_settings
 from consumers.table import OVERFLOW, SAID, UNDECLARED, Plans
 from exporter import archive, lake
-from exporter.archive import Manifest
+from exporter.archive import Manifest, Part
 from exporter.bucket import Bucket, Objects, client_config
 from exporter.catalog import Catalog
 from exporter.forgotten import CLIENT, Forgotten, clients_of
@@ -185,7 +186,11 @@ def export_day(day: date, store: Store, objects: Objects, job: Job | None = None
         manifest = _written(rows, objects, known, progress)
         if known is not None and manifest.revision != known.revision:
             lake.retire(objects, day, job.kind, (part.key for part in known.parts), job.now())
-        lake.write_manifest(objects, manifest)
+        if manifest != known:
+            lake.write_manifest(objects, manifest)
+        else:
+            # As old as the parts that it names, so that they leave the lake together.
+            lake.write_table(objects, manifest)
     objects.delete([archive.folder(day, job.kind) + lake.PROGRESS])
     lake.tidy(objects, day, job.kind, job.now())
     spent = Spent(*(now - then for now, then in zip(_numbers(store.spent), _numbers(before), strict=True)))
@@ -279,7 +284,23 @@ def _written(rows: _Rows, objects: Objects, known: Manifest | None, progress: Pr
     )
     if rows.forgotten is not None:
         manifest = replace(manifest, forgotten=max(0, sum(rows.tally.values()) - manifest.rows))
-    return manifest.succeeding(known)
+    return manifest.succeeding(known, whole=lambda parts: all(_is_whole(part, objects) for part in parts))
+
+
+def _is_whole(part: Part, objects: Objects) -> bool:
+    """Tell whether a part is there as its manifest says, so that the same rows need not be written again."""
+    sha256, size = hashlib.sha256(), 0
+    try:
+        for chunk in objects.stream(part.key):
+            sha256.update(chunk)
+            size += len(chunk)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "NoSuchKey":
+            return False
+        if error.response["Error"]["Code"] == "InvalidObjectState":
+            return True  # in the archive, where nobody can change it
+        raise
+    return (size, sha256.hexdigest()) == (part.bytes, part.sha256)
 
 
 def _further(rows: _Rows, objects: Objects, progress: Progress) -> Iterator[Progress]:

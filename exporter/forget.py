@@ -9,14 +9,14 @@ from datetime import date, datetime
 
 from consumers.table import OVERFLOW, SAID
 from exporter import archive, lake
-from exporter.archive import PREFIX, Manifest
+from exporter.archive import STATE, Manifest
 from exporter.bucket import Objects
 from exporter.forgotten import CLIENT, KEY, Forgotten, clients_of
 from exporter.part_files import Batch, Format, parts, read_rows
 from exporter.query import Values, places
 from exporter.whole_rows import is_whole_record
 
-AUDIT = f"{PREFIX}_audit/"
+AUDIT = f"{STATE}audit/"
 
 
 @dataclass(frozen=True, slots=True)

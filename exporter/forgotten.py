@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from exporter.archive import PREFIX
+from exporter.archive import STATE
 
-KEY = f"{PREFIX}_forgotten.json"
+KEY = f"{STATE}forgotten.json"
 HASH_BYTES = 16
 CLIENT = "client"
 

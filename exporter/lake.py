@@ -9,17 +9,17 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from exporter import archive
-from exporter.archive import PREFIX, Manifest, Part
+from exporter.archive import PREFIX, STATE, Manifest, Part
 from exporter.bucket import Objects
 from exporter.forgotten import KEY as FORGOTTEN
 from exporter.forgotten import Forgotten
 from exporter.part_files import Format
 from exporter.query import FIRST_COLUMNS, Column, extended
 
-COLUMNS = f"{PREFIX}_columns.json"
+COLUMNS = f"{STATE}columns.json"
 PROGRESS = "_progress.json"
-_LOCKS = f"{PREFIX}_locks/"
-_MARKERS = f"{PREFIX}_replaced/"
+_LOCKS = f"{STATE}locks/"
+_MARKERS = f"{STATE}replaced/"
 # A reader that has seen the manifest before has this long to read the parts that it names.
 GRACE = timedelta(hours=6)
 # What Athena is told to read in the place of a day's CSV files if it would misread these.

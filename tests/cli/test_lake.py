@@ -102,7 +102,7 @@ def test_the_commands_say_what_they_found_and_do_nothing_before_they_are_told_to
     assert sorted(objects.keys("")) == before
     done = said("forget", "--client", "acme", *asked, "--yes")
     assert "Removed 1 of the client's rows; written again: 1 of the lake's days." in done.output
-    assert "\nrecords/_audit/" in done.output
+    assert "\nlake/audit/" in done.output
 
     (part,) = [key for key in before if key.endswith("part-00000.csv.gz")]
     assert part not in list(objects.keys("records/year="))

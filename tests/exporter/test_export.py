@@ -34,7 +34,7 @@ from exporter.forgotten import Forgotten
 from exporter.part_files import Format, read_rows
 from exporter.query import FIRST, Column, Days, Values
 from tests.builders import Context
-from tests.twins import Bucket, Rows
+from tests.twins import Bucket, Rows, client_error
 
 DAY = date(2025, 11, 20)
 FOLDER = "records/year=2025/month=11/day=20/"
@@ -204,6 +204,49 @@ def test_athena_is_told_of_no_csv_that_it_would_misread(kind: Format) -> None:
     )
     export_day(DAY, store(made(1), made(2, client="two\nlines")), bucket, Job(Format.PARQUET))
     assert bucket[lake.table_key(DAY, Format.PARQUET)].decode().endswith("part-00000.parquet\n")
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"another"], ids=["gone", "empty", "changed"])
+def test_a_part_that_is_not_as_its_manifest_says_is_written_again(damage: bytes | None) -> None:
+    bucket = Bucket()
+    rows = store(made(1), made(2))
+    export_day(DAY, rows, bucket)
+    del bucket[FOLDER + "part-00000.csv.gz"]
+    if damage is not None:
+        bucket[FOLDER + "part-00000.csv.gz"] = damage
+
+    manifest = export_day(DAY, rows, bucket).manifest
+
+    assert manifest.revision == 2
+    assert len(read(bucket)) == 2
+
+
+def test_a_part_in_the_archive_is_left_there() -> None:
+    # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html: InvalidObjectState
+    class Archived(Bucket):
+        def stream(self, key: str) -> Iterator[bytes]:
+            raise client_error("InvalidObjectState", 403, message=key)
+
+    bucket = Archived()
+    rows = store(made(1), made(2))
+    first = export_day(DAY, rows, bucket).manifest
+
+    assert export_day(DAY, rows, bucket).manifest == first
+
+
+def test_the_manifest_of_a_day_that_stays_the_same_is_not_written_again() -> None:
+    # It would live longer than the files that it names: lifecycle rules go by an object's age.
+    class Watched(Bucket):
+        def put(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
+            super().put(key, chunks, content_type)
+            written.append(key)
+
+    written: list[str] = []
+    bucket = Watched()
+    export_day(DAY, store(made(1)), bucket)
+    export_day(DAY, store(made(1)), bucket)
+
+    assert written.count(FOLDER + "_manifest.json") == 1
 
 
 # --- revisions --------------------------------------------------------------------------------------------
@@ -418,7 +461,7 @@ def test_a_forgotten_client_that_the_column_does_not_name_is_left_out_with_its_w
             (*made(1, client="other"), '{"client":"c1"}', "overflow/2025-11-20/1.json"),
             (*made(2, client="other"), '{"client":"c2"}', "overflow/2025-11-20/2.json"),
             (*made(3, client="other"), '{"client":"c', None),
-            (*made(4, client="c1"), None, "records/_columns.json"),
+            (*made(4, client="c1"), None, "lake/columns.json"),
             (*made(5, client="other"), '{"route":"/c1"}', None),
         ],
     )
@@ -641,7 +684,7 @@ def test_the_handler_exports_a_range_day_by_day_and_says_what_it_did() -> None:
     ]
     assert [export.manifest.rows for export in function.reported] == [2, 1, 0]
     assert function.described == [(Format.CSV_GZ, [*FIRST, "status"])]
-    assert not any("_locks" in key for key in function.bucket)
+    assert not any("locks/" in key for key in function.bucket)
 
 
 def test_all_formats_are_written() -> None:
@@ -884,7 +927,7 @@ def test_two_runs_of_one_day_do_not_meet() -> None:
 
     assert inner == [{"days": [{"day": "2025-11-20", "format": "csv.gz", "locked": True}]}]
     assert answer["days"][0]["rows"] == 1
-    assert not any("_locks" in key for key in function.bucket)
+    assert not any("locks/" in key for key in function.bucket)
 
 
 @pytest.mark.parametrize(

@@ -144,14 +144,14 @@ def test_a_second_client_is_forgotten_beside_the_first() -> None:
 
 def test_a_row_that_names_another_key_removes_nothing_but_whole_records() -> None:
     store = rows(2)
-    store.rows_[1] = (*store.rows_[1][:4], "records/_columns.json")
+    store.rows_[1] = (*store.rows_[1][:4], "lake/columns.json")
     bucket = Bucket()
     export_day(DAY, store, bucket)
 
     found, _ = erased(bucket)
 
     assert found.overflow == ()
-    assert "records/_columns.json" in bucket
+    assert "lake/columns.json" in bucket
 
 
 def test_what_others_read_of_the_day_is_right_after_each_step() -> None:
