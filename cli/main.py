@@ -858,7 +858,7 @@ def export(
                 *(f"{exported[name]:,}" for name in numbers[:-2]),
                 f"{exported['seconds']:,.2f}",
                 f"{metered / 1e6:,.1f}",
-                *([f"{metered / 1e9 * usd_per_gb:,.6f}"] if usd_per_gb is not None else []),
+                *([f"{metered / 1e9 * usd_per_gb:,.4f}"] if usd_per_gb is not None else []),
             )
     out.print(table)
     for remark in remarks:
