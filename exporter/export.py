@@ -93,7 +93,7 @@ class DaysFailedError(RuntimeError):
 
 
 class RowsGoneError(RuntimeError):
-    """Rows came to a day late, and the store has forgotten others of it; the message says what to do."""
+    """The store has forgotten rows of a day that the lake does not have; the message says what to do."""
 
 
 class StuckError(RuntimeError):
@@ -109,6 +109,8 @@ class Settings:
     bucket: str
     export_formats: str
     export_max_scanned_gb: int
+    memory_store_hours: int
+    magnetic_store_days: int
     glue_database: str
     schemas: str = "schemas"
 
@@ -140,6 +142,7 @@ class Job:
         slice_rows: The most rows that the store is asked for at once.
         order: What the day is written for: progress that was made for another order is not continued.
         late: How many words there are of rows that came to the day late.
+        kept_for: How long the store keeps rows; None if it keeps all.
         seconds_left: How long this invocation has.
         now: Gives the time.
         plans: What is declared of records: a whole record becomes the row that the consumer would make.
@@ -150,6 +153,7 @@ class Job:
     slice_rows: int = SLICE_ROWS
     order: str = ""
     late: int = 0
+    kept_for: timedelta | None = None
     seconds_left: Callable[[], float] = lambda: MOST_SECONDS
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     plans: Plans = UNDECLARED
@@ -163,7 +167,8 @@ def export_day(day: date, store: Store, objects: Objects, job: Job | None = None
 
     Raises:
         OutOfTimeError: If the invocation ends before the day: called again, it goes on where it stands.
-        RowsGoneError: If rows came late to a day that the store no longer has as a whole.
+        RowsGoneError: If rows came late to a day that the store no longer has as a whole, or the day is older
+            than what it keeps, and the lake has nothing of it.
     """
     job = job or Job()
     began, before = time.monotonic(), replace(store.spent)
@@ -175,6 +180,10 @@ def export_day(day: date, store: Store, objects: Objects, job: Job | None = None
             f"rows came late, as {job.late:,} objects under {late_days.PREFIX}{day}/ say, but the store has "
             "forgotten rows of the day: the lake keeps what it has. Ask the store for the late ones as long "
             "as it has them, and remove these objects"
+        )
+    if known is None and not tally and _is_beyond(day, job):
+        raise RowsGoneError(
+            f"the store has no rows of it, and keeps them for {job.kept_for}: what the day had, nobody knows"
         )
     if known is not None and kept:
         manifest = known
@@ -195,6 +204,11 @@ def export_day(day: date, store: Store, objects: Objects, job: Job | None = None
     lake.tidy(objects, day, job.kind, job.now())
     spent = Spent(*(now - then for now, then in zip(_numbers(store.spent), _numbers(before), strict=True)))
     return Export(manifest, kept, time.monotonic() - began, spent)
+
+
+def _is_beyond(day: date, job: Job) -> bool:
+    """Tell whether a whole day is older than what the store keeps."""
+    return job.kept_for is not None and day < (job.now() - job.kept_for).date()
 
 
 def _has_forgotten(tally: Tally, known: Manifest) -> bool:
@@ -578,6 +592,7 @@ class _Tools:
     size: int
     slice_rows: int
     plans: Plans
+    kept_for: timedelta | None
 
 
 def _write_day(
@@ -598,6 +613,7 @@ def _write_day(
             tools.slice_rows,
             order=_order(late),
             late=sum(not word.endswith(NIGHTLY) for word in late),
+            kept_for=tools.kept_for,
             seconds_left=seconds_left,
             now=now,
             plans=tools.plans,
@@ -649,6 +665,7 @@ def make_handler(
     size: int = archive.PART_BYTES,
     slice_rows: int = SLICE_ROWS,
     plans: Plans = UNDECLARED,
+    kept_for: timedelta | None = None,
 ) -> Handler:
     """Return a Lambda handler that exports days.
 
@@ -663,8 +680,9 @@ def make_handler(
         size: Where a part is cut, in bytes before it is packed.
         slice_rows: The most rows that the store is asked for at once.
         plans: What is declared of records.
+        kept_for: How long the store keeps rows; None if it keeps all.
     """
-    tools = _Tools(store, objects, now, report, kinds, size, slice_rows, plans)
+    tools = _Tools(store, objects, now, report, kinds, size, slice_rows, plans, kept_for)
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         run = run_of(event, objects, context.aws_request_id, now())
@@ -760,6 +778,7 @@ def _live() -> Handler:
         kinds=formats(settings.export_formats),
         # Beside the code, wherever that was unpacked.
         plans=schema.load(Path(__file__).parents[1] / settings.schemas),
+        kept_for=timedelta(days=settings.magnetic_store_days, hours=settings.memory_store_hours),
     )
 
 

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -66,7 +66,7 @@ def test_days_are_exported_verified_and_rid_of_a_client(tagline: Pipeline, bars:
 
 def test_a_day_without_rows_is_found_in_no_other_format(tagline: Pipeline, bars: Progress) -> None:
     where = Deployment(tagline.services.endpoint, tagline.outputs["tagline"], tagline.outputs["sample"])
-    yesterday = datetime(2026, 1, 1, tzinfo=UTC).date()
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
     days = Days(yesterday, yesterday)
 
     (exported,) = commands.export(where, days, bars)

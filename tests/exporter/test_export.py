@@ -791,6 +791,22 @@ def test_a_day_that_was_not_written_is_written_by_the_next_night() -> None:
     assert list(function.bucket.keys("late/")) == []
 
 
+@pytest.mark.parametrize(("kept", "written"), [(10, False), (11, True), (None, True)])
+def test_a_day_that_the_store_has_forgotten_before_it_was_written_is_no_day_without_rows(
+    kept: int | None, written: bool
+) -> None:
+    function = Function(store(), kept_for=None if kept is None else timedelta(days=kept))
+
+    if written:
+        assert function({"day": "2025-11-20"})["days"][0]["rows"] == 0
+    else:
+        with pytest.raises(
+            DaysFailedError, match="RowsGoneError: the store has no rows of it, and keeps them"
+        ):
+            function({"day": "2025-11-20"})
+        assert lake.read_manifest(function.bucket, DAY, Format.CSV_GZ) is None
+
+
 @pytest.mark.parametrize(
     "exported",
     [[made(1), made(2), made(3)], [made(1)], []],
