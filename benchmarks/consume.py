@@ -432,6 +432,8 @@ class Bucket:
 class Context:
     """An invocation that has all the time."""
 
+    aws_request_id = "benchmark"
+
     def get_remaining_time_in_millis(self) -> int:
         return 60_000
 

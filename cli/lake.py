@@ -13,8 +13,7 @@ from botocore.exceptions import ClientError
 from rich.progress import Progress
 
 from cli.deployment import CommandError, Deployment
-from exporter import forget, lake
-from exporter.archive import Manifest
+from exporter import archive, forget, lake
 from exporter.bucket import Bucket
 from exporter.forget import Found
 from exporter.jobs import drop_all_of
@@ -81,7 +80,10 @@ def verify(deployment: Deployment, days: Days, bars: Progress) -> Iterator[Verif
     for day in days:
         for kind in kinds:
             manifest = lake.read_manifest(objects, day, kind)
-            problems = tuple(verify_day(day, kind, objects, store if day > oldest else None))
+            try:
+                problems = tuple(verify_day(day, kind, objects, store if day > oldest else None))
+            except ClientError as error:  # in the archive, for instance
+                problems = (f"it cannot be read: {error}",)
             yield Verified(day, kind, manifest.rows if manifest else None, problems)
             bars.advance(bar)
 
@@ -110,48 +112,59 @@ def find(deployment: Deployment, client: str, days: Days, bars: Progress) -> Ite
     bar = bars.add_task("days looked through", total=len(days) * len(kinds))
     for day in days:
         for kind in kinds:
-            try:
-                found = forget.find(client, day, kind, objects)
-            except (ValueError, ClientError) as error:
-                raise CommandError(
-                    f"cannot read {day}: {error}", f"see what is wrong: tagline verify --from {day}"
-                ) from error
+            found = _found(client, day, kind, objects)
             if found is not None:
                 yield found
             bars.advance(bar)
 
 
-def erase(
-    deployment: Deployment, client: str, found: list[Found], bars: Progress
-) -> tuple[list[tuple[Found, Manifest]], str]:
-    """Remove what was found, and return what became of each day, and the key of the audit entry.
+def _found(client: str, day: date, kind: Format, objects: Bucket) -> Found | None:
+    try:
+        return forget.find(client, day, kind, objects)
+    except (ValueError, ClientError) as error:
+        raise CommandError(
+            f"cannot read {day}: {error}", f"see what is wrong: tagline verify --from {day}"
+        ) from error
+
+
+def erase(deployment: Deployment, client: str, days: Days, bars: Progress) -> tuple[list[Found], str]:
+    """Remove a client's rows, and return what was found of each day, and the key of the audit entry.
+
+    Each day is looked at, in each format and under its lock, also where nothing was found: it may have files
+    that no manifest names, of an export or an erasure that did not come to its end.
 
     Downloads that may have rows of the client go with them, also those of other days.
 
     Raises:
-        CommandError: If a day is being written by another.
+        CommandError: If a day cannot be read, or is being written by another.
     """
     objects = bucket_of(deployment)
-    run, now = uuid.uuid4().hex, deployment.now()
-    forgotten = forget.remember_to_forget(client, objects, lambda: os.urandom(32).hex())
-    bar = bars.add_task("days written again", total=len(found))
-    done: list[tuple[Found, Manifest]] = []
+    run, began = uuid.uuid4().hex, deployment.now()
+    client_hash = forget.remember_to_forget(client, objects, lambda: os.urandom(32).hex()).hash_of(client)
+    kinds = [kind for kind in Format if any(objects.keys(archive.beginning(kind)))]
+    bar = bars.add_task("days cleared of it", total=len(days) * len(kinds))
+    done: list[Found] = []
     try:
-        for each in found:
-            if not lake.lock(objects, each.day, each.kind, run, now, now + _LOCKED_FOR):
-                raise CommandError(
-                    f"{each.day} is being written at this moment", "try again in a quarter of an hour"
-                )
-            try:
-                # Under the lock again: the day may have been written since it was looked through.
-                still = forget.find(client, each.day, each.kind, objects)
-                if still is not None:
-                    done.append((still, forget.forget(client, still, objects, now)))
-            finally:
-                lake.unlock(objects, each.day, each.kind, run)
-            bars.advance(bar)
+        for day in days:
+            for kind in kinds:
+                now = deployment.now()
+                if not lake.lock(objects, day, kind, run, now, now + _LOCKED_FOR):
+                    raise CommandError(
+                        f"{day} is being written at this moment", "try again in a quarter of an hour"
+                    )
+                try:
+                    if (found := _found(client, day, kind, objects)) is None:
+                        forget.clear(day, kind, objects, now)
+                    else:
+                        # Said before it is done: who is killed in between leaves it said twice, not never.
+                        forget.write_audit(client_hash, [*done, found], objects, began)
+                        forget.forget(client, found, objects, now)
+                        done.append(found)
+                finally:
+                    lake.unlock(objects, day, kind, run)
+                bars.advance(bar)
     finally:
         # After the days: what is asked for from now on is made of what they have now.
         drop_all_of(client, objects)
-        key = forget.write_audit(forgotten.hash_of(client), done, objects, now)
+        key = forget.write_audit(client_hash, done, objects, began)
     return done, key

@@ -943,6 +943,8 @@ def forget(
     from cli import demo as demonstration
     from cli import lake
 
+    if not client:
+        raise CommandError("--client is empty", "give the client as the column `client` has it")
     deployment = running()
     days = asked_days(deployment, first, last)
     with demonstration.progress(err) as bars:
@@ -950,13 +952,13 @@ def forget(
     table = Table("day", "format", Column("rows", justify="right"), Column("whole records", justify="right"))
     for each in found:
         table.add_row(str(each.day), each.kind, f"{each.rows:,}", f"{len(each.overflow):,}")
-    out.print(table)
+    out.print(table if found else "The lake has no rows of this client on these days.")
     if not do_it:
         out.print("Nothing was done. To do it, say the same with --yes.")
         return
     with demonstration.progress(err) as bars:
-        done, key = lake.erase(deployment, client, found, bars)
-    rows = sum(each.rows for each, _ in done)
+        done, key = lake.erase(deployment, client, days, bars)
+    rows = sum(each.rows for each in done)
     out.print(
         f"Removed {rows:,} of the client's rows; written again: {len(done):,} of the lake's days.",
         highlight=False,

@@ -1,7 +1,8 @@
-"""Days of the past that rows were written to: one small object each, which the exporter takes as its orders.
+"""Days that rows were written to late: one small object each, which the exporter takes as its orders.
 
-`late/<day>/<batch>`: a batch names the days that it wrote to after the fact; the next export of those days
-removes the names that it saw. A batch that comes again writes the same names.
+`late/<day>/<batch>.<delivery>`: a batch names the days that it wrote to after the fact; the next export of
+those days removes the names that it saw. A batch that is delivered again writes other names: the exporter may
+just be removing those of the delivery before, and nothing would tell of rows that only the later one stored.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from datetime import date
 PREFIX = "late/"
 
 
-def key(day: date, batch: str) -> str:
-    """Return the key of the object by which a batch says that it wrote rows of a day that was over.
+def key(day: date, batch: str, delivery: str) -> str:
+    """Return the key of the object by which a batch says that it wrote rows of a day late.
 
     Args:
         day: The rows' day in UTC.
         batch: The event id of the batch's first Kinesis record.
+        delivery: The request id of the invocation, which no other has.
     """
-    return f"{PREFIX}{day.isoformat()}/{batch.replace(':', '-')}"
+    return f"{PREFIX}{day.isoformat()}/{batch.replace(':', '-')}.{delivery}"
 
 
 def day_of(key: str) -> date:

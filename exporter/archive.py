@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from typing import Any
@@ -10,14 +11,17 @@ from typing import Any
 from exporter.query import Column
 
 PREFIX = "records/"
+# What the lake has to know for longer than it keeps a day: under `records/`, it would be gone after a year.
+STATE = "lake/"
 MANIFEST = "_manifest.json"
 FORMAT = "csv.gz"
 
 # A part is cut at the row that passes this, before compression: about 30 MB as it is kept.
 PART_BYTES = 256 * 1024 * 1024
-CHUNK_BYTES = 256 * 1024
 
-_GZIP = 31  # zlib's window bits for "gzip, largest window"
+# Parquet's `time` has milliseconds, which is what Athena reads; what is below is in a column of its own.
+# https://docs.aws.amazon.com/athena/latest/ug/data-types-timestamps.html
+NANOSECONDS = "_time_ns"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,24 +123,35 @@ class Manifest:
             forgotten=read.get("forgotten", 0),
         )
 
-    def succeeding(self, known: Manifest | None) -> Manifest:
+    def succeeding(
+        self, known: Manifest | None, whole: Callable[[tuple[Part, ...]], bool] = lambda _: True
+    ) -> Manifest:
         """Return the manifest that follows a known one: the next revision, or the same if the rows are.
 
         The same rows packed by another version of a library are the same; its files then stay as they are.
+
+        Args:
+            known: What the lake has of the day.
+            whole: Tells whether its parts are there as it says; otherwise these here take their place.
         """
         if known is None:
             return self
         mine, theirs = ([part.content for part in each.parts] for each in (self, known))
         same = mine == theirs and (self.columns, self.format) == (known.columns, known.format)
-        if not same:
+        if not same or not whole(known.parts):
             return replace(self, revision=known.revision + 1)
         return replace(self, revision=known.revision, parts=known.parts)
 
 
 def folder(day: date, kind: str = FORMAT) -> str:
     """Return the beginning of the keys of a day in a format; the first format has the shortest."""
+    return f"{beginning(kind)}{day:%Y}/month={day:%m}/day={day:%d}/"
+
+
+def beginning(kind: str) -> str:
+    """Return how the keys of all days in a format begin."""
     of_format = "" if kind == FORMAT else f"{kind}/"
-    return f"{PREFIX}{of_format}year={day:%Y}/month={day:%m}/day={day:%d}/"
+    return f"{PREFIX}{of_format}year="
 
 
 def part_key(day: date, number: int, revision: int, kind: str = FORMAT) -> str:

@@ -58,10 +58,11 @@ class UploadGoneError(OSError):
 
 
 class Listed(NamedTuple):
-    """A key of a bucket, and what changes with its content."""
+    """A key of a bucket, what changes with its content, and when it was written."""
 
     key: str
     etag: str
+    modified: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class Objects(Protocol):
     def get(self, key: str) -> bytes | None: ...
     def stream(self, key: str) -> Iterator[bytes]: ...
     def keys(self, prefix: str) -> Iterator[str]: ...
+    def listed(self, prefix: str) -> Iterator[Listed]: ...
     def delete(self, keys: Iterable[str]) -> None: ...
     def read(self, key: str) -> tuple[bytes, str] | None: ...
     def replace(self, key: str, body: bytes, tag: str | None) -> bool: ...
@@ -110,7 +112,6 @@ class Objects(Protocol):
 class Downloads(Objects, Protocol):
     """What downloads need of it besides."""
 
-    def listed(self, prefix: str) -> Iterator[Listed]: ...
     def has(self, key: str) -> bool: ...
     def begin(self, key: str, content_type: str, *, filename: str, metadata: Mapping[str, str]) -> Upload: ...
     def add(self, upload: Upload, number: int, body: bytes | bytearray) -> PartOfUpload: ...
@@ -178,11 +179,11 @@ class Bucket:
         return (item.key for item in self.listed(prefix))
 
     def listed(self, prefix: str) -> Iterator[Listed]:
-        """Yield the keys that begin with a prefix, with what changes with their content."""
+        """Yield the keys that begin with a prefix, with what changes with their content, and their times."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name, Prefix=prefix)
         for page in pages:
             for item in page.get("Contents", []):
-                yield Listed(item["Key"], item["ETag"].strip('"'))
+                yield Listed(item["Key"], item["ETag"].strip('"'), item["LastModified"])
 
     def has(self, key: str) -> bool:
         """Return whether there is an object, without reading it."""
@@ -291,13 +292,19 @@ class Bucket:
         return f"s3://{self._name}/{key}"
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; none for no keys."""
+        """Delete objects; none for no keys.
+
+        Raises:
+            OSError: If one is still there: S3 says so in an answer that is no error.
+        """
         rest = list(keys)
         while rest:
             batch, rest = rest[:_DELETE_KEYS], rest[_DELETE_KEYS:]
-            self._client.delete_objects(
+            answer = self._client.delete_objects(
                 Bucket=self._name, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
             )
+            for error in answer.get("Errors", []):
+                raise OSError(f"{error['Key']} was not removed: {error['Code']}")
 
 
 class Signer:

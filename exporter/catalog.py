@@ -6,13 +6,12 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from exporter.archive import NANOSECONDS
 from exporter.part_files import Format
 from exporter.query import TIME, Column
 
 # The template's tables, by the format of the files that they are over.
 TABLES = {Format.CSV_GZ: "records_csv", Format.PARQUET: "records"}
-# What is below a Parquet file's milliseconds; exporter/parquet.py writes it.
-NANOSECONDS = "_time_ns"
 
 _TYPES = {"BIGINT": "bigint", "BOOLEAN": "boolean", "DOUBLE": "double", "TIMESTAMP": "timestamp"}
 # What GetTable says of a table, and UpdateTable takes:

@@ -9,9 +9,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,15 +20,16 @@ import boto3
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from consumers import late_days, schema
 from consumers.settings import SettingsError, read_settings
-from consumers.table import UNDECLARED, Plans
+from consumers.table import OVERFLOW, SAID, UNDECLARED, Plans
 from exporter import archive, lake
-from exporter.archive import Manifest
+from exporter.archive import Manifest, Part
 from exporter.bucket import Bucket, Objects, client_config
 from exporter.catalog import Catalog
-from exporter.forgotten import Forgotten
+from exporter.forgotten import CLIENT, Forgotten, clients_of
 from exporter.lake import Progress
 from exporter.part_files import Batch, Format, parts
 from exporter.query import (
@@ -40,11 +42,13 @@ from exporter.query import (
     Store,
     Tally,
     Values,
+    minute,
     minute_of,
+    places,
     slices,
 )
 from exporter.timestream import READ_TIMEOUT, Limits, Timestream
-from exporter.whole_rows import WholeRows
+from exporter.whole_rows import WholeRows, is_whole_record
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 Item = TypeVar("Item")
@@ -53,15 +57,22 @@ Item = TypeVar("Item")
 _FETCHERS = 8
 # How much of a file is made while what is before it is uploaded.
 _PIECE_BYTES = 1 << 20
+# How many clients are known by heart while a day is written without some of them.
+_CLIENTS = 10_000
 # What an invocation keeps to say how far it is and to call the next.
 LEAST_SECONDS = 20.0
-CLIENT = "client"
 # How long an invocation can be, and a lock of one that tells no end.
 MOST_SECONDS = 900.0
 # Lambda itself stops a chain of 16: https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
 MAX_CONTINUATIONS = 12
 # What a continuation carries of them has to fit into its event; the others are for the next run.
 MAX_LATE_KEYS = 1_000
+# Rows that come late go into the magnetic store, and are there to be asked for within six hours. A word that
+# is younger than that is for the next run, too:
+# https://docs.aws.amazon.com/timestream/latest/developerguide/data-ingest.html
+SETTLED = timedelta(hours=7)
+# The schedule's word for the day that it writes: taken away once the day is written, by whichever night.
+NIGHTLY = "nightly"
 _GB = 10**9
 
 
@@ -81,6 +92,10 @@ class DaysFailedError(RuntimeError):
     """Days could not be written; the message names each with its reason. The others were."""
 
 
+class RowsGoneError(RuntimeError):
+    """The store has forgotten rows of a day that the lake does not have; the message says what to do."""
+
+
 class StuckError(RuntimeError):
     """A day does not get further, however often it is taken up; the message says where it stands."""
 
@@ -94,6 +109,8 @@ class Settings:
     bucket: str
     export_formats: str
     export_max_scanned_gb: int
+    memory_store_hours: int
+    magnetic_store_days: int
     glue_database: str
     schemas: str = "schemas"
 
@@ -124,6 +141,8 @@ class Job:
         size: Where a part is cut, in bytes before it is packed.
         slice_rows: The most rows that the store is asked for at once.
         order: What the day is written for: progress that was made for another order is not continued.
+        late: How many words there are of rows that came to the day late.
+        kept_for: How long the store keeps rows; None if it keeps all.
         seconds_left: How long this invocation has.
         now: Gives the time.
         plans: What is declared of records: a whole record becomes the row that the consumer would make.
@@ -133,6 +152,8 @@ class Job:
     size: int = archive.PART_BYTES
     slice_rows: int = SLICE_ROWS
     order: str = ""
+    late: int = 0
+    kept_for: timedelta | None = None
     seconds_left: Callable[[], float] = lambda: MOST_SECONDS
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     plans: Plans = UNDECLARED
@@ -146,26 +167,55 @@ def export_day(day: date, store: Store, objects: Objects, job: Job | None = None
 
     Raises:
         OutOfTimeError: If the invocation ends before the day: called again, it goes on where it stands.
+        RowsGoneError: If rows came late to a day that the store no longer has as a whole, or the day is older
+            than what it keeps, and the lake has nothing of it.
     """
     job = job or Job()
     began, before = time.monotonic(), replace(store.spent)
     known = lake.read_manifest(objects, day, job.kind)
     tally = store.tally(day)
-    if known is not None and sum(tally.values()) < known.rows + known.forgotten:
-        manifest, kept = known, True
+    kept = known is not None and _has_forgotten(tally, known)
+    if job.late and (kept or not tally):
+        raise RowsGoneError(
+            f"rows came late, as {job.late:,} objects under {late_days.PREFIX}{day}/ say, but the store has "
+            "forgotten rows of the day: the lake keeps what it has. Ask the store for the late ones as long "
+            "as it has them, and remove these objects"
+        )
+    if known is None and not tally and _is_beyond(day, job):
+        raise RowsGoneError(
+            f"the store has no rows of it, and keeps them for {job.kept_for}: what the day had, nobody knows"
+        )
+    if known is not None and kept:
+        manifest = known
     else:
         # A table that was never written to has no columns to ask for.
         there = store.columns(minute_of(day, min(tally))) if tally else ()
-        rows = _Rows(day, store, job, tally, there)
+        rows = _Rows(day, store, job, tally, there, lake.read_forgotten(objects))
         progress = _progress(rows, objects, known, _columns(rows, objects, known))
-        manifest, kept = _written(rows, objects, known, progress), False
+        manifest = _written(rows, objects, known, progress)
         if known is not None and manifest.revision != known.revision:
             lake.retire(objects, day, job.kind, (part.key for part in known.parts), job.now())
-        lake.write_manifest(objects, manifest)
+        if manifest != known:
+            lake.write_manifest(objects, manifest)
+        else:
+            # As old as the parts that it names, so that they leave the lake together.
+            lake.write_table(objects, manifest)
     objects.delete([archive.folder(day, job.kind) + lake.PROGRESS])
     lake.tidy(objects, day, job.kind, job.now())
     spent = Spent(*(now - then for now, then in zip(_numbers(store.spent), _numbers(before), strict=True)))
     return Export(manifest, kept, time.monotonic() - began, spent)
+
+
+def _is_beyond(day: date, job: Job) -> bool:
+    """Tell whether a whole day is older than what the store keeps."""
+    return job.kept_for is not None and day < (job.now() - job.kept_for).date()
+
+
+def _has_forgotten(tally: Tally, known: Manifest) -> bool:
+    """Tell whether the store has forgotten rows that the lake has: it does so from the day's beginning on."""
+    if sum(tally.values()) < known.rows + known.forgotten:
+        return True
+    return bool(known.parts) and min(tally) > minute(known.parts[0].first_time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +227,12 @@ class _Rows:
     job: Job
     tally: Tally
     there: tuple[Column, ...]
+    forgotten: Forgotten | None
+
+    @property
+    def order(self) -> str:
+        """What progress was made for, if it is to be continued: these late rows, without these clients."""
+        return self.job.order + (self.forgotten.digest if self.forgotten else "")
 
 
 def _numbers(spent: Spent) -> tuple[int, int, int]:
@@ -190,7 +246,11 @@ def _columns(rows: _Rows, objects: Objects, known: Manifest | None) -> tuple[Col
     """
     if not rows.there:
         return known.columns if known else ()
-    columns = lake.lake_columns(objects, rows.there)
+    # A table that was made anew may have other types than the lake has known: a day's files say their own.
+    types = {column.name: column.type for column in rows.there}
+    columns = tuple(
+        Column(name, types.get(name, type_)) for name, type_ in lake.lake_columns(objects, rows.there)
+    )
     if known is None or not known.columns or known.columns != columns[: len(known.columns)]:
         return columns
     has = {column.name for column in rows.there}
@@ -208,11 +268,11 @@ def _progress(rows: _Rows, objects: Objects, known: Manifest | None, columns: tu
     found = lake.read_progress(objects, day, job.kind)
     if (
         found is not None
-        and (found.order, found.revision, found.columns) == (job.order, revision, columns)
+        and (found.order, found.revision, found.columns) == (rows.order, revision, columns)
         and (not found.time or _rows_until(rows.tally, found.time) == found.rows_before)
     ):
         return found
-    progress = Progress(job.order, revision, columns)
+    progress = Progress(rows.order, revision, columns)
     lake.write_progress(objects, day, job.kind, progress)
     lake.tidy(objects, day, job.kind, job.now())
     return progress
@@ -220,10 +280,9 @@ def _progress(rows: _Rows, objects: Objects, known: Manifest | None, columns: tu
 
 def _written(rows: _Rows, objects: Objects, known: Manifest | None, progress: Progress) -> Manifest:
     """Write the parts that are missing, and return the manifest that names all."""
-    forgotten = lake.read_forgotten(objects)
     begun_with = len(progress.parts)
     try:
-        for further in _further(rows, objects, progress, forgotten):
+        for further in _further(rows, objects, progress):
             progress = further
     except OutOfTimeError:
         progress = lake.read_progress(objects, rows.day, rows.job.kind) or progress
@@ -237,21 +296,35 @@ def _written(rows: _Rows, objects: Objects, known: Manifest | None, progress: Pr
         restored=progress.restored,
         not_restored=progress.not_restored,
     )
-    if forgotten is not None:
+    if rows.forgotten is not None:
         manifest = replace(manifest, forgotten=max(0, sum(rows.tally.values()) - manifest.rows))
-    return manifest.succeeding(known)
+    return manifest.succeeding(known, whole=lambda parts: all(_is_whole(part, objects) for part in parts))
 
 
-def _further(
-    rows: _Rows, objects: Objects, progress: Progress, forgotten: Forgotten | None
-) -> Iterator[Progress]:
+def _is_whole(part: Part, objects: Objects) -> bool:
+    """Tell whether a part is there as its manifest says, so that the same rows need not be written again."""
+    sha256, size = hashlib.sha256(), 0
+    try:
+        for chunk in objects.stream(part.key):
+            sha256.update(chunk)
+            size += len(chunk)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "NoSuchKey":
+            return False
+        if error.response["Error"]["Code"] == "InvalidObjectState":
+            return True  # in the archive, where nobody can change it
+        raise
+    return (size, sha256.hexdigest()) == (part.bytes, part.sha256)
+
+
+def _further(rows: _Rows, objects: Objects, progress: Progress) -> Iterator[Progress]:
     """Write one part after the other, and yield how far the day is after each."""
     day, job, revision = rows.day, rows.job, progress.revision
     with ThreadPoolExecutor(_FETCHERS) as pool:
         whole = WholeRows(progress.columns, lambda keys: pool.map(objects.get, keys), job.plans)
         at = _Place(progress)
         for part in parts(
-            at.passing(_timed(whole.batches(ahead(_pages(rows, progress, forgotten))), job)),
+            at.passing(_timed(whole.batches(ahead(_pages(rows, progress, objects))), job)),
             progress.columns,
             lambda number: archive.part_key(day, number, revision, job.kind),
             job.kind,
@@ -302,7 +375,7 @@ def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield bytes(piece)
 
 
-def _pages(rows: _Rows, progress: Progress, forgotten: Forgotten | None) -> Iterator[list[Values]]:
+def _pages(rows: _Rows, progress: Progress, objects: Objects) -> Iterator[list[Values]]:
     """Yield the rows that are not in a part yet, in the order of the files' columns."""
     has = {column.name for column in rows.there}
     asked = tuple(column for column in progress.columns if column.name in has)
@@ -312,19 +385,34 @@ def _pages(rows: _Rows, progress: Progress, forgotten: Forgotten | None) -> Iter
             continue
         answer = rows.store.rows(Span(max(span.start, progress.time), span.end), asked)
         pages = answer.pages if asked == progress.columns else _widened(answer.pages, asked, progress.columns)
-        for page in pages if forgotten is None else _remembered(pages, forgotten, progress.columns):
+        if rows.forgotten is not None:
+            pages = _remembered(pages, rows.forgotten, progress.columns, objects)
+        for page in pages:
             yield page[skip:] if skip else page
             skip -= min(skip, len(page))
 
 
 def _remembered(
-    pages: Iterable[list[Values]], forgotten: Forgotten, columns: tuple[Column, ...]
+    pages: Iterable[list[Values]], forgotten: Forgotten, columns: tuple[Column, ...], objects: Objects
 ) -> Iterator[list[Values]]:
-    """Yield the rows of clients that are not to be forgotten."""
-    client = [column.name for column in columns].index(CLIENT)
-    is_forgotten = cache(forgotten.__contains__)  # a hash for each client, not for each row
+    """Yield the rows of clients that are not to be forgotten; the others' whole records are removed."""
+    client, said, overflow = (places(columns).get(name) for name in (CLIENT, SAID, OVERFLOW))
+    assert client is not None
+
+    @lru_cache(_CLIENTS)  # a hash for each client, not for each row
+    def is_forgotten(client: str | None, said: str | None) -> bool:
+        return forgotten.has_any(clients_of(client, said))
+
     for page in pages:
-        yield [row for row in page if (name := row[client]) is None or not is_forgotten(name)]
+        left: list[Values] = []
+        removed: list[str] = []
+        for row in page:
+            if not is_forgotten(row[client], None if said is None else row[said]):
+                left.append(row)
+            elif overflow is not None and is_whole_record(key := row[overflow]):
+                removed.append(key)
+        objects.delete(removed)
+        yield left
 
 
 def _widened(
@@ -365,11 +453,14 @@ class _Place:
 
 def _rows_until(tally: Tally, time: str) -> int:
     """Return how many rows there are until a time's minute is over."""
-    minute = int(time[11:13]) * 60 + int(time[14:16])
-    return sum(count for each, count in tally.items() if each <= minute)
+    last = minute(time)
+    return sum(count for each, count in tally.items() if each <= last)
 
 
 # --- what an event asks for -------------------------------------------------------------------------------
+
+
+BY_HAND = {"day", "from", "to"}
 
 
 def days_of(event: dict[str, Any], now: datetime) -> Days:
@@ -380,13 +471,14 @@ def days_of(event: dict[str, Any], now: datetime) -> Days:
         now: The time, for an event that has none.
 
     Raises:
-        ValueError: If a date is none, or the range ends before it begins.
+        ValueError: If a date is none or in the future, or the range ends before it begins.
     """
-    if "day" in event:
-        day = _date("day", event["day"])
-        return Days(day, day)
-    if "from" in event or "to" in event:
-        return Days(_date("from", event.get("from")), _date("to", event.get("to")))
+    if BY_HAND & event.keys():
+        first, last = ("day", "day") if "day" in event else ("from", "to")
+        days = Days(_date(first, event.get(first)), _date(last, event.get(last)))
+        if days.last > (today := now.astimezone(UTC).date()):
+            raise ValueError(f"{last} is {days.last}, which is after today, {today} in UTC")
+        return days
     at = event.get("time")
     when = datetime.fromisoformat(at) if isinstance(at, str) else now
     yesterday = when.astimezone(UTC).date() - timedelta(days=1)
@@ -419,7 +511,7 @@ class Run:
     Attributes:
         id: What locks know it by: the request id of its first invocation.
         days: The days that are left, the first one maybe begun.
-        late: The keys by which rows came late, by day: removed when their day is written.
+        late: The words that ask for a day, by day: removed when it is written.
         replaced: Whether days with replaced files are to be tidied up afterwards.
         continuations: How many invocations there were before.
         waited_for: Whether the caller goes on by itself, instead of the function calling itself.
@@ -455,17 +547,34 @@ def run_of(event: dict[str, Any], objects: Objects, request_id: str, now: dateti
     if "run" in event:
         return Run.from_event(event)
     days = tuple(days_of(event, now))
-    by_hand = bool({"day", "from", "to"} & event.keys())
-    late: defaultdict[str, list[str]] = defaultdict(list)
-    for count, key in enumerate(objects.keys(late_days.PREFIX)):
-        day = late_days.day_of(key)
-        # A day that is not over is written when it is.
-        if count < MAX_LATE_KEYS and (day in days if by_hand else day <= days[-1]):
-            late[day.isoformat()].append(key)
-    others = () if by_hand else sorted({date.fromisoformat(day) for day in late} - set(days))
+    by_hand = bool(BY_HAND & event.keys())
+    late = _words(objects, now)
+    if not by_hand:
+        # Whatever becomes of this run: until the day is written, each night is asked for it.
+        word = late_days.key(days[0], NIGHTLY, NIGHTLY)
+        objects.put(word, [], "text/plain")
+        late[days[0]].add(word)
+    # A day that is not over is written when it is.
+    wanted = [day for day in sorted(late) if (day in days if by_hand else day <= days[-1])]
+    share = MAX_LATE_KEYS // max(1, len(wanted))
     return Run(
-        request_id, (*days, *others), dict(late), replaced=not by_hand, waited_for=bool(event.get("wait"))
+        request_id,
+        days if by_hand else (*days, *(day for day in wanted if day not in days)),
+        {day.isoformat(): sorted(late[day])[:share] for day in wanted},
+        replaced=not by_hand,
+        waited_for=bool(event.get("wait")),
     )
+
+
+def _words(objects: Objects, now: datetime) -> defaultdict[date, set[str]]:
+    """Return the days that the store was written to late, each with the words that its export answers."""
+    late: defaultdict[date, set[str]] = defaultdict(set)
+    for found in objects.listed(late_days.PREFIX):
+        with suppress(ValueError):  # what somebody else has put there
+            words = late[late_days.day_of(found.key)]
+            if found.modified <= now - SETTLED:
+                words.add(found.key)
+    return late
 
 
 # --- the function -----------------------------------------------------------------------------------------
@@ -483,12 +592,13 @@ class _Tools:
     size: int
     slice_rows: int
     plans: Plans
+    kept_for: timedelta | None
 
 
 def _write_day(
     tools: _Tools, day: date, run: Run, seconds_left: Callable[[], float], told: list[dict[str, Any]]
 ) -> None:
-    """Write a day in all formats, and forget how rows came to it late."""
+    """Write a day in all formats, and take away the words that asked for it."""
     objects, now = tools.objects, tools.now
     late = run.late.get(day.isoformat(), [])
     locked = False
@@ -497,7 +607,17 @@ def _write_day(
             locked = True
             told.append({"day": day.isoformat(), "format": kind, "locked": True})
             continue
-        job = Job(kind, tools.size, tools.slice_rows, _order(late), seconds_left, now, tools.plans)
+        job = Job(
+            kind,
+            tools.size,
+            tools.slice_rows,
+            order=_order(late),
+            late=sum(not word.endswith(NIGHTLY) for word in late),
+            kept_for=tools.kept_for,
+            seconds_left=seconds_left,
+            now=now,
+            plans=tools.plans,
+        )
         try:
             export = export_day(day, tools.store, objects, job)
         except OutOfTimeError:
@@ -545,6 +665,7 @@ def make_handler(
     size: int = archive.PART_BYTES,
     slice_rows: int = SLICE_ROWS,
     plans: Plans = UNDECLARED,
+    kept_for: timedelta | None = None,
 ) -> Handler:
     """Return a Lambda handler that exports days.
 
@@ -559,8 +680,9 @@ def make_handler(
         size: Where a part is cut, in bytes before it is packed.
         slice_rows: The most rows that the store is asked for at once.
         plans: What is declared of records.
+        kept_for: How long the store keeps rows; None if it keeps all.
     """
-    tools = _Tools(store, objects, now, report, kinds, size, slice_rows, plans)
+    tools = _Tools(store, objects, now, report, kinds, size, slice_rows, plans, kept_for)
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         run = run_of(event, objects, context.aws_request_id, now())
@@ -656,6 +778,7 @@ def _live() -> Handler:
         kinds=formats(settings.export_formats),
         # Beside the code, wherever that was unpacked.
         plans=schema.load(Path(__file__).parents[1] / settings.schemas),
+        kept_for=timedelta(days=settings.magnetic_store_days, hours=settings.memory_store_hours),
     )
 
 

@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 
-from consumers.table import OVERFLOW
+from consumers.table import OVERFLOW, SAID
 from exporter import archive, lake
-from exporter.archive import PREFIX, Manifest
+from exporter.archive import STATE, Manifest
 from exporter.bucket import Objects
-from exporter.export import CLIENT
-from exporter.forgotten import KEY, Forgotten
+from exporter.forgotten import CLIENT, KEY, Forgotten, clients_of
 from exporter.part_files import Batch, Format, parts, read_rows
+from exporter.query import Values, places
+from exporter.whole_rows import is_whole_record
 
-AUDIT = f"{PREFIX}_audit/"
+AUDIT = f"{STATE}audit/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,14 @@ class Found:
     Attributes:
         day: The day in UTC.
         kind: The files' format.
+        revision: The revision that has them.
         rows: How many rows are the client's.
         overflow: The keys of the client's whole records.
     """
 
     day: date
     kind: Format
+    revision: int
     rows: int
     overflow: tuple[str, ...] = ()
 
@@ -49,7 +52,7 @@ def find(client: str, day: date, kind: Format, objects: Objects) -> Found | None
     for _, theirs in _sorted_out(manifest, client, objects):
         rows += len(theirs.rows)
         overflow += _overflow_keys(manifest, theirs)
-    return Found(day, kind, rows, tuple(overflow)) if rows else None
+    return Found(day, kind, manifest.revision, rows, tuple(overflow)) if rows else None
 
 
 def remember_to_forget(client: str, objects: Objects, new_key: Callable[[], str]) -> Forgotten:
@@ -73,8 +76,9 @@ def remember_to_forget(client: str, objects: Objects, new_key: Callable[[], str]
 def forget(client: str, found: Found, objects: Objects, now: datetime) -> Manifest:
     """Write a day again without a client's rows, and remove these from the bucket at once.
 
-    The manifest of the new revision is written before anything is removed. Who forgets has the day's lock,
-    and has called `remember_to_forget`.
+    Whenever this is ended, doing it again ends it: whole records are removed while the manifest still leads
+    to them, files once the next manifest does not. Who forgets has the day's lock, and has called
+    `remember_to_forget`.
 
     Raises:
         ValueError: If a part is not what its manifest says.
@@ -93,31 +97,49 @@ def forget(client: str, found: Found, objects: Objects, now: datetime) -> Manife
         objects.put(part.key, part.chunks(), part.content_type)
         made.append(part.summary())
     manifest = replace(known, revision=revision, parts=tuple(made), forgotten=known.forgotten + found.rows)
-    lake.write_manifest(objects, manifest)
-    # No grace: what is to be forgotten is gone when this is done, for readers of older revisions too.
-    objects.delete([archive.folder(found.day, found.kind) + lake.PROGRESS])
-    lake.forget_replaced(objects, found.day, found.kind)
     objects.delete(found.overflow)
-    lake.tidy(objects, found.day, found.kind, now)
+    lake.write_manifest(objects, manifest)
+    clear(found.day, found.kind, objects, now)
     return manifest
 
 
-def write_audit(client_hash: str, done: list[tuple[Found, Manifest]], objects: Objects, now: datetime) -> str:
-    """Write down what was forgotten, without whose it was but for a hash, and return the entry's key."""
+def clear(day: date, kind: Format, objects: Objects, now: datetime) -> None:
+    """Remove all files of a day but those that its manifest names: others may hold what is to be forgotten.
+
+    There is no grace for readers of older revisions. Who clears a day has its lock.
+    """
+    if not any(objects.keys(archive.folder(day, kind))):
+        return
+    objects.delete([archive.folder(day, kind) + lake.PROGRESS])
+    lake.forget_replaced(objects, day, kind)
+    if (manifest := lake.read_manifest(objects, day, kind)) is not None:
+        lake.write_table(objects, manifest)
+    lake.tidy(objects, day, kind, now)
+
+
+def write_audit(client_hash: str, done: list[Found], objects: Objects, now: datetime) -> str:
+    """Write down what is forgotten, without whose it was but for a hash, and return the entry's key.
+
+    Args:
+        client_hash: The hash.
+        done: What was found on the days that are written again.
+        objects: The lake's bucket.
+        now: When it began: the same time has the same entry.
+    """
     key = f"{AUDIT}{now:%Y-%m-%dT%H-%M-%S}-{client_hash[:8]}.json"
     entry = {
         "time": now.isoformat(),
         "client_hash": client_hash,
-        "rows": sum(found.rows for found, _ in done),
-        "overflow_objects": len({key for found, _ in done for key in found.overflow}),
+        "rows": sum(found.rows for found in done),
+        "overflow_objects": len({key for found in done for key in found.overflow}),
         "days": [
             {
                 "day": found.day.isoformat(),
                 "format": found.kind,
                 "rows": found.rows,
-                "revision": manifest.revision,
+                "revision": found.revision + 1,
             }
-            for found, manifest in done
+            for found in done
         ],
     }
     objects.put(key, [json.dumps(entry, indent=1).encode() + b"\n"], "application/json")
@@ -126,20 +148,23 @@ def write_audit(client_hash: str, done: list[tuple[Found, Manifest]], objects: O
 
 def _sorted_out(manifest: Manifest, client: str, objects: Objects) -> Iterator[tuple[Batch, Batch]]:
     """Yield a day's rows in two: the others', and the client's."""
-    names = [column.name for column in manifest.columns]
-    place = names.index(CLIENT) if CLIENT in names else None
+    place, said = (places(manifest.columns).get(name) for name in (CLIENT, SAID))
+
+    def is_theirs(row: Values) -> bool:
+        return client in clients_of(
+            None if place is None else row[place], None if said is None else row[said]
+        )
+
     for part in manifest.parts:
         for batch in read_rows(objects.stream(part.key), Format(manifest.format), manifest.columns):
-            theirs = [row for row in batch.rows if place is not None and row[place] == client]
-            others = [row for row in batch.rows if place is None or row[place] != client]
+            theirs: list[Values] = []
+            others: list[Values] = []
+            for row in batch.rows:
+                (theirs if is_theirs(row) else others).append(row)
             yield Batch(others, batch.empties), Batch(theirs)
 
 
 def _overflow_keys(manifest: Manifest, theirs: Batch) -> Iterator[str]:
-    names = [column.name for column in manifest.columns]
-    if OVERFLOW in names:
-        place = names.index(OVERFLOW)
-        for row in theirs.rows:
-            # What a row says is from outside: only what is where whole records are is removed.
-            if (key := row[place]) is not None and key.startswith("overflow/"):
-                yield key
+    place = places(manifest.columns).get(OVERFLOW)
+    if place is not None:
+        yield from (key for row in theirs.rows if is_whole_record(key := row[place]))

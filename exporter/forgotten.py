@@ -7,12 +7,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from exporter.archive import PREFIX
+from exporter.archive import STATE
 
-KEY = f"{PREFIX}_forgotten.json"
+KEY = f"{STATE}forgotten.json"
 HASH_BYTES = 16
+CLIENT = "client"
+
+
+def clients_of(client: str | None, said: str | None) -> tuple[str, ...]:
+    """Return by which names a row is a client's.
+
+    Args:
+        client: What the row's column says; a schema may let it say `other`.
+        said: The row's `_said`: what the record said in the place of that.
+    """
+    whole = None
+    if said is not None and f'"{CLIENT}"' in said:
+        with suppress(ValueError):  # it was cut
+            whole = json.loads(said).get(CLIENT)
+    return tuple(name for name in (client, whole) if name is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +53,18 @@ class Forgotten:
         """Tell whether a client is among them."""
         return self.hash_of(client) in self.clients
 
+    def has_any(self, clients: Iterable[str]) -> bool:
+        """Tell whether one of these is among them."""
+        return any(client in self for client in clients)
+
     def having(self, client: str) -> Forgotten:
         """Return the same with a client more."""
         return replace(self, clients=self.clients | {self.hash_of(client)})
+
+    @property
+    def digest(self) -> str:
+        """What changes with who is among them."""
+        return hashlib.blake2b(self.to_json(), digest_size=8).hexdigest()
 
     def to_json(self) -> bytes:
         """Return the document that is kept."""

@@ -215,7 +215,9 @@ def job_id(request: Request, manifests: Iterable[Listed]) -> str:
         request: What is asked for, and by whom.
         manifests: The manifests of its days. What S3 calls their ETag changes with their content.
     """
-    said = json.dumps([request.to_dict(), sorted(manifests)], sort_keys=True)
+    said = json.dumps(
+        [request.to_dict(), sorted((each.key, each.etag) for each in manifests)], sort_keys=True
+    )
     return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 

@@ -9,19 +9,21 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from exporter import archive
-from exporter.archive import PREFIX, Manifest, Part
+from exporter.archive import PREFIX, STATE, Manifest, Part
 from exporter.bucket import Objects
 from exporter.forgotten import KEY as FORGOTTEN
 from exporter.forgotten import Forgotten
 from exporter.part_files import Format
 from exporter.query import FIRST_COLUMNS, Column, extended
 
-COLUMNS = f"{PREFIX}_columns.json"
+COLUMNS = f"{STATE}columns.json"
 PROGRESS = "_progress.json"
-_LOCKS = f"{PREFIX}_locks/"
-_REPLACED = f"{PREFIX}_replaced/"
+_LOCKS = f"{STATE}locks/"
+_MARKERS = f"{STATE}replaced/"
 # A reader that has seen the manifest before has this long to read the parts that it names.
 GRACE = timedelta(hours=6)
+# What Athena is told to read in the place of a day's CSV files if it would misread these.
+REFUSED = "values-have-line-ends--ask-the-table-records-over-parquet"
 _TRIES = 20
 
 
@@ -50,11 +52,21 @@ def write_table(objects: Objects, manifest: Manifest) -> None:
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-athena-query.html
     """
     key = table_key(manifest.day, Format(manifest.format))
-    if manifest.parts:
-        names = "".join(f"{objects.uri(part.key)}\n" for part in manifest.parts)
-        objects.put(key, [names.encode()], "text/plain")
+    if names := table(objects, manifest):
+        objects.put(key, [names], "text/plain")
     else:
         objects.delete([key])
+
+
+def table(objects: Objects, manifest: Manifest) -> bytes:
+    """Return the names of a day's files for Athena, one a line; nothing for a day without rows."""
+    kind = Format(manifest.format)
+    keys = [part.key for part in manifest.parts]
+    if kind in (Format.CSV, Format.CSV_GZ) and any(part.line_breaks for part in manifest.parts):
+        # Athena's reader of CSV would make more rows of these, and wrong ones. It fails where a name leads
+        # nowhere, and says that name.
+        keys = [table_key(manifest.day, kind).replace("symlink.txt", REFUSED)]
+    return "".join(f"{objects.uri(key)}\n" for key in keys).encode()
 
 
 def known_columns(objects: Objects) -> tuple[Column, ...]:
@@ -109,7 +121,7 @@ def lock(  # noqa: PLR0917 - what is locked, for whom, from when to when
         now: The time.
         until: How long the run can live.
     """
-    key = f"{_LOCKS}{kind}/{day}.json"
+    key = _lock_key(day, kind)
     body = json.dumps({"run": run, "until": until.astimezone(UTC).isoformat()}).encode()
     found = objects.read(key)
     if found is None:
@@ -122,10 +134,19 @@ def lock(  # noqa: PLR0917 - what is locked, for whom, from when to when
 
 def unlock(objects: Objects, day: date, kind: Format, run: str) -> None:
     """Give a day back, if it is this run's."""
-    key = f"{_LOCKS}{kind}/{day}.json"
+    key = _lock_key(day, kind)
     found = objects.get(key)
     if found is not None and json.loads(found)["run"] == run:
         objects.delete([key])
+
+
+def is_locked(objects: Objects, day: date, kind: Format) -> bool:
+    """Tell whether a run has a day, or has died with it."""
+    return objects.get(_lock_key(day, kind)) is not None
+
+
+def _lock_key(day: date, kind: Format) -> str:
+    return f"{_LOCKS}{kind}/{day}.json"
 
 
 # --- a day that is being written --------------------------------------------------------------------------
@@ -182,33 +203,37 @@ def tidy(objects: Objects, day: date, kind: Format, now: datetime) -> None:
 
     Only who has the day's lock may do so.
     """
-    manifest = read_manifest(objects, day, kind)
-    progress = read_progress(objects, day, kind)
-    prefix = archive.folder(day, kind)
-    wanted = {prefix + archive.MANIFEST, prefix + PROGRESS}
-    for each in (manifest, progress):
-        wanted |= {part.key for part in (each.parts if each else ())}
-    marker = _marker(day, kind)
-    document = objects.get(marker)
-    replaced: dict[str, Any] = (
-        {"since": now.isoformat(), "keys": []} if document is None else json.loads(document)
-    )
-    over = datetime.fromisoformat(replaced["since"]) + GRACE <= now
-    if not over:
-        wanted |= set(replaced["keys"])
+    replaced = _replaced(objects, day, kind)
+    over = replaced is not None and datetime.fromisoformat(replaced["since"]) + GRACE <= now
     # Committed files are written anew, never replaced under their name: what is left over is nobody's.
-    objects.delete(sorted(set(objects.keys(prefix)) - wanted))
-    if document is not None and over:
-        objects.delete([marker])
+    objects.delete(unnamed(objects, day, kind, [] if replaced is None or over else replaced["keys"]))
+    if over:
+        forget_replaced(objects, day, kind)
+
+
+def unnamed(objects: Objects, day: date, kind: Format, replaced: Iterable[str] | None = None) -> list[str]:
+    """Return the keys of a day's folder that neither its manifest nor its progress names.
+
+    Args:
+        objects: The lake's bucket.
+        day: The day.
+        kind: The files' format.
+        replaced: Keys of earlier manifests that are left out as well; None for those that say they were.
+    """
+    prefix = archive.folder(day, kind)
+    named = {prefix + archive.MANIFEST, prefix + PROGRESS}
+    for each in (read_manifest(objects, day, kind), read_progress(objects, day, kind)):
+        named |= {part.key for part in (each.parts if each else ())}
+    if replaced is None:
+        replaced = (_replaced(objects, day, kind) or {"keys": []})["keys"]
+    return sorted(set(objects.keys(prefix)) - named - set(replaced))
 
 
 def retire(objects: Objects, day: date, kind: Format, keys: Iterable[str], now: datetime) -> None:
     """Say that files were replaced: they are removed by the first `tidy` after their time of grace."""
-    marker = _marker(day, kind)
-    document = objects.get(marker)
-    earlier = [] if document is None else json.loads(document)["keys"]
+    earlier = (_replaced(objects, day, kind) or {"keys": []})["keys"]
     body = {"since": now.isoformat(), "keys": sorted({*earlier, *keys})}
-    objects.put(marker, [json.dumps(body).encode()], "application/json")
+    objects.put(_marker(day, kind), [json.dumps(body).encode()], "application/json")
 
 
 def forget_replaced(objects: Objects, day: date, kind: Format) -> None:
@@ -218,10 +243,15 @@ def forget_replaced(objects: Objects, day: date, kind: Format) -> None:
 
 def replaced_days(objects: Objects) -> Iterator[tuple[date, Format]]:
     """Yield the days that have replaced files, with their format."""
-    for key in objects.keys(_REPLACED):
-        kind, day = key.removeprefix(_REPLACED).removesuffix(".json").split("/")
+    for key in objects.keys(_MARKERS):
+        kind, day = key.removeprefix(_MARKERS).removesuffix(".json").split("/")
         yield date.fromisoformat(day), Format(kind)
 
 
+def _replaced(objects: Objects, day: date, kind: Format) -> dict[str, Any] | None:
+    document = objects.get(_marker(day, kind))
+    return None if document is None else json.loads(document)
+
+
 def _marker(day: date, kind: Format) -> str:
-    return f"{_REPLACED}{kind}/{day}.json"
+    return f"{_MARKERS}{kind}/{day}.json"

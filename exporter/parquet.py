@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from exporter.archive import NANOSECONDS
 from exporter.part_files import PAGE_ROWS, Batch
 from exporter.query import TIME, Column, Values
 
@@ -19,9 +20,6 @@ GROUP_ROWS = 25_000
 GROUP_BYTES = 16 << 20
 _IN_MEMORY = 8 << 20
 
-# Athena reads times with milliseconds: what is below is a column of its own.
-# https://docs.aws.amazon.com/athena/latest/ug/data-types-timestamps.html
-NANOSECONDS = "_time_ns"
 _PER_MILLISECOND = 1_000_000
 
 _TYPES = {
@@ -102,7 +100,7 @@ def parquet_rows(chunks: Iterable[bytes], columns: tuple[Column, ...]) -> Iterat
         kept.seek(0)
         try:
             yield from _pages(kept, columns)
-        except OSError as error:  # what it is packed with is broken
+        except (OSError, pa.ArrowException) as error:  # what it is packed with, or says of itself, is broken
             raise ValueError(f"the file is damaged: {error}") from error
 
 

@@ -121,7 +121,7 @@ class Store(Protocol):
         """Return which of these columns have a value in a row of a day."""
 
     def rows(self, span: Span, columns: tuple[Column, ...]) -> Answer:
-        """Return the columns of the rows of a time, in order of time, then identity, kind and source."""
+        """Return the columns of the rows of a time, in an order that is always the same, first by time."""
 
 
 def whole(day: date) -> Span:
@@ -154,6 +154,16 @@ def slices(day: date, tally: Tally, limit: int = SLICE_ROWS) -> Iterator[Span]:
 def _minute(day: date, minute: int) -> str:
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
     return f"{midnight + timedelta(minutes=minute):%Y-%m-%d %H:%M:%S}.000000000"
+
+
+def places(columns: Iterable[Column]) -> dict[str, int]:
+    """Return where columns are in a row, by their names."""
+    return {column.name: place for place, column in enumerate(columns)}
+
+
+def minute(time: str) -> int:
+    """Return which of its day's minutes a time is in, from 0 to 1439; the time as the store writes it."""
+    return int(time[11:13]) * 60 + int(time[14:16])
 
 
 def extended(known: tuple[Column, ...], found: Iterable[Column]) -> tuple[Column, ...]:

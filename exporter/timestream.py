@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from consumers.table import ID, SOURCE
+from consumers.table import DIMENSIONS, ID, SOURCE
 from exporter.query import (
     TIME,
     TYPE,
@@ -24,6 +24,7 @@ from exporter.query import (
     Spent,
     Tally,
     Values,
+    minute,
     whole,
 )
 
@@ -116,13 +117,9 @@ class Timestream:
 
     def tally(self, day: date) -> Tally:
         """Return how many rows each minute of a day has."""
-        minute = f"bin({TIME}, 1m)"
-        answer = self._ask(f"{minute}, count(*)", whole(day), f" GROUP BY {minute}")
-        return {
-            int(str(time)[11:13]) * 60 + int(str(time)[14:16]): int(str(count))
-            for page in answer.pages
-            for time, count in page
-        }
+        bin_ = f"bin({TIME}, 1m)"
+        answer = self._ask(f"{bin_}, count(*)", whole(day), f" GROUP BY {bin_}")
+        return {minute(str(time)): int(str(count)) for page in answer.pages for time, count in page}
 
     def columns(self, span: Span) -> tuple[Column, ...]:
         """Return the columns that the store has, whatever rows they have values in.
@@ -143,13 +140,17 @@ class Timestream:
         return {name for name, count in zip(names, row, strict=True) if count not in (None, "0")}
 
     def rows(self, span: Span, columns: tuple[Column, ...]) -> Answer:
-        """Return the columns of the rows of a time, in order of time, then identity, kind and source.
+        """Return the columns of the rows of a time, in order of time, identity, kind, source and dimensions.
 
-        A record that two log groups have said is in the store twice, at one time with one identity: only with
-        its kind and its source is the order always the same.
+        A record that two log groups have said is in the store twice, at one time with one identity, and so
+        are two that a program gave one identity: only with all that the store tells rows apart by is the
+        order always the same.
         """
         names = ", ".join(_column_sql(column.name) for column in columns)
-        order = ", ".join((TIME, _quoted(ID), _MEASURE_NAME, _quoted(SOURCE)))
+        # A table that no record has brought a dimension to has no column for it.
+        asked = {column.name for column in columns}
+        dimensions = (_quoted(name) for name in DIMENSIONS if name in asked)
+        order = ", ".join((TIME, _quoted(ID), _MEASURE_NAME, _quoted(SOURCE), *dimensions))
         return self._ask(names, span, f" ORDER BY {order} LIMIT {self._limits.rows + 1}")
 
     def _ask(self, what: str, span: Span, more: str = "") -> Answer:

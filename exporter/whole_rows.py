@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from typing import TypeGuard
 
 from consumers.table import (
     DIMENSIONS,
@@ -22,14 +23,21 @@ from consumers.table import (
     overflow_row,
 )
 from exporter.part_files import Batch
-from exporter.query import Column, Values
+from exporter.query import Column, Values, places
 
 # Where a file may end, counted from its beginning: at the same row, whatever pages the rows came in.
 BATCH_ROWS = 1_000
 # A whole record can be as long as a line, 100 times as long as a row: few of them are in memory at once.
 BATCH_WHOLE_ROWS = 16
 
+WHOLE_RECORDS = "overflow/"
+
 Fetch = Callable[[list[str]], Iterable[bytes | None]]
+
+
+def is_whole_record(key: str | None) -> TypeGuard[str]:
+    """Tell whether a row's `_overflow`, which is from outside, can be where a whole record is."""
+    return key is not None and key.startswith(WHOLE_RECORDS)
 
 
 class WholeRows:
@@ -48,7 +56,7 @@ class WholeRows:
     def __init__(self, columns: tuple[Column, ...], fetch: Fetch, plans: Plans = UNDECLARED) -> None:
         self.restored = self.not_restored = 0
         self._columns = columns
-        self._places = {column.name: place for place, column in enumerate(columns)}
+        self._places = places(columns)
         self._fetch = fetch
         self._plans = plans
 
@@ -107,15 +115,19 @@ class WholeRows:
             return
         self.restored += 1
         beyond: dict[str, object] = {}
-        for name, value in _texts(row):
+        for name, type_, value in _texts(row):
             place = self._places.get(name)
             if place is None:
+                # No row that fitted has such a field, so the table has no column for it.
                 beyond[name] = value
-            elif values[place] is None or self._columns[place].type == "VARCHAR":
-                # Numbers and truths are never shortened: they stay as the store says them.
-                values[place] = value
+            elif self._columns[place].type == type_:
+                if values[place] is None or type_ == "VARCHAR":
+                    # Numbers and truths are never shortened: they stay as the store says them.
+                    values[place] = value
+            elif values[place] is None:
+                # It had no place in the row, or the store would have refused a value of another type.
+                beyond[name] = value
         if beyond:
-            # No row that fitted has such a field, so the table has no column for it.
             extra = self._places[EXTRA]
             known = json.loads(values[extra] or "{}")
             values[extra] = json.dumps(known | beyond, ensure_ascii=False, separators=(",", ":"))
@@ -139,16 +151,19 @@ class WholeRows:
         return found
 
 
-def _texts(row: Row) -> Iterator[tuple[str, str]]:
-    """Yield a row's columns with their values as the store says them, without what the path says."""
-    yield from row.dimensions.items()
+def _texts(row: Row) -> Iterator[tuple[str, str, str]]:
+    """Yield a row's columns with types and values as the store says them, without what the path says."""
+    for name, value in row.dimensions.items():
+        yield name, "VARCHAR", value
     for name, measure in row.measures.items():
         if name not in (OVERFLOW, *PARTITION):
-            yield name, _text(measure)
+            yield name, measure.type, _text(measure)
 
 
 def _text(measure: Measure) -> str:
     value = measure.value
+    if isinstance(value, str):
+        return value
     return str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")
 
 

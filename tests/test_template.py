@@ -511,6 +511,7 @@ def test_the_bucket_deletes_and_moves_what_the_design_says(stack: Stack) -> None
         "overflow/": year,
         "accounting/": year,
         "timestream-rejected/": year,
+        "late/": year,
         "aws/lambda/": year,
         "replayed/": {"ExpirationInDays": 30},
     }
@@ -719,9 +720,17 @@ def test_no_role_may_do_more_than_its_statements_name(stack: Stack, examples: St
         ("TimestreamConsumerRole", "timestream:Select", []),
         ("DailyExporterRole", "timestream:Select", ["{table}"]),
         ("DailyExporterRole", "timestream:WriteRecords", []),
-        ("DailyExporterRole", "s3:GetObject", ["{bucket}/records/*", "{bucket}/overflow/*"]),
-        ("DailyExporterRole", "s3:PutObject", ["{bucket}/records/*"]),
-        ("DailyExporterRole", "s3:DeleteObject", ["{bucket}/records/*", "{bucket}/late/*"]),
+        (
+            "DailyExporterRole",
+            "s3:GetObject",
+            ["{bucket}/records/*", "{bucket}/lake/*", "{bucket}/overflow/*"],
+        ),
+        ("DailyExporterRole", "s3:PutObject", ["{bucket}/records/*", "{bucket}/lake/*", "{bucket}/late/*"]),
+        (
+            "DailyExporterRole",
+            "s3:DeleteObject",
+            ["{bucket}/records/*", "{bucket}/lake/*", "{bucket}/late/*", "{bucket}/overflow/*"],
+        ),
         ("DownloadApiRole", "s3:GetObject", ["{bucket}/tmp/*"]),
         ("DownloadApiRole", "s3:DeleteObject", ["{bucket}/tmp/*"]),
         ("DownloadLinkRole", "s3:GetObject", ["{bucket}/tmp/*.zip"]),

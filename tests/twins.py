@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -15,6 +15,7 @@ from exporter.bucket import Link, Listed, PartOfUpload, Upload, UploadGoneError
 from exporter.query import Answer, Column, Span, Spent, Tally, Values, whole
 
 Point = tuple[Any, ...]
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Objects(dict[str, bytes]):
@@ -141,6 +142,7 @@ class Bucket(dict[str, bytes]):
         uploads: The parts of the uploads that are neither complete nor aborted, by their numbers.
         metadata: What completed uploads say of themselves, by key.
         calls: How many parts have been uploaded.
+        modified: When objects were written, of those that were not written long ago.
     """
 
     def __init__(self, content: Mapping[str, bytes] | None = None) -> None:
@@ -149,6 +151,7 @@ class Bucket(dict[str, bytes]):
         self.metadata: dict[str, dict[str, str]] = {}
         self.begun: dict[str, dict[str, str]] = {}
         self.calls = 0
+        self.modified: dict[str, datetime] = {}
 
     def put(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
         assert "/" in content_type
@@ -167,7 +170,8 @@ class Bucket(dict[str, bytes]):
         return (item.key for item in self.listed(prefix))
 
     def listed(self, prefix: str) -> Iterator[Listed]:
-        return iter([Listed(key, etag(self[key])) for key in self if key.startswith(prefix)])
+        keys = [key for key in self if key.startswith(prefix)]
+        return iter([Listed(key, etag(self[key]), self.modified.get(key, LONG_AGO)) for key in keys])
 
     def has(self, key: str) -> bool:
         return key in self

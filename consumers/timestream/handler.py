@@ -47,6 +47,10 @@ MAX_THREADS = 64
 FEW_AHEAD = 2
 LONG_WAIT = 0.004
 _SECONDS_PER_DAY = 86_400
+# Rows that are too old for the memory store, which keeps at least an hour, can be asked for only hours after
+# they were written. The night's export may not find them, so it is told of all that come this late:
+# https://docs.aws.amazon.com/timestream/latest/developerguide/data-ingest.html
+LATE_SECONDS = 45 * 60
 
 
 class Pool(ThreadPoolExecutor):
@@ -145,6 +149,8 @@ def make_handler(
         ledger = Ledger(event["Records"])
         books = accounting.Books(tag)
         days: set[int] = set()
+        now = clock()
+        on_time = 1_000 * max(now - LATE_SECONDS, now // _SECONDS_PER_DAY * _SECONDS_PER_DAY)
         lines = tagged_lines(ledger, tag, own_log_groups)
         keep = partial(keep_whole, ledger, objects, at_once)
         rows = read(ledger, books, lines, keep, packer, remaining=remaining, course=course)
@@ -152,13 +158,14 @@ def make_handler(
             for (line, row), outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, writer.Stored):
                     ledger.stored += 1
-                    days.add(row.time // table.DAY_MS)
+                    if row.time < on_time:
+                        days.add(row.time // table.DAY_MS)
                 else:
                     enter(ledger, line, outcome)
         ledger.write_seconds = course.seconds["write"]
         with course.stage("quarantine"):
             ledger.keep(objects, at_once, is_late)
-            tell_late_days(ledger, days, int(clock() // _SECONDS_PER_DAY), objects)
+            tell_late_days(ledger, days, objects, context.aws_request_id)
             accounting.keep(books, ledger, objects)
         report(ledger)
         return ledger.response()
@@ -263,19 +270,19 @@ def write(
         wait([future for _, future in under_way])  # none is left behind by an invocation that ends early
 
 
-def tell_late_days(ledger: Ledger, days: Iterable[int], today: int, objects: quarantine.Objects) -> None:
-    """Leave word of the days before today that rows were stored of; where that fails, the batch fails.
+def tell_late_days(ledger: Ledger, days: Iterable[int], objects: quarantine.Objects, delivery: str) -> None:
+    """Leave word of the days that rows were stored of late; where that fails, the batch fails.
 
     Args:
         ledger: The batch's books.
         days: Days since 1970.
-        today: The same, now.
         objects: Where the exporter looks for it.
+        delivery: The invocation's request id.
     """
-    for day in sorted(day for day in days if day < today):
+    for day in sorted(days):
         when = date.fromordinal(day + date(1970, 1, 1).toordinal())
         try:
-            objects.put(late_days.key(when, ledger.records[0]["eventID"]), b"")
+            objects.put(late_days.key(when, ledger.records[0]["eventID"], delivery), b"")
         except OSError:
             # The rows are stored, and would be missing in the lake. The next delivery tells of them again.
             ledger.fail(0, lines=0)

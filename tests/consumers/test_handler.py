@@ -527,18 +527,22 @@ def test_nothing_before_the_number_that_is_returned_is_missing_whenever_time_run
     )
 
 
-def test_the_days_before_today_that_rows_were_stored_of_are_told_to_the_exporter_once_per_batch() -> None:
-    consumer = Consumer(later=86_400)
+@pytest.mark.parametrize("later", [86_400, 46 * 60], ids=["of a day that is over", "too old to be asked for"])
+def test_the_days_that_rows_were_stored_of_late_are_told_to_the_exporter_once_per_batch(later: float) -> None:
+    # The magnetic store's rows "will be available within 6 hours":
+    # https://docs.aws.amazon.com/timestream/latest/developerguide/data-ingest.html
+    consumer = Consumer(later=later)
     event = kinesis_event(data(envelope(line("a"), line("b"))), data(envelope(line("c"))))
 
     assert consumer(event) == ALL_WELL
     assert consumer.objects.under("late/") == {
-        late_days.key(date(2025, 11, 20), event["Records"][0]["eventID"]): b""
+        late_days.key(date(2025, 11, 20), event["Records"][0]["eventID"], Context.aws_request_id): b""
     }
 
 
-def test_rows_of_today_are_told_to_no_one() -> None:
-    consumer = Consumer()
+@pytest.mark.parametrize("later", [0, 44 * 60])
+def test_rows_that_come_in_time_are_told_to_no_one(later: float) -> None:
+    consumer = Consumer(later=later)
 
     consumer(kinesis_event(data(envelope(line("a")))))
 

@@ -7,10 +7,15 @@ import pytest
 from consumers import late_days
 
 
-def test_a_key_names_its_day_and_batch() -> None:
-    key = late_days.key(date(2026, 1, 31), "shardId-000000000000:4959033827149025660855969253836157")
+def test_a_key_names_its_day_its_batch_and_the_delivery() -> None:
+    batch = "shardId-000000000000:4959033827149025660855969253836157"
 
-    assert key == "late/2026-01-31/shardId-000000000000-4959033827149025660855969253836157"
+    key = late_days.key(date(2026, 1, 31), batch, "c6af9ac6-7b61-11e6-9a41-93e8deadbeef")
+
+    assert key == (
+        "late/2026-01-31/shardId-000000000000-4959033827149025660855969253836157"
+        ".c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
+    )
     assert late_days.day_of(key) == date(2026, 1, 31)
 
 

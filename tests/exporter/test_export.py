@@ -34,7 +34,7 @@ from exporter.forgotten import Forgotten
 from exporter.part_files import Format, read_rows
 from exporter.query import FIRST, Column, Days, Values
 from tests.builders import Context
-from tests.twins import Bucket, Rows
+from tests.twins import Bucket, Rows, client_error
 
 DAY = date(2025, 11, 20)
 FOLDER = "records/year=2025/month=11/day=20/"
@@ -192,6 +192,63 @@ def test_athena_is_told_the_names_of_the_committed_files_alone() -> None:
     assert bucket[key].decode() == f"s3://bucket/{FOLDER}part-00000-r2.csv.gz\n"
 
 
+@pytest.mark.parametrize("kind", [Format.CSV, Format.CSV_GZ])
+def test_athena_is_told_of_no_csv_that_it_would_misread(kind: Format) -> None:
+    bucket = Bucket()
+    key = lake.table_key(DAY, kind)
+
+    export_day(DAY, store(made(1), made(2, client="two\nlines")), bucket, Job(kind))
+    assert bucket[key].decode() == (
+        f"s3://bucket/records/tables/{kind}/year=2025/month=11/day=20/"
+        "values-have-line-ends--ask-the-table-records-over-parquet\n"
+    )
+    export_day(DAY, store(made(1), made(2, client="two\nlines")), bucket, Job(Format.PARQUET))
+    assert bucket[lake.table_key(DAY, Format.PARQUET)].decode().endswith("part-00000.parquet\n")
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"another"], ids=["gone", "empty", "changed"])
+def test_a_part_that_is_not_as_its_manifest_says_is_written_again(damage: bytes | None) -> None:
+    bucket = Bucket()
+    rows = store(made(1), made(2))
+    export_day(DAY, rows, bucket)
+    del bucket[FOLDER + "part-00000.csv.gz"]
+    if damage is not None:
+        bucket[FOLDER + "part-00000.csv.gz"] = damage
+
+    manifest = export_day(DAY, rows, bucket).manifest
+
+    assert manifest.revision == 2
+    assert len(read(bucket)) == 2
+
+
+def test_a_part_in_the_archive_is_left_there() -> None:
+    # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html: InvalidObjectState
+    class Archived(Bucket):
+        def stream(self, key: str) -> Iterator[bytes]:
+            raise client_error("InvalidObjectState", 403, message=key)
+
+    bucket = Archived()
+    rows = store(made(1), made(2))
+    first = export_day(DAY, rows, bucket).manifest
+
+    assert export_day(DAY, rows, bucket).manifest == first
+
+
+def test_the_manifest_of_a_day_that_stays_the_same_is_not_written_again() -> None:
+    # It would live longer than the files that it names: lifecycle rules go by an object's age.
+    class Watched(Bucket):
+        def put(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
+            super().put(key, chunks, content_type)
+            written.append(key)
+
+    written: list[str] = []
+    bucket = Watched()
+    export_day(DAY, store(made(1)), bucket)
+    export_day(DAY, store(made(1)), bucket)
+
+    assert written.count(FOLDER + "_manifest.json") == 1
+
+
 # --- revisions --------------------------------------------------------------------------------------------
 
 
@@ -277,12 +334,15 @@ def test_a_day_of_one_row_or_of_nasty_ones_comes_back_as_it_was(kind: Format, cl
     assert read == [(row[5], row[6]) for row in rows]
 
 
-def test_a_day_that_the_store_has_forgotten_stays_in_the_lake() -> None:
+@pytest.mark.parametrize(
+    "left", [[made(2)], [made(2), made(3), made(4)]], ids=["fewer rows", "more rows, without the first"]
+)
+def test_a_day_that_the_store_has_forgotten_stays_in_the_lake(left: list[Values]) -> None:
     bucket = Bucket()
     export_day(DAY, store(made(1), made(2)), bucket)
     before = dict(bucket)
 
-    export = export_day(DAY, store(made(2)), bucket)
+    export = export_day(DAY, store(*left), bucket)
 
     assert export.kept
     assert export.manifest.rows == 2
@@ -306,6 +366,18 @@ def test_a_day_across_a_change_of_the_schema_has_the_new_columns_last() -> None:
         ("r00001", "200", "", ""),
         ("r00002", "200", "curl", "7"),
     ]
+
+
+def test_a_column_whose_type_has_changed_with_a_new_table_has_in_each_day_the_type_of_its_values() -> None:
+    bucket = Bucket()
+    export_day(date(2025, 11, 19), store(made(1, date(2025, 11, 19))), bucket, Job(Format.JSONL_GZ))
+    rows = Rows(COLUMNS | {"status": "VARCHAR"}, [made(1, status="fine")])
+
+    for kind in (Format.JSONL_GZ, Format.PARQUET):
+        manifest = export_day(DAY, rows, bucket, Job(kind)).manifest
+        (batch,) = read_rows(bucket.stream(manifest.parts[0].key), kind, manifest.columns)
+        assert batch.rows[0][-1] == "fine"
+        assert manifest.columns[-1] == Column("status", "VARCHAR")
 
 
 def test_columns_that_other_days_have_brought_do_not_change_a_day_that_is_written_again() -> None:
@@ -365,6 +437,42 @@ def test_a_client_that_is_to_be_forgotten_does_not_come_back_from_the_store() ->
     assert not export_day(DAY, rows, bucket).kept
     assert dict(bucket) == before
     assert b"c1" not in forgotten.to_json()
+
+
+def test_a_client_that_is_forgotten_while_a_day_is_written_is_not_in_it() -> None:
+    bucket, rows = Bucket(), store(*(made(number, client=f"c{number % 2}") for number in range(4_000)))
+    with pytest.raises(OutOfTimeError):
+        export_day(DAY, rows, bucket, replace(SMALL, seconds_left=iter([900.0, 900.0, 1.0]).__next__))
+
+    bucket[FORGOTTEN] = Forgotten("ab" * 32).having("c1").to_json()
+    export_day(DAY, rows, bucket, SMALL)
+
+    assert {row["client"] for row in read(bucket)} == {"c0"}
+    parts = [gzip.decompress(body) for key, body in bucket.lake().items() if "part-" in key]
+    assert not any(b"c1" in text for text in parts)
+
+
+def test_a_forgotten_client_that_the_column_does_not_name_is_left_out_with_its_whole_records() -> None:
+    # A schema that bounds a dimension's values lets the column say `other`, and `_said` what the record said.
+    columns = COLUMNS | {"_said": "VARCHAR", "_overflow": "VARCHAR"}
+    rows = Rows(
+        columns,
+        [
+            (*made(1, client="other"), '{"client":"c1"}', "overflow/2025-11-20/1.json"),
+            (*made(2, client="other"), '{"client":"c2"}', "overflow/2025-11-20/2.json"),
+            (*made(3, client="other"), '{"client":"c', None),
+            (*made(4, client="c1"), None, "lake/columns.json"),
+            (*made(5, client="other"), '{"route":"/c1"}', None),
+        ],
+    )
+    bucket = Bucket({FORGOTTEN: Forgotten("ab" * 32).having("c1").to_json()})
+    bucket |= {f"overflow/2025-11-20/{number}.json": b"" for number in (1, 2)}
+
+    export_day(DAY, rows, bucket)
+
+    assert [row["_id"] for row in read(bucket)] == ["r00002", "r00003", "r00005"]
+    assert list(bucket.keys("overflow/")) == ["overflow/2025-11-20/2.json"]
+    assert lake.COLUMNS in bucket
 
 
 # --- interruptions ----------------------------------------------------------------------------------------
@@ -520,6 +628,8 @@ def test_an_event_says_which_days(event: dict[str, Any], first: str, last: str) 
         ({"day": 7}, "day is 7, not a date"),
         ({"from": "2025-11-18"}, "to is None, not a date"),
         ({"from": "2025-11-18", "to": "2025-11-17"}, "is before the first"),
+        ({"day": "2025-12-02"}, "day is 2025-12-02, which is after today, 2025-12-01 in UTC"),
+        ({"from": "2025-11-18", "to": "2052-11-19"}, "to is 2052-11-19, which is after today"),
     ],
 )
 def test_an_event_that_names_no_days_is_refused(event: dict[str, Any], message: str) -> None:
@@ -574,7 +684,7 @@ def test_the_handler_exports_a_range_day_by_day_and_says_what_it_did() -> None:
     ]
     assert [export.manifest.rows for export in function.reported] == [2, 1, 0]
     assert function.described == [(Format.CSV_GZ, [*FIRST, "status"])]
-    assert not any("_locks" in key for key in function.bucket)
+    assert not any("locks/" in key for key in function.bucket)
 
 
 def test_all_formats_are_written() -> None:
@@ -588,7 +698,7 @@ def test_all_formats_are_written() -> None:
 def late(
     day: str, batch: str = "shardId-000000000000:49590338271490256608559692538361571095921575989136588898"
 ) -> str:
-    return late_days.key(date.fromisoformat(day), batch)
+    return late_days.key(date.fromisoformat(day), batch, "c6af9ac6-7b61-11e6-9a41-93e8deadbeef")
 
 
 def test_the_daily_run_writes_the_days_again_that_rows_came_to_late() -> None:
@@ -622,6 +732,104 @@ def test_rows_that_come_late_while_a_day_is_written_are_for_the_next_run() -> No
     function({"day": "2025-11-20"})
 
     assert list(rows.bucket.keys("late/")) == [late("2025-11-20", "meanwhile")]
+
+
+@pytest.mark.parametrize(("hours", "left"), [(6, True), (7, False)])
+def test_word_of_late_rows_is_kept_until_they_can_be_asked_for(hours: int, left: bool) -> None:
+    # "Writes to the magnetic store will not be immediately available to query. They will be available within
+    # 6 hours": https://docs.aws.amazon.com/timestream/latest/developerguide/data-ingest.html
+    function = Function(store(made(1)))
+    function.bucket[late("2025-11-20")] = b""
+    function.bucket.modified[late("2025-11-20")] = NOW - timedelta(hours=hours)
+
+    for asked in ({}, {"day": "2025-11-20"}):
+        days = function(asked)["days"]
+        assert "2025-11-20" in [day["day"] for day in days]
+        assert (late("2025-11-20") in function.bucket) is left
+        function.bucket.setdefault(late("2025-11-20"), b"")
+
+
+def test_what_somebody_else_has_put_beside_the_late_days_stops_no_export() -> None:
+    function = Function(store(made(1)))
+    function.bucket |= {"late/": b"", "late/notes.txt": b"", late("2025-11-20"): b""}
+
+    assert [day["day"] for day in function({})["days"]] == ["2025-11-30", "2025-11-20"]
+    assert sorted(function.bucket.keys("late/")) == ["late/", "late/notes.txt"]
+
+
+def test_many_words_of_one_day_do_not_keep_those_of_another_from_being_answered() -> None:
+    function = Function(store(made(1), made(2, date(2025, 11, 21))))
+    function.bucket |= {late("2025-11-20", f"batch-{number}"): b"" for number in range(1_200)}
+    function.bucket |= {late("2025-11-21"): b""}
+
+    days = function({})["days"]
+
+    assert [day["day"] for day in days] == ["2025-11-30", "2025-11-20", "2025-11-21"]
+    assert late("2025-11-21") not in function.bucket
+    assert 0 < len(list(function.bucket.keys("late/"))) < 1_200
+
+
+def test_a_day_that_was_not_written_is_written_by_the_next_night() -> None:
+    class Failing(Rows):
+        fails = True
+
+        def tally(self, day: date) -> dict[int, int]:
+            if self.fails:
+                raise OSError("no")
+            return super().tally(day)
+
+    rows = Failing(COLUMNS, [made(1, date(2025, 11, 30))])
+    function = Function(rows)
+    with pytest.raises(DaysFailedError):
+        function({})
+
+    rows.fails = False
+    function.now += timedelta(days=1)
+    days = function({})["days"]
+
+    assert [(day["day"], day["rows"]) for day in days] == [("2025-12-01", 0), ("2025-11-30", 1)]
+    assert list(function.bucket.keys("late/")) == []
+
+
+@pytest.mark.parametrize(("kept", "written"), [(10, False), (11, True), (None, True)])
+def test_a_day_that_the_store_has_forgotten_before_it_was_written_is_no_day_without_rows(
+    kept: int | None, written: bool
+) -> None:
+    function = Function(store(), kept_for=None if kept is None else timedelta(days=kept))
+
+    if written:
+        assert function({"day": "2025-11-20"})["days"][0]["rows"] == 0
+    else:
+        with pytest.raises(
+            DaysFailedError, match="RowsGoneError: the store has no rows of it, and keeps them"
+        ):
+            function({"day": "2025-11-20"})
+        assert lake.read_manifest(function.bucket, DAY, Format.CSV_GZ) is None
+
+
+@pytest.mark.parametrize(
+    "exported",
+    [[made(1), made(2), made(3)], [made(1)], []],
+    ids=["fewer rows", "more rows", "never exported"],
+)
+def test_late_rows_of_a_day_that_the_store_no_longer_has_whole_are_refused_by_name(
+    exported: list[Values],
+) -> None:
+    function = Function(store(*exported))
+    if exported:
+        function({"day": "2025-11-20"})
+    before = dict(function.bucket)
+    # All but what came late is gone: Timestream forgets the oldest rows first.
+    late_rows = [made(50), made(51)] if exported else []
+    function = Function(store(*late_rows), function.bucket)
+    function.bucket[late("2025-11-20")] = b""
+
+    with pytest.raises(
+        DaysFailedError, match=r"2025-11-20: RowsGoneError: rows came late, as 1 objects under"
+    ):
+        function({"day": "2025-11-20"})
+
+    assert function.bucket == before | {late("2025-11-20"): b""}
 
 
 def test_a_day_that_fails_keeps_its_late_rows_and_does_not_keep_the_others_from_being_written() -> None:
@@ -735,7 +943,7 @@ def test_two_runs_of_one_day_do_not_meet() -> None:
 
     assert inner == [{"days": [{"day": "2025-11-20", "format": "csv.gz", "locked": True}]}]
     assert answer["days"][0]["rows"] == 1
-    assert not any("_locks" in key for key in function.bucket)
+    assert not any("locks/" in key for key in function.bucket)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,14 @@ import gzip
 import io
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 
 import pytest
 
 from exporter import forget, lake
 from exporter.archive import Manifest
-from exporter.export import Job, export_day
+from exporter.export import Job, OutOfTimeError, export_day
 from exporter.forget import Found
 from exporter.forgotten import Forgotten
 from exporter.part_files import Format, read_rows
@@ -74,7 +75,7 @@ def test_what_there_is_of_a_client_is_found_without_a_change() -> None:
     before = dict(bucket)
 
     assert forget.find("acme", DAY, Format.CSV_GZ, bucket) == Found(
-        DAY, Format.CSV_GZ, 833, ("overflow/2025-11-20/1.json", "overflow/2025-11-20/4.json")
+        DAY, Format.CSV_GZ, 1, 833, ("overflow/2025-11-20/1.json", "overflow/2025-11-20/4.json")
     )
     assert forget.find("nobody", DAY, Format.CSV_GZ, bucket) is None
     assert forget.find("acme", date(2025, 11, 21), Format.CSV_GZ, bucket) is None
@@ -97,10 +98,10 @@ def test_a_clients_rows_are_gone_and_all_others_are_as_they_were(kind: Format) -
 def test_nothing_in_the_bucket_says_who_it_was() -> None:
     bucket = exported()
 
-    found, manifest = erased(bucket)
+    found, _ = erased(bucket)
     forgotten = lake.read_forgotten(bucket)
     assert forgotten is not None
-    key = forget.write_audit(forgotten.hash_of("acme"), [(found, manifest)], bucket, NOW)
+    key = forget.write_audit(forgotten.hash_of("acme"), [found], bucket, NOW)
 
     for name, body in bucket.items():
         assert b"acme" not in (gzip.decompress(body) if name.endswith(".gz") else body), name
@@ -143,14 +144,14 @@ def test_a_second_client_is_forgotten_beside_the_first() -> None:
 
 def test_a_row_that_names_another_key_removes_nothing_but_whole_records() -> None:
     store = rows(2)
-    store.rows_[1] = (*store.rows_[1][:4], "records/_columns.json")
+    store.rows_[1] = (*store.rows_[1][:4], "lake/columns.json")
     bucket = Bucket()
     export_day(DAY, store, bucket)
 
     found, _ = erased(bucket)
 
     assert found.overflow == ()
-    assert "records/_columns.json" in bucket
+    assert "lake/columns.json" in bucket
 
 
 def test_what_others_read_of_the_day_is_right_after_each_step() -> None:
@@ -164,6 +165,86 @@ def test_what_others_read_of_the_day_is_right_after_each_step() -> None:
                 assert len(list(csv.reader(io.StringIO(text, newline="")))) == part.rows + 1
 
     erased(Watched(exported()))
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Dying(Bucket):
+    """A bucket whose user is killed after some operations that change it."""
+
+    def __init__(self, kept: Mapping[str, bytes], left: int) -> None:
+        super().__init__(kept)
+        self.left = left
+
+    def put(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
+        self._count()
+        super().put(key, chunks, content_type)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in list(keys):
+            self._count()
+            super().delete([key])
+
+    def _count(self) -> None:
+        if not self.left:
+            raise Killed
+        self.left -= 1
+
+
+@pytest.mark.parametrize("operations", range(11))
+def test_killed_at_any_point_and_done_again_nothing_of_the_client_is_left(operations: int) -> None:
+    bucket: Bucket = Dying(exported(), operations)
+    forget.remember_to_forget("acme", bucket, lambda: "ab" * 32)
+    found = forget.find("acme", DAY, Format.CSV_GZ, bucket)
+    assert found is not None
+    with pytest.raises(Killed):
+        forget.forget("acme", found, bucket, NOW)
+
+    bucket = Bucket(bucket)
+    again = forget.find("acme", DAY, Format.CSV_GZ, bucket)
+    if again is None:
+        forget.clear(DAY, Format.CSV_GZ, bucket, NOW)
+    else:
+        forget.forget("acme", again, bucket, NOW)
+
+    left = [gzip.decompress(body) for key, body in bucket.items() if key.endswith(".gz")]
+    assert not any(b"acme" in text for text in left)
+    assert len(list(bucket.keys("overflow/"))) == 4
+    assert list(verify_day(DAY, Format.CSV_GZ, bucket, rows())) == []
+
+
+def test_files_of_a_client_that_no_manifest_names_are_removed() -> None:
+    # A day's first export that has run out of time, and nobody has gone on with it.
+    bucket = Bucket()
+    with pytest.raises(OutOfTimeError):
+        export_day(DAY, rows(), bucket, Job(size=1_000, seconds_left=iter([900.0, 1.0]).__next__))
+    assert any("part-" in key for key in bucket)
+
+    assert forget.find("acme", DAY, Format.CSV_GZ, bucket) is None
+    forget.clear(DAY, Format.CSV_GZ, bucket, NOW)
+
+    assert not any("day=20" in key for key in bucket)
+
+
+def test_rows_that_name_the_client_beside_the_column_are_theirs() -> None:
+    # A schema that bounds a dimension's values: docs/reference/schema.md
+    store = Rows(
+        COLUMNS | {"_said": "VARCHAR"},
+        [
+            ("2025-11-20 10:00:00.000000000", "r0", "other", None, None, '{"client":"acme"}'),
+            ("2025-11-20 10:00:01.000000000", "r1", "other", None, None, '{"client":"acme-2"}'),
+            ("2025-11-20 10:00:02.000000000", "r2", "acme", None, None, None),
+        ],
+    )
+    bucket = Bucket()
+    export_day(DAY, store, bucket)
+
+    found, manifest = erased(bucket)
+
+    assert (found.rows, manifest.rows) == (2, 1)
+    assert list(verify_day(DAY, Format.CSV_GZ, bucket, store)) == []
 
 
 def test_two_who_are_forgotten_at_the_same_time_are_both_kept() -> None:

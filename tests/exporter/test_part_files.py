@@ -47,9 +47,12 @@ NASTY = [
     "",
     "NULL",
     "\t",
+    "\x85",
+    "\ufeffa",
+    "=1+1",
 ]
 TEXTS = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(NASTY)
-NUMBERS = st.sampled_from(["200", "0.25", "-3", "1.0E10", "0"])
+NUMBERS = st.sampled_from(["200", "0.25", "-3", "1.0E10", "0", "-1.7976931348623157e+308", "5e-324"])
 ROWS = st.lists(
     st.tuples(
         st.integers(0, 10**9 - 1).map(lambda ns: f"2025-11-20 10:00:00.{ns:09}"),

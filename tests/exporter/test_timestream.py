@@ -162,8 +162,14 @@ def test_pages_are_read_as_rows_are_asked_for() -> None:
 def test_a_question_for_rows_names_its_columns_its_time_its_order_and_how_many_at_most() -> None:
     client = Pages([])
 
-    Timestream(client, "db", 'odd"name', Limits(rows=99)).rows(SPAN, COLUMNS)
+    store = Timestream(client, "db", 'odd"name', Limits(rows=99))
+    store.rows(SPAN, COLUMNS)
+    # What else two rows of one identity may differ in; a table without these columns would refuse them.
+    store.rows(SPAN, (*COLUMNS, Column("client", "VARCHAR"), Column("route", "VARCHAR")))
 
+    assert client.asked.pop().endswith(
+        'ORDER BY time, "_id", measure_name, "source", "route", "client" LIMIT 100'
+    )
     assert client.asked == [
         (
             'SELECT "time", measure_name AS "_type", "status" FROM "db"."odd""name" '

@@ -95,6 +95,30 @@ def test_a_field_that_no_column_is_for_is_in_the_extra_column() -> None:
     }.items()
 
 
+def test_a_text_that_ends_as_a_whole_number_does_keeps_its_end() -> None:
+    long = record(body="é" * 3_000, version="release 2.0", note=None, size=7.0)
+    _, key = stored(long)
+
+    ((row,), _) = whole([long], {key: overflow_body(long)})
+
+    assert (row["version"], row["size"]) == ("release 2.0", "7.0")
+
+
+def test_a_value_of_another_type_than_its_column_is_in_the_extra_column() -> None:
+    # Timestream refuses a row that has it in the column; this one had no room for it.
+    many = record(body="b" * 100, **{f"field_{number:03}": f"value {number}" for number in range(150)})
+    columns, _ = stored(many)
+    asked = (*(Column(name, column[0]) for name, column in columns.items()), Column("field_149", "DOUBLE"))
+    asked = (*asked, Column("_extra", "VARCHAR"))
+    values = [*(column[1] for column in columns.values()), None, None]
+
+    made = WholeRows(asked, lambda _keys: [overflow_body(many)])
+    ((row,),) = (batch.rows for batch in made.batches([[values]]))
+
+    assert row[-2] is None
+    assert json.loads(row[-1] or "")["field_149"] == "value 149"
+
+
 @pytest.mark.parametrize(
     "body",
     [None, b"no line", overflow_body(record(9, body="another's")), b"\xff"],
