@@ -247,10 +247,15 @@ def fault(
     kind: Annotated[FaultKind, typer.Argument(help="What is to happen.")],
     service: Annotated[
         str,
-        typer.Option(help="To calls of this service: timestream, kinesis, s3, sqs, logs, ... Default: all."),
+        typer.Option(
+            help="To calls of this service: timestream, or another by its name in boto3. Default: all."
+        ),
     ] = "",
     operation: Annotated[
-        str, typer.Option(help="To this operation, such as WriteRecords (S3: the HTTP method). Default: all.")
+        str,
+        typer.Option(
+            help="To this operation, such as WriteRecords (S3, Lambda, SNS: the HTTP method). Default: all."
+        ),
     ] = "",
     function: Annotated[str, typer.Option(help="The function to kill.")] = "",
     times: Annotated[int, typer.Option(min=1, help="To how many calls or deliveries.")] = 1,
@@ -283,7 +288,7 @@ def fault(
     elif kind is FaultKind.REDELIVER:
         deployment.act("fault", kind=kind, times=times)
         out.print(f"The next {times:,} batches that succeed are delivered again.", highlight=False)
-    elif kind in (FaultKind.DUPLICATE, FaultKind.DELAY, FaultKind.CORRUPT):
+    elif kind in (FaultKind.DUPLICATE, FaultKind.DELAY, FaultKind.CORRUPT, FaultKind.LOSE):
         deployment.act("fault", kind=kind, times=times, seconds=seconds)
         out.print(f"{kind}: the next {times:,} deliveries of lines", highlight=False)
     else:

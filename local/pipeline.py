@@ -270,6 +270,8 @@ class Pipeline:
         """Take all faults out of force."""
         self.services.faults.clear()
         self.services.delivery.calm()
+        for mapping in self.mappings:
+            mapping.redeliver(0)
         return {}
 
     def _e_mails(self, _wanted: dict[str, Any]) -> list[dict[str, Any]]:

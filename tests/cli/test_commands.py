@@ -302,3 +302,9 @@ def test_time_passes_and_things_go_wrong_on_demand(up: Path, log: Path) -> None:
     stranger = tagline(up, "fault", "kill", "--function", "nobody")
     assert (stranger.returncode, "Traceback" in stranger.stderr) == (1, False)
     assert "there is no function nobody" in stranger.stderr
+    misnamed = tagline(up, "fault", "throttle", "--service", "dynamo")
+    assert (misnamed.returncode, "Traceback" in misnamed.stderr) == (1, False)
+    assert "there is no service 'dynamo'" in misnamed.stderr
+    lost = tagline(up, "fault", "lose", "--times", "2")
+    assert lost.stdout == "lose: the next 2 deliveries of lines\n", lost.stderr
+    assert tagline(up, "fault", "none").returncode == 0

@@ -997,6 +997,8 @@ def test_batches_are_delivered_twice_on_demand(services: Services) -> None:
     mapping = KinesisMapping(
         settings(stream_arn=stream, batch_size=2), services.kinesis, services.send, consumer
     )
+    mapping.redeliver(9)
+    mapping.redeliver(0)  # taken back
     mapping.redeliver(2)
     mapping.start()
     until(mapping.idle)
