@@ -501,10 +501,10 @@ def test_a_killed_function_answers_its_caller_and_starts_again(code: Path) -> No
     assert functions.invoke("count", b"{}").error is None
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(functions.invoke, "sleep", b"{}")
-        assert asleep.wait(10)
+        assert asleep.wait(60)
         functions.kill("sleep")
         functions.kill("count")
-        result = running.result(10)
+        result = running.result(60)
     answer = document(result.payload)
     assert answer["errorType"] == "Runtime.ExitError"
     assert answer["errorMessage"].endswith("Runtime exited with error: signal: killed")
@@ -518,9 +518,9 @@ def test_stopping_ends_what_runs_and_refuses_what_comes(code: Path) -> None:
     functions.add(function(code, "sleep"))
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(functions.invoke, "sleep", b"{}")
-        assert asleep.wait(10)
+        assert asleep.wait(60)
         functions.stop()
-        assert running.result(10).error == "Unhandled"
+        assert running.result(60).error == "Unhandled"
     with pytest.raises(RuntimeError, match="stopped"):
         functions.invoke("sleep", b"{}")
 
@@ -695,11 +695,11 @@ def test_one_invocation_too_many_is_throttled(
     functions.add(function(code, "sleep", reserved_concurrency=reserved))
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(functions.invoke, "sleep", b"{}")
-        assert asleep.wait(10)
+        assert asleep.wait(60)
         with pytest.raises(ThrottledError, match="1 invocations at once") as caught:
             functions.invoke("sleep", b"{}")
         functions.kill("sleep")
-        assert running.result(10).error == "Unhandled"
+        assert running.result(60).error == "Unhandled"
     functions.stop()
     assert caught.value.reason == reason
 
