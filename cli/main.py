@@ -44,6 +44,8 @@ out = Console()
 err = Console(stderr=True)
 
 LOOK_EVERY_S = 0.2
+# How far the clock is put forward at once: ten years, each night of which the daily export runs.
+MAX_DAYS = 3_660
 
 InProcess = Annotated[
     bool, typer.Option("--in-process", help="Run the functions in this process instead of their own.")
@@ -134,7 +136,7 @@ def up(
         datetime | None,
         typer.Option(formats=["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"], help="Put the clock to this time (UTC)."),
     ] = None,
-    port: Annotated[int, typer.Option(help="The services' port; 0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="The services' port; 0 takes a free one.")] = 0,
     enforce_auth: Annotated[
         bool,
         typer.Option(
@@ -174,6 +176,8 @@ def up(
         raise CommandError(
             "a pipeline is running in this folder already", "stop it with Ctrl-C, or use another folder"
         )
+    if template is not None and not template.is_file():
+        raise CommandError(f"there is no template {template}", "give the path of a SAM template")
     try:
         with Pipeline(
             tagline_with_template(template) if template else tagline_with_samples(pets=True),
@@ -211,8 +215,10 @@ def up(
 
 @app.command()
 def tick(
-    days: Annotated[float, typer.Option(min=0, help="Put the clock forward by days.")] = 0,
-    hours: Annotated[float, typer.Option(min=0, help="Put the clock forward by hours.")] = 0,
+    days: Annotated[float, typer.Option(min=0, max=MAX_DAYS, help="Put the clock forward by days.")] = 0,
+    hours: Annotated[
+        float, typer.Option(min=0, max=MAX_DAYS * 24, help="Put the clock forward by hours.")
+    ] = 0,
     function: Annotated[
         list[str] | None, typer.Option(help="Call this function as its schedule does; may be given again.")
     ] = None,
@@ -986,6 +992,8 @@ def download(
 
     deployment = running()
     days = asked_days(deployment, first, last or first)
+    if to_file.is_dir() or not to_file.absolute().parent.is_dir():
+        raise CommandError(f"{to_file} cannot be written", "give --out a file in a folder that is there")
     with demonstration.progress(err) as bars:
         fetch(deployment, days, to_file, bars)
     count = stages.downloaded(to_file)

@@ -107,6 +107,7 @@ def test_the_demo_says_an_access_log_again_up_to_yesterday(tmp_path: Path, log: 
         (("download",), "no pipeline is running in this folder", "tagline up"),
         (("feed", "nothing.log"), "no pipeline is running in this folder", "tagline up"),
         (("demo", "--access-log", "nothing.log"), "cannot read nothing.log", "give the path of a log file"),
+        (("up", "--template", "nowhere.yml"), "there is no template nowhere.yml", "give the path"),
         (("demo", "--access-log", "empty.log"), "empty.log has no line", "give a web server's access log"),
     ],
 )
@@ -309,6 +310,11 @@ def test_time_passes_and_things_go_wrong_on_demand(up: Path, log: Path) -> None:
     stranger = tagline(up, "fault", "kill", "--function", "nobody")
     assert (stranger.returncode, "Traceback" in stranger.stderr) == (1, False)
     assert "there is no function nobody" in stranger.stderr
+    unscheduled = tagline(up, "tick", "--function", "nobody")
+    assert "error: no schedule calls 'nobody'\n" in unscheduled.stderr
+    nowhere = tagline(up, "download", "--from", "2026-01-01", "--out", "nowhere/x.zip")
+    assert (nowhere.returncode, "Traceback" in nowhere.stderr) == (1, False)
+    assert "nowhere/x.zip cannot be written" in nowhere.stderr
     misnamed = tagline(up, "fault", "throttle", "--service", "dynamo")
     assert (misnamed.returncode, "Traceback" in misnamed.stderr) == (1, False)
     assert "there is no service 'dynamo'" in misnamed.stderr
