@@ -14,7 +14,11 @@ for name, value in {
     "AWS_EC2_METADATA_DISABLED": "true",
 }.items():
     os.environ[name] = value
-for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
+# What would send calls elsewhere, and what makes colours where no terminal is.
+for name in (
+    *("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"),
+    *("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "TTY_COMPATIBLE"),
+):
     os.environ.pop(name, None)
 
 # Time decides no test: on a busy machine, any example may take long. Nor does chance: each run tries the same
