@@ -163,7 +163,7 @@ class Pipeline:
         aged = apply_lifecycle(self.client("s3"), self.clock.now())
         return Turned(self.clock.now(), [json.loads(result.payload) for result in results], aged)
 
-    def settle(self, timeout_s: float = 60.0) -> None:
+    def settle(self, timeout_s: float = 300.0) -> None:
         """Wait until everything that was written has gone as far as it goes.
 
         Raises:
