@@ -38,7 +38,7 @@ bench: $(VENV)/check.stamp ## measure: prints ratios, side by side in one run
 	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/check.stamp ## build the documentation into site/
-	$(BIN)/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 clean: ## remove what was made, the virtual environment too
 	rm -rf $(VENV) .aws-sam .tagline .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis build dist site

@@ -25,7 +25,7 @@ from exporter.query import TIME
 from local.pipeline import Pipeline
 
 # A stage that has not moved for so long has stopped, in seconds.
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 LOOK_EVERY_S = 0.1
 SHOWN_ROWS = 5
 SHOWN_COLUMNS = (TIME, "method", "route", "status", "client", "bytes")

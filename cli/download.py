@@ -50,7 +50,7 @@ def download(deployment: Deployment, days: Days, path: Path, bars: Progress) -> 
         CommandError: If the API refuses, or the zip cannot be made, fetched or written.
     """
     if path.is_dir() or not path.parent.is_dir():
-        raise CommandError(f"{path} is a folder, or in none", "give a file in a folder that there is: --out")
+        raise CommandError(f"{path} cannot be written", "give --out a file in a folder that is there")
     base = deployment.outputs["DownloadUrl"]
     query = {"start_date": days.first.isoformat(), "end_date": days.last.isoformat()}
     with requests.Session() as session:

@@ -44,6 +44,8 @@ out = Console()
 err = Console(stderr=True)
 
 LOOK_EVERY_S = 0.2
+# How far the clock is put forward at once: ten years, each night of which the daily export runs.
+MAX_DAYS = 3_660
 
 InProcess = Annotated[
     bool, typer.Option("--in-process", help="Run the functions in this process instead of their own.")
@@ -134,7 +136,7 @@ def up(
         datetime | None,
         typer.Option(formats=["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"], help="Put the clock to this time (UTC)."),
     ] = None,
-    port: Annotated[int, typer.Option(help="The services' port; 0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="The services' port; 0 takes a free one.")] = 0,
     enforce_auth: Annotated[
         bool,
         typer.Option(
@@ -174,6 +176,8 @@ def up(
         raise CommandError(
             "a pipeline is running in this folder already", "stop it with Ctrl-C, or use another folder"
         )
+    if template is not None and not template.is_file():
+        raise CommandError(f"there is no template {template}", "give the path of a SAM template")
     try:
         with Pipeline(
             tagline_with_template(template) if template else tagline_with_samples(pets=True),
@@ -211,8 +215,10 @@ def up(
 
 @app.command()
 def tick(
-    days: Annotated[float, typer.Option(min=0, help="Put the clock forward by days.")] = 0,
-    hours: Annotated[float, typer.Option(min=0, help="Put the clock forward by hours.")] = 0,
+    days: Annotated[float, typer.Option(min=0, max=MAX_DAYS, help="Put the clock forward by days.")] = 0,
+    hours: Annotated[
+        float, typer.Option(min=0, max=MAX_DAYS * 24, help="Put the clock forward by hours.")
+    ] = 0,
     function: Annotated[
         list[str] | None, typer.Option(help="Call this function as its schedule does; may be given again.")
     ] = None,
@@ -247,10 +253,15 @@ def fault(
     kind: Annotated[FaultKind, typer.Argument(help="What is to happen.")],
     service: Annotated[
         str,
-        typer.Option(help="To calls of this service: timestream, kinesis, s3, sqs, logs, ... Default: all."),
+        typer.Option(
+            help="To calls of this service: timestream, or another by its name in boto3. Default: all."
+        ),
     ] = "",
     operation: Annotated[
-        str, typer.Option(help="To this operation, such as WriteRecords (S3: the HTTP method). Default: all.")
+        str,
+        typer.Option(
+            help="To this operation, such as WriteRecords (S3, Lambda, SNS: the HTTP method). Default: all."
+        ),
     ] = "",
     function: Annotated[str, typer.Option(help="The function to kill.")] = "",
     times: Annotated[int, typer.Option(min=1, help="To how many calls or deliveries.")] = 1,
@@ -283,7 +294,7 @@ def fault(
     elif kind is FaultKind.REDELIVER:
         deployment.act("fault", kind=kind, times=times)
         out.print(f"The next {times:,} batches that succeed are delivered again.", highlight=False)
-    elif kind in (FaultKind.DUPLICATE, FaultKind.DELAY, FaultKind.CORRUPT):
+    elif kind in (FaultKind.DUPLICATE, FaultKind.DELAY, FaultKind.CORRUPT, FaultKind.LOSE):
         deployment.act("fault", kind=kind, times=times, seconds=seconds)
         out.print(f"{kind}: the next {times:,} deliveries of lines", highlight=False)
     else:

@@ -38,7 +38,9 @@ class Control:
         try:
             return _answer(start_response, "200 OK", action(json.loads(body or b"{}")))
         except (ValueError, KeyError) as error:
-            return _answer(start_response, "400 Bad Request", {"error": str(error)})
+            # A KeyError's text is its argument's repr.
+            said = error.args[0] if isinstance(error, KeyError) else error
+            return _answer(start_response, "400 Bad Request", {"error": str(said)})
 
 
 def _answer(start_response: Callable[..., Any], status: str, value: Any) -> Iterable[bytes]:

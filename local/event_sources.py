@@ -480,7 +480,7 @@ class _Redeliveries:
 
     def ask(self, batches: int) -> None:
         with self._lock:
-            self._left += batches
+            self._left = self._left + batches if batches else 0
 
     def take(self) -> bool:
         with self._lock:
@@ -559,7 +559,7 @@ class KinesisMapping:
         """Deliver the next batches that succeed a second time, as AWS may: a fault to be asked for.
 
         Args:
-            batches: How many.
+            batches: How many; 0 takes back what was asked for.
         """
         self._mapped.redeliveries.ask(batches)
 
@@ -842,7 +842,7 @@ class SqsMapping:
         """Deliver the next batches that succeed a second time, as AWS may: a fault to be asked for.
 
         Args:
-            batches: How many.
+            batches: How many; 0 takes back what was asked for.
         """
         self._redeliveries.ask(batches)
 

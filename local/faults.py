@@ -6,6 +6,7 @@ run repeats. It works on the wire, as a layer around the services' web server: e
 
 from __future__ import annotations
 
+import difflib
 import json
 import random
 import re
@@ -13,9 +14,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
+
+import botocore.session
+from botocore.exceptions import UnknownServiceError
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -24,6 +28,10 @@ Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 # The service is in the scope of a request's signature.
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 _SCOPE = re.compile(r"Credential=[^/]+/\d{8}/[^/]+/([^/]+)/aws4_request|/\d{8}/[^/]+/([^/]+)/aws4_request")
+
+# Two clients of boto3's, one name in signatures.
+_TIMESTREAM = ("timestream-write", "timestream-query")
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 class Kind(StrEnum):
@@ -44,6 +52,10 @@ _ERRORS = {
     (Kind.ERROR, "s3"): ("500 Internal Server Error", "InternalError"),
     (Kind.DENY, ""): ("400 Bad Request", "AccessDeniedException"),
     (Kind.DENY, "s3"): ("403 Forbidden", "AccessDenied"),
+    # SNS and STS: https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
+    (Kind.THROTTLE, "query"): ("400 Bad Request", "Throttling"),
+    (Kind.ERROR, "query"): ("500 Internal Server Error", "InternalFailure"),
+    (Kind.DENY, "query"): ("403 Forbidden", "AccessDenied"),
 }
 
 
@@ -53,8 +65,9 @@ class Fault:
 
     Attributes:
         kind: What happens.
-        service: The service as its signature names it, such as `timestream`, `kinesis`, `s3`; empty for all.
-        operation: The operation, such as `WriteRecords`; for S3 the HTTP method; empty for all.
+        service: `timestream`, or the service's name in boto3, such as `kinesis`, `s3`; empty for all.
+        operation: The operation, such as `WriteRecords`, where a call says it in a header; else its HTTP
+            method, as for S3; empty for all.
         times: For how many calls; None without end.
         chance: How likely each of them is, from 0 to 1.
         seconds: How long, for latency.
@@ -83,7 +96,15 @@ class Faults:
         self._rules: list[list[Any]] = []
 
     def add(self, fault: Fault) -> None:
-        """Put a rule in force, after those that are."""
+        """Put a rule in force, after those that are.
+
+        Args:
+            fault: The rule.
+
+        Raises:
+            ValueError: There is no such service, or no call of it says that operation.
+        """
+        fault = replace(fault, service=_signed_as(fault.service, fault.operation))
         with self._lock:
             self._rules.append([fault, fault.times])
 
@@ -105,7 +126,9 @@ class Faults:
             list(self._application(environ, lambda *_: lambda _: None))
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError(f"{service} {operation}: cut off on demand")
-        return _refused(fault.kind, service, start_response)
+        # AWS's oldest protocol: a form in, XML out.
+        form = environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded")
+        return _refused(fault.kind, "query" if form else service, start_response)
 
     def _met(self, service: str, operation: str) -> Fault | None:
         with self._lock:
@@ -124,6 +147,30 @@ class Faults:
         return None
 
 
+def _signed_as(service: str, operation: str) -> str:
+    """Return how the signatures of a service's calls name it."""
+    if not service:
+        return ""
+    session = botocore.session.get_session()
+    try:
+        names = _TIMESTREAM if service == "timestream" else (service,)
+        models = [session.get_service_model(name) for name in names]
+    except UnknownServiceError:
+        raise ValueError(
+            f"there is no service {service!r}: name it as boto3 does, such as kinesis, s3, sqs, or timestream"
+        ) from None
+    said = {name for model in models if model.resolved_protocol == "json" for name in model.operation_names}
+    if operation and operation not in said and operation not in _METHODS:
+        if not said:
+            methods = ", ".join(_METHODS)
+            raise ValueError(
+                f"calls of {service} are told apart by method: {operation!r} is none of {methods}"
+            )
+        near = ", ".join(difflib.get_close_matches(operation, said)) or "one of its operations"
+        raise ValueError(f"{service} has no operation {operation!r}: did you mean {near}?")
+    return str(models[0].signing_name)
+
+
 def asked(environ: Environ) -> tuple[str, str]:
     """Return the service and the operation that a request asks for; empty where it does not say."""
     signed = environ.get("HTTP_AUTHORIZATION", "") + environ.get("QUERY_STRING", "").replace("%2F", "/")
@@ -134,11 +181,12 @@ def asked(environ: Environ) -> tuple[str, str]:
 
 
 def _refused(kind: Kind, service: str, start_response: StartResponse) -> Iterable[bytes]:
-    """Return an error as the service says it: XML from S3, JSON from the others."""
+    """Return an error as the service says it: XML from S3 and where forms are sent, JSON from the others."""
     status, code = _ERRORS.get((kind, service)) or _ERRORS[kind, ""]
-    if service == "s3":
+    if service in ("s3", "query"):
         content_type = "application/xml"
-        body = f"<Error><Code>{code}</Code><Message>on demand</Message></Error>".encode()
+        error = f"<Error><Code>{code}</Code><Message>on demand</Message></Error>"
+        body = (error if service == "s3" else f"<ErrorResponse>{error}</ErrorResponse>").encode()
     else:
         content_type = "application/x-amz-json-1.0"
         body = json.dumps({"__type": code, "message": "on demand"}).encode()

@@ -27,6 +27,7 @@ import threading
 import time
 import traceback
 import uuid
+from collections import UserDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -455,9 +456,13 @@ def _variables(function: Function, shared: Mapping[str, str], log_stream: str) -
         "AWS_LAMBDA_LOG_GROUP_NAME": function.log_group,
         "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
         "LAMBDA_TASK_ROOT": str(function.code),
-        "PYTHONPATH": os.pathsep.join(str(directory) for directory in (function.code, *function.path)),
+        "PYTHONPATH": os.pathsep.join(map(str, _import_path(function))),
         "_HANDLER": function.handler,
     }
+
+
+def _import_path(function: Function) -> tuple[Path, ...]:
+    return (function.code, *function.path)
 
 
 # --- an environment that is a process --------------------------------------------------------------------
@@ -713,7 +718,7 @@ def _too_large(request_id: str) -> _EndedError:
 
 # --- an environment in this interpreter ------------------------------------------------------------------
 
-# os.environ, sys.path and sys.stdout belong to the whole interpreter, so only one function can have them.
+# os.environ, sys.path and sys.stdout are those of the whole interpreter, so only one function can have them.
 _only_one_runs = threading.Lock()
 
 
@@ -744,13 +749,14 @@ class _InThisProcess:
         self.log = _LogStream(function.log_group, ship, _least_level(function))
         self.alive = True
         self._function = function
-        self._variables = _variables(function, shared, self.log.name)
+        self._variables = _Variables(_variables(function, shared, self.log.name))
+        self._region = self._variables["AWS_REGION"]
         self._handler: Callable[[Any, _Context], Any] | None = None
         # Loggers keep the stdout that they find when their module is loaded, so it stays the same one.
         self._stdout = open(  # noqa: SIM115 - it lives as long as the environment
             self.log.write_end, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
         )
-        self.log.write(self._platform.init_start(self._variables["AWS_REGION"]))
+        self.log.write(self._platform.init_start(self._region))
 
     def invoke(self, call: _Call) -> Result:
         with self.log.tail(call.tail) as tail:
@@ -761,10 +767,11 @@ class _InThisProcess:
         request_id = call.request_id
         with (
             _only_one_runs,
-            _own_interpreter({**self._variables, "_X_AMZN_TRACE_ID": call.trace_id}),
+            _own_interpreter(self._variables, [str(each) for each in _import_path(self._function)]),
             contextlib.redirect_stdout(self._stdout),
             contextlib.redirect_stderr(self._stdout),
         ):
+            os.environ["_X_AMZN_TRACE_ID"] = call.trace_id
             began = time.monotonic()
             self.log.write(self._platform.start(request_id))
             document, error_type = self._call(call.payload, request_id, began)
@@ -786,7 +793,7 @@ class _InThisProcess:
             aws_request_id=request_id,
             function_name=self._function.name,
             memory_limit_in_mb=str(self._function.memory_mb),
-            invoked_function_arn=_arn(self._function, self._variables["AWS_REGION"]),
+            invoked_function_arn=_arn(self._function, self._region),
             log_group_name=self.log.group,
             log_stream_name=self.log.name,
             deadline=began + self._function.timeout_s,
@@ -813,18 +820,46 @@ class _InThisProcess:
         self.log.close()
 
 
+class _Variables(UserDict[str, str]):
+    """The `os.environ` of a function: an object of its own, in place of ours while it runs.
+
+    Other threads go on reading the one that they hold: no name that they have just found is gone from it.
+    HOME is in both, because `os.path.expanduser` looks for it twice.
+    """
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        super().__init__()
+        self.data = {**{name: os.environ[name] for name in ("HOME",) if name in os.environ}, **variables}
+
+    def __setitem__(self, name: str, value: str) -> None:
+        os.putenv(name, value)
+        super().__setitem__(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        os.unsetenv(name)
+
+
 @contextlib.contextmanager
-def _own_interpreter(variables: Mapping[str, str]) -> Iterator[None]:
-    environment, path = dict(os.environ), list(sys.path)
-    os.environ.clear()
-    os.environ.update(variables)
-    sys.path[:0] = variables["PYTHONPATH"].split(os.pathsep)
+def _own_interpreter(variables: _Variables, imports: list[str]) -> Iterator[None]:
+    ours, path = os.environ, list(sys.path)
+    os.environ = variables  # type: ignore[assignment]  # noqa: B003 - a mapping; _hand_down does what it lacks
+    _hand_down(ours, variables)
+    sys.path[:0] = imports
     try:
         yield
     finally:
         sys.path[:] = path
-        os.environ.clear()
-        os.environ.update(environment)
+        os.environ = ours  # noqa: B003
+        _hand_down(variables, ours)
+
+
+def _hand_down(before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    """Change what processes that are started, and C's own functions, find."""
+    for name in before.keys() - after.keys():
+        os.unsetenv(name)
+    for name, value in after.items():
+        os.putenv(name, value)
 
 
 def _load(function: Function) -> Callable[[Any, _Context], Any]:

@@ -33,6 +33,7 @@ AT_ONCE = 64
 """The requests that wait for functions at the same time; others wait for their turn."""
 
 STOP_WITHIN_S = 0.02
+"""How often a server looks whether it is to stop."""
 _WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 
 logger = logging.getLogger(__name__)

@@ -163,7 +163,7 @@ class Pipeline:
         aged = apply_lifecycle(self.client("s3"), self.clock.now())
         return Turned(self.clock.now(), [json.loads(result.payload) for result in results], aged)
 
-    def settle(self, timeout_s: float = 60.0) -> None:
+    def settle(self, timeout_s: float = 300.0) -> None:
         """Wait until everything that was written has gone as far as it goes.
 
         Raises:
@@ -270,6 +270,8 @@ class Pipeline:
         """Take all faults out of force."""
         self.services.faults.clear()
         self.services.delivery.calm()
+        for mapping in self.mappings:
+            mapping.redeliver(0)
         return {}
 
     def _e_mails(self, _wanted: dict[str, Any]) -> list[dict[str, Any]]:

@@ -24,11 +24,11 @@ from local import insights, kinesis, logs, s3, sns, sts, timestream
 from local.control import Control
 from local.faults import Faults
 from local.functions import Functions
+from local.http_api import STOP_WITHIN_S
 from local.invocations import AsyncInvocations, answer_invoke
 from local.signatures import Keys
 
 REGION = "us-east-1"
-STOP_WITHIN_S = 0.02
 # Nobody's: what moto is asked with.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 KEYS = Keys(sts.Secrets({CREDENTIALS["AWS_ACCESS_KEY_ID"]: CREDENTIALS["AWS_SECRET_ACCESS_KEY"]}), REGION)

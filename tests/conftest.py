@@ -14,13 +14,18 @@ for name, value in {
     "AWS_EC2_METADATA_DISABLED": "true",
 }.items():
     os.environ[name] = value
-for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
+# What would send calls elsewhere, and what makes colours where no terminal is.
+for name in (
+    *("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"),
+    *("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "TTY_COMPATIBLE"),
+):
     os.environ.pop(name, None)
 
 # Time decides no test: on a busy machine, any example may take long. Nor does chance: each run tries the same
 # examples, so that what is red was made red by the change. `make fuzz` looks for others.
-hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
-hypothesis.settings.register_profile("fuzz", deadline=None, print_blob=True)
+patient = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("same", patient, derandomize=True)
+hypothesis.settings.register_profile("fuzz", patient, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 

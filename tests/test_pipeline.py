@@ -43,7 +43,7 @@ def rows(pipeline: Pipeline) -> list[tuple[str | None, ...]]:
 
 def call(pipeline: Pipeline, path: str, client: str = "acme") -> int:
     url = pipeline.outputs["sample"]["SampleApiUrl"] + path
-    return requests.get(url, headers={"x-client": client}, timeout=10).status_code
+    return requests.get(url, headers={"x-client": client}, timeout=60).status_code
 
 
 def access_log(path: Path, count: int) -> feed.AccessLog:

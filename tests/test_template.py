@@ -14,6 +14,7 @@ import pytest
 import tagline
 from cfnlint.api import ManualArgs, lint
 
+from consumers.timestream import telemetry
 from local.template import (
     AuthorizerSpec,
     FunctionSpec,
@@ -373,6 +374,7 @@ def test_without_a_destination_nothing_of_meters_is_deployed(template: dict[str,
     assert [name for name in stack.outputs() if "Meter" in name] == []
     on = stack_of(template, LogGroup1="/aws/lambda/shop", MeterBucket="ingest")
     assert set(on.resources) - set(stack.resources) == {
+        "DroppedMeterBatchesAlarm",
         "FailedMeterBatchesAlarm",
         "MeterConsumer",
         "MeterConsumerLines",
@@ -774,12 +776,31 @@ def test_alarms_tell_the_topic_of_lag_failure_and_dead_letters(stack: Stack) -> 
     assert watched == {
         ("IteratorAge", "tagline-TimestreamConsumer"),
         ("OnFailureDestinationDeliveredEventCount", mapping),
+        ("DroppedEventCount", mapping),
+        ("recursion", "tagline"),
         ("Errors", "tagline-DailyExporter"),
         ("Errors", "tagline-Reconciler"),
         ("lost", "tagline"),
         ("ApproximateNumberOfMessagesVisible", "tagline-ScheduleDeadLetters"),
         ("ApproximateNumberOfMessagesVisible", "tagline-DownloadDeadLetters"),
     }
+
+
+def test_the_metrics_of_two_stacks_are_told_apart(template: dict[str, Any]) -> None:
+    for name in ("one", "two"):
+        stack = resolve(template, {"MeterBucket": "ingest"}, stack_name=name, endpoint="")
+        assert {spec.environment["POWERTOOLS_SERVICE_NAME"] for spec in functions(stack)} == {name}
+        watched = {
+            alarm.properties["MetricName"]: {
+                each["Name"]: each["Value"] for each in alarm.properties["Dimensions"]
+            }
+            for alarm in stack.of_type("AWS::CloudWatch::Alarm")
+            if alarm.properties["Namespace"] == "Tagline"
+        }
+        assert watched == {
+            "recursion": {"service": name, "stage": telemetry.STAGE, "store": telemetry.STORE},
+            "lost": {"service": name, "stage": "reconcile"},
+        }
 
 
 def test_someone_is_told_by_email_only_if_there_is_an_address(template: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ def test_days_are_exported_verified_and_rid_of_a_client(tagline: Pipeline, bars:
     where = Deployment(tagline.services.endpoint, tagline.outputs["tagline"], tagline.outputs["sample"])
     for client in ("acme", "acme", "other"):
         url = tagline.outputs["sample"]["SampleApiUrl"] + "/pets"
-        assert requests.get(url, headers={"x-client": client}, timeout=10).ok
+        assert requests.get(url, headers={"x-client": client}, timeout=60).ok
     tagline.settle()
     days = stages.days_stored(where)
     assert days is not None
@@ -60,7 +60,7 @@ def test_days_are_exported_verified_and_rid_of_a_client(tagline: Pipeline, bars:
     assert [each.problems for each in commands.verify(where, days, bars)] == [()] * len(days)
 
     # What comes after a day was written is missed, until it is written again.
-    assert requests.get(url, headers={"x-client": "other"}, timeout=10).ok
+    assert requests.get(url, headers={"x-client": "other"}, timeout=60).ok
     tagline.settle()
     wrong = [problem for each in commands.verify(where, days, bars) for problem in each.problems]
     today = datetime.now(UTC).date()
@@ -89,7 +89,7 @@ def test_the_commands_say_what_they_found_and_do_nothing_before_they_are_told_to
     where = Deployment(tagline.services.endpoint, tagline.outputs["tagline"], tagline.outputs["sample"])
     write_running(where)
     url = tagline.outputs["sample"]["SampleApiUrl"] + "/pets"
-    assert requests.get(url, headers={"x-client": "acme"}, timeout=10).ok
+    assert requests.get(url, headers={"x-client": "acme"}, timeout=60).ok
     tagline.settle()
     days = stages.days_stored(where)
     assert days is not None

@@ -31,7 +31,7 @@ def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
 
 def test_the_handler_of_the_tutorial_leaves_a_row(pipeline: Pipeline) -> None:
     """In a process under the Lambda runtime client, as `tagline up` runs it."""
-    with urllib.request.urlopen(f"{pipeline.outputs['app']['Url']}/pets/7", timeout=30) as answer:
+    with urllib.request.urlopen(f"{pipeline.outputs['app']['Url']}/pets/7", timeout=60) as answer:
         assert answer.read() == b"ok"
     pipeline.settle()
 

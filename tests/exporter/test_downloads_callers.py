@@ -33,7 +33,7 @@ from local.http_api import HttpApi, Request, Route, Throttle
 from local.pipeline import ROOT, App, Pipeline
 from local.services import CREDENTIALS, REGION
 from local.template import http_apis, resolve, translate
-from tests.exporter.test_downloads_live import TIMEOUT_S, put_lake, yesterday
+from tests.exporter.test_downloads_live import TIMEOUT_S, YESTERDAY, put_lake
 from tests.local.issuer import Issuer, private_key, token
 
 ISSUER = "https://id.example.com/pool"
@@ -71,7 +71,7 @@ class Caller:
         return requests.request(method, url, headers=self.headers, timeout=TIMEOUT_S, **given)
 
     def ask(self, **wanted: str) -> requests.Response:
-        day = str(yesterday())
+        day = str(YESTERDAY)
         return self.call("POST", "/downloads", json={"start_date": day, "end_date": day, **wanted})
 
 
@@ -145,19 +145,19 @@ def test_the_command_asks_with_the_key_of_the_pipeline_that_runs_in_its_folder(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    put_lake(signing, yesterday())
+    put_lake(signing, YESTERDAY)
     say_addresses(signing, deployment_of(signing))
     assert str(signing.api_key) in capsys.readouterr().out
     write_running(deployment_of(signing))
 
     assert running().api_key == signing.api_key
     assert FILE.stat().st_mode & 0o077 == 0, "others on the machine can read the key"
-    before = yesterday() - timedelta(days=1)
+    before = YESTERDAY - timedelta(days=1)
     with Progress(disable=True) as bars:
-        fetched = download(running(), Days(before, yesterday()), tmp_path / "usage.zip", bars)
+        fetched = download(running(), Days(before, YESTERDAY), tmp_path / "usage.zip", bars)
         for nowhere in (tmp_path, tmp_path / "nowhere" / "usage.zip"):
-            with pytest.raises(CommandError, match="is a folder, or in none"):
-                download(running(), Days(before, yesterday()), nowhere, bars)
+            with pytest.raises(CommandError, match="cannot be written"):
+                download(running(), Days(before, YESTERDAY), nowhere, bars)
     assert fetched == Fetched(30, (tmp_path / "usage.zip").stat().st_size, (str(before),))
     with zipfile.ZipFile(tmp_path / "usage.zip") as made:
         assert json.loads(made.read("manifest.json"))["rows"] == 30
@@ -213,7 +213,7 @@ def test_a_token_is_looked_at_before_the_function_is_asked(tokens: Pipeline) -> 
 
 
 def test_a_token_brings_its_bearers_own_rows_and_downloads_and_no_others(tokens: Pipeline) -> None:
-    put_lake(tokens, yesterday())
+    put_lake(tokens, YESTERDAY)
     acme, zeta, nobody = (bearer(tokens, client_id=name) for name in ("acme", "zeta", None))
 
     asked = acme.ask(client="acme").json()
@@ -233,7 +233,7 @@ def test_a_token_brings_its_bearers_own_rows_and_downloads_and_no_others(tokens:
     fetched = requests.get(ready.json()["download_link"], timeout=TIMEOUT_S)
     assert fetched.status_code == 200
     with zipfile.ZipFile(io.BytesIO(fetched.content)) as made:
-        rows = made.read(f"{yesterday()}-part-00000.csv").decode().splitlines()[1:]
+        rows = made.read(f"{YESTERDAY}-part-00000.csv").decode().splitlines()[1:]
     assert (len(rows), {row.split(",")[1] for row in rows}) == (20, {"acme"})
     assert ready.json()["rows"] == 20
     assert acme.call("DELETE", asked["status_url"]).status_code == 204

@@ -15,11 +15,11 @@ from local.pipeline import Pipeline
 from tests.exporter.test_zipper import lines, put_day
 from tests.twins import Bucket as Twin
 
-TIMEOUT_S = 10
+TIMEOUT_S = 60
 
 
-def yesterday() -> date:
-    return datetime.now(UTC).date() - timedelta(days=1)
+# When the tests began: midnight may pass while they run, and what is past stays past.
+YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
 
 
 def put_lake(pipeline: Pipeline, day: date) -> None:
@@ -31,7 +31,7 @@ def put_lake(pipeline: Pipeline, day: date) -> None:
 
 
 def ask(pipeline: Pipeline, **wanted: Any) -> dict[str, Any]:
-    day = yesterday().isoformat()
+    day = YESTERDAY.isoformat()
     url = f"{pipeline.outputs['tagline']['DownloadUrl']}/downloads"
     response = requests.post(url, json={"start_date": day, "end_date": day, **wanted}, timeout=TIMEOUT_S)
     answer: dict[str, Any] = response.json()
@@ -40,7 +40,7 @@ def ask(pipeline: Pipeline, **wanted: Any) -> dict[str, Any]:
 
 
 def ready(pipeline: Pipeline, **wanted: Any) -> dict[str, Any]:
-    put_lake(pipeline, yesterday())
+    put_lake(pipeline, YESTERDAY)
     asked = ask(pipeline, **wanted)
     pipeline.settle()
     answer: dict[str, Any] = requests.get(asked["status_url"], timeout=TIMEOUT_S).json()
@@ -53,7 +53,7 @@ def test_a_part_of_the_records_is_asked_for_waited_for_and_fetched(tagline: Pipe
 
     fetched = requests.get(answer["download_link"], timeout=TIMEOUT_S)
 
-    day = yesterday().isoformat()
+    day = YESTERDAY.isoformat()
     assert fetched.headers["content-disposition"] == f'attachment; filename="usage_{day}_{day}.zip"'
     with zipfile.ZipFile(io.BytesIO(fetched.content)) as made:
         assert made.testzip() is None
@@ -63,7 +63,7 @@ def test_a_part_of_the_records_is_asked_for_waited_for_and_fetched(tagline: Pipe
 
 
 def test_a_link_is_there_before_its_zip_and_works_once_it_is_there(tagline: Pipeline) -> None:
-    put_lake(tagline, yesterday())
+    put_lake(tagline, YESTERDAY)
     link = ask(tagline)["download_link"]
     tagline.settle()
 
@@ -74,7 +74,7 @@ def test_a_link_that_is_tampered_with_is_refused(tagline: Pipeline) -> None:
     answer = ready(tagline)
     link = urlsplit(answer["download_link"])
     query = {name: values[0] for name, values in parse_qs(link.query).items()}
-    lake = f"/{tagline.outputs['tagline']['Bucket']}/{archive.folder(yesterday())}{archive.MANIFEST}"
+    lake = f"/{tagline.outputs['tagline']['Bucket']}/{archive.folder(YESTERDAY)}{archive.MANIFEST}"
     tampered = {
         "another object": link._replace(path=lake),
         "a longer time": link._replace(query=urlencode({**query, "X-Amz-Expires": "604800"})),
@@ -111,9 +111,9 @@ def test_a_link_ends_when_its_answer_says_and_the_status_gives_a_new_one(tagline
     left = until - datetime.now(UTC)
     assert timedelta(minutes=29) < left <= timedelta(hours=1)
 
-    tagline.advance(left - timedelta(seconds=30))
+    tagline.advance(left - timedelta(minutes=5))
     assert requests.get(answer["download_link"], timeout=TIMEOUT_S).ok
-    tagline.advance(timedelta(seconds=60))
+    tagline.advance(timedelta(minutes=10))
 
     old = requests.get(answer["download_link"], timeout=TIMEOUT_S)
     assert (old.status_code, "expired" in old.text) in ((403, True), (400, True))

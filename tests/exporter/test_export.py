@@ -137,7 +137,7 @@ def test_while_an_item_is_used_the_next_one_is_made_and_no_other() -> None:
 
     for number in ahead(items()):
         if number < 3:
-            assert is_made[number + 1].wait(10)
+            assert is_made[number + 1].wait(60)
         assert made == list(range(min(number + 2, 4)))
 
 
@@ -159,12 +159,12 @@ def test_who_leaves_does_not_wait_for_what_is_on_its_way() -> None:
     def items() -> Iterator[int]:
         yield 1
         asked.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         yield 2
 
     coming = ahead(items())
     assert next(coming) == 1
-    assert asked.wait(10)
+    assert asked.wait(60)
 
     coming.close()  # type: ignore[attr-defined] # it is a generator; waiting here would be for ever
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import shutil
 import struct
 import subprocess
@@ -45,6 +46,8 @@ PROGRAMS = {
     "bsdtar": ["-xOf"],
     "jar": ["tf"],
 }
+# Elsewhere they cannot say names that are not ASCII.
+UNICODE = {**os.environ, "LC_ALL": "C.UTF-8"}
 
 
 def pieces(body: bytes, size: int = 9_999) -> Iterator[bytes]:
@@ -100,7 +103,7 @@ def test_a_zip_is_tested_clean_by_another_program(program: str, tmp_path: Path) 
     path = tmp_path / "made.zip"
     path.write_bytes(written(*members()))
 
-    done = subprocess.run([program, *PROGRAMS[program], path], capture_output=True, check=False)
+    done = subprocess.run([program, *PROGRAMS[program], path], env=UNICODE, capture_output=True, check=False)
 
     assert done.returncode == 0, done.stderr + done.stdout[-500:]
 
@@ -112,7 +115,8 @@ def test_a_zip_is_read_while_it_arrives(program: str, tmp_path: Path) -> None:
         pytest.skip(f"{program} is not on this machine")
     extract = {"jar": ["jar", "x"], "bsdtar": ["bsdtar", "-xf", "-"]}[program]
 
-    subprocess.run(extract, input=written(*members()), cwd=tmp_path, check=True, capture_output=True)
+    zipped = written(*members())
+    subprocess.run(extract, input=zipped, env=UNICODE, cwd=tmp_path, check=True, capture_output=True)
 
     read = {
         str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()

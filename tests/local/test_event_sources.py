@@ -461,11 +461,11 @@ class CannotBeCalled:
 
 def until(condition: Callable[[], bool]) -> None:
     waiting = threading.Event()
-    for _ in range(1_000):
+    for _ in range(6_000):
         if condition():
             return
         waiting.wait(0.01)
-    pytest.fail("it did not happen within ten seconds")
+    pytest.fail("it did not happen within a minute")
 
 
 def run(services: Services, invoke: Any, config: KinesisSettings) -> None:
@@ -895,7 +895,7 @@ def test_a_blocked_key_leaves_other_keys_alone_and_each_keeps_its_order(services
             base64.b64decode(record["kinesis"]["data"]).decode() for record in json.loads(payload)["Records"]
         ]
         if names[0] == "slow 0":
-            assert quick_done.wait(10)
+            assert quick_done.wait(60)
         done.extend(names)
         if names[-1] == "quick 4":
             quick_done.set()
@@ -997,6 +997,8 @@ def test_batches_are_delivered_twice_on_demand(services: Services) -> None:
     mapping = KinesisMapping(
         settings(stream_arn=stream, batch_size=2), services.kinesis, services.send, consumer
     )
+    mapping.redeliver(9)
+    mapping.redeliver(0)  # taken back
     mapping.redeliver(2)
     mapping.start()
     until(mapping.idle)
@@ -1097,7 +1099,7 @@ def test_several_batches_of_a_queue_are_under_way_at_once(services: Services) ->
     together = threading.Barrier(3)
 
     def invoke(*_: object) -> Result:
-        together.wait(10)
+        together.wait(60)
         return answered(None)
 
     for number in range(3):

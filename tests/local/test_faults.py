@@ -106,6 +106,45 @@ def test_a_fault_is_for_its_service_and_operation_only(services: Services) -> No
     put(services)
 
 
+@pytest.mark.parametrize(
+    ("service", "operation", "said"),
+    [
+        ("dynamo", "", "there is no service 'dynamo': name it as boto3 does"),
+        ("monitoring", "", "there is no service 'monitoring'"),  # how cloudwatch's signatures name it
+        ("timestream", "WriteRecord", "has no operation 'WriteRecord': did you mean WriteRecords"),
+        ("kinesis", "x", "kinesis has no operation 'x': did you mean one of its operations"),
+        # A call of these says its operation in the path or in the body.
+        ("s3", "PutObject", "s3 are told apart by method: 'PutObject' is none of DELETE, GET"),
+        ("sns", "Publish", "sns are told apart by method"),
+    ],
+)
+def test_a_fault_that_no_call_would_meet_is_refused(
+    service: str, operation: str, said: str, services: Services
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        services.faults.add(Fault(Kind.DENY, service, operation))
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "call"),
+    [
+        ("timestream", "DescribeEndpoints", ("timestream-write", "describe_endpoints", {})),
+        ("timestream-query", "", ("timestream-query", "describe_endpoints", {})),
+        ("cloudwatch", "ListMetrics", ("cloudwatch", "list_metrics", {})),
+        ("sns", "POST", ("sns", "list_topics", {})),
+        ("lambda", "GET", ("lambda", "list_functions", {})),
+    ],
+)
+def test_a_fault_is_met_by_calls_of_the_service_that_boto3_names(
+    service: str, operation: str, call: tuple[str, str, dict[str, Any]], services: Services
+) -> None:
+    name, method, arguments = call
+    services.faults.add(Fault(Kind.DENY, service, operation))
+
+    with pytest.raises(ClientError, match="AccessDenied"):
+        getattr(client(services.endpoint, name, ONCE), method)(**arguments)
+
+
 def test_chance_repeats_from_its_seed() -> None:
     def met(seed: int) -> list[bool]:
         from local.faults import Faults

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import subprocess
 import sys
 import threading
 from collections import defaultdict
@@ -33,7 +35,7 @@ from local.functions import (
 )
 
 HANDLERS = """
-import json, logging, os, signal, sys, threading, time
+import json, logging, os, signal, subprocess, sys, threading, time
 
 calls = 0
 
@@ -121,6 +123,15 @@ def trace(event, context):
 
 def large(event, context):
     return "x" * (event - 2)
+
+def wait(event, context):
+    os.write(event["began"], b"x")
+    os.read(event["go_on"], 1)
+
+def keeps(event, context):
+    before = os.environ.get("KEPT", "")
+    os.environ["KEPT"] = event
+    return [before, subprocess.check_output(["sh", "-c", "echo $KEPT"], text=True).strip()]
 """
 
 NAMES = [
@@ -137,6 +148,8 @@ NAMES = [
     "unserialisable",
     "large",
     "trace",
+    "wait",
+    "keeps",
 ]
 
 
@@ -488,10 +501,10 @@ def test_a_killed_function_answers_its_caller_and_starts_again(code: Path) -> No
     assert functions.invoke("count", b"{}").error is None
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(functions.invoke, "sleep", b"{}")
-        assert asleep.wait(10)
+        assert asleep.wait(60)
         functions.kill("sleep")
         functions.kill("count")
-        result = running.result(10)
+        result = running.result(60)
     answer = document(result.payload)
     assert answer["errorType"] == "Runtime.ExitError"
     assert answer["errorMessage"].endswith("Runtime exited with error: signal: killed")
@@ -505,9 +518,9 @@ def test_stopping_ends_what_runs_and_refuses_what_comes(code: Path) -> None:
     functions.add(function(code, "sleep"))
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(functions.invoke, "sleep", b"{}")
-        assert asleep.wait(10)
+        assert asleep.wait(60)
         functions.stop()
-        assert running.result(10).error == "Unhandled"
+        assert running.result(60).error == "Unhandled"
     with pytest.raises(RuntimeError, match="stopped"):
         functions.invoke("sleep", b"{}")
 
@@ -682,11 +695,11 @@ def test_one_invocation_too_many_is_throttled(
     functions.add(function(code, "sleep", reserved_concurrency=reserved))
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(functions.invoke, "sleep", b"{}")
-        assert asleep.wait(10)
+        assert asleep.wait(60)
         with pytest.raises(ThrottledError, match="1 invocations at once") as caught:
             functions.invoke("sleep", b"{}")
         functions.kill("sleep")
-        assert running.result(10).error == "Unhandled"
+        assert running.result(60).error == "Unhandled"
     functions.stop()
     assert caught.value.reason == reason
 
@@ -757,6 +770,38 @@ def test_in_this_interpreter_a_function_sees_the_same_things(
     }
     assert 0 < answer["remaining"] <= 20_000
     assert (dict(os.environ), sys.path) == (before, path)
+
+
+def test_while_a_function_has_this_interpreter_others_keep_the_variables_that_they_hold(
+    local: tuple[Functions, Shipped], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    functions, _ = local
+    monkeypatch.setenv("OUR_SECRET", "x")
+    held, before, home = os.environ, dict(os.environ), Path("~").expanduser()
+    (began, says_began), (go_on, says_go_on) = os.pipe(), os.pipe()
+    event = json.dumps({"began": says_began, "go_on": go_on}).encode()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(functions.invoke, "wait", event)
+        assert select.select([began], [], [], 30)[0]
+        during = (dict(held), Path("~").expanduser(), os.environ.get("OUR_SECRET"))
+        os.write(says_go_on, b"x")
+        assert running.result().error is None
+    for end in (began, says_began, go_on, says_go_on):
+        os.close(end)
+    assert during == (before, home, None)
+    assert (os.environ is held, dict(held)) == (True, before)
+
+
+@pytest.mark.parametrize("where", ["functions", "local"])
+def test_what_a_function_sets_stays_set_and_reaches_its_processes(
+    where: str, request: pytest.FixtureRequest
+) -> None:
+    found = request.getfixturevalue(where)
+    functions = found[0] if where == "local" else found
+    answers = [document(functions.invoke("keeps", event).payload) for event in (b'"a"', b'"b"')]
+    assert answers == [["", "a"], ["a", "b"]]
+    assert "KEPT" not in os.environ
+    assert subprocess.check_output(["sh", "-c", "echo $KEPT"], text=True) == "\n"
 
 
 def test_in_this_interpreter_output_is_shipped_too(local: tuple[Functions, Shipped]) -> None:

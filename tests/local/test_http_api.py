@@ -317,7 +317,7 @@ def test_a_function_that_takes_too_long_or_is_throttled_is_unavailable() -> None
     def slow(function: str, _: bytes) -> Result:
         if function == "throttled":
             raise ThrottledError(function, 1, "ReservedFunctionConcurrentInvocationLimitExceeded")
-        done.wait(10)
+        done.wait(60)
         return Result(b"null", None, "id")
 
     api = HttpApi([Route("GET", "/slow", "slow"), Route("GET", "/x", "throttled")], slow, timeout_s=0.01)
@@ -353,7 +353,7 @@ Ask = Callable[..., tuple[int, dict[str, str], bytes]]
 
 @pytest.fixture
 def ask(port: int) -> Iterator[Ask]:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
 
         def ask(
             method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
@@ -406,7 +406,7 @@ def test_head_has_the_length_but_no_body(ask: Ask) -> None:
 
 
 def test_a_request_is_refused_beyond_10_mb(port: int) -> None:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         connection.putrequest("PUT", "/downloads/new")
         connection.putheader("Content-Length", str(MAX_REQUEST_BYTES + 1))
         connection.endheaders()
@@ -415,7 +415,7 @@ def test_a_request_is_refused_beyond_10_mb(port: int) -> None:
 
 
 def test_a_body_of_unknown_length_is_refused(port: int) -> None:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         connection.putrequest("PUT", "/downloads/new")
         connection.putheader("Transfer-Encoding", "chunked")
         connection.endheaders()
@@ -442,7 +442,7 @@ def test_an_event_may_be_as_large_as_lambda_takes_and_no_larger() -> None:
 def test_several_apis_run_side_by_side_and_stop_while_clients_are_connected() -> None:
     first, second = HttpApi([Route("GET", "/", "a")], echo), HttpApi([Route("GET", "/", "b")], echo)
     ports = [first.start(), second.start()]
-    connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=5) for port in ports]
+    connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=60) for port in ports]
 
     def function_behind(connection: http.client.HTTPConnection) -> str:
         connection.request("GET", "/")

@@ -236,7 +236,7 @@ def test_the_thread_fires_and_stops() -> None:
     scheduler = Scheduler([Schedule("rate(1 minute)", "often", b"{}")], calls, clock)
     clock.now += timedelta(minutes=1)
     scheduler.start()
-    for _ in range(100):
+    for _ in range(1_200):
         fired = list(calls.made)
         if fired:
             break

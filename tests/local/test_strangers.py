@@ -118,6 +118,16 @@ def test_the_aws_command_line_copies_to_and_from_a_bucket(services: Services, tm
     assert (tmp_path / "b.csv").read_text() == "time,route\n"
 
 
+@pytest.fixture
+def in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run in UTC: awswrangler takes times without a zone as the machine's."""
+    with monkeypatch.context() as there:
+        there.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
+
+
 def written_frame() -> pd.DataFrame:
     """Write a data frame with awswrangler, and return it."""
     now = pd.Timestamp.now("UTC").tz_localize(None).floor("ms")
@@ -144,7 +154,7 @@ def written_frame() -> pd.DataFrame:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.usefixtures("services")
+@pytest.mark.usefixtures("services", "in_utc")
 def test_awswrangler_writes_and_reads_a_data_frame() -> None:
     frame = written_frame()
 
@@ -157,6 +167,7 @@ def test_awswrangler_writes_and_reads_a_data_frame() -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("partitions", [None, ["route"]])
+@pytest.mark.usefixtures("in_utc")
 def test_awswrangler_unloads_a_query_and_reads_its_files(
     partitions: list[str] | None, services: Services
 ) -> None:
