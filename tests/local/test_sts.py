@@ -19,10 +19,10 @@ def assumed() -> Any:
 
 @mock_aws
 def test_the_secret_of_an_assumed_role_is_known_until_its_credentials_end() -> None:
-    now = datetime.now(UTC)
-    secrets = Secrets({"lasting": "secret"}, lambda: now)
     credentials = assumed()
     key = credentials["AccessKeyId"]
+    now = datetime.now(UTC)
+    secrets = Secrets({"lasting": "secret"}, lambda: now)
 
     assert secrets[key] == credentials["SecretAccessKey"]
     assert (set(secrets), len(secrets)) == ({"lasting", key}, 2)
