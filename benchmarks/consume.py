@@ -49,7 +49,7 @@ STARTS = 11
 TAG, GROUP = "usage_record", "/aws/lambda/pets"
 NOW = 1_795_129_200_000
 LATENCIES_MS = (0, 10, 30)
-LIBRARIES = ("aws_lambda_powertools", "orjson", "isal", "concurrent.futures.thread")
+LIBRARIES = ("aws_lambda_powertools", "orjson", "isal", "pybase64", "concurrent.futures.thread")
 OWN = ("tagline", "consumers")
 
 ENDPOINT = "AWS_ENDPOINT_URL_TIMESTREAM_WRITE"

@@ -314,6 +314,8 @@ def draw(
     axes.set(xlabel=x, ylabel=y, xscale=x_scale, yscale=y_scale)
     if y_scale == "linear":
         axes.set_ylim(bottom=0)
+    elif len(curves) > 1:
+        axes.set_ylim(top=axes.get_ylim()[1] * 2)  # room for the legend
     axes.grid(visible=True, alpha=0.3)
     if len(curves) > 1:
         axes.legend()

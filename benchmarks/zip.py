@@ -73,26 +73,26 @@ def run() -> dict[str, float]:
     `gz` is our worker over the lake's csv.gz, `csv` over plain CSV, `seed` is `zipfile` in memory at level 6.
     """
     seen: dict[str, dict[str, list[float]]] = {way: {} for way in WAYS}
-    with _server() as url:
+    with server() as url:
         for number in range(ROUNDS):
             ways = list(WAYS)
             random.Random(number).shuffle(ways)
             for way in ways:
-                for name, value in _in_a_process(way, url).items():
+                for name, value in measured(way, url).items():
                     seen[way].setdefault(name, []).append(value)
                 if number == 0:
-                    _check(url, way)
+                    check(url, way)
     seed = seen["seed"]
     numbers: dict[str, float] = {}
-    for way, measured in seen.items():
+    for way, took in seen.items():
         for name in ("wall_s", "cpu_s"):
-            ratios = [theirs / ours for theirs, ours in zip(seed[name], measured[name], strict=True)]
+            ratios = [theirs / ours for theirs, ours in zip(seed[name], took[name], strict=True)]
             suffix = "" if name == "wall_s" else "_cpu"
             numbers[f"{way}_vs_seed{suffix}"] = statistics.median(ratios)
-        numbers[f"{way}_wall_s"] = statistics.median(measured["wall_s"])
-        numbers[f"{way}_cpu_s"] = statistics.median(measured["cpu_s"])
-        numbers[f"{way}_peak_over_base_mib"] = max(measured["peak_over_base_mib"])
-        numbers[f"{way}_size_vs_seed"] = measured["zip_bytes"][0] / seed["zip_bytes"][0]
+        numbers[f"{way}_wall_s"] = statistics.median(took["wall_s"])
+        numbers[f"{way}_cpu_s"] = statistics.median(took["cpu_s"])
+        numbers[f"{way}_peak_over_base_mib"] = max(took["peak_over_base_mib"])
+        numbers[f"{way}_size_vs_seed"] = took["zip_bytes"][0] / seed["zip_bytes"][0]
     numbers["size_vs_seed"] = max(numbers["gz_size_vs_seed"], numbers["csv_size_vs_seed"])
     numbers["peak_over_base_mib"] = max(numbers["gz_peak_over_base_mib"], numbers["csv_peak_over_base_mib"])
     return numbers
@@ -166,18 +166,19 @@ def measure(way: str, url: str, files: int = FILES) -> dict[str, float]:
     }
 
 
-def _in_a_process(way: str, url: str, files: int = FILES) -> dict[str, float]:
+def measured(way: str, url: str, files: int = FILES) -> dict[str, float]:
+    """Make a zip in a process of its own, and return what it took."""
     command = [sys.executable, "-m", "benchmarks.zip", "measure", way, url, str(files)]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    measured: dict[str, float] = json.loads(said)
-    return measured
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    numbers: dict[str, float] = json.loads(said)
+    return numbers
 
 
-def _check(url: str, way: str) -> None:
+def check(url: str, way: str, files: int = FILES) -> None:
     """Make sure that what was made is a zip of all of it."""
     with zipfile.ZipFile(io.BytesIO(_get(f"{url}/zip"))) as made:
         found = sum(info.file_size for info in made.infolist() if not info.filename.endswith(".json"))
-        if made.testzip() is not None or found != FILES * len(_text(0)):
+        if made.testzip() is not None or found != files * len(_text(0)):
             raise RuntimeError(f"the zip of {way} has {found} bytes of files")
 
 
@@ -203,12 +204,12 @@ def picture() -> dict[str, float]:
     from benchmarks.curves import draw
 
     seen: dict[tuple[str, int], list[dict[str, float]]] = {}
-    with _server() as url:
+    with server() as url:
         for number in range(ROUNDS):
             turns = [(way, files) for way in DRAWN for files in DRAWN_FILES]
             random.Random(number).shuffle(turns)
             for turn in turns:
-                seen.setdefault(turn, []).append(_in_a_process(turn[0], url, turn[1]))
+                seen.setdefault(turn, []).append(measured(turn[0], url, turn[1]))
 
     def points(name: str, of: Callable[[list[float]], float]) -> dict[str, list[tuple[float, float]]]:
         return {
@@ -293,7 +294,8 @@ class _Lake:
         """Return what is written under a prefix, manifests among it, as S3 lists it."""
         begin = f"{bucket.rstrip('/')}/"
         keys = [path.removeprefix(begin) for path in self.written if path.startswith(begin + prefix)]
-        items = "".join(f"<Contents><Key>{key}</Key><ETag>e</ETag></Contents>" for key in keys)
+        of_each = "<ETag>e</ETag><LastModified>2026-02-01T00:00:00.000Z</LastModified>"
+        items = "".join(f"<Contents><Key>{key}</Key>{of_each}</Contents>" for key in keys)
         return f"<ListBucketResult><IsTruncated>false</IsTruncated>{items}</ListBucketResult>".encode()
 
 
@@ -374,7 +376,7 @@ def serve(files: dict[str, int], keep: Path | None) -> None:
 
 
 @contextmanager
-def _server(files: dict[str, int] | None = None, keep: Path | None = None) -> Iterator[str]:
+def server(files: dict[str, int] | None = None, keep: Path | None = None) -> Iterator[str]:
     wanted = json.dumps({"files": files or {"csv": FILES, "gz": FILES}, "keep": keep and str(keep)})
     command = [sys.executable, "-m", "benchmarks.zip", "serve", wanted]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -406,7 +408,7 @@ def large(programs: Iterable[str]) -> dict[str, float]:
         path = Path(folder) / "large.zip"
         for kind, size in sizes.items():
             files = -(-LARGE_BYTES // size)
-            with _server({kind: files}, path) as url:
+            with server({kind: files}, path) as url:
                 numbers |= {
                     f"{kind}_{name}": value for name, value in _in_the_function(url, kind, files).items()
                 }

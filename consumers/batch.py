@@ -75,15 +75,14 @@ def tagged_lines(ledger: Ledger, tag: str, own_log_groups: str) -> Iterator[Line
         own_log_groups: How the names of the pipeline's own log groups begin. Their lines are dropped: storing
             them would write more of them, without end.
     """
-    for position, envelope in envelopes(ledger, own_log_groups):
-        for piece in envelope:
-            yield from _lines(ledger, tag, position, piece)
+    for position, piece in read_pieces(ledger, own_log_groups):
+        yield from _lines(ledger, tag, position, piece)
 
 
-def envelopes(
+def read_pieces(
     ledger: Ledger, own_log_groups: str, undecodable: str = "undecodable"
-) -> Iterator[tuple[int, Iterator[Piece]]]:
-    """Yield each Kinesis record's place in the batch, and its log events piece by piece.
+) -> Iterator[tuple[int, Piece]]:
+    """Yield the log events of a batch piece by piece, each with its Kinesis record's place in the batch.
 
     Args:
         ledger: The batch's books.
@@ -95,16 +94,12 @@ def envelopes(
             envelope = pieces(record["kinesis"]["data"])
         except UndecodableError as error:
             ledger.reject(position, None, Rejected(undecodable, str(error)))
-        else:
-            yield position, _of_others(ledger, envelope, own_log_groups)
-
-
-def _of_others(ledger: Ledger, envelope: Iterator[Piece], own_log_groups: str) -> Iterator[Piece]:
-    for piece in envelope:
-        if own_log_groups and piece.log_group.startswith(own_log_groups):
-            ledger.recursion += len(piece.log_events)
-        else:
-            yield piece
+            continue
+        for piece in envelope:
+            if own_log_groups and piece.log_group.startswith(own_log_groups):
+                ledger.recursion += len(piece.log_events)
+            else:
+                yield position, piece
 
 
 def _lines(ledger: Ledger, tag: str, position: int, piece: Piece) -> Iterator[Line]:

@@ -5,7 +5,6 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/SubscriptionFilters.htm
 
 from __future__ import annotations
 
-import binascii
 import json
 import zlib
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
+import pybase64
 from isal import igzip_lib, isal_zlib
 
 # A Kinesis record is at most 10 MiB, and log text seldom shrinks more than 30 times. More than this is no
@@ -135,7 +135,7 @@ def pieces(data: str | bytes) -> Iterator[Piece]:
         UndecodableError: If the data is not base64, neither gzip to its end nor JSON, or not an envelope.
     """
     try:
-        packed = binascii.a2b_base64(data, strict_mode=True) if isinstance(data, str) else data
+        packed = pybase64.b64decode(data, None, validate=True) if isinstance(data, str) else data
         if packed.startswith(b"{"):
             return iter((_piece(_parse(packed)),))
         member = isal_zlib.decompressobj(_GZIP)

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, TypeGuard
 
 from tagline import Record
 
-from consumers.batch import envelopes
+from consumers.batch import read_pieces
 from consumers.extract import Rejected, extract
 from consumers.ledger import Ledger
 from consumers.meters.javascript import stringify
@@ -75,9 +77,10 @@ def read_units(ledger: Ledger, meter_tag: str, tag: str, own_log_groups: str) ->
         tag: The token that marks the pipeline's own records.
         own_log_groups: How the names of the pipeline's own log groups begin; lines from there are dropped.
     """
-    for position, envelope in envelopes(ledger, own_log_groups, "meter_undecodable"):
+    pieces = read_pieces(ledger, own_log_groups, "meter_undecodable")
+    for position, of_record in groupby(pieces, itemgetter(0)):
         unit = Unit(position)
-        for piece in envelope:
+        for _, piece in of_record:
             for raw in piece.log_events:
                 read = log_event(raw, piece)
                 if read is None:
