@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import io
 import json
+import math
 import os
 import random
 import statistics
@@ -18,6 +19,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,9 @@ FIELDS: dict[str, Any] = {
 }
 METRICS = {name: "Milliseconds" if name.endswith("_ms") else "Count" for name in list(FIELDS)[-12:]}
 DIMENSIONS = ("route", "method", "tenant", "country")
+# Values for which more has to be looked at; each is measured as a further field.
+UNUSUAL: dict[str, Any] = {"colon": "a: b", "list": [1, 2], "masked": "x", "nan": math.nan, "cycle": {}}
+UNUSUAL["cycle"]["cycle"] = UNUSUAL["cycle"]
 PROPERTIES = {name: FIELDS[name] for name in FIELDS if name not in METRICS and name not in DIMENSIONS}
 # https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
 LAMBDA = {
@@ -82,7 +87,8 @@ def run() -> dict[str, float]:
     """Return how many times as long as the emitter's full record each of the others takes, and more.
 
     `vs_json_dumps` is the other way round: the emitter's time over that of `json.dumps` and one write.
-    `with_metrics_vs_...` is of a record that has the metrics' envelope as well, to the same effect.
+    `with_metrics_vs_...` is of a record that has the metrics' envelope as well, to the same effect;
+    `with_colon` and so on are of one that has such a value, over the record without it.
     """
     stdout, environment = sys.stdout, dict(os.environ)
     with open(os.devnull, "w") as null, sqs_queue() as send:  # noqa: PTH123 - a device
@@ -135,6 +141,7 @@ def candidates(send: Callable[[str], Any]) -> dict[str, Callable[[], Any]]:
         "emit_metrics": lambda: with_metrics.emit(FIELDS),
         "handler": lambda: recorded(INVOCATION, context),
         "handler_bare": lambda: bare(INVOCATION, context),
+        **{f"emit_{name}": partial(emitter.emit, unusual(name)) for name in UNUSUAL},
         "json_dumps": dumped,
         "sqs_send": lambda: send(json.dumps(whole)),
     }
@@ -147,6 +154,11 @@ def candidates(send: Callable[[str], Any]) -> dict[str, Callable[[], Any]]:
 def answer(_event: Any, _context: Any) -> dict[str, int]:
     """Answer as a handler does that does nothing."""
     return {"statusCode": 200}
+
+
+def unusual(name: str) -> dict[str, Any]:
+    """Return the fields with one more, whose value is unusual; that of `masked` has a name to be masked."""
+    return {**FIELDS, "password" if name == "masked" else "more": UNUSUAL[name]}
 
 
 def line_of(emitter: Emitter) -> str:
@@ -279,15 +291,18 @@ def ratios(named: dict[str, Callable[[], Any]]) -> dict[str, float]:
     def ratio(name: str, other: str) -> float:
         return statistics.median(a / b for a, b in zip(times[name], times[other], strict=True))
 
-    numbers = {"vs_json_dumps": ratio("emit", "json_dumps")}
-    for name in ("powertools_logger", "powertools_metrics", "embedded_metrics", "sqs_send"):
-        if name in times:
-            numbers[f"vs_{name}"] = ratio(name, "emit")
-    for name in ("powertools_metrics", "embedded_metrics"):
-        if name in times:
-            numbers[f"with_metrics_vs_{name}"] = ratio(name, "emit_metrics")
-    if "orjson" in times:
-        numbers["orjson_vs_json_dumps"] = ratio("orjson", "json_dumps")
+    compared = {
+        "vs_json_dumps": ("emit", "json_dumps"),
+        **{f"vs_{name}": (name, "emit") for name in (*PEERS, "sqs_send") if name != "orjson"},
+        **{
+            f"with_metrics_vs_{name}_metrics": (f"{name}_metrics", "emit_metrics")
+            for name in ("powertools", "embedded")
+        },
+        **{f"with_{name}": (f"emit_{name}", "emit") for name in UNUSUAL},
+        "orjson_vs_json_dumps": ("orjson", "json_dumps"),
+    }
+    # A peer may not be installed.
+    numbers = {name: ratio(*pair) for name, pair in compared.items() if times.keys() >= set(pair)}
     numbers["emit_us"] = min(times["emit"]) * 1e6
     numbers["handler_us"] = (min(times["handler"]) - min(times["handler_bare"])) * 1e6
     numbers["line_bytes"] = len(line_of(Emitter())) - 1
