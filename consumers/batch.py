@@ -75,31 +75,32 @@ def tagged_lines(ledger: Ledger, tag: str, own_log_groups: str) -> Iterator[Line
         own_log_groups: How the names of the pipeline's own log groups begin. Their lines are dropped: storing
             them would write more of them, without end.
     """
-    for position, piece in read_pieces(ledger, own_log_groups):
-        yield from _lines(ledger, tag, position, piece)
+    for position in range(len(ledger.records)):
+        for piece in read_pieces(ledger, position, own_log_groups):
+            yield from _lines(ledger, tag, position, piece)
 
 
 def read_pieces(
-    ledger: Ledger, own_log_groups: str, undecodable: str = "undecodable"
-) -> Iterator[tuple[int, Piece]]:
-    """Yield the log events of a batch piece by piece, each with its Kinesis record's place in the batch.
+    ledger: Ledger, position: int, own_log_groups: str, undecodable: str = "undecodable"
+) -> Iterator[Piece]:
+    """Yield the log events of a Kinesis record piece by piece; one that is no envelope is rejected.
 
     Args:
         ledger: The batch's books.
+        position: The Kinesis record's place in the batch.
         own_log_groups: How the names of the pipeline's own log groups begin; their lines are dropped.
         undecodable: The reason of Kinesis records that are no envelope.
     """
-    for position, record in enumerate(ledger.records):
-        try:
-            envelope = pieces(record["kinesis"]["data"])
-        except UndecodableError as error:
-            ledger.reject(position, None, Rejected(undecodable, str(error)))
-            continue
-        for piece in envelope:
-            if own_log_groups and piece.log_group.startswith(own_log_groups):
-                ledger.recursion += len(piece.log_events)
-            else:
-                yield position, piece
+    try:
+        envelope = pieces(ledger.records[position]["kinesis"]["data"])
+    except UndecodableError as error:
+        ledger.reject(position, None, Rejected(undecodable, str(error)))
+        return
+    for piece in envelope:
+        if own_log_groups and piece.log_group.startswith(own_log_groups):
+            ledger.recursion += len(piece.log_events)
+        else:
+            yield piece
 
 
 def _lines(ledger: Ledger, tag: str, position: int, piece: Piece) -> Iterator[Line]:

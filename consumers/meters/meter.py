@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, Final, TypeGuard
 
 from tagline import Record
@@ -77,10 +75,9 @@ def read_units(ledger: Ledger, meter_tag: str, tag: str, own_log_groups: str) ->
         tag: The token that marks the pipeline's own records.
         own_log_groups: How the names of the pipeline's own log groups begin; lines from there are dropped.
     """
-    pieces = read_pieces(ledger, own_log_groups, "meter_undecodable")
-    for position, of_record in groupby(pieces, itemgetter(0)):
+    for position in range(len(ledger.records)):
         unit = Unit(position)
-        for _, piece in of_record:
+        for piece in read_pieces(ledger, position, own_log_groups, "meter_undecodable"):
             for raw in piece.log_events:
                 read = log_event(raw, piece)
                 if read is None:
