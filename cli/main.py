@@ -851,9 +851,10 @@ def export(
 
     deployment = running()
     days = asked_days(deployment, first or day, last or day or first)
-    table = Table("day", "format")
+    # Nine columns in the eighty of a narrow terminal: nothing of a number may be cut off.
+    table = Table("day", "format", padding=0)
     numbers = ("rows", "bytes", "parts", "revision", "seconds", "metered_bytes")
-    for name in (*numbers[:-1], "MB metered", *(["USD"] if usd_per_gb is not None else [])):
+    for name in (*numbers[:-1], "MB read", *(["USD"] if usd_per_gb is not None else [])):
         table.add_column(name, justify="right")
     remarks: list[str] = []
     with demonstration.progress(err) as bars:
@@ -942,7 +943,8 @@ def forget(
     """Remove a client's rows from exported days, and keep them from coming back.
 
     The days that hold them are written again without them, their whole records in `overflow/` are removed,
-    and an entry without personal data says what was done. docs/how-to/erase.md has what this does not reach.
+    and so are zips for download that may hold them. An entry without personal data says what was done.
+    docs/how-to/erase.md has what this does not reach.
 
     For example:
 
@@ -974,6 +976,7 @@ def forget(
         f"Removed {rows:,} of the client's rows; written again: {len(done):,} of the lake's days.",
         highlight=False,
     )
+    out.print("Zips for download that may have had them are gone; who asks again gets new ones.")
     out.print(f"{key} says so.", soft_wrap=True, highlight=False)
 
 

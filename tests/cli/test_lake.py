@@ -1,6 +1,7 @@
 """The commands about the lake, over a pipeline in this process."""
 
 import io
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_the_commands_say_what_they_found_and_do_nothing_before_they_are_told_to
 
     exported = said("export", *asked, "--usd-per-gb", "0.01")
     assert exported.exit_code == 0
-    assert {"MB", "USD", "seconds"} <= set(exported.output.split())
+    assert {"MB", "USD", "seconds"} <= set(re.findall(r"\w+", exported.output))
     assert said("verify", *asked).exit_code == 0
 
     objects = commands.bucket_of(where)
