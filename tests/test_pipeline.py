@@ -19,6 +19,7 @@ from cli.deployment import Deployment
 from cli.download import download
 from consumers.subscription import encode
 from exporter.query import Days
+from local.faults import Fault, Kind
 from local.pipeline import Pipeline, tagline_with_samples
 from tests.builders import CONTROL, envelope
 
@@ -132,7 +133,7 @@ def test_feeding_a_file_again_changes_nothing_also_when_the_first_time_was_kille
 
 
 def test_a_store_that_throttles_the_first_three_calls_gets_every_record(pipeline: Pipeline) -> None:
-    pipeline.services.timestream.fail_next("ThrottlingException", 3)
+    pipeline.services.faults.add(Fault(Kind.THROTTLE, "timestream", "WriteRecords", times=3))
 
     for _ in range(20):
         call(pipeline, "/")

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,20 +9,11 @@ from typing import Any
 
 import duckdb
 
-from local.timestream.errors import ServiceError
 from local.timestream.expressions import Field
 from local.timestream.magnetic import report
 from local.timestream.queries import Page, Queries
 from local.timestream.store import Conflict, Database, Ingested, Store, Table, TableSettings
 from local.timestream.unload import Put
-
-# What WriteRecords may be made to answer: the errors that its model calls the service's own.
-_FAILURES = {
-    "ThrottlingException": "Request rate limit exceeded.",
-    "InternalServerException": (
-        "Timestream was unable to fully process this request because of an internal server error."
-    ),
-}
 
 
 class Timestream:
@@ -57,7 +47,6 @@ class Timestream:
         self._store = Store(self._connection, durable=path is not None)
         self._queries = Queries(self._connection, self._store, put)
         self._report = report_magnetic_conflicts
-        self._failures: deque[str] = deque()
 
     def close(self) -> None:
         """Free the memory, and leave the file, if any, complete; nothing can be asked afterwards."""
@@ -70,21 +59,6 @@ class Timestream:
         """Write all that waits into DuckDB, and so into its file, if it has one."""
         with self._lock:
             self._store.save()
-
-    def fail_next(self, error_code: str, times: int) -> None:
-        """Make the next WriteRecords calls fail, after what earlier calls of this asked for.
-
-        Args:
-            error_code: ``ThrottlingException`` or ``InternalServerException``.
-            times: How many calls.
-
-        Raises:
-            ValueError: The error is neither.
-        """
-        if error_code not in _FAILURES:
-            raise ValueError(f"{error_code} is not one of {', '.join(_FAILURES)}")
-        with self._lock:
-            self._failures.extend([error_code] * times)
 
     def write_records(
         self,
@@ -109,9 +83,6 @@ class Timestream:
             RejectedRecordsError: All but the named records were written.
         """
         with self._lock:
-            if self._failures:
-                code = self._failures.popleft()
-                raise ServiceError(code, _FAILURES[code])
             now = self._clock()
             conflicts: list[Conflict] | None = None if self._report is None else []
             try:

@@ -568,23 +568,6 @@ def test_any_sequence_of_writes_leaves_what_a_dictionary_would(timestream: Times
     assert stored == tuple((str(NOW + time), f"{value}.0") for time, (_, value) in sorted(expected.items()))
 
 
-def test_asked_for_failures_come_first_and_write_nothing(timestream: Timestream) -> None:
-    timestream.fail_next("ThrottlingException", 1)
-    timestream.fail_next("InternalServerException", 1)
-
-    codes = []
-    for _ in range(2):
-        with pytest.raises(ServiceError) as raised:
-            write(timestream, record())
-        codes.append(raised.value.code)
-
-    assert codes == ["ThrottlingException", "InternalServerException"]
-    assert rows(timestream) == ()
-    assert write(timestream, record()) == Ingested(1, 0)
-    with pytest.raises(ValueError, match="AccessDenied"):
-        timestream.fail_next("AccessDenied", 1)
-
-
 # The wire: boto3's client, which knows nothing but AWS_ENDPOINT_URL.
 
 
@@ -651,7 +634,7 @@ def test_boto3_raises_rejected_records_with_their_places_and_versions(client: An
     assert "ExistingVersion" not in late
 
 
-def test_boto3_raises_the_errors_of_the_model(client: Any, engine: Timestream) -> None:
+def test_boto3_raises_the_errors_of_the_model(client: Any) -> None:
     errors = client.exceptions
     where = {"DatabaseName": "wire", "TableName": "usage"}
     with pytest.raises(errors.ValidationException, match="less than or equal to 100"):
@@ -668,12 +651,6 @@ def test_boto3_raises_the_errors_of_the_model(client: Any, engine: Timestream) -
         client.delete_database(DatabaseName="wire")
     with pytest.raises(errors.ValidationException):
         client.create_database(DatabaseName="no spaces")
-    engine.fail_next("ThrottlingException", 1)
-    with pytest.raises(errors.ThrottlingException):
-        client.write_records(**where, Records=[record()])
-    engine.fail_next("InternalServerException", 1)
-    with pytest.raises(errors.InternalServerException):
-        client.write_records(**where, Records=[record()])
 
 
 def test_a_table_is_described_as_it_was_made_and_changed(client: Any) -> None:
