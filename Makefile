@@ -67,25 +67,13 @@ $(VENV)/check.stamp: requirements/check.txt $(VENV)/run.stamp
 LAMBDA_PYTHON := 3.13
 # The wheels that run there, whatever machine builds: template.yml's architecture, and Amazon Linux 2023's libc.
 LAMBDA_PLATFORMS := manylinux_2_28_aarch64 manylinux_2_17_aarch64 manylinux2014_aarch64
-# The lists are whole by themselves: --no-deps leaves out only what the runtime has of its own, botocore.
+# The lists are complete: --no-deps leaves out only botocore, which the runtime has.
+# Every function ships its stage's folder, and the stages before it: one rule, and small beside the wheels.
 define ship
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
 		-r requirements/$(1).txt --target $(ARTIFACTS_DIR) --no-compile --only-binary=:all: \
 		--python-version $(LAMBDA_PYTHON) --implementation cp $(addprefix --platform ,$(LAMBDA_PLATFORMS))
-	cp -R emitter/tagline $(ARTIFACTS_DIR)/
-	mkdir -p $(ARTIFACTS_DIR)/consumers
-	cp consumers/__init__.py consumers/settings.py consumers/table.py $(ARTIFACTS_DIR)/consumers/
-endef
-define ship-consumer
-	$(call ship,consumer)
-	cp consumers/*.py $(ARTIFACTS_DIR)/consumers/
-	cp -R consumers/$(1) $(ARTIFACTS_DIR)/consumers/
-	$(compile)
-endef
-define ship-exporter
-	$(call ship,$(1))
-	mkdir -p $(ARTIFACTS_DIR)/exporter
-	cp $(addprefix exporter/,__init__.py archive.py bucket.py query.py $(2)) $(ARTIFACTS_DIR)/exporter/
+	cp -R emitter/tagline $(2) $(ARTIFACTS_DIR)/
 	$(compile)
 endef
 # Byte code in the artifact halves a cold start: /var/task cannot be written to, so without it every import compiles
@@ -97,30 +85,24 @@ define compile
 		|| echo "no byte code: for a quicker cold start build with make PYTHON=python$(LAMBDA_PYTHON)"
 endef
 
-.PHONY: build-TimestreamConsumer build-MeterConsumer build-Reconciler build-DailyExporter build-DownloadApi build-DownloadWorker build-EmitterLayer
-build-TimestreamConsumer:
-	$(call ship-consumer,timestream)
-	cp -R schemas $(ARTIFACTS_DIR)/
+.PHONY: build-RowConsumer build-MeterConsumer build-Reconciler build-DailyExporter build-DownloadApi build-DownloadWorker build-EmitterLayer
+build-RowConsumer:
+	$(call ship,consumer,consumers schemas)
 
 build-MeterConsumer:
-	$(call ship-consumer,meters)
+	$(call ship,consumer,consumers)
 
 build-Reconciler:
-	$(call ship,consumer)
-	cp consumers/*.py $(ARTIFACTS_DIR)/consumers/
-	$(compile)
+	$(call ship,consumer,consumers)
 
 build-DailyExporter:
-	mkdir -p $(ARTIFACTS_DIR)/consumers
-	cp consumers/late_days.py consumers/schema.py $(ARTIFACTS_DIR)/consumers/
-	cp -R schemas $(ARTIFACTS_DIR)/
-	$(call ship-exporter,exporter,$(addsuffix .py,catalog export forgotten lake parquet part_files timestream whole_rows))
+	$(call ship,exporter,consumers exporter schemas)
 
 build-DownloadApi:
-	$(call ship-exporter,lambda,downloads.py jobs.py openapi.py)
+	$(call ship,lambda,consumers exporter)
 
 build-DownloadWorker:
-	$(call ship-exporter,zipper,zipper.py jobs.py selection.py zip_file.py)
+	$(call ship,zipper,consumers exporter)
 
 # A layer's Python is looked for in python/: https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html
 build-EmitterLayer:

@@ -75,7 +75,7 @@ class Consumer:
         self.functions.add(
             Function(
                 name=self.name,
-                handler="consumers.timestream.handler.handler",
+                handler="consumers.rows.handler.handler",
                 memory_mb=MOST_MEMORY_MB,
                 timeout_s=900,
                 environment=consume.SETTINGS | {"WRITE_THREADS": str(threads)},

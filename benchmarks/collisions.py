@@ -17,10 +17,11 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from consumers.table import Measure, Row
-from consumers.timestream import handler, mapping
-from consumers.timestream.telemetry import Course
-from consumers.timestream.writer import Stored, Timestream
+from consumers.rows import handler
+from consumers.rows.table import Measure, Row
+from consumers.rows.telemetry import Course
+from consumers.rows.timestream import mapping
+from consumers.rows.timestream.writer import Stored, Timestream
 
 SERIES, RECORDS = 4, 2_000_000
 NOW = 1_795_129_200_000

@@ -33,11 +33,12 @@ from typing import Any
 from tagline import Record, write
 
 from benchmarks.emit import FIELDS
-from consumers import accounting, late_days
-from consumers.table import REVISION, Row, row
-from consumers.timestream import handler, mapping
-from consumers.timestream.telemetry import Course, report_batch
-from consumers.timestream.writer import Timestream
+from consumers.accounts import accounting
+from consumers.rows import handler, late_days
+from consumers.rows.table import REVISION, Row, row
+from consumers.rows.telemetry import Course, report_batch
+from consumers.rows.timestream import mapping
+from consumers.rows.timestream.writer import Timestream
 
 ROUNDS = 11
 TAGGED = 2_000
@@ -273,7 +274,7 @@ def wire(each: Row) -> dict[str, Any]:
 def cold_start() -> dict[str, float]:
     """Return how long a new process takes to make its handler, beyond boto3 with the same two clients."""
     boto = "import boto3; boto3.client('timestream-write'); boto3.client('s3')"
-    consumer = "from consumers.timestream import handler; handler._live()"
+    consumer = "from consumers.rows import handler; handler._live()"
     timed = "import time; began = time.perf_counter(); {}; print((time.perf_counter() - began) * 1000)"
     variables = os.environ | SETTINGS | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
@@ -288,7 +289,7 @@ def cold_start() -> dict[str, float]:
         for script in shuffled([boto, consumer]):
             times[script].append(float(started("-c", timed.format(script)).stdout))
     over = [ours - theirs for theirs, ours in zip(times[boto], times[consumer], strict=True)]
-    trace = started("-X", "importtime", "-c", f"{boto}; import consumers.timestream.handler").stderr
+    trace = started("-X", "importtime", "-c", f"{boto}; import consumers.rows.handler").stderr
     return {
         "cold_start_ms": statistics.median(times[consumer]),
         "cold_start_boto3_ms": statistics.median(times[boto]),

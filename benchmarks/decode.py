@@ -32,8 +32,8 @@ from isal import isal_zlib
 from tagline import Record, write
 
 from cli import access_log
-from consumers.batch import tagged_lines
-from consumers.ledger import Ledger
+from consumers.lines.batch import tagged_lines
+from consumers.lines.ledger import Ledger
 
 TAG = "usage_record"
 EVENTS_PER_RECORD = 100

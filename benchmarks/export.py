@@ -29,8 +29,8 @@ from datetime import UTC, date, datetime
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from exporter.archive import Manifest
     from exporter.bucket import Bucket
+    from exporter.lake.manifest import Manifest
 
 # Exports, and gives what tells afterwards how many rows there are.
 Way = Callable[[], Callable[[], int]]
@@ -103,14 +103,13 @@ def _ours(kind: str) -> Way:
     from botocore.config import Config
 
     from exporter.bucket import Bucket, client_config
-    from exporter.export import Job, export_day
-    from exporter.part_files import Format
-    from exporter.timestream import READ_TIMEOUT, Timestream
+    from exporter.export.handler import Job, export_day
+    from exporter.lake.files import Format
+    from exporter.stores.timestream import READ_TIMEOUT, Timestream
 
     if kind == "parquet":
         # pyarrow looks for pandas at its first array, and loads it where it is. The function ships none.
         sys.meta_path.insert(0, _WithoutPandas())
-        import exporter.parquet  # noqa: F401 - imports are part of the base
     table = f"{kind}_{os.environ['BENCHMARK_ROWS']}"
     store = Timestream(
         boto3.client("timestream-query", config=Config(read_timeout=READ_TIMEOUT)), "app", table
@@ -127,7 +126,7 @@ def _ours(kind: str) -> Way:
 
 def _read_back(manifest: "Manifest", bucket: "Bucket") -> int:
     """Return how many rows the lake has, each of them one that the store had."""
-    from exporter.part_files import Format, read_rows
+    from exporter.lake.files import Format, read_rows
 
     names = ["_type" if name == "measure_name" else name for name, _ in COLUMNS]
     numbers = {name for name, kind in COLUMNS if kind == "DOUBLE"}

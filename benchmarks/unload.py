@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from isal import igzip
 
 from benchmarks.export import PAGE_ROWS, _row
-from exporter import timestream
+from exporter.stores import timestream
 
 ROUNDS = 5
 PAGES = 100

@@ -38,12 +38,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import boto3
 from isal.isal_zlib import crc32
 
-from exporter import archive
-from exporter.archive import Manifest, Part
 from exporter.bucket import Bucket, client_config
-from exporter.jobs import Job, Request, job_key, write_job, zip_key
-from exporter.query import Column, Days
-from exporter.zipper import Held, Turn, make_zip
+from exporter.downloads.jobs import Job, Request, job_key, write_job, zip_key
+from exporter.lake import manifest as archive
+from exporter.lake.manifest import Manifest, Part
+from exporter.store import Column, Days
+from exporter.zips.handler import Held, Turn, make_zip
 
 ROUNDS = 3
 FILES = 30
@@ -462,7 +462,7 @@ def _in_the_function(url: str, kind: str, files: int) -> dict[str, float]:
     functions.add(
         Function(
             "zipper",
-            "exporter.zipper.handler",
+            "exporter.zips.handler.handler",
             LARGE_MB,
             900,
             environment,

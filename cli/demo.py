@@ -21,7 +21,7 @@ from cli import feed, stages
 from cli.deployment import FOLDER, CommandError, Deployment
 from cli.download import download
 from cli.stages import Count
-from exporter.query import TIME
+from exporter.store import TIME
 from local.pipeline import Pipeline
 
 # A stage that has not moved for so long has stopped, in seconds.

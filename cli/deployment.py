@@ -144,7 +144,7 @@ def deployed(stack: str, cloudformation: Any) -> Deployment:
             "give its name, and credentials and region that may cloudformation:DescribeStacks",
         ) from error
     outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
-    missing = sorted({"Bucket", "TimestreamConsumerName"} - set(outputs))
+    missing = sorted({"Bucket", "RowConsumerName"} - set(outputs))
     if missing:
         raise CommandError(
             f"the stack {stack} is no pipeline: it has no output {', '.join(missing)}",

@@ -13,7 +13,7 @@ import requests
 from rich.progress import Progress, TaskID
 
 from cli.deployment import CommandError, Deployment
-from exporter.query import Days
+from exporter.store import Days
 from local.authorizers import API_KEY_HEADER
 
 TIMEOUT_S = 30

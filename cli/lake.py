@@ -13,14 +13,16 @@ from botocore.exceptions import ClientError
 from rich.progress import Progress
 
 from cli.deployment import CommandError, Deployment
-from exporter import archive, forget, lake
 from exporter.bucket import Bucket
-from exporter.forget import Found
-from exporter.jobs import drop_all_of
-from exporter.part_files import Format
-from exporter.query import Days
-from exporter.timestream import Timestream
-from exporter.verify import verify_day
+from exporter.downloads.jobs import drop_all_of
+from exporter.lake import days as lake
+from exporter.lake import manifest as archive
+from exporter.lake.files import Format
+from exporter.store import Days
+from exporter.stores.timestream import Timestream
+from exporter.upkeep import forget
+from exporter.upkeep.forget import Found
+from exporter.upkeep.verify import verify_day
 
 # A command has no deadline: its locks are for as long as a large day can take, and given back at its end.
 _LOCKED_FOR = timedelta(hours=1)

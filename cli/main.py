@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cli.feed import AccessLog
     from cli.quarantine import Window
     from cli.replay import Item, Outcome
-    from exporter.query import Days
+    from exporter.store import Days
     from local.pipeline import Pipeline
 
 app = typer.Typer(
@@ -279,7 +279,7 @@ def fault(
     ```sh
     tagline fault throttle --service timestream --operation WriteRecords --times 3
     tagline fault duplicate --times 10
-    tagline fault kill --function tagline-TimestreamConsumer
+    tagline fault kill --function tagline-RowConsumer
     tagline fault none
     ```
     """
@@ -288,7 +288,7 @@ def fault(
         deployment.act("faults")
         out.print("Nothing goes wrong any more.")
     elif kind is FaultKind.KILL:
-        name = function or deployment.outputs["TimestreamConsumerName"]
+        name = function or deployment.outputs["RowConsumerName"]
         deployment.act("fault", kind=kind, function=name)
         out.print(f"{name} was killed; its next event starts it anew.", highlight=False)
     elif kind is FaultKind.REDELIVER:
@@ -525,7 +525,7 @@ def replay_logs(
         raise CommandError(
             "a log group is replayed by its name, from a time on", "give --log-group and --from"
         )
-    function = function or deployment.outputs["TimestreamConsumerName"]
+    function = function or deployment.outputs["RowConsumerName"]
     end_ms = as_time("--to", last, end=True) if last else int(deployment.now().timestamp() * 1000)
     wanted = replaying.Slice(group, as_time("--from", first), end_ms)
     cursor = replaying.cursor_key(group, first, last, function)
@@ -733,7 +733,7 @@ def check_schemas(
     ```
     """
     from cli import schema as declared
-    from consumers.schema import changes
+    from consumers.rows.schema import changes
 
     found = changes(declared.at(old, new), declared.at(str(new), new))
     if not found:
@@ -1014,7 +1014,7 @@ def download(
 
 def asked_days(deployment: Deployment, first: datetime | None, last: datetime | None) -> Days:
     """Return the days from the first to the last; yesterday where neither is given."""
-    from exporter.query import Days
+    from exporter.store import Days
 
     yesterday = deployment.now() - timedelta(days=1)
     try:

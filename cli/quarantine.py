@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.deployment import CommandError, Deployment
-from consumers import quarantine
-from consumers.quarantine import Kept, Place, UnreadableQuarantineError
+from consumers.lines import quarantine
+from consumers.lines.quarantine import Kept, Place, UnreadableQuarantineError
 
 SHORT = 200  # characters of a line on a terminal
 

@@ -12,10 +12,11 @@ from rich.console import Console
 from cli import quarantine as kept_lines
 from cli import rows, stages
 from cli.deployment import CommandError, Deployment
-from consumers import accounting, quarantine
-from consumers.quarantine import Kept, UnreadableQuarantineError
-from consumers.reconcile import Bucket, UnreadableAccountError, reconcile
-from exporter.query import Days
+from consumers.accounts import accounting
+from consumers.accounts.handler import Bucket, UnreadableAccountError, reconcile
+from consumers.lines import quarantine
+from consumers.lines.quarantine import Kept, UnreadableQuarantineError
+from exporter.store import Days
 
 
 @dataclass(frozen=True, slots=True)

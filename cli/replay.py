@@ -20,10 +20,11 @@ from rich.table import Table
 from cli import quarantine as kept_lines
 from cli.deployment import CommandError, Deployment
 from cli.quarantine import Window
-from consumers import quarantine, replay
-from consumers.quarantine import Place, UnreadableQuarantineError
+from consumers import replay
+from consumers.lines import quarantine
+from consumers.lines.quarantine import Place, UnreadableQuarantineError
+from consumers.lines.subscription import LogEvent
 from consumers.replay import BusyError, FailedError, KinesisRecord, UnreadableSourceError
-from consumers.subscription import LogEvent
 
 FAILED_BATCHES = "aws/lambda/"
 # What was replayed is kept here for a while, under the key that it had.
@@ -125,7 +126,7 @@ def consumer_of(deployment: Deployment, reason: str) -> str:
     Raises:
         CommandError: If the pipeline has no such function.
     """
-    output = "MeterConsumerName" if reason.startswith(METER_REASONS) else "TimestreamConsumerName"
+    output = "MeterConsumerName" if reason.startswith(METER_REASONS) else "RowConsumerName"
     if output not in deployment.outputs:
         raise CommandError(
             f"the pipeline has no {output}, which gets what is {reason}",

@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.table import Table
 
 from cli.deployment import CommandError
-from consumers import schema, table
-from consumers.schema import Change, Schema
+from consumers.rows import schema, table
+from consumers.rows.schema import Change, Schema
 
 
 def at(place: str, folder: Path) -> tuple[Schema, ...]:

@@ -15,12 +15,12 @@ from typing import Any
 import tagline
 
 from cli.deployment import Deployment
-from consumers import quarantine
-from consumers.extract import extract
-from consumers.subscription import decode
-from exporter import archive
-from exporter.archive import Manifest
-from exporter.query import Days
+from consumers.lines import quarantine
+from consumers.lines.extract import extract
+from consumers.lines.subscription import decode
+from exporter.lake import manifest as archive
+from exporter.lake.manifest import Manifest
+from exporter.store import Days
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from consumers import quarantine
-from consumers.batch import tagged_lines
-from consumers.ledger import Ledger
+from consumers.lines import quarantine
+from consumers.lines.batch import tagged_lines
+from consumers.lines.ledger import Ledger
+from consumers.lines.subscription import LogEvent, encode
 from consumers.meters.meter import read_units
-from consumers.subscription import LogEvent, encode
 
 # A function that is called takes at most 6 MB; what is left out is room for the names around the records.
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html

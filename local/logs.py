@@ -32,7 +32,7 @@ from moto.logs.exceptions import (
 from moto.logs.models import LogGroup, LogsBackend, SubscriptionFilter
 from moto.logs.responses import LogsResponse
 
-from consumers.subscription import encode
+from consumers.lines.subscription import encode
 from local import metrics
 from local.filter_pattern import InvalidPatternError, Pattern, compiled
 from local.functions import EVENT_OVERHEAD_BYTES

@@ -4,7 +4,7 @@ import base64
 from dataclasses import dataclass, field
 from typing import Any
 
-from consumers.subscription import encode
+from consumers.lines.subscription import encode
 
 OWNER = "123456789012"
 GROUP = "/aws/lambda/orders"

@@ -11,19 +11,19 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-TRACES = {"TimestreamConsumer": "import aws_xray_sdk.core"}
+TRACES = {"RowConsumer": "import aws_xray_sdk.core"}
 # What the Lambda runtime has of itself: boto3 and what it imports.
 RUNTIME = ("boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six.py", "jmespath")
 
 SYSTEMS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
 
 HANDLERS = {
-    "TimestreamConsumer": "consumers.timestream.handler",
+    "RowConsumer": "consumers.rows.handler",
     "MeterConsumer": "consumers.meters.handler",
-    "Reconciler": "consumers.reconcile",
-    "DailyExporter": "exporter.export",
-    "DownloadApi": "exporter.downloads",
-    "DownloadWorker": "exporter.zipper",
+    "Reconciler": "consumers.accounts.handler",
+    "DailyExporter": "exporter.export.handler",
+    "DownloadApi": "exporter.downloads.handler",
+    "DownloadWorker": "exporter.zips.handler",
 }
 
 
@@ -85,7 +85,7 @@ def test_a_handler_is_imported_from_its_artifact_alone(function: str, runtime: P
     assert shipped <= {"consumers", "exporter", "tagline"}
     assert ("exporter" in shipped) is HANDLERS[function].startswith("exporter")
     schemas = {path.name for path in (tmp_path / "schemas").glob("*")}
-    makes_rows = function in ("TimestreamConsumer", "DailyExporter")
+    makes_rows = function in ("RowConsumer", "DailyExporter")
     assert schemas == {path.name for path in (ROOT / "schemas").glob("*") if makes_rows}
 
 

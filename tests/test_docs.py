@@ -31,18 +31,24 @@ import typer
 
 import cli.demo
 import cli.main
-from consumers import extract, quarantine, reconcile, schema, subscription, table
-from consumers.accounting import Totals
-from consumers.extract import Rejected
-from consumers.ledger import Ledger
+from consumers.accounts import handler as reconcile
+from consumers.accounts.accounting import Totals
+from consumers.lines import extract, quarantine, subscription
+from consumers.lines.extract import Rejected
+from consumers.lines.ledger import Ledger
+from consumers.lines.subscription import LogEvent
 from consumers.meters import destinations, javascript, meter
 from consumers.meters import handler as meter_handler
-from consumers.subscription import LogEvent
-from consumers.timestream import mapping, telemetry, writer
-from exporter import archive, downloads, export, openapi, zipper
-from exporter.archive import Manifest, Part
-from exporter.jobs import Format, Job, Request, State, write_job
-from exporter.query import Column, Days
+from consumers.rows import schema, table, telemetry
+from consumers.rows.timestream import mapping, writer
+from exporter.downloads import handler as downloads
+from exporter.downloads import openapi
+from exporter.downloads.jobs import Format, Job, Request, State, write_job
+from exporter.export import handler as export
+from exporter.lake import manifest as archive
+from exporter.lake.manifest import Manifest, Part
+from exporter.store import Column, Days
+from exporter.zips import handler as zipper
 from local import authorizers, http_api
 from local.template import Stack, functions, http_routes, resolve, translate
 from tests import builders
@@ -388,7 +394,7 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
     ledger = Ledger([builders.kinesis_record("", 1)], quarantined=Counter(reasons - of_meters))
     meters = Ledger([builders.kinesis_record("", 1)], quarantined=Counter(of_meters))
     reports: dict[str, list[Any]] = {
-        "TimestreamConsumer": [lambda: telemetry.report_batch(ledger)],
+        "RowConsumer": [lambda: telemetry.report_batch(ledger)],
         "MeterConsumer": [lambda: meter_handler.report_batch(meters, store="s3")],
         "Reconciler": [
             lambda: reconcile.report_day(reconcile.Day(DAY, {"/g": Totals(3, 2, 0, {"late": 1}, 1)}))

@@ -17,8 +17,8 @@ from tagline import Record, write
 from cli import feed, stages
 from cli.deployment import Deployment
 from cli.download import download
-from consumers.subscription import encode
-from exporter.query import Days
+from consumers.lines.subscription import encode
+from exporter.store import Days
 from local.faults import Fault, Kind
 from local.pipeline import Pipeline, tagline_with_samples
 from tests.builders import CONTROL, envelope
@@ -117,7 +117,7 @@ def test_feeding_a_file_again_changes_nothing_also_when_the_first_time_was_kille
         if said >= 500:
             # The emitter's process and the consumer's, in the middle of whatever they do.
             pipeline.functions.kill(where.samples["AccessLogReplayName"])
-            pipeline.functions.kill(where.outputs["TimestreamConsumerName"])
+            pipeline.functions.kill(where.outputs["RowConsumerName"])
             raise KilledError
 
     with pytest.raises(KilledError):

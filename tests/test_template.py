@@ -14,7 +14,7 @@ import pytest
 import tagline
 from cfnlint.api import ManualArgs, lint
 
-from consumers.timestream import telemetry
+from consumers.rows import telemetry
 from local.template import (
     AuthorizerSpec,
     FunctionSpec,
@@ -38,11 +38,11 @@ TEMPLATES = {
 LOG_GROUPS = [f"LogGroup{number}" for number in range(1, 6)]
 
 HANDLERS = {
-    "TimestreamConsumer": "consumers.timestream.handler.handler",
-    "DailyExporter": "exporter.export.handler",
-    "Reconciler": "consumers.reconcile.handler",
-    "DownloadApi": "exporter.downloads.handler",
-    "DownloadWorker": "exporter.zipper.handler",
+    "RowConsumer": "consumers.rows.handler.handler",
+    "DailyExporter": "exporter.export.handler.handler",
+    "Reconciler": "consumers.accounts.handler.handler",
+    "DownloadApi": "exporter.downloads.handler.handler",
+    "DownloadWorker": "exporter.zips.handler.handler",
 }
 EXAMPLE_HANDLERS = {"SampleApi": "sample_api.handler", "AccessLogReplay": "access_log_replay.handler"}
 
@@ -211,7 +211,7 @@ def test_the_filter_pattern_finds_the_emitters_lines_and_no_others(
     tagline.Emitter(tag=tag, stream=stream).emit({"route": "/orders"})
     assert matches(pattern, stream.getvalue())
     assert not matches(pattern, "START RequestId: 025f281a-0000-0000-0000-000000000000 Version: $LATEST\n")
-    assert function(stack, "TimestreamConsumer").environment["TAGLINE_TAG"] == tag
+    assert function(stack, "RowConsumer").environment["TAGLINE_TAG"] == tag
 
 
 # ---- Lines -------------------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ def test_every_function_writes_to_its_own_log_group_which_expires(template: dict
 
 
 def test_the_consumer_knows_all_of_the_pipelines_log_groups(stack: Stack) -> None:
-    prefix = function(stack, "TimestreamConsumer").environment["OWN_LOG_GROUPS"]
+    prefix = function(stack, "RowConsumer").environment["OWN_LOG_GROUPS"]
     assert prefix == "/tagline/tagline/"
     groups = [group.name for group in stack.of_type("AWS::Logs::LogGroup")]
     assert [group for group in groups if not group.startswith(prefix)] == []
@@ -290,7 +290,7 @@ def test_a_stream_has_a_number_of_shards_only_when_provisioned(
 
 def test_both_event_sources_take_partial_failures(stack: Stack) -> None:
     mappings = {mapping.function: mapping for mapping in event_source_mappings(stack)}
-    assert list(mappings) == ["tagline-TimestreamConsumer", "tagline-DownloadWorker"]
+    assert list(mappings) == ["tagline-RowConsumer", "tagline-DownloadWorker"]
     assert {mapping.reports_item_failures for mapping in mappings.values()} == {True}
 
 
@@ -306,8 +306,8 @@ def test_a_bad_batch_cannot_block_its_shard(template: dict[str, Any], stack: Sta
     assert consumer.on_failure_arn == stack.resources["Bucket"].attributes["Arn"]
     # Lambda writes failed batches with the function's role, under this prefix, and asks for ListBucket.
     bucket = stack.resources["Bucket"].attributes["Arn"]
-    assert f"{bucket}/aws/lambda/*" in allowed_resources(stack, "TimestreamConsumerRole", "s3:PutObject")
-    assert allowed_resources(stack, "TimestreamConsumerRole", "s3:ListBucket") == [bucket]
+    assert f"{bucket}/aws/lambda/*" in allowed_resources(stack, "RowConsumerRole", "s3:PutObject")
+    assert allowed_resources(stack, "RowConsumerRole", "s3:ListBucket") == [bucket]
     tuned, _ = event_source_mappings(
         stack_of(template, BatchSize="9", BatchWindowSeconds="0", ParallelizationFactor="2")
     )
@@ -420,7 +420,7 @@ def test_the_consumer_of_meters_reads_the_stream_beside_the_other_with_settings_
         for mapping in event_source_mappings(stack)
         if mapping.source_name == stack.outputs()["StreamName"]
     )
-    assert (rows.function, rows.batch_size) == ("tagline-TimestreamConsumer", 9)
+    assert (rows.function, rows.batch_size) == ("tagline-RowConsumer", 9)
     assert (meters.function, meters.batch_size, meters.window_s) == ("tagline-MeterConsumer", 7, 0)
     assert meters.reports_item_failures
     assert meters.bisects
@@ -712,14 +712,14 @@ def test_no_role_may_do_more_than_its_statements_name(stack: Stack, examples: St
 @pytest.mark.parametrize(
     ("role", "action", "resources"),
     [
-        ("TimestreamConsumerRole", "timestream:WriteRecords", ["{table}"]),
+        ("RowConsumerRole", "timestream:WriteRecords", ["{table}"]),
         (
-            "TimestreamConsumerRole",
+            "RowConsumerRole",
             "s3:PutObject",
             [f"{{bucket}}/{prefix}/*" for prefix in CONSUMER_PREFIXES],
         ),
-        ("TimestreamConsumerRole", "s3:GetObject", []),
-        ("TimestreamConsumerRole", "timestream:Select", []),
+        ("RowConsumerRole", "s3:GetObject", []),
+        ("RowConsumerRole", "timestream:Select", []),
         ("DailyExporterRole", "timestream:Select", ["{table}"]),
         ("DailyExporterRole", "timestream:WriteRecords", []),
         (
@@ -769,12 +769,12 @@ def test_alarms_tell_the_topic_of_lag_failure_and_dead_letters(stack: Stack) -> 
     alarms = stack.of_type("AWS::CloudWatch::Alarm")
     topic = stack.resources["Alerts"].physical_id
     assert {tuple(alarm.properties["AlarmActions"]) for alarm in alarms} == {(topic,)}
-    mapping = stack.resources["TimestreamConsumerLines"].physical_id
+    mapping = stack.resources["RowConsumerLines"].physical_id
     watched = {
         (alarm.properties["MetricName"], alarm.properties["Dimensions"][0]["Value"]) for alarm in alarms
     }
     assert watched == {
-        ("IteratorAge", "tagline-TimestreamConsumer"),
+        ("IteratorAge", "tagline-RowConsumer"),
         ("OnFailureDestinationDeliveredEventCount", mapping),
         ("DroppedEventCount", mapping),
         ("recursion", "tagline"),
@@ -905,7 +905,7 @@ def test_outputs_say_where_everything_is(stack: Stack) -> None:
         "DownloadUrl": "http://127.0.0.1:8080",
         "DownloadQueueUrl": "http://127.0.0.1:5000/123456789012/tagline-DownloadQueue",
         "AlertTopic": "arn:aws:sns:us-east-1:123456789012:tagline-Alerts",
-        "TimestreamConsumerName": "tagline-TimestreamConsumer",
+        "RowConsumerName": "tagline-RowConsumer",
         "DailyExporterName": "tagline-DailyExporter",
         "ReconcilerName": "tagline-Reconciler",
         "DownloadApiName": "tagline-DownloadApi",

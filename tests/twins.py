@@ -9,10 +9,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from consumers import accounting
-from consumers.accounting import Account
+from consumers.accounts import accounting
+from consumers.accounts.accounting import Account
 from exporter.bucket import Link, Listed, PartOfUpload, Upload, UploadGoneError
-from exporter.query import Answer, Column, Span, Spent, Tally, Values, whole
+from exporter.store import Answer, Column, Span, Spent, Tally, Values, whole
 
 Point = tuple[Any, ...]
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -244,7 +244,7 @@ class Links:
 
 
 class Rows:
-    """A store: `exporter.query.Store` over rows in memory.
+    """A store: `exporter.store.Store` over rows in memory.
 
     Attributes:
         columns_: Names by type, in an order that is the store's own.

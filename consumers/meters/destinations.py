@@ -14,8 +14,8 @@ import urllib3
 from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 
-from consumers.batch import FIRST_WAIT, LONGEST_WAIT, RESERVE
-from consumers.extract import Rejected
+from consumers.lines.batch import FIRST_WAIT, LONGEST_WAIT, RESERVE
+from consumers.lines.extract import Rejected
 from consumers.meters.meter import Meter, file_body, file_name
 from consumers.settings import SettingsError
 

@@ -17,10 +17,10 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.config import Config
 
-from consumers import quarantine
-from consumers.batch import LAST
-from consumers.extract import Rejected
-from consumers.ledger import Ledger
+from consumers.lines import quarantine
+from consumers.lines.batch import LAST
+from consumers.lines.extract import Rejected
+from consumers.lines.ledger import Ledger
 from consumers.meters import destinations
 from consumers.meters.destinations import Api, Destination, Files, Outcome, Patience, Stored, Unwritten
 from consumers.meters.meter import Unit, read_units

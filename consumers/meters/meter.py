@@ -13,11 +13,11 @@ from typing import Any, Final, TypeGuard
 
 from tagline import Record
 
-from consumers.batch import read_pieces
-from consumers.extract import Rejected, extract
-from consumers.ledger import Ledger
+from consumers.lines.batch import read_pieces
+from consumers.lines.extract import Rejected, extract
+from consumers.lines.ledger import Ledger
+from consumers.lines.subscription import LogEvent, Malformed, log_event
 from consumers.meters.javascript import stringify
-from consumers.subscription import LogEvent, Malformed, log_event
 
 TYPE: Final = "meter"
 """The type of tagged records that are meter records as well."""

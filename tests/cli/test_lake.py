@@ -16,11 +16,11 @@ from cli import lake as commands
 from cli import stages
 from cli.deployment import Deployment, write_running
 from cli.main import app
-from exporter import lake
-from exporter.jobs import Job, read_job, write_job
-from exporter.jobs import Request as DownloadRequest
-from exporter.part_files import Format
-from exporter.query import Days
+from exporter.downloads.jobs import Job, read_job, write_job
+from exporter.downloads.jobs import Request as DownloadRequest
+from exporter.lake import days as lake
+from exporter.lake.files import Format
+from exporter.store import Days
 from local.pipeline import Pipeline
 
 

@@ -5,7 +5,7 @@ from datetime import date
 from rich.console import Console
 
 from cli.reconcile import Balance, show
-from consumers.accounting import Account, Totals, totals
+from consumers.accounts.accounting import Account, Totals, totals
 
 
 def test_lines_between_two_that_came_are_missing_and_others_are_not() -> None:

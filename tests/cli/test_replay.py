@@ -31,14 +31,15 @@ from cli.deployment import CommandError, Deployment, deployed, write_running
 from cli.quarantine import Window
 from cli.reconcile import balances as balances_of
 from cli.replay import Outcome
-from consumers import quarantine, schema, table
-from consumers.extract import Rejected
-from consumers.quarantine import Bucket
-from consumers.subscription import LogEvent, decode, encode
-from consumers.table import Row
-from consumers.timestream import writer
-from consumers.timestream.handler import make_handler
-from consumers.timestream.mapping import Packed
+from consumers.lines import quarantine
+from consumers.lines.extract import Rejected
+from consumers.lines.quarantine import Bucket
+from consumers.lines.subscription import LogEvent, decode, encode
+from consumers.rows import schema, table
+from consumers.rows.handler import make_handler
+from consumers.rows.table import Row
+from consumers.rows.timestream import writer
+from consumers.rows.timestream.mapping import Packed
 from local import event_sources, filter_pattern
 from local.faults import Fault, Kind
 from local.pipeline import Pipeline
@@ -74,7 +75,7 @@ class Account:
     meter_tag = "meter_record_for_stream"
 
     def __init__(self) -> None:
-        self.outputs = {"Bucket": "bucket", "TimestreamConsumerName": "consumer"}
+        self.outputs = {"Bucket": "bucket", "RowConsumerName": "consumer"}
         self.objects: dict[str, bytes] = {}
         self.events: list[dict[str, Any]] = []
         self.handlers: dict[str, Callable[[dict[str, Any]], Any]] = {}
@@ -673,7 +674,7 @@ def test_a_replay_of_a_log_group_goes_on_where_it_ended(
         ((GROUP, "yesterday", LAST), "--from yesterday is no time"),
         ((GROUP, LAST, FIRST), "2025-11-20T10:00:00.000.00:00 is not after 2025-11-20T10:01:00"),
         (("/aws/lambda/none", FIRST, LAST), "there is no log group /aws/lambda/none"),
-        (("/tagline/prod/TimestreamConsumer", FIRST, LAST), "is one of the pipeline's own log groups"),
+        (("/tagline/prod/RowConsumer", FIRST, LAST), "is one of the pipeline's own log groups"),
     ],
 )
 def test_a_log_group_or_window_that_there_is_not_is_a_complaint(
@@ -868,7 +869,7 @@ def test_a_replay_with_a_changed_schema_updates_rows_and_one_without_leaves_them
 
 
 def test_a_deployed_stack_is_found_by_its_outputs_and_its_tag() -> None:
-    outputs = {"Bucket": "b", "TimestreamConsumerName": "f"}
+    outputs = {"Bucket": "b", "RowConsumerName": "f"}
     stack = {
         "StackName": "prod",
         "CreationTime": datetime.now(UTC),
@@ -887,7 +888,7 @@ def test_a_deployed_stack_is_found_by_its_outputs_and_its_tag() -> None:
         answers.add_client_error("describe_stacks", "ValidationError", "Stack with id none does not exist")
 
         found = deployed("prod", client)
-        with pytest.raises(CommandError, match="has no output Bucket, TimestreamConsumerName"):
+        with pytest.raises(CommandError, match="has no output Bucket, RowConsumerName"):
             deployed("other", client)
         with pytest.raises(CommandError, match=r"cannot find the stack none: .* does not exist"):
             deployed("none", client)

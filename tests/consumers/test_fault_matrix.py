@@ -31,13 +31,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagline import Record, write
 
-from consumers import accounting, late_days, schema, table
-from consumers.extract import extract
-from consumers.ledger import Ledger
-from consumers.subscription import LogEvent
-from consumers.timestream import mapping
-from consumers.timestream.handler import make_handler
-from consumers.timestream.writer import Timestream
+from consumers.accounts import accounting
+from consumers.lines.extract import extract
+from consumers.lines.ledger import Ledger
+from consumers.lines.subscription import LogEvent
+from consumers.rows import late_days, schema, table
+from consumers.rows.handler import make_handler
+from consumers.rows.timestream import mapping
+from consumers.rows.timestream.writer import Timestream
 from tests.builders import (
     CONTROL,
     CONTROL_EVENT,
@@ -311,7 +312,7 @@ MATRIX = [
         "a log group of the pipeline's own is subscribed",
         "A log group of the pipeline's own is subscribed",
         "recursion",
-        Victim(data=data(envelope(says()(0), group=f"{OWN}stack/TimestreamConsumer")), dropped=True),
+        Victim(data=data(envelope(says()(0), group=f"{OWN}stack/RowConsumer")), dropped=True),
         retries=(Retry.NOT_AT_ALL,),
     ),
     wrong_line(
@@ -441,11 +442,11 @@ MATRIX = [
 # Rows of the page that no batch can show, and the test that does.
 SHOWN_ELSEWHERE = {
     "The night's export of a day fails": (
-        "tests/exporter/test_export.py",
+        "tests/exporter/export/test_export.py",
         "a_day_that_was_not_written_is_written_by_the_next_night",
     ),
     "Rows came late to a day of which Timestream": (
-        "tests/exporter/test_export.py",
+        "tests/exporter/export/test_export.py",
         "late_rows_of_a_day_that_the_store_no_longer_has_whole_are_refused_by_name",
     ),
     "Two different records meet at one point of the magnetic store": (
@@ -473,7 +474,7 @@ SHOWN_ELSEWHERE = {
         "a_log_group_is_replayed_into_an_empty_table",
     ),
     "The Reconciler fails": (
-        "tests/consumers/test_reconcile.py",
+        "tests/consumers/accounts/test_handler.py",
         "an_object_that_is_no_account_is_named_and_not_left_out",
     ),
     "CloudWatch or the runtime loses a line": (

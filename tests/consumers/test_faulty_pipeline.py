@@ -92,7 +92,7 @@ def deliver_again(pipeline: Pipeline) -> None:
         ]
         if records:
             event = {"Records": [event_record(record, shard["ShardId"], arn) for record in records]}
-            answer = deployment.invoke("TimestreamConsumerName", event)
+            answer = deployment.invoke("RowConsumerName", event)
             assert answer == {"batchItemFailures": []}
 
 

@@ -149,7 +149,7 @@ def test_a_consumer_killed_at_any_call_of_a_hundred_runs_loses_and_doubles_nothi
     services: Services,
 ) -> None:
     chance = random.Random(5)
-    consumer = Consumer("consumers.timestream.handler", {**ENVIRON, **services.environment()})
+    consumer = Consumer("consumers.rows.handler", {**ENVIRON, **services.environment()})
     emitted: list[str] = []
     killed, calls = 0, 3
     for run in range(RUNS):

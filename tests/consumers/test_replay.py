@@ -12,15 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagline import Record, write
 
-from consumers import quarantine, replay
-from consumers.extract import Rejected
-from consumers.ledger import Ledger
+from consumers import replay
+from consumers.lines import quarantine
+from consumers.lines.extract import Rejected
+from consumers.lines.ledger import Ledger
+from consumers.lines.subscription import LogEvent, decode
 from consumers.replay import BusyError, FailedError, UnreadableSourceError
-from consumers.subscription import LogEvent, decode
-from consumers.table import Row
-from consumers.timestream.handler import make_handler
-from consumers.timestream.mapping import Packed
-from consumers.timestream.writer import Outcome, Refused, Store, Stored, Timestream
+from consumers.rows.handler import make_handler
+from consumers.rows.table import Row
+from consumers.rows.timestream.mapping import Packed
+from consumers.rows.timestream.writer import Outcome, Refused, Store, Stored, Timestream
 from tests.builders import (
     ARRIVED,
     CONTROL,
@@ -337,7 +338,7 @@ def test_a_dry_run_counts_by_the_decoder_and_its_reasons() -> None:
     records = kinesis_event(
         data(CONTROL),
         data(envelope(line("a"), line("b"), "START x", "usage_record {broken")),
-        data(envelope("usage_record x", group="/tagline/prod/TimestreamConsumer")),
+        data(envelope("usage_record x", group="/tagline/prod/RowConsumer")),
         "undecodable!",
     )["Records"]
 

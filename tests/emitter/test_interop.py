@@ -17,8 +17,8 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from tagline import Emitter, LogHandler, Record
 
-from consumers.extract import extract
-from consumers.subscription import LogEvent
+from consumers.lines.extract import extract
+from consumers.lines.subscription import LogEvent
 from tests.emitter.lines import Lines
 
 LOGGERS_PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "structlog.md"

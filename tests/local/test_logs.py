@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 from moto.logs.exceptions import InvalidParameterException
 
-from consumers.subscription import decode
+from consumers.lines.subscription import decode
 from local import logs
 from local.logs import DAY_MS, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_RECORD_BYTES, Event, admitted, fitting
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.batch import RESERVE
-from consumers.extract import Rejected
+from consumers.lines.batch import RESERVE
+from consumers.lines.extract import Rejected
 from consumers.meters import destinations
 from consumers.meters.destinations import (
     MAX_POST_BYTES,

@@ -14,7 +14,7 @@ from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.ledger import Ledger
+from consumers.lines.ledger import Ledger
 from consumers.meters.destinations import Files, Patience
 from consumers.meters.handler import make_handler
 from tests.builders import CONTROL, Context, data, envelope, kinesis_record

@@ -14,16 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagline import Record, write
 
-from consumers.ledger import Ledger
+from consumers.lines.ledger import Ledger
 from consumers.meters.destinations import Api, Files, Patience
-from consumers.meters.handler import (
-    WRITERS,
-    Settings,
-    handler,
-    make_destination,
-    make_handler,
-    report_batch,
-)
+from consumers.meters.handler import WRITERS, Settings, handler, make_destination, make_handler, report_batch
 from consumers.settings import SettingsError, read_settings
 from tests.builders import (
     CONTROL,

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tagline import Record, write
 
-from consumers.extract import Rejected
+from consumers.lines.extract import Rejected
+from consumers.lines.subscription import LogEvent
 from consumers.meters.javascript import stringify
 from consumers.meters.meter import (
     END_OF_TIME,
@@ -24,7 +25,6 @@ from consumers.meters.meter import (
     file_body,
     file_name,
 )
-from consumers.subscription import LogEvent
 from tests.builders import GROUP, LOGGED
 from tests.consumers.meters.meters import METER_TAG, TAG, TIME, line, meter, needs_node
 

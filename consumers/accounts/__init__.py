@@ -1,0 +1,1 @@
+"""Which lines arrived, and how many of a day were lost."""

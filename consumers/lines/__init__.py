@@ -1,0 +1,1 @@
+"""CloudWatch lines out of a Kinesis batch: records, and what becomes of every line."""

@@ -1,0 +1,144 @@
+"""The books of one batch: what became of every line, and where a retry has to begin."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from consumers.lines import quarantine
+from consumers.lines.extract import Rejected
+from consumers.lines.subscription import LogEvent
+
+AtOnce = Callable[[Callable[[Any], bool], Iterable[Any]], Iterable[bool]]
+"""Calls something with each of several things, as `map` does, or with some of them at the same time."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Counts of one batch. A position is a Kinesis record's place in the batch, in stream order.
+
+    Attributes:
+        records: The Kinesis records of the event.
+        received: Lines that carried the tag.
+        ignored: Lines that did not.
+        control: CloudWatch's own messages.
+        recursion: Lines of the pipeline's own log groups, dropped.
+        stored: Rows that the store has taken, also those that it had already.
+        duplicate: Lines that say what another line of the same request says.
+        not_numbers: Values left out because they are no finite numbers.
+        extra: Fields without a column of their own, kept in `_extra`.
+        others: Dimensions that hold `other` instead of what the record said.
+        overflowed: Rows whose record is kept whole beside the store.
+        quarantined: Lines and Kinesis records kept in quarantine, by reason.
+        unwritten: Lines that are neither stored nor kept, and are delivered again.
+        unaccounted: Objects of the accounting that could not be written, for which the batch fails.
+        write_seconds: How long the store took for all of its requests.
+    """
+
+    records: list[dict[str, Any]]
+    received: int = 0
+    ignored: int = 0
+    control: int = 0
+    recursion: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    not_numbers: int = 0
+    extra: int = 0
+    others: int = 0
+    overflowed: int = 0
+    quarantined: Counter[str] = field(default_factory=Counter)
+    unwritten: int = 0
+    unaccounted: int = 0
+    write_seconds: float = 0.0
+    _rejections: dict[tuple[int, str], list[tuple[LogEvent | None, Rejected]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    _failed: int | None = None
+
+    def reject(self, position: int, event: LogEvent | None, rejected: Rejected) -> None:
+        """Note a line for quarantine, or a whole Kinesis record where there is no event."""
+        self._rejections[position, rejected.reason].append((event, rejected))
+
+    def fail(self, position: int, lines: int = 1) -> None:
+        """Note that lines of a Kinesis record are neither stored nor kept: it has to be delivered again."""
+        self.unwritten += lines
+        self._failed = position if self._failed is None else min(self._failed, position)
+
+    def keep(
+        self, objects: quarantine.Objects, at_once: AtOnce = map, is_late: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Write what was rejected to quarantine; where that fails, the Kinesis record fails.
+
+        What is delivered again is rejected again. Where lines of it are not dealt with it is not written now:
+        an earlier delivery may have kept more, which an object of those that came this far would take away.
+
+        Args:
+            objects: Where to.
+            at_once: As `map`; it may have several written at the same time.
+            is_late: Tells that there is no time for more.
+        """
+
+        def put(item: tuple[tuple[int, str], list[tuple[LogEvent | None, Rejected]]]) -> bool:
+            (position, reason), rejections = item
+            if (self._failed is not None and position >= self._failed) or is_late():
+                return False
+            record = self.records[position]
+            try:
+                objects.put(quarantine.key(reason, record), quarantine.lines(record, rejections))
+            except OSError:
+                return False
+            return True
+
+        items = sorted(self._rejections.items(), key=lambda item: item[0])
+        for ((position, reason), rejections), kept in zip(items, at_once(put, items), strict=True):
+            if kept:
+                self.quarantined[reason] += len(rejections)
+            else:
+                self.fail(position, len(rejections))
+
+    def rejections(self) -> Iterator[tuple[int, LogEvent | None, Rejected]]:
+        """Yield what was rejected: its position, the log event if it was one, and why."""
+        for (position, _), rejections in self._rejections.items():
+            for event, rejected in rejections:
+                yield position, event, rejected
+
+    @property
+    def failed(self) -> int | None:
+        """The position from which on everything is delivered again, if anything is."""
+        return self._failed
+
+    def response(self) -> dict[str, Any]:
+        """Return the handler's answer: the lowest sequence number from which Lambda has to begin again.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-batchfailurereporting.html
+        """
+        if self._failed is None:
+            return {"batchItemFailures": []}
+        return {
+            "batchItemFailures": [{"itemIdentifier": self.records[self._failed]["kinesis"]["sequenceNumber"]}]
+        }
+
+    def bytes(self) -> int:
+        """Return the size of the batch's data as it came: gzip, in base64."""
+        return sum(len(record["kinesis"]["data"]) for record in self.records)
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts by name; `quarantined` is their sum."""
+        return {
+            "records": len(self.records),
+            "received": self.received,
+            "ignored": self.ignored,
+            "control": self.control,
+            "recursion": self.recursion,
+            "stored": self.stored,
+            "duplicate": self.duplicate,
+            "not_numbers": self.not_numbers,
+            "extra": self.extra,
+            "others": self.others,
+            "overflowed": self.overflowed,
+            "quarantined": self.quarantined.total(),
+            "unwritten": self.unwritten,
+            "unaccounted": self.unaccounted,
+        }

@@ -1,0 +1,220 @@
+"""Rejected lines, kept whole in S3 with the reason: `quarantine/<reason>/year=/month=/day=/<record>.jsonl`.
+
+One object holds what was rejected of one Kinesis record for one reason, and is named after that record, so
+that a second delivery overwrites it with the same. A second delivery that ends otherwise, because the store
+or the code changed in between, can leave an object of the first one behind: what is in quarantine is then a
+line too many, never one too few, and `Kept.identity` tells that it is the same line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from consumers.lines.subscription import LogEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from consumers.lines.extract import Rejected
+
+PREFIX = "quarantine/"
+
+_KEY = re.compile(r"quarantine/([^/]+)/year=(\d{4})/month=(\d\d)/day=(\d\d)/([^/]+)\.jsonl")
+
+
+class UnreadableQuarantineError(ValueError):
+    """An object is none that a consumer has written; the message says where it stops being one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the key of an object says.
+
+    Attributes:
+        reason: Why its lines were rejected.
+        day: When their Kinesis record arrived, in UTC.
+        name: The Kinesis record, as `name` says it.
+    """
+
+    reason: str
+    day: date
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A line of an object.
+
+    Attributes:
+        reason: Why it was rejected.
+        detail: The same for a person.
+        sequence_number: The Kinesis record's.
+        stream: The stream's ARN.
+        arrived: When the Kinesis record arrived, in seconds since 1970; None where that was not kept.
+        event: The log event; None where the whole Kinesis record was rejected.
+        data: That record's data, as it came: base64; None where there is an event.
+    """
+
+    reason: str
+    detail: str
+    sequence_number: str
+    stream: str
+    arrived: float | None
+    event: LogEvent | None
+    data: str | None
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What two copies of it share: log group and event id, or stream and sequence number."""
+        if self.event is None:
+            return self.stream, self.sequence_number
+        # A malformed event may have no id; then it is what it says.
+        return self.event.log_group, self.event.id or self.event.message
+
+
+class Objects(Protocol):
+    """What is needed of a bucket."""
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write an object.
+
+        Raises:
+            OSError: If it is not known to be written.
+        """
+
+
+def key(reason: str, kinesis_record: dict[str, Any]) -> str:
+    """Return the object's key for what one record of a Kinesis event holds.
+
+    The day is the record's arrival, which no delivery changes.
+    """
+    arrived = datetime.fromtimestamp(float(kinesis_record["kinesis"]["approximateArrivalTimestamp"]), UTC)
+    folder = f"{PREFIX}{reason}/year={arrived:%Y}/month={arrived:%m}/day={arrived:%d}/"
+    return f"{folder}{name(kinesis_record)}.jsonl"
+
+
+def name(kinesis_record: dict[str, Any]) -> str:
+    """Return how a record of a Kinesis event is called in keys: shard and sequence number."""
+    return str(kinesis_record["eventID"]).replace(":", "-")
+
+
+def place(key: str) -> Place:
+    """Return what a key says.
+
+    Raises:
+        UnreadableQuarantineError: If it is none of `key`'s.
+    """
+    found = _KEY.fullmatch(key)
+    if found is None:
+        raise UnreadableQuarantineError(
+            f"{key!r} is not quarantine/<reason>/year=/month=/day=/<record>.jsonl"
+        )
+    reason, year, month, day, record = found.groups()
+    try:
+        return Place(reason, date(int(year), int(month), int(day)), record)
+    except ValueError as error:
+        raise UnreadableQuarantineError(f"{key!r} names no day: {error}") from None
+
+
+def lines(kinesis_record: dict[str, Any], rejections: Iterable[tuple[LogEvent | None, Rejected]]) -> bytes:
+    """Return the object's body: one JSON line per rejection.
+
+    Args:
+        kinesis_record: The record of the Kinesis event that they came from.
+        rejections: Each log event with why it was rejected; no event where the whole record was, whose data
+            is then kept as it came (base64).
+    """
+    return "".join(
+        json.dumps(
+            {
+                "reason": rejected.reason,
+                "detail": rejected.detail,
+                "sequence_number": kinesis_record["kinesis"]["sequenceNumber"],
+                "stream": kinesis_record["eventSourceARN"],
+                "arrived": kinesis_record["kinesis"]["approximateArrivalTimestamp"],
+                **(
+                    {"data": kinesis_record["kinesis"]["data"]}
+                    if event is None
+                    else {
+                        "owner": event.owner,
+                        "log_group": event.log_group,
+                        "log_stream": event.log_stream,
+                        "event_id": event.id,
+                        "timestamp": event.timestamp,
+                        "message": event.message,
+                    }
+                ),
+            }
+        )
+        + "\n"
+        for event, rejected in rejections
+    ).encode()
+
+
+def read(body: bytes) -> Iterator[Kept]:
+    """Yield the lines of an object: what `lines` has written, character by character.
+
+    Args:
+        body: The object, whole.
+
+    Raises:
+        UnreadableQuarantineError: If a line is none of `lines`'s; the message has its number.
+    """
+    for number, line in enumerate(body.splitlines(), 1):
+        try:
+            kept = json.loads(line)
+            event = None
+            if "data" not in kept:
+                if not (isinstance(kept["event_id"], str) and isinstance(kept["message"], str)):
+                    raise TypeError("event_id or message is no text")  # noqa: TRY301 - told with its number
+                event = LogEvent(
+                    kept["event_id"],
+                    kept["timestamp"],
+                    kept["message"],
+                    kept["log_group"],
+                    kept["log_stream"],
+                    kept["owner"],
+                )
+            yield Kept(
+                kept["reason"],
+                kept["detail"],
+                kept["sequence_number"],
+                kept["stream"],
+                kept.get("arrived"),
+                event,
+                kept.get("data"),
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            problem = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise UnreadableQuarantineError(f"line {number}: {problem}") from None
+
+
+class Bucket:
+    """The objects of an S3 bucket.
+
+    Args:
+        client: A boto3 client for S3.
+        name: The bucket's name.
+    """
+
+    def __init__(self, client: Any, name: str) -> None:
+        self._client = client
+        self._name = name
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write an object.
+
+        Raises:
+            OSError: If it is not known to be written.
+        """
+        try:
+            self._client.put_object(Bucket=self._name, Key=key, Body=body)
+        except (BotoCoreError, ClientError) as error:
+            raise OSError(f"cannot write s3://{self._name}/{key}: {error}") from error

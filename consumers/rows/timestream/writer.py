@@ -1,0 +1,343 @@
+"""Rows into Timestream, an outcome for each: nothing is lost, and nothing is written as something else."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
+
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from tagline import parse_timestamp
+
+from consumers.lines.batch import FIRST_WAIT, LONGEST_WAIT, RESERVE
+from consumers.rows.table import Row
+from consumers.rows.timestream.calls import Calls
+from consumers.rows.timestream.mapping import Packed, Packer, body
+
+# How many points a record tries before it is given up: with 100,000 records of one series in one millisecond,
+# one in 10 ** 32 fails.
+MAX_ATTEMPTS: Final = 32
+
+_TRANSIENT = frozenset(["InternalServerException", "InvalidEndpointException", "RequestTimeout"])
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The store has the row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The same record is in the same request already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The store will never take the row: `late`, `future` or `invalid`."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """The row may be missing; trying again can help."""
+
+    detail: str
+
+
+Outcome = Stored | Duplicate | Refused | Unwritten
+# One says as much as many.
+_STORED, _DUPLICATE = Stored(), Duplicate()
+
+
+class Store(Protocol):
+    """Where a consumer puts rows."""
+
+    def write(self, rows: Sequence[Row | Packed], remaining: Callable[[], float]) -> list[Outcome]:
+        """Write rows and say what became of each, in their order.
+
+        Args:
+            rows: At most `mapping.MAX_RECORDS`.
+            remaining: Seconds that are left for it.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What went to the store.
+
+    Attributes:
+        requests: Requests that were begun.
+        retries: Those of them that say again what was said before, for whatever reason.
+        throttled: How many the store put off.
+        bytes: The size of all their bodies.
+    """
+
+    requests: int = 0
+    retries: int = 0
+    throttled: int = 0
+    bytes: int = 0
+
+
+class Timestream:
+    """A Timestream table. Several threads may write at once.
+
+    Args:
+        client: A boto3 client for timestream-write that does not retry by itself.
+        database: The database's name.
+        table: The table's name.
+        sleep: Waits so many seconds.
+        jitter: Gives a random number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        database: str,
+        table: str,
+        *,
+        sleep: Callable[[float], None],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._calls = Calls(client)
+        self._database = database
+        self._table = table
+        self._sleep = sleep
+        self._jitter = jitter
+        self._one_at_a_time = threading.Lock()
+        self._counting = threading.Lock()
+        self._traffic = Traffic()
+
+    def traffic(self) -> Traffic:
+        """Return what went to the store since this was asked the last time."""
+        with self._counting:
+            traffic, self._traffic = self._traffic, Traffic()
+        return traffic
+
+    def write(self, rows: Sequence[Row | Packed], remaining: Callable[[], float]) -> list[Outcome]:
+        """Write rows and say what became of each, in their order.
+
+        A row whose point is taken by a different record is tried at the next one; what Timestream refuses for
+        good is told with its reason; throttling, time-outs and errors of the service are tried again after a
+        random wait, until `RESERVE` seconds remain.
+
+        Two throttles, two answers: for the memory store, waits stay short and all go on sending, since it
+        grows with what it is sent; for the magnetic store, waits grow, and of the requests that it put off,
+        one at a time is tried again.
+        https://docs.aws.amazon.com/timestream/latest/developerguide/troubleshoot-writethrottles.html
+
+        Args:
+            rows: At most `mapping.MAX_RECORDS`.
+            remaining: Seconds that are left for it.
+        """
+        packer = Packer()
+        packed = [row if isinstance(row, Packed) else packer.pack(row) for row in rows]
+        return self._write(packed, remaining)
+
+    def _write(self, rows: Sequence[Packed], remaining: Callable[[], float]) -> list[Outcome]:
+        outcomes: list[Outcome] = [Unwritten("not tried: no time left")] * len(rows)
+        attempts = [0] * len(rows)
+        pending = list(range(len(rows)))
+        ceiling, wait = FIRST_WAIT, 0.0
+        slowed = retried = False
+        while pending and remaining() > RESERVE:
+            request = _one_per_point(rows, pending, attempts)
+            try:
+                with self._one_at_a_time if slowed else nullcontext():
+                    if remaining() - wait <= RESERVE:
+                        break
+                    if wait:
+                        self._sleep(wait)
+                    refusals = self._send(request, retried=retried)
+                wait = 0.0
+            except _AccessError as error:
+                outcomes = _settled(outcomes, pending, Unwritten(str(error)))
+                break
+            except _TransientError as error:
+                outcomes = _settled(outcomes, pending, Unwritten(str(error)))
+                slowed, retried = error.magnetic, True
+                wait = self._jitter() * ceiling
+                if not error.memory:
+                    ceiling = min(LONGEST_WAIT, ceiling * 2)
+                continue
+            except _InvalidError as error:
+                if len(request) > 1:
+                    return self._write_halves(rows, pending, outcomes, remaining)
+                refusals = [Refused("invalid", str(error))]
+            retried = True  # whatever is left was in this request, or waited for its point
+            pending = _settle(outcomes, attempts, pending, request, refusals)
+        return outcomes
+
+    def _write_halves(
+        self,
+        rows: Sequence[Packed],
+        pending: list[int],
+        outcomes: list[Outcome],
+        remaining: Callable[[], float],
+    ) -> list[Outcome]:
+        """Write the pending rows in halves: the service judged them as a whole, and meant one of them."""
+        middle = len(pending) // 2
+        for part in (pending[:middle], pending[middle:]):
+            written = self._write([rows[index] for index in part], remaining)
+            for index, outcome in zip(part, written, strict=True):
+                outcomes[index] = outcome
+        return outcomes
+
+    def _send(self, request: list[_Item], *, retried: bool) -> list[Refused | None]:
+        """Send one request and return per record why it was not written, or None where it was."""
+        said = body(self._database, self._table, [(item.row, item.time) for item in request])
+        self._count(requests=1, retries=int(retried), bytes_=len(said))
+        try:
+            answer = self._calls.write(said, len(request))
+        except ParamValidationError as error:
+            raise _InvalidError(str(error)) from error
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            if code == "RejectedRecordsException":
+                return _refusals(error.response.get("RejectedRecords", []), request)
+            if code == "ThrottlingException":
+                self._count(throttled=1)
+                # Its message points to the metric ActiveMagneticStorePartitions; nothing else in it tells.
+                magnetic = "magnetic" in str(error).lower()
+                raise _TransientError(str(error), magnetic=magnetic, memory=not magnetic) from error
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            if code in _TRANSIENT or status >= 500:  # noqa: PLR2004 - HTTP's server errors
+                raise _TransientError(str(error)) from error
+            if code == "ValidationException":
+                raise _InvalidError(str(error)) from error
+            raise _AccessError(str(error)) from error
+        except BotoCoreError as error:
+            raise _TransientError(str(error)) from error
+        # botocore takes a 200 whose body was cut off for a success; only this shows it.
+        if "RecordsIngested" not in answer:
+            raise _TransientError("the answer was cut off")
+        return [None] * len(request)
+
+    def _count(self, *, requests: int = 0, retries: int = 0, throttled: int = 0, bytes_: int = 0) -> None:
+        with self._counting:
+            now = self._traffic
+            self._traffic = Traffic(
+                now.requests + requests, now.retries + retries, now.throttled + throttled, now.bytes + bytes_
+            )
+
+
+class _TransientError(Exception):
+    """The request may not have been carried out; it can be sent again.
+
+    Attributes:
+        memory: The memory store throttles.
+        magnetic: The magnetic store throttles.
+    """
+
+    def __init__(self, message: str, *, memory: bool = False, magnetic: bool = False) -> None:
+        super().__init__(message)
+        self.memory = memory
+        self.magnetic = magnetic
+
+
+class _InvalidError(Exception):
+    """The service refuses the request for what is in it."""
+
+
+class _AccessError(Exception):
+    """The service refuses the request for who asks, or because there is no such table."""
+
+
+class _Item(NamedTuple):
+    """A record of a request: its row, its time in nanoseconds, its index, and those that say the same."""
+
+    row: Packed
+    time: int
+    place: int
+    copies: list[int]
+
+
+def _one_per_point(rows: Sequence[Packed], pending: list[int], attempts: list[int]) -> list[_Item]:
+    """Return the items of a request, no two at one point.
+
+    A different record at the same point waits for the next request, where it meets what is stored. Were it
+    moved to its next point here, without asking, a second delivery in another order would store it twice.
+    Records at one point that are in two requests at once need no such care: the store takes one of them, and
+    tells the other, in whichever order they arrive.
+    """
+    items = [_Item(rows[index], rows[index].at(attempts[index]), index, []) for index in pending]
+    points: dict[int, list[_Item]] = {}
+    if len({item.time for item in items}) == len(items):
+        return items
+    for item in items:
+        there = points.setdefault(item.time, [])
+        row = item.row
+        for other in there:
+            if other.row.type == row.type and set(other.row.dimensions) == set(row.dimensions):
+                known = other.row
+                if (known.id, known.version, known.measures) == (row.id, row.version, row.measures):
+                    other.copies.append(item.place)
+                break
+        else:
+            there.append(item)
+    return [item for there in points.values() for item in there]
+
+
+def _settled(outcomes: list[Outcome], indexes: list[int], outcome: Outcome) -> list[Outcome]:
+    return [outcome if index in indexes else known for index, known in enumerate(outcomes)]
+
+
+def _settle(
+    outcomes: list[Outcome],
+    attempts: list[int],
+    pending: list[int],
+    request: list[_Item],
+    refusals: list[Refused | None],
+) -> list[int]:
+    """Enter what became of a request, and return the indexes that are still pending.
+
+    A record whose point is taken by a different one is still pending, with its next attempt.
+    """
+    if len(request) == len(outcomes) and not any(refusals):
+        outcomes[:] = [_STORED] * len(outcomes)  # as nearly always
+        return []
+    done: set[int] = set()
+    for item, refusal in zip(request, refusals, strict=True):
+        outcome: Outcome = refusal or _STORED
+        if refusal is not None and refusal.reason == "taken":
+            attempts[item.place] += 1
+            outcomes[item.place] = Unwritten("no time left for another point")
+            if attempts[item.place] < MAX_ATTEMPTS:
+                continue
+            outcome = Refused("invalid", f"no free point in {MAX_ATTEMPTS} attempts")
+        outcomes[item.place] = outcome
+        for copy in item.copies:
+            outcomes[copy] = _DUPLICATE
+        done.add(item.place)
+        done.update(item.copies)
+    return [index for index in pending if index not in done]
+
+
+def _refusals(rejected: list[dict[str, Any]], request: list[_Item]) -> list[Refused | None]:
+    """Return Timestream's rejections by position; records that are not listed were written.
+
+    https://docs.aws.amazon.com/timestream/latest/developerguide/troubleshoot-rejectedrecords.html
+    """
+    if not rejected:
+        raise _TransientError("records were rejected, and the answer does not say which")
+    refusals: list[Refused | None] = [None] * len(request)
+    for item in rejected:
+        index, reason = int(item["RecordIndex"]), str(item.get("Reason", ""))
+        refusals[index] = Refused(_classify(reason, request[index].time), reason)
+    return refusals
+
+
+def _classify(reason: str, time: int) -> str:
+    """Return our word for Timestream's sentence about a record at a time in nanoseconds."""
+    if "already exists" in reason or "lower than the existing version" in reason:
+        return "taken"
+    if "time range" in reason or "ingestion window" in reason:
+        # One sentence for both sides of the window: its end, which is given, tells them apart.
+        end = re.search(r", *([^,)\]]+)[)\]]", reason)
+        until = parse_timestamp(end[1]) if end else None
+        return "future" if until is not None and time >= until * 1_000_000 else "late"
+    return "invalid"

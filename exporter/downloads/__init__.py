@@ -1,0 +1,1 @@
+"""The download API: a range of days becomes a link."""

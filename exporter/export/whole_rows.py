@@ -1,0 +1,172 @@
+"""Rows of the store become whole: what was too long comes back, empty text is told from none. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TypeGuard
+
+from consumers.rows.table import (
+    DIMENSIONS,
+    EMPTY,
+    EXTRA,
+    ID,
+    OVERFLOW,
+    PARTITION,
+    SOURCE,
+    UNDECLARED,
+    Measure,
+    Plans,
+    Row,
+    column_name,
+    overflow_row,
+)
+from exporter.lake.files import Batch
+from exporter.store import Column, Values, places
+
+# Where a file may end, counted from its beginning: at the same row, whatever pages the rows came in.
+BATCH_ROWS = 1_000
+# A whole record can be as long as a line, 100 times as long as a row: few of them are in memory at once.
+BATCH_WHOLE_ROWS = 16
+
+WHOLE_RECORDS = "overflow/"
+
+Fetch = Callable[[list[str]], Iterable[bytes | None]]
+
+
+def is_whole_record(key: str | None) -> TypeGuard[str]:
+    """Tell whether a row's `_overflow`, which is from outside, can be where a whole record is."""
+    return key is not None and key.startswith(WHOLE_RECORDS)
+
+
+class WholeRows:
+    """Makes rows whole, and counts what it did.
+
+    Args:
+        columns: The columns of the rows.
+        fetch: Gives the whole records by their keys, in order; None for one that is gone.
+        plans: What is declared of records.
+
+    Attributes:
+        restored: Rows that had a value put back.
+        not_restored: Rows with a value that stays cut, because the whole record is gone.
+    """
+
+    def __init__(self, columns: tuple[Column, ...], fetch: Fetch, plans: Plans = UNDECLARED) -> None:
+        self.restored = self.not_restored = 0
+        self._columns = columns
+        self._places = places(columns)
+        self._fetch = fetch
+        self._plans = plans
+
+    def batches(self, pages: Iterable[list[Values]]) -> Iterator[Batch]:
+        """Yield whole rows, 1,000 together, or fewer where 16 of them were too long for the store."""
+        rows: list[Values] = []
+        whole, empties = 0, False
+        overflow, empty = self._places.get(OVERFLOW), self._places.get(EMPTY)
+        for page in pages:
+            if _none(page, overflow) and _none(page, empty):
+                rows += page
+                start = 0
+                while len(rows) - start >= BATCH_ROWS:
+                    yield Batch(rows[start : start + BATCH_ROWS], empties)
+                    start += BATCH_ROWS
+                    whole, empties = 0, False
+                del rows[:start]
+                continue
+            for row, is_whole in self._made_whole(page):
+                empties |= self._mark_empty(row)
+                rows.append(row)
+                whole += is_whole
+                if len(rows) == BATCH_ROWS or whole == BATCH_WHOLE_ROWS:
+                    yield Batch(rows, empties)
+                    rows, whole, empties = [], 0, False
+        if rows:
+            yield Batch(rows, empties)
+
+    def _made_whole(self, page: list[Values]) -> Iterator[tuple[list[str | None], bool]]:
+        """Yield each row, whole if the store has it shortened, and whether it had."""
+        overflow = self._places.get(OVERFLOW)
+        keys = [] if overflow is None else [key for row in page if (key := row[overflow]) is not None]
+        bodies = self._bodies(keys)
+        for row in page:
+            values = list(row)
+            cut = overflow is not None and values[overflow] is not None
+            if cut:
+                self._put_back(values, next(bodies))
+            yield values, cut
+
+    def _bodies(self, keys: list[str]) -> Iterator[bytes | None]:
+        rest = iter(keys)
+        while some := list(islice(rest, BATCH_WHOLE_ROWS)):
+            yield from self._fetch(some)
+
+    def _put_back(self, values: list[str | None], body: bytes | None) -> None:
+        """Put the whole values in the place of the shortened ones."""
+        row = None
+        if body is not None:
+            try:
+                row = overflow_row(body, values[self._places[SOURCE]] or "", self._plans)
+            except ValueError:  # no record, or one that the table cannot hold any more
+                row = None
+        if row is None or row.id != values[self._places[ID]]:
+            self.not_restored += 1
+            return
+        self.restored += 1
+        beyond: dict[str, object] = {}
+        for name, type_, value in _texts(row):
+            place = self._places.get(name)
+            if place is None:
+                # No row that fitted has such a field, so the table has no column for it.
+                beyond[name] = value
+            elif self._columns[place].type == type_:
+                if values[place] is None or type_ == "VARCHAR":
+                    # Numbers and truths are never shortened: they stay as the store says them.
+                    values[place] = value
+            elif values[place] is None:
+                # It had no place in the row, or the store would have refused a value of another type.
+                beyond[name] = value
+        if beyond:
+            extra = self._places[EXTRA]
+            known = json.loads(values[extra] or "{}")
+            values[extra] = json.dumps(known | beyond, ensure_ascii=False, separators=(",", ":"))
+
+    def _mark_empty(self, row: list[str | None]) -> bool:
+        """Put empty text where the row says that a field had it, and tell whether there is any."""
+        place = self._places.get(EMPTY)
+        listed = None if place is None else row[place]
+        if listed is None:
+            return False
+        found = False
+        try:
+            fields = json.loads(listed)
+        except ValueError:  # it was cut, and the whole record is gone
+            return False
+        for field in fields:
+            at = self._places.get(field if field in DIMENSIONS else column_name(field))
+            if at is not None and row[at] is None:
+                row[at] = ""
+                found = True
+        return found
+
+
+def _texts(row: Row) -> Iterator[tuple[str, str, str]]:
+    """Yield a row's columns with types and values as the store says them, without what the path says."""
+    for name, value in row.dimensions.items():
+        yield name, "VARCHAR", value
+    for name, measure in row.measures.items():
+        if name not in (OVERFLOW, *PARTITION):
+            yield name, measure.type, _text(measure)
+
+
+def _text(measure: Measure) -> str:
+    value = measure.value
+    if isinstance(value, str):
+        return value
+    return str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")
+
+
+def _none(page: list[Values], place: int | None) -> bool:
+    """Tell whether no row of a page has a value at a place."""
+    return place is None or all(row[place] is None for row in page)

@@ -1,0 +1,160 @@
+"""The lake's keys and manifests. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date
+from typing import Any
+
+from exporter.store import Column
+
+PREFIX = "records/"
+# What the lake has to know for longer than it keeps a day: under `records/`, it would be gone after a year.
+STATE = "lake/"
+MANIFEST = "_manifest.json"
+FORMAT = "csv.gz"
+
+# A part is cut at the row that passes this, before compression: about 30 MB as it is kept.
+PART_BYTES = 256 * 1024 * 1024
+
+# Parquet's `time` has milliseconds, which is what Athena reads; what is below is in a column of its own.
+# https://docs.aws.amazon.com/athena/latest/ug/data-types-timestamps.html
+NANOSECONDS = "_time_ns"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a manifest says of a part.
+
+    Attributes:
+        key: Its key in the bucket.
+        rows: How many, without the header.
+        bytes: Its size as it is kept.
+        sha256: Of it as it is kept, in hex.
+        first_time: The earliest row's time.
+        last_time: The latest row's time.
+        text_bytes: Its size before it was packed; None for Parquet, and in older manifests.
+        text_sha256: Of it before it was packed, in hex; None as above.
+        line_breaks: How many line ends are inside of values: readers that go line by line miscount its rows.
+    """
+
+    key: str
+    rows: int
+    bytes: int
+    sha256: str
+    first_time: str
+    last_time: str
+    text_bytes: int | None = None
+    text_sha256: str | None = None
+    line_breaks: int = 0
+
+    @property
+    def content(self) -> tuple[int, str]:
+        """What two parts have in common that hold the same, however they were packed."""
+        return self.rows, self.text_sha256 or self.sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a day of the lake holds. It is written last: what it does not name is not there.
+
+    Attributes:
+        day: The day in UTC.
+        revision: Counts the different contents that the day has had.
+        columns: Names and types, in the order of the files.
+        parts: The files.
+        format: What the files are.
+        restored: How many rows had a value put back that was too long for the store.
+        not_restored: How many rows have a value that stayed cut, because the whole one is gone.
+        forgotten: How many rows were left out because their client was to be forgotten.
+    """
+
+    day: date
+    revision: int
+    columns: tuple[Column, ...]
+    parts: tuple[Part, ...] = field(default=())
+    format: str = FORMAT
+    restored: int = 0
+    not_restored: int = 0
+    forgotten: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How many rows the day has."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def size(self) -> int:
+        """How large the day's files are together, in bytes as they are kept."""
+        return sum(part.bytes for part in self.parts)
+
+    def to_json(self) -> bytes:
+        """Return the manifest as it is kept."""
+        document = {
+            "day": self.day.isoformat(),
+            "revision": self.revision,
+            "format": self.format,
+            "rows": self.rows,
+            "bytes": self.size,
+            "first_time": min((part.first_time for part in self.parts), default=None),
+            "last_time": max((part.last_time for part in self.parts), default=None),
+            "restored": self.restored,
+            "not_restored": self.not_restored,
+            "forgotten": self.forgotten,
+            "columns": [column._asdict() for column in self.columns],
+            "parts": [asdict(part) for part in self.parts],
+        }
+        return json.dumps(document, indent=1).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, document: bytes) -> Manifest:
+        """Return the manifest that a document says; what older ones do not say has its default."""
+        read: dict[str, Any] = json.loads(document)
+        return cls(
+            day=date.fromisoformat(read["day"]),
+            revision=read["revision"],
+            columns=tuple(Column(**column) for column in read["columns"]),
+            parts=tuple(Part(**part) for part in read["parts"]),
+            format=read.get("format", FORMAT),
+            restored=read.get("restored", 0),
+            not_restored=read.get("not_restored", 0),
+            forgotten=read.get("forgotten", 0),
+        )
+
+    def succeeding(
+        self, known: Manifest | None, whole: Callable[[tuple[Part, ...]], bool] = lambda _: True
+    ) -> Manifest:
+        """Return the manifest that follows a known one: the next revision, or the same if the rows are.
+
+        The same rows packed by another version of a library are the same; its files then stay as they are.
+
+        Args:
+            known: What the lake has of the day.
+            whole: Tells whether its parts are there as it says; otherwise these here take their place.
+        """
+        if known is None:
+            return self
+        mine, theirs = ([part.content for part in each.parts] for each in (self, known))
+        same = mine == theirs and (self.columns, self.format) == (known.columns, known.format)
+        if not same or not whole(known.parts):
+            return replace(self, revision=known.revision + 1)
+        return replace(self, revision=known.revision, parts=known.parts)
+
+
+def folder(day: date, kind: str = FORMAT) -> str:
+    """Return the beginning of the keys of a day in a format; the first format has the shortest."""
+    return f"{beginning(kind)}{day:%Y}/month={day:%m}/day={day:%d}/"
+
+
+def beginning(kind: str) -> str:
+    """Return how the keys of all days in a format begin."""
+    of_format = "" if kind == FORMAT else f"{kind}/"
+    return f"{PREFIX}{of_format}year="
+
+
+def part_key(day: date, number: int, revision: int, kind: str = FORMAT) -> str:
+    """Return the key of a part. Two revisions never share one: no reader sees half of each."""
+    of_revision = f"-r{revision}" if revision > 1 else ""
+    return f"{folder(day, kind)}part-{number:05}{of_revision}.{kind}"

@@ -1,0 +1,1 @@
+"""Adapters of the asking port, one file per store."""

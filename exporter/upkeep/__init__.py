@@ -1,0 +1,1 @@
+"""Days verified, clients erased."""

@@ -1,0 +1,171 @@
+"""The right to erasure: a client's rows leave the lake, in new revisions of the days that hold them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+
+from consumers.rows.table import OVERFLOW, SAID
+from exporter.bucket import Objects
+from exporter.export.whole_rows import is_whole_record
+from exporter.lake import days as lake
+from exporter.lake import manifest as archive
+from exporter.lake.files import Batch, Format, parts, read_rows
+from exporter.lake.forgotten import CLIENT, KEY, Forgotten, clients_of
+from exporter.lake.manifest import STATE, Manifest
+from exporter.store import Values, places
+
+AUDIT = f"{STATE}audit/"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the lake has of a client on a day.
+
+    Attributes:
+        day: The day in UTC.
+        kind: The files' format.
+        revision: The revision that has them.
+        rows: How many rows are the client's.
+        overflow: The keys of the client's whole records.
+    """
+
+    day: date
+    kind: Format
+    revision: int
+    rows: int
+    overflow: tuple[str, ...] = ()
+
+
+def find(client: str, day: date, kind: Format, objects: Objects) -> Found | None:
+    """Return what the lake has of a client on a day, or None if that is nothing.
+
+    Raises:
+        ValueError: If a part is not what its manifest says.
+    """
+    manifest = lake.read_manifest(objects, day, kind)
+    if manifest is None:
+        return None
+    overflow: list[str] = []
+    rows = 0
+    for _, theirs in _sorted_out(manifest, client, objects):
+        rows += len(theirs.rows)
+        overflow += _overflow_keys(manifest, theirs)
+    return Found(day, kind, manifest.revision, rows, tuple(overflow)) if rows else None
+
+
+def remember_to_forget(client: str, objects: Objects, new_key: Callable[[], str]) -> Forgotten:
+    """Keep that a client is to be forgotten: from now on, no export takes rows of theirs from the store.
+
+    Args:
+        client: The client.
+        objects: The lake's bucket.
+        new_key: Gives 32 random bytes in hex, for the first one that is to be forgotten.
+    """
+    while True:
+        found = objects.read(KEY)
+        forgotten = Forgotten(new_key()) if found is None else Forgotten.from_json(found[0])
+        if client in forgotten:
+            return forgotten
+        forgotten = forgotten.having(client)
+        if objects.replace(KEY, forgotten.to_json(), found and found[1]):
+            return forgotten
+
+
+def forget(client: str, found: Found, objects: Objects, now: datetime) -> Manifest:
+    """Write a day again without a client's rows, and remove these from the bucket at once.
+
+    Whenever this is ended, doing it again ends it: whole records are removed while the manifest still leads
+    to them, files once the next manifest does not. Who forgets has the day's lock, and has called
+    `remember_to_forget`.
+
+    Raises:
+        ValueError: If a part is not what its manifest says.
+    """
+    known = lake.read_manifest(objects, found.day, found.kind)
+    assert known is not None
+    revision = known.revision + 1
+    made = []
+    batches = (others for others, _ in _sorted_out(known, client, objects) if others.rows)
+    for part in parts(
+        batches,
+        known.columns,
+        lambda number: archive.part_key(found.day, number, revision, found.kind),
+        found.kind,
+    ):
+        objects.put(part.key, part.chunks(), part.content_type)
+        made.append(part.summary())
+    manifest = replace(known, revision=revision, parts=tuple(made), forgotten=known.forgotten + found.rows)
+    objects.delete(found.overflow)
+    lake.write_manifest(objects, manifest)
+    clear(found.day, found.kind, objects, now)
+    return manifest
+
+
+def clear(day: date, kind: Format, objects: Objects, now: datetime) -> None:
+    """Remove all files of a day but those that its manifest names: others may hold what is to be forgotten.
+
+    There is no grace for readers of older revisions. Who clears a day has its lock.
+    """
+    if not any(objects.keys(archive.folder(day, kind))):
+        return
+    objects.delete([archive.folder(day, kind) + lake.PROGRESS])
+    lake.forget_replaced(objects, day, kind)
+    if (manifest := lake.read_manifest(objects, day, kind)) is not None:
+        lake.write_table(objects, manifest)
+    lake.tidy(objects, day, kind, now)
+
+
+def write_audit(client_hash: str, done: list[Found], objects: Objects, now: datetime) -> str:
+    """Write down what is forgotten, without whose it was but for a hash, and return the entry's key.
+
+    Args:
+        client_hash: The hash.
+        done: What was found on the days that are written again.
+        objects: The lake's bucket.
+        now: When it began: the same time has the same entry.
+    """
+    key = f"{AUDIT}{now:%Y-%m-%dT%H-%M-%S}-{client_hash[:8]}.json"
+    entry = {
+        "time": now.isoformat(),
+        "client_hash": client_hash,
+        "rows": sum(found.rows for found in done),
+        "overflow_objects": len({key for found in done for key in found.overflow}),
+        "days": [
+            {
+                "day": found.day.isoformat(),
+                "format": found.kind,
+                "rows": found.rows,
+                "revision": found.revision + 1,
+            }
+            for found in done
+        ],
+    }
+    objects.put(key, [json.dumps(entry, indent=1).encode() + b"\n"], "application/json")
+    return key
+
+
+def _sorted_out(manifest: Manifest, client: str, objects: Objects) -> Iterator[tuple[Batch, Batch]]:
+    """Yield a day's rows in two: the others', and the client's."""
+    place, said = (places(manifest.columns).get(name) for name in (CLIENT, SAID))
+
+    def is_theirs(row: Values) -> bool:
+        return client in clients_of(
+            None if place is None else row[place], None if said is None else row[said]
+        )
+
+    for part in manifest.parts:
+        for batch in read_rows(objects.stream(part.key), Format(manifest.format), manifest.columns):
+            theirs: list[Values] = []
+            others: list[Values] = []
+            for row in batch.rows:
+                (theirs if is_theirs(row) else others).append(row)
+            yield Batch(others, batch.empties), Batch(theirs)
+
+
+def _overflow_keys(manifest: Manifest, theirs: Batch) -> Iterator[str]:
+    place = places(manifest.columns).get(OVERFLOW)
+    if place is not None:
+        yield from (key for row in theirs.rows if is_whole_record(key := row[place]))

@@ -1,0 +1,1 @@
+"""The download worker: files of the lake become a zip."""

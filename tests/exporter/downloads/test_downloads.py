@@ -1,0 +1,636 @@
+"""The download API answers at once; the worker makes the zip."""
+
+import gzip
+import json
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from exporter.downloads import handler as downloads
+from exporter.downloads import openapi
+from exporter.downloads.handler import Desk
+from exporter.downloads.jobs import (
+    KEPT_AS,
+    Format,
+    Job,
+    Request,
+    State,
+    drop_all_of,
+    job_id,
+    manifests_of,
+    read_job,
+    tail_key,
+    write_job,
+    zip_key,
+)
+from exporter.export.handler import Job as ExportJob
+from exporter.export.handler import export_day
+from exporter.lake import files as part_files
+from exporter.lake import manifest as archive
+from exporter.store import Days
+from exporter.zips import handler as zipper
+from exporter.zips.handler import Turn
+from tests.builders import Context, http_event, sqs_event
+from tests.exporter.export.test_export import made, store
+from tests.exporter.zips.test_zipper import put_day, read
+from tests.twins import Bucket, Links
+
+NOW = datetime(2025, 11, 22, 12, tzinfo=UTC)
+ID = "0123456789abcdef0123456789abcdef"
+DAY = date(2025, 11, 20)
+DATES = {"start_date": "2025-11-20", "end_date": "2025-11-21"}
+
+
+class Api:
+    """The download API and its worker among twins."""
+
+    def __init__(self, *, tenant_claim: str = "", claims: dict[str, Any] | None = None) -> None:
+        self.bucket = Bucket()
+        self.sent: list[str] = []
+        self.jobs: list[Job] = []
+        self.now = NOW
+        self.claims = claims
+        desk = Desk(self.bucket, Links(lambda: self.now), self.sent.append, 600, lambda: self.now)
+        self.handler = downloads.make_handler(desk, max_days=31, tenant_claim=tenant_claim)
+        self.worker = zipper.make_handler(
+            self.bucket,
+            send=self.sent.append,
+            report=self.jobs.append,
+            turn=lambda left_s: Turn(left_s, now=self.timestamp),
+        )
+
+    def timestamp(self) -> float:
+        return self.now.timestamp()
+
+    def call(
+        self,
+        route: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        body: object = None,
+        **parameters: str,
+    ) -> dict[str, Any]:
+        event = http_event(route, path, query, **parameters)
+        if self.claims is not None:
+            event["requestContext"]["authorizer"] = {
+                "jwt": {"claims": self.claims, "scopes": ["tagline/downloads"]}
+            }
+        if body is not None:
+            event["body"] = body if isinstance(body, str) else json.dumps(body)
+        response = self.handler(event, Context())
+        return {**response, "body": json.loads(response["body"] or "null")}
+
+    def ask(self, **query: str) -> dict[str, Any]:
+        return self.call("GET /download/usage", "/download/usage", query)
+
+    def post(self, body: object) -> dict[str, Any]:
+        return self.call("POST /downloads", "/downloads", body=body)
+
+    def status(self, job_id: str) -> dict[str, Any]:
+        return self.call("GET /downloads/{id}", f"/downloads/{job_id}", id=job_id)
+
+    def delete(self, job_id: str) -> dict[str, Any]:
+        return self.call("DELETE /downloads/{id}", f"/downloads/{job_id}", id=job_id)
+
+    def export(self, day: date = DAY, rows: int = 7) -> None:
+        export_day(day, store(*(made(number, day) for number in range(rows))), self.bucket)
+
+    def work(self) -> dict[str, Any]:
+        messages, self.sent[:] = list(self.sent), []
+        return self.worker(sqs_event(*messages), Context())
+
+
+def test_the_answer_comes_at_once_and_names_the_link_its_expiry_and_the_status_address() -> None:
+    api = Api()
+
+    response = api.ask(**DATES)
+
+    identity = job_id(Request(Days(DAY, date(2025, 11, 21))), [])
+    assert response["statusCode"] == 202
+    assert response["body"] == {
+        "result": "ok",
+        "message": "Your file is being prepared, use the link to download the file after a couple of minutes",
+        "download_link": f"https://bucket/tmp/{identity}.zip?seconds=600&filename=usage_2025-11-20_2025-11-21.zip",
+        "id": identity,
+        "status": "queued",
+        "start_date": "2025-11-20",
+        "end_date": "2025-11-21",
+        "format": "csv",
+        "expires_at": "2025-11-22T12:10:00Z",
+        "status_url": f"https://api.example.com/downloads/{identity}",
+    }
+    (message,) = api.sent
+    assert json.loads(message) == {"id": identity}
+    assert read_job(api.bucket, identity) == Job(
+        identity, Request(Days(DAY, date(2025, 11, 21))), changed_at=int(NOW.timestamp())
+    )
+
+
+def test_a_message_is_short_whatever_is_asked_for() -> None:
+    api = Api()
+    columns = [f"{number:03}" + "😀" * (openapi.MAX_VALUE - 3) for number in range(openapi.MAX_COLUMNS)]
+
+    response = api.post({**DATES, "columns": columns})
+
+    # SQS refuses one of more than 256 KiB, or 1 MiB since 2025:
+    # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+    assert (response["statusCode"], len(api.sent[0])) == (202, len(ID) + len('{"id": ""}'))
+    assert api.work() == {"batchItemFailures": []}
+    assert api.status(response["body"]["id"])["body"]["status"] == "empty"
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "detail"),
+    [
+        ({}, "start_date", "start_date is missing"),
+        ({"start_date": "2025-11-20"}, "end_date", "end_date is missing"),
+        (
+            {"start_date": "20.11.2025", "end_date": "2025-11-20"},
+            "start_date",
+            "start_date is '20.11.2025', not a",
+        ),
+        (
+            {"start_date": "2025-11-31", "end_date": "2025-11-20"},
+            "start_date",
+            "start_date is '2025-11-31', not a",
+        ),
+        (
+            {"start_date": "20251120", "end_date": "2025-11-20"},
+            "start_date",
+            "start_date is '20251120', not a",
+        ),
+        (
+            {"start_date": "2025-11-21", "end_date": "2025-11-20"},
+            "end_date",
+            "is before start_date 2025-11-21",
+        ),
+        ({"start_date": "2025-11-21", "end_date": "2025-11-23"}, "end_date", "is in the future"),
+        ({"start_date": "2025-10-22", "end_date": "2025-11-22"}, "end_date", "are 32 days; at most 31"),
+    ],
+)
+def test_a_range_that_cannot_be_used_is_a_problem_that_names_the_field_and_the_limit(
+    query: dict[str, str], field: str, detail: str
+) -> None:
+    api = Api()
+
+    response = api.ask(**query)
+
+    assert response["statusCode"] == 400
+    assert response["headers"]["Content-Type"] == "application/problem+json"
+    problem = response["body"]
+    assert (problem["status"], problem["title"], problem["field"]) == (400, "Bad Request", field)
+    assert detail in problem["detail"]
+    assert (problem["result"], problem["message"]) == ("error", problem["detail"])
+    assert api.sent == []
+
+
+def test_the_longest_range_is_allowed() -> None:
+    assert Api().ask(start_date="2025-10-23", end_date="2025-11-22")["statusCode"] == 202
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field", "detail"),
+    [
+        ("no JSON", "body", "the body is no JSON"),
+        ("[" * 100_000, "body", "the body is no JSON"),
+        ([], "body", "the body is no JSON object"),
+        ({}, "start_date", "start_date is missing"),
+        ('{"client": "acme", "client": "zeta"}', "client", "'client' is there twice"),
+        ({**DATES, "start_date": 20251120}, "start_date", "start_date is '20251120', not a date"),
+        ({**DATES, "format": "xml"}, "format", "format is 'xml', not one of csv, jsonl, parquet"),
+        ({**DATES, "format": []}, "format", "format is '[]', not one of"),
+        ({**DATES, "client": ""}, "client", "client is '', not a text of 1 to 2000 characters"),
+        ({**DATES, "client": None}, "client", "client is 'None', not a text"),
+        ({**DATES, "route": "x" * 2001}, "route", "not a text of 1 to 2000 characters"),
+        ({**DATES, "route": "\ud800"}, "route", "not a text of 1 to 2000 characters"),
+        ({**DATES, "columns": "time"}, "columns", "columns is no list of 1 to 200 names"),
+        ({**DATES, "columns": []}, "columns", "columns is no list of 1 to 200 names"),
+        ({**DATES, "columns": ["x"] * 201}, "columns", "columns is no list of 1 to 200 names"),
+        ({**DATES, "columns": [1]}, "columns", "columns has '1', not a name of 1 to 2000 characters"),
+        ({**DATES, "columns": ["a", "a"]}, "columns", "columns has 'a' twice"),
+        (
+            {**DATES, "colour": "red"},
+            "colour",
+            "'colour' is no parameter; there are start_date, end_date, format,",
+        ),
+    ],
+)
+def test_a_request_that_cannot_be_used_is_a_problem_that_names_the_field_and_the_limit(
+    wanted: object, field: str, detail: str
+) -> None:
+    api = Api()
+
+    response = api.post(wanted)
+
+    assert (response["statusCode"], response["body"]["field"]) == (400, field)
+    assert detail in response["body"]["detail"]
+    assert (api.sent, dict(api.bucket)) == ([], {})
+
+
+def test_a_filter_in_the_query_is_refused_instead_of_being_overlooked() -> None:
+    problem = Api().ask(**DATES, client="acme")["body"]
+
+    assert (problem["status"], problem["field"]) == (400, "client")
+    assert "POST /downloads" in problem["detail"]
+
+
+@pytest.mark.parametrize("identity", [ID, "x", "..%2Frecords", "A" * 32])
+@pytest.mark.parametrize("method", ["status", "delete"])
+def test_an_unknown_download_is_a_404(method: str, identity: str) -> None:
+    response = getattr(Api(), method)(identity)
+
+    assert (response["statusCode"], response["body"]["title"]) == (404, "Not Found")
+
+
+def test_an_unknown_path_is_a_404_that_names_it() -> None:
+    response = Api().call("GET /nothing", "/nothing")
+
+    assert response["statusCode"] == 404
+    assert "/nothing" in response["body"]["detail"]
+
+
+def test_a_download_goes_from_queued_over_running_to_ready_and_then_has_a_link() -> None:
+    api = Api()
+    api.export()
+    identity = api.ask(**DATES)["body"]["id"]
+
+    queued = api.status(identity)["body"]
+    assert (queued["status"], "download_link" in queued, "progress" in queued) == ("queued", False, False)
+    job = read_job(api.bucket, identity)
+    assert job is not None
+    write_job(api.bucket, job.becoming(State.RUNNING, done_bytes=5, total_bytes=9))
+    running = api.status(identity)["body"]
+    assert (running["status"], running["progress"]) == ("running", {"done_bytes": 5, "total_bytes": 9})
+    assert api.work() == {"batchItemFailures": []}
+
+    ready = api.status(identity)["body"]
+    assert (ready["status"], ready["rows"]) == ("ready", 7)
+    assert ready["download_link"].startswith(f"https://bucket/tmp/{identity}.zip")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind"), [(wanted, kind) for wanted, kinds in KEPT_AS.items() for kind in kinds]
+)
+def test_what_is_exported_in_one_format_only_can_be_had(wanted: Format, kind: str) -> None:
+    api = Api()
+    rows = store(*(made(number, DAY) for number in range(7)))
+    export_day(DAY, rows, api.bucket, ExportJob(kind=part_files.Format(kind)))
+    before = api.post({**DATES, "format": wanted})["body"]["id"]
+    api.work()
+
+    files, _ = read(api.bucket[zip_key(before)])
+    (part,) = (key for key in api.bucket.keys(archive.folder(DAY, kind)) if "part-" in key)
+    kept = gzip.decompress(api.bucket[part]) if kind.endswith(".gz") else api.bucket[part]
+    assert api.status(before)["body"]["rows"] == 7
+    assert list(files) == [f"{DAY}-part-00000.{wanted}"]
+    assert (files[f"{DAY}-part-00000.{wanted}"] == kept) is kind.startswith(wanted)
+
+    # Another revision in that format alone is seen, too.
+    export_day(
+        DAY,
+        store(*(made(number, DAY) for number in range(9))),
+        api.bucket,
+        ExportJob(kind=part_files.Format(kind)),
+    )
+    assert api.post({**DATES, "format": wanted})["body"]["id"] != before
+
+
+def test_an_empty_range_is_empty_and_has_a_link() -> None:
+    api = Api()
+    identity = api.ask(**DATES)["body"]["id"]
+    api.work()
+
+    empty = api.status(identity)["body"]
+
+    assert (empty["status"], empty["rows"]) == ("empty", 0)
+    assert "download_link" in empty
+
+
+def test_a_failed_download_says_why_and_is_made_when_it_is_asked_for_again() -> None:
+    api = Api()
+    identity = api.post({**DATES, "format": "parquet"})["body"]["id"]
+    job = read_job(api.bucket, identity)
+    assert job is not None
+    write_job(api.bucket, job.becoming(State.FAILED, reason="why"))
+
+    failed = api.status(identity)["body"]
+    again = api.post({**DATES, "format": "parquet"})["body"]
+
+    assert (failed["status"], failed["reason"], "download_link" in failed) == ("failed", "why", False)
+    assert (again["id"], again["status"], len(api.sent)) == (identity, "queued", 2)
+
+
+# --- one zip for the same ---------------------------------------------------------------------------------
+
+
+def test_the_same_request_has_the_same_zip_while_the_lake_is_the_same() -> None:
+    api = Api()
+    api.export()
+    first = api.ask(**DATES)["body"]
+    second = api.ask(**DATES)["body"]
+    posted = api.post(DATES)["body"]
+    assert {each["id"] for each in (first, second, posted)} == {first["id"]}
+    assert len(api.sent) == 1
+    api.work()
+
+    response = api.ask(**DATES)
+    assert (response["statusCode"], response["body"]["status"], api.sent) == (200, "ready", [])
+    assert response["body"]["message"] == "Your file is ready, use the link to download the file"
+    assert response["body"]["rows"] == 7
+
+    api.export(rows=9)
+    changed = api.ask(**DATES)["body"]
+    assert (changed["id"] != first["id"], changed["status"]) == (True, "queued")
+    api.work()
+    assert api.status(changed["id"])["body"]["rows"] == 9
+
+
+def test_a_day_beside_the_range_changes_nothing() -> None:
+    api = Api()
+    api.export()
+    before = api.ask(**DATES)["body"]["id"]
+
+    api.export(date(2025, 11, 22))
+
+    assert api.ask(**DATES)["body"]["id"] == before
+
+
+@pytest.mark.parametrize("days", [7, 8, 31])
+def test_the_manifests_of_a_range_are_found_in_all_formats_and_no_others(days: int) -> None:
+    bucket = Bucket()
+    asked = Days(date(2025, 12, 31) - timedelta(days=days - 1), date(2025, 12, 31))
+    for kind in part_files.Format:
+        for day in (*asked, asked.first - timedelta(days=1), date(2026, 1, 1)):
+            bucket[archive.folder(day, kind) + archive.MANIFEST] = str(day).encode()
+            bucket[f"{archive.folder(day, kind)}part-00000.{kind}"] = b""
+
+    found = manifests_of(asked, bucket)
+
+    assert sorted(item.key for item in found) == sorted(
+        archive.folder(day, kind) + archive.MANIFEST for day in asked for kind in part_files.Format
+    )
+
+
+OTHERS: list[dict[str, Any]] = [
+    {"format": "jsonl"},
+    {"columns": ["time"]},
+    {"columns": ["time", "route"]},
+    {"columns": ["route", "time"]},
+    {"client": "a"},
+    {"route": "a"},
+    {"client": "a", "route": "a"},
+    {"end_date": "2025-11-20"},
+]
+
+
+def test_other_requests_have_other_zips() -> None:
+    api = Api()
+
+    identities = {api.post({**DATES, **other})["body"]["id"] for other in [{}, *OTHERS]}
+
+    assert len(identities) == len(OTHERS) + 1
+
+
+@pytest.mark.parametrize(
+    ("state", "age", "sent"),
+    [
+        (State.QUEUED, timedelta(seconds=59), 0),
+        (State.QUEUED, timedelta(seconds=60), 1),
+        (State.RUNNING, timedelta(seconds=299), 0),
+        (State.RUNNING, timedelta(seconds=300), 1),
+    ],
+)
+def test_a_download_that_does_not_get_on_is_sent_again_and_goes_on_where_it_is(
+    state: State, age: timedelta, sent: int
+) -> None:
+    api = Api()
+    identity = api.ask(**DATES)["body"]["id"]
+    api.sent.clear()
+    job = read_job(api.bucket, identity)
+    assert job is not None
+    write_job(api.bucket, job.becoming(state, done_bytes=3, total_bytes=9))
+    api.now += age
+
+    answer = api.ask(**DATES)["body"]
+
+    assert (answer["id"], answer["status"], len(api.sent)) == (identity, state, sent)
+    assert answer["progress"] == {"done_bytes": 3, "total_bytes": 9}
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING])
+def test_who_waits_at_the_status_address_need_not_ask_again_for_what_does_not_get_on(state: State) -> None:
+    api = Api()
+    api.export()
+    identity = api.ask(**DATES)["body"]["id"]
+    api.sent.clear()  # and the worker was killed
+    job = read_job(api.bucket, identity)
+    assert job is not None
+    write_job(api.bucket, job.becoming(state))
+
+    for _ in range(7):
+        assert api.status(identity)["body"]["status"] == state
+        api.now += timedelta(minutes=1)
+    assert 0 < len(api.sent) < 7
+    api.work()
+
+    assert api.status(identity)["body"]["status"] == "ready"
+    assert api.sent == []
+
+
+def test_a_zip_that_is_gone_or_nearly_so_is_made_again() -> None:
+    api = Api()
+    identity = api.ask(**DATES)["body"]["id"]
+    api.work()
+    del api.bucket[zip_key(identity)]
+    assert api.ask(**DATES)["body"]["status"] == "queued"
+    api.work()
+    api.now += timedelta(hours=21)
+    assert api.ask(**DATES)["body"]["status"] == "empty"
+    api.now += timedelta(hours=2)
+    assert api.ask(**DATES)["body"]["status"] == "queued"
+
+
+def test_a_link_says_how_long_it_is_good_and_is_not_longer_than_the_zip_is_there() -> None:
+    api = Api()
+    asked = api.ask(**DATES)["body"]
+    assert datetime.fromisoformat(asked["expires_at"]) - NOW == timedelta(seconds=600)
+    assert "seconds=600" in asked["download_link"]
+    api.work()
+
+    api.now += timedelta(hours=23, minutes=55)
+
+    late = api.status(asked["id"])["body"]
+    assert datetime.fromisoformat(late["expires_at"]) - NOW == timedelta(days=1)
+    assert "seconds=300" in late["download_link"]
+
+
+def test_a_zip_that_took_hours_is_there_a_day_from_its_beginning() -> None:
+    api = Api()
+    asked = api.ask(**DATES)["body"]
+    job = read_job(api.bucket, asked["id"])
+    assert job is not None
+    zipper.begin(job, api.bucket, Turn(lambda: 900, now=api.timestamp))
+    api.now += timedelta(hours=3)
+    api.work()
+
+    api.now = NOW + timedelta(hours=23, minutes=55)
+
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html: an object that was uploaded in
+    # parts is as old as its upload.
+    assert "seconds=300" in api.status(asked["id"])["body"]["download_link"]
+    assert api.ask(**DATES)["body"]["status"] == "queued"
+
+
+# --- deleted, and whose -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("made_first", [False, True])
+def test_a_download_that_is_deleted_is_gone_finished_or_not(made_first: bool) -> None:
+    api = Api()
+    api.export()
+    before = dict(api.bucket)
+    identity = api.ask(**DATES)["body"]["id"]
+    if made_first:
+        api.work()
+
+    assert api.delete(identity)["statusCode"] == 204
+
+    assert dict(api.bucket) == before
+    assert (api.status(identity)["statusCode"], api.delete(identity)["statusCode"]) == (404, 404)
+    assert api.work() == {"batchItemFailures": []}
+    assert (dict(api.bucket), api.bucket.uploads) == (before, {})
+
+
+def test_deleting_gives_up_what_a_worker_has_begun() -> None:
+    api = Api()
+    api.export()
+    identity = api.ask(**DATES)["body"]["id"]
+    job = read_job(api.bucket, identity)
+    assert job is not None
+    zipper.begin(job, api.bucket, Turn(lambda: 900))
+
+    api.delete(identity)
+
+    assert api.bucket.uploads == {}
+    assert [key for key in api.bucket if key.startswith("tmp/")] == []
+
+
+def tenant(api: Api, name: str | None) -> Api:
+    """Return the same API as somebody else sees it."""
+    other = Api(tenant_claim="client_id", claims={} if name is None else {"client_id": name})
+    other.bucket.update(api.bucket)
+    return other
+
+
+def test_a_tenant_gets_their_own_rows_whatever_they_ask_for() -> None:
+    api = Api(tenant_claim="client_id", claims={"client_id": "acme"})
+    rows = b"time,client,note\n1,acme,a\n2,zeta,b\n3,acme,c\n"
+
+    put_day(api.bucket, DAY, rows)
+    identities = [api.post(body)["body"]["id"] for body in (DATES, {**DATES, "client": "acme"})]
+    api.work()
+
+    files, manifest = read(api.bucket[zip_key(identities[0])])
+    assert files == {"2025-11-20-part-00000.csv": b"time,client,note\n1,acme,a\n3,acme,c\n"}
+    # Nor does the manifest tell how many rows others have.
+    assert (manifest["rows"], manifest["days"][0]["rows"], manifest["files"][0]["rows"]) == (2, 2, 2)
+    assert identities[0] == identities[1]
+    assert api.status(identities[0])["body"]["client"] == "acme"
+
+
+def test_a_tenant_may_not_ask_for_anothers_rows() -> None:
+    response = Api(tenant_claim="client_id", claims={"client_id": "acme"}).post({**DATES, "client": "zeta"})
+
+    assert (response["statusCode"], response["body"]["title"]) == (403, "Forbidden")
+    assert "'zeta'" in response["body"]["detail"]
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        None,
+        {},
+        {"client_id": ""},
+        {"client": "acme"},
+        {"client_id": "x" * (openapi.MAX_VALUE + 1)},
+        {"client_id": "\ud800"},
+        {"client_id": ["acme"]},
+        {"client_id": True},
+    ],
+)
+@pytest.mark.parametrize("method", ["ask", "status", "delete"])
+def test_who_has_no_claim_that_names_a_client_gets_nothing(
+    method: str, claims: dict[str, Any] | None
+) -> None:
+    api = Api(tenant_claim="client_id", claims=claims)
+
+    response = api.ask(**DATES) if method == "ask" else getattr(api, method)(ID)
+
+    assert response["statusCode"] == 403
+    assert "'client_id'" in response["body"]["detail"]
+    assert api.sent == []
+
+
+@pytest.mark.parametrize("method", ["status", "delete"])
+def test_a_download_is_there_for_its_tenant_only(method: str) -> None:
+    acme = Api(tenant_claim="client_id", claims={"client_id": "acme"})
+    identity = acme.ask(**DATES)["body"]["id"]
+
+    assert getattr(tenant(acme, "zeta"), method)(identity)["statusCode"] == 404
+    assert getattr(tenant(acme, "acme"), method)(identity)["statusCode"] in (200, 204)
+    assert tenant(acme, "zeta").ask(**DATES)["body"]["id"] != identity
+
+
+# --- erased -----------------------------------------------------------------------------------------------
+
+
+def test_no_zip_and_no_beginning_of_one_that_may_have_a_forgotten_clients_rows_stays() -> None:
+    api = Api()
+    put_day(api.bucket, DAY, b"time,client\n1,acme\n2,zeta\n")
+    asked = {**DATES, "end_date": DATES["start_date"]}
+    requests: dict[str, dict[str, Any]] = {
+        "all": {},
+        "theirs": {"client": "acme"},
+        "others": {"client": "zeta"},
+        "begun": {"columns": ["client"]},
+    }
+    made = {name: api.post({**asked, **wanted})["body"]["id"] for name, wanted in requests.items()}
+    begun = made.pop("begun")
+    api.sent.pop()
+    api.work()
+    job = read_job(api.bucket, begun)
+    assert job is not None
+    zipper.begin(job, api.bucket, Turn(lambda: 900))
+    api.bucket[tail_key(begun)] = b"1,acme"
+
+    assert drop_all_of("acme", api.bucket) == 3
+
+    assert sorted(api.bucket.keys("tmp/")) == [f"tmp/{made['others']}{end}" for end in (".json", ".zip")]
+    assert api.bucket.uploads == {}
+    assert api.status(made["all"])["statusCode"] == 404
+
+
+# --- documents --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request(Days(DAY, DAY)),
+        Request(Days(DAY, DAY), Format.JSONL, ("a", "é"), "c", "/r", "t"),
+    ],
+)
+def test_a_job_is_read_back(request_: Request) -> None:
+    job = Job(ID, request_, State.READY, 7, 3, 9, 4, 6, "why")
+
+    assert Job.from_json(job.to_json()) == job
+    assert Job.from_json(replace(job, total_bytes=None).to_json()).total_bytes is None
+
+
+def test_the_api_describes_itself() -> None:
+    response = Api().call("GET /openapi.json", "/openapi.json")
+
+    assert response["statusCode"] == 200
+    assert response["body"] == json.loads(json.dumps(openapi.document(31)))

@@ -1,0 +1,854 @@
+"""The worker makes the zip that is asked for, however often it is stopped, and says why where it cannot."""
+
+import csv
+import gzip
+import hashlib
+import io
+import itertools
+import json
+import random
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import date, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from exporter.bucket import PartOfUpload, Upload
+from exporter.downloads.jobs import (
+    KEPT_AS,
+    Format,
+    Job,
+    Request,
+    State,
+    drop,
+    job_key,
+    plan_key,
+    read_job,
+    write_job,
+    zip_key,
+)
+from exporter.lake import files as part_files
+from exporter.lake import manifest as archive
+from exporter.lake.manifest import Manifest, Part
+from exporter.store import Column, Days
+from exporter.zips import handler as zipper
+from exporter.zips.handler import MARGIN_S, Held, Turn, UnavailableError, make_zip
+from tests.builders import Context, sqs_event
+from tests.twins import Bucket, client_error
+
+DAY = date(2025, 11, 20)
+ID = "0123456789abcdef0123456789abcdef"
+COLUMNS = (Column("time", "TIMESTAMP"), Column("client", "VARCHAR"), Column("n", "DOUBLE"))
+MEBIBYTE = 1 << 20
+NASTY = ['"', '""', ",", "\n", "\r\n", "", " ", "\x00", "é\u2028😀", "=1+1", "x" * 10_000]
+
+
+def lines(first: int, count: int) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([column.name for column in COLUMNS])
+    # What cannot be packed much, so that small tests have uploads of several parts.
+    noise = random.Random(first)
+    for number in range(first, first + count):
+        writer.writerow(
+            [f"2025-11-20 10:00:00.{number:09}", "acme" if number % 3 else "zeta", noise.random()]
+        )
+    return text.getvalue().encode()
+
+
+def put_day(
+    bucket: Bucket,
+    day: date,
+    *texts: bytes,
+    kind: str = ".csv.gz",
+    revision: int = 1,
+    rows: int | None = None,
+) -> None:
+    parts = []
+    folder = archive.folder(day, kind[1:])
+    for number, text in enumerate(texts):
+        body = gzip.compress(text, 6, mtime=0) if kind.endswith(".gz") else text
+        key = f"{folder}part-{number:05}-r{revision}{kind}"
+        bucket[key] = body
+        count = text.count(b"\n") - 1 if rows is None else rows
+        parts.append(Part(key, count, len(body), hashlib.sha256(body).hexdigest(), "", ""))
+    manifest = Manifest(day, revision, COLUMNS, tuple(parts), kind[1:])
+    bucket[folder + archive.MANIFEST] = manifest.to_json()
+
+
+def lake(days: int = 3, parts: int = 3, count: int = 4_000) -> Bucket:
+    return Bucket(_lake(days, parts, count))
+
+
+@cache
+def _lake(days: int, parts: int, count: int) -> Bucket:
+    bucket = Bucket()
+    for day in range(days):
+        texts = [lines(1_000_000 * day + 100_000 * part, count) for part in range(parts)]
+        put_day(bucket, DAY + timedelta(days=day), *texts)
+    return bucket
+
+
+def job(days: int = 3, **wanted: Any) -> Job:
+    return Job(ID, Request(Days(DAY, DAY + timedelta(days=days - 1)), **wanted))
+
+
+def turn(left_s: float = 900, part_bytes: int = 64 * 1024) -> Turn:
+    return Turn(lambda: left_s, part_bytes=part_bytes)
+
+
+def zip_of(bucket: Bucket, asked: Job, given: Turn | None = None) -> bytes:
+    write_job(bucket, asked)
+    made = make_zip(Held(asked, bucket), given or turn())
+    assert made.state.has_zip
+    return bucket[zip_key(asked.id)]
+
+
+def read(body: bytes) -> tuple[dict[str, bytes], dict[str, Any]]:
+    with zipfile.ZipFile(io.BytesIO(body)) as made:
+        assert made.testzip() is None
+        files = {name: made.read(name) for name in made.namelist()}
+    return files, json.loads(files.pop("manifest.json"))
+
+
+# --- what is in it ----------------------------------------------------------------------------------------
+
+
+def test_the_lakes_own_files_are_in_it_as_they_are_packed_there() -> None:
+    bucket = lake()
+
+    files, manifest = read(body := zip_of(bucket, job()))
+
+    assert files == {
+        f"{DAY + timedelta(days=day)}-part-{part:05}.csv": lines(1_000_000 * day + 100_000 * part, 4_000)
+        for day in range(3)
+        for part in range(3)
+    }
+    assert manifest["rows"] == 3 * 3 * 4_000
+    packed = bucket[f"{archive.folder(DAY)}part-00000-r1.csv.gz"]
+    assert packed[10:-8] in body
+
+
+def test_the_manifest_in_it_says_what_the_files_are() -> None:
+    bucket = lake(days=1, parts=2, count=5)
+    put_day(bucket, DAY + timedelta(days=2), revision=4)
+
+    files, manifest = read(zip_of(bucket, job(days=3)))
+
+    kept = Manifest.from_json(bucket[archive.folder(DAY) + archive.MANIFEST])
+    assert manifest == {
+        "start_date": "2025-11-20",
+        "end_date": "2025-11-22",
+        "format": "csv",
+        "columns": None,
+        "only": {},
+        "rows": 10,
+        "days": [
+            {"day": "2025-11-20", "rows": 10, "revision": 1},
+            {"day": "2025-11-22", "rows": 0, "revision": 4},
+        ],
+        "days_not_exported": ["2025-11-21"],
+        "files": [
+            {
+                "name": name,
+                "rows": 5,
+                "bytes": len(body),
+                "crc32": f"{zipfile.crc32(body):08x}",  # type: ignore[attr-defined]  # of zlib
+                "source_sha256": part.sha256,
+            }
+            for (name, body), part in zip(files.items(), kept.parts, strict=True)
+        ],
+    }
+
+
+def test_the_object_tells_its_days_its_revision_and_the_checksum_of_what_it_was_made_of() -> None:
+    bucket = lake(days=2, parts=1, count=1)
+    zip_of(bucket, job(2))
+    before = bucket.metadata[zip_key(ID)]
+    put_day(bucket, DAY, lines(7, 7), revision=2)
+    zip_of(bucket, job(2))
+    after = bucket.metadata[zip_key(ID)]
+
+    assert (before["first-day"], before["last-day"], before["days"]) == ("2025-11-20", "2025-11-21", "2")
+    assert (before["last-revision"], after["last-revision"]) == ("1", "2")
+    assert len(before["revisions-sha256"]) == 64
+    assert before["revisions-sha256"] != after["revisions-sha256"]
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
+    assert sum(len(name) + len(value) for name, value in after.items()) < 2048
+
+
+@pytest.mark.parametrize("days", [0, 2])
+def test_a_range_without_rows_gives_a_valid_zip_that_holds_only_a_manifest(days: int) -> None:
+    bucket = Bucket()
+    for day in range(days):
+        put_day(bucket, DAY + timedelta(days=day))
+    write_job(bucket, job())
+
+    made = make_zip(Held(job(), bucket), turn())
+
+    files, manifest = read(bucket[zip_key(ID)])
+    assert (files, manifest["rows"], made.state, made.rows) == ({}, 0, State.EMPTY, 0)
+
+
+def test_a_part_whose_name_has_its_revision_has_the_same_name_in_the_zip() -> None:
+    bucket = Bucket()
+    put_day(bucket, DAY, lines(0, 1), revision=3)
+
+    assert list(read(zip_of(bucket, job(1)))[0]) == ["2025-11-20-part-00000.csv"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "expected"),
+    [
+        (".csv", {}, lines(0, 9)),
+        (".csv.gz", {"columns": ("client",)}, b"client\n" + b"zeta\nacme\nacme\n" * 3),
+        (".csv", {"client": "zeta", "columns": ("time",)}, b"time\n" + b"".join(
+            b"2025-11-20 10:00:00.%09d\n" % number for number in (0, 3, 6))),
+        (".csv.gz", {"tenant": "zeta", "columns": ("client",)}, b"client\n" + b"zeta\n" * 3),
+        (".csv.gz", {"client": "nobody"}, b"time,client,n\n"),
+        (".csv.gz", {"route": "/"}, b"time,client,n\n"),
+        (".csv.gz", {"format": Format.JSONL, "columns": ("client",)},
+         b'{"client": "zeta"}\n{"client": "acme"}\n{"client": "acme"}\n' * 3),
+    ],
+)  # fmt: skip
+def test_formats_rows_and_columns_are_those_that_are_asked_for(
+    kind: str, wanted: dict[str, Any], expected: bytes
+) -> None:
+    bucket = Bucket()
+    put_day(bucket, DAY, lines(0, 9), kind=kind, rows=9)
+    asked = job(1, **wanted)
+
+    files, manifest = read(zip_of(bucket, asked))
+
+    assert files == {f"2025-11-20-part-00000.{asked.request.format}": expected}
+    header = 1 if asked.request.format is Format.CSV else 0
+    assert manifest["rows"] == manifest["files"][0]["rows"] == expected.count(b"\n") - header
+    assert manifest["only"] == asked.request.values
+
+
+@pytest.mark.parametrize(("kind", "format_"), [(".jsonl.gz", Format.JSONL), (".parquet", Format.PARQUET)])
+def test_what_is_kept_in_the_wanted_format_goes_in_as_it_is(kind: str, format_: Format) -> None:
+    bucket = Bucket()
+    put_day(bucket, DAY, b'{"a": 1}\n', kind=kind, rows=1)
+
+    files, manifest = read(zip_of(bucket, job(1, format=format_)))
+
+    assert files == {f"2025-11-20-part-00000.{format_}": b'{"a": 1}\n'}
+    assert manifest["rows"] == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "reason"),
+    [
+        (".parquet", {}, "2025-11-20 is kept as parquet: it cannot be had as csv"),
+        (".parquet", {"format": Format.PARQUET, "client": "a"}, "2025-11-20 is kept as parquet: it can be"),
+        (".csv.gz", {"format": Format.PARQUET}, "2025-11-20 is kept as csv: it cannot be had as parquet"),
+        (".jsonl.gz", {}, "2025-11-20 is kept as jsonl: it cannot be had as csv"),
+        (".csv.gz", {"columns": ("time", "nine")}, "no day has a column 'nine'; there are client, n, time"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_had_is_refused_by_name_and_not_tried_again(
+    kind: str, wanted: dict[str, Any], reason: str
+) -> None:
+    bucket = Bucket()
+    put_day(bucket, DAY, lines(0, 3), kind=kind)
+    worker = Worker(bucket)
+
+    assert worker.work(job(1, **wanted)) == []
+
+    failed = worker.reported[-1]
+    assert failed.state is State.FAILED
+    assert str(failed.reason).startswith(reason)
+    assert (read_job(bucket, ID), bucket.uploads) == (failed, {})
+
+
+@pytest.mark.parametrize(
+    ("kinds", "wanted", "taken"),
+    [
+        ([".csv", ".csv.gz", ".jsonl.gz", ".parquet"], Format.CSV, ".csv.gz"),
+        ([".csv", ".jsonl.gz", ".parquet"], Format.CSV, ".csv"),
+        ([".csv", ".csv.gz", ".jsonl.gz", ".parquet"], Format.JSONL, ".jsonl.gz"),
+        ([".csv", ".csv.gz", ".jsonl.gz", ".parquet"], Format.PARQUET, ".parquet"),
+    ],
+)
+def test_a_day_that_is_kept_in_several_formats_is_taken_from_the_one_that_serves_best(
+    kinds: list[str], wanted: Format, taken: str
+) -> None:
+    bucket = Bucket()
+    for revision, kind in enumerate(kinds):
+        put_day(bucket, DAY, kind.encode(), kind=kind, revision=revision, rows=1)
+
+    files, manifest = read(zip_of(bucket, job(1, format=wanted)))
+
+    assert files == {f"2025-11-20-part-00000.{wanted}": taken.encode()}
+    assert [each["revision"] for each in manifest["days"]] == [kinds.index(taken)]
+
+
+def test_each_format_of_the_lake_can_be_had_as_one() -> None:
+    assert {kind for kinds in KEPT_AS.values() for kind in kinds} == set(part_files.Format)
+    with pytest.raises(UnavailableError, match="kept in no format that is known here"):
+        zipper.kind("records/part-00000.orc")
+
+
+@pytest.mark.parametrize("program", [["unzip", "-tqq"], ["7z", "t"], ["bsdtar", "-xOf"], ["jar", "tf"]])
+def test_every_nasty_value_arrives_and_the_zip_tests_clean(program: list[str], tmp_path: Path) -> None:
+    if shutil.which(program[0]) is None:
+        pytest.skip(f"{program[0]} is not on this machine")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n", quoting=csv.QUOTE_ALL)
+    writer.writerows([["time", "client", "n"], *([value] * 3 for value in NASTY)])
+    bucket = Bucket()
+    put_day(bucket, DAY, text.getvalue().replace("\r\n", "\n").encode(), rows=len(NASTY))
+    path = tmp_path / "nasty.zip"
+    path.write_bytes(zip_of(bucket, job(1)))
+
+    done = subprocess.run([*program, path], capture_output=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    (body,) = read(path.read_bytes())[0].values()
+    assert body == text.getvalue().replace("\r\n", "\n").encode()
+
+
+# --- stopped and taken up ---------------------------------------------------------------------------------
+
+
+class KilledError(BaseException):
+    """What no code of ours catches, as none can when it is killed."""
+
+
+class Mortal(Bucket):
+    """A bucket whose user is killed at its n-th call that writes, before or after it is done."""
+
+    def __init__(self, content: Bucket, dies_at: int, *, after: bool) -> None:
+        super().__init__(content)
+        self.uploads, self.begun, self.metadata = content.uploads, content.begun, content.metadata
+        self.left, self.after = dies_at, after
+
+    def _die(self, *, after: bool) -> None:
+        if not after:
+            self.left -= 1
+        if self.left == 0 and self.after is after:
+            raise KilledError
+
+    def put(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
+        self._die(after=False)
+        super().put(key, chunks, content_type)
+        self._die(after=True)
+
+    def begin(self, *arguments: Any, **named: Any) -> Upload:
+        self._die(after=False)
+        made = super().begin(*arguments, **named)
+        self._die(after=True)
+        return made
+
+    def add(self, upload: Upload, number: int, body: bytes | bytearray) -> PartOfUpload:
+        self._die(after=False)
+        made = super().add(upload, number, body)
+        self._die(after=True)
+        return made
+
+    def replace(self, key: str, body: bytes, tag: str | None) -> bool:
+        self._die(after=False)
+        made = super().replace(key, body, tag)
+        self._die(after=True)
+        return made
+
+    def complete(self, upload: Upload, parts: Sequence[PartOfUpload]) -> None:
+        self._die(after=False)
+        super().complete(upload, parts)
+        self._die(after=True)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self._die(after=False)
+        super().delete(keys)
+        self._die(after=True)
+
+
+class Worker:
+    """The function, with what it sends and says."""
+
+    def __init__(self, bucket: Bucket, given: Turn | None = None) -> None:
+        self.bucket = bucket
+        self.sent: list[str] = []
+        self.reported: list[Job] = []
+        self.handler = zipper.make_handler(
+            bucket, send=self.sent.append, report=self.reported.append, turn=lambda _left: given or turn()
+        )
+
+    def work(self, *jobs: Job) -> list[dict[str, str]]:
+        for each in jobs:
+            write_job(self.bucket, each)
+        return self.receive(*(each.to_json() for each in jobs))
+
+    def receive(self, *messages: str) -> list[dict[str, str]]:
+        failures: list[dict[str, str]] = self.handler(sqs_event(*messages), Context())["batchItemFailures"]
+        return failures
+
+
+class Hurried(Turn):
+    """A turn that publishes often, and ends after so many looks at the time."""
+
+    def __init__(self, looks: int, part_bytes: int = 64 * 1024, publish_every: int = 20) -> None:
+        super().__init__(self._left, part_bytes=part_bytes)
+        self.looks = looks
+        self.publish_every = publish_every
+
+    def _left(self) -> float:
+        self.looks -= 1
+        return MARGIN_S + 1 if self.looks >= 0 else MARGIN_S - 1
+
+    def is_time_to_publish(self) -> bool:
+        return self.looks % self.publish_every == 0
+
+
+REQUESTS: list[dict[str, Any]] = [{}, {"client": "acme"}, {"format": Format.JSONL}]
+
+
+@pytest.mark.parametrize("wanted", REQUESTS, ids=["copied", "chosen", "as JSON"])
+@pytest.mark.parametrize("after", [False, True], ids=["before a call", "after a call"])
+def test_a_worker_that_is_killed_anywhere_and_runs_again_makes_the_same_zip(
+    wanted: dict[str, Any], after: bool
+) -> None:
+    asked = job(**wanted)
+    expected = zip_of(lake(count=1_500), asked)
+    assert len(expected) > 10 * 10_000, "there are many parts to be killed in"
+    chance = random.Random(after)
+    kills = 0
+    for _ in range(3):
+        bucket = lake(count=1_500)
+        write_job(bucket, asked)
+        found = None
+        for _ in range(100):
+            mortal = Mortal(bucket, chance.randrange(1, 20), after=after)
+            given = Hurried(10_000, part_bytes=10_000, publish_every=1 if wanted else 20)
+            try:
+                Worker(mortal, given).receive(asked.to_json())
+            except KilledError:
+                kills += 1
+            bucket.clear()
+            bucket.update(mortal)
+            found = read_job(bucket, ID)
+            if found is not None and found.state is State.READY:
+                break
+        assert found is not None
+        assert bucket[zip_key(ID)] == expected
+        assert found.rows == read(expected)[1]["rows"]
+    assert kills > 10
+
+
+@pytest.mark.parametrize("wanted", REQUESTS, ids=["copied", "chosen", "as JSON"])
+@pytest.mark.parametrize("part_bytes", [64 * 1024, 8 * MEBIBYTE], ids=["parts", "no whole part"])
+def test_a_worker_whose_time_is_over_goes_on_in_another_invocation(
+    wanted: dict[str, Any], part_bytes: int
+) -> None:
+    asked = job(**wanted)
+    expected = zip_of(lake(), asked, turn(part_bytes=part_bytes))
+    bucket = lake()
+    write_job(bucket, asked)
+    messages, turns = [asked.to_json()], 0
+
+    while messages:
+        turns += 1
+        worker = Worker(bucket, Hurried(200 if wanted == {} else 6, part_bytes))
+        assert worker.receive(messages.pop()) == []
+        messages += worker.sent
+        assert worker.reported[-1].state is (State.RUNNING if messages else State.READY)
+
+    assert turns > 2
+    assert bucket[zip_key(ID)] == expected
+    assert [key for key in bucket if key.startswith("tmp/")] == [job_key(ID), zip_key(ID)]
+    assert bucket.uploads == {}
+
+
+def test_a_worker_that_gets_nowhere_in_its_time_fails_instead_of_going_on_for_ever() -> None:
+    bucket = lake()
+    worker = Worker(bucket, Hurried(1))
+
+    assert len(worker.work(job())) == 1
+
+    assert (worker.sent, bucket.uploads) == ([], {})
+    assert "not one member" in str(worker.reported[-1].reason)
+
+
+def test_what_was_begun_by_another_release_is_begun_anew() -> None:
+    expected = zip_of(lake(), job())
+    bucket = lake()
+    write_job(bucket, job())
+    Worker(bucket, Hurried(200)).receive(job().to_json())
+    plan = json.loads(bucket[plan_key(ID)])
+    bucket[plan_key(ID)] = json.dumps({**plan, "maker": "an older one"}).encode()
+
+    Worker(bucket).receive(job().to_json())
+
+    assert bucket[zip_key(ID)] == expected
+    assert bucket.uploads == {}
+
+
+def test_a_day_that_is_exported_anew_meanwhile_is_in_the_zip_as_it_was() -> None:
+    expected = zip_of(lake(), job())
+    bucket = lake()
+    write_job(bucket, job())
+    Worker(bucket, Hurried(200)).receive(job().to_json())
+    put_day(bucket, DAY + timedelta(days=2), lines(5, 5), revision=2)
+
+    Worker(bucket).receive(job().to_json())
+
+    assert bucket[zip_key(ID)] == expected
+
+
+def test_files_that_are_gone_meanwhile_make_it_fail_with_what_to_do() -> None:
+    bucket = lake()
+    write_job(bucket, job())
+    Worker(bucket, Hurried(200)).receive(job().to_json())
+    bucket.delete(list(bucket.keys(archive.folder(DAY + timedelta(days=2)))))
+    worker = Worker(bucket)
+
+    worker.receive(job().to_json())
+
+    assert worker.reported[-1].reason == "some of these days were exported anew meanwhile: ask again"
+    assert bucket.uploads == {}
+
+
+# --- deliveries and failures ------------------------------------------------------------------------------
+
+
+def test_a_message_that_comes_twice_makes_one_zip() -> None:
+    bucket = lake()
+    worker = Worker(bucket)
+    worker.work(job())
+    first = dict(bucket)
+
+    assert worker.receive(job().to_json()) == []
+    assert dict(bucket) == first
+    assert len(worker.reported) == 1
+
+
+class Crossed(Bucket):
+    """A bucket where something else is done before a worker's n-th call.
+
+    Args:
+        content: What is in it.
+        crossings: What is done, by the call.
+    """
+
+    def __init__(self, content: Bucket, crossings: dict[int, Callable[[], object]]) -> None:
+        super().__init__(content)
+        self.crossings = crossings
+        self.count = 0
+
+    def _cross(self) -> None:
+        self.count += 1
+        if done := self.crossings.pop(self.count, None):
+            done()
+
+    def read(self, key: str) -> tuple[bytes, str] | None:
+        self._cross()
+        return super().read(key)
+
+    def replace(self, key: str, body: bytes, tag: str | None) -> bool:
+        found = super().read(key)
+        if tag == (found and found[1]):
+            self._cross()
+            found = super().read(key)
+        if tag != (found and found[1]):
+            return False
+        self[key] = body
+        return True
+
+    def put(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
+        self._cross()
+        super().put(key, chunks, content_type)
+
+    def begin(self, *arguments: Any, **named: Any) -> Upload:
+        self._cross()
+        return super().begin(*arguments, **named)
+
+    def complete(self, upload: Upload, parts: Sequence[PartOfUpload]) -> None:
+        self._cross()
+        super().complete(upload, parts)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self._cross()
+        super().delete(keys)
+
+
+class Crowd:
+    """Workers, callers and exports that come in each other's way."""
+
+    def __init__(self, crossings: dict[int, str]) -> None:
+        does = {name: getattr(self, name) for name in CROSSINGS}
+        self.bucket = Crossed(lake(1, 2, 120), {call: does[name] for call, name in crossings.items()})
+        self.seconds = 0
+        self.messages: list[str] = []
+        self.wanted = False
+
+    def works(self, looks: int = 10_000) -> None:
+        given = Hurried(looks, part_bytes=1_000, publish_every=3)
+        given.now = self._now
+        worker = Worker(self.bucket, given)
+        if worker.receive(job(1).to_json()):
+            self.messages.append("again")
+        self.messages += worker.sent
+
+    def leaves(self) -> None:
+        self.works(looks=8)
+
+    def is_asked(self) -> None:
+        found = read_job(self.bucket, ID)
+        if found is None or not found.state.has_zip:
+            again = Job(ID, job(1).request) if found is None or found.state is State.FAILED else found
+            write_job(self.bucket, again.becoming(again.state, changed_at=int(self._now())))
+            self.messages.append("asked")
+        self.wanted = True
+
+    def is_deleted(self) -> None:
+        drop(ID, self.bucket)
+        # Unless it was asked for again just after it was deleted.
+        self.wanted = job_key(ID) in self.bucket
+
+    def is_exported(self) -> None:
+        put_day(self.bucket, DAY, lines(7, 50), lines(8, 90), revision=2)
+        for key in list(self.bucket.keys(archive.folder(DAY))):
+            if key.endswith("-r1.csv.gz"):
+                del self.bucket[key]
+
+    def is_given_up(self) -> None:
+        self.bucket.uploads.clear()
+
+    def _now(self) -> float:
+        self.seconds += 1
+        return self.seconds
+
+
+CROSSINGS = ["works", "leaves", "is_asked", "is_deleted", "is_exported", "is_given_up"]
+
+
+@given(st.dictionaries(st.integers(1, 60), st.sampled_from(CROSSINGS), max_size=5))
+@example({9: "works"})
+@example({9: "is_deleted", 12: "is_asked", 13: "works"})
+@settings(deadline=None, max_examples=100)
+def test_whoever_comes_in_between_there_is_one_whole_zip_in_the_end_or_none(
+    crossings: dict[int, str],
+) -> None:
+    crowd = Crowd(crossings)
+    bucket = crowd.bucket
+    crowd.is_asked()
+
+    for _ in range(20):
+        if not crowd.messages:
+            break
+        crowd.messages.pop()
+        crowd.works()
+    bucket.crossings.clear()
+
+    assert crowd.messages == []
+    found = read_job(bucket, ID)
+    if found is None:
+        assert not crowd.wanted
+        assert sorted(bucket.keys("tmp/")) == []
+    else:
+        assert found.state is State.READY
+        assert sorted(bucket.keys("tmp/")) == [job_key(ID), zip_key(ID)]
+        assert read(bucket[zip_key(ID)])[1]["rows"] == found.rows
+    # Workers that fail at the same moment may leave an upload that is nobody's, until it is a day old.
+    assert bucket.uploads == {} or {"is_given_up", "leaves"} & set(crossings.values())
+
+
+def overtaking(bucket: Bucket, *, publishes: bool) -> Turn:
+    """Return a turn in which another worker does all of it while this one has begun."""
+
+    class Overtaken(Turn):
+        overtaken = False
+
+        def is_time_to_publish(self) -> bool:
+            if not self.overtaken and bucket.calls > 2:
+                self.overtaken = True
+                Worker(bucket).receive(job().to_json())
+            return publishes
+
+    return Overtaken(lambda: 900, part_bytes=64 * 1024)
+
+
+@pytest.mark.parametrize("publishes", [False, True])
+def test_two_workers_at_once_with_one_message_make_one_zip(publishes: bool) -> None:
+    expected = zip_of(lake(), job())
+    bucket = lake()
+    write_job(bucket, job())
+    worker = Worker(bucket, overtaking(bucket, publishes=publishes))
+
+    assert worker.receive(job().to_json()) == []
+
+    assert (bucket[zip_key(ID)], bucket.uploads, worker.reported) == (expected, {}, [])
+    found = read_job(bucket, ID)
+    assert found is not None
+    assert found.state is State.READY
+
+
+def test_a_worker_that_fails_late_takes_nothing_from_the_one_that_was_quicker() -> None:
+    class Failing(Bucket):
+        def add(self, upload: Upload, number: int, body: bytes | bytearray) -> PartOfUpload:
+            if zip_key(ID) in self:
+                raise client_error("SlowDown", 503)
+            return super().add(upload, number, body)
+
+    bucket = Failing(lake())
+    write_job(bucket, job())
+    worker = Worker(bucket, overtaking(bucket, publishes=False))
+
+    assert worker.receive(job().to_json()) == []
+
+    found = read_job(bucket, ID)
+    assert found is not None
+    assert (found.state, zip_key(ID) in bucket) == (State.READY, True)
+
+
+def test_what_is_written_although_the_answer_was_lost_is_written() -> None:
+    class Deaf(Bucket):
+        """botocore asks again, and S3 then finds that what was to be replaced is another by now."""
+
+        def replace(self, key: str, body: bytes, tag: str | None) -> bool:
+            super().replace(key, body, tag)
+            return False
+
+    bucket = Deaf(lake())
+    worker = Worker(bucket)
+
+    assert worker.work(job()) == []
+
+    assert worker.reported[-1].state is State.READY
+    assert (bucket[zip_key(ID)], bucket.uploads) == (zip_of(lake(), job()), {})
+
+
+def test_an_upload_that_somebody_gave_up_is_begun_anew() -> None:
+    expected = zip_of(lake(), job())
+    bucket = lake()
+    write_job(bucket, job())
+    Worker(bucket, Hurried(200)).receive(job().to_json())
+    bucket.uploads.clear()
+
+    Worker(bucket).receive(job().to_json())
+
+    assert (bucket[zip_key(ID)], bucket.uploads) == (expected, {})
+
+
+def test_a_download_that_is_deleted_in_the_making_leaves_nothing() -> None:
+    bucket = lake()
+
+    class Deleting(Turn):
+        def is_time_to_publish(self) -> bool:
+            if bucket.calls > 1:
+                bucket.delete([job_key(ID)])
+            return True
+
+    worker = Worker(bucket, Deleting(lambda: 900, part_bytes=64 * 1024))
+
+    assert worker.work(job()) == []
+    assert [key for key in bucket if key.startswith("tmp/")] == []
+    assert (bucket.uploads, worker.reported) == ({}, [])
+
+
+def test_progress_is_written_at_most_once_a_second_and_only_grows() -> None:
+    bucket = lake()
+    seen: list[tuple[float, Job]] = []
+    clock = 0.0
+
+    class Slow(Bucket):
+        def stream(self, key: str) -> Iterator[bytes]:
+            nonlocal clock
+            for chunk in bucket.stream(key):
+                clock += 0.15
+                yield chunk
+
+        def replace(self, key: str, body: bytes, tag: str | None) -> bool:
+            if key == job_key(ID):
+                seen.append((clock, Job.from_json(body)))
+            return super().replace(key, body, tag)
+
+    slow = Slow(bucket)
+    Worker(slow, Turn(lambda: 900, lambda: clock, part_bytes=64 * 1024)).work(job())
+
+    running = [(at, each) for at, each in seen if each.state is State.RUNNING]
+    assert len(running) > 5
+    assert all(later - sooner >= 1 for (sooner, _), (later, _) in itertools.pairwise(running))
+    done = [each.done_bytes for _, each in running]
+    assert done == sorted(done)
+    last = seen[-1][1]
+    assert done[-1] <= last.done_bytes == last.total_bytes == running[0][1].total_bytes
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "again"),
+    [
+        (client_error("InvalidObjectState", 403), "some of these days are in the archive", False),
+        (client_error("SlowDown", 503), "ClientError: ", True),
+        (OSError("the disk is gone"), "OSError: the disk is gone", True),
+    ],
+)
+def test_a_zip_that_cannot_be_made_says_why_and_its_neighbours_are_made(
+    error: Exception, reason: str, again: bool
+) -> None:
+    class Broken(Bucket):
+        def stream(self, key: str) -> Any:  # noqa: ARG002 - a bucket's signature
+            raise error
+
+    bucket = Broken(lake(days=1))
+    worker = Worker(bucket)
+    good = replace(job(), id="f" * 32, request=Request(Days(date(2025, 11, 1), date(2025, 11, 1))))
+
+    failures = worker.work(job(1), good)
+
+    assert len(failures) == (1 if again else 0)
+    assert [each.state for each in worker.reported] == [State.FAILED, State.EMPTY]
+    assert str(worker.reported[0].reason).startswith(reason)
+    assert read_job(bucket, ID) == worker.reported[0]
+    assert bucket.uploads == {}
+    assert plan_key(ID) not in bucket
+
+
+@pytest.mark.parametrize("wanted", REQUESTS, ids=["copied", "chosen", "as JSON"])
+def test_a_file_that_is_not_what_its_manifest_says_fails_the_zip_before_it_is_there(
+    wanted: dict[str, Any],
+) -> None:
+    bucket = lake(days=1)
+    key = f"{archive.folder(DAY)}part-00001-r1.csv.gz"
+    bucket[key] = gzip.compress(lines(3, 50))
+    worker = Worker(bucket)
+
+    assert len(worker.work(job(1, **wanted))) == 1
+
+    assert f"{key} is not what its manifest says" in str(worker.reported[-1].reason)
+    assert zip_key(ID) not in bucket
+    assert bucket.uploads == {}
+
+
+@pytest.mark.parametrize("cut", [5, 15, -1])
+def test_a_file_that_ends_early_fails_the_zip(cut: int) -> None:
+    bucket = lake(days=1, parts=1)
+    key = f"{archive.folder(DAY)}part-00000-r1.csv.gz"
+    bucket[key] = bucket[key][:cut]
+    worker = Worker(bucket)
+
+    assert len(worker.work(job(1))) == 1
+
+    assert worker.reported[-1].state is State.FAILED
+    assert zip_key(ID) not in bucket
+
+
+def test_what_may_become_larger_than_80_gb_has_larger_parts() -> None:
+    bucket = Bucket()
+    part = Part(f"{archive.folder(DAY)}part-00000.csv.gz", 1, 1 << 40, "", "", "")
+    bucket[archive.folder(DAY) + archive.MANIFEST] = Manifest(DAY, 1, COLUMNS, (part,)).to_json()
+
+    plan = zipper.begin(job(1), bucket, Turn(lambda: 900))
+
+    assert plan.part_bytes * zipper.MAX_PARTS >= 1 << 40
+    assert plan.part_bytes % MEBIBYTE == 0
+    assert zipper.is_large(job(1).request, part)
