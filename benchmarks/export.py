@@ -29,7 +29,7 @@ from datetime import UTC, date, datetime
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from exporter.bucket import Bucket
+    from consumers.bucket import Bucket
     from exporter.lake.manifest import Manifest
 
 # Exports, and gives what tells afterwards how many rows there are.
@@ -102,7 +102,7 @@ def _ours(kind: str) -> Way:
     import boto3
     from botocore.config import Config
 
-    from exporter.bucket import Bucket, client_config
+    from consumers.bucket import Bucket, client_config
     from exporter.export.handler import Job, export_day
     from exporter.lake.files import Format
     from exporter.stores.timestream import READ_TIMEOUT, Timestream

@@ -38,7 +38,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import boto3
 from isal.isal_zlib import crc32
 
-from exporter.bucket import Bucket, client_config
+from consumers.bucket import Bucket, client_config
 from exporter.downloads.jobs import Job, Request, job_key, write_job, zip_key
 from exporter.lake import manifest as archive
 from exporter.lake.manifest import Manifest, Part

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from rich.progress import Progress
 
 from cli.deployment import CommandError, Deployment
-from exporter.bucket import Bucket
+from consumers.bucket import Bucket
 from exporter.downloads.jobs import drop_all_of
 from exporter.lake import days as lake
 from exporter.lake import manifest as archive

@@ -76,8 +76,8 @@ KEYS_FOR_METRICS = {"_aws"}
 SELDOM_ADDED = {"trace_id", "function_version", "timed_out", "unfinished"}
 # Set for every function by the template's Globals, and read by a library.
 LIBRARY_SETTINGS = "All functions of the pipeline"
-# Documented by what they stand in for: `exporter.bucket.Bucket` has the same methods.
-DESCRIBED_ELSEWHERE = {"exporter.bucket.Objects", "exporter.bucket.Downloads"}
+# Documented by what they stand in for: `consumers.bucket.Bucket` has the same methods.
+DESCRIBED_ELSEWHERE = {"consumers.bucket.Objects", "consumers.bucket.Downloads"}
 
 OWN_WORDS = (ast.Constant, ast.JoinedStr)
 

@@ -40,6 +40,7 @@ UPSTREAM = {
     "emitter/tagline": ("tagline",),
     "consumers": ("tagline", "consumers"),
     "exporter": (
+        "consumers.bucket",
         "consumers.rows.late_days",
         "consumers.rows.schema",
         "consumers.settings",

@@ -11,7 +11,8 @@ from botocore.exceptions import ClientError
 
 from consumers.accounts import accounting
 from consumers.accounts.accounting import Account
-from exporter.bucket import Link, Listed, PartOfUpload, Upload, UploadGoneError
+from consumers.bucket import Listed, PartOfUpload, Upload, UploadGoneError
+from exporter.downloads.links import Link
 from exporter.store import Answer, Column, Span, Spent, Tally, Values, whole
 
 Point = tuple[Any, ...]
@@ -136,7 +137,7 @@ def client_error(code: str, status: int = 400, *, message: str = "", **more: Any
 
 
 class Bucket(dict[str, bytes]):
-    """A bucket: `exporter.bucket.Downloads`. What was written is in it by key.
+    """A bucket: `consumers.bucket.Downloads`. What was written is in it by key.
 
     Attributes:
         uploads: The parts of the uploads that are neither complete nor aborted, by their numbers.

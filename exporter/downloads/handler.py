@@ -18,8 +18,8 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from botocore.config import Config
 
+from consumers.bucket import Bucket, Downloads, client_config
 from consumers.settings import read_settings
-from exporter.bucket import Bucket, Downloads, Link, Signer, client_config
 from exporter.downloads import openapi
 from exporter.downloads.jobs import (
     Format,
@@ -34,6 +34,7 @@ from exporter.downloads.jobs import (
     write_job,
     zip_key,
 )
+from exporter.downloads.links import Link, Signer
 from exporter.store import Days
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
@@ -80,7 +81,7 @@ class ForbiddenError(Exception):
 
 
 class Links(Protocol):
-    """Makes links: `exporter.bucket.Signer`."""
+    """Makes links: `consumers.bucket.Signer`."""
 
     def link(self, key: str, *, seconds: int, filename: str) -> Link:
         """Return a link that is good for so many seconds, or less if it says so."""

@@ -12,7 +12,7 @@ from datetime import date
 from enum import StrEnum
 from typing import Any
 
-from exporter.bucket import Downloads, Listed, Objects, Upload
+from consumers.bucket import Downloads, Listed, Objects, Upload
 from exporter.lake import manifest as archive
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Days

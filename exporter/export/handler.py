@@ -22,10 +22,10 @@ from aws_lambda_powertools.metrics import MetricUnit
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from consumers.bucket import Bucket, Objects, client_config
 from consumers.rows import late_days, schema
 from consumers.rows.table import OVERFLOW, SAID, UNDECLARED, Plans
 from consumers.settings import SettingsError, read_settings
-from exporter.bucket import Bucket, Objects, client_config
 from exporter.export.whole_rows import WholeRows, is_whole_record
 from exporter.lake import days as lake
 from exporter.lake import manifest as archive

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from exporter.bucket import Objects
+from consumers.bucket import Objects
 from exporter.lake import manifest as archive
 from exporter.lake.files import Format
 from exporter.lake.forgotten import KEY as FORGOTTEN

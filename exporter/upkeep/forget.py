@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 
+from consumers.bucket import Objects
 from consumers.rows.table import OVERFLOW, SAID
-from exporter.bucket import Objects
 from exporter.export.whole_rows import is_whole_record
 from exporter.lake import days as lake
 from exporter.lake import manifest as archive

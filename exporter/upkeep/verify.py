@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from datetime import date
 
-from exporter.bucket import Objects
+from consumers.bucket import Objects
 from exporter.lake import days as lake
 from exporter.lake import manifest as archive
 from exporter.lake.files import Batch, Format, read_rows

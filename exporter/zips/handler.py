@@ -28,8 +28,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from isal import isal_zlib
 
+from consumers.bucket import Bucket, Downloads, PartOfUpload, UploadGoneError, client_config
 from consumers.settings import read_settings
-from exporter.bucket import Bucket, Downloads, PartOfUpload, UploadGoneError, client_config
 from exporter.downloads.jobs import (
     Format,
     Job,

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 import boto3
 import requests
 
-from exporter.bucket import Bucket, client_config
+from consumers.bucket import Bucket, client_config
 from exporter.lake import manifest as archive
 from local.pipeline import Pipeline
 from tests.exporter.zips.test_zipper import lines, put_day

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from exporter.bucket import PartOfUpload, Upload
+from consumers.bucket import PartOfUpload, Upload
 from exporter.downloads.jobs import (
     KEPT_AS,
     Format,

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from boto3.s3.transfer import TransferConfig
@@ -63,19 +63,6 @@ class Listed(NamedTuple):
     key: str
     etag: str
     modified: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A presigned link.
-
-    Attributes:
-        url: The link.
-        expires_at: When it ends, with a time zone.
-    """
-
-    url: str
-    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +196,7 @@ class Bucket:
             Bucket=self._name,
             Key=key,
             ContentType=content_type,
-            ContentDisposition=_disposition(filename),
+            ContentDisposition=content_disposition(filename),
             Metadata=dict(metadata),
             ChecksumAlgorithm="CRC32",
         )
@@ -307,55 +294,6 @@ class Bucket:
                 raise OSError(f"{error['Key']} was not removed: {error['Code']}")
 
 
-class Signer:
-    """Makes links to a bucket's objects that end when they say.
-
-    A link ends with the credentials that signed it, and a function is not told when its own end. Those of a
-    role that it assumes say so: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
-
-    Args:
-        assume: Gives new credentials, as STS's AssumeRole answers them.
-        client: Gives a client for S3 that signs with such credentials.
-        bucket: The bucket's name.
-        now: Gives the time.
-    """
-
-    def __init__(
-        self,
-        assume: Callable[[], Mapping[str, Any]],
-        client: Callable[[Mapping[str, Any]], Any],
-        bucket: str,
-        now: Callable[[], datetime],
-    ) -> None:
-        self._assume = assume
-        self._client_of = client
-        self._bucket = bucket
-        self._now = now
-        self._client: Any = None
-        self._until = datetime.min.replace(tzinfo=UTC)
-
-    def link(self, key: str, *, seconds: int, filename: str) -> Link:
-        """Return a link to an object, which need not exist yet.
-
-        Args:
-            key: The object's key.
-            seconds: How long the link is to be good. It ends earlier where the credentials do, but is good
-                for at least half of that time if credentials can be.
-            filename: What a browser calls the file.
-        """
-        if self._until - self._now() < timedelta(seconds=seconds / 2):
-            credentials = self._assume()
-            self._client, self._until = self._client_of(credentials), credentials["Expiration"]
-        now = self._now()
-        left = min(seconds, int((self._until - now).total_seconds()))
-        url: str = self._client.generate_presigned_url(
-            "get_object",
-            Params={"Bucket": self._bucket, "Key": key, "ResponseContentDisposition": _disposition(filename)},
-            ExpiresIn=left,
-        )
-        return Link(url, now + timedelta(seconds=left))
-
-
 @contextmanager
 def _upload_there(upload: Upload) -> Iterator[None]:
     try:
@@ -366,7 +304,8 @@ def _upload_there(upload: Upload) -> Iterator[None]:
         raise
 
 
-def _disposition(filename: str) -> str:
+def content_disposition(filename: str) -> str:
+    """Return the header that makes a browser save an object under a name."""
     return f'attachment; filename="{filename}"'
 
 

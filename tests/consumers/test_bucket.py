@@ -12,7 +12,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ResponseStreamingError
 from moto import mock_aws
 
-from exporter.bucket import Bucket, Listed, Signer, Upload, UploadGoneError, client_config
+from consumers.bucket import Bucket, Listed, Upload, UploadGoneError, client_config
+from exporter.downloads.links import Signer
 from tests.twins import client_error
 
 
