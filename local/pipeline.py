@@ -30,7 +30,6 @@ from local.services import KEYS, Services
 from local.template import EventSourceMappingSpec, Resource, Stack
 
 USER_STACK = "app"
-LOG_GROUPS = 5
 """The log groups that the pipeline's template takes."""
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -381,7 +380,7 @@ def tagline_with_samples(*, window_s: int = 1, pets: bool = False) -> list[App]:
     """
     samples = [App("sample", ROOT / "examples" / "template.yml"), *([pets_app()] if pets else [])]
     functions = ["sample-SampleApi", "sample-AccessLogReplay", *(["pets-PetsApi"] if pets else [])]
-    groups = {f"LogGroup{number}": f"/aws/lambda/{name}" for number, name in enumerate(functions, 1)}
+    groups = {"LogGroups": ",".join(f"/aws/lambda/{name}" for name in functions)}
     return [*samples, App("tagline", ROOT / "template.yml", {**groups, "BatchWindowSeconds": str(window_s)})]
 
 
@@ -410,7 +409,7 @@ def tagline_with_template(
         window_s: How long the consumer waits for a batch to fill, in seconds.
 
     Raises:
-        TemplateError: The template cannot be run, or its functions have more log groups than can be taken.
+        TemplateError: The template cannot be run.
     """
     own = App(USER_STACK, path.resolve(), dict(parameters or {}))
     stack = template.resolve(
@@ -420,13 +419,8 @@ def tagline_with_template(
     for spec in specs:
         _function(spec, path.parent)
     groups = list(dict.fromkeys(spec.log_group for spec in specs))
-    if len(groups) > LOG_GROUPS:
-        raise template.TemplateError(
-            f"{path}: {len(groups)} log groups, the pipeline takes {LOG_GROUPS};"
-            " let functions share one with LoggingConfig: {LogGroup: ...}"
-        )
-    taken = {f"LogGroup{number}": group for number, group in enumerate(groups, 1)}
-    return [own, App("tagline", ROOT / "template.yml", {**taken, "BatchWindowSeconds": str(window_s)})]
+    taken = {"LogGroups": ",".join(groups), "BatchWindowSeconds": str(window_s)}
+    return [own, App("tagline", ROOT / "template.yml", taken)]
 
 
 def not_run(stack: Stack) -> list[str]:

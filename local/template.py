@@ -50,6 +50,9 @@ _MAPPING_PROPERTIES = {
     "Tags",
 }
 
+_LANGUAGE_EXTENSIONS = "AWS::LanguageExtensions"
+_FOR_EACH = "Fn::ForEach::"
+
 
 class TemplateError(ValueError):
     """The template, or what was asked of it, cannot be turned into a stack."""
@@ -79,10 +82,11 @@ def translate(path: Path) -> dict[str, Any]:
         The CloudFormation template.
 
     Raises:
-        TemplateError: A function's code is not a directory beside the template.
+        TemplateError: A function has no directory of code, or a loop makes a SAM resource.
         samtranslator.model.exceptions.InvalidDocumentException: The template is not valid SAM.
     """
     template: dict[str, Any] = yaml_parse(path.read_text(encoding="utf-8"))
+    loops = _loops(template)
     shared = template.get("Globals", {}).get("Function", {})
     for logical_id, resource in template["Resources"].items():
         properties = resource.get("Properties", {})
@@ -101,7 +105,28 @@ def translate(path: Path) -> dict[str, Any]:
     translator = Translator({}, Parser(), None, session)
     translated: dict[str, Any] = translator.translate(template, {})
     translator.metrics.publish()  # Nowhere; but unpublished ones are warned of on stderr.
+    if loops:
+        translated["Transform"] = _LANGUAGE_EXTENSIONS
+        translated["Resources"].update(loops)
     return translated
+
+
+# The translator cannot read loops: https://github.com/aws/serverless-application-model/issues/3641
+# They repeat for each value of a parameter, and parameters have values only when the template is resolved.
+def _loops(template: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the loops out of a template's resources."""
+    resources = template["Resources"]
+    loops = {key: resources.pop(key) for key in list(resources) if key.startswith(_FOR_EACH)}
+    transforms = template.get("Transform", [])
+    if loops and _LANGUAGE_EXTENSIONS not in (transforms if isinstance(transforms, list) else [transforms]):
+        raise TemplateError(f"{next(iter(loops))} needs Transform: [{_LANGUAGE_EXTENSIONS}, ...]")
+    for key, (_, _, fragment) in loops.items():
+        for logical_id, resource in fragment.items():
+            if logical_id.startswith(_FOR_EACH) or resource["Type"].startswith("AWS::Serverless::"):
+                raise TemplateError(
+                    f"{key}: {logical_id} is a loop or a SAM resource, and a loop here can make neither"
+                )
+    return loops
 
 
 # ---- CloudFormation to values ------------------------------------------------------------------------------
@@ -216,7 +241,7 @@ def resolve(
         "AWS::URLSuffix": "amazonaws.com",
     }
     values = {**_parameter_values(template.get("Parameters", {}), parameters), **pseudo}
-    resolver = _Resolver(template, values, endpoint.rstrip("/"))
+    resolver = _Resolver(_repeated(template, values), values, endpoint.rstrip("/"))
     return Stack(
         name=stack_name,
         region=region,
@@ -226,26 +251,71 @@ def resolve(
     )
 
 
-def _parameter_values(declared: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str | int | float]:
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/intrinsic-function-reference-foreach.html
+def _repeated(template: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the template with each loop replaced by what it makes."""
+    resources: dict[str, Any] = {}
+    for key, node in template["Resources"].items():
+        if not key.startswith(_FOR_EACH):
+            resources[key] = node
+            continue
+        identifier, collection, fragment = node
+        if isinstance(collection, dict):
+            collection = values.get(str(collection.get("Ref")))
+        if not isinstance(collection, list):
+            raise UnresolvableError(f"{key} needs a list, or the Ref of a CommaDelimitedList")
+        for item in collection:
+            # A log group's name is no logical id; &{} leaves letters and digits of it.
+            name = re.sub("[^A-Za-z0-9]", "", item)
+            for output_key, output in fragment.items():
+                logical_id = output_key.replace(f"${{{identifier}}}", item)
+                logical_id = logical_id.replace(f"&{{{identifier}}}", name)
+                if logical_id in resources:
+                    raise TemplateError(f"{key}: {item!r} makes {logical_id}, which exists already")
+                resources[logical_id] = _with_item(output, identifier, item)
+    return {**template, "Resources": resources}
+
+
+def _with_item(node: Any, identifier: str, item: str) -> Any:
+    if node == {"Ref": identifier}:
+        return item
+    if isinstance(node, dict):
+        return {key: _with_item(value, identifier, item) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_with_item(value, identifier, item) for value in node]
+    return node.replace(f"${{{identifier}}}", item) if isinstance(node, str) else node
+
+
+_Parameter = str | int | float | list[str]
+
+
+def _parameter_values(declared: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, _Parameter]:
     unknown = sorted(set(given) - set(declared))
     if unknown:
         raise ParameterError(f"parameter {unknown[0]} is unknown; the template has {', '.join(declared)}")
-    values: dict[str, str | int | float] = {}
+    values: dict[str, _Parameter] = {}
     for name, declaration in declared.items():
         if name not in given and "Default" not in declaration:
             raise ParameterError(f"parameter {name} has no default and was not given")
         text = str(given.get(name, declaration.get("Default")))
-        broken = next(_broken_constraints(declaration, text), None)
-        if broken:
-            why = declaration.get("ConstraintDescription")
-            raise ParameterError(f"parameter {name} = {text!r} {broken}" + (f": {why}" if why else ""))
-        values[name] = _number(text) if declaration["Type"] == "Number" else text
+        # CloudFormation trims the members, and holds each against the constraints.
+        members = [member.strip() for member in text.split(",")]
+        is_list = declaration["Type"] == "CommaDelimitedList"
+        for member in members if is_list else [text]:
+            broken = next(_broken_constraints(declaration, member), None)
+            if broken:
+                why = declaration.get("ConstraintDescription")
+                raise ParameterError(f"parameter {name} = {member!r} {broken}" + (f": {why}" if why else ""))
+        if is_list:
+            values[name] = members
+        else:
+            values[name] = _number(text) if declaration["Type"] == "Number" else text
     return values
 
 
 def _broken_constraints(declaration: Mapping[str, Any], text: str) -> Iterator[str]:
-    if declaration["Type"] not in {"String", "Number"}:
-        yield f"is of type {declaration['Type']}, and only String and Number can be resolved"
+    if declaration["Type"] not in {"String", "Number", "CommaDelimitedList"}:
+        yield f"is of type {declaration['Type']}; String, Number and CommaDelimitedList can be resolved"
     if "AllowedValues" in declaration:
         allowed = [str(value) for value in declaration["AllowedValues"]]
         if text not in allowed:

@@ -21,6 +21,7 @@ from local.template import (
     HttpRoute,
     ParameterError,
     Stack,
+    TemplateError,
     event_source_mappings,
     functions,
     http_routes,
@@ -35,7 +36,7 @@ TEMPLATES = {
     "examples": ROOT / "examples" / "template.yml",
     "pets": ROOT / "examples" / "pets_api" / "template.yml",
 }
-LOG_GROUPS = [f"LogGroup{number}" for number in range(1, 6)]
+LOG_GROUPS = [f"/aws/lambda/shop-{number}" for number in range(1, 7)]
 
 HANDLERS = {
     "RowConsumer": "consumers.rows.handler.handler",
@@ -71,7 +72,7 @@ def template(translated: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def stack(template: dict[str, Any]) -> Stack:
-    return stack_of(template, LogGroup1="/aws/lambda/shop")
+    return stack_of(template, LogGroups="/aws/lambda/shop")
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,12 @@ def examples(translated: dict[str, dict[str, Any]]) -> Stack:
 
 def stack_of(template: Mapping[str, Any], **parameters: str) -> Stack:
     return resolve(template, parameters, stack_name="tagline", endpoint="http://127.0.0.1:5000")
+
+
+def declared(template: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the resources that the template declares one by one, not by a loop."""
+    resources: dict[str, Any] = template["Resources"]
+    return {key: value for key, value in resources.items() if not key.startswith("Fn::ForEach")}
 
 
 def function(stack: Stack, logical_id: str) -> FunctionSpec:
@@ -205,8 +212,8 @@ def test_the_filter_pattern_finds_the_emitters_lines_and_no_others(
     tag: str, template: dict[str, Any]
 ) -> None:
     matches = importlib.import_module("local.filter_pattern").matches
-    stack = stack_of(template, LogGroup1="/aws/lambda/shop", Tag=tag)
-    pattern = stack.resources["Subscription1"].properties["FilterPattern"]
+    stack = stack_of(template, LogGroups="/aws/lambda/shop", Tag=tag)
+    pattern = stack.resources["Subscriptionawslambdashop"].properties["FilterPattern"]
     stream = io.StringIO()
     tagline.Emitter(tag=tag, stream=stream).emit({"route": "/orders"})
     assert matches(pattern, stream.getvalue())
@@ -218,23 +225,30 @@ def test_the_filter_pattern_finds_the_emitters_lines_and_no_others(
 
 
 def test_each_named_log_group_is_subscribed_and_no_other(template: dict[str, Any]) -> None:
-    groups = {parameter: f"/aws/lambda/{parameter}" for parameter in LOG_GROUPS}
-    subscriptions = stack_of(template, **groups).of_type("AWS::Logs::SubscriptionFilter")
-    assert [each.properties["LogGroupName"] for each in subscriptions] == list(groups.values())
+    subscriptions = stack_of(template, LogGroups=", ".join(LOG_GROUPS)).of_type(
+        "AWS::Logs::SubscriptionFilter"
+    )
+    assert [each.properties["LogGroupName"] for each in subscriptions] == LOG_GROUPS
     assert {each.properties["Distribution"] for each in subscriptions} == {"Random"}
     assert {each.properties["FilterPattern"] for each in subscriptions} == {'"usage_record"'}
     assert stack_of(template).of_type("AWS::Logs::SubscriptionFilter") == []
 
 
-@pytest.mark.parametrize("parameter", LOG_GROUPS)
+def test_two_log_groups_whose_names_differ_in_punctuation_alone_are_refused(template: dict[str, Any]) -> None:
+    # CloudFormation makes one logical id of both, too.
+    with pytest.raises(TemplateError, match=r"'/a/b\.c' makes Subscriptionabc, which exists already"):
+        stack_of(template, LogGroups="/a/b-c,/a/b.c")
+
+
+@pytest.mark.parametrize("others", ["", "/aws/lambda/shop,"])
 def test_the_pipelines_own_log_groups_cannot_be_subscribed(
-    parameter: str, template: dict[str, Any], stack: Stack
+    others: str, template: dict[str, Any], stack: Stack
 ) -> None:
     own = [group.name for group in stack.of_type("AWS::Logs::LogGroup")]
     for group in [*own, "/tagline/another-stack/DailyExporter"]:
-        with pytest.raises(ParameterError, match=f"parameter {parameter} = '{group}' .* the pipeline's own"):
-            stack_of(template, **{parameter: group})
-    stack_of(template, **{parameter: "/aws/lambda/tagline/"})
+        with pytest.raises(ParameterError, match=f"parameter LogGroups = '{group}' .* the pipeline's own"):
+            stack_of(template, LogGroups=others + group)
+    stack_of(template, LogGroups=f"{others}/aws/lambda/tagline/")
 
 
 def test_every_function_writes_to_its_own_log_group_which_expires(template: dict[str, Any]) -> None:
@@ -336,7 +350,7 @@ def test_what_is_written_late_goes_to_the_magnetic_store_unless_it_is_turned_off
 def test_what_holds_records_outlives_the_stack(template: dict[str, Any]) -> None:
     kept = {
         logical_id
-        for logical_id, resource in template["Resources"].items()
+        for logical_id, resource in declared(template).items()
         if (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy"))
         == ("RetainExceptOnCreate", "Retain")
     }
@@ -372,7 +386,7 @@ METERED = {
 def test_without_a_destination_nothing_of_meters_is_deployed(template: dict[str, Any], stack: Stack) -> None:
     assert [logical_id for logical_id in stack.resources if "Meter" in logical_id] == []
     assert [name for name in stack.outputs() if "Meter" in name] == []
-    on = stack_of(template, LogGroup1="/aws/lambda/shop", MeterBucket="ingest")
+    on = stack_of(template, LogGroups="/aws/lambda/shop", MeterBucket="ingest")
     assert set(on.resources) - set(stack.resources) == {
         "DroppedMeterBatchesAlarm",
         "FailedMeterBatchesAlarm",
@@ -436,8 +450,8 @@ def test_the_consumer_of_meters_reads_the_stream_beside_the_other_with_settings_
 
 def test_the_filters_take_both_tags_where_meters_are_switched_on(template: dict[str, Any]) -> None:
     matches = importlib.import_module("local.filter_pattern").matches
-    groups = {parameter: f"/aws/lambda/{parameter}" for parameter in LOG_GROUPS}
-    stack = stack_of(template, **groups, MeterBucket="ingest", Tag="my-tag", MeterTag="meter.v1")
+    groups = ",".join(LOG_GROUPS)
+    stack = stack_of(template, LogGroups=groups, MeterBucket="ingest", Tag="my-tag", MeterTag="meter.v1")
     (pattern,) = {each.properties["FilterPattern"] for each in stack.of_type("AWS::Logs::SubscriptionFilter")}
     assert pattern == '?"my-tag" ?"meter.v1"'
     assert [
@@ -471,7 +485,7 @@ def test_a_deployment_with_two_destinations_or_without_a_key_is_refused_by_cloud
 def test_the_emitter_is_a_layer_whose_versions_stay(template: dict[str, Any]) -> None:
     # Functions keep a version that is deleted, but can no longer be configured with it:
     # https://docs.aws.amazon.com/lambda/latest/dg/creating-deleting-layers.html
-    (layer,) = [one for one in template["Resources"].values() if one["Type"] == "AWS::Lambda::LayerVersion"]
+    (layer,) = [one for one in declared(template).values() if one["Type"] == "AWS::Lambda::LayerVersion"]
     oldest = tomllib.loads((ROOT / "emitter" / "pyproject.toml").read_text())["project"]["requires-python"]
     runtimes = layer["Properties"]["CompatibleRuntimes"]
 
@@ -482,7 +496,7 @@ def test_the_emitter_is_a_layer_whose_versions_stay(template: dict[str, Any]) ->
 
 
 def test_no_function_of_the_pipeline_needs_the_layer(template: dict[str, Any]) -> None:
-    resources = template["Resources"].values()
+    resources = declared(template).values()
     assert not [one for one in resources if "Layers" in one.get("Properties", {})]
 
 
@@ -810,9 +824,7 @@ def test_someone_is_told_by_email_only_if_there_is_an_address(template: dict[str
 
 
 def test_saved_queries_ask_the_collected_log_groups(template: dict[str, Any]) -> None:
-    some = stack_of(template, LogGroup2="/two", LogGroup5="/five", Tag="my-tag").of_type(
-        "AWS::Logs::QueryDefinition"
-    )
+    some = stack_of(template, LogGroups="/two,/five", Tag="my-tag").of_type("AWS::Logs::QueryDefinition")
     none = stack_of(template).of_type("AWS::Logs::QueryDefinition")
     assert {tuple(query.properties["LogGroupNames"]) for query in some} == {("/two", "/five")}
     assert [query for query in none if "LogGroupNames" in query.properties] == []
@@ -838,7 +850,11 @@ def test_saved_queries_ask_the_collected_log_groups(template: dict[str, Any]) ->
     ("parameter", "allowed", "refused"),
     [
         ("Tag", ["a", "a" * 100, "my-team.usage_2"], ["", "a" * 101, 'a"b', "two words", "$x"]),
-        ("LogGroup1", ["", "a" * 512, "/aws/lambda/x", "a.b#c-d_e"], ["a" * 513, "two words", "a*"]),
+        (
+            "LogGroups",
+            ["", "a" * 240, "/aws/lambda/x", "/aws/lambda/x, a.b#c-d_e"],
+            ["a" * 241, "two words", "a*", "/aws/lambda/x,a*"],
+        ),
         ("MeterTag", ["a", "a" * 100, "meter.v2"], ["", "a" * 101, 'a"b', "two words"]),
         ("MeterBucket", ["", "abc", "a" * 63, "183-amberflo"], ["ab", "a" * 64, "Upper", "a/b"]),
         ("MeterPrefix", ["ingest/records/", "a/", "a" * 199 + "/"], ["", "/", "a", "a//", "a" * 200 + "/"]),
@@ -941,5 +957,5 @@ def test_the_pipeline_collects_the_sample_applications_log_groups(
     }
     groups = [outputs["SampleApiLogGroup"], outputs["AccessLogReplayLogGroup"]]
     assert groups == [group.name for group in examples.of_type("AWS::Logs::LogGroup")]
-    subscribed = stack_of(template, LogGroup1=groups[0], LogGroup2=groups[1])
+    subscribed = stack_of(template, LogGroups=",".join(groups))
     assert len(subscribed.of_type("AWS::Logs::SubscriptionFilter")) == 2

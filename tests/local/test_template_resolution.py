@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -209,6 +210,77 @@ def test_a_resource_whose_condition_is_false_is_left_out() -> None:
     assert (list(silent.resources), silent.outputs()) == (["Topic"], {})
     assert (list(told.resources), told.outputs()) == (["Topic", "Mail"], {"Address": "a@example.com"})
     assert [topic.logical_id for topic in told.of_type("AWS::SNS::Topic")] == ["Topic"]
+
+
+def looped(collection: Any, **template: Any) -> dict[str, Any]:
+    body = {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": {"Ref": "Word"}, "T": ["q-${Word}", 3]}}
+    return {
+        "Parameters": {"Words": {"Type": "CommaDelimitedList", "Default": "", "AllowedPattern": "[a-z-]*"}},
+        "Resources": {"Fn::ForEach::Queues": ["Word", collection, {"Queue&{Word}": body}]},
+        **template,
+    }
+
+
+@pytest.mark.parametrize(
+    ("collection", "words", "expected"),
+    [
+        (["a", "b"], "", {"Queuea": "a", "Queueb": "b"}),
+        ([], "", {}),
+        ({"Ref": "Words"}, "my-own, z", {"Queuemyown": "my-own", "Queuez": "z"}),
+        # CloudFormation goes around once for an empty parameter:
+        # https://github.com/aws-cloudformation/cfn-language-discussion/issues/154
+        ({"Ref": "Words"}, "", {"Queue": ""}),
+    ],
+)
+def test_a_loop_makes_a_resource_of_each_member(
+    collection: Any, words: str, expected: dict[str, str]
+) -> None:
+    made = stack_of(looped(collection), Words=words).resources
+
+    assert {name: queue.properties["QueueName"] for name, queue in made.items()} == expected
+    assert [queue.properties["T"] for queue in made.values()] == [
+        [f"q-{word}", 3] for word in expected.values()
+    ]
+
+
+def test_a_loop_over_no_list_is_refused() -> None:
+    with pytest.raises(UnresolvableError, match="Fn::ForEach::Queues needs a list"):
+        stack_of(looped({"Ref": "AWS::Region"}))
+
+
+def test_two_members_that_make_one_logical_id_are_refused() -> None:
+    with pytest.raises(TemplateError, match="'a-b' makes Queueab, which exists already"):
+        stack_of(looped({"Ref": "Words"}), Words="ab,a-b")
+
+
+def test_each_member_of_a_list_is_held_to_the_pattern() -> None:
+    with pytest.raises(ParameterError, match="parameter Words = 'B' does not match"):
+        stack_of(looped({"Ref": "Words"}), Words="a,B")
+
+
+@pytest.mark.parametrize(
+    ("transform", "key", "kind", "complaint"),
+    [
+        ("AWS::Serverless-2016-10-31", "Queue${Word}", "AWS::SQS::Queue", "needs Transform"),
+        (
+            ["AWS::LanguageExtensions"],
+            "F${Word}",
+            "AWS::Serverless::Function",
+            "a loop here can make neither",
+        ),
+        (["AWS::LanguageExtensions"], "Fn::ForEach::Inner", "", "a loop here can make neither"),
+    ],
+)
+def test_loops_that_cannot_be_translated_are_refused(
+    transform: Any, key: str, kind: str, complaint: str, tmp_path: Path
+) -> None:
+    body = {"Type": kind} if kind else ["Other", ["x"], {}]
+    loop = ["Word", ["a"], {key: body}]
+    path = tmp_path / "template.yml"
+    path.write_text(yaml.safe_dump({"Transform": transform, "Resources": {"Fn::ForEach::Outer": loop}}))
+
+    with pytest.raises(TemplateError, match=complaint):
+        translate(path)
 
 
 @pytest.mark.parametrize(
