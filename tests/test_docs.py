@@ -19,7 +19,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import ModuleType
@@ -51,7 +51,7 @@ from exporter.store import Column, Days
 from exporter.zips import handler as zipper
 from local import authorizers, http_api
 from local.template import Stack, functions, http_routes, resolve, translate
-from tests import builders
+from tests import builders, function_settings
 from tests.twins import Bucket, Links
 
 ROOT = Path(__file__).parents[1]
@@ -233,14 +233,15 @@ def test_every_setting_of_a_function_is_documented_under_its_name(stack: Stack) 
     page = REFERENCE / "settings.md"
     everywhere = named(section(page, LIBRARY_SETTINGS))
     for function in functions(stack):
-        settings = importlib.import_module(function.handler.rsplit(".", 1)[0]).Settings
         documented = named(section(page, function.logical_id))
-        assert documented == {field.name.upper() for field in fields(settings)}, function.logical_id
+        assert documented == function_settings.variables(function.handler), function.logical_id
         assert set(function.environment) == documented | everywhere, function.logical_id
 
 
 def test_every_settings_class_belongs_to_a_function_of_the_template(stack: Stack) -> None:
-    read = {function.handler.rsplit(".", 1)[0] for function in functions(stack)}
+    read = {
+        name for function in functions(stack) for name in function_settings.settings_classes(function.handler)
+    }
     kinds = {
         module.__name__
         for module in modules()

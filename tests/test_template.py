@@ -6,7 +6,6 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import pytest
 import tagline
 from cfnlint.api import ManualArgs, lint
 
-from consumers.rows import telemetry
 from local.template import (
     AuthorizerSpec,
     FunctionSpec,
@@ -29,6 +27,7 @@ from local.template import (
     schedules,
     translate,
 )
+from tests import function_settings
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = {
@@ -136,6 +135,15 @@ def test_the_template_has_no_yaml_aliases(path: Path) -> None:
     assert re.findall(r"(?m)^[^#\n]*[:-] [&*][A-Za-z].*$", path.read_text()) == []
 
 
+def test_every_parameter_is_in_exactly_one_group_in_the_same_order(
+    template: dict[str, Any],
+) -> None:
+    groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    assert [name for group in groups for name in group["Parameters"]] == list(template["Parameters"])
+    labels = [group["Label"]["default"] for group in groups]
+    assert len(set(labels)) == len(labels)
+
+
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_every_parameter_and_output_is_described(name: str, translated: dict[str, dict[str, Any]]) -> None:
     for section in ("Parameters", "Outputs"):
@@ -149,7 +157,7 @@ def test_the_deployment_page_lists_every_parameter_and_output(template: dict[str
         name: f"`{parameter['Default']}`" if parameter["Default"] != "" else "empty"
         for name, parameter in template["Parameters"].items()
     }
-    assert parameters == defaults
+    assert list(parameters.items()) == list(defaults.items())
     assert [name for name, _ in rows if name not in parameters] == list(template["Outputs"])
 
 
@@ -192,10 +200,9 @@ def test_an_example_handler_can_be_imported(handler: str, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("logical_id", HANDLERS)
 def test_the_environment_is_exactly_what_the_settings_read(logical_id: str, stack: Stack) -> None:
-    settings = importlib.import_module(HANDLERS[logical_id].rpartition(".")[0]).Settings
     environment = function(stack, logical_id).environment
     own = {name for name in environment if not name.startswith("POWERTOOLS_")}
-    assert own == {field.name.upper() for field in fields(settings)}
+    assert own == function_settings.variables(HANDLERS[logical_id])
     assert environment["POWERTOOLS_METRICS_NAMESPACE"] == "Tagline"
     assert environment["POWERTOOLS_SERVICE_NAME"]
 
@@ -407,7 +414,7 @@ def test_the_consumer_of_meters_has_its_settings_and_may_do_what_it_has_to(
     spec = function(stack, "MeterConsumer")
     assert (spec.handler, spec.log_group) == (f"{METERS}.handler", "/tagline/tagline/MeterConsumer")
     own = {name for name in spec.environment if not name.startswith("POWERTOOLS_")}
-    assert own == {field.name.upper() for field in fields(importlib.import_module(METERS).Settings)}
+    assert own == function_settings.variables(f"{METERS}.handler")
     bucket, role = stack.resources["Bucket"].attributes["Arn"], "MeterConsumerRole"
     kept = ("quarantine/meter_*", "aws/lambda/*")
     everyone = {"s3:PutObject": [f"{bucket}/{prefix}" for prefix in kept], "s3:ListBucket": [bucket]}
@@ -803,6 +810,8 @@ def test_alarms_tell_the_topic_of_lag_failure_and_dead_letters(stack: Stack) -> 
 def test_the_metrics_of_two_stacks_are_told_apart(template: dict[str, Any]) -> None:
     for name in ("one", "two"):
         stack = resolve(template, {"MeterBucket": "ingest"}, stack_name=name, endpoint="")
+        # An alarm of other dimensions than the metric's stays silent.
+        store = function(stack, "RowConsumer").environment["STORE"]
         assert {spec.environment["POWERTOOLS_SERVICE_NAME"] for spec in functions(stack)} == {name}
         watched = {
             alarm.properties["MetricName"]: {
@@ -812,7 +821,7 @@ def test_the_metrics_of_two_stacks_are_told_apart(template: dict[str, Any]) -> N
             if alarm.properties["Namespace"] == "Tagline"
         }
         assert watched == {
-            "recursion": {"service": name, "stage": telemetry.STAGE, "store": telemetry.STORE},
+            "recursion": {"service": name, "stage": "consumer", "store": store},
             "lost": {"service": name, "stage": "reconcile"},
         }
 
@@ -895,6 +904,7 @@ def test_saved_queries_ask_the_collected_log_groups(template: dict[str, Any]) ->
         ("JwtScope", ["tagline/downloads"], ["", "two words"]),
         ("TenantClaim", ["", "custom:client", "https://a.example/client"], ["two words", "x" * 201]),
         ("DownloadMaxDays", ["1", "3660"], ["0", "3661"]),
+        ("Store", ["timestream"], ["", "Timestream", "lake"]),
         ("LogRetentionDays", ["1", "3653"], ["0", "2"]),
         ("BucketAcceleration", ["Enabled", "Suspended"], ["enabled", ""]),
         ("AlertEmail", ["", "a@example.com"], ["nobody", "a@b@c"]),

@@ -107,6 +107,7 @@ class Settings:
     own_log_groups: str
     schemas: str = "schemas"
     write_threads: int = THREADS
+    store: str = "timestream"
 
 
 def make_handler(

@@ -112,8 +112,9 @@ class Settings:
     export_max_scanned_gb: int
     memory_store_hours: int
     magnetic_store_days: int
-    glue_database: str
+    lake_database: str
     schemas: str = "schemas"
+    store: str = "timestream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -761,7 +762,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 def _live() -> Handler:
     settings = read_settings(Settings, os.environ)
     functions = boto3.client("lambda")
-    catalog = Catalog(boto3.client("glue"), settings.glue_database)
+    catalog = Catalog(boto3.client("glue"), settings.lake_database)
     return make_handler(
         Timestream(
             boto3.client("timestream-query", config=Config(read_timeout=READ_TIMEOUT)),
