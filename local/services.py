@@ -71,7 +71,6 @@ class Services:
             data.mkdir(parents=True, exist_ok=True)
         self.timestream = timestream.Timestream(
             path=data and data / "timestream.duckdb",
-            put=self._put,
             report_magnetic_conflicts=self._put if magnetic_reports else None,
         )
         timestream.install(self.timestream)

@@ -10,10 +10,9 @@ from typing import Any
 import duckdb
 
 from local.timestream.expressions import Field
-from local.timestream.magnetic import report
+from local.timestream.magnetic import Put, report
 from local.timestream.queries import Page, Queries
 from local.timestream.store import Conflict, Database, Ingested, Store, Table, TableSettings
-from local.timestream.unload import Put
 
 
 class Timestream:
@@ -28,7 +27,6 @@ class Timestream:
         clock: Callable[[], int] = time.time_ns,
         *,
         path: Path | None = None,
-        put: Put | None = None,
         report_magnetic_conflicts: Put | None = None,
     ) -> None:
         """Start empty, or with what an earlier one left in a file.
@@ -37,7 +35,6 @@ class Timestream:
             clock: Gives the time in nanoseconds since 1970.
             path: A DuckDB file that outlives the process; None keeps everything in memory. Rows are in it
                 after `close`, after `save`, after a query that reads them, and when ten thousand wait.
-            put: Writes an object of UNLOAD into S3; None refuses UNLOAD.
             report_magnetic_conflicts: Writes a report into S3 of records that lost to a row of the magnetic
                 store, which the service answers with success; None rejects such records in the answer.
         """
@@ -45,7 +42,7 @@ class Timestream:
         self._lock = threading.RLock()
         self._connection = duckdb.connect(":memory:" if path is None else str(path))
         self._store = Store(self._connection, durable=path is not None)
-        self._queries = Queries(self._connection, self._store, put)
+        self._queries = Queries(self._connection, self._store)
         self._report = report_magnetic_conflicts
 
     def close(self) -> None:
@@ -53,7 +50,6 @@ class Timestream:
         with self._lock:
             self._store.save()
             self._connection.close()
-            self._queries.close()
 
     def save(self) -> None:
         """Write all that waits into DuckDB, and so into its file, if it has one."""

@@ -9,9 +9,25 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from local.timestream.store import Conflict
+
+
+class Put(Protocol):
+    """Writes an object into S3."""
+
+    def __call__(self, bucket: str, key: str, body: bytes) -> None:
+        """Write it.
+
+        Args:
+            bucket: The bucket's name.
+            key: The object's.
+            body: Its content.
+
+        Raises:
+            OSError: It was not written.
+        """
 
 
 def report(

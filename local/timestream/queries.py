@@ -7,22 +7,18 @@ not shift them.
 import base64
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
 
-from local.timestream.conversions import quoted
 from local.timestream.errors import ServiceError, invalid
 from local.timestream.expressions import Field
 from local.timestream.functions import FAILURES
 from local.timestream.kinds import MACROS, Datum, Type, datum, printed
-from local.timestream.sql import Source, Translation, translate
+from local.timestream.sql import Source, translate
 from local.timestream.store import Store
-from local.timestream.unload import Partition, Put, Unload, check_columns, write_objects
 
 # https://docs.aws.amazon.com/timestream/latest/developerguide/API_query_Query.html
 MAX_ROWS = 1000
@@ -122,19 +118,13 @@ class _StoreCatalog:
 class Queries:
     """Answers Query on a store. It has no lock and no clock: both are its caller's."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, store: Store, put: Put | None) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, store: Store) -> None:
         """Set DuckDB up to compute as Trino does.
 
         Args:
             connection: The store's.
             store: What there is to query.
-            put: Writes an object of UNLOAD; None refuses UNLOAD.
         """
-        # DuckDB writes Parquet into files only, and reaches no others.
-        self._folder = TemporaryDirectory(prefix="timestream-") if put is not None else None
-        if self._folder is not None:
-            connection.execute(f"SET allowed_directories = [{quoted(self._folder.name)}]")
-        self._put = put
         # One thread sums doubles in one order, and dividing a double by zero is infinite in Trino.
         for statement in (
             "SET threads = 1",
@@ -200,11 +190,6 @@ class Queries:
                 self._calls.popitem(last=False)
         return page
 
-    def close(self) -> None:
-        """Remove the folder of UNLOAD's files."""
-        if self._folder is not None:
-            self._folder.cleanup()
-
     def prepare(self, text: str, now: int) -> tuple[Field, ...]:
         """Say what a query would answer, without running it.
 
@@ -259,8 +244,6 @@ class Queries:
             raise invalid(_reason(error)) from None
         except duckdb.Error as error:
             raise ServiceError("QueryExecutionException", str(error)) from None
-        if translation.unload is not None:
-            return self._unload(translation, translation.unload, query_id, catalog.scanned)
         counted = self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 our own name
         total = counted[0] if counted is not None else 0
         result = _Result(text, table, translation.fields, catalog.scanned, now, total, -1, 0, 0)
@@ -288,73 +271,6 @@ class Queries:
                 self._connection.execute(statement)
             finally:
                 self._connection.execute("PRAGMA enable_optimizer")
-
-    def _unload(self, translation: Translation, unload: Unload, query_id: str, scanned: int) -> Page:
-        """Write a result's objects, and answer with their number and places."""
-        table = f"result_{query_id}"
-        try:
-            if self._put is None:
-                raise invalid("UNLOAD is not supported here: there is no S3 to write to.")
-            columns = [(field.name or "", field.kind) for field in translation.fields]
-            check_columns(unload, columns)
-            keys = translation.fields[len(columns) - len(unload.partitioned_by) :]
-            parts = self._partitions(translation.fields, keys, table)
-            total, metadata, manifest = write_objects(unload, query_id, columns, parts, self._put)
-        finally:
-            self._connection.execute(f"DROP TABLE {table}")
-        fields = (
-            Field("rows", Type.BIGINT, "rows"),
-            Field("metadataFile", Type.VARCHAR, "metadata"),
-            Field("manifestFile", Type.VARCHAR, "manifest"),
-        )
-        return Page(query_id, fields, ((str(total), metadata, manifest),), None, scanned)
-
-    def _partitions(self, fields: Sequence[Field], keys: Sequence[Field], table: str) -> list[Partition]:
-        names = ", ".join(key.physical for key in keys)
-        values = ", ".join(["count(*)", *(printed(key.kind, key.physical) for key in keys)])
-        grouped = f" GROUP BY {names} ORDER BY {names}" if keys else ""
-        found = self._connection.execute(f"SELECT {values} FROM {table}{grouped}").fetchall()  # noqa: S608 ours
-        kept = fields[: len(fields) - len(keys)]
-
-        def part(count: int, texts: tuple[str | None, ...]) -> Partition:
-            where = " AND ".join(
-                f"{printed(key.kind, key.physical)} IS NOT DISTINCT FROM "
-                f"{'NULL' if text is None else quoted(text)}"
-                for key, text in zip(keys, texts, strict=True)
-            )
-            rows = f"FROM {table} WHERE {where or 'true'} ORDER BY rowid"
-
-            def print_rows() -> Iterator[tuple[Datum, ...]]:
-                # In steps, so that no part is in Python as a whole.
-                for start in range(0, count, _ROWS_AHEAD):
-                    step = self._connection.execute(
-                        f"{_printing(kept)} {rows} LIMIT {_ROWS_AHEAD} OFFSET {start})"
-                    ).fetchall()
-                    yield from (tuple(datum(value) for value in row[:-1]) for row in step)
-
-            def copy(file_bytes: int, compressed: bool) -> Iterator[tuple[Path, int]]:
-                assert self._folder is not None
-                folder = Path(self._folder.name) / uuid.uuid4().hex
-                # Parquet as DuckDB writes it has no such intervals: they are texts in it.
-                columns = ", ".join(
-                    (printed(f.kind, f.physical) if f.kind in {Type.DAYS, Type.MONTHS} else f.physical)
-                    + f" AS {_identifier(f.name or '')}"
-                    for f in kept
-                )
-                self._connection.execute(
-                    f"COPY (SELECT {columns} {rows}) TO {quoted(str(folder))} (FORMAT parquet, "
-                    f"COMPRESSION {'gzip' if compressed else 'uncompressed'}, FILE_SIZE_BYTES {file_bytes})"
-                )
-                for path in sorted(folder.iterdir()):
-                    counted = self._connection.execute(
-                        f"SELECT num_rows FROM parquet_file_metadata({quoted(str(path))})"  # noqa: S608 our own name
-                    ).fetchone()
-                    yield path, counted[0] if counted is not None else 0
-                folder.rmdir()
-
-            return Partition(texts, count, print_rows, copy)
-
-        return [part(count, tuple(texts)) for count, *texts in found if count]
 
     def _next(self, text: str, next_token: str, max_rows: int | None) -> Page:
         query_id, start = _read_token(next_token)
@@ -427,10 +343,6 @@ def _printing(fields: Sequence[Field]) -> str:
     ]
     size = " + ".join(f"coalesce({size}, 0)" for size in sizes)
     return f"SELECT *, {_DATUM_BYTES * len(values)} + {size} FROM (SELECT {', '.join(values)}"  # noqa: S608 translated
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _reason(error: duckdb.Error) -> str:

@@ -192,7 +192,7 @@ CONSTRUCTS = (
     Construct("SHOW DATABASES, SHOW TABLES FROM", "SHOW DATABASES"),
     Construct("SHOW MEASURES FROM", 'SHOW MEASURES FROM "a"."b"', answered=False),
     Construct("DESCRIBE", 'DESCRIBE "app"."usage"'),
-    Construct("UNLOAD", "UNLOAD (SELECT 1 AS n) TO 's3://bucket/folder'"),
+    Construct("UNLOAD", "UNLOAD (SELECT 1 AS n) TO 's3://bucket/folder'", answered=False),
     Construct("@scheduled_runtime and other parameters", "SELECT @scheduled_runtime", answered=False),
 )
 

@@ -26,7 +26,6 @@ from local.timestream.expressions import (
 )
 from local.timestream.kinds import Array, Series, Type, duckdb_type
 from local.timestream.syntax import Faults, parse, read_tokens
-from local.timestream.unload import Unload, read_unload
 
 # https://docs.aws.amazon.com/timestream/latest/developerguide/ts-limits.html
 MAX_QUERY_CHARACTERS = 262_144
@@ -67,12 +66,10 @@ class Translation:
     Args:
         sql: DuckDB's text; its result columns have the fields' physical names.
         fields: The result's columns.
-        unload: Where the result goes, if it goes to S3.
     """
 
     sql: str
     fields: tuple[Field, ...]
-    unload: Unload | None = None
 
 
 def translate(query: str, catalog: Catalog, now: int) -> Translation:
@@ -95,9 +92,6 @@ def translate(query: str, catalog: Catalog, now: int) -> Translation:
     verb = tokens[0].text.upper()
     if verb in {"SHOW", "DESCRIBE", "DESC"}:
         return _inventory(verb, tokens[1:], catalog)
-    if verb == "UNLOAD":
-        inner, unload = read_unload(tokens)
-        return replace(_Translator(query, catalog, now).statement(parse(inner, query)), unload=unload)
     if verb not in {"SELECT", "WITH", "("}:
         raise invalid(f"line 1:1: {verb} is not supported here.")
     return _Translator(query, catalog, now).statement(parse(tokens, query))

@@ -163,25 +163,3 @@ def test_awswrangler_writes_and_reads_a_data_frame() -> None:
     assert list(read["route"]) == list(frame["route"])
     assert list(read["time"]) == list(frame["time"])
     assert set(read["note"]) == {"é"}
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("partitions", [None, ["route"]])
-@pytest.mark.usefixtures("in_utc")
-def test_awswrangler_unloads_a_query_and_reads_its_files(
-    partitions: list[str] | None, services: Services
-) -> None:
-    services.client("s3").create_bucket(Bucket="lake")
-    frame = written_frame()
-
-    read = awswrangler.timestream.unload(
-        sql=f'SELECT time, status, note, route FROM "{DATABASE}"."{TABLE}"',
-        path="s3://lake/unload/",
-        unload_format="PARQUET",
-        partition_cols=partitions,
-    )
-
-    assert isinstance(read, pd.DataFrame)
-    assert len(read) == 250
-    assert sorted(read["route"].astype(str)) == sorted(frame["route"])
-    assert set(read["note"]) == {"é"}

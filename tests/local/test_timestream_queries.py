@@ -308,7 +308,7 @@ REFUSED: dict[str, str] = {
     "SELECT @scheduled_runtime": "PARAMETER is not supported here",
     "SELECT 1y": "Interval literal 1y is not supported here",
     "SELECT derivative_linear(1, 1s)": "Function 'derivative_linear' is not registered or not supported",
-    "UNLOAD (SELECT 1) TO 's3://bucket/'": "UNLOAD is not supported here: there is no S3",
+    "UNLOAD (SELECT 1) TO 's3://bucket/'": "line 1:1: UNLOAD is not supported here",
     "DROP TABLE usage": "line 1:1: DROP is not supported here",
     "SELECT 1; SELECT 2": "A query is one statement",
     "WITH RECURSIVE r AS (SELECT 1) SELECT * FROM r": "RECURSIVE of WITH is not supported here",

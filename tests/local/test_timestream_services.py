@@ -1,14 +1,11 @@
 """What the local Timestream does beside rows and SQL: S3, files, time, tokens, and types on the wire."""
 
-import csv
-import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
-import duckdb
 import pytest
 from moto.server import ThreadedMotoServer
 from moto.timestreamwrite.responses import TimestreamWriteResponse
@@ -62,7 +59,7 @@ def objects() -> Objects:
 
 @pytest.fixture
 def engine(clock: Clock, objects: Objects) -> Iterator[Timestream]:
-    engine = Timestream(clock, put=objects.put, report_magnetic_conflicts=objects.put)
+    engine = Timestream(clock, report_magnetic_conflicts=objects.put)
     prepare(engine)
     yield engine
     engine.close()
@@ -95,22 +92,6 @@ def rows(engine: Timestream, columns: str = "*") -> tuple[tuple[Datum, ...], ...
     return engine.query(f"SELECT {columns} FROM {USAGE} ORDER BY time").rows
 
 
-# UNLOAD.
-# https://docs.aws.amazon.com/timestream/latest/developerguide/export-unload-concepts.html
-
-
-def unload(engine: Timestream, options: str = "", select: str = "") -> tuple[Datum, ...]:
-    select = select or f"SELECT route, latency, day FROM {USAGE} ORDER BY time"
-    page = engine.query(f"UNLOAD ({select}) TO 's3://lake/out' {options}")
-    assert [(field.name, field.kind.value) for field in page.fields] == [
-        ("rows", "BIGINT"),
-        ("metadataFile", "VARCHAR"),
-        ("manifestFile", "VARCHAR"),
-    ]
-    (row,) = page.rows
-    return row
-
-
 @pytest.fixture
 def days(engine: Timestream) -> Timestream:
     write(
@@ -120,134 +101,6 @@ def days(engine: Timestream) -> Timestream:
         record(NOW - 1, "3.0", day="19"),
     )
     return engine
-
-
-def test_unload_writes_gzipped_csv_without_a_header_unless_told_otherwise(
-    days: Timestream, objects: Objects
-) -> None:
-    count, metadata, manifest = unload(days)
-
-    assert count == "3"
-    described = json.loads(objects.at(manifest))
-    (file,) = described["result_files"]
-    body = gzip.decompress(objects.at(file["url"]))
-    assert body == b"/a,1.0,18\n/a,2.5,19\n/a,3.0,19\n"
-    assert file["url"].startswith("s3://lake/out/results/")
-    assert file["url"].endswith(".gz")
-    assert file["file_metadata"] == {"content_length_in_bytes": len(body), "row_count": 3}
-    assert described["query_metadata"] == {
-        "content_length_in_bytes": len(body),
-        "total_row_count": 3,
-        "result_format": "CSV",
-        "result_version": "Amazon Timestream version 1.0.0",
-    }
-    assert described["author"] == {"name": "Amazon Timestream", "manifest_file_version": "1.0"}
-    assert json.loads(objects.at(metadata))["ColumnInfo"] == [
-        {"Name": "route", "Type": {"ScalarType": "VARCHAR"}},
-        {"Name": "latency", "Type": {"ScalarType": "DOUBLE"}},
-        {"Name": "day", "Type": {"ScalarType": "VARCHAR"}},
-    ]
-    # The manifest says that all is there, so it comes last.
-    assert list(objects)[-1][1].endswith("_manifest.json")
-
-
-def test_partitions_are_folders_and_leave_their_columns_out(days: Timestream, objects: Objects) -> None:
-    *_, manifest = unload(
-        days, "WITH (partitioned_by = ARRAY['day'], compression = 'NONE', include_header = 'true')"
-    )
-
-    urls = {file["url"].rsplit("/", 1)[0]: file for file in json.loads(objects.at(manifest))["result_files"]}
-    assert {url: file["file_metadata"]["row_count"] for url, file in urls.items()} == {
-        "s3://lake/out/results/day=18": 1,
-        "s3://lake/out/results/day=19": 2,
-    }
-    assert objects.at(urls["s3://lake/out/results/day=19"]["url"]) == b"route,latency\n/a,2.5\n/a,3.0\n"
-
-
-def test_a_stranger_reads_what_csv_escapes(engine: Timestream, objects: Objects) -> None:
-    text = 'say "hi" \\ there | or,\nnot'
-    write(engine, record(note=text))
-    *_, manifest = unload(
-        engine,
-        "WITH (field_delimiter = '|', escaped_by = '\\', compression = 'NONE')",
-        f"SELECT note, array_agg(latency) AS all_of_them FROM {USAGE} GROUP BY note",
-    )
-
-    body = objects.at(json.loads(objects.at(manifest))["result_files"][0]["url"]).decode()
-    (row,) = csv.reader(body.splitlines(keepends=True), delimiter="|", escapechar="\\", doublequote=False)
-    assert row == [text, "[1.5]"]
-
-
-def test_duckdb_reads_the_parquet_files(days: Timestream, objects: Objects, tmp_path: Path) -> None:
-    select = f"SELECT time, latency, array_agg(route) AS routes, day FROM {USAGE} GROUP BY time, latency, day"
-    *_, manifest = unload(days, "WITH (format = 'PARQUET', partitioned_by = ARRAY['day'])", select)
-
-    files = json.loads(objects.at(manifest))["result_files"]
-    assert [file["file_metadata"]["row_count"] for file in files] == [1, 2]
-    path = tmp_path / "19.parquet"
-    path.write_bytes(objects.at(files[1]["url"]))
-    with duckdb.connect() as other:
-        found = other.execute(
-            "SELECT epoch_ns(time), latency, routes FROM read_parquet(?) ORDER BY time", [str(path)]
-        )
-        assert found.fetchall() == [(NOW - 2, 2.5, ["/a"]), (NOW - 1, 3.0, ["/a"])]
-
-
-def test_nothing_to_unload_is_a_manifest_without_files(engine: Timestream, objects: Objects) -> None:
-    count, _, manifest = unload(engine, select=f"SELECT * FROM {USAGE}")
-
-    assert count == "0"
-    assert json.loads(objects.at(manifest))["result_files"] == []
-
-
-@pytest.mark.parametrize(("partitions", "fine"), [(100, True), (101, False)])
-def test_a_query_unloads_into_at_most_a_hundred_partitions(
-    engine: Timestream, objects: Objects, partitions: int, *, fine: bool
-) -> None:
-    select = f"SELECT 1 AS one, n FROM UNNEST(sequence(1, {partitions})) AS t(n)"
-    options = "WITH (partitioned_by = ARRAY['n'])"
-    if fine:
-        assert unload(engine, options, select)[0] == "100"
-    else:
-        with pytest.raises(ServiceError, match="The limit is 100"):
-            unload(engine, options, select)
-        assert not objects
-
-
-WRONG_UNLOADS = {
-    "TO 's3://lake/out' WITH (partitioned_by = ARRAY['route'])": "must be the last ones of the SELECT",
-    "TO 's3://lake/out' WITH (format = 'ORC')": "format is ORC. It must be one of CSV, PARQUET",
-    "TO 's3://lake/out' WITH (compression = 'ZSTD')": "compression is ZSTD",
-    "TO 's3://lake/out' WITH (max_file_size = '15MB')": "must be between 16MB and 78GB",
-    "TO 's3://lake/out' WITH (max_file_size = '79GB')": "must be between 16MB and 78GB",
-    "TO 's3://lake/out' WITH (field_delimiter = '::')": "one ASCII character each",
-    "TO 's3://lake/out' WITH (field_delimiter = '\\')": "must differ",
-    "TO 's3://lake/out' WITH (include_header = 'maybe')": "include_header is maybe",
-    "TO 's3://lake/out' WITH (colour = 'red')": "option colour is not supported",
-    "TO 's3://lake/out' format = 'CSV'": "options stand in WITH",
-    "TO 'lake/out'": "must begin with s3:// and a bucket",
-    "TO 's3://gone/out'": "cannot write to gone: NoSuchBucket",
-    "": "UNLOAD needs TO and a location",
-}
-
-
-@pytest.mark.parametrize(("rest", "message"), WRONG_UNLOADS.items(), ids=WRONG_UNLOADS)
-def test_a_wrong_unload_is_refused_by_name(days: Timestream, rest: str, message: str) -> None:
-    with pytest.raises(ServiceError) as raised:
-        days.query(f"UNLOAD (SELECT route, latency FROM {USAGE}) {rest}")
-
-    assert raised.value.code == "ValidationException"
-    assert message in raised.value.message
-
-
-def test_what_has_no_place_in_a_file_is_refused(engine: Timestream) -> None:
-    for select, message in (
-        ("SELECT current_time AS t", "does not support the type time of column t"),
-        ("SELECT NULL AS n", "does not support the type unknown of column n"),
-        ("SELECT 1 AS a, 2 AS a", "columns whose names differ"),
-    ):
-        with pytest.raises(ServiceError, match=message):
-            unload(engine, select=select)
 
 
 # Conflicts in the magnetic store.
@@ -433,13 +286,13 @@ def test_memory_longer_than_magnetic_retention_keeps_rows_for_as_long(
 # https://docs.aws.amazon.com/timestream/latest/developerguide/API_query_Query.html
 
 
-def test_a_client_token_makes_a_call_happen_once(days: Timestream, objects: Objects, clock: Clock) -> None:
-    text = f"UNLOAD (SELECT route FROM {USAGE}) TO 's3://lake/out'"
+def test_a_client_token_makes_a_call_happen_once(days: Timestream, clock: Clock) -> None:
+    text = f"SELECT count(*) FROM {USAGE}"
     first = days.query(text, client_token="t" * 32)
-    written = dict(objects)
+    write(days, record(NOW))
 
     assert days.query(text, client_token="t" * 32) == first
-    assert objects == written
+    assert days.query(text, client_token="u" * 32).rows == (("4",),)
     with pytest.raises(ServiceError, match="used for another query already"):
         days.query("SELECT 1", client_token="t" * 32)
     clock.now += 300 * SECOND
@@ -533,17 +386,3 @@ def test_boto3_prepares_and_cancels_queries(client: Any, engine: Timestream) -> 
         client.prepare_query(QueryString=text)
     with pytest.raises(client.exceptions.ValidationException, match="Column 'x' does not exist"):
         client.prepare_query(QueryString=f"SELECT x FROM {USAGE}", ValidateOnly=True)
-
-
-def test_boto3_pages_through_an_unload_as_awswrangler_does(
-    client: Any, engine: Timestream, objects: Objects
-) -> None:
-    write(engine, record(NOW - 1), record(NOW))
-
-    pages = client.get_paginator("query").paginate(
-        QueryString=f"UNLOAD (SELECT * FROM {USAGE}) TO 's3://lake/out' WITH (format = 'PARQUET')"
-    )
-    values = [datum["ScalarValue"] for page in pages for row in page["Rows"] for datum in row["Data"]]
-
-    assert values[0] == "2"
-    assert json.loads(objects.at(values[2]))["query_metadata"]["total_row_count"] == 2
