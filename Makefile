@@ -3,11 +3,12 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+AUDIT := .venv-audit
 # uv is quicker where it is there; pip does the same from the same hashes.
-INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
+install = $(if $(shell command -v uv),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/python -m pip install --quiet --disable-pip-version-check)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint check format bench docs clean
+.PHONY: help demo test fuzz lint check format bench docs audit lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -15,51 +16,78 @@ help: ## list the targets
 demo: $(VENV)/run.stamp ## run the whole pipeline on this machine: from requests to a downloaded zip
 	@$(BIN)/tagline demo
 
-test: $(VENV)/check.stamp ## run the tests
+test: $(VENV)/test.stamp ## run the tests
 	@$(BIN)/pytest -n 2
 
 ROUNDS ?= 10
-fuzz: $(VENV)/check.stamp ## try other examples of every property, ROUNDS times; the tests try the same each time
+fuzz: $(VENV)/test.stamp ## try other examples of every property, ROUNDS times; the tests try the same each time
 	@for round in $$(seq $(ROUNDS)); do \
 		HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -n 2 -m hypothesis --no-header || exit 1; done
 
-lint: $(VENV)/check.stamp ## check format, lint and types
+lint: $(VENV)/lint.stamp ## check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 check: lint test ## all that has to be green before a commit: lint, and the tests (the template's lint is one)
 
-format: $(VENV)/check.stamp ## format the code and mend what can be mended by itself
+format: $(VENV)/lint.stamp ## format the code and fix what can be fixed automatically
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/check.stamp ## measure: prints ratios, side by side in one run
+bench: $(VENV)/bench.stamp ## measure ours beside others, and print the ratios
 	$(BIN)/python -m benchmarks
 
-docs: $(VENV)/check.stamp ## build the documentation into site/
+docs: $(VENV)/docs.stamp ## build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-clean: ## remove what was made, the virtual environment too
-	rm -rf $(VENV) .aws-sam .tagline .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis build dist site
+audit: $(AUDIT)/audit.stamp ## look for weaknesses in the templates, with tools that need an environment of their own
+	@$(AUDIT)/bin/checkov --quiet --compact --framework cloudformation --file template.yml examples/template.yml examples/pets_api/template.yml
+
+UV = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header
+lock: ## pin the requirements again, after a change of requirements/*.in: needs uv
+	@cd requirements && for list in lambda zipper exporter run test lint bench docs audit; do \
+		$(UV) $$list.in -o $$list.txt >/dev/null || exit 1; done
+	@# The Lambda runtime has these.
+	@cd requirements && $(UV) consumer.in -o consumer.txt --no-emit-package botocore --no-emit-package urllib3 \
+		--no-emit-package python-dateutil --no-emit-package six >/dev/null
+
+clean: ## remove what was made, the virtual environments too
+	rm -rf $(VENV) $(AUDIT) .aws-sam .tagline .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/bin/python:
-	@echo "making $(VENV)"
+$(VENV)/bin/python $(AUDIT)/bin/python:
+	@echo "making $(@D:/bin=)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed: make PYTHON=python3.11"; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || \
+	@$(PYTHON) -m venv $(@D:/bin=) || \
 		{ echo "Python's venv module is needed: on Debian, apt install python3-venv"; exit 1; }
 
 $(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing what the demo needs (about a minute, once)"
-	@$(INSTALL) --require-hashes -r requirements/run.txt
-	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@$(call install,$(VENV)) --require-hashes -r requirements/run.txt
+	@$(call install,$(VENV)) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/check.stamp: requirements/check.txt $(VENV)/run.stamp
-	@echo "installing what the checks need (about a minute, once)"
-	@$(INSTALL) --require-hashes -r requirements/check.txt
+$(VENV)/test.stamp: requirements/test.txt $(VENV)/run.stamp
+	@echo "installing what the tests need (half a minute, once)"
+	@$(call install,$(VENV)) --require-hashes -r requirements/test.txt
+	@touch $@
+
+$(VENV)/lint.stamp $(VENV)/bench.stamp: $(VENV)/%.stamp: requirements/%.txt $(VENV)/test.stamp
+	@echo "installing what make $* needs"
+	@$(call install,$(VENV)) --require-hashes -r requirements/$*.txt
+	@touch $@
+
+$(VENV)/docs.stamp: requirements/docs.txt | $(VENV)/bin/python
+	@echo "installing what make docs needs"
+	@$(call install,$(VENV)) --require-hashes -r requirements/docs.txt
+	@touch $@
+
+$(AUDIT)/audit.stamp: requirements/audit.txt | $(AUDIT)/bin/python
+	@echo "installing what make audit needs"
+	@$(call install,$(AUDIT)) --require-hashes -r requirements/audit.txt
 	@touch $@
 
 # --- `sam build`: what each function ships. This is the list: nothing else is in an artifact. ---------------

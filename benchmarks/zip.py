@@ -133,7 +133,7 @@ def by_stream_zip(client: Any, files: int) -> None:
 
 def by_zipstream_ng(client: Any, files: int) -> None:
     """Make the zip with zipstream-ng, at level 6."""
-    from zipstream import ZipStream  # type: ignore[import-untyped]
+    from zipstream import ZipStream
 
     bucket = Bucket(client, "csv")
     made = ZipStream(compress_type=zipfile.ZIP_DEFLATED, compress_level=6)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
@@ -166,10 +165,11 @@ def test_duckdb_reads_the_csv_and_tells_none_from_empty_text_when_asked_to(tmp_p
 
 
 def test_pandas_reads_the_csv_and_takes_none_for_empty_text(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed: make bench installs it")
     path = tmp_path / "part.csv.gz"
     path.write_bytes(file(NASTY_ROWS)[0])
 
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame = pandas.read_csv(path, dtype=str, keep_default_na=False)
 
     assert frame.to_numpy().tolist() == nothing_as_empty(NASTY_ROWS)
 
@@ -198,7 +198,6 @@ def test_parquet_is_typed_packed_with_zstd_and_has_statistics(tmp_path: Path) ->
     assert [tuple(row.values()) for row in pq.read_table(path).to_pylist()] == expected
     with duckdb.connect() as database:
         assert database.execute("SELECT * FROM read_parquet(?)", [str(path)]).fetchall() == expected
-    assert pd.read_parquet(path)["note"].tolist()[:2] == ["a", ""]
 
 
 def test_json_lines_are_typed_and_leave_out_what_is_not_there() -> None:
