@@ -1,9 +1,16 @@
 """The tree reads as the pipeline: imports point upstream, and pure modules stay pure."""
 
 import ast
+import io
+import re
+import tokenize
+from collections import defaultdict
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,20 +42,46 @@ IMPURE = {"boto3", "botocore", "os", "time", "random", "secrets", "uuid", "aws_l
 # What clocks and chance are called in modules that are otherwise pure.
 READING_THE_CLOCK = {"now", "today", "utcnow", "urandom"}
 
-# What each stage may import of ours: itself, and what its neighbour upstream publishes.
+# What each part may import of ours: itself, and what its neighbour upstream publishes; the command line, all.
 UPSTREAM = {
     "emitter/tagline": ("tagline",),
     "consumers": ("tagline", "consumers"),
     "exporter": (
         "consumers.bucket",
+        "consumers.documents",
         "consumers.rows.late_days",
         "consumers.rows.schema",
         "consumers.settings",
         "consumers.rows.table",
         "exporter",
     ),
+    "local": ("local",),
+    "cli": ("tagline", "consumers", "exporter", "local", "cli"),
 }
 OURS = ("tagline", "consumers", "exporter", "local", "cli", "tests", "benchmarks", "examples")
+PIPELINE = ("consumers", "exporter", "cli")
+
+# A technology's name is that of the file or folder which knows it, and stands nowhere else.
+TECHNOLOGIES = ("timestream", "athena", "glue")
+# Where the setting `STORE` is read, its value may stand: as a whole string, as in the template.
+STORE_VALUES = {"timestream"}
+
+# The emitter until its own folder of modules is there, local/ until it is a distribution of its own.
+LONG_FILES = {
+    "emitter/tagline/__init__.py",
+    *(
+        f"local/{name}"
+        for name in (
+            "event_sources.py",
+            "functions.py",
+            "template.py",
+            "timestream/expressions.py",
+            "timestream/store.py",
+        )
+    ),
+}
+LONG_FUNCTIONS = ("emitter/", "local/")
+LONGEST_FILE, LONGEST_FUNCTION = 800, 60
 
 
 def imports(path: Path) -> set[str]:
@@ -85,6 +118,143 @@ def test_imports_point_upstream_one_hop_at_what_is_published(stage: str) -> None
 
 
 def test_nothing_is_called_utils_or_helpers() -> None:
-    names = {path.stem for path in ROOT.rglob("*.py") if ".venv" not in path.parts}
+    names = {path.stem for path in sources()} | {path.parent.name for path in sources()}
 
-    assert names & {"utils", "helpers", "common", "misc", "manager", "base", "shared"} == set()
+    assert names & {"utils", "util", "helpers", "common", "misc", "manager", "base", "shared", "lib"} == set()
+
+
+# ---- Sizes -------------------------------------------------------------------------------------------------
+
+
+def sources(*folders: str) -> list[Path]:
+    """Return our Python files outside tests, or those of some folders."""
+    kept = folders or ("emitter", "consumers", "exporter", "cli", "local", "benchmarks", "examples")
+    return sorted(
+        path for folder in kept for path in (ROOT / folder).rglob("*.py") if "build" not in path.parts
+    )
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_no_file_is_too_long_to_be_read_at_once() -> None:
+    long = {name_of(path) for path in sources() if len(path.read_text().splitlines()) > LONGEST_FILE}
+
+    assert long - LONG_FILES == set()
+    # Who shortens one of them takes it from the list.
+    assert {name for name in LONG_FILES if (ROOT / name).exists()} - long == set()
+
+
+def test_no_function_is_too_long_to_be_read_at_once() -> None:
+    long = {
+        f"{name_of(path)}:{node.name}": length
+        for path in sources()
+        if not name_of(path).startswith(LONG_FUNCTIONS)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (length := (node.end_lineno or 0) - node.lineno + 1) > LONGEST_FUNCTION
+    }
+
+    assert long == {}
+
+
+# ---- Technologies ------------------------------------------------------------------------------------------
+
+
+def mentions(path: Path, technology: str) -> Iterator[str]:
+    """Yield the places where a file has a technology's name, in code, comments and text."""
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+        if technology not in token.string.lower():
+            continue
+        # Whoever imports a store says its name, once and for all.
+        if re.match(r"\s*(from|import) ", token.line) and token.type == tokenize.NAME:
+            continue
+        if token.type == tokenize.STRING and token.string.strip("\"'") in STORE_VALUES:
+            continue
+        yield f"{name_of(path)}:{token.start[0]}: {token.line.strip()}"
+
+
+@pytest.mark.parametrize("technology", TECHNOLOGIES)
+def test_a_technology_is_named_only_in_what_is_named_after_it(technology: str) -> None:
+    found = [
+        place
+        for path in sources(*PIPELINE)
+        if technology not in name_of(path)
+        for place in mentions(path, technology)
+    ]
+
+    assert found == []
+
+
+# ---- Imports -----------------------------------------------------------------------------------------------
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("package", [*PIPELINE, "local"])
+def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
+    modules = {module_of(path): path for path in sources(package)}
+    graph = {
+        name: {
+            next(m for m in (imported, imported.rpartition(".")[0]) if m in modules)
+            for imported in imports(path)
+            if {imported, imported.rpartition(".")[0]} & modules.keys()
+        }
+        - {name}
+        for name, path in modules.items()
+    }
+    assert any(graph.values())
+
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def public(path: Path) -> set[str]:
+    """Return the public classes and functions that a file defines at its top.
+
+    Of cli/ only the classes: a command is called like the function that does its work.
+    """
+    kinds = ast.ClassDef if name_of(path).startswith("cli/") else ast.ClassDef | ast.FunctionDef
+    return {
+        node.name
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, kinds) and not node.name.startswith("_")
+    }
+
+
+# What modules of one kind have by convention: Lambda functions, stores, and formats with reader and writer.
+CONVENTIONS = {"Settings", "make_handler", "handler", "from_environment", "read", "write", "parse"}
+
+
+@pytest.mark.parametrize("package", PIPELINE)
+def test_no_two_public_things_of_a_package_have_one_name(package: str) -> None:
+    where: dict[str, list[str]] = defaultdict(list)
+    for path in sources(package):
+        for name in public(path) - CONVENTIONS:
+            where[name].append(name_of(path))
+
+    assert {name: places for name, places in where.items() if len(places) > 1} == {}
+
+
+# ---- Functions ---------------------------------------------------------------------------------------------
+
+
+def test_each_handler_file_is_a_function_of_the_template_and_the_reverse() -> None:
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_multi_constructor("!", lambda loader, suffix, node: None)  # noqa: ARG005 - intrinsics are not of interest
+    resources = yaml.load((ROOT / "template.yml").read_text(), Loader)["Resources"]
+    declared = {
+        resource["Properties"]["Handler"]
+        for name, resource in resources.items()
+        if not name.startswith("Fn::ForEach") and resource["Type"] == "AWS::Serverless::Function"
+    }
+    files = {f"{module_of(path)}.handler" for path in ROOT.glob("*/*/handler.py")}
+
+    assert files == declared
