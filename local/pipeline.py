@@ -77,7 +77,6 @@ class Pipeline:
         enforce_auth: Let HTTP APIs ask their authorizers; otherwise everyone may call them.
         enforce_throttling: Let HTTP APIs take no more requests than their stages say.
         issuers: The file or local address of an issuer's keys, by the issuer; see `authorizers.read_keys`.
-        outbox: A file for the e-mails that topics would send; see `sns.read_outbox`.
         now: The time to put the clock to at the start; default the real time.
         data: A folder in which Timestream's tables outlive this pipeline.
         magnetic_reports: Report conflicts in Timestream's magnetic store to S3 afterwards, as AWS does.
@@ -102,7 +101,6 @@ class Pipeline:
         enforce_auth: bool = False,
         enforce_throttling: bool = False,
         issuers: Mapping[str, str] | None = None,
-        outbox: Path | None = None,
         now: datetime | None = None,
         data: Path | None = None,
         magnetic_reports: bool = False,
@@ -112,7 +110,6 @@ class Pipeline:
         self._in_process = in_process
         self._enforce_throttling = enforce_throttling
         self._issuers = dict(issuers or {})
-        self._outbox = outbox
         self._now = now
         self._data = data
         self._magnetic_reports = magnetic_reports
@@ -183,7 +180,6 @@ class Pipeline:
             self.clock.put(self._now)
         self.services = Services(
             self._ports.pop(0) if self._ports else 0,
-            self._outbox,
             self._data,
             magnetic_reports=self._magnetic_reports,
         )

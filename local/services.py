@@ -41,7 +41,6 @@ class Services:
 
     Args:
         port: The port on 127.0.0.1; 0 takes a free one.
-        outbox: A file for the e-mails that topics would send, so that other processes can read them.
         data: A folder in which Timestream's tables outlive this process.
         magnetic_reports: Report conflicts in Timestream's magnetic store to S3 afterwards, as AWS does,
             instead of rejecting them at once.
@@ -58,7 +57,6 @@ class Services:
     def __init__(
         self,
         port: int = 0,
-        outbox: Path | None = None,
         data: Path | None = None,
         *,
         magnetic_reports: bool = False,
@@ -78,7 +76,7 @@ class Services:
         insights.install()
         kinesis.install()
         s3.install(KEYS)
-        self.outbox = sns.Outbox(outbox)
+        self.outbox = sns.Outbox()
         sns.install(self.outbox)
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from moto.sns.models import Subscription
@@ -43,14 +42,9 @@ class Mail:
 
 
 class Outbox:
-    """The e-mails, in the order in which they would have been sent.
+    """The e-mails, in the order in which they would have been sent."""
 
-    Args:
-        path: A file that gets each as one line of JSON, so that another process can read them.
-    """
-
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
+    def __init__(self) -> None:
         self._mails: list[Mail] = []
         self._lock = threading.Lock()
 
@@ -58,28 +52,11 @@ class Outbox:
         """Keep an e-mail."""
         with self._lock:
             self._mails.append(mail)
-            if self._path is not None:
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(asdict(mail)) + "\n")
 
     def mails(self) -> list[Mail]:
         """Return what there is."""
         with self._lock:
             return list(self._mails)
-
-
-def read_outbox(path: Path) -> list[Mail]:
-    """Read an outbox's file.
-
-    Args:
-        path: The file; it need not be there.
-
-    Returns:
-        Its e-mails.
-    """
-    if not path.exists():
-        return []
-    return [Mail(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def install(outbox: Outbox) -> None:

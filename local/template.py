@@ -22,6 +22,9 @@ from samtranslator.yaml_helper import yaml_parse
 LOCAL_CODE_BUCKET = "local-directory"
 """The bucket of a function's code after the transform; the key is the template's own ``CodeUri``."""
 
+# Where all of it is said to be. The account is moto's.
+REGION, ACCOUNT = "us-east-1", "123456789012"
+
 # What Lambda takes where the template is silent:
 # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-lambda-function.html
 # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-lambda-eventsourcemapping.html
@@ -100,8 +103,8 @@ def translate(path: Path) -> dict[str, Any]:
             properties["CodeUri"] = f"s3://{LOCAL_CODE_BUCKET}/{code}"
         if resource["Type"] == "AWS::Serverless::LayerVersion":
             properties["ContentUri"] = f"s3://{LOCAL_CODE_BUCKET}/{properties.get('ContentUri', '.')}"
-    # The translator takes the region, which it needs for the partition, from a session; any region will do.
-    session = boto3.Session(region_name="us-east-1")
+    # The translator takes the region, which it needs for the partition, from a session.
+    session = boto3.Session(region_name=REGION)
     translator = Translator({}, Parser(), None, session)
     translated: dict[str, Any] = translator.translate(template, {})
     translator.metrics.publish()  # Nowhere; but unpublished ones are warned of on stderr.
@@ -210,8 +213,6 @@ def resolve(
     *,
     stack_name: str,
     endpoint: str,
-    region: str = "us-east-1",
-    account: str = "123456789012",
 ) -> Stack:
     """Turns a CloudFormation template into a stack of plain values.
 
@@ -220,8 +221,6 @@ def resolve(
         parameters: Values for the template's parameters; the others take their defaults.
         stack_name: The stack's name, with which the names of its resources begin.
         endpoint: Where the services answer, for instance ``http://127.0.0.1:5000``. Queues are under it.
-        region: The AWS region.
-        account: The AWS account, twelve digits.
 
     Returns:
         The stack.
@@ -231,12 +230,12 @@ def resolve(
         UnresolvableError: An intrinsic function has no value.
     """
     pseudo = {
-        "AWS::AccountId": account,
+        "AWS::AccountId": ACCOUNT,
         "AWS::Partition": "aws",
-        "AWS::Region": region,
+        "AWS::Region": REGION,
         "AWS::StackName": stack_name,
         "AWS::StackId": (
-            f"arn:aws:cloudformation:{region}:{account}:stack/{stack_name}/{_uuid(stack_name, '')}"
+            f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{stack_name}/{_uuid(stack_name, '')}"
         ),
         "AWS::URLSuffix": "amazonaws.com",
     }
@@ -244,8 +243,8 @@ def resolve(
     resolver = _Resolver(_repeated(template, values), values, endpoint.rstrip("/"))
     return Stack(
         name=stack_name,
-        region=region,
-        account=account,
+        region=REGION,
+        account=ACCOUNT,
         resources={logical_id: resolver.resource(logical_id) for logical_id in resolver.resource_ids()},
         deployed_outputs=resolver.outputs(),
     )
