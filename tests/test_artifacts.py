@@ -3,8 +3,10 @@
 import importlib.util
 import os
 import platform
+import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -130,3 +132,30 @@ def test_every_function_of_the_template_is_among_them() -> None:
         if not name.startswith("Fn::ForEach") and resource["Type"] == "AWS::Serverless::Function"
     }
     assert functions == set(HANDLERS)
+
+
+REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
+
+
+def test_lists_that_share_an_environment_agree_on_every_version() -> None:
+    # A package may have two versions in a list, for different versions of Python.
+    found: dict[str, set[frozenset[str]]] = defaultdict(set)
+    for path in REQUIREMENTS:
+        if path.stem != "audit":
+            versions: dict[str, set[str]] = defaultdict(set)
+            for name, version in re.findall(r"(?m)^([a-z0-9._-]+)(?:\[.*?\])?==(\S+)", path.read_text()):
+                versions[name].add(version)
+            for name, those in versions.items():
+                found[name].add(frozenset(those))
+
+    assert len(found) > 100
+    assert {name: lists for name, lists in found.items() if len(lists) > 1} == {}
+
+
+@pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.stem)
+def test_a_list_is_pinned_by_hash_and_names_no_index(path: Path) -> None:
+    text = path.read_text()
+
+    assert re.findall(r"(?m)^[a-z].*==.*[^\\]$", text) == []
+    assert "--hash=sha256:" in text
+    assert not re.search(r"https?:|--index-url|--find-links", text)
