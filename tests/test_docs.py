@@ -19,7 +19,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import ModuleType
@@ -39,8 +39,9 @@ from consumers.lines.ledger import Ledger
 from consumers.lines.subscription import LogEvent
 from consumers.meters import destinations, javascript, meter
 from consumers.meters import handler as meter_handler
-from consumers.rows import schema, table, telemetry
-from consumers.rows.timestream import mapping, writer
+from consumers.rows import handler as row_handler
+from consumers.rows import schema, table
+from consumers.rows.timestream import limits, writer
 from exporter.downloads import handler as downloads
 from exporter.downloads import openapi
 from exporter.downloads.jobs import Format, Job, Request, State, write_job
@@ -51,7 +52,7 @@ from exporter.store import Column, Days
 from exporter.zips import handler as zipper
 from local import authorizers, http_api
 from local.template import Stack, functions, http_routes, resolve, translate
-from tests import builders
+from tests import builders, settings
 from tests.twins import Bucket, Links
 
 ROOT = Path(__file__).parents[1]
@@ -175,8 +176,8 @@ def test_every_column_of_the_table_is_documented() -> None:
         ("decoding.md", extract.MAX_DEPTH),
         ("quarantine.md", subscription.MAX_INFLATED_BYTES),
         ("quarantine.md", extract.MAX_DEPTH),
-        ("table.md", mapping.MAX_RECORD_BYTES),
-        ("table.md", mapping.OFFSETS),
+        ("table.md", limits.MAX_RECORD_BYTES),
+        ("table.md", table.OFFSETS),
         ("table.md", table.REVISION),
         ("meters.md", meter.MAX_TEXT),
         ("meters.md", meter.MAX_DIMENSIONS),
@@ -233,14 +234,14 @@ def test_every_setting_of_a_function_is_documented_under_its_name(stack: Stack) 
     page = REFERENCE / "settings.md"
     everywhere = named(section(page, LIBRARY_SETTINGS))
     for function in functions(stack):
-        settings = importlib.import_module(function.handler.rsplit(".", 1)[0]).Settings
         documented = named(section(page, function.logical_id))
-        assert documented == {field.name.upper() for field in fields(settings)}, function.logical_id
+        assert documented == settings.names(function.handler.rsplit(".", 1)[0]), function.logical_id
         assert set(function.environment) == documented | everywhere, function.logical_id
 
 
 def test_every_settings_class_belongs_to_a_function_of_the_template(stack: Stack) -> None:
-    read = {function.handler.rsplit(".", 1)[0] for function in functions(stack)}
+    handlers = {function.handler.rsplit(".", 1)[0] for function in functions(stack)}
+    read = {each.__module__ for handler in handlers for each in settings.classes(handler)}
     kinds = {
         module.__name__
         for module in modules()
@@ -394,7 +395,7 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
     ledger = Ledger([builders.kinesis_record("", 1)], quarantined=Counter(reasons - of_meters))
     meters = Ledger([builders.kinesis_record("", 1)], quarantined=Counter(of_meters))
     reports: dict[str, list[Any]] = {
-        "RowConsumer": [lambda: telemetry.report_batch(ledger)],
+        "RowConsumer": [lambda: row_handler.report_batch(ledger, "timestream")],
         "MeterConsumer": [lambda: meter_handler.report_batch(meters, store="s3")],
         "Reconciler": [
             lambda: reconcile.report_day(reconcile.Day(DAY, {"/g": Totals(3, 2, 0, {"late": 1}, 1)}))

@@ -6,7 +6,6 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ import pytest
 import tagline
 from cfnlint.api import ManualArgs, lint
 
-from consumers.rows import telemetry
+from consumers.rows.handler import STAGE
+from consumers.rows.stores import STORES
 from local.template import (
     AuthorizerSpec,
     FunctionSpec,
@@ -28,6 +28,7 @@ from local.template import (
     schedules,
     translate,
 )
+from tests import settings
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = {
@@ -185,10 +186,9 @@ def test_an_example_handler_can_be_imported(handler: str, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("logical_id", HANDLERS)
 def test_the_environment_is_exactly_what_the_settings_read(logical_id: str, stack: Stack) -> None:
-    settings = importlib.import_module(HANDLERS[logical_id].rpartition(".")[0]).Settings
     environment = function(stack, logical_id).environment
     own = {name for name in environment if not name.startswith("POWERTOOLS_")}
-    assert own == {field.name.upper() for field in fields(settings)}
+    assert own == settings.names(HANDLERS[logical_id].rpartition(".")[0])
     assert environment["POWERTOOLS_METRICS_NAMESPACE"] == "Tagline"
     assert environment["POWERTOOLS_SERVICE_NAME"]
 
@@ -393,7 +393,7 @@ def test_the_consumer_of_meters_has_its_settings_and_may_do_what_it_has_to(
     spec = function(stack, "MeterConsumer")
     assert (spec.handler, spec.log_group) == (f"{METERS}.handler", "/tagline/tagline/MeterConsumer")
     own = {name for name in spec.environment if not name.startswith("POWERTOOLS_")}
-    assert own == {field.name.upper() for field in fields(importlib.import_module(METERS).Settings)}
+    assert own == settings.names(METERS)
     bucket, role = stack.resources["Bucket"].attributes["Arn"], "MeterConsumerRole"
     kept = ("quarantine/meter_*", "aws/lambda/*")
     everyone = {"s3:PutObject": [f"{bucket}/{prefix}" for prefix in kept], "s3:ListBucket": [bucket]}
@@ -798,7 +798,7 @@ def test_the_metrics_of_two_stacks_are_told_apart(template: dict[str, Any]) -> N
             if alarm.properties["Namespace"] == "Tagline"
         }
         assert watched == {
-            "recursion": {"service": name, "stage": telemetry.STAGE, "store": telemetry.STORE},
+            "recursion": {"service": name, "stage": STAGE, "store": STORES[0]},
             "lost": {"service": name, "stage": "reconcile"},
         }
 

@@ -16,14 +16,16 @@ from consumers.accounts.accounting import Account, Totals, intervals, to_json, t
 from consumers.accounts.handler import (
     MAX_NAMED,
     READERS,
-    Bucket,
     Day,
     UnreadableAccountError,
     days_of,
     make_handler,
+    read_accounts,
     reconcile,
     report_day,
 )
+from consumers.bucket import Bucket
+from tests import twins
 from tests.builders import Context
 from tests.twins import Objects
 
@@ -46,11 +48,9 @@ ACCOUNTS = st.dictionaries(
 )
 
 
-class Folder(list[bytes]):
-    """A day's objects: `consumers.reconcile.Accounts`."""
-
-    def of(self, day: date) -> Iterator[tuple[str, bytes]]:
-        return ((f"{accounting.folder(day)}{number}.json", body) for number, body in enumerate(self))
+def folder(*bodies: bytes) -> dict[str, bytes]:
+    """Return a day's objects by their keys."""
+    return {f"{accounting.folder(DAY)}{number}.json": body for number, body in enumerate(bodies)}
 
 
 def came(*ranges: tuple[int, int], records: str = "k") -> dict[str, Account]:
@@ -62,33 +62,35 @@ def came(*ranges: tuple[int, int], records: str = "k") -> dict[str, Account]:
 @settings(max_examples=40)
 def test_objects_merged_in_place_say_what_their_accounts_merged_say(days: list[dict[str, Account]]) -> None:
     documents = [to_json(accounts) for accounts in days]
-    merged = Objects(
-        {f"{accounting.folder(DAY)}{n}.json": body for n, body in enumerate(documents)}
-    ).accounts()
+    merged = Objects(folder(*documents)).accounts()
     expected = {group: totals(account) for group, account in merged.items()}
 
-    assert reconcile(DAY, Folder(documents)).groups == expected
-    assert reconcile(DAY, Folder(documents * 2)).groups == expected
-    assert reconcile(DAY, Folder(documents[::-1])).groups == expected
+    assert reconcile(DAY, folder(*documents).items()).groups == expected
+    assert reconcile(DAY, folder(*documents * 2).items()).groups == expected
+    assert reconcile(DAY, folder(*documents[::-1]).items()).groups == expected
 
 
 def test_late_lines_that_fill_a_gap_are_no_longer_lost_when_the_day_is_reconciled_again() -> None:
-    folder = Folder([to_json(came((0, 4), (8, 9), records="k1"))])
-    before = reconcile(DAY, folder).counts()
-    folder.append(to_json(came((5, 6), records="k2")))
+    first, second = to_json(came((0, 4), (8, 9), records="k1")), to_json(came((5, 6), records="k2"))
+    before = reconcile(DAY, folder(first).items()).counts()
 
     assert before == {"emitted": 10, "delivered": 7, "quarantined": 0, "lost": 3}
-    assert reconcile(DAY, folder).counts() == {"emitted": 10, "delivered": 9, "quarantined": 0, "lost": 1}
+    assert reconcile(DAY, folder(first, second).items()).counts() == {
+        "emitted": 10,
+        "delivered": 9,
+        "quarantined": 0,
+        "lost": 1,
+    }
 
 
 def test_a_day_without_accounts_has_nothing_lost() -> None:
-    assert reconcile(DAY, Folder()).counts() == {"emitted": 0, "delivered": 0, "quarantined": 0, "lost": 0}
+    assert reconcile(DAY, []).counts() == {"emitted": 0, "delivered": 0, "quarantined": 0, "lost": 0}
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"/a": {}}', b'{"/a": {"delivered": 1}}', b"\xff"])
 def test_an_object_that_is_no_account_is_named_and_not_left_out(body: bytes) -> None:
     with pytest.raises(UnreadableAccountError, match=r"accounting/year=2026/month=11/day=19/1\.json: "):
-        reconcile(DAY, Folder([to_json(came((0, 1))), body]))
+        reconcile(DAY, folder(to_json(came((0, 1))), body).items())
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,8 @@ def test_a_day_that_is_none_is_refused_by_name(event: dict[str, Any], message: s
 
 def test_the_handler_answers_and_reports_each_day() -> None:
     reported: list[Day] = []
-    handler = make_handler(Folder([to_json(came((0, 2), (4, 4)))]), now=lambda: NOW, report=reported.append)
+    objects = twins.Bucket(folder(to_json(came((0, 2), (4, 4)))))
+    handler = make_handler(objects, now=lambda: NOW, report=reported.append)
 
     answer = handler({"from": "2026-11-18", "to": "2026-11-19"}, Context())
 
@@ -188,7 +191,7 @@ def test_every_object_of_the_day_is_read_and_no_more_at_once_than_there_are_read
 
     ahead = []
     read = []
-    for key, body in Bucket(client, "b").of(DAY):
+    for key, body in read_accounts(Bucket(client, "b"), DAY):
         read.append(key)
         assert body == key.encode()
         ahead.append(client.given - len(read))

@@ -79,7 +79,9 @@ def test_the_key_says_reason_day_of_arrival_and_kinesis_record() -> None:
     record = kinesis_record("", 7)
     key = quarantine.key("late", record)
 
-    assert quarantine.place(key) == quarantine.Place("late", date(2025, 11, 20), quarantine.name(record))
+    assert quarantine.parse_key(key) == quarantine.ObjectKey(
+        "late", date(2025, 11, 20), quarantine.name(record)
+    )
     assert quarantine.name(record) == record["eventID"].replace(":", "-")
 
 
@@ -94,7 +96,7 @@ def test_the_key_says_reason_day_of_arrival_and_kinesis_record() -> None:
 )
 def test_a_key_of_somebody_elses_is_refused_by_name(key: str) -> None:
     with pytest.raises(UnreadableQuarantineError, match=key):
-        quarantine.place(key)
+        quarantine.parse_key(key)
 
 
 GOOD = quarantine.lines(kinesis_record("", 1), [(event("1"), Rejected("late", ""))])
