@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from consumers.errors import TaglineError
+
 # What is left of the invocation when nothing more is begun, in seconds.
 RESERVE: Final = 2.0
 # The same for what is quarantined, which comes last: the answer and the accounts take less.
@@ -15,7 +17,7 @@ FIRST_WAIT: Final = 0.05
 LONGEST_WAIT: Final = 5.0
 
 
-class TransientError(Exception):
+class TransientError(TaglineError):
     """The request may not have been carried out; it can be sent again.
 
     Attributes:

@@ -27,7 +27,7 @@ from consumers.rows.table import DAY_MS
 
 if TYPE_CHECKING:
     from consumers.lines.ledger import Ledger
-    from consumers.lines.quarantine import Objects
+    from consumers.lines.quarantine import ObjectWriter
     from consumers.lines.subscription import LogEvent
 
 PREFIX = "accounting/"
@@ -281,7 +281,7 @@ class _Draft:
         return Account(quarantined.pop("", {}), quarantined, self.records)
 
 
-def write(batch: BatchAccounts, ledger: Ledger, objects: Objects) -> None:
+def write(batch: BatchAccounts, ledger: Ledger, objects: ObjectWriter) -> None:
     """Write the accounts of a batch, after everything else of it is written. If that fails, it fails.
 
     Its rows are stored by then, and stay the same when they are delivered again. Without the accounts, its

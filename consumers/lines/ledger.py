@@ -67,7 +67,10 @@ class Ledger:
         self._failed = position if self._failed is None else min(self._failed, position)
 
     def keep(
-        self, objects: quarantine.Objects, at_once: AtOnce = map, is_late: Callable[[], bool] = lambda: False
+        self,
+        objects: quarantine.ObjectWriter,
+        at_once: AtOnce = map,
+        is_late: Callable[[], bool] = lambda: False,
     ) -> None:
         """Write what was rejected to quarantine; if that fails, the Kinesis record fails.
 

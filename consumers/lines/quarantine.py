@@ -80,7 +80,7 @@ class Kept:
         return self.event.log_group, self.event.id or self.event.message
 
 
-class Objects(Protocol):
+class ObjectWriter(Protocol):
     """What is needed of a bucket."""
 
     def write(self, key: str, body: bytes) -> None:
@@ -172,6 +172,8 @@ def read(body: bytes) -> Iterator[Kept]:
     for number, line in enumerate(body.splitlines(), 1):
         try:
             kept = json.loads(line)
+            if not isinstance(kept, dict):
+                raise TypeError("not an object")  # noqa: TRY301 - reported with its number
             check_version(kept, FORMAT_VERSION)
             event = None
             if "data" not in kept:
@@ -194,6 +196,6 @@ def read(body: bytes) -> Iterator[Kept]:
                 event,
                 kept.get("data"),
             )
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             problem = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise UnreadableQuarantineError(f"line {number}: {problem}") from None

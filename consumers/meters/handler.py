@@ -52,7 +52,7 @@ class Settings:
 
 def make_handler(
     destination: Destination,
-    objects: quarantine.Objects,
+    objects: quarantine.ObjectWriter,
     *,
     meter_tag: str,
     tag: str,

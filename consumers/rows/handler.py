@@ -66,7 +66,7 @@ class Settings:
 
 def make_handler(
     store: Store[Packed],
-    objects: quarantine.Objects,
+    objects: quarantine.ObjectWriter,
     *,
     tag: str,
     own_log_groups: str,
@@ -203,7 +203,7 @@ def map_record(ledger: Ledger, line: Line, large: list[LargeRecord], packer: Pac
 
 
 def write_large_records(
-    ledger: Ledger, objects: quarantine.Objects, at_once: AtOnce, large: list[LargeRecord]
+    ledger: Ledger, objects: quarantine.ObjectWriter, at_once: AtOnce, large: list[LargeRecord]
 ) -> set[Line]:
     """Write the records that are too large for their rows; return the lines of those that cannot be written.
 
@@ -236,7 +236,9 @@ def record_failure(ledger: Ledger, line: Line, outcome: Outcome) -> None:
             ledger.fail(line.position)
 
 
-def mark_late_days(ledger: Ledger, days: Iterable[int], objects: quarantine.Objects, delivery: str) -> None:
+def mark_late_days(
+    ledger: Ledger, days: Iterable[int], objects: quarantine.ObjectWriter, delivery: str
+) -> None:
     """Write a marker for each past day that received rows. If one cannot be written, the batch fails.
 
     Args:

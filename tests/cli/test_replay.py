@@ -88,7 +88,7 @@ class Account:
         return self
 
     def write(self, key: str, body: bytes) -> None:
-        """Write an object from a handler: `consumers.quarantine.Objects`."""
+        """Write an object from a handler: `consumers.quarantine.ObjectWriter`."""
         self.objects[key] = body
 
     def quarantined(self) -> list[str]:

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from botocore.response import StreamingBody
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +30,7 @@ from tests import twins
 from tests.builders import Context
 from tests.twins import Objects
 
-DAY = date(2026, 11, 19)
+EVE, DAY = date(2026, 11, 18), date(2026, 11, 19)
 NOW = datetime(2026, 11, 20, 6, 45, tzinfo=UTC)
 
 RANGES = st.lists(
@@ -83,6 +84,25 @@ def test_late_lines_that_fill_a_gap_are_no_longer_lost_when_the_day_is_reconcile
     }
 
 
+def test_accounts_of_the_first_version_and_with_keys_that_nobody_knows_yet_are_read() -> None:
+    document = json.loads(to_json(came((0, 4), (8, 9))))
+    group = document["groups"]["/a"] | {"colour": "red"}
+    first, later = {"/a": group}, {**document, "groups": {"/a": group}, "shape": "round"}
+    expected = reconcile(DAY, folder(to_json(came((0, 4), (8, 9)))).items())
+
+    for each in (first, later):
+        assert reconcile(DAY, folder(json.dumps(each).encode()).items()) == expected
+
+
+def test_accounts_of_a_newer_version_are_refused_with_what_to_do() -> None:
+    newer = json.dumps({"format_version": accounting.FORMAT_VERSION + 1, "accounts": []}).encode()
+
+    with pytest.raises(
+        UnreadableAccountError, match=r"/0\.json: .*format_version is 3, .* reads up to 2: deploy"
+    ):
+        reconcile(DAY, folder(newer).items())
+
+
 def test_a_day_without_accounts_has_nothing_lost() -> None:
     assert reconcile(DAY, []).counts() == {"emitted": 0, "delivered": 0, "quarantined": 0, "lost": 0}
 
@@ -126,7 +146,8 @@ def test_a_day_that_is_none_is_refused_by_name(event: dict[str, Any], message: s
 
 def test_the_handler_answers_and_reports_each_day() -> None:
     reported: list[Day] = []
-    objects = twins.Bucket(folder(to_json(came((0, 2), (4, 4)))))
+    document = to_json(came((0, 2), (4, 4)))
+    objects = twins.Bucket({f"{accounting.folder(day)}1.json": document for day in (EVE, DAY)})
     handler = make_handler(objects, now=lambda: NOW, report=reported.append)
 
     answer = handler({"from": "2026-11-18", "to": "2026-11-19"}, Context())
@@ -176,13 +197,14 @@ class Pages:
 
     def paginate(self, Bucket: str, Prefix: str) -> Iterator[dict[str, Any]]:  # noqa: N803 - boto3's names
         found = [key for key in self.keys if key.startswith(Prefix) and Bucket == "b"]
-        yield from ({"Contents": [{"Key": key} for key in found[at : at + 30]]} for at in range(0, 90, 30))
+        items = [{"Key": key, "ETag": '"e"', "LastModified": NOW} for key in found]
+        yield from ({"Contents": items[at : at + 30]} for at in range(0, 90, 30))
         yield {}
 
     def get_object(self, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803 - boto3's names
         assert Bucket == "b"
         self.given += 1
-        return {"Body": io.BytesIO(Key.encode())}
+        return {"Body": StreamingBody(io.BytesIO(Key.encode()), len(Key)), "ETag": "e"}
 
 
 def test_every_object_of_the_day_is_read_and_no_more_at_once_than_there_are_readers() -> None:

@@ -106,10 +106,10 @@ GOOD = quarantine.lines(kinesis_record("", 1), [(event("1"), Rejected("late", ""
     ("line", "said"),
     [
         (b"no JSON", "Expecting value"),
-        (b"[1]", "indices"),
-        (b'"data"', "indices"),
+        (b"[1]", "not an object"),
+        (b'"data"', "not an object"),
         (b"{}", "no 'event_id'"),
-        (b'{"event_id": 1, "message": "x"}', "event_id or message is no text"),
+        (b'{"event_id": 1, "message": "x"}', "event_id or message is not a text"),
         (b'{"data": "x", "detail": "d"}', "no 'reason'"),
         (b"\xff", "decode"),
     ],
@@ -179,3 +179,24 @@ def test_a_reason_is_one_consumers_own() -> None:
         of_meters = path.is_relative_to(folder / "meters")
         for reason in re.findall(r'\bRejected\(\s*"(\w+)"', path.read_text()):
             assert reason.startswith("meter_") == of_meters, f"{path.name} says {reason}"
+
+
+def test_a_line_with_keys_that_nobody_knows_yet_and_a_line_without_a_version_are_read() -> None:
+    (line,) = map(
+        json.loads,
+        quarantine.lines(kinesis_record("AAAA", 1), [(None, Rejected("late", "why"))]).splitlines(),
+    )
+    (known,) = quarantine.read(json.dumps(line).encode())
+    del line["format_version"]
+
+    assert list(quarantine.read(json.dumps({**line, "colour": "red"}).encode())) == [known]
+
+
+def test_a_line_of_a_newer_version_is_refused_with_what_to_do() -> None:
+    body = quarantine.lines(kinesis_record("AAAA", 1), [(None, Rejected("late", "why"))])
+    newer = json.dumps({**json.loads(body), "format_version": quarantine.FORMAT_VERSION + 1}).encode()
+
+    with pytest.raises(
+        UnreadableQuarantineError, match=r"line 1: format_version is 2, .* reads up to 1: deploy"
+    ):
+        list(quarantine.read(newer))

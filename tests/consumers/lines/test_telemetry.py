@@ -81,7 +81,7 @@ def test_the_stages_of_a_sampled_invocation_are_subsegments_of_its_trace() -> No
     script = (
         "import os\n"
         "from consumers.lines.telemetry import Timings, STAGES, trace_batch\n"
-        "from tests.consumers.rows.test_telemetry import some_ledger\n"
+        "from tests.consumers.lines.test_telemetry import some_ledger\n"
         "timings = Timings()\n"
         "timings.log_groups = {'/g/2', '/g/1'}\n"
         "for stage in STAGES:\n"
