@@ -21,6 +21,7 @@ PURE = [
     "consumers/replay.py",
     "consumers/lines/subscription.py",
     "consumers/rows/late_days.py",
+    "consumers/rows/limits.py",
     "consumers/rows/store.py",
     "consumers/rows/stores.py",
     "consumers/rows/table.py",

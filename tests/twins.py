@@ -20,7 +20,7 @@ LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Objects(dict[str, bytes]):
-    """A bucket: `consumers.lines.quarantine.ObjectWriter`, with what fails given by the beginning of a key."""
+    """A bucket: `consumers.lines.quarantine.ObjectWriter`, failing where a key begins as told."""
 
     def __init__(self, content: Mapping[str, bytes] | None = None, *, failing: str | None = None) -> None:
         super().__init__(content or {})

@@ -35,9 +35,9 @@ from consumers.rows.store import (
     Store,
     Stored,
     Traffic,
-    Unwritten,
+    open_store,
 )
-from consumers.rows.stores import STORES, open_store
+from consumers.rows.stores import STORES
 from consumers.settings import SettingsError, read_settings
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
@@ -114,13 +114,7 @@ def make_handler(
         keep = partial(write_large_records, ledger, objects, at_once)
         rows = read(ledger, lines, map_chunk, keep, remaining=remaining, timings=timings)
         for request, outcomes in write(store, store.requests(rows), remaining, pool, timings):
-            for (line, row), outcome in zip(request, outcomes, strict=True):
-                if isinstance(outcome, Stored):
-                    ledger.stored += 1
-                    if row.time < on_time:
-                        days.add(row.time // table.DAY_MS)
-                else:
-                    record_failure(ledger, line, outcome)
+            days |= record_outcomes(ledger, request, outcomes, on_time)
         ledger.write_seconds = timings.seconds["write"]
         with timings.stage("quarantine"):
             ledger.keep(objects, at_once, is_late)
@@ -225,15 +219,30 @@ def write_large_records(
     return lost
 
 
-def record_failure(ledger: Ledger, line: Line, outcome: Outcome) -> None:
-    """Record in the ledger the outcome of a line whose row was not stored."""
-    match outcome:
-        case Duplicate():
+def record_outcomes(
+    ledger: Ledger, rows: list[tuple[Line, Packed]], outcomes: list[Outcome], on_time: float
+) -> set[int]:
+    """Record the outcomes of rows in the ledger; return the days of those that were stored late.
+
+    Args:
+        ledger: The batch's ledger.
+        rows: Lines, each with its row.
+        outcomes: The outcome of each row.
+        on_time: Rows before this are late, in milliseconds since 1970.
+    """
+    late: set[int] = set()
+    for (line, row), outcome in zip(rows, outcomes, strict=True):
+        if isinstance(outcome, Stored):
+            ledger.stored += 1
+            if row.time < on_time:
+                late.add(row.time // table.DAY_MS)
+        elif isinstance(outcome, Duplicate):
             ledger.duplicate += 1
-        case Refused(reason, detail):
-            ledger.reject(line.position, line.event, Rejected(reason, detail))
-        case Unwritten():
+        elif isinstance(outcome, Refused):
+            ledger.reject(line.position, line.event, Rejected(outcome.reason, outcome.detail))
+        else:
             ledger.fail(line.position)
+    return late
 
 
 def mark_late_days(

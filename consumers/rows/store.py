@@ -5,12 +5,14 @@ A second store is a package beside this module, with `live.py` and `limits.py`; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from importlib import import_module
+from typing import Any, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from consumers.rows.table import Plans, Row
+from consumers.rows.stores import STORES
+from consumers.rows.table import Plans, Row
+from consumers.settings import SettingsError
 
 Carrier = TypeVar("Carrier")
 """What a packed row carries along: whatever the caller needs to find the row's line again."""
@@ -72,31 +74,6 @@ class Traffic:
     retries: int = 0
     throttled: int = 0
     bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a store's table can hold.
-
-    Attributes:
-        name_bytes: Bytes of the name of a column or of a type of record.
-        dimension_name_bytes: Bytes of the name of a dimension.
-        measures: Measures of one row.
-        table_measures: Measures of the table.
-        table_dimensions: Dimensions of the table.
-        series_bytes: Bytes of all of a row's dimensions, names and values.
-        names: Names that no column can have.
-        prefixes: What no column's name can begin with.
-    """
-
-    name_bytes: int
-    dimension_name_bytes: int
-    measures: int
-    table_measures: int
-    table_dimensions: int
-    series_bytes: int
-    names: frozenset[str]
-    prefixes: tuple[str, ...]
 
 
 class Packer(Protocol[Packed_co]):
@@ -161,3 +138,20 @@ class Store(Protocol[Packed]):
 
     def traffic(self) -> Traffic:
         """Return what was sent since the last call of this method."""
+
+
+def open_store(name: str, environ: Mapping[str, str], connections: int) -> Store[Any]:
+    """Return a store that the environment describes.
+
+    Args:
+        name: One of `STORES`.
+        environ: The environment, with the store's own settings.
+        connections: Requests at the same time.
+
+    Raises:
+        SettingsError: If there is no such store, or its settings are missing.
+    """
+    if name not in STORES:
+        raise SettingsError(f"STORE is {name!r}, not one of: {', '.join(STORES)}")
+    store: Store[Any] = import_module(f"{__package__}.{name}.live").from_environment(environ, connections)
+    return store

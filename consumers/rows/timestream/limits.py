@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from consumers.rows.store import Limits
+from consumers.rows.limits import Limits
 
 # "2 KB" for a record, without saying whether 2,000 or 2,048, nor what counts: the stricter reading of both.
 MAX_RECORD_BYTES: Final = 2_000
