@@ -17,11 +17,13 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from consumers.rows import handler
+from consumers.lines.telemetry import Timings
+from consumers.rows import sending, table
+from consumers.rows.store import Stored
 from consumers.rows.table import Measure, Row
-from consumers.rows.telemetry import Course
 from consumers.rows.timestream import mapping
-from consumers.rows.timestream.writer import Stored, Timestream
+from consumers.rows.timestream.limits import MAX_RECORDS
+from consumers.rows.timestream.writer import Timestream
 
 SERIES, RECORDS = 4, 2_000_000
 NOW = 1_795_129_200_000
@@ -32,7 +34,7 @@ class FirstComeStore:
     """A client of timestream-write over the points of one millisecond: the first to come keeps a point."""
 
     def __init__(self) -> None:
-        self.points = [array("q", [FREE]) * mapping.OFFSETS for _ in range(SERIES)]
+        self.points = [array("q", [FREE]) * table.OFFSETS for _ in range(SERIES)]
         self._one_record = threading.Lock()
 
     def write_records(self, **request: Any) -> dict[str, Any]:
@@ -42,7 +44,7 @@ class FirstComeStore:
         for index, record in enumerate(request["Records"]):
             dimensions = {each["Name"]: each["Value"] for each in common + record.get("Dimensions", [])}
             points = self.points[int(dimensions["client"])]
-            offset = int(record["Time"]) - NOW * mapping.OFFSETS
+            offset = int(record["Time"]) - NOW * table.OFFSETS
             number = int(record["MeasureValues"][0]["Value"])
             with self._one_record:
                 if points[offset] == FREE:
@@ -73,7 +75,7 @@ def run() -> dict[str, float]:
     numbers = {
         "collisions_records": float(RECORDS),
         "collisions_records_per_s": RECORDS / took,
-        "collisions_requests_per_100_records": requests.requests / RECORDS * mapping.MAX_RECORDS,
+        "collisions_requests_per_100_records": requests.requests / RECORDS * MAX_RECORDS,
         "collisions_missing": float(RECORDS - len(found)),
         "collisions_doubled": float(found.total() - len(found)),
         "collisions_moved_by_redelivery": float(client.points != once),
@@ -85,17 +87,17 @@ def run() -> dict[str, float]:
 
 def deliver(store: Timestream, numbers: Iterable[int]) -> None:
     """Write all records, in an order."""
-    batches = mapping.batches(rows(numbers))
-    with handler.Pool(handler.THREADS) as pool:
-        for batch, outcomes in handler.write(store, batches, lambda: 60.0, pool, Course()):
+    batches = mapping.requests(rows(numbers))
+    with sending.Pool(sending.THREADS) as pool:
+        for batch, outcomes in sending.write(store, batches, lambda: 60.0, pool, Timings()):
             if not all(isinstance(outcome, Stored) for outcome in outcomes):
                 raise AssertionError(f"{len(batch)} records, {Counter(outcomes)}")
 
 
-def rows(numbers: Iterable[int]) -> Iterator[tuple[int, mapping.Packed]]:
+def rows(numbers: Iterable[int]) -> Iterator[tuple[int, mapping.PackedRecord]]:
     """Yield a row for each number, all of one millisecond."""
-    packer = mapping.Packer()
+    packer = mapping.RecordPacker()
     for number in numbers:
         dimensions = {"source": "/aws/lambda/pets", "client": str(number % SERIES)}
         measures = {"_id": Measure("VARCHAR", str(number))}
-        yield number, packer.pack(Row(str(number), NOW, "api_request", dimensions, measures))
+        yield number, packer.record(Row(str(number), NOW, "api_request", dimensions, measures))

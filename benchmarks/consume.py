@@ -34,10 +34,10 @@ from tagline import Record, write
 
 from benchmarks.emit import FIELDS
 from consumers.accounts import accounting
-from consumers.rows import handler, late_days
+from consumers.lines.telemetry import Timings
+from consumers.rows import handler, late_days, sending, table
 from consumers.rows.table import REVISION, Row, row
-from consumers.rows.telemetry import Course, report_batch
-from consumers.rows.timestream import mapping
+from consumers.rows.timestream import live, mapping
 from consumers.rows.timestream.writer import Timestream
 
 ROUNDS = 11
@@ -101,16 +101,16 @@ def cpu(port: int) -> dict[str, float]:
 def ours(port: int) -> Consumer:
     """Return the consumer as it is deployed, with its own summary line and metrics, which go nowhere."""
     store = Timestream(write_client(port), "tagline", "records", sleep=time.sleep, jitter=random.random)
-    course = Course()
+    timings = Timings()
     handle = handler.make_handler(
         store,
         Bucket(),
         tag=TAG,
         own_log_groups="/tagline/",
-        report=lambda ledger: report_batch(ledger, course, store.traffic()),
-        threads=handler.THREADS,
+        report=lambda ledger: handler.report_batch(ledger, store.kind, timings, store.traffic()),
+        threads=sending.THREADS,
         clock=lambda: NOW / 1000,
-        course=course,
+        timings=timings,
     )
 
     def consume(event: dict[str, Any]) -> None:
@@ -171,7 +171,7 @@ def naive_record(line: dict[str, Any], source: str) -> dict[str, Any]:
         else:
             text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
             measures.append({"Name": name, "Type": "VARCHAR", "Value": text})
-    time_ns = round(when.timestamp() * 1000) * mapping.OFFSETS + mapping.offset(line["_id"], 0)
+    time_ns = round(when.timestamp() * 1000) * table.OFFSETS + table.offset(line["_id"], 0)
     return {
         "Dimensions": dimensions,
         "MeasureName": line["_type"],
@@ -204,7 +204,7 @@ def latency(ports: dict[int, int]) -> dict[str, float]:
     for milliseconds in LATENCIES_MS[1:]:
         port = ports[milliseconds]
         _, walls = rounds(
-            {"ours": threaded(port, handler.THREADS, rows), "default": one_by_one(port, rows)},
+            {"ours": threaded(port, sending.THREADS, rows), "default": one_by_one(port, rows)},
             SLOW_ROUNDS,
             SLOW_ROWS,
         )
@@ -222,12 +222,12 @@ def threaded(port: int, threads: int, rows: list[Row]) -> Callable[[], None]:
         write_client(port, threads), "tagline", "records", sleep=time.sleep, jitter=random.random
     )
 
-    pool = handler.Pool(threads) if threads > 1 else None
+    pool = sending.Pool(threads) if threads > 1 else None
 
     def store_all() -> None:
-        packer = mapping.Packer()
-        packed = ((None, packer.pack(each)) for each in rows)
-        for _ in handler.write(store, mapping.batches(packed), lambda: 60.0, pool, Course()):
+        packer = mapping.RecordPacker()
+        packed = ((None, packer.record(each)) for each in rows)
+        for _ in sending.write(store, mapping.requests(packed), lambda: 60.0, pool, Timings()):
             pass
 
     return store_all
@@ -262,7 +262,7 @@ def wire(each: Row) -> dict[str, Any]:
             }
             for name, measure in each.measures.items()
         ],
-        "Time": str(each.time * mapping.OFFSETS + mapping.offset(each.id, 0)),
+        "Time": str(each.time * table.OFFSETS + table.offset(each.id, 0)),
         "TimeUnit": "NANOSECONDS",
         "Version": each.version,
     }
@@ -274,7 +274,7 @@ def wire(each: Row) -> dict[str, Any]:
 def cold_start() -> dict[str, float]:
     """Return how long a new process takes to make its handler, beyond boto3 with the same two clients."""
     boto = "import boto3; boto3.client('timestream-write'); boto3.client('s3')"
-    consumer = "from consumers.rows import handler; handler._live()"
+    consumer = "from consumers.rows import handler; handler._from_environment()"
     timed = "import time; began = time.perf_counter(); {}; print((time.perf_counter() - began) * 1000)"
     variables = os.environ | SETTINGS | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
@@ -425,7 +425,7 @@ def envelope(messages: list[str], start: int) -> str:
 class Bucket:
     """A bucket that takes what a batch leaves when all is well, and nothing else."""
 
-    def put(self, key: str, body: bytes) -> None:
+    def write(self, key: str, body: bytes) -> None:
         if not key.startswith((accounting.PREFIX, late_days.PREFIX)):
             raise AssertionError(f"{key}: {body!r}")
 
@@ -439,10 +439,10 @@ class Context:
         return 60_000
 
 
-def write_client(port: int, threads: int = handler.THREADS) -> Any:
+def write_client(port: int, threads: int = sending.THREADS) -> Any:
     """Return the consumer's own client, for a server here."""
     os.environ[ENDPOINT] = f"http://127.0.0.1:{port}"
-    return handler.write_client(threads)
+    return live.write_client(threads)
 
 
 def default_client(port: int) -> Any:

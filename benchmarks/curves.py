@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks import consume, decode
 from benchmarks._lambda import Consumer
 from consumers.lines import subscription
-from consumers.rows import handler
+from consumers.rows import sending
 from local import kinesis
 from local.event_sources import KinesisMapping, KinesisSettings
 from local.functions import Result
@@ -86,7 +86,7 @@ def parallelization() -> dict[str, float]:
     rates: Curves = {}
     ages: Curves = {}
     with consume.servers() as ports:
-        for threads in (1, handler.THREADS):
+        for threads in (1, sending.THREADS):
             seconds = by_factor(ports[STORE_MS], threads)
             name = "one request at a time" if threads == 1 else f"{threads} requests at the same time"
             rates[name] = [(factor, BACKLOG / median) for factor, median in seconds]

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cli.deployment import CommandError, Deployment
 from consumers.lines import quarantine
-from consumers.lines.quarantine import Kept, Place, UnreadableQuarantineError
+from consumers.lines.quarantine import Kept, ObjectKey, UnreadableQuarantineError
 
 SHORT = 200  # characters of a line on a terminal
 
@@ -32,7 +32,7 @@ class Window:
 
 def keys(
     deployment: Deployment, window: Window, reasons: Collection[str] = ()
-) -> Iterator[tuple[str, Place]]:
+) -> Iterator[tuple[str, ObjectKey]]:
     """Yield the objects of a window, by key.
 
     Args:
@@ -47,7 +47,7 @@ def keys(
         for page in pages.paginate(Bucket=bucket, Prefix=prefix):
             for item in page.get("Contents", []):
                 try:
-                    place = quarantine.place(item["Key"])
+                    place = quarantine.parse_key(item["Key"])
                 except UnreadableQuarantineError:
                     continue  # Somebody else's: nothing of ours is named so.
                 if place.day in window:

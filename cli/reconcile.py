@@ -13,7 +13,8 @@ from cli import quarantine as kept_lines
 from cli import rows, stages
 from cli.deployment import CommandError, Deployment
 from consumers.accounts import accounting
-from consumers.accounts.handler import Bucket, UnreadableAccountError, reconcile
+from consumers.accounts.handler import UnreadableAccountError, read_accounts, reconcile
+from consumers.bucket import Bucket
 from consumers.lines import quarantine
 from consumers.lines.quarantine import Kept, UnreadableQuarantineError
 from exporter.store import Days
@@ -59,7 +60,8 @@ def balances(deployment: Deployment, day: date) -> tuple[list[Balance], int]:
         CommandError: If an account or an object of quarantine cannot be read: numbers without it are wrong.
     """
     try:
-        groups = reconcile(day, Bucket(deployment.client("s3"), deployment.outputs["Bucket"])).groups
+        bucket = Bucket(deployment.client("s3"), deployment.outputs["Bucket"])
+        groups = reconcile(day, read_accounts(bucket, day)).groups
     except UnreadableAccountError as error:
         raise CommandError(str(error), "no consumer wrote it: move it away, and reconcile again") from error
     # A table that was never written to has no columns to ask for.

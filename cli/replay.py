@@ -22,7 +22,7 @@ from cli.deployment import CommandError, Deployment
 from cli.quarantine import Window
 from consumers import replay
 from consumers.lines import quarantine
-from consumers.lines.quarantine import Place, UnreadableQuarantineError
+from consumers.lines.quarantine import ObjectKey, UnreadableQuarantineError
 from consumers.lines.subscription import LogEvent
 from consumers.replay import BusyError, FailedError, KinesisRecord, UnreadableSourceError
 
@@ -136,7 +136,7 @@ def consumer_of(deployment: Deployment, reason: str) -> str:
 
 
 def from_quarantine(
-    deployment: Deployment, listed: Iterable[tuple[str, Place]], outcome: Outcome
+    deployment: Deployment, listed: Iterable[tuple[str, ObjectKey]], outcome: Outcome
 ) -> Iterator[Item]:
     """Yield objects of quarantine; one that cannot be read is entered as failed."""
     for key, place in listed:
@@ -263,7 +263,7 @@ def recover(deployment: Deployment, outcome: Outcome) -> None:
     Its lines may be in quarantine a second time, under the names of what was sent. Those objects are removed:
     the ones that they were made of are still there, and are sent whole.
     """
-    listed = [(key, quarantine.place(key)) for key in sorted(_noted(deployment))]
+    listed = [(key, quarantine.parse_key(key)) for key in sorted(_noted(deployment))]
     if not listed:
         return
     items = list(from_quarantine(deployment, listed, outcome))

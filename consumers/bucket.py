@@ -14,11 +14,14 @@ from typing import Any, NamedTuple, Protocol
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import (
+    BotoCoreError,
     ClientError,
     IncompleteReadError,
     ReadTimeoutError,
     ResponseStreamingError,
 )
+
+from consumers.errors import TaglineError
 
 # Parts of an upload are at least 5 MiB, and at most 10,000: 8 MiB each makes 80 GB.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
@@ -53,7 +56,7 @@ def client_config(*, accelerate: bool = False) -> Config:
     )
 
 
-class UploadGoneError(OSError):
+class UploadGoneError(TaglineError, OSError):
     """An upload in parts was completed or aborted by somebody else."""
 
 
@@ -133,15 +136,21 @@ class Bucket:
             Config=_TRANSFER,
         )
 
+    def write(self, key: str, body: bytes) -> None:
+        """Write a small object in one request.
+
+        Raises:
+            OSError: If it is not known to be written.
+        """
+        try:
+            self._client.put_object(Bucket=self._name, Key=key, Body=body)
+        except (BotoCoreError, ClientError) as error:
+            raise OSError(f"cannot write {self.uri(key)}: {error}") from error
+
     def get(self, key: str) -> bytes | None:
         """Return a small object, or None if there is none."""
-        try:
-            body: bytes = self._client.get_object(Bucket=self._name, Key=key)["Body"].read()
-        except ClientError as error:
-            if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
-                return None
-            raise
-        return body
+        found = self.read(key)
+        return None if found is None else found[0]
 
     def stream(self, key: str) -> Iterator[bytes]:
         """Yield an object in chunks, all of the one version that was there at first."""

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from consumers.errors import TaglineError
 from consumers.lines import quarantine
 from consumers.lines.batch import tagged_lines
 from consumers.lines.ledger import Ledger
@@ -33,15 +34,15 @@ MAX_ENVELOPE_BYTES = 4_000_000
 KinesisRecord = dict[str, Any]
 
 
-class UnreadableSourceError(ValueError):
-    """What is to be replayed is not what it should be; the message says what is wrong with it."""
+class UnreadableSourceError(TaglineError, ValueError):
+    """What is to be replayed cannot be read; the message says why."""
 
 
-class FailedError(Exception):
+class FailedError(TaglineError):
     """A function was called and failed: it raised, or ran out of time or memory."""
 
 
-class BusyError(Exception):
+class BusyError(TaglineError):
     """A function could not be called, or its answer was lost; calling it again can help."""
 
 
@@ -66,9 +67,9 @@ def from_quarantine(key: str, body: bytes) -> list[KinesisRecord]:
         body: The object.
 
     Raises:
-        consumers.quarantine.UnreadableQuarantineError: If it is none of quarantine's.
+        consumers.lines.quarantine.UnreadableQuarantineError: If a consumer has not written it.
     """
-    where = quarantine.place(key)
+    where = quarantine.parse_key(key)
     name = f"{where.name.partition('.')[0]}.{_digest(key)}"
     records: list[KinesisRecord] = []
     for kept in _enveloped(body):
@@ -243,8 +244,8 @@ def send(
 class _Nowhere:
     """A bucket that keeps nothing."""
 
-    def put(self, key: str, body: bytes) -> None:
-        """Take an object."""
+    def write(self, key: str, body: bytes) -> None:
+        """Drop an object."""
 
 
 def _enveloped(body: bytes) -> Iterator[list[quarantine.Kept]]:

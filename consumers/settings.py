@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, TypeVar, get_type_hints
 
+from consumers.errors import TaglineError
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Settings = TypeVar("Settings", bound="DataclassInstance")
 
 
-class SettingsError(ValueError):
+class SettingsError(TaglineError, ValueError):
     """The environment lacks a setting, or one has no readable value; the message names every one."""
 
 

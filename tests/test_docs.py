@@ -39,8 +39,9 @@ from consumers.lines.ledger import Ledger
 from consumers.lines.subscription import LogEvent
 from consumers.meters import destinations, javascript, meter
 from consumers.meters import handler as meter_handler
-from consumers.rows import schema, table, telemetry
-from consumers.rows.timestream import mapping, writer
+from consumers.rows import handler as row_handler
+from consumers.rows import schema, table
+from consumers.rows.timestream import limits, writer
 from exporter.downloads import handler as downloads
 from exporter.downloads import openapi
 from exporter.downloads.jobs import Format, Job, Request, State, write_job
@@ -175,8 +176,8 @@ def test_every_column_of_the_table_is_documented() -> None:
         ("decoding.md", extract.MAX_DEPTH),
         ("quarantine.md", subscription.MAX_INFLATED_BYTES),
         ("quarantine.md", extract.MAX_DEPTH),
-        ("table.md", mapping.MAX_RECORD_BYTES),
-        ("table.md", mapping.OFFSETS),
+        ("table.md", limits.MAX_RECORD_BYTES),
+        ("table.md", table.OFFSETS),
         ("table.md", table.REVISION),
         ("meters.md", meter.MAX_TEXT),
         ("meters.md", meter.MAX_DIMENSIONS),
@@ -395,7 +396,7 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
     ledger = Ledger([builders.kinesis_record("", 1)], quarantined=Counter(reasons - of_meters))
     meters = Ledger([builders.kinesis_record("", 1)], quarantined=Counter(of_meters))
     reports: dict[str, list[Any]] = {
-        "RowConsumer": [lambda: telemetry.report_batch(ledger)],
+        "RowConsumer": [lambda: row_handler.report_batch(ledger, "timestream")],
         "MeterConsumer": [lambda: meter_handler.report_batch(meters, store="s3")],
         "Reconciler": [
             lambda: reconcile.report_day(reconcile.Day(DAY, {"/g": Totals(3, 2, 0, {"late": 1}, 1)}))

@@ -16,14 +16,23 @@ ROOT = Path(__file__).resolve().parent.parent
 
 PURE = [
     "consumers/accounts/accounting.py",
+    "consumers/deadlines.py",
+    "consumers/documents.py",
+    "consumers/errors.py",
     "consumers/lines/batch.py",
     "consumers/lines/extract.py",
     "consumers/lines/ledger.py",
+    "consumers/lines/quarantine.py",
     "consumers/meters/javascript.py",
     "consumers/meters/meter.py",
     "consumers/replay.py",
     "consumers/lines/subscription.py",
+    "consumers/rows/late_days.py",
+    "consumers/rows/limits.py",
+    "consumers/rows/store.py",
+    "consumers/rows/stores.py",
     "consumers/rows/table.py",
+    "consumers/rows/timestream/limits.py",
     "consumers/rows/timestream/mapping.py",
     "exporter/lake/manifest.py",
     "exporter/lake/forgotten.py",
@@ -59,6 +68,8 @@ UPSTREAM = {
     "local": ("local",),
     "cli": ("tagline", "consumers", "exporter", "local", "cli"),
 }
+# Each Lambda function has its own.
+OF_EVERY_FUNCTION = {"Settings", "Handler"}
 OURS = ("tagline", "consumers", "exporter", "local", "cli", "tests", "benchmarks", "examples")
 PIPELINE = ("consumers", "exporter", "cli")
 
@@ -116,6 +127,29 @@ def test_imports_point_upstream_one_hop_at_what_is_published(stage: str) -> None
             if module.split(".")[0] in OURS:
                 allowed = UPSTREAM[stage]
                 assert module.startswith(allowed), f"{path.relative_to(ROOT)} imports {module}"
+
+
+def public_types(path: Path) -> set[str]:
+    """Return the public classes and type aliases that a module defines."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign):
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found.add(node.target.id)
+    return {name for name in found if name[0].isupper() and not name.isupper()} - OF_EVERY_FUNCTION
+
+
+@pytest.mark.parametrize("package", ["consumers", "exporter", "cli"])
+def test_no_two_public_things_of_a_package_share_a_name(package: str) -> None:
+    homes: dict[str, list[str]] = {}
+    for path in sorted((ROOT / package).rglob("*.py")):
+        for name in public_types(path):
+            homes.setdefault(name, []).append(str(path.relative_to(ROOT)))
+
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}
 
 
 def test_nothing_is_called_utils_or_helpers() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from consumers.accounts import accounting
-from consumers.accounts.accounting import Account
+from consumers.accounts.accounting import Account, Sources, intervals
 from consumers.bucket import Listed, PartOfUpload, Upload, UploadGoneError
 from exporter.downloads.links import Link
 from exporter.store import Answer, Column, Span, Spent, Tally, Values, whole
@@ -20,13 +20,13 @@ LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Objects(dict[str, bytes]):
-    """A bucket: `consumers.quarantine.Objects`, with what fails given by the beginning of a key."""
+    """A bucket: `consumers.lines.quarantine.ObjectWriter`, failing where a key begins as told."""
 
     def __init__(self, content: Mapping[str, bytes] | None = None, *, failing: str | None = None) -> None:
         super().__init__(content or {})
         self.failing = failing
 
-    def put(self, key: str, body: bytes) -> None:
+    def write(self, key: str, body: bytes) -> None:
         if self.failing is not None and key.startswith(self.failing):
             raise OSError(f"cannot write {key}")
         self[key] = body
@@ -39,7 +39,7 @@ class Objects(dict[str, bytes]):
         found: dict[str, Account] = {}
         for body in self.under(accounting.PREFIX if day is None else accounting.folder(day)).values():
             for group, account in accounting.from_json(body).items():
-                found[group] = found.get(group, Account()).merge(account)
+                found[group] = merge(found.get(group, Account()), account)
         return found
 
     def quarantined(self) -> Iterator[dict[str, Any]]:
@@ -48,17 +48,46 @@ class Objects(dict[str, bytes]):
                 yield from map(json.loads, self[key].decode().splitlines())
 
 
+def merge(one: Account, other: Account) -> Account:
+    """Return the account of all lines that either of two accounts has."""
+
+    def union(one: Sources, other: Sources) -> Sources:
+        return {src: intervals((*one.get(src, ()), *other.get(src, ()))) for src in sorted({*one, *other})}
+
+    def highest(one: Mapping[str, int], other: Mapping[str, int]) -> Mapping[str, int]:
+        return {name: max(one.get(name, 0), other.get(name, 0)) for name in sorted({*one, *other})}
+
+    return Account(
+        union(one.delivered, other.delivered),
+        {
+            reason: union(one.quarantined.get(reason, {}), other.quarantined.get(reason, {}))
+            for reason in sorted({*one.quarantined, *other.quarantined})
+        },
+        {
+            record: highest(one.records.get(record, {}), other.records.get(record, {}))
+            for record in sorted({*one.records, *other.records})
+        },
+    )
+
+
 class TimestreamWrite:
-    """A client of timestream-write over one table in memory: identity, versions, rejections, faults.
+    """A client of timestream-write over one table in memory: identity, versions, types, rejections, faults.
+
+    Args:
+        faults: What the next calls raise, before they do anything; None lets a call through.
+        window: The first millisecond that the memory store takes, and the first that it does not.
 
     Attributes:
         points: What is stored: the record by its dimensions, measure name and time.
-        faults: What the next calls raise, before they do anything; None lets a call through.
+        types: The type of each measure's column.
+        faults: What the next calls raise.
         requests: The records of each call that came through, each with the common attributes in it.
     """
 
-    def __init__(self, *faults: Exception | None) -> None:
+    def __init__(self, *faults: Exception | None, window: tuple[int, int] | None = None) -> None:
         self.points: dict[Point, dict[str, Any]] = {}
+        self.types: dict[str, str] = {}
+        self.window = window
         self.faults = deque(faults)
         self.requests: list[list[dict[str, Any]]] = []
         self.refusing: dict[str, str] = {}
@@ -87,9 +116,20 @@ class TimestreamWrite:
             record["Time"],
             *sorted((dimension["Name"], dimension["Value"]) for dimension in record["Dimensions"]),
         )
-        # In which order it says its dimensions is nothing that the store keeps.
+        if self.window and not self.window[0] <= int(record["Time"]) // 1_000_000 < self.window[1]:
+            first, end = (datetime.fromtimestamp(at / 1000, UTC).isoformat() for at in self.window)
+            return f"The record timestamp is outside the time range [{first}, {end}) of the memory store."
+        for item in record["MeasureValues"]:
+            if self.types.setdefault(item["Name"], item["Type"]) != item["Type"]:
+                return f"The measure value type of {item['Name']} does not match the existing column."
+        # The order of dimensions is not stored.
         record = {**record, "Dimensions": sorted(record["Dimensions"], key=str)}
-        if self.points.setdefault(point, record) != record:
+        stored = self.points.setdefault(point, record)
+        if record["Version"] > stored["Version"]:
+            self.points[point] = record
+        elif record["Version"] < stored["Version"]:
+            return "The record version is lower than the existing version of the record."
+        elif record != stored:
             return (
                 "A record already exists with the same time, dimensions, measure name, and record version. "
                 "A higher record version must be specified in order to update the measure value."

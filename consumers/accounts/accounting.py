@@ -15,20 +15,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from tagline import Record, parse_timestamp
 
+from consumers.documents import VERSION, check_version
 from consumers.lines.extract import extract
+from consumers.lines.quarantine import name
 from consumers.rows.table import DAY_MS
 
 if TYPE_CHECKING:
     from consumers.lines.ledger import Ledger
-    from consumers.lines.quarantine import Objects
+    from consumers.lines.quarantine import ObjectWriter
     from consumers.lines.subscription import LogEvent
 
 PREFIX = "accounting/"
+# Version 1 had the groups at its root.
+FORMAT_VERSION: Final = 2
 
 Intervals = tuple[tuple[int, int], ...]
 """Whole numbers as ranges, first and last: in order, and with gaps between them."""
@@ -47,7 +51,7 @@ _TIME = re.compile(r'"timestamp\\*"\s*:\s*\\*"([^"\\]+)')
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What came of one log group on one day.
+    """The lines of one log group and one day that were delivered.
 
     Attributes:
         delivered: Lines with a number, whatever became of them.
@@ -61,20 +65,6 @@ class Account:
     delivered: Sources = field(default_factory=dict)
     quarantined: Mapping[str, Sources] = field(default_factory=dict)
     records: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-
-    def merge(self, other: Account) -> Account:
-        """Return what both tell of together."""
-        return Account(
-            _union(self.delivered, other.delivered),
-            {
-                reason: _union(self.quarantined.get(reason, {}), other.quarantined.get(reason, {}))
-                for reason in sorted({*self.quarantined, *other.quarantined})
-            },
-            {
-                record: _most(self.records.get(record, {}), other.records.get(record, {}))
-                for record in sorted({*self.records, *other.records})
-            },
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +132,6 @@ def gaps(numbers: Intervals) -> int:
     return numbers[-1][1] - numbers[0][0] + 1 - count(numbers) if numbers else 0
 
 
-def _union(one: Sources, other: Sources) -> Sources:
-    return {src: intervals((*one.get(src, ()), *other.get(src, ()))) for src in sorted({*one, *other})}
-
-
-def _most(one: Mapping[str, int], other: Mapping[str, int]) -> Mapping[str, int]:
-    return {name: max(one.get(name, 0), other.get(name, 0)) for name in sorted({*one, *other})}
-
-
 # --- The object --------------------------------------------------------------------------------------------
 
 
@@ -159,8 +141,8 @@ def folder(day: date) -> str:
 
 
 def to_json(accounts: Mapping[str, Account]) -> bytes:
-    """Return the object that says the accounts of a day, by log group."""
-    document = {
+    """Return the document with the accounts of a day, by log group."""
+    groups = {
         group: {
             "delivered": account.delivered,
             "quarantined": account.quarantined,
@@ -168,6 +150,7 @@ def to_json(accounts: Mapping[str, Account]) -> bytes:
         }
         for group, account in sorted(accounts.items())
     }
+    document = {VERSION: FORMAT_VERSION, "groups": groups}
     try:
         return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
     except TypeError:
@@ -176,32 +159,38 @@ def to_json(accounts: Mapping[str, Account]) -> bytes:
 
 
 def from_json(document: bytes) -> dict[str, Account]:
-    """Return the accounts that an object says, by log group."""
+    """Return the accounts of a document, by log group.
+
+    Raises:
+        consumers.documents.NewerDocumentError: If a newer version of Tagline has written it.
+    """
+    content = json.loads(document)
+    groups = content if check_version(content, FORMAT_VERSION) == 1 else content["groups"]
     return {
         group: Account(
-            _sources(said["delivered"]),
-            {reason: _sources(sources) for reason, sources in said["quarantined"].items()},
-            said["records"],
+            _sources(account["delivered"]),
+            {reason: _sources(sources) for reason, sources in account["quarantined"].items()},
+            account["records"],
         )
-        for group, said in json.loads(document).items()
+        for group, account in groups.items()
     }
 
 
-def _sources(said: Mapping[str, Any]) -> Sources:
-    return {src: intervals((first, last) for first, last in ranges) for src, ranges in said.items()}
+def _sources(ranges_by_src: Mapping[str, Any]) -> Sources:
+    return {src: intervals((first, last) for first, last in ranges) for src, ranges in ranges_by_src.items()}
 
 
 # --- A batch -----------------------------------------------------------------------------------------------
 
-Place = tuple[int, str, int]
-"""A day since 1970, a log group, and the position of a Kinesis record in the batch."""
+Cell = tuple[int, str, int]
+"""What is counted together: a day since 1970, a log group, and a Kinesis record's position in the batch."""
 
 Runs = list[list[int]]
 """Whole numbers as they came: runs of them, first and last."""
 
 
-class Books:
-    """What a batch delivers, noted while its lines go by.
+class BatchAccounts:
+    """The accounts of a batch, collected line by line.
 
     Args:
         tag: The token that marks a line.
@@ -210,28 +199,28 @@ class Books:
     def __init__(self, tag: str) -> None:
         self._tag = tag
         # No counters, because one takes three times as long to make, and each Kinesis record has its own.
-        self._counts: dict[Place, dict[str, int]] = defaultdict(partial(defaultdict, int))
-        # By the reason of what is in quarantine, none for what came, and by emitter.
-        self._runs: dict[tuple[Place, str, str], Runs] = defaultdict(list)
+        self._counts: dict[Cell, dict[str, int]] = defaultdict(partial(defaultdict, int))
+        # By the reason for quarantine, empty for all that were delivered, and by emitter.
+        self._runs: dict[tuple[Cell, str, str], Runs] = defaultdict(list)
 
-    def note(self, position: int, log_group: str, timestamp: int, src: str | None, seq: int | None) -> None:
-        """Note a line.
+    def add(self, position: int, log_group: str, timestamp: int, src: str | None, seq: int | None) -> None:
+        """Count a line.
 
         Args:
             position: The position of its Kinesis record.
             log_group: Where it was written.
             timestamp: Its milliseconds since 1970.
-            src: The emitter that wrote it, if it says so.
+            src: The emitter that wrote it, if known.
             seq: Its number, if it has one.
         """
-        place = (timestamp // DAY_MS, log_group, position)
+        cell = (timestamp // DAY_MS, log_group, position)
         if src is None or seq is None:
-            self._counts[place]["received"] += 1
-            self._counts[place]["unnumbered"] += 1
+            self._counts[cell]["received"] += 1
+            self._counts[cell]["unnumbered"] += 1
         else:
-            _extend(self._runs[place, "", src], seq)
+            _extend(self._runs[cell, "", src], seq)
 
-    def close(self, ledger: Ledger) -> dict[date, dict[str, Account]]:
+    def by_day(self, ledger: Ledger) -> dict[date, dict[str, Account]]:
         """Return the accounts of the batch, by day and log group; once, when its ledger is complete.
 
         Kinesis records from the first that failed on are left out: they are delivered again, and accounted
@@ -240,53 +229,51 @@ class Books:
         for position, event, rejected in ledger.rejections():
             if event is None:
                 arrived = float(ledger.records[position]["kinesis"]["approximateArrivalTimestamp"])
-                place = (int(arrived * 1000) // DAY_MS, "", position)
-                self._counts[place][f"unnumbered_{rejected.reason}"] += 1
+                cell = (int(arrived * 1000) // DAY_MS, "", position)
+                self._counts[cell][f"unnumbered_{rejected.reason}"] += 1
                 continue
             record = extract(event, self._tag)
             if isinstance(record, Record):
                 timestamp, src, seq = record.timestamp, record.src, record.seq
             else:
-                timestamp, src, seq = _legible(event)
-                self.note(position, event.log_group, timestamp, src, seq)  # no line that was yielded
-            place = (timestamp // DAY_MS, event.log_group, position)
+                timestamp, src, seq = _readable_parts(event)
+                self.add(position, event.log_group, timestamp, src, seq)  # it was not yielded as a line
+            cell = (timestamp // DAY_MS, event.log_group, position)
             if src is None or seq is None:
-                self._counts[place][f"unnumbered_{rejected.reason}"] += 1
+                self._counts[cell][f"unnumbered_{rejected.reason}"] += 1
             else:
-                _extend(self._runs[place, rejected.reason, src], seq)
+                _extend(self._runs[cell, rejected.reason, src], seq)
         return self._accounts(ledger)
 
     def _accounts(self, ledger: Ledger) -> dict[date, dict[str, Account]]:
         until = len(ledger.records) if ledger.failed is None else ledger.failed
-        # A batch may have thousands of Kinesis records, so what is of one day and group is joined once.
-        drafts: dict[tuple[int, str], _Draft] = defaultdict(_Draft)
-        for (place, reason, src), runs in self._runs.items():
-            day, group, position = place
+        # A batch may have thousands of Kinesis records, so the numbers of a day and group are joined once.
+        drafts: dict[tuple[date, str], _Draft] = defaultdict(_Draft)
+        for (cell, reason, src), runs in self._runs.items():
+            day, group, position = cell
             if position < until:
-                drafts[day, group].numbers[reason][src] += runs
+                drafts[_day(day), group].numbers[reason][src] += runs
                 if not reason:
-                    self._counts[place]["received"] += sum([last - first + 1 for first, last in runs])
+                    self._counts[cell]["received"] += sum([last - first + 1 for first, last in runs])
         for (day, group, position), counts in self._counts.items():
             if position < until:
-                records = drafts[day, group].records
-                record = _name(ledger.records[position]).partition(".")[0]
-                records[record] = _most(records[record], counts) if record in records else counts
+                known = drafts[_day(day), group].records[name(ledger.records[position]).partition(".")[0]]
+                known.update({what: max(known.get(what, 0), count) for what, count in counts.items()})
         accounts: dict[date, dict[str, Account]] = defaultdict(dict)
-        for (day, group), draft in drafts.items():
-            there, account = accounts[_day(day)], draft.account()
-            there[group] = there[group].merge(account) if group in there else account
+        for (when, group), draft in drafts.items():
+            accounts[when][group] = draft.account()
         return accounts
 
 
 class _Draft:
-    """An account in the making: its numbers by reason, none for those that came, and emitter."""
+    """An account in the making: its numbers by reason, empty for all that were delivered, and by emitter."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, dict[str, Runs]] = defaultdict(lambda: defaultdict(list))
-        self.records: dict[str, Mapping[str, int]] = {}
+        self.records: dict[str, dict[str, int]] = defaultdict(dict)
 
     def account(self) -> Account:
-        """Return it."""
+        """Return the account."""
         quarantined = {
             reason: {src: intervals((first, last) for first, last in runs) for src, runs in sources.items()}
             for reason, sources in self.numbers.items()
@@ -294,43 +281,38 @@ class _Draft:
         return Account(quarantined.pop("", {}), quarantined, self.records)
 
 
-def keep(books: Books, ledger: Ledger, objects: Objects) -> None:
-    """Write the accounts of a batch, after everything else of it is written; else the batch fails.
+def write(batch: BatchAccounts, ledger: Ledger, objects: ObjectWriter) -> None:
+    """Write the accounts of a batch, after everything else of it is written. If that fails, it fails.
 
-    Its rows are stored by then, and land on themselves when they come again. Without the accounts, its lines
-    would look lost. An object is named after what it says as well, so that none takes the place of another
-    that tells of more: a batch that begins with the same Kinesis record can be a longer one.
+    Its rows are stored by then, and stay the same when they are delivered again. Without the accounts, its
+    lines would look lost. An object is named after its content as well, so that none overwrites one with more
+    lines: a batch that begins with the same Kinesis record can be longer.
     """
-    for day, accounts in books.close(ledger).items():
+    for day, accounts in batch.by_day(ledger).items():
         body = to_json(accounts)
         digest = hashlib.blake2b(body, digest_size=8).hexdigest()
         try:
-            objects.put(f"{folder(day)}{_name(ledger.records[0])}-{digest}.json", body)
+            objects.write(f"{folder(day)}{name(ledger.records[0])}-{digest}.json", body)
         except OSError:
             ledger.unaccounted += 1
             ledger.fail(0, lines=0)
 
 
 def day_of(event: LogEvent, tag: str) -> date:
-    """Return the day that a line is accounted for on.
+    """Return the day whose accounts have a line.
 
     Args:
         event: The line.
         tag: The token that marks a line.
     """
     record = extract(event, tag)
-    return _day((record.timestamp if isinstance(record, Record) else _legible(event)[0]) // DAY_MS)
+    return _day((record.timestamp if isinstance(record, Record) else _readable_parts(event)[0]) // DAY_MS)
 
 
-def _name(kinesis_record: Mapping[str, Any]) -> str:
-    """Return how a Kinesis record is called in keys; where a replay made it of that, a dot follows."""
-    return str(kinesis_record["eventID"]).replace(":", "-")
-
-
-def _legible(event: LogEvent) -> tuple[int, str | None, int | None]:
-    """Return what can be read of a line that is no record: its time, its emitter and its number."""
-    said = _TIME.search(event.message)
-    timestamp = parse_timestamp(said[1]) if said else None
+def _readable_parts(event: LogEvent) -> tuple[int, str | None, int | None]:
+    """Return what can be read of a line that is not a record: its time, its emitter and its number."""
+    found = _TIME.search(event.message)
+    timestamp = parse_timestamp(found[1]) if found else None
     number = _NUMBER.search(event.message)
     time = event.timestamp if timestamp is None else timestamp
     return (time, number[1], int(number[2])) if number else (time, None, None)
@@ -345,5 +327,5 @@ def _extend(runs: list[list[int]], number: int) -> None:
 
 
 def _day(days: int) -> date:
-    """Return a day by its number since 1970; one that no calendar has is the nearest that it has."""
+    """Return a day by its number since 1970; one beyond the calendar is its nearest day."""
     return _EPOCH + timedelta(days=min(max(days, _FIRST_DAY), _LAST_DAY))

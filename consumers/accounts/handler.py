@@ -1,17 +1,17 @@
-"""Lambda entry: a day's accounts become how many lines were emitted, came, are quarantined or lost."""
+"""Lambda entry: a day's accounts become the numbers of lines emitted, delivered, quarantined and lost."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import boto3
 from aws_lambda_powertools import Logger, Metrics
@@ -19,6 +19,8 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from consumers.accounts import accounting
 from consumers.accounts.accounting import Account, Sources, Totals, intervals
+from consumers.bucket import Bucket, Objects
+from consumers.errors import TaglineError
 from consumers.settings import read_settings
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
@@ -32,8 +34,8 @@ _LOOSE = 100
 MAX_NAMED: Final = 20
 
 
-class UnreadableAccountError(ValueError):
-    """An object of `accounting/` is none that a consumer has written; the message names it."""
+class UnreadableAccountError(TaglineError, ValueError):
+    """An object of `accounting/` cannot be read as one that a consumer has written; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +43,6 @@ class Settings:
     """What the function's environment says; docs/reference/settings.md."""
 
     bucket: str
-
-
-class Accounts(Protocol):
-    """Where the consumers leave their accounts."""
-
-    def of(self, day: date) -> Iterator[tuple[str, bytes]]:
-        """Yield the key and the body of each object of a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +68,11 @@ class Day:
         }
 
 
-class Merging:
-    """Accounts of a log group, merged one by one: what is in memory is the sum, and no object twice.
-
-    It says the same as `Account.merge` of all of them, which makes every sum anew.
-    """
+class MergedAccount:
+    """Accounts of a log group, merged one by one: only the sum is in memory."""
 
     def __init__(self) -> None:
-        # By the reason for quarantine, none for delivered, and by emitter.
+        # By the reason for quarantine, empty for delivered, and by emitter.
         self._ranges: dict[str, dict[str, Ranges]] = defaultdict(lambda: defaultdict(list))
         self._limits: dict[tuple[str, str], int] = {}
         # By what is counted, and by a digest of the Kinesis record's event id: a day may have millions.
@@ -113,21 +105,33 @@ class Merging:
         return accounting.totals(Account(sources.pop("", {}), sources, {"all": counts}))
 
 
-def reconcile(day: date, accounts: Accounts) -> Day:
-    """Return what became of a day's lines, by all accounts of it that there are now.
+def reconcile(day: date, objects: Iterable[tuple[str, bytes]]) -> Day:
+    """Return what became of a day's lines.
+
+    Args:
+        day: The day.
+        objects: The key and the body of each of its accounts.
 
     Raises:
-        UnreadableAccountError: If an object is no account: a number that leaves it out would be wrong.
+        UnreadableAccountError: If an object is not an account: numbers without it would be wrong.
     """
-    groups: dict[str, Merging] = defaultdict(Merging)
-    for key, body in accounts.of(day):
+    groups: dict[str, MergedAccount] = defaultdict(MergedAccount)
+    for key, body in objects:
         try:
-            said = accounting.from_json(body)
+            accounts = accounting.from_json(body)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise UnreadableAccountError(f"{key}: {type(error).__name__}: {error}") from None
-        for group, account in said.items():
+        for group, account in accounts.items():
             groups[group].add(account)
-    return Day(day, {group: merging.totals() for group, merging in sorted(groups.items())})
+    return Day(day, {group: merged.totals() for group, merged in sorted(groups.items())})
+
+
+def read_accounts(objects: Objects, day: date) -> Iterator[tuple[str, bytes]]:
+    """Yield the key and the body of each of a day's accounts; at most `READERS` bodies are in memory."""
+    keys = objects.keys(accounting.folder(day))
+    with ThreadPoolExecutor(READERS) as readers:
+        while some := list(islice(keys, READERS)):
+            yield from zip(some, readers.map(lambda key: b"".join(objects.stream(key)), some), strict=True)
 
 
 def days_of(event: dict[str, Any], now: datetime) -> list[date]:
@@ -152,13 +156,11 @@ def days_of(event: dict[str, Any], now: datetime) -> list[date]:
     return [at.astimezone(UTC).date() - timedelta(days=1)]
 
 
-def make_handler(
-    accounts: Accounts, *, now: Callable[[], datetime], report: Callable[[Day], None]
-) -> Handler:
+def make_handler(objects: Objects, *, now: Callable[[], datetime], report: Callable[[Day], None]) -> Handler:
     """Return a Lambda handler that reconciles days.
 
     Args:
-        accounts: Where the consumers leave theirs.
+        objects: Where the consumers write their accounts.
         now: Gives the time.
         report: Is given what became of each day.
     """
@@ -166,7 +168,7 @@ def make_handler(
     def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
         reconciled = []
         for day in days_of(event, now()):
-            result = reconcile(day, accounts)
+            result = reconcile(day, read_accounts(objects, day))
             report(result)
             reconciled.append({"day": day.isoformat(), **result.counts()})
         return {"days": reconciled}
@@ -174,41 +176,13 @@ def make_handler(
     return handler
 
 
-class Bucket:
-    """The accounts in an S3 bucket.
-
-    Args:
-        client: A boto3 client for S3.
-        name: The bucket's name.
-    """
-
-    def __init__(self, client: Any, name: str) -> None:
-        self._client = client
-        self._name = name
-
-    def of(self, day: date) -> Iterator[tuple[str, bytes]]:
-        """Yield the key and the body of each object of a day; few are in memory at a time."""
-        keys = self._keys(accounting.folder(day))
-        with ThreadPoolExecutor(READERS) as readers:
-            while some := list(islice(keys, READERS)):
-                yield from zip(some, readers.map(self._get, some), strict=True)
-
-    def _keys(self, prefix: str) -> Iterator[str]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name, Prefix=prefix)
-        return (found["Key"] for page in pages for found in page.get("Contents", ()))
-
-    def _get(self, key: str) -> bytes:
-        body: bytes = self._client.get_object(Bucket=self._name, Key=key)["Body"].read()
-        return body
-
-
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Reconcile the day before the schedule's, or the days that are asked for."""
-    return _live()(event, context)
+    return _from_environment()(event, context)
 
 
 @cache
-def _live() -> Handler:
+def _from_environment() -> Handler:
     settings = read_settings(Settings, os.environ)
     return make_handler(
         Bucket(boto3.client("s3"), settings.bucket), now=lambda: datetime.now(UTC), report=report_day

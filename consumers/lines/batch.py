@@ -1,47 +1,36 @@
-"""A Kinesis batch read line by line: decode -> extract, with an entry in the books for everything else."""
+"""A Kinesis batch read line by line: decode -> extract; everything else is counted in the ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from gc import is_tracked
-from typing import Any, Final
+from typing import Any
 
-import orjson
 from tagline import Record
 
-from consumers.lines.extract import MAX_DEPTH, Rejected, is_deep, read_line, record_of
+from consumers.lines.extract import Rejected, parse_line, record_of
 from consumers.lines.ledger import Ledger
 from consumers.lines.subscription import LogEvent, Malformed, Piece, UndecodableError, log_event, pieces
 
-# What is left of the invocation when nothing more is begun, in seconds.
-RESERVE: Final = 2.0
-# The same for what is quarantined, which comes last: the answer and the accounts take less.
-LAST: Final = 1.0
-# Waits between tries: a random part of a ceiling that doubles from the first to the second, in seconds.
-# https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-FIRST_WAIT: Final = 0.05
-LONGEST_WAIT: Final = 5.0
-
 
 class Line:
-    """A record, with the log event that said it and the place in the batch of its Kinesis record.
+    """A line with a record: its log event, and the position in the batch of its Kinesis record.
 
-    Both are made when asked for. No dataclass and no constructor, because calling either takes longer than
-    setting the attributes, and each line is paid for.
+    The event and the record are made on access. Not a dataclass and without a constructor, because calling
+    either takes longer than setting the attributes.
 
     Attributes:
-        position: The place of its Kinesis record.
+        position: The position of its Kinesis record.
         raw: The log event as the envelope has it.
         origin: Log group, log stream and owner.
-        said: The line's object, as long as nobody has asked for the record.
+        fields: The line's object, until the record is made of it.
     """
 
-    __slots__ = ("_record", "origin", "position", "raw", "said")
+    __slots__ = ("_record", "fields", "origin", "position", "raw")
 
     position: int
     raw: dict[str, Any]
     origin: tuple[str, str, str]
-    said: dict[str, Any]
+    fields: dict[str, Any]
 
     @property
     def event(self) -> LogEvent:
@@ -51,26 +40,26 @@ class Line:
 
     @property
     def record(self) -> Record:
-        """What the line says."""
+        """The line's record."""
         try:
             return self._record
         except AttributeError:
-            self._record: Record = record_of(self.said, self.event)
+            self._record: Record = record_of(self.fields, self.event)
             return self._record
 
     def forget(self) -> None:
-        """Keep the log event alone: what was read of it takes more memory than its text."""
-        self.said = {}
-        self._record = None  # type: ignore[assignment]  # nobody asks for it any more
+        """Drop all but the log event: what was parsed takes more memory than the text."""
+        self.fields = {}
+        self._record = None  # type: ignore[assignment]  # it is not needed any more
 
 
 def tagged_lines(ledger: Ledger, tag: str, own_log_groups: str) -> Iterator[Line]:
     """Yield the records of a batch in stream order; what cannot be read is rejected in the ledger.
 
-    What is in memory at a time is one piece of one Kinesis record, as long as no lines are kept.
+    One piece of one Kinesis record is in memory at a time, if the caller keeps no lines.
 
     Args:
-        ledger: The batch's books.
+        ledger: The batch's ledger.
         tag: The token that marks a line.
         own_log_groups: How the names of the pipeline's own log groups begin. Their lines are dropped: storing
             them would write more of them, without end.
@@ -83,13 +72,13 @@ def tagged_lines(ledger: Ledger, tag: str, own_log_groups: str) -> Iterator[Line
 def read_pieces(
     ledger: Ledger, position: int, own_log_groups: str, undecodable: str = "undecodable"
 ) -> Iterator[Piece]:
-    """Yield the log events of a Kinesis record piece by piece; one that is no envelope is rejected.
+    """Yield the log events of a Kinesis record piece by piece; one that is not an envelope is rejected.
 
     Args:
-        ledger: The batch's books.
-        position: The Kinesis record's place in the batch.
+        ledger: The batch's ledger.
+        position: The Kinesis record's position in the batch.
         own_log_groups: How the names of the pipeline's own log groups begin; their lines are dropped.
-        undecodable: The reason of Kinesis records that are no envelope.
+        undecodable: The reason of Kinesis records that are not an envelope.
     """
     try:
         envelope = pieces(ledger.records[position]["kinesis"]["data"])
@@ -104,12 +93,8 @@ def read_pieces(
 
 
 def _lines(ledger: Ledger, tag: str, position: int, piece: Piece) -> Iterator[Line]:
-    """Yield the records of a piece: the emitter's own lines at once, all others by way of `read_line`.
-
-    Both read a line alike, but this is paid for by every log event there is.
-    """
+    """Yield the records of a piece."""
     origin, log_events = piece[:3], piece.log_events
-    loads = orjson.loads
     try:
         candidates = [raw for raw in log_events if raw["message"].find(tag) >= 0 or not raw["id"]]
     except (TypeError, LookupError, AttributeError):
@@ -123,37 +108,19 @@ def _lines(ledger: Ledger, tag: str, position: int, piece: Piece) -> Iterator[Li
             ):
                 raise TypeError  # noqa: TRY301 - one way out, to where odd events are looked at
         except (TypeError, LookupError):
-            _enter_odd(ledger, tag, position, log_event(raw, piece))
+            _count_unusual(ledger, tag, position, log_event(raw, piece))
             continue
-        try:
-            line = loads(message)
-            name, kind = line["_id"], line["_type"]
-            if not (
-                line["_tag"] == tag
-                and name.__class__ is kind.__class__ is str
-                and name
-                and kind
-                # Only a dict that holds other containers is looked after by the garbage collector.
-                and not (is_tracked(line) and _may_be_deep(message) and is_deep(line))
-            ):
-                line = read_line(message, tag)
-        except (ValueError, TypeError, LookupError):
-            line = read_line(message, tag)
+        line = parse_line(message, tag)
         if line is None:
             ledger.ignored += 1
             continue
         ledger.received += 1
-        if line.__class__ is Rejected:
+        if isinstance(line, Rejected):
             ledger.reject(position, LogEvent(identity, raw["timestamp"], message, *origin), line)
         else:
             made = Line()
-            made.position, made.raw, made.origin, made.said = position, raw, origin, line
+            made.position, made.raw, made.origin, made.fields = position, raw, origin, line
             yield made
-
-
-def _may_be_deep(message: str) -> bool:
-    """Tell whether a text has brackets enough for it, sooner than `is_deep` can look at all values."""
-    return message.count("{") + message.count("[") > MAX_DEPTH
 
 
 def _is_ordinary(raw: Any, tag: str) -> bool:
@@ -162,8 +129,8 @@ def _is_ordinary(raw: Any, tag: str) -> bool:
     return isinstance(message, str) and tag not in message and bool(raw.get("id"))
 
 
-def _enter_odd(ledger: Ledger, tag: str, position: int, read: LogEvent | Malformed | None) -> None:
-    """Enter what is no usual log event: a message of CloudWatch's own, or a malformed one."""
+def _count_unusual(ledger: Ledger, tag: str, position: int, read: LogEvent | Malformed | None) -> None:
+    """Count a log event that is not a usual one: CloudWatch's own message, or malformed."""
     if read is None:
         ledger.control += 1
     elif isinstance(read, LogEvent) or tag not in read.event.message:

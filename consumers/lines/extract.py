@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from gc import is_tracked
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -70,8 +71,11 @@ def read_line(message: str, tag: str) -> dict[str, Any] | Rejected | None:
         The object, of which it is certain that it makes a record; None for what does not carry the tag; a
         rejection with reason `unparseable` for what carries it and is no readable record.
     """
-    if tag not in message:
-        return None
+    return parse_line(message, tag) if tag in message else None
+
+
+def parse_line(message: str, tag: str) -> dict[str, Any] | Rejected | None:
+    """Return `read_line` of a line that contains the tag. This is the fast path of every line."""
     try:
         line = orjson.loads(message)
         name, kind = line["_id"], line["_type"]
@@ -80,7 +84,11 @@ def read_line(message: str, tag: str) -> dict[str, Any] | Rejected | None:
             and name.__class__ is kind.__class__ is str
             and name
             and kind
-            and not is_deep(line)
+            # The garbage collector tracks only dicts that hold other containers, and to count brackets is
+            # faster than `is_deep`.
+            and not (
+                is_tracked(line) and message.count("{") + message.count("[") > MAX_DEPTH and is_deep(line)
+            )
         ):
             return line  # type: ignore[no-any-return]  # it has keys, so it is an object
     except (ValueError, LookupError, TypeError):

@@ -1,10 +1,10 @@
-"""The books of one batch: what became of every line, and where a retry has to begin."""
+"""What became of every line of a batch, and where a retry has to begin."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from consumers.lines import quarantine
@@ -17,7 +17,7 @@ AtOnce = Callable[[Callable[[Any], bool], Iterable[Any]], Iterable[bool]]
 
 @dataclass(slots=True)
 class Ledger:
-    """Counts of one batch. A position is a Kinesis record's place in the batch, in stream order.
+    """Counts of one batch. A position is a Kinesis record's index in the batch, in stream order.
 
     Attributes:
         records: The Kinesis records of the event.
@@ -67,12 +67,15 @@ class Ledger:
         self._failed = position if self._failed is None else min(self._failed, position)
 
     def keep(
-        self, objects: quarantine.Objects, at_once: AtOnce = map, is_late: Callable[[], bool] = lambda: False
+        self,
+        objects: quarantine.ObjectWriter,
+        at_once: AtOnce = map,
+        is_late: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Write what was rejected to quarantine; where that fails, the Kinesis record fails.
+        """Write what was rejected to quarantine; if that fails, the Kinesis record fails.
 
-        What is delivered again is rejected again. Where lines of it are not dealt with it is not written now:
-        an earlier delivery may have kept more, which an object of those that came this far would take away.
+        Records from the first failed one on are not written: they will be redelivered, and a partial object
+        could overwrite a complete one from an earlier delivery.
 
         Args:
             objects: Where to.
@@ -86,7 +89,7 @@ class Ledger:
                 return False
             record = self.records[position]
             try:
-                objects.put(quarantine.key(reason, record), quarantine.lines(record, rejections))
+                objects.write(quarantine.key(reason, record), quarantine.lines(record, rejections))
             except OSError:
                 return False
             return True
@@ -126,19 +129,5 @@ class Ledger:
 
     def counts(self) -> dict[str, int]:
         """Return the counts by name; `quarantined` is their sum."""
-        return {
-            "records": len(self.records),
-            "received": self.received,
-            "ignored": self.ignored,
-            "control": self.control,
-            "recursion": self.recursion,
-            "stored": self.stored,
-            "duplicate": self.duplicate,
-            "not_numbers": self.not_numbers,
-            "extra": self.extra,
-            "others": self.others,
-            "overflowed": self.overflowed,
-            "quarantined": self.quarantined.total(),
-            "unwritten": self.unwritten,
-            "unaccounted": self.unaccounted,
-        }
+        counts = {each.name: getattr(self, each.name) for each in fields(self) if each.type == "int"}
+        return {"records": len(self.records), **counts, "quarantined": self.quarantined.total()}

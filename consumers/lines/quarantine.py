@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from consumers.documents import VERSION, check_version
+from consumers.errors import TaglineError
 from consumers.lines.subscription import LogEvent
 
 if TYPE_CHECKING:
@@ -25,22 +25,23 @@ if TYPE_CHECKING:
     from consumers.lines.extract import Rejected
 
 PREFIX = "quarantine/"
+FORMAT_VERSION: Final = 1
 
 _KEY = re.compile(r"quarantine/([^/]+)/year=(\d{4})/month=(\d\d)/day=(\d\d)/([^/]+)\.jsonl")
 
 
-class UnreadableQuarantineError(ValueError):
-    """An object is none that a consumer has written; the message says where it stops being one."""
+class UnreadableQuarantineError(TaglineError, ValueError):
+    """An object cannot be read as one that a consumer has written; the message has the line."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What the key of an object says.
+class ObjectKey:
+    """The parts of an object's key.
 
     Attributes:
         reason: Why its lines were rejected.
         day: When their Kinesis record arrived, in UTC.
-        name: The Kinesis record, as `name` says it.
+        name: The Kinesis record's `name`.
     """
 
     reason: str
@@ -79,10 +80,10 @@ class Kept:
         return self.event.log_group, self.event.id or self.event.message
 
 
-class Objects(Protocol):
+class ObjectWriter(Protocol):
     """What is needed of a bucket."""
 
-    def put(self, key: str, body: bytes) -> None:
+    def write(self, key: str, body: bytes) -> None:
         """Write an object.
 
         Raises:
@@ -105,8 +106,8 @@ def name(kinesis_record: dict[str, Any]) -> str:
     return str(kinesis_record["eventID"]).replace(":", "-")
 
 
-def place(key: str) -> Place:
-    """Return what a key says.
+def parse_key(key: str) -> ObjectKey:
+    """Return the parts of a key.
 
     Raises:
         UnreadableQuarantineError: If it is none of `key`'s.
@@ -118,7 +119,7 @@ def place(key: str) -> Place:
         )
     reason, year, month, day, record = found.groups()
     try:
-        return Place(reason, date(int(year), int(month), int(day)), record)
+        return ObjectKey(reason, date(int(year), int(month), int(day)), record)
     except ValueError as error:
         raise UnreadableQuarantineError(f"{key!r} names no day: {error}") from None
 
@@ -134,6 +135,7 @@ def lines(kinesis_record: dict[str, Any], rejections: Iterable[tuple[LogEvent | 
     return "".join(
         json.dumps(
             {
+                VERSION: FORMAT_VERSION,
                 "reason": rejected.reason,
                 "detail": rejected.detail,
                 "sequence_number": kinesis_record["kinesis"]["sequenceNumber"],
@@ -170,10 +172,13 @@ def read(body: bytes) -> Iterator[Kept]:
     for number, line in enumerate(body.splitlines(), 1):
         try:
             kept = json.loads(line)
+            if not isinstance(kept, dict):
+                raise TypeError("not an object")  # noqa: TRY301 - reported with its number
+            check_version(kept, FORMAT_VERSION)
             event = None
             if "data" not in kept:
                 if not (isinstance(kept["event_id"], str) and isinstance(kept["message"], str)):
-                    raise TypeError("event_id or message is no text")  # noqa: TRY301 - told with its number
+                    raise TypeError("event_id or message is not a text")  # noqa: TRY301 - reported with its number
                 event = LogEvent(
                     kept["event_id"],
                     kept["timestamp"],
@@ -194,27 +199,3 @@ def read(body: bytes) -> Iterator[Kept]:
         except (ValueError, TypeError, KeyError) as error:
             problem = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise UnreadableQuarantineError(f"line {number}: {problem}") from None
-
-
-class Bucket:
-    """The objects of an S3 bucket.
-
-    Args:
-        client: A boto3 client for S3.
-        name: The bucket's name.
-    """
-
-    def __init__(self, client: Any, name: str) -> None:
-        self._client = client
-        self._name = name
-
-    def put(self, key: str, body: bytes) -> None:
-        """Write an object.
-
-        Raises:
-            OSError: If it is not known to be written.
-        """
-        try:
-            self._client.put_object(Bucket=self._name, Key=key, Body=body)
-        except (BotoCoreError, ClientError) as error:
-            raise OSError(f"cannot write s3://{self._name}/{key}: {error}") from error

@@ -15,6 +15,8 @@ import orjson
 import pybase64
 from isal import igzip_lib, isal_zlib
 
+from consumers.errors import TaglineError
+
 # A Kinesis record is at most 10 MiB, and log text seldom shrinks more than 30 times. More than this is no
 # envelope of CloudWatch's but a bomb, which would cost the invocation its time; not its memory, see `pieces`.
 # https://docs.aws.amazon.com/streams/latest/dev/large-records.html
@@ -32,7 +34,7 @@ _OPENING = b'"logEvents":['
 _BETWEEN = b'},{"id":'
 
 
-class UndecodableError(ValueError):
+class UndecodableError(TaglineError, ValueError):
     """Kinesis data that is no envelope; the message says at which step it failed."""
 
 

@@ -14,9 +14,9 @@ import urllib3
 from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 
-from consumers.lines.batch import FIRST_WAIT, LONGEST_WAIT, RESERVE
-from consumers.lines.extract import Rejected
+from consumers.deadlines import RESERVE, Backoff, TransientError
 from consumers.meters.meter import Meter, file_body, file_name
+from consumers.rows.store import Outcome, Refused, Stored, Unwritten
 from consumers.settings import SettingsError
 
 # How long one request may take, in seconds.
@@ -29,7 +29,7 @@ MAX_POST_BYTES: Final = 250_000
 _TRANSIENT_CODES = frozenset(
     ["SlowDown", "Throttling", "ThrottlingException", "TooManyRequestsException", "RequestTimeout"]
 )
-# What another try can mend, besides errors of the server.
+# What another try can fix, besides errors of the server.
 _TRANSIENT_STATUSES = frozenset(
     [HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS]
 )
@@ -39,21 +39,6 @@ _KEY_STATUSES = frozenset([HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN])
 _JUDGING_STATUSES = frozenset(
     [HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY]
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """The destination has the record."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unwritten:
-    """The record may be missing; trying again can help."""
-
-    detail: str
-
-
-Outcome = Stored | Unwritten | Rejected
 
 
 class Destination(Protocol):
@@ -66,7 +51,7 @@ class Destination(Protocol):
     store: str
 
     def write(self, meters: Sequence[Meter], remaining: Callable[[], float]) -> list[Outcome]:
-        """Write the records of one Kinesis record and say what became of each, in their order.
+        """Write the records of one Kinesis record and return the outcome of each, in their order.
 
         It may be called in several threads at once, and again with the same records.
 
@@ -77,8 +62,8 @@ class Destination(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How to wait between tries.
+class Retry:
+    """Tries again what fails for now.
 
     Attributes:
         sleep: Waits so many seconds.
@@ -88,57 +73,48 @@ class Patience:
     sleep: Callable[[float], None]
     jitter: Callable[[], float]
 
-    def persist(self, send: Callable[[], Outcome], remaining: Callable[[], float]) -> Outcome:
-        """Call until it is settled, or until no more than `RESERVE` seconds remain."""
+    def call(self, send: Callable[[], Outcome], remaining: Callable[[], float]) -> Outcome:
+        """Call until it does not raise `TransientError`, or until no more than `RESERVE` seconds remain."""
         outcome: Outcome = Unwritten("not tried: no time left")
-        ceiling = FIRST_WAIT
+        backoff = Backoff(self.jitter)
         while remaining() > RESERVE:
             try:
                 return send()
-            except _TransientError as error:
+            except TransientError as error:
                 outcome = Unwritten(str(error))
-                wait = max(error.wait, self.jitter() * ceiling)
-                ceiling = min(LONGEST_WAIT, ceiling * 2)
+                wait = backoff.wait_after(error)
                 if remaining() - wait <= RESERVE:
                     break
                 self.sleep(wait)
         return outcome
 
 
-class _TransientError(Exception):
-    """The request may not have been carried out; it can be sent again, after so many seconds."""
-
-    def __init__(self, detail: str, wait: float = 0.0) -> None:
-        super().__init__(detail)
-        self.wait = wait
-
-
 class Files:
     """Files in an ingest bucket: one for each Kinesis record, named after its content.
 
     Args:
-        client: A boto3 client for S3 that does not retry by itself.
+        client: A boto3 client for S3 that does not retry.
         bucket: The bucket's name.
         prefix: What the files' keys begin with.
         acl: The ACL to give them; empty for none, which a bucket without ACLs demands.
             https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html
-        patience: How to wait between tries.
+        retry: Tries again what fails for now.
     """
 
     store = "s3"
 
-    def __init__(self, client: Any, bucket: str, prefix: str, *, acl: str, patience: Patience) -> None:
+    def __init__(self, client: Any, bucket: str, prefix: str, *, acl: str, retry: Retry) -> None:
         self._client = client
         self._bucket = bucket
         self._prefix = prefix
         self._acl = {"ACL": acl} if acl else {}
-        self._patience = patience
+        self._retry = retry
 
     def write(self, meters: Sequence[Meter], remaining: Callable[[], float]) -> list[Outcome]:
         """Write the records as one file: all of them are stored, or none."""
         body = file_body(meters)
         key = self._prefix + file_name(meters, body)
-        return [self._patience.persist(lambda: self._put(key, body), remaining)] * len(meters)
+        return [self._retry.call(lambda: self._put(key, body), remaining)] * len(meters)
 
     def _put(self, key: str, body: bytes) -> Outcome:
         try:
@@ -148,10 +124,10 @@ class Files:
         except ClientError as error:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             if error.response.get("Error", {}).get("Code") in _TRANSIENT_CODES or _can_pass(status):
-                raise _TransientError(str(error)) from error
+                raise TransientError(str(error)) from error
             return Unwritten(str(error))  # Who asks is at fault, or the bucket: never a record.
         except BotoCoreError as error:
-            raise _TransientError(str(error)) from error
+            raise TransientError(str(error)) from error
         return Stored()
 
 
@@ -161,16 +137,16 @@ class Api:
     Args:
         url: Where to post to.
         read_key: Gives the key; it is asked again when the API no longer takes the one that it gave.
-        patience: How to wait between tries.
+        retry: Tries again what fails for now.
     """
 
     store = "http"
 
-    def __init__(self, url: str, read_key: Callable[[], str], *, patience: Patience) -> None:
+    def __init__(self, url: str, read_key: Callable[[], str], *, retry: Retry) -> None:
         self._url = url
         self._read_key = read_key
         self._key = ""
-        self._patience = patience
+        self._retry = retry
         # Nothing is followed: the key is for this address alone.
         self._http = urllib3.PoolManager(maxsize=16, retries=False)
 
@@ -181,12 +157,12 @@ class Api:
     def _write(self, meters: Sequence[Meter], remaining: Callable[[], float]) -> list[Outcome]:
         body = file_body(meters)
         try:
-            outcome = self._patience.persist(lambda: self._post(body, remaining), remaining)
+            outcome = self._retry.call(lambda: self._post(body, remaining), remaining)
         except _JudgedError as error:
             if len(meters) > 1:
                 middle = len(meters) // 2
                 return self._write(meters[:middle], remaining) + self._write(meters[middle:], remaining)
-            outcome = Rejected("meter_refused", str(error))
+            outcome = Refused("meter_refused", str(error))
         return [outcome] * len(meters)
 
     def _post(self, body: bytes, remaining: Callable[[], float]) -> Outcome:
@@ -203,28 +179,28 @@ class Api:
                 ),
             )
         except urllib3.exceptions.HTTPError as error:
-            raise _TransientError(f"{type(error).__name__}: no answer from the ingest API") from error
+            raise TransientError(f"{type(error).__name__}: no answer from the ingest API") from error
         status = answer.status
         said = f"the ingest API answered {status}: {answer.data[:200].decode(errors='replace')}"
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return Stored()
         if _can_pass(status):
-            raise _TransientError(said, _retry_after(answer.headers.get("Retry-After", "")))
+            raise TransientError(said, _retry_after(answer.headers.get("Retry-After", "")))
         if status in _KEY_STATUSES:
             if self._renewed_key() != key:
-                raise _TransientError("the key of the ingest API has been changed")
+                raise TransientError("the key of the ingest API has been changed")
             return Unwritten(said)
         if status in _JUDGING_STATUSES:
             raise _JudgedError(said)
         if status >= HTTPStatus.BAD_REQUEST:
-            return Rejected("meter_refused", said)
+            return Refused("meter_refused", said)
         return Unwritten(said)  # It is elsewhere: the address is at fault.
 
     def _renewed_key(self) -> str:
         try:
             self._key = self._read_key()
         except (BotoCoreError, ClientError) as error:
-            raise _TransientError(f"the key of the ingest API cannot be read: {error}") from error
+            raise TransientError(f"the key of the ingest API cannot be read: {error}") from error
         return self._key
 
 

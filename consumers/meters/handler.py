@@ -13,17 +13,17 @@ from itertools import islice
 from typing import Any, Final
 
 import boto3
-from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
 from botocore.config import Config
 
-from consumers.lines import quarantine
-from consumers.lines.batch import LAST
+from consumers.bucket import Bucket
+from consumers.deadlines import LAST
+from consumers.lines import quarantine, telemetry
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
 from consumers.meters import destinations
-from consumers.meters.destinations import Api, Destination, Files, Outcome, Patience, Stored, Unwritten
+from consumers.meters.destinations import Api, Destination, Files, Retry
 from consumers.meters.meter import Unit, read_units
+from consumers.rows.store import Outcome, Refused, Stored, Unwritten
 from consumers.settings import SettingsError, read_settings
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
@@ -52,7 +52,7 @@ class Settings:
 
 def make_handler(
     destination: Destination,
-    objects: quarantine.Objects,
+    objects: quarantine.ObjectWriter,
     *,
     meter_tag: str,
     tag: str,
@@ -89,7 +89,7 @@ def make_handler(
                 known |= zip(fresh, written, strict=True)
                 ledger.write_seconds += before - remaining()
                 for name, unit in named:
-                    enter(ledger, unit, known[name], again=fresh.get(name) is not unit)
+                    record_outcomes(ledger, unit, known[name], again=fresh.get(name) is not unit)
             ledger.keep(objects, writers.map, lambda: remaining() <= LAST)
         report(ledger)
         return ledger.response()
@@ -97,13 +97,13 @@ def make_handler(
     return handler
 
 
-def enter(ledger: Ledger, unit: Unit, outcomes: list[Outcome], *, again: bool) -> None:
-    """Enter into the ledger what became of a unit's records.
+def record_outcomes(ledger: Ledger, unit: Unit, outcomes: list[Outcome], *, again: bool) -> None:
+    """Record the outcomes of a unit's records in the ledger.
 
     Args:
-        ledger: The batch's books.
+        ledger: The batch's ledger.
         unit: The records.
-        outcomes: What became of each.
+        outcomes: The outcome of each.
         again: Whether the batch has had the same list before.
     """
     for event, outcome in zip(unit.events, outcomes, strict=True):
@@ -112,24 +112,24 @@ def enter(ledger: Ledger, unit: Unit, outcomes: list[Outcome], *, again: bool) -
                 ledger.duplicate += 1
             case Stored():
                 ledger.stored += 1
-            case Rejected():
-                ledger.reject(unit.position, event, outcome)
+            case Refused(reason, detail):
+                ledger.reject(unit.position, event, Rejected(reason, detail))
             case Unwritten():
                 ledger.fail(unit.position)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Send the meter records of a Kinesis batch to where they are counted."""
-    return _live()(event, context)
+    return _from_environment()(event, context)
 
 
 @cache
-def _live() -> Handler:
+def _from_environment() -> Handler:
     settings = read_settings(Settings, os.environ)
     destination = make_destination(settings)
     return make_handler(
         destination,
-        quarantine.Bucket(boto3.client("s3"), settings.bucket),
+        Bucket(boto3.client("s3"), settings.bucket),
         meter_tag=settings.meter_tag,
         tag=settings.tagline_tag,
         own_log_groups=settings.own_log_groups,
@@ -143,7 +143,7 @@ def make_destination(settings: Settings) -> Destination:
     Raises:
         SettingsError: If they name none or two, or an address that is not https, or no key for it.
     """
-    patience = Patience(time.sleep, random.random)
+    retry = Retry(time.sleep, random.random)
     if bool(settings.meter_bucket) == bool(settings.meter_url):
         raise SettingsError("one of METER_BUCKET and METER_URL has to be set, and not both")
     if settings.meter_url:
@@ -152,7 +152,7 @@ def make_destination(settings: Settings) -> Destination:
         if not settings.meter_api_key_arn:
             raise SettingsError("METER_API_KEY_ARN is not set")
         read_key = partial(destinations.read_secret, settings.meter_api_key_arn)
-        return Api(settings.meter_url, read_key, patience=patience)
+        return Api(settings.meter_url, read_key, retry=retry)
     session = (
         destinations.assume(boto3.client("sts"), settings.meter_role_arn, settings.meter_external_id)
         if settings.meter_role_arn
@@ -170,7 +170,7 @@ def make_destination(settings: Settings) -> Destination:
         ),
     )
     return Files(
-        client, settings.meter_bucket, settings.meter_prefix, acl=settings.meter_object_acl, patience=patience
+        client, settings.meter_bucket, settings.meter_prefix, acl=settings.meter_object_acl, retry=retry
     )
 
 
@@ -185,24 +185,10 @@ def report_batch(ledger: Ledger, store: str) -> None:
     """Write the invocation's one summary line, and its metrics. No contents of records.
 
     Args:
-        ledger: The batch's books.
+        ledger: The batch's ledger.
         store: The kind of destination.
     """
-    said = ledger.counts()
-    counts = {name: said[name] for name in _REPORTED}
-    counts |= {f"quarantined_{reason}": count for reason, count in ledger.quarantined.items()}
-    write_ms = round(ledger.write_seconds * 1000, 3)
-    place = {"stage": "meters", "store": store}
-    Logger().info("batch", extra={**place, **counts, "bytes": ledger.bytes(), "write_ms": write_ms})
-    metrics = Metrics()
-    for name, value in place.items():
-        metrics.add_dimension(name=name, value=value)
-    for name, count in counts.items():
-        metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
-    metrics.add_metric(name="bytes", unit=MetricUnit.Bytes, value=ledger.bytes())
-    metrics.add_metric(name="write_ms", unit=MetricUnit.Milliseconds, value=write_ms)
-    arrivals = [record["kinesis"]["approximateArrivalTimestamp"] for record in ledger.records]
-    if arrivals:
-        age = (time.time() - min(arrivals)) * 1000
-        metrics.add_metric(name="iterator_age", unit=MetricUnit.Milliseconds, value=age)
-    metrics.flush_metrics()
+    dimensions = {"stage": "meters", "store": store}
+    counts = ledger.counts()
+    reported = {name: counts[name] for name in _REPORTED}
+    telemetry.report_batch(ledger, dimensions, reported, fields=dimensions)

@@ -70,7 +70,7 @@ def read_units(ledger: Ledger, meter_tag: str, tag: str, own_log_groups: str) ->
     delivered again, halved or from another beginning, and a record must not come into a second file.
 
     Args:
-        ledger: The batch's books.
+        ledger: The batch's ledger.
         meter_tag: The token that stands right before a meter record.
         tag: The token that marks the pipeline's own records.
         own_log_groups: How the names of the pipeline's own log groups begin; lines from there are dropped.

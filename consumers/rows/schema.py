@@ -14,19 +14,18 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, get_args
 
+from consumers.errors import TaglineError
 from consumers.rows import table
+from consumers.rows.stores import LIMITS
 from consumers.rows.table import DIMENSIONS, OTHER, SOURCE, Type, column_name
 
 # The type whose schema holds for all types that have none.
 ANY_TYPE = "*"
 MAX_REVISION = 1_000_000
-# https://docs.aws.amazon.com/timestream/latest/developerguide/ts-limits.html
-MAX_TABLE_MEASURES = 1_024
-MAX_TABLE_DIMENSIONS = 128
-MAX_DIMENSION_NAME_BYTES = 60
-# What all of a type's dimensions may take of a record's 2,000 bytes, names and values: the rest is for what a
-# row cannot be without (its type, `_id`, the day, `_overflow`).
-MAX_SERIES_BYTES = 1_450
+MAX_TABLE_MEASURES = LIMITS.table_measures
+MAX_TABLE_DIMENSIONS = LIMITS.table_dimensions
+MAX_DIMENSION_NAME_BYTES = LIMITS.dimension_name_bytes
+MAX_SERIES_BYTES = LIMITS.series_bytes  # names and values of all of a row's dimensions
 MIN_DIMENSION_BYTES, DEFAULT_DIMENSION_BYTES = 32, 64
 MAX_BUCKETS = 10_000
 MOVED = "a column stays what it is, and so does what rows are told apart by: take a new name"
@@ -38,12 +37,12 @@ COLUMNS, EXTRA = "columns", "extra"
 QUARANTINE = "quarantine"
 
 
-class SchemaError(ValueError):
+class SchemaError(TaglineError, ValueError):
     """Schemas that are not valid; the message names each file, key, value and limit, one on a line."""
 
 
 @dataclass(frozen=True, slots=True)
-class Dimension:
+class DeclaredDimension:
     """A declared dimension.
 
     Attributes:
@@ -65,7 +64,7 @@ class Dimension:
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class DeclaredMeasure:
     """A declared measure.
 
     Attributes:
@@ -98,16 +97,18 @@ class Schema:
     revision: int = 0
     undeclared: str = COLUMNS
     unfit: str = QUARANTINE
-    dimensions: Mapping[str, Dimension] = field(default_factory=dict)
-    measures: Mapping[str, Measure] = field(default_factory=dict)
+    dimensions: Mapping[str, DeclaredDimension] = field(default_factory=dict)
+    measures: Mapping[str, DeclaredMeasure] = field(default_factory=dict)
 
-    def all_dimensions(self) -> dict[str, Dimension]:
+    def all_dimensions(self) -> dict[str, DeclaredDimension]:
         """Return its dimensions with those that every type has, except `source`, which is no field."""
-        return {name: Dimension(table.MAX_DIMENSION_BYTES) for name in DIMENSIONS} | dict(self.dimensions)
+        return {name: DeclaredDimension(table.MAX_DIMENSION_BYTES) for name in DIMENSIONS} | dict(
+            self.dimensions
+        )
 
     def personal(self) -> tuple[str, ...]:
         """Return the columns that tell of a person, as declared."""
-        fields: dict[str, Dimension | Measure] = {**self.dimensions, **self.measures}
+        fields: dict[str, DeclaredDimension | DeclaredMeasure] = {**self.dimensions, **self.measures}
         return tuple(column_name(name) for name, each in fields.items() if each.pii)
 
 
@@ -278,9 +279,9 @@ def _schema(keys: _Keys) -> Schema:
     return schema
 
 
-def _dimension(name: str, keys: _Keys) -> Dimension:
+def _dimension(name: str, keys: _Keys) -> DeclaredDimension:
     own = name in DIMENSIONS
-    made = Dimension(
+    made = DeclaredDimension(
         bytes=keys.whole(
             "bytes",
             table.MAX_DIMENSION_BYTES if own else DEFAULT_DIMENSION_BYTES,
@@ -306,12 +307,12 @@ def _dimension(name: str, keys: _Keys) -> Dimension:
     return made
 
 
-def _measure(name: str, keys: _Keys) -> Measure:
+def _measure(name: str, keys: _Keys) -> DeclaredMeasure:
     type_ = keys.choose("type", "VARCHAR", *(each for each in TYPES if each != "VARCHAR"))
     kind: Type = next(each for each in TYPES if each == type_)
     counts = kind == "BIGINT" and name.endswith("_count")
     default = keys.take("default", NO_COUNT if counts else None, bool, int, float, str)
-    made = Measure(kind, default, pii=keys.take("pii", False))
+    made = DeclaredMeasure(kind, default, pii=keys.take("pii", False))
     keys.take("description", "")
     keys.end()
     _check_name(name, table.MAX_NAME_BYTES, keys)
@@ -461,7 +462,7 @@ class _Differences:
             stay = "what is in quarantine stays there until it is replayed"
             self._note("unfit", _from_to(old.unfit, new.unfit), Verdict.YES, stay)
 
-    def _dimension(self, key: str, old: Dimension | None, new: Dimension | None) -> None:
+    def _dimension(self, key: str, old: DeclaredDimension | None, new: DeclaredDimension | None) -> None:
         if new is None:
             told = "rows would not be told apart as they were: keep it, records may lack it"
             self._note(key, "removed", Verdict.NO, told)
@@ -478,7 +479,7 @@ class _Differences:
                     self._note(f"{key}.{part}", _from_to(was, is_), Verdict.CAREFUL, first)
             self._pii(key, old, new)
 
-    def _measure(self, name: str, old: Measure | None, new: Measure | None) -> None:
+    def _measure(self, name: str, old: DeclaredMeasure | None, new: DeclaredMeasure | None) -> None:
         key = f"measures.{name}"
         if new is None:
             assert old is not None
@@ -499,7 +500,7 @@ class _Differences:
                 self._rewrites(f"{key}.default", _from_to(old.default, new.default))
             self._pii(key, old, new)
 
-    def _removed_measure(self, key: str, old: Measure) -> None:
+    def _removed_measure(self, key: str, old: DeclaredMeasure) -> None:
         if self._new.undeclared == COLUMNS and (old.type == "BIGINT") != key.endswith("_count"):
             other = "undeclared, its values would not be of the column's type: keep it"
             self._note(key, "removed", Verdict.NO, other)
@@ -509,7 +510,9 @@ class _Differences:
             stays = "the column stays, and the store refuses values that are not of its type"
             self._note(key, "removed", Verdict.CAREFUL, stays)
 
-    def _pii(self, key: str, old: Dimension | Measure, new: Dimension | Measure) -> None:
+    def _pii(
+        self, key: str, old: DeclaredDimension | DeclaredMeasure, new: DeclaredDimension | DeclaredMeasure
+    ) -> None:
         if old.pii != new.pii:
             self._note(f"{key}.pii", _from_to(old.pii, new.pii), Verdict.YES, "rows are not touched")
 

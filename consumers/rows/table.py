@@ -1,7 +1,7 @@
 """The table: which columns there are, of which types, and the row that a record becomes.
 
-This is what a store holds, whichever store it is; the exporter reads the same columns. Names and types follow
-docs/reference/table.md. What users declare (docs/reference/schema.md) arrives here as `Plans`.
+Every store holds these columns, and the exporter reads them. Names and types follow docs/reference/table.md.
+What users declare (docs/reference/schema.md) arrives here as `Plans`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from typing import Any, Literal, NamedTuple
 
 from tagline import Record, read, write
 
+from consumers.errors import TaglineError
+from consumers.rows.stores import LIMITS
+
 # The mapping's revision is a row's version, with the schemas' revisions added to it: a replay after a change
 # updates rows, and a replay without one leaves them. Raise it when the same record becomes a different row.
 REVISION = 2
 
 Type = Literal["BIGINT", "BOOLEAN", "DOUBLE", "VARCHAR"]
 
-# What a record is told apart by, beside its time. Everything else that it says is a measure.
+# What identifies a record's series. All its other fields are measures.
 DIMENSIONS = ("route", "method", "client")
-# The log group; always there, because a record in Timestream needs a dimension.
+# The log group: the one dimension that every row has, because a store may require one.
 SOURCE = "source"
 # The partition of the lake, in the row itself, so that any query can group by it.
 PARTITION = ("year", "month", "day")
@@ -37,12 +40,11 @@ OWN_MEASURES = (ID, *PARTITION, TRUNC, EXTRA, EMPTY, SAID, OVERFLOW)
 # What a dimension says instead of a value that its schema does not list.
 OTHER = "other"
 
-# Names that a field of a user's cannot have as they are: the store's and the table's own.
-RESERVED = frozenset(["time", "ts_non_existent_col", SOURCE, *PARTITION])
-# https://docs.aws.amazon.com/timestream/latest/developerguide/ts-limits.html
-RESERVED_PREFIXES = ("ts_", "measure_name", "measure_value")
-MAX_NAME_BYTES = 256
-MAX_MEASURES = 256
+# Names that a field of a user's cannot have as they are: the stores' and the table's own.
+RESERVED = LIMITS.names | {SOURCE, *PARTITION}
+RESERVED_PREFIXES = LIMITS.prefixes
+MAX_NAME_BYTES = LIMITS.name_bytes
+MAX_MEASURES = LIMITS.measures
 MAX_ID_BYTES = 200  # what is cut to fit a record is never its identity
 MAX_DIMENSION_BYTES = 300  # all dimensions, and what the table adds by itself, fit into a record together
 # Deeper values than the C encoder takes are rare enough to be looked at level by level.
@@ -50,12 +52,13 @@ MAX_DEPTH = 300
 
 _REMEMBERED = 5_000  # how many names a plan knows the columns of, so that memory is bounded
 DAY_MS = 86_400_000
+OFFSETS = 1_000_000  # nanoseconds in a millisecond
 _BIGINT = range(-(2**63), 2**63)
 _OTHER = pattern(r"[^A-Za-z0-9_.-]|\.(?=x[0-9a-f]+\.)")
 _ESCAPE = pattern(r"\.x([0-9a-f]+)\.")
 
 
-class UnmappableError(ValueError):
+class UnmappableError(TaglineError, ValueError):
     """A record that the table cannot hold; the message names the field, the value and the limit."""
 
 
@@ -73,10 +76,10 @@ class Row:
     Attributes:
         id: The record's identity.
         time: Milliseconds since 1970.
-        type: Kind of record; Timestream's measure name.
+        type: Kind of record.
         dimensions: Text by column.
         measures: Typed values by column.
-        not_numbers: How many values were left out because they are no finite numbers.
+        not_numbers: How many values were left out because they are not finite numbers.
         version: Which mapping made it; of two rows at one point, the store keeps the higher.
         extra: How many fields have no column of their own, and are in `_extra`.
         others: How many dimensions hold `other` instead of what the record said.
@@ -91,6 +94,17 @@ class Row:
     version: int = REVISION
     extra: int = 0
     others: int = 0
+
+
+def offset(record_id: str, attempt: int) -> int:
+    """Return the nanoseconds that are added to a record's millisecond, from 0 to 999,999.
+
+    A store knows a row by its dimensions, type and time, and CloudWatch's time has milliseconds only: without
+    an offset, two requests of one millisecond would be one row. Derived from the identity, the offset is the
+    same for every copy; another attempt gives another offset, for when a store already has another row there.
+    """
+    digest = hashlib.blake2b(f"{record_id}\0{attempt}".encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % OFFSETS
 
 
 # --- Names -----------------------------------------------------------------------------------------------
@@ -123,7 +137,7 @@ def _escaped(character: str) -> str:
 # --- Values ----------------------------------------------------------------------------------------------
 
 
-class _Left(Enum):
+class _NoMeasure(Enum):
     """Why a value is no measure."""
 
     OUT = "there is nothing to store"
@@ -132,40 +146,40 @@ class _Left(Enum):
     UNFIT = "its column is of another type"
 
 
-Convert = Callable[[Any], Measure | _Left]
+Convert = Callable[[Any], Measure | _NoMeasure]
 _new = tuple.__new__  # a third of the time that calling the class takes, for every value of every record
 _TRUE, _FALSE = Measure("BOOLEAN", True), Measure("BOOLEAN", False)
 
 
-def _nothing(_value: None) -> _Left:
-    return _Left.OUT
+def _nothing(_value: None) -> _NoMeasure:
+    return _NoMeasure.OUT
 
 
-def _unfit(_value: Any) -> _Left:
-    return _Left.UNFIT
+def _unfit(_value: Any) -> _NoMeasure:
+    return _NoMeasure.UNFIT
 
 
 def _boolean(value: bool) -> Measure:
     return _TRUE if value else _FALSE
 
 
-def _double(value: float) -> Measure | _Left:
+def _double(value: float) -> Measure | _NoMeasure:
     try:
         number = float(value)
     except OverflowError:
-        return _Left.NOT_A_NUMBER
-    # Timestream refuses negative zero, and says nothing that would tell it apart.
-    return _new(Measure, ("DOUBLE", number or 0.0)) if isfinite(number) else _Left.NOT_A_NUMBER
+        return _NoMeasure.NOT_A_NUMBER
+    # Some stores refuse negative zero, and no reader distinguishes it from zero.
+    return _new(Measure, ("DOUBLE", number or 0.0)) if isfinite(number) else _NoMeasure.NOT_A_NUMBER
 
 
-def _bigint(value: float) -> Measure | _Left:
+def _bigint(value: float) -> Measure | _NoMeasure:
     whole = int(value) if value == value // 1 else None
-    return _Left.UNFIT if whole is None or whole not in _BIGINT else _new(Measure, ("BIGINT", whole))
+    return _NoMeasure.UNFIT if whole is None or whole not in _BIGINT else _new(Measure, ("BIGINT", whole))
 
 
-def _varchar(value: str) -> Measure | _Left:
+def _varchar(value: str) -> Measure | _NoMeasure:
     if not value:
-        return _Left.EMPTY
+        return _NoMeasure.EMPTY
     return _new(Measure, ("VARCHAR", value if value.isascii() else _text(value)))
 
 
@@ -185,7 +199,7 @@ _BY_VALUE: Mapping[type, Convert] = {
     list: _nested,
 }
 _STRICT: Mapping[type, Convert] = {**_NONE, **dict.fromkeys((bool, int, float, dict, list), _unfit)}
-_EMPTY_OR_UNFIT: Convert = lambda value: _Left.UNFIT if value else _Left.EMPTY  # noqa: E731 - one of a table
+_EMPTY_OR_UNFIT: Convert = lambda value: _NoMeasure.UNFIT if value else _NoMeasure.EMPTY  # noqa: E731 - one of a table
 _BY_TYPE: Mapping[Type, Mapping[type, Convert]] = {
     "BIGINT": {**_STRICT, str: _EMPTY_OR_UNFIT, bool: _bigint, int: _bigint, float: _bigint},
     "BOOLEAN": {**_STRICT, str: _EMPTY_OR_UNFIT, bool: _boolean},
@@ -231,7 +245,7 @@ def _json(value: Any) -> str:
         return _encoder()(value).decode()
     except TypeError:
         # It takes no numbers beyond 64 bits, no halves of surrogate pairs, and 254 levels.
-        return _text(json.dumps(_sayable(value, 0), ensure_ascii=False, separators=(",", ":")))
+        return _text(json.dumps(_storable(value, 0), ensure_ascii=False, separators=(",", ":")))
 
 
 @cache
@@ -242,13 +256,13 @@ def _encoder() -> Callable[[Any], bytes]:
     return dumps
 
 
-def _sayable(value: Any, depth: int) -> Any:
+def _storable(value: Any, depth: int) -> Any:
     if depth > MAX_DEPTH:
         raise UnmappableError(f"a value is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, dict):
-        return {name: _sayable(each, depth + 1) for name, each in value.items()}
+        return {name: _storable(each, depth + 1) for name, each in value.items()}
     if isinstance(value, list):
-        return [_sayable(each, depth + 1) for each in value]
+        return [_storable(each, depth + 1) for each in value]
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
@@ -272,7 +286,7 @@ class Limit:
         wildcards = [value.partition("*") for value in sorted(self.values) if "*" in value]
         object.__setattr__(self, "_wildcards", tuple((start, end) for start, _, end in wildcards))
 
-    def place(self, text: str) -> str | None:
+    def match(self, text: str) -> str | None:
         """Return the value that stands for a text, or None for one of the others."""
         if text in self.values:
             return text
@@ -458,7 +472,7 @@ def row(record: Record, source: str, plans: Plans = UNDECLARED) -> Row:
     measures = {ID: _new(Measure, ("VARCHAR", _text(identity))), **partition(record.timestamp // DAY_MS)}
     if record.trunc:
         measures[TRUNC] = _nested(record.trunc)
-    rest = _Rest()
+    rest = _Leftovers()
     dimensions = _dimensions(fields, source, plan, measures, rest)
     _measures(fields, plan, measures, rest)
     return Row(
@@ -474,8 +488,8 @@ def row(record: Record, source: str, plans: Plans = UNDECLARED) -> Row:
     )
 
 
-class _Rest:
-    """What of a record gets no column of its own."""
+class _Leftovers:
+    """The fields of a record that have no column."""
 
     __slots__ = ("empty", "extra", "not_numbers", "others")
 
@@ -485,34 +499,34 @@ class _Rest:
         self.not_numbers = 0
         self.others = 0
 
-    def take(self, name: str, value: Any, why: _Left, rule: _Rule) -> None:
-        """Take a field whose value is no measure."""
-        if why is _Left.EMPTY:
+    def add(self, name: str, value: Any, why: _NoMeasure, rule: _Rule) -> None:
+        """Add a field whose value is not a measure."""
+        if why is _NoMeasure.EMPTY:
             self.empty.append(name)
-        elif why is _Left.NOT_A_NUMBER:
+        elif why is _NoMeasure.NOT_A_NUMBER:
             self.not_numbers += 1
-        elif why is _Left.UNFIT:
+        elif why is _NoMeasure.UNFIT:
             _, _, type_, lenient = rule
             if not lenient:
                 raise UnmappableError(f"{name} is {_json(value)[:100]}, not {_DESCRIBED[type_ or 'VARCHAR']}")
             self.extra[name] = value
 
 
-def place(fields: Mapping[str, Any], source: str, plan: Plan) -> dict[str, str] | None:
-    """Return a record's dimensions if its row says nothing else of them, for a shortcut around `row`."""
+def plain_dimensions(fields: Mapping[str, Any], source: str, plan: Plan) -> dict[str, str] | None:
+    """Return a record's dimensions if they hold all that it says of them, for a shortcut around `row`."""
     measures: dict[str, Measure] = {}
-    rest = _Rest()
+    rest = _Leftovers()
     dimensions = _dimensions(fields, source, plan, measures, rest)
     return None if measures or rest.empty or rest.not_numbers or rest.others else dimensions
 
 
 def _dimensions(
-    fields: Mapping[str, Any], source: str, plan: Plan, measures: dict[str, Measure], rest: _Rest
+    fields: Mapping[str, Any], source: str, plan: Plan, measures: dict[str, Measure], rest: _Leftovers
 ) -> dict[str, str]:
-    """Return a record's dimensions; what they do not say as the record did becomes the measure `_said`."""
-    place, whole = _source(source)
-    dimensions = {SOURCE: place}
-    said = {} if whole is None else {SOURCE: whole}
+    """Return a record's dimensions; the originals of those that are changed become the measure `_said`."""
+    group, whole = _source(source)
+    dimensions = {SOURCE: group}
+    originals = {} if whole is None else {SOURCE: whole}
     for name, column, size, limit in plan.dimensions:
         value = fields.get(name)
         if value is None:
@@ -524,22 +538,22 @@ def _dimensions(
         if not text:
             rest.empty.append(name)
             continue
-        place = text
+        kept = text
         if limit is not None:
-            listed = limit.place(text)
+            listed = limit.match(text)
             rest.others += listed is None
-            place = limit.other(text) if listed is None else listed
-        if len(place) * 4 > size:
-            place = _bounded(place, size)
-        dimensions[column] = place
-        if place is not text:
-            said[name] = text
-    if said:
-        measures[SAID] = _nested(said)
+            kept = limit.other(text) if listed is None else listed
+        if len(kept) * 4 > size:
+            kept = _bounded(kept, size)
+        dimensions[column] = kept
+        if kept is not text:
+            originals[name] = text
+    if originals:
+        measures[SAID] = _nested(originals)
     return dimensions
 
 
-def _measures(fields: Mapping[str, Any], plan: Plan, measures: dict[str, Measure], rest: _Rest) -> None:
+def _measures(fields: Mapping[str, Any], plan: Plan, measures: dict[str, Measure], rest: _Leftovers) -> None:
     """Add the measures that the fields say, and those by which the rest is kept."""
     known = plan.known
     for name, value in fields.items():
@@ -549,7 +563,7 @@ def _measures(fields: Mapping[str, Any], plan: Plan, measures: dict[str, Measure
         column, convert, _, _ = rule
         made = convert(value.__class__, _nested)(value)
         if not isinstance(made, Measure):
-            rest.take(name, value, made, rule)
+            rest.add(name, value, made, rule)
         elif column:
             measures[column] = made
         else:
@@ -579,8 +593,8 @@ def _make_room(
 def _source(log_group: str) -> tuple[str, str | None]:
     """Return the dimension for a log group, and its whole name if that is cut: it may have 512 characters."""
     text = _text(log_group)
-    place = _bounded(text, MAX_DIMENSION_BYTES)
-    return place, None if place == text else text
+    kept = _bounded(text, MAX_DIMENSION_BYTES)
+    return kept, None if kept == text else text
 
 
 def _bounded(text: str, size: int) -> str:

@@ -6,7 +6,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from hashlib import md5
@@ -31,20 +31,19 @@ from cli.deployment import CommandError, Deployment, deployed, write_running
 from cli.quarantine import Window
 from cli.reconcile import balances as balances_of
 from cli.replay import Outcome
+from consumers.bucket import Bucket
 from consumers.lines import quarantine
 from consumers.lines.extract import Rejected
-from consumers.lines.quarantine import Bucket
 from consumers.lines.subscription import LogEvent, decode, encode
 from consumers.rows import schema, table
 from consumers.rows.handler import make_handler
-from consumers.rows.table import Row
-from consumers.rows.timestream import writer
-from consumers.rows.timestream.mapping import Packed
+from consumers.rows.timestream.writer import Timestream
 from local import event_sources, filter_pattern
 from local.faults import Fault, Kind
 from local.pipeline import Pipeline
 from tests.builders import GROUP, LOGGED, Context, data, envelope, kinesis_event
 from tests.consumers.meters.meters import line as meter_line
+from tests.row_store import MemoryStore
 from tests.twins import client_error
 
 TAG = "usage_record"
@@ -88,8 +87,8 @@ class Account:
     def client(self, _service: str) -> "Account":
         return self
 
-    def put(self, key: str, body: bytes) -> None:
-        """Write an object from a handler: `consumers.quarantine.Objects`."""
+    def write(self, key: str, body: bytes) -> None:
+        """Write an object from a handler: `consumers.quarantine.ObjectWriter`."""
         self.objects[key] = body
 
     def quarantined(self) -> list[str]:
@@ -201,30 +200,12 @@ def _etag(body: bytes) -> str:
     return md5(body, usedforsecurity=False).hexdigest()
 
 
-class Picky:
-    """A store that refuses the rows of some ids, with a reason for each, unless it has them already."""
-
-    def __init__(self) -> None:
-        self.refused: dict[str, str] = {}
-        self.ids: set[str] = set()
-
-    def write(self, rows: Sequence[Row | Packed], remaining: Any) -> list[writer.Outcome]:  # noqa: ARG002 - the port's
-        outcomes: list[writer.Outcome] = []
-        for row in rows:
-            if row.id in self.refused and row.id not in self.ids:
-                outcomes.append(writer.Refused(self.refused[row.id], "on demand"))
-            else:
-                self.ids.add(row.id)
-                outcomes.append(writer.Stored())
-        return outcomes
-
-
 @dataclass
 class Case:
     """An account with a consumer over a store."""
 
     account: Account
-    store: Picky
+    store: MemoryStore
 
     def deliver(self, event: dict[str, Any]) -> None:
         assert self.account.handlers["consumer"](event) == {"batchItemFailures": []}
@@ -250,7 +231,7 @@ def case() -> Case:
 
 
 def new_case() -> Case:
-    account, store = Account(), Picky()
+    account, store = Account(), MemoryStore()
     handler = make_handler(store, account, tag=TAG, own_log_groups="/tagline/", report=lambda _: None)
     account.handlers["consumer"] = lambda event: handler(event, Context())
     return Case(account, store)
@@ -288,12 +269,12 @@ def test_after_replays_every_line_is_in_the_store_or_once_in_quarantine(
             case.replay_quarantine(*reasons, chance=chance)
         case.account.calls_left = None
         # At no moment is a line nowhere.
-        assert {*case.store.ids, *case.account.quarantined()} == set(ids)
+        assert {*case.store.ids(), *case.account.quarantined()} == set(ids)
     refuse(2)
     case.replay_quarantine(chance=chance)
 
-    assert case.store.ids | set(case.account.quarantined()) == set(ids)
-    assert set(case.store.ids) & set(case.account.quarantined()) == set()
+    assert {*case.store.ids()} | set(case.account.quarantined()) == set(ids)
+    assert set(case.store.ids()) & set(case.account.quarantined()) == set()
     assert max(Counter(case.account.quarantined()).values(), default=1) == 1
     assert replaying.SENDING not in case.account.objects
 
@@ -332,7 +313,7 @@ def test_what_is_mended_is_moved_and_what_is_not_is_kept_under_a_new_name(case: 
 
     outcome = case.replay_quarantine("late")
 
-    assert case.store.ids == {"a"}
+    assert {*case.store.ids()} == {"a"}
     assert case.account.quarantined() == ["b", "c"]
     assert {
         key.removeprefix("replayed/") for key in case.account.objects if key.startswith("replayed/")
@@ -372,7 +353,7 @@ def test_an_object_that_cannot_be_read_is_named_and_left_and_the_others_are_repl
 
     outcome = case.replay_quarantine()
 
-    assert case.store.ids == {"a"}
+    assert {*case.store.ids()} == {"a"}
     assert list(outcome.failed) == [foreign]
     assert "line 1" in outcome.failed[foreign]
     assert foreign in case.account.objects
@@ -412,7 +393,7 @@ def test_a_function_that_takes_nothing_ends_the_replay_and_nothing_is_moved(
 
     case.account.handlers["consumer"], case.store.refused = inner, {}
     case.replay_quarantine()
-    assert (case.account.quarantined(), case.store.ids) == ([], {"a"})
+    assert (case.account.quarantined(), case.store.ids()) == ([], ["a"])
 
 
 @pytest.mark.parametrize(
@@ -437,7 +418,7 @@ def test_a_call_that_fails_for_once_is_made_again(
     case.account.faults = [fault]
 
     assert case.replay_quarantine().failed == {}
-    assert case.store.ids == {"a", "b"}
+    assert {*case.store.ids()} == {"a", "b"}
     assert case.account.quarantined() == []
 
 
@@ -461,7 +442,7 @@ def test_a_record_that_the_function_dies_of_is_named_and_left_and_the_others_are
 
     outcome = case.replay_quarantine()
 
-    assert case.store.ids == {*ids} - {"4"}
+    assert {*case.store.ids()} == {*ids} - {"4"}
     assert case.account.quarantined() == ["4"]
     ((key, why),) = outcome.failed.items()
     assert key.startswith("quarantine/late/")
@@ -541,7 +522,7 @@ def test_batches_that_were_given_up_end_in_the_store_or_in_quarantine(
             case.account.calls_left = None
 
     assert case.account.quarantined() == sorted(case.store.refused)
-    assert case.store.ids == {*ids} - {*case.store.refused}
+    assert {*case.store.ids()} == {*ids} - {*case.store.refused}
     assert list(replaying.failed_batches(case.deployment, ALL)) == []
 
 
@@ -613,7 +594,7 @@ def test_lines_of_a_log_group_end_in_the_store_or_once_in_quarantine(
             case.account.calls_left = None
 
     assert case.account.quarantined() == sorted(case.store.refused)
-    assert case.store.ids == {*ids} - {*case.store.refused}
+    assert {*case.store.ids()} == {*ids} - {*case.store.refused}
     assert not any(key.startswith(replaying.CURSORS) for key in case.account.objects)
 
 
@@ -660,7 +641,7 @@ def test_a_replay_of_a_log_group_goes_on_where_it_ended(
 
     main.replay_logs(case.deployment, Outcome(), asked, "", do_it=True, pause=0)
 
-    assert case.store.ids == {"3", "4", "5"}
+    assert {*case.store.ids()} == {"3", "4", "5"}
     assert "replayed up to 2025-11-20T10:00:00.030+00:00 already" in capsys.readouterr().err.replace(
         "\n", " "
     )
@@ -836,7 +817,7 @@ def test_a_log_group_is_replayed_into_an_empty_table_and_into_a_full_one(here: P
 def test_a_replay_with_a_changed_schema_updates_rows_and_one_without_leaves_them(tagline: Pipeline) -> None:
     where = main.deployment_of(tagline)
     bucket = Bucket(tagline.client("s3"), where.outputs["Bucket"])
-    timestream = writer.Timestream(
+    timestream = Timestream(
         tagline.client("timestream-write"),
         where.outputs["TimestreamDatabase"],
         where.outputs["TimestreamTable"],

@@ -57,7 +57,7 @@ def serve(environ: Mapping[str, str], module: str, pipe: Connection) -> None:
     death = _Death()
     URLLib3Session.send = lambda session, request: death.send(session, request)  # noqa: PLW0108 - a method
     entry = importlib.import_module(module)
-    entry._live()
+    entry._from_environment()
     while (asked := pipe.recv()) is not None:
         event, death.call, death.carried_out = asked
         if (child := os.fork()) == 0:

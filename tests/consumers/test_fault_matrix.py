@@ -37,7 +37,6 @@ from consumers.lines.ledger import Ledger
 from consumers.lines.subscription import LogEvent
 from consumers.rows import late_days, schema, table
 from consumers.rows.handler import make_handler
-from consumers.rows.timestream import mapping
 from consumers.rows.timestream.writer import Timestream
 from tests.builders import (
     CONTROL,
@@ -51,7 +50,7 @@ from tests.builders import (
     kinesis_record,
 )
 from tests.deliveries import SETTINGS, Deliveries, DiedError, KinesisRecord
-from tests.twins import Objects, TimestreamWrite, client_error, measure
+from tests.twins import Objects, TimestreamWrite, client_error, measure, merge
 
 ROOT = Path(__file__).parents[2]
 FAILURES = ROOT / "docs" / "reference" / "failures.md"
@@ -115,8 +114,8 @@ def twins_of_a_point() -> tuple[str, str]:
     seen: dict[int, str] = {}
     for number in range(100_000):
         identity = f"{VICTIM}-{number}"
-        if other := seen.setdefault(mapping.offset(identity, 0), identity) != identity:
-            return seen[mapping.offset(identity, 0)], identity
+        if other := seen.setdefault(table.offset(identity, 0), identity) != identity:
+            return seen[table.offset(identity, 0)], identity
         assert not other
     raise AssertionError("no two meet")
 
@@ -629,8 +628,8 @@ class _Bucket(Objects):
         super().__init__()
         self._life = life
 
-    def put(self, key: str, body: bytes) -> None:
-        put = super().put
+    def write(self, key: str, body: bytes) -> None:
+        put = super().write
         self._life.do(key, lambda: put(key, body))
 
 
@@ -670,7 +669,7 @@ def accounts(objects: Objects) -> accounting.Totals:
     """Return what the accounts of the day say of all log groups."""
     account = accounting.Account()
     for each in objects.accounts().values():
-        account = account.merge(each)
+        account = merge(account, each)
     return accounting.totals(account)
 
 

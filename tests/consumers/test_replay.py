@@ -19,9 +19,8 @@ from consumers.lines.ledger import Ledger
 from consumers.lines.subscription import LogEvent, decode
 from consumers.replay import BusyError, FailedError, UnreadableSourceError
 from consumers.rows.handler import make_handler
-from consumers.rows.table import Row
-from consumers.rows.timestream.mapping import Packed
-from consumers.rows.timestream.writer import Outcome, Refused, Store, Stored, Timestream
+from consumers.rows.store import Store
+from consumers.rows.timestream.writer import Timestream
 from tests.builders import (
     ARRIVED,
     CONTROL,
@@ -37,6 +36,7 @@ from tests.builders import (
 )
 from tests.consumers.meters.meters import METER_TAG
 from tests.consumers.meters.meters import line as meter_line
+from tests.row_store import MemoryStore
 from tests.twins import Objects, TimestreamWrite
 
 TAG = "usage_record"
@@ -47,33 +47,10 @@ def line(identity: str, **fields: Any) -> str:
     return write(Record(id=identity, timestamp=LOGGED, fields={"route": "/pets", **fields}))
 
 
-class Picky:
-    """A store that refuses the rows of some ids, until it is mended.
-
-    Attributes:
-        refused: Reasons by id.
-        ids: What it has.
-    """
-
-    def __init__(self) -> None:
-        self.refused: dict[str, str] = {}
-        self.ids: Counter[str] = Counter()
-
-    def write(self, rows: Sequence[Row | Packed], remaining: Any) -> list[Outcome]:  # noqa: ARG002 - the port's
-        outcomes: list[Outcome] = []
-        for row in rows:
-            if row.id in self.refused:
-                outcomes.append(Refused(self.refused[row.id], "on demand"))
-            else:
-                self.ids[row.id] += 1
-                outcomes.append(Stored())
-        return outcomes
-
-
 class Consumer:
     """The handler over a store and a bucket, and `tagline replay` in a few lines."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store[Any]) -> None:
         self.objects = Objects()
         self.handler = make_handler(
             store, self.objects, tag=TAG, own_log_groups="/tagline/", report=lambda _: None
@@ -146,7 +123,7 @@ def test_an_object_without_arrivals_is_replayed_on_the_day_that_its_key_says() -
 
     (made,) = replay.from_quarantine(key, json.dumps(kept).encode())
 
-    assert quarantine.place(quarantine.key("late", made)).day == quarantine.place(key).day
+    assert quarantine.parse_key(quarantine.key("late", made)).day == quarantine.parse_key(key).day
 
 
 def test_a_malformed_event_without_an_id_is_sent_with_one_and_not_taken_for_a_health_check() -> None:
@@ -371,7 +348,7 @@ def test_a_dry_run_of_what_the_meter_consumer_gets_counts_by_its_decoder() -> No
 
 
 def test_a_replay_never_writes_over_what_else_is_kept_of_the_same_kinesis_record() -> None:
-    store = Picky()
+    store = MemoryStore()
     consumer = Consumer(store)
     store.refused = {"a": "late", "b": "invalid"}
     consumer(kinesis_event(data(envelope(line("a"), line("b"))))["Records"])
@@ -384,7 +361,7 @@ def test_a_replay_never_writes_over_what_else_is_kept_of_the_same_kinesis_record
 
 
 def test_an_object_that_is_replayed_again_and_again_stays_one() -> None:
-    store = Picky()
+    store = MemoryStore()
     consumer = Consumer(store)
     store.refused = {"a": "late"}
     consumer(kinesis_event(data(envelope(line("a"))))["Records"])

@@ -5,20 +5,21 @@ https://docs.aws.amazon.com/timestream/latest/developerguide/API_Record.html
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 
 from consumers.lines.extract import HEAD, has_long_number, has_plain_names, milliseconds
+from consumers.rows.store import Carried, Carrier
 from consumers.rows.table import (
     DAY_MS,
     ID,
     MAX_DIMENSION_BYTES,
     MAX_ID_BYTES,
+    OFFSETS,
     OVERFLOW,
     PARTITION,
     UNDECLARED,
@@ -28,45 +29,27 @@ from consumers.rows.table import (
     Row,
     Type,
     UnmappableError,
+    offset,
     partition,
-    place,
+    plain_dimensions,
 )
+from consumers.rows.timestream.limits import MAX_RECORD_BYTES, MAX_RECORDS
 
-# "2 KB" for a record, without saying whether 2,000 or 2,048, nor what counts: the stricter reading of both.
-# https://docs.aws.amazon.com/timestream/latest/developerguide/ts-limits.html
-MAX_RECORD_BYTES = 2_000
-SHORTEST_TEXT_BYTES = 16  # a text is cut no further than to half of this
-
-OFFSETS = 1_000_000  # nanoseconds in a millisecond
-
-# https://docs.aws.amazon.com/timestream/latest/developerguide/ts-limits.html
-MAX_RECORDS = 100
+SHORTEST_TEXT_BYTES: Final = 16  # a text is cut no further than to half of this
 # Rows that wait at most for others of their kind: eight requests' worth.
-WINDOW = 8 * MAX_RECORDS
+WINDOW: Final = 8 * MAX_RECORDS
 
-SHORTEST_TYPE = "BIGINT"
+SHORTEST_TYPE: Final = "BIGINT"
 # Different sets of columns, and of dimensions, that are remembered: some megabytes.
-MAX_KNOWN = 1_000
-# Smaller whole numbers are read exactly, and are said as DOUBLE by their digits.
+MAX_KNOWN: Final = 1_000
+# Smaller whole numbers are read exactly, and are written as DOUBLE by their digits.
 _LARGE, _LEAST = 10**15, -(10**15)
 _LARGE_FLOAT, _LEAST_FLOAT = float(_LARGE), float(_LEAST)  # compared sooner with floats
 
-Carrier = TypeVar("Carrier")
 Known = TypeVar("Known")
 
 
-def offset(record_id: str, attempt: int) -> int:
-    """Return the nanoseconds that are added to a record's millisecond, from 0 to 999,999.
-
-    Timestream knows a point by its dimensions, measure name and time, and CloudWatch's time has milliseconds
-    only: without an offset, two requests of one millisecond are one point. Derived from the identity, the
-    offset is the same for every copy; another attempt gives another place when one is taken.
-    """
-    digest = hashlib.blake2b(f"{record_id}\0{attempt}".encode("utf-8", "replace"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % OFFSETS
-
-
-class Packed(NamedTuple):
+class PackedRecord(NamedTuple):
     """A row ready to be sent: all that a request says of it, but for its point in time.
 
     No dataclass, because a frozen one takes twice as long to make.
@@ -89,17 +72,17 @@ class Packed(NamedTuple):
     measures: bytes
     size: int
 
-    def at(self, attempt: int) -> int:
+    def time_ns(self, attempt: int) -> int:
         """Return the point in time of the nth attempt, in nanoseconds since 1970."""
         return self.time * OFFSETS + offset(self.id, attempt)
 
 
-Place = tuple[tuple[tuple[str, str], ...], int]
+Series = tuple[tuple[tuple[str, str], ...], int]
 """The names and values of a row's dimensions, and the bytes of these and of its type."""
 
 
 Item = dict[str, Any]
-"""A measure as a request says it."""
+"""A measure as a request has it."""
 
 
 class _Shape:
@@ -110,16 +93,16 @@ class _Shape:
         plan: What becomes of the type's fields.
         items: All measures, in their order.
         framing: The bytes of their JSON that are neither names nor values.
-        values: Takes from a line what it says, the identity first.
-        slots: The measures that are for these values.
+        values: Gets a line's values, the identity first.
+        slots: The measures of these values.
         types: The types that these have, by a value's class.
-        kinds: The classes of the values that came last. The measures have these types, and are told apart by
+        kinds: The classes of the last line's values. The measures have these types, and are grouped by
             them: `texts`, `floats`, `wholes` with the fraction that a DOUBLE has, and `others`, each with
-            the place of its value.
-        day: The day that the partition's measures say, since 1970.
-        has_nested: Whether an object or a list was among the values that came last.
+            the index of its value.
+        day: The day in the partition's measures, since 1970.
+        has_nested: Whether an object or a list was among the last line's values.
         has_nulls: Whether a null has ever been among the values. There is no such measure: lines with these
-            keys are looked at without their nulls.
+            keys are read without their nulls.
     """
 
     __slots__ = (
@@ -144,24 +127,24 @@ class _Shape:
         self, type_: str, plan: Plan, columns: Mapping[str, tuple[str, Mapping[type, Type]]]
     ) -> None:
         absent = [(column, default) for name, column, default in plan.defaults if name not in columns]
-        said = [ID, *PARTITION, *[column for column, _ in columns.values()]]
+        present = [ID, *PARTITION, *[column for column, _ in columns.values()]]
         self.type = type_
         self.plan = plan
-        self.items, self.framing = _items([*said, *[column for column, _ in absent]])
+        self.items, self.framing = _items([*present, *[column for column, _ in absent]])
         self.values = itemgetter(ID, *columns)
         own = 1 + len(PARTITION)
-        self.slots = [self.items[0], *self.items[own : len(said)]]
+        self.slots = [self.items[0], *self.items[own : len(present)]]
         self.types: list[Mapping[type, Type]] = [{str: "VARCHAR"}, *[types for _, types in columns.values()]]
         for item in self.items[1:own]:
             item["Type"] = "VARCHAR"
-        for item, (_, default) in zip(self.items[len(said) :], absent, strict=True):
-            item["Type"], item["Value"] = default.type, _said(default)
+        for item, (_, default) in zip(self.items[len(present) :], absent, strict=True):
+            item["Type"], item["Value"] = default.type, _text(default)
         self.kinds: tuple[type, ...] = ()
         self.day: int | None = None
         self.has_nested = self.has_nulls = False
 
-    def take(self, day: int, said: dict[str, Any]) -> bool:
-        """Put into the measures what a line says, and tell whether all of it fits them as it is.
+    def fill(self, day: int, line: dict[str, Any]) -> bool:
+        """Write a line's values into the measures, and return whether all of them fit as they are.
 
         Raises:
             LookupError: If a value does not fit its column by its class.
@@ -169,11 +152,11 @@ class _Shape:
             UnmappableError: If there is no such day.
         """
         if day != self.day:
-            self._date(day)
-        values = self.values(said)
+            self._fill_day(day)
+        values = self.values(line)
         kinds = tuple(map(type, values))
         if kinds != self.kinds:
-            self._type(kinds)
+            self._set_types(kinds)
         for item, at in self.texts:
             text = item["Value"] = values[at]
             if not text:
@@ -189,12 +172,12 @@ class _Shape:
             if not _LEAST_FLOAT < number < _LARGE_FLOAT:
                 return False
             item["Value"] = repr(number or 0.0)
-        for item, at, say in self.others:
-            item["Value"] = say(values[at])
+        for item, at, text_of in self.others:
+            item["Value"] = text_of(values[at])
         return True
 
-    def _type(self, kinds: tuple[type, ...]) -> None:
-        """Give the measures the types of values of these classes; lines of one type mostly have the same."""
+    def _set_types(self, kinds: tuple[type, ...]) -> None:
+        """Give the measures the types for values of these classes; lines of one type mostly have the same."""
         self.kinds = ()  # until all of them fit
         self.has_nested = dict in kinds or list in kinds
         self.has_nulls = self.has_nulls or type(None) in kinds
@@ -214,13 +197,13 @@ class _Shape:
                 self.others.append((item, at, _truth if kind is bool else _nested))
         self.kinds = kinds
 
-    def _date(self, day: int) -> None:
+    def _fill_day(self, day: int) -> None:
         for item, measure in zip(self.items[1:], partition(day).values(), strict=False):
-            item["Value"] = _said(measure)
+            item["Value"] = _text(measure)
         self.day = day
 
 
-class Packer:
+class RecordPacker:
     """Packs rows, one after the other: those of the same columns share what is the same in their JSON.
 
     For one thread.
@@ -233,10 +216,19 @@ class Packer:
         self.plans = plans
         self._items: dict[tuple[str, ...], tuple[list[dict[str, Any]], int]] = {}
         self._shapes: dict[tuple[str, ...], _Shape | None] = {}
-        self._places: dict[tuple[Any, ...], Place | None] = {}
+        self._series: dict[tuple[Any, ...], Series | None] = {}
 
-    def pack(self, row: Row) -> Packed:
-        """Return a row with its measures as JSON, which stays the same however often it is sent."""
+    def pack(self, row: Row) -> PackedRecord | None:
+        """Return a row as a record, or None if it is too large for one."""
+        packed = self.record(row)
+        return packed if fits(row, packed) else None
+
+    def pack_shortened(self, row: Row, overflow_key: str) -> PackedRecord:
+        """Return a row that is too large, shortened until it fits; it names the whole record."""
+        return self.record(fit(row, overflow_key))
+
+    def record(self, row: Row) -> PackedRecord:
+        """Return a row, however large, with its measures as JSON: the same each time that it is sent."""
         columns = tuple(row.measures)
         if columns not in self._items:
             _remember(self._items, columns, _items(columns))
@@ -244,37 +236,37 @@ class Packer:
         for item, measure in zip(items, row.measures.values(), strict=True):
             kind, value = measure
             item["Type"] = kind
-            item["Value"] = value if kind == "VARCHAR" else _said(measure)
+            item["Value"] = value if kind == "VARCHAR" else _text(measure)
         measures = orjson.dumps(items)
         dimensions = tuple(row.dimensions.items())
         head = _bytes("".join([row.type, *row.dimensions, *row.dimensions.values()]))
         size = head + len(measures) - framing
-        return Packed(row.id, row.time, row.type, row.version, dimensions, measures, size)
+        return PackedRecord(row.id, row.time, row.type, row.version, dimensions, measures, size)
 
-    def pack_line(self, said: dict[str, Any], message: str, source: str) -> Packed | None:
+    def pack_line(self, line: dict[str, Any], message: str, source: str) -> PackedRecord | None:
         """Return what packing its row would make of a line, sooner, or None if the line is unusual.
 
-        What a row is, `table.row` says. This does the same for nearly all lines: those with the emitter's
-        own keys at their beginning and values that fit their columns as they are, not more of them than a
-        record holds. Of such a row there is nothing to count.
+        `table.row` defines what a row is. This does the same for nearly all lines: those that begin with the
+        emitter's own keys and whose values fit their columns as they are, not more of them than a record
+        holds. Of such a row there is nothing to count.
 
         Args:
-            said: The line's object, which carries the tag.
+            line: The line's object, which carries the tag.
             message: The line.
             source: The log group that it came from.
         """
-        shape = self._shape(said)
+        shape = self._shape(line)
         if shape is not None and shape.has_nulls:
-            said = {name: value for name, value in said.items() if value is not None}
-            shape = self._shape(said)
-        if shape is None or not _has_plain_head(said):
+            line = {name: value for name, value in line.items() if value is not None}
+            shape = self._shape(line)
+        if shape is None or not _has_plain_head(line):
             return None
         try:
-            time = milliseconds(said["timestamp"])
-            found = self._place(said, source, shape)
-            if time is None or found is None or not shape.take(time // DAY_MS, said):
+            time = milliseconds(line["timestamp"])
+            found = self._find_series(line, source, shape)
+            if time is None or found is None or not shape.fill(time // DAY_MS, line):
                 return None
-            # A long number that is a value itself is too large for `take`.
+            # A long number that is a value itself is too large for `fill`.
             if shape.has_nested and has_long_number(message):
                 return None
             measures = orjson.dumps(shape.items)
@@ -284,23 +276,23 @@ class Packer:
         size = head + len(measures) - shape.framing
         if size > MAX_RECORD_BYTES:
             return None
-        return Packed(said["_id"], time, shape.type, self.plans.version, dimensions, measures, size)
+        return PackedRecord(line["_id"], time, shape.type, self.plans.version, dimensions, measures, size)
 
-    def _shape(self, said: dict[str, Any]) -> _Shape | None:
-        """Return the shape of a line, or None if there is more to it than measures of the fields' own."""
-        key = (said.get("_type", ""), *said)  # a line of another logger may have none
+    def _shape(self, line: dict[str, Any]) -> _Shape | None:
+        """Return the shape of a line, or None if its row has more than a measure for each field."""
+        key = (line.get("_type", ""), *line)  # a line of another logger may have none
         try:
             return self._shapes[key]
         except KeyError:
-            return _remember(self._shapes, key, self._new_shape(said))
+            return _remember(self._shapes, key, self._new_shape(line))
 
-    def _new_shape(self, said: dict[str, Any]) -> _Shape | None:
-        # CloudWatch's envelope for metrics is no field.
-        names = [name for name in said if name != "_aws"]
+    def _new_shape(self, line: dict[str, Any]) -> _Shape | None:
+        # CloudWatch's envelope for metrics is not a field.
+        names = [name for name in line if name != "_aws"]
         if not has_plain_names(names):
             return None
         try:
-            type_, plan = self.plans.of(said["_type"])
+            type_, plan = self.plans.of(line["_type"])
         except UnmappableError:
             return None
         dimensions = {field for field, _, _, _ in plan.dimensions}
@@ -310,19 +302,19 @@ class Packer:
         if not fields or len(known) < len(fields) or 1 + len(PARTITION) + len(fields) > plan.room:
             return None
         shape = _Shape(type_, plan, known)
-        shape.has_nulls = None in said.values()
+        shape.has_nulls = None in line.values()
         return shape
 
-    def _place(self, said: dict[str, Any], source: str, shape: _Shape) -> Place | None:
+    def _find_series(self, line: dict[str, Any], source: str, shape: _Shape) -> Series | None:
         """Return a line's dimensions, or None if its row says more of them than that."""
-        values = [said.get(field) for field, _, _, _ in shape.plan.dimensions]
+        values = [line.get(field) for field, _, _, _ in shape.plan.dimensions]
         key = (shape.type, source, *values)
         try:
-            return self._places[key]
+            return self._series[key]
         except KeyError:
             if float in map(type, values):
                 return None  # it may have been a whole number that is too long for orjson
-            dimensions = place(said, source, shape.plan)
+            dimensions = plain_dimensions(line, source, shape.plan)
         found = None
         if dimensions is not None and all(
             _bytes(value) <= MAX_DIMENSION_BYTES for value in dimensions.values()
@@ -333,7 +325,7 @@ class Packer:
             )
         # Numbers of different types are the same key.
         if all(value is None or value.__class__ is str for value in values):
-            _remember(self._places, key, found)
+            _remember(self._series, key, found)
         return found
 
 
@@ -345,14 +337,14 @@ def _nested(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def _has_plain_head(said: dict[str, Any]) -> bool:
-    """Tell whether an identity is a short one, and the line is numbered."""
-    identity = said["_id"]
+def _has_plain_head(line: dict[str, Any]) -> bool:
+    """Return whether a line's identity is short, and the line is numbered."""
+    identity = line["_id"]
     return (
         len(identity) <= MAX_ID_BYTES
         and identity.isascii()
-        and said["_src"].__class__ is str
-        and said["_seq"].__class__ is int
+        and line["_src"].__class__ is str
+        and line["_seq"].__class__ is int
     )
 
 
@@ -364,15 +356,15 @@ def _items(columns: Sequence[str]) -> tuple[list[dict[str, Any]], int]:
 
 
 def _remember(known: dict[Any, Known], key: Any, found: Known) -> Known:
-    """Keep what was found, and forget all before where that is too much."""
+    """Keep what was found; the cache is cleared when it is full."""
     if len(known) >= MAX_KNOWN:
         known.clear()
     known[key] = found
     return found
 
 
-def body(database: str, table: str, points: Sequence[tuple[Packed, int]]) -> bytes:
-    """Return the body of WriteRecords: what all records share is said once, in `CommonAttributes`.
+def body(database: str, table: str, points: Sequence[tuple[PackedRecord, int]]) -> bytes:
+    """Return the body of WriteRecords: what all records share is in `CommonAttributes`.
 
     A dimension that differs stays with its record: Timestream puts both together, and refuses a record that
     has a dimension twice.
@@ -413,15 +405,17 @@ def body(database: str, table: str, points: Sequence[tuple[Packed, int]]) -> byt
     return b'%b,"Records":[%b]}' % (start, b",".join(records))
 
 
-def batches(rows: Iterable[tuple[Carrier, Packed]]) -> Iterator[list[tuple[Carrier, Packed]]]:
+def requests(
+    rows: Iterable[Carried[Carrier, PackedRecord]],
+) -> Iterator[list[Carried[Carrier, PackedRecord]]]:
     """Cut rows into requests, those of a kind together, so that they have much in common.
 
-    Every request but the last is full. At most `WINDOW` rows wait, whatever there is of them.
+    Every request but the last is full. At most `WINDOW` rows wait, of whatever kinds.
 
     Args:
         rows: Rows, each with what it carries along.
     """
-    waiting: dict[tuple[Any, ...], list[tuple[Carrier, Packed]]] = {}
+    waiting: dict[tuple[Any, ...], list[Carried[Carrier, PackedRecord]]] = {}
     held = 0
     for item in rows:
         packed = item[1]
@@ -446,8 +440,8 @@ def _cut_up(waiting: dict[tuple[Any, ...], list[Any]]) -> Iterator[list[Any]]:
         yield rest[start : start + MAX_RECORDS]
 
 
-def fits(row: Row, packed: Packed) -> bool:
-    """Tell whether a row can be a record as it is.
+def fits(row: Row, packed: PackedRecord) -> bool:
+    """Return whether a row can be a record as it is.
 
     Args:
         row: The row.
@@ -498,7 +492,7 @@ def _wire(dimensions: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
 
 def _size(row: Row) -> int:
     """Return the bytes of a row's names and values."""
-    texts = [_said(measure) for measure in row.measures.values()]
+    texts = [_text(measure) for measure in row.measures.values()]
     return _bytes("".join([row.type, *row.dimensions, *row.dimensions.values(), *row.measures, *texts]))
 
 
@@ -511,7 +505,7 @@ def _cut(text: str, size: int) -> str:
     return text.encode()[:size].decode("utf-8", "ignore")
 
 
-def _said(measure: Measure) -> str:
+def _text(measure: Measure) -> str:
     """Return a measure's value as Timestream reads it."""
     kind, value = measure
     if kind == "BOOLEAN":

@@ -6,16 +6,18 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from tagline import parse_timestamp
 
-from consumers.lines.batch import FIRST_WAIT, LONGEST_WAIT, RESERVE
-from consumers.rows.table import Row
+from consumers.deadlines import RESERVE, Backoff, TransientError
+from consumers.rows.store import Duplicate, Outcome, Refused, Stored, Traffic, Unwritten
+from consumers.rows.table import UNDECLARED, Plans
+from consumers.rows.timestream import mapping
 from consumers.rows.timestream.calls import Calls
-from consumers.rows.timestream.mapping import Packed, Packer, body
+from consumers.rows.timestream.limits import LATE_AFTER_S
+from consumers.rows.timestream.mapping import PackedRecord, RecordPacker, body
 
 # How many points a record tries before it is given up: with 100,000 records of one series in one millisecond,
 # one in 10 ** 32 fails.
@@ -24,75 +26,24 @@ MAX_ATTEMPTS: Final = 32
 _TRANSIENT = frozenset(["InternalServerException", "InvalidEndpointException", "RequestTimeout"])
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """The store has the row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Duplicate:
-    """The same record is in the same request already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The store will never take the row: `late`, `future` or `invalid`."""
-
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unwritten:
-    """The row may be missing; trying again can help."""
-
-    detail: str
-
-
-Outcome = Stored | Duplicate | Refused | Unwritten
-# One says as much as many.
+# One object serves for all rows.
 _STORED, _DUPLICATE = Stored(), Duplicate()
 
 
-class Store(Protocol):
-    """Where a consumer puts rows."""
-
-    def write(self, rows: Sequence[Row | Packed], remaining: Callable[[], float]) -> list[Outcome]:
-        """Write rows and say what became of each, in their order.
-
-        Args:
-            rows: At most `mapping.MAX_RECORDS`.
-            remaining: Seconds that are left for it.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """What went to the store.
-
-    Attributes:
-        requests: Requests that were begun.
-        retries: Those of them that say again what was said before, for whatever reason.
-        throttled: How many the store put off.
-        bytes: The size of all their bodies.
-    """
-
-    requests: int = 0
-    retries: int = 0
-    throttled: int = 0
-    bytes: int = 0
-
-
 class Timestream:
-    """A Timestream table. Several threads may write at once.
+    """A Timestream table: `consumers.rows.store.Store`. Several threads may write at once.
 
     Args:
-        client: A boto3 client for timestream-write that does not retry by itself.
+        client: A boto3 client for timestream-write that does not retry.
         database: The database's name.
         table: The table's name.
         sleep: Waits so many seconds.
         jitter: Gives a random number from 0 to 1.
     """
+
+    kind: Final = "timestream"
+    late_after: Final = LATE_AFTER_S
+    requests = staticmethod(mapping.requests)
 
     def __init__(
         self,
@@ -112,18 +63,22 @@ class Timestream:
         self._counting = threading.Lock()
         self._traffic = Traffic()
 
+    def packer(self, plans: Plans = UNDECLARED) -> RecordPacker:
+        """Return what makes records of rows."""
+        return RecordPacker(plans)
+
     def traffic(self) -> Traffic:
-        """Return what went to the store since this was asked the last time."""
+        """Return what was sent since the last call of this method."""
         with self._counting:
             traffic, self._traffic = self._traffic, Traffic()
         return traffic
 
-    def write(self, rows: Sequence[Row | Packed], remaining: Callable[[], float]) -> list[Outcome]:
-        """Write rows and say what became of each, in their order.
+    def write(self, rows: Sequence[PackedRecord], remaining: Callable[[], float]) -> list[Outcome]:
+        """Write rows and return the outcome of each, in their order.
 
         A row whose point is taken by a different record is tried at the next one; what Timestream refuses for
-        good is told with its reason; throttling, time-outs and errors of the service are tried again after a
-        random wait, until `RESERVE` seconds remain.
+        good is returned with its reason; throttling, time-outs and errors of the service are tried again
+        after a random wait, until `RESERVE` seconds remain.
 
         Two throttles, two answers: for the memory store, waits stay short and all go on sending, since it
         grows with what it is sent; for the magnetic store, waits grow, and of the requests that it put off,
@@ -131,18 +86,13 @@ class Timestream:
         https://docs.aws.amazon.com/timestream/latest/developerguide/troubleshoot-writethrottles.html
 
         Args:
-            rows: At most `mapping.MAX_RECORDS`.
+            rows: At most `limits.MAX_RECORDS`.
             remaining: Seconds that are left for it.
         """
-        packer = Packer()
-        packed = [row if isinstance(row, Packed) else packer.pack(row) for row in rows]
-        return self._write(packed, remaining)
-
-    def _write(self, rows: Sequence[Packed], remaining: Callable[[], float]) -> list[Outcome]:
         outcomes: list[Outcome] = [Unwritten("not tried: no time left")] * len(rows)
         attempts = [0] * len(rows)
         pending = list(range(len(rows)))
-        ceiling, wait = FIRST_WAIT, 0.0
+        backoff, wait = Backoff(self._jitter), 0.0
         slowed = retried = False
         while pending and remaining() > RESERVE:
             request = _one_per_point(rows, pending, attempts)
@@ -155,44 +105,42 @@ class Timestream:
                     refusals = self._send(request, retried=retried)
                 wait = 0.0
             except _AccessError as error:
-                outcomes = _settled(outcomes, pending, Unwritten(str(error)))
+                outcomes = _with_outcome(outcomes, pending, Unwritten(str(error)))
                 break
-            except _TransientError as error:
-                outcomes = _settled(outcomes, pending, Unwritten(str(error)))
-                slowed, retried = error.magnetic, True
-                wait = self._jitter() * ceiling
-                if not error.memory:
-                    ceiling = min(LONGEST_WAIT, ceiling * 2)
+            except TransientError as error:
+                outcomes = _with_outcome(outcomes, pending, Unwritten(str(error)))
+                slowed, retried = isinstance(error, _MagneticThrottleError), True
+                wait = backoff.wait_after(error)
                 continue
             except _InvalidError as error:
                 if len(request) > 1:
                     return self._write_halves(rows, pending, outcomes, remaining)
                 refusals = [Refused("invalid", str(error))]
             retried = True  # whatever is left was in this request, or waited for its point
-            pending = _settle(outcomes, attempts, pending, request, refusals)
+            pending = _apply_refusals(outcomes, attempts, pending, request, refusals)
         return outcomes
 
     def _write_halves(
         self,
-        rows: Sequence[Packed],
+        rows: Sequence[PackedRecord],
         pending: list[int],
         outcomes: list[Outcome],
         remaining: Callable[[], float],
     ) -> list[Outcome]:
-        """Write the pending rows in halves: the service judged them as a whole, and meant one of them."""
+        """Write the pending rows in halves: the service refused all of them because of one."""
         middle = len(pending) // 2
         for part in (pending[:middle], pending[middle:]):
-            written = self._write([rows[index] for index in part], remaining)
+            written = self.write([rows[index] for index in part], remaining)
             for index, outcome in zip(part, written, strict=True):
                 outcomes[index] = outcome
         return outcomes
 
     def _send(self, request: list[_Item], *, retried: bool) -> list[Refused | None]:
-        """Send one request and return per record why it was not written, or None where it was."""
-        said = body(self._database, self._table, [(item.row, item.time) for item in request])
-        self._count(requests=1, retries=int(retried), bytes_=len(said))
+        """Send one request and return per record why it was not written, or None if it was."""
+        content = body(self._database, self._table, [(item.row, item.time) for item in request])
+        self._count(requests=1, retries=int(retried), bytes_=len(content))
         try:
-            answer = self._calls.write(said, len(request))
+            answer = self._calls.write(content, len(request))
         except ParamValidationError as error:
             raise _InvalidError(str(error)) from error
         except ClientError as error:
@@ -202,19 +150,20 @@ class Timestream:
             if code == "ThrottlingException":
                 self._count(throttled=1)
                 # Its message points to the metric ActiveMagneticStorePartitions; nothing else in it tells.
-                magnetic = "magnetic" in str(error).lower()
-                raise _TransientError(str(error), magnetic=magnetic, memory=not magnetic) from error
+                if "magnetic" in str(error).lower():
+                    raise _MagneticThrottleError(str(error)) from error
+                raise TransientError(str(error), grows=False) from error
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             if code in _TRANSIENT or status >= 500:  # noqa: PLR2004 - HTTP's server errors
-                raise _TransientError(str(error)) from error
+                raise TransientError(str(error)) from error
             if code == "ValidationException":
                 raise _InvalidError(str(error)) from error
             raise _AccessError(str(error)) from error
         except BotoCoreError as error:
-            raise _TransientError(str(error)) from error
+            raise TransientError(str(error)) from error
         # botocore takes a 200 whose body was cut off for a success; only this shows it.
         if "RecordsIngested" not in answer:
-            raise _TransientError("the answer was cut off")
+            raise TransientError("the answer was cut off")
         return [None] * len(request)
 
     def _count(self, *, requests: int = 0, retries: int = 0, throttled: int = 0, bytes_: int = 0) -> None:
@@ -225,18 +174,8 @@ class Timestream:
             )
 
 
-class _TransientError(Exception):
-    """The request may not have been carried out; it can be sent again.
-
-    Attributes:
-        memory: The memory store throttles.
-        magnetic: The magnetic store throttles.
-    """
-
-    def __init__(self, message: str, *, memory: bool = False, magnetic: bool = False) -> None:
-        super().__init__(message)
-        self.memory = memory
-        self.magnetic = magnetic
+class _MagneticThrottleError(TransientError):
+    """The magnetic store throttles."""
 
 
 class _InvalidError(Exception):
@@ -248,15 +187,15 @@ class _AccessError(Exception):
 
 
 class _Item(NamedTuple):
-    """A record of a request: its row, its time in nanoseconds, its index, and those that say the same."""
+    """A record of a request: its row, its time in nanoseconds, its position, and those of its copies."""
 
-    row: Packed
+    row: PackedRecord
     time: int
-    place: int
+    position: int
     copies: list[int]
 
 
-def _one_per_point(rows: Sequence[Packed], pending: list[int], attempts: list[int]) -> list[_Item]:
+def _one_per_point(rows: Sequence[PackedRecord], pending: list[int], attempts: list[int]) -> list[_Item]:
     """Return the items of a request, no two at one point.
 
     A different record at the same point waits for the next request, where it meets what is stored. Were it
@@ -264,7 +203,7 @@ def _one_per_point(rows: Sequence[Packed], pending: list[int], attempts: list[in
     Records at one point that are in two requests at once need no such care: the store takes one of them, and
     tells the other, in whichever order they arrive.
     """
-    items = [_Item(rows[index], rows[index].at(attempts[index]), index, []) for index in pending]
+    items = [_Item(rows[index], rows[index].time_ns(attempts[index]), index, []) for index in pending]
     points: dict[int, list[_Item]] = {}
     if len({item.time for item in items}) == len(items):
         return items
@@ -275,25 +214,25 @@ def _one_per_point(rows: Sequence[Packed], pending: list[int], attempts: list[in
             if other.row.type == row.type and set(other.row.dimensions) == set(row.dimensions):
                 known = other.row
                 if (known.id, known.version, known.measures) == (row.id, row.version, row.measures):
-                    other.copies.append(item.place)
+                    other.copies.append(item.position)
                 break
         else:
             there.append(item)
     return [item for there in points.values() for item in there]
 
 
-def _settled(outcomes: list[Outcome], indexes: list[int], outcome: Outcome) -> list[Outcome]:
+def _with_outcome(outcomes: list[Outcome], indexes: list[int], outcome: Outcome) -> list[Outcome]:
     return [outcome if index in indexes else known for index, known in enumerate(outcomes)]
 
 
-def _settle(
+def _apply_refusals(
     outcomes: list[Outcome],
     attempts: list[int],
     pending: list[int],
     request: list[_Item],
     refusals: list[Refused | None],
 ) -> list[int]:
-    """Enter what became of a request, and return the indexes that are still pending.
+    """Write a request's outcomes into `outcomes`, and return the indexes that are still pending.
 
     A record whose point is taken by a different one is still pending, with its next attempt.
     """
@@ -304,15 +243,15 @@ def _settle(
     for item, refusal in zip(request, refusals, strict=True):
         outcome: Outcome = refusal or _STORED
         if refusal is not None and refusal.reason == "taken":
-            attempts[item.place] += 1
-            outcomes[item.place] = Unwritten("no time left for another point")
-            if attempts[item.place] < MAX_ATTEMPTS:
+            attempts[item.position] += 1
+            outcomes[item.position] = Unwritten("no time left for another point")
+            if attempts[item.position] < MAX_ATTEMPTS:
                 continue
             outcome = Refused("invalid", f"no free point in {MAX_ATTEMPTS} attempts")
-        outcomes[item.place] = outcome
+        outcomes[item.position] = outcome
         for copy in item.copies:
             outcomes[copy] = _DUPLICATE
-        done.add(item.place)
+        done.add(item.position)
         done.update(item.copies)
     return [index for index in pending if index not in done]
 
@@ -323,7 +262,7 @@ def _refusals(rejected: list[dict[str, Any]], request: list[_Item]) -> list[Refu
     https://docs.aws.amazon.com/timestream/latest/developerguide/troubleshoot-rejectedrecords.html
     """
     if not rejected:
-        raise _TransientError("records were rejected, and the answer does not say which")
+        raise TransientError("records were rejected, and the answer does not say which")
     refusals: list[Refused | None] = [None] * len(request)
     for item in rejected:
         index, reason = int(item["RecordIndex"]), str(item.get("Reason", ""))

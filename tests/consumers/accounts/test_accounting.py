@@ -17,7 +17,7 @@ from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
 from consumers.replay import from_quarantine
 from tests.builders import GROUP, LOGGED, data, envelope, kinesis_event
-from tests.twins import Objects
+from tests.twins import Objects, merge
 
 TAG = "usage_record"
 DAY = date(2025, 11, 20)
@@ -39,20 +39,20 @@ def line(seq: int | None, *, src: str | None = "s1", timestamp: int = LOGGED, **
     return write(Record(f"{src}-{seq}", timestamp, fields, src=src, seq=seq))
 
 
-def note(books: accounting.Books, said: Line) -> None:
+def note(batch: accounting.BatchAccounts, said: Line) -> None:
     record = said.record
-    books.note(said.position, said.origin[0], record.timestamp, record.src, record.seq)
+    batch.add(said.position, said.origin[0], record.timestamp, record.src, record.seq)
 
 
 def consume(event: dict[str, Any], objects: Objects, *, failing: int | None = None) -> Ledger:
     """Do with a batch what the handler does around its store, which takes everything."""
-    ledger, books = Ledger(event["Records"]), accounting.Books(TAG)
+    ledger, batch = Ledger(event["Records"]), accounting.BatchAccounts(TAG)
     for each in tagged_lines(ledger, TAG, ""):
-        note(books, each)
+        note(batch, each)
     if failing is not None:
         ledger.fail(failing)
     ledger.keep(objects)
-    accounting.keep(books, ledger, objects)
+    accounting.write(batch, ledger, objects)
     return ledger
 
 
@@ -72,10 +72,10 @@ def test_intervals_hold_the_same_numbers_in_order_and_apart(ranges: list[tuple[i
 def test_accounts_merge_in_any_order_and_any_number_of_times(
     one: Account, two: Account, three: Account
 ) -> None:
-    assert one.merge(two) == two.merge(one)
-    assert one.merge(two).merge(three) == one.merge(two.merge(three))
-    assert one.merge(two).merge(two) == one.merge(two)
-    assert one.merge(one) == one.merge(Account())
+    assert merge(one, two) == merge(two, one)
+    assert merge(merge(one, two), three) == merge(one, merge(two, three))
+    assert merge(merge(one, two), two) == merge(one, two)
+    assert merge(one, one) == merge(one, Account())
 
 
 @given(st.dictionaries(st.text(), ACCOUNTS))
@@ -142,13 +142,13 @@ def test_a_cut_line_is_quarantined_and_not_lost(escaped: bool) -> None:
 
 
 def test_what_the_store_refuses_is_quarantined_on_its_own_day() -> None:
-    objects, books = Objects(), accounting.Books(TAG)
+    objects, batch = Objects(), accounting.BatchAccounts(TAG)
     ledger = Ledger(kinesis_event(data(envelope(line(7, timestamp=LOGGED - 86_400_000))))["Records"])
     (only,) = tagged_lines(ledger, TAG, "")
-    note(books, only)
+    note(batch, only)
     ledger.reject(only.position, only.event, Rejected("late", "too old"))
 
-    accounting.keep(books, ledger, objects)
+    accounting.write(batch, ledger, objects)
 
     account = objects.accounts(date(2025, 11, 19))[GROUP]
     assert account.quarantined == {"late": {"s1": ((7, 7),)}}

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from botocore.response import StreamingBody
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,18 +17,20 @@ from consumers.accounts.accounting import Account, Totals, intervals, to_json, t
 from consumers.accounts.handler import (
     MAX_NAMED,
     READERS,
-    Bucket,
     Day,
     UnreadableAccountError,
     days_of,
     make_handler,
+    read_accounts,
     reconcile,
     report_day,
 )
+from consumers.bucket import Bucket
+from tests import twins
 from tests.builders import Context
 from tests.twins import Objects
 
-DAY = date(2026, 11, 19)
+EVE, DAY = date(2026, 11, 18), date(2026, 11, 19)
 NOW = datetime(2026, 11, 20, 6, 45, tzinfo=UTC)
 
 RANGES = st.lists(
@@ -46,11 +49,9 @@ ACCOUNTS = st.dictionaries(
 )
 
 
-class Folder(list[bytes]):
-    """A day's objects: `consumers.reconcile.Accounts`."""
-
-    def of(self, day: date) -> Iterator[tuple[str, bytes]]:
-        return ((f"{accounting.folder(day)}{number}.json", body) for number, body in enumerate(self))
+def folder(*bodies: bytes) -> dict[str, bytes]:
+    """Return a day's objects by their keys."""
+    return {f"{accounting.folder(DAY)}{number}.json": body for number, body in enumerate(bodies)}
 
 
 def came(*ranges: tuple[int, int], records: str = "k") -> dict[str, Account]:
@@ -62,33 +63,54 @@ def came(*ranges: tuple[int, int], records: str = "k") -> dict[str, Account]:
 @settings(max_examples=40)
 def test_objects_merged_in_place_say_what_their_accounts_merged_say(days: list[dict[str, Account]]) -> None:
     documents = [to_json(accounts) for accounts in days]
-    merged = Objects(
-        {f"{accounting.folder(DAY)}{n}.json": body for n, body in enumerate(documents)}
-    ).accounts()
+    merged = Objects(folder(*documents)).accounts()
     expected = {group: totals(account) for group, account in merged.items()}
 
-    assert reconcile(DAY, Folder(documents)).groups == expected
-    assert reconcile(DAY, Folder(documents * 2)).groups == expected
-    assert reconcile(DAY, Folder(documents[::-1])).groups == expected
+    assert reconcile(DAY, folder(*documents).items()).groups == expected
+    assert reconcile(DAY, folder(*documents * 2).items()).groups == expected
+    assert reconcile(DAY, folder(*documents[::-1]).items()).groups == expected
 
 
 def test_late_lines_that_fill_a_gap_are_no_longer_lost_when_the_day_is_reconciled_again() -> None:
-    folder = Folder([to_json(came((0, 4), (8, 9), records="k1"))])
-    before = reconcile(DAY, folder).counts()
-    folder.append(to_json(came((5, 6), records="k2")))
+    first, second = to_json(came((0, 4), (8, 9), records="k1")), to_json(came((5, 6), records="k2"))
+    before = reconcile(DAY, folder(first).items()).counts()
 
     assert before == {"emitted": 10, "delivered": 7, "quarantined": 0, "lost": 3}
-    assert reconcile(DAY, folder).counts() == {"emitted": 10, "delivered": 9, "quarantined": 0, "lost": 1}
+    assert reconcile(DAY, folder(first, second).items()).counts() == {
+        "emitted": 10,
+        "delivered": 9,
+        "quarantined": 0,
+        "lost": 1,
+    }
+
+
+def test_accounts_of_the_first_version_and_with_keys_that_nobody_knows_yet_are_read() -> None:
+    document = json.loads(to_json(came((0, 4), (8, 9))))
+    group = document["groups"]["/a"] | {"colour": "red"}
+    first, later = {"/a": group}, {**document, "groups": {"/a": group}, "shape": "round"}
+    expected = reconcile(DAY, folder(to_json(came((0, 4), (8, 9)))).items())
+
+    for each in (first, later):
+        assert reconcile(DAY, folder(json.dumps(each).encode()).items()) == expected
+
+
+def test_accounts_of_a_newer_version_are_refused_with_what_to_do() -> None:
+    newer = json.dumps({"format_version": accounting.FORMAT_VERSION + 1, "accounts": []}).encode()
+
+    with pytest.raises(
+        UnreadableAccountError, match=r"/0\.json: .*format_version is 3, .* reads up to 2: deploy"
+    ):
+        reconcile(DAY, folder(newer).items())
 
 
 def test_a_day_without_accounts_has_nothing_lost() -> None:
-    assert reconcile(DAY, Folder()).counts() == {"emitted": 0, "delivered": 0, "quarantined": 0, "lost": 0}
+    assert reconcile(DAY, []).counts() == {"emitted": 0, "delivered": 0, "quarantined": 0, "lost": 0}
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"/a": {}}', b'{"/a": {"delivered": 1}}', b"\xff"])
 def test_an_object_that_is_no_account_is_named_and_not_left_out(body: bytes) -> None:
     with pytest.raises(UnreadableAccountError, match=r"accounting/year=2026/month=11/day=19/1\.json: "):
-        reconcile(DAY, Folder([to_json(came((0, 1))), body]))
+        reconcile(DAY, folder(to_json(came((0, 1))), body).items())
 
 
 @pytest.mark.parametrize(
@@ -124,7 +146,9 @@ def test_a_day_that_is_none_is_refused_by_name(event: dict[str, Any], message: s
 
 def test_the_handler_answers_and_reports_each_day() -> None:
     reported: list[Day] = []
-    handler = make_handler(Folder([to_json(came((0, 2), (4, 4)))]), now=lambda: NOW, report=reported.append)
+    document = to_json(came((0, 2), (4, 4)))
+    objects = twins.Bucket({f"{accounting.folder(day)}1.json": document for day in (EVE, DAY)})
+    handler = make_handler(objects, now=lambda: NOW, report=reported.append)
 
     answer = handler({"from": "2026-11-18", "to": "2026-11-19"}, Context())
 
@@ -173,13 +197,14 @@ class Pages:
 
     def paginate(self, Bucket: str, Prefix: str) -> Iterator[dict[str, Any]]:  # noqa: N803 - boto3's names
         found = [key for key in self.keys if key.startswith(Prefix) and Bucket == "b"]
-        yield from ({"Contents": [{"Key": key} for key in found[at : at + 30]]} for at in range(0, 90, 30))
+        items = [{"Key": key, "ETag": '"e"', "LastModified": NOW} for key in found]
+        yield from ({"Contents": items[at : at + 30]} for at in range(0, 90, 30))
         yield {}
 
     def get_object(self, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803 - boto3's names
         assert Bucket == "b"
         self.given += 1
-        return {"Body": io.BytesIO(Key.encode())}
+        return {"Body": StreamingBody(io.BytesIO(Key.encode()), len(Key)), "ETag": "e"}
 
 
 def test_every_object_of_the_day_is_read_and_no_more_at_once_than_there_are_readers() -> None:
@@ -188,7 +213,7 @@ def test_every_object_of_the_day_is_read_and_no_more_at_once_than_there_are_read
 
     ahead = []
     read = []
-    for key, body in Bucket(client, "b").of(DAY):
+    for key, body in read_accounts(Bucket(client, "b"), DAY):
         read.append(key)
         assert body == key.encode()
         ahead.append(client.given - len(read))

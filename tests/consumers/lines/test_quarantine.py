@@ -79,7 +79,9 @@ def test_the_key_says_reason_day_of_arrival_and_kinesis_record() -> None:
     record = kinesis_record("", 7)
     key = quarantine.key("late", record)
 
-    assert quarantine.place(key) == quarantine.Place("late", date(2025, 11, 20), quarantine.name(record))
+    assert quarantine.parse_key(key) == quarantine.ObjectKey(
+        "late", date(2025, 11, 20), quarantine.name(record)
+    )
     assert quarantine.name(record) == record["eventID"].replace(":", "-")
 
 
@@ -94,7 +96,7 @@ def test_the_key_says_reason_day_of_arrival_and_kinesis_record() -> None:
 )
 def test_a_key_of_somebody_elses_is_refused_by_name(key: str) -> None:
     with pytest.raises(UnreadableQuarantineError, match=key):
-        quarantine.place(key)
+        quarantine.parse_key(key)
 
 
 GOOD = quarantine.lines(kinesis_record("", 1), [(event("1"), Rejected("late", ""))])
@@ -104,10 +106,10 @@ GOOD = quarantine.lines(kinesis_record("", 1), [(event("1"), Rejected("late", ""
     ("line", "said"),
     [
         (b"no JSON", "Expecting value"),
-        (b"[1]", "indices"),
-        (b'"data"', "indices"),
+        (b"[1]", "not an object"),
+        (b'"data"', "not an object"),
         (b"{}", "no 'event_id'"),
-        (b'{"event_id": 1, "message": "x"}', "event_id or message is no text"),
+        (b'{"event_id": 1, "message": "x"}', "event_id or message is not a text"),
         (b'{"data": "x", "detail": "d"}', "no 'reason'"),
         (b"\xff", "decode"),
     ],
@@ -177,3 +179,24 @@ def test_a_reason_is_one_consumers_own() -> None:
         of_meters = path.is_relative_to(folder / "meters")
         for reason in re.findall(r'\bRejected\(\s*"(\w+)"', path.read_text()):
             assert reason.startswith("meter_") == of_meters, f"{path.name} says {reason}"
+
+
+def test_a_line_with_keys_that_nobody_knows_yet_and_a_line_without_a_version_are_read() -> None:
+    (line,) = map(
+        json.loads,
+        quarantine.lines(kinesis_record("AAAA", 1), [(None, Rejected("late", "why"))]).splitlines(),
+    )
+    (known,) = quarantine.read(json.dumps(line).encode())
+    del line["format_version"]
+
+    assert list(quarantine.read(json.dumps({**line, "colour": "red"}).encode())) == [known]
+
+
+def test_a_line_of_a_newer_version_is_refused_with_what_to_do() -> None:
+    body = quarantine.lines(kinesis_record("AAAA", 1), [(None, Rejected("late", "why"))])
+    newer = json.dumps({**json.loads(body), "format_version": quarantine.FORMAT_VERSION + 1}).encode()
+
+    with pytest.raises(
+        UnreadableQuarantineError, match=r"line 1: format_version is 2, .* reads up to 1: deploy"
+    ):
+        list(quarantine.read(newer))

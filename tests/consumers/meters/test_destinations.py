@@ -13,22 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.lines.batch import RESERVE
-from consumers.lines.extract import Rejected
+from consumers.deadlines import RESERVE
 from consumers.meters import destinations
 from consumers.meters.destinations import (
     MAX_POST_BYTES,
     MAX_POST_RECORDS,
     Api,
-    Outcome,
-    Patience,
-    Stored,
-    Unwritten,
+    Retry,
     assume,
     read_secret,
 )
 from consumers.meters.handler import make_handler
 from consumers.meters.meter import Meter
+from consumers.rows.store import Outcome, Refused, Stored, Unwritten
 from consumers.settings import SettingsError
 from local.services import Services
 from tests.builders import Context, data, envelope, kinesis_event
@@ -134,7 +131,7 @@ class Client:
         self.left = seconds
         self.slept: list[float] = []
         self.read = 0
-        self.api = Api(ingest.url, self._read_key, patience=Patience(self._sleep, lambda: 1.0))
+        self.api = Api(ingest.url, self._read_key, retry=Retry(self._sleep, lambda: 1.0))
 
     def _read_key(self) -> str:
         self.read += 1
@@ -203,7 +200,7 @@ def test_what_is_refused_for_good_is_rejected_whole_with_the_status(status: int,
 
     assert (
         Client(ingest).write("a", "b")
-        == [Rejected("meter_refused", f"the ingest API answered {status}: as told")] * 2
+        == [Refused("meter_refused", f"the ingest API answered {status}: as told")] * 2
     )
     assert ingest.asked == 1
 
@@ -214,7 +211,7 @@ def test_one_record_that_is_refused_costs_one_record(status: int, ingest: Ingest
 
     outcomes = Client(ingest).write(*map(str, range(100)))
 
-    refused = Rejected("meter_refused", f"the ingest API answered {status}: as told")
+    refused = Refused("meter_refused", f"the ingest API answered {status}: as told")
     assert [outcomes.index(refused), outcomes.count(Stored())] == [37, 99]
     assert Counter(ingest.ids()) == Counter(set(map(str, range(100))) - {"37"})
 
@@ -242,7 +239,7 @@ def test_a_key_that_cannot_be_read_is_asked_for_again(ingest: Ingest) -> None:
             raise faults.popleft()
         return "secret"
 
-    api = Api(ingest.url, read_key, patience=Patience(lambda _: None, lambda: 0.0))
+    api = Api(ingest.url, read_key, retry=Retry(lambda _: None, lambda: 0.0))
 
     assert api.write([record("a")], lambda: 60.0) == [Stored()]
 
@@ -256,9 +253,7 @@ def test_the_key_is_sent_to_no_other_address(ingest: Ingest) -> None:
 
 def test_an_api_that_is_not_there_is_tried_again_and_then_left(ingest: Ingest) -> None:
     client = Client(ingest, seconds=3.0)
-    client.api = Api(
-        "http://127.0.0.1:9/ingest", lambda: "secret", patience=Patience(client._sleep, lambda: 1.0)
-    )
+    client.api = Api("http://127.0.0.1:9/ingest", lambda: "secret", retry=Retry(client._sleep, lambda: 1.0))
 
     (outcome,) = client.write("a")
 
@@ -387,7 +382,7 @@ def test_a_role_that_may_not_be_assumed_loses_nothing() -> None:
 
     client = assume(Denied(), ROLE, "").client("s3", region_name="us-west-2")
     files = destinations.Files(
-        client, "b", "ingest/records/", acl="", patience=Patience(lambda _: None, lambda: 0.0)
+        client, "b", "ingest/records/", acl="", retry=Retry(lambda _: None, lambda: 0.0)
     )
 
     (outcome,) = files.write([record("a")], lambda: 60.0)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.lines.ledger import Ledger
-from consumers.meters.destinations import Files, Patience
+from consumers.meters.destinations import Files, Retry
 from consumers.meters.handler import make_handler
 from tests.builders import CONTROL, Context, data, envelope, kinesis_record
 from tests.consumers.meters.meters import METER_TAG, TAG, line
@@ -125,7 +125,7 @@ class Life:
         self.ledgers: list[Ledger] = []
         self.bucket, self.objects = _Ingest(self), _Quarantine(self)
         self._handler = make_handler(
-            Files(self.bucket, "ingest", "in/", acl="", patience=Patience(self._sleep, lambda: 1.0)),
+            Files(self.bucket, "ingest", "in/", acl="", retry=Retry(self._sleep, lambda: 1.0)),
             self.objects,
             meter_tag=METER_TAG,
             tag=TAG,
@@ -184,8 +184,8 @@ class _Quarantine(Objects):
         super().__init__()
         self._life = life
 
-    def put(self, key: str, body: bytes) -> None:
-        put, life = super().put, self._life
+    def write(self, key: str, body: bytes) -> None:
+        put, life = super().write, self._life
         number = life.batch.records[life.batch.position]["kinesis"]["sequenceNumber"]
         life.do(QUARANTINE, number in key, lambda: put(key, body))
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tagline import Record, write
 
 from consumers.lines.ledger import Ledger
-from consumers.meters.destinations import Api, Files, Patience
+from consumers.meters.destinations import Api, Files, Retry
 from consumers.meters.handler import WRITERS, Settings, handler, make_destination, make_handler, report_batch
 from consumers.settings import SettingsError, read_settings
 from tests.builders import (
@@ -30,7 +30,7 @@ from tests.builders import (
 from tests.consumers.meters.meters import AGENT, METER_TAG, TAG, TIME, line, meter, needs_node, node
 from tests.twins import IngestBucket, Objects, client_error
 
-PATIENCE = Patience(sleep=lambda _: None, jitter=lambda: 0.0)
+RETRY = Retry(sleep=lambda _: None, jitter=lambda: 0.0)
 ALL_WELL: dict[str, Any] = {"batchItemFailures": []}
 NO_TAG = f"{METER_TAG}: nothing"
 
@@ -43,7 +43,7 @@ class Consumer:
         self.objects = Objects(failing=failing)
         self.ledgers: list[Ledger] = []
         self.handler = make_handler(
-            Files(self.bucket, "ingest", "ingest/records/", acl=acl, patience=PATIENCE),
+            Files(self.bucket, "ingest", "ingest/records/", acl=acl, retry=RETRY),
             self.objects,
             meter_tag=METER_TAG,
             tag=TAG,
@@ -306,7 +306,7 @@ def test_what_another_try_cannot_mend_is_delivered_again_from_the_lowest_number_
     down, consumer = True, Consumer()
     bucket = Fails()
     consumer.handler = make_handler(
-        Files(bucket, "ingest", "", acl="", patience=PATIENCE),
+        Files(bucket, "ingest", "", acl="", retry=RETRY),
         consumer.objects,
         meter_tag=METER_TAG,
         tag=TAG,
@@ -356,10 +356,10 @@ def test_retries_end_when_the_invocations_time_does() -> None:
             return int(left[0] * 1_000)
 
     bucket = IngestBucket(*[client_error("SlowDown", 503)] * 1_000)
-    patience = Patience(sleep=sleep, jitter=lambda: 1.0)
+    retry = Retry(sleep=sleep, jitter=lambda: 1.0)
     ledgers: list[Ledger] = []
     run = make_handler(
-        Files(bucket, "ingest", "", acl="", patience=patience),
+        Files(bucket, "ingest", "", acl="", retry=retry),
         Objects(),
         meter_tag=METER_TAG,
         tag=TAG,
@@ -516,7 +516,7 @@ def test_a_batch_is_not_held_in_memory_as_a_whole() -> None:
     consumer = Consumer()
     bucket = Watches()
     run = make_handler(
-        Files(bucket, "ingest", "", acl="", patience=PATIENCE),
+        Files(bucket, "ingest", "", acl="", retry=RETRY),
         consumer.objects,
         meter_tag=METER_TAG,
         tag=TAG,

@@ -18,8 +18,11 @@ from consumers.accounts import accounting
 from consumers.lines import subscription
 from consumers.lines.ledger import Ledger
 from consumers.rows import handler, late_days
-from consumers.rows.handler import LONG_WAIT, Pool, make_handler
-from consumers.rows.timestream.writer import Outcome, Timestream
+from consumers.rows.handler import make_handler
+from consumers.rows.sending import LONG_WAIT, Pool
+from consumers.rows.store import Outcome
+from consumers.rows.timestream import live
+from consumers.rows.timestream.writer import Timestream
 from consumers.settings import SettingsError
 from tests.builders import (
     CONTROL,
@@ -382,10 +385,10 @@ def test_what_goes_to_the_bucket_is_written_at_the_same_time(messages: list[str]
     """One after the other, the large lines of one Kinesis record could take longer than an invocation may."""
 
     class Together(Objects):
-        def put(self, key: str, body: bytes) -> None:
+        def write(self, key: str, body: bytes) -> None:
             if key.startswith(prefix):
                 together.wait()
-            super().put(key, body)
+            super().write(key, body)
 
     together = threading.Barrier(4, timeout=30)
     consumer = Consumer(threads=4, objects=Together())
@@ -396,10 +399,10 @@ def test_what_goes_to_the_bucket_is_written_at_the_same_time(messages: list[str]
 
 def test_a_line_whose_record_cannot_be_kept_whole_fails_alone_among_those_written_with_it() -> None:
     class Picky(Objects):
-        def put(self, key: str, body: bytes) -> None:
+        def write(self, key: str, body: bytes) -> None:
             if b'"r3"' in body:
                 raise OSError
-            super().put(key, body)
+            super().write(key, body)
 
     consumer = Consumer(threads=4, objects=Picky())
     event = kinesis_event(*(data(envelope(line(f"r{n}", body="x" * 5_000))) for n in range(6)))
@@ -416,9 +419,9 @@ def test_quarantine_that_takes_longer_than_is_left_goes_on_with_the_next_deliver
     context = Context()
 
     class Slow(Objects):
-        def put(self, key: str, body: bytes) -> None:
+        def write(self, key: str, body: bytes) -> None:
             context.remaining_ms -= 1_000
-            super().put(key, body)
+            super().write(key, body)
 
     consumer = Consumer(objects=Slow())
     rest = [kinesis_record(data(envelope("usage_record {")), number) for number in range(10)]
@@ -700,13 +703,13 @@ def test_a_number_of_threads_out_of_range_is_refused_by_name(
     environment.setenv("WRITE_THREADS", threads)
 
     with pytest.raises(SettingsError, match=f"WRITE_THREADS is {threads}, not from 1 to 64"):
-        handler._live.__wrapped__()
+        handler._from_environment.__wrapped__()
 
 
 @pytest.mark.parametrize(("threads", "connections"), [(1, 10), (10, 10), (11, 11), (64, 64)])
 @pytest.mark.usefixtures("environment")
 def test_there_is_a_connection_for_every_thread(threads: int, connections: int) -> None:
-    assert handler.write_client(threads).meta.config.max_pool_connections == connections
+    assert live.write_client(threads).meta.config.max_pool_connections == connections
 
 
 def test_the_garbage_collector_is_as_it_was_after_a_batch() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tagline import Record
 
 from consumers.rows.table import overflow_body, overflow_key, row
-from consumers.rows.timestream.mapping import Packer, body, fit, fits
+from consumers.rows.timestream.mapping import RecordPacker, body
 from exporter.export.whole_rows import BATCH_ROWS, BATCH_WHOLE_ROWS, WholeRows
 from exporter.lake.files import Batch
 from exporter.store import Column, Values, extended
@@ -23,10 +23,9 @@ def stored(record: Record) -> tuple[dict[str, tuple[str, str]], str]:
     """Return a record's row as Timestream would answer it: types and text by column, and its overflow key."""
     key = overflow_key(record, SOURCE)
     made_row = row(record, SOURCE)
-    packed = Packer().pack(made_row)
-    if not fits(made_row, packed):
-        packed = Packer().pack(fit(made_row, key))
-    (made,) = merged(json.loads(body("database", "table", [(packed, packed.at(0))])))
+    packer = RecordPacker()
+    packed = packer.pack(made_row) or packer.pack_shortened(made_row, key)
+    (made,) = merged(json.loads(body("database", "table", [(packed, packed.time_ns(0))])))
     columns = {"time": ("TIMESTAMP", f"2025-11-20 10:00:00.{int(made['Time']) % 10**9:09}")}
     columns["_type"] = ("VARCHAR", made["MeasureName"])
     columns |= {each["Name"]: ("VARCHAR", each["Value"]) for each in made["Dimensions"]}

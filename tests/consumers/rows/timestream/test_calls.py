@@ -16,10 +16,11 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 from tagline import Record
 
+from consumers.rows.store import Stored
 from consumers.rows.table import row
 from consumers.rows.timestream.calls import Calls
-from consumers.rows.timestream.mapping import Packer, body
-from consumers.rows.timestream.writer import Stored, Timestream
+from consumers.rows.timestream.mapping import RecordPacker, body
+from consumers.rows.timestream.writer import Timestream
 from local.signatures import Keys, SignedRequest, verify_headers
 from tests.twins import TimestreamWrite, merged
 
@@ -28,8 +29,8 @@ ROWS = [
     row(Record(id=f"r{n}", timestamp=1_431_857_103_000, fields={"route": "/pets", "q": 'é "\n'}), "/g")
     for n in range(3)
 ]
-pack = Packer().pack
-BODY = body("tagline", "records", [(pack(row), pack(row).at(0)) for row in ROWS])
+pack = RecordPacker().record
+BODY = body("tagline", "records", [(pack(row), pack(row).time_ns(0)) for row in ROWS])
 
 
 class Server(ThreadingHTTPServer):
@@ -277,7 +278,7 @@ def test_missing_credentials_are_said_as_such(monkeypatch: pytest.MonkeyPatch) -
 def test_threads_do_not_get_each_others_bodies(server: Server) -> None:
     calls = Calls(client_of(server))
     bodies = [
-        body("tagline", "records", [(pack(row), pack(row).at(number))])
+        body("tagline", "records", [(pack(row), pack(row).time_ns(number))])
         for row in ROWS
         for number in range(20)
     ]
@@ -298,5 +299,5 @@ def test_threads_do_not_get_each_others_bodies(server: Server) -> None:
 def test_rows_are_written_through_a_real_client(server: Server) -> None:
     store = Timestream(client_of(server), "tagline", "records", sleep=lambda _: None, jitter=lambda: 0.0)
 
-    assert store.write(ROWS, lambda: 60.0) == [Stored()] * 3
+    assert store.write([pack(each) for each in ROWS], lambda: 60.0) == [Stored()] * 3
     assert [request.body for request in server.got] == [BODY]

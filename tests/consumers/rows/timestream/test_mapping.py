@@ -15,6 +15,7 @@ from tagline import Record
 from consumers.lines.extract import read_line, record_of
 from consumers.lines.subscription import LogEvent
 from consumers.rows.table import (
+    OFFSETS,
     REVISION,
     UNDECLARED,
     Declared,
@@ -25,21 +26,19 @@ from consumers.rows.table import (
     Plans,
     Row,
     UnmappableError,
+    offset,
     row,
 )
+from consumers.rows.timestream.limits import MAX_RECORD_BYTES, MAX_RECORDS
 from consumers.rows.timestream.mapping import (
     MAX_KNOWN,
-    MAX_RECORD_BYTES,
-    MAX_RECORDS,
-    OFFSETS,
     WINDOW,
-    Packed,
-    Packer,
-    batches,
+    PackedRecord,
+    RecordPacker,
     body,
     fit,
     fits,
-    offset,
+    requests,
 )
 from tests.builders import GROUP
 from tests.twins import merged
@@ -52,8 +51,8 @@ def made(**fields: Any) -> Row:
     return row(Record(id="r1", timestamp=TIME, fields=fields), "/aws/lambda/orders")
 
 
-PACKER = Packer()
-pack = PACKER.pack
+PACKER = RecordPacker()
+pack = PACKER.record
 
 
 def shortened(row: Row) -> Row:
@@ -64,7 +63,7 @@ def shortened(row: Row) -> Row:
 def wire(row: Row, attempt: int = 0) -> dict[str, Any]:
     """Return a row as Timestream gets it, in a request of its own."""
     packed = pack(row)
-    (record,) = merged(json.loads(body("d", "t", [(packed, packed.at(attempt))])))
+    (record,) = merged(json.loads(body("d", "t", [(packed, packed.time_ns(attempt))])))
     return record
 
 
@@ -191,7 +190,7 @@ ROWS = st.builds(
 
 @given(st.lists(ROWS, min_size=1, max_size=6))
 def test_what_a_request_says_once_for_all_changes_nothing_of_what_is_stored(rows: list[Row]) -> None:
-    request = json.loads(body("d", "t", [(pack(each), pack(each).at(0)) for each in rows]))
+    request = json.loads(body("d", "t", [(pack(each), pack(each).time_ns(0)) for each in rows]))
 
     assert (request["DatabaseName"], request["TableName"]) == ("d", "t")
     for each, record in zip(rows, merged(request), strict=True):
@@ -213,19 +212,19 @@ def test_packing_tells_a_size_that_is_no_less_than_that_of_names_and_values(rows
 
 def test_a_packer_that_has_seen_more_shapes_than_it_remembers_packs_the_same() -> None:
     fresh = made(status=1, ok=True)
-    packer = Packer()
-    before = packer.pack(fresh)
+    packer = RecordPacker()
+    before = packer.record(fresh)
     for number in range(1_001):
-        packer.pack(made(**{f"x{number}": 1}))
+        packer.record(made(**{f"x{number}": 1}))
 
-    assert packer.pack(fresh) == before
+    assert packer.record(fresh) == before
 
 
 def test_a_request_says_once_what_its_records_share() -> None:
     made_rows = [
         pack(made(route=route, method="GET", status=status)) for route, status in (("/a", 1), ("/b", 2))
     ]
-    request = json.loads(body("d", "t", [(packed, packed.at(0)) for packed in made_rows]))
+    request = json.loads(body("d", "t", [(packed, packed.time_ns(0)) for packed in made_rows]))
 
     assert request["CommonAttributes"] == {
         "MeasureValueType": "MULTI",
@@ -258,7 +257,7 @@ def test_requests_are_full_and_every_row_is_in_one(runs: list[tuple[int, int]]) 
 
     given_back: list[int] = []
     sizes: list[int] = []
-    for batch in batches(counted()):
+    for batch in requests(counted()):
         sizes.append(len(batch))
         assert taken - len(given_back) <= WINDOW  # no more than that wait
         given_back += [position for position, _ in batch]
@@ -271,7 +270,7 @@ def test_requests_are_full_and_every_row_is_in_one(runs: list[tuple[int, int]]) 
 def test_rows_of_a_kind_go_together() -> None:
     rows = [(None, pack(Row("r", 0, "t", {"source": str(number % 4)}, {}))) for number in range(400)]
 
-    sources = [Counter(dict(packed.dimensions)["source"] for _, packed in batch) for batch in batches(rows)]
+    sources = [Counter(dict(packed.dimensions)["source"] for _, packed in batch) for batch in requests(rows)]
 
     assert sources == [{"0": 100}, {"1": 100}, {"2": 100}, {"3": 100}]
 
@@ -298,7 +297,7 @@ DECLARED = Plans(
     revisions=3,
 )
 # One of each for all examples: what a line leaves behind must not show in the next.
-PACKERS = {plans: Packer(plans) for plans in (UNDECLARED, DECLARED)}
+PACKERS = {plans: RecordPacker(plans) for plans in (UNDECLARED, DECLARED)}
 
 NAMES = st.sampled_from(
     [
@@ -343,14 +342,14 @@ USUAL = {
 }
 
 
-def packed_by_its_row(line: dict[str, Any], message: str, plans: Plans) -> Packed | None:
+def packed_by_its_row(line: dict[str, Any], message: str, plans: Plans) -> PackedRecord | None:
     """Return what the row says of a line, or None if it says more than a record that is sent as it is."""
     record = record_of(copy.deepcopy(line), LogEvent("e1", TIME, message, GROUP, "stream", "1"))
     try:
         made = row(record, GROUP, plans)
     except UnmappableError:
         return None
-    packed = Packer().pack(made)
+    packed = RecordPacker().record(made)
     return packed if fits(made, packed) and not made.not_numbers + made.extra + made.others else None
 
 
@@ -398,7 +397,7 @@ def test_the_lines_that_nearly_all_are_need_no_row(fields: dict[str, Any], plans
 
 
 def test_a_null_among_lines_that_had_none_is_a_measure_less() -> None:
-    packer = Packer()
+    packer = RecordPacker()
     lines = [USUAL | {"status": 200, "error": error} for error in ("timeout", None, "timeout", None, None)]
 
     packed = [packer.pack_line(dict(line), "", GROUP) for line in lines]
@@ -423,7 +422,7 @@ def test_a_line_with_a_whole_number_beyond_64_bits_is_unusual(fields: dict[str, 
     line = read_line(message, TAG)
 
     assert isinstance(line, dict)
-    assert Packer().pack_line(line, message, GROUP) is None
+    assert RecordPacker().pack_line(line, message, GROUP) is None
 
 
 @pytest.mark.parametrize("size", range(1_600, 2_000, 8))
@@ -459,10 +458,10 @@ def test_a_line_without_a_number_is_unusual(number: dict[str, Any]) -> None:
 
 
 def test_what_is_remembered_of_lines_is_bounded() -> None:
-    packer = Packer()
+    packer = RecordPacker()
     for number in range(MAX_KNOWN + 2):
         line = USUAL | {f"field{number}": number, "client": f"c{number}"}
         assert packer.pack_line(line, json.dumps(line), GROUP) is not None
 
     assert len(packer._shapes) <= MAX_KNOWN
-    assert len(packer._places) <= MAX_KNOWN
+    assert len(packer._series) <= MAX_KNOWN

@@ -4,7 +4,6 @@ import random
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,18 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagline import Record, parse_timestamp
 
-from consumers.lines.batch import LONGEST_WAIT, RESERVE
-from consumers.rows.table import Row, row
-from consumers.rows.timestream.mapping import offset
-from consumers.rows.timestream.writer import (
-    Duplicate,
-    Outcome,
-    Refused,
-    Stored,
-    Timestream,
-    Traffic,
-    Unwritten,
-)
+from consumers.deadlines import LONGEST_WAIT, RESERVE
+from consumers.rows.store import Duplicate, Outcome, Refused, Stored, Traffic, Unwritten
+from consumers.rows.table import offset, row
+from consumers.rows.timestream.mapping import PackedRecord, RecordPacker
+from consumers.rows.timestream.writer import Timestream
 from tests.twins import TimestreamWrite, client_error, measure
 
 TIME = 1_431_857_103_000
@@ -37,8 +29,11 @@ WINDOW = (
 )
 
 
-def rows(*ids: str) -> list[Row]:
-    return [row(Record(id=identity, timestamp=TIME), "/aws/lambda/orders") for identity in ids]
+PACKER = RecordPacker()
+
+
+def rows(*ids: str, time: int = TIME) -> list[PackedRecord]:
+    return [PACKER.record(row(Record(id=identity, timestamp=time), "/aws/lambda/orders")) for identity in ids]
 
 
 class Clock:
@@ -56,7 +51,7 @@ class Clock:
         self.left -= seconds
 
 
-def write(client: TimestreamWrite, batch: list[Row], clock: Clock | None = None) -> list[Outcome]:
+def write(client: TimestreamWrite, batch: list[PackedRecord], clock: Clock | None = None) -> list[Outcome]:
     clock = clock or Clock()
     store = Timestream(client, "tagline", "records", sleep=clock.sleep, jitter=lambda: 1.0)
     return store.write(batch, clock.remaining)
@@ -172,7 +167,7 @@ def test_several_writers_at_once_in_any_order_leave_the_same_rows_as_ever_after(
     store = Timestream(client, "tagline", "records", sleep=lambda _: None, jitter=lambda: 0.0)
     told: list[Outcome] = []
 
-    def write_one(batch: list[Row]) -> None:
+    def write_one(batch: list[PackedRecord]) -> None:
         told.extend(store.write(batch, lambda: 60.0))
 
     def deliver(deliveries: list[str]) -> None:
@@ -225,7 +220,7 @@ def test_what_timestream_refuses_for_good_has_a_reason_and_its_neighbours_are_st
     client.refusing["bad"] = reason
     when = parse_timestamp(time)
     assert when is not None
-    batch = [replace(each, time=when) for each in rows("a", "bad", "b")]
+    batch = rows("a", "bad", "b", time=when)
 
     assert write(client, batch) == [Stored(), Refused(word, reason), Stored()]
     assert client.ids() == ["a", "b"]

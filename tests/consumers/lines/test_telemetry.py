@@ -12,8 +12,9 @@ import pytest
 
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
-from consumers.rows.telemetry import STAGES, Course, report_batch
-from consumers.rows.timestream.writer import Traffic
+from consumers.lines.telemetry import STAGES, Timings
+from consumers.rows.handler import report_batch
+from consumers.rows.store import Traffic
 from tests.builders import data, envelope, kinesis_record
 from tests.twins import Objects
 
@@ -34,11 +35,13 @@ def test_an_invocation_reports_counts_sizes_and_times_and_no_contents(
     # A name of its own: the logger of a name writes to the stdout of its first use for ever.
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", f"tagline-{time.monotonic_ns()}")
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Tagline")
-    course = Course()
-    with course.stage("decode"):
+    timings = Timings()
+    with timings.stage("decode"):
         pass
 
-    report_batch(some_ledger(), course, Traffic(requests=3, retries=2, throttled=1, bytes=4_000))
+    report_batch(
+        some_ledger(), "timestream", timings, Traffic(requests=3, retries=2, throttled=1, bytes=4_000)
+    )
 
     printed = capsys.readouterr().out
     assert "hush" not in printed
@@ -77,14 +80,14 @@ def test_the_stages_of_a_sampled_invocation_are_subsegments_of_its_trace() -> No
     # In a process of its own: X-Ray's recorder is one for a whole process.
     script = (
         "import os\n"
-        "from consumers.rows.telemetry import Course, STAGES, trace_batch\n"
-        "from tests.consumers.rows.test_telemetry import some_ledger\n"
-        "course = Course()\n"
-        "course.log_groups = {'/g/2', '/g/1'}\n"
+        "from consumers.lines.telemetry import Timings, STAGES, trace_batch\n"
+        "from tests.consumers.lines.test_telemetry import some_ledger\n"
+        "timings = Timings()\n"
+        "timings.log_groups = {'/g/2', '/g/1'}\n"
         "for stage in STAGES:\n"
-        "    with course.stage(stage): pass\n"
-        "course.seconds['write'] = 2.5\n"
-        "trace_batch(some_ledger(), course, os.environ)\n"
+        "    with timings.stage(stage): pass\n"
+        "timings.seconds['write'] = 2.5\n"
+        "trace_batch(some_ledger(), timings, os.environ)\n"
     )
     with daemon:
         subprocess.run(
@@ -124,11 +127,11 @@ def test_the_stages_of_a_sampled_invocation_are_subsegments_of_its_trace() -> No
 def test_what_is_not_sampled_does_not_import_a_tracer(environ: dict[str, str]) -> None:
     script = (
         "import sys\n"
-        "from consumers.rows.telemetry import Course, trace_batch\n"
+        "from consumers.lines.telemetry import Timings, trace_batch\n"
         "from consumers.lines.ledger import Ledger\n"
-        "course = Course()\n"
-        "with course.stage('write'): pass\n"
-        f"trace_batch(Ledger([]), course, {environ!r})\n"
+        "timings = Timings()\n"
+        "with timings.stage('write'): pass\n"
+        f"trace_batch(Ledger([]), timings, {environ!r})\n"
         "assert 'aws_xray_sdk' not in sys.modules\n"
     )
     subprocess.run(
@@ -137,12 +140,12 @@ def test_what_is_not_sampled_does_not_import_a_tracer(environ: dict[str, str]) -
 
 
 def test_time_counts_to_the_stage_that_it_was_spent_in() -> None:
-    course = Course()
+    timings = Timings()
     for _ in range(2):
-        with course.stage("map"):
+        with timings.stage("map"):
             time.sleep(0.001)
 
-    assert course.seconds["map"] >= 0.002
-    assert set(course.began) == {"map"}
-    course.begin()
-    assert course.seconds["map"] == 0
+    assert timings.seconds["map"] >= 0.002
+    assert set(timings.began) == {"map"}
+    timings.begin()
+    assert timings.seconds["map"] == 0

@@ -1,4 +1,4 @@
-"""What the consumer says of itself: a summary line, metrics, a trace. No contents of records.
+"""What a consumer reports of a batch: a summary line, metrics, a trace. No contents of records.
 
 https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html
 """
@@ -9,29 +9,26 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from consumers.lines.ledger import Ledger
-from consumers.rows.timestream.writer import Traffic
-
-# The dimensions of every metric: which stage of the pipeline, and the store that it writes to.
-STAGE, STORE = "consumer", "timestream"
+if TYPE_CHECKING:
+    from consumers.lines.ledger import Ledger
 
 STAGES = ("decode", "map", "write", "quarantine")
 # Annotations are short: https://docs.aws.amazon.com/xray/latest/devguide/xray-api-segmentdocuments.html
 MAX_ANNOTATION = 1_000
 
 
-class Course:
-    """How the batch at hand goes: how long each stage has taken in all, and the log groups in it.
+class Timings:
+    """How long each stage of the current batch has taken in all, and the log groups in the batch.
 
     Attributes:
         seconds: By stage. `write` is how long the other stages waited for the store.
         began: When each stage was begun for the first time, in seconds since 1970.
-        log_groups: Whose lines were read.
+        log_groups: The log groups whose lines were read.
     """
 
     def __init__(self) -> None:
@@ -45,7 +42,7 @@ class Course:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the time of a block to a stage."""
+        """Add the time of a block to a stage."""
         self.began.setdefault(name, time.time())
         began = time.perf_counter()
         try:
@@ -54,26 +51,35 @@ class Course:
             self.seconds[name] += time.perf_counter() - began  # type: ignore[assignment]  # seconds, not counts
 
 
-def report_batch(ledger: Ledger, course: Course | None = None, traffic: Traffic | None = None) -> None:
-    """Write the invocation's one summary line, and its metrics."""
-    course, traffic = course or Course(), traffic or Traffic()
-    counts = ledger.counts() | {
-        "requests": traffic.requests,
-        "retries": traffic.retries,
-        "throttled": traffic.throttled,
-        **{f"quarantined_{reason}": count for reason, count in ledger.quarantined.items()},
-    }
-    sizes = {"bytes": ledger.bytes(), "bytes_out": traffic.bytes}
-    times = {"write_ms": ledger.write_seconds * 1000} | {
-        f"{stage}_ms": course.seconds[stage] * 1000 for stage in STAGES if stage != "write"
-    }
+def report_batch(
+    ledger: Ledger,
+    dimensions: Mapping[str, str],
+    counts: Mapping[str, int],
+    *,
+    sizes: Mapping[str, int] | None = None,
+    times: Mapping[str, float] | None = None,
+    fields: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the invocation's one summary line, and its metrics.
+
+    Args:
+        ledger: The batch's ledger.
+        dimensions: The dimensions of every metric: the stage of the pipeline, and what it writes to.
+        counts: What is counted, beside what was quarantined by reason.
+        sizes: Sizes in bytes, beside that of the batch.
+        times: Durations in milliseconds, beside those of writing and of the oldest record's age.
+        fields: What only the summary line says.
+    """
+    counts = {**counts, **{f"quarantined_{reason}": count for reason, count in ledger.quarantined.items()}}
+    sizes = {"bytes": ledger.bytes(), **(sizes or {})}
+    times = {"write_ms": ledger.write_seconds * 1000, **(times or {})}
     if arrivals := [record["kinesis"]["approximateArrivalTimestamp"] for record in ledger.records]:
         times["iterator_age"] = (time.time() - min(arrivals)) * 1000
     times = {name: round(milliseconds, 3) for name, milliseconds in times.items()}
-    Logger().info("batch", extra={**counts, **sizes, **times, "log_groups": len(course.log_groups)})
+    Logger().info("batch", extra={**counts, **sizes, **times, **(fields or {})})
     metrics = Metrics()
-    metrics.add_dimension("stage", STAGE)
-    metrics.add_dimension("store", STORE)
+    for name, text in dimensions.items():
+        metrics.add_dimension(name, text)
     for values, unit in (
         (counts, MetricUnit.Count),
         (sizes, MetricUnit.Bytes),
@@ -84,11 +90,11 @@ def report_batch(ledger: Ledger, course: Course | None = None, traffic: Traffic 
     metrics.flush_metrics()
 
 
-def trace_batch(ledger: Ledger, course: Course, environ: Mapping[str, str]) -> None:
-    """Add the stages to the invocation's trace, where X-Ray has chosen to sample it.
+def trace_batch(ledger: Ledger, timings: Timings, environ: Mapping[str, str]) -> None:
+    """Add the stages to the invocation's trace, if X-Ray samples it.
 
-    The stages take turns, chunk by chunk: each is one subsegment from when it began first, as long as all of
-    its turns together. X-Ray's library is imported by the first invocation that is sampled, after its rows
+    The stages alternate, chunk by chunk: each is one subsegment from when it first began, as long as all of
+    its parts together. X-Ray's library is imported by the first invocation that is sampled, after its rows
     are stored: it takes as long to import as all the rest of the consumer.
     """
     if "Sampled=1" not in environ.get("_X_AMZN_TRACE_ID", "") or not environ.get("AWS_XRAY_DAEMON_ADDRESS"):
@@ -98,12 +104,12 @@ def trace_batch(ledger: Ledger, course: Course, environ: Mapping[str, str]) -> N
     # Calls to AWS are not of interest one by one.
     recorder: Any = Tracer(auto_patch=False).provider
     for stage in STAGES:
-        if stage not in course.began:
+        if stage not in timings.began:
             continue
         subsegment = recorder.begin_subsegment(f"## {stage}")
         if subsegment is None:
             return  # switched off: POWERTOOLS_TRACE_DISABLED
-        subsegment.start_time = course.began[stage]
+        subsegment.start_time = timings.began[stage]
         subsegment.put_annotation("batch_size", len(ledger.records))
-        subsegment.put_annotation("log_groups", ",".join(sorted(course.log_groups))[:MAX_ANNOTATION])
-        recorder.end_subsegment(course.began[stage] + course.seconds[stage])
+        subsegment.put_annotation("log_groups", ",".join(sorted(timings.log_groups))[:MAX_ANNOTATION])
+        recorder.end_subsegment(timings.began[stage] + timings.seconds[stage])

@@ -1,0 +1,157 @@
+"""The port through which rows are written: what a store is asked to do, and what it answers.
+
+A second store is a package beside this module, with `live.py` and `limits.py`; `stores.STORES` names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol, TypeVar
+
+from consumers.rows.stores import STORES
+from consumers.rows.table import Plans, Row
+from consumers.settings import SettingsError
+
+Carrier = TypeVar("Carrier")
+"""What a packed row carries along: whatever the caller needs to find the row's line again."""
+
+
+class PackedRow(Protocol):
+    """A row as a store sends it. Only the store looks into it; its time is known to all."""
+
+    @property
+    def time(self) -> int:
+        """Milliseconds since 1970."""
+
+
+Packed = TypeVar("Packed", bound=PackedRow)
+Packed_co = TypeVar("Packed_co", bound=PackedRow, covariant=True)
+Carried = tuple[Carrier, Packed]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The store has the row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The same record is in the same request already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The store will never take the row: for rows, the reason is `late`, `future` or `invalid`."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """The row may be missing; trying again can help."""
+
+    detail: str
+
+
+Outcome = Stored | Duplicate | Refused | Unwritten
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What was sent to a store.
+
+    Attributes:
+        requests: Requests that were begun.
+        retries: Those of them that repeat a request, for whatever reason.
+        throttled: How many the store put off.
+        bytes: The size of all their bodies.
+    """
+
+    requests: int = 0
+    retries: int = 0
+    throttled: int = 0
+    bytes: int = 0
+
+
+class Packer(Protocol[Packed_co]):
+    """Turns rows into what the store sends. For one thread."""
+
+    @property
+    def plans(self) -> Plans: ...
+
+    def pack(self, row: Row) -> Packed_co | None:
+        """Return a row as the store sends it, or None if it is too large for the store."""
+
+    def pack_shortened(self, row: Row, overflow_key: str) -> Packed_co:
+        """Return as much of a row that is too large as fits, with the measure `_overflow`.
+
+        Args:
+            row: The row.
+            overflow_key: Where the whole record is kept.
+        """
+
+    def pack_line(self, line: dict[str, Any], message: str, source: str) -> Packed_co | None:
+        """Return exactly what `pack` makes of a line's row, without making the row; None if that takes more.
+
+        This is only for speed: a store without a fast way returns None.
+
+        Args:
+            line: The line's object, which carries the tag.
+            message: The line.
+            source: The log group that it came from.
+        """
+
+
+class Store(Protocol[Packed]):
+    """Where rows are written. All but its packers is used by several threads at once.
+
+    Attributes:
+        kind: A value of the setting `STORE`, and the dimension `store` of the metrics.
+        late_after: Age in seconds from which rows, once written, may be invisible to readers for hours.
+    """
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def late_after(self) -> float: ...
+
+    def packer(self, plans: Plans) -> Packer[Packed]:
+        """Return a packer for records of which `plans` are declared."""
+
+    def requests(self, rows: Iterable[Carried[Carrier, Packed]]) -> Iterator[list[Carried[Carrier, Packed]]]:
+        """Cut rows into requests of the size, and in the order, that suit the store; none is empty."""
+
+    def write(self, rows: Sequence[Packed], remaining: Callable[[], float]) -> list[Outcome]:
+        """Write one request's rows and return the outcome of each, in their order.
+
+        Writing a row again leaves one row; of two versions of a row, the higher stays. What fails is tried
+        again while time remains, and is `Unwritten` after that.
+
+        Args:
+            rows: The rows of one request.
+            remaining: Gives the seconds that are left of the invocation.
+        """
+
+    def traffic(self) -> Traffic:
+        """Return what was sent since the last call of this method."""
+
+
+def open_store(name: str, environ: Mapping[str, str], connections: int) -> Store[Any]:
+    """Return a store that the environment describes.
+
+    Args:
+        name: One of `STORES`.
+        environ: The environment, with the store's own settings.
+        connections: Requests at the same time.
+
+    Raises:
+        SettingsError: If there is no such store, or its settings are missing.
+    """
+    if name not in STORES:
+        raise SettingsError(f"STORE is {name!r}, not one of: {', '.join(STORES)}")
+    store: Store[Any] = import_module(f"{__package__}.{name}.live").from_environment(environ, connections)
+    return store
