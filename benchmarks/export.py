@@ -105,15 +105,13 @@ def _ours(kind: str) -> Way:
     from consumers.bucket import Bucket, client_config
     from exporter.export.handler import Job, export_day
     from exporter.lake.files import Format
-    from exporter.stores.timestream import READ_TIMEOUT, Timestream
+    from exporter.stores.timestream import Timestream
 
     if kind == "parquet":
         # pyarrow looks for pandas at its first array, and loads it where it is. The function ships none.
         sys.meta_path.insert(0, _WithoutPandas())
     table = f"{kind}_{os.environ['BENCHMARK_ROWS']}"
-    store = Timestream(
-        boto3.client("timestream-query", config=Config(read_timeout=READ_TIMEOUT)), "app", table
-    )
+    store = Timestream(boto3.client("timestream-query", config=Config(read_timeout=70)), "app", table)
     config = client_config().merge(Config(s3={"addressing_style": "path"}))
     bucket = Bucket(boto3.client("s3", config=config), f"lake-{os.getpid()}")
 

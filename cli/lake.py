@@ -19,7 +19,7 @@ from exporter.lake import days as lake
 from exporter.lake import manifest as archive
 from exporter.lake.files import Format
 from exporter.store import Days
-from exporter.stores.timestream import Timestream
+from exporter.stores import store_of_stack
 from exporter.upkeep import forget
 from exporter.upkeep.forget import Found
 from exporter.upkeep.verify import verify_day
@@ -71,12 +71,9 @@ def export(deployment: Deployment, days: Days, bars: Progress) -> Iterator[dict[
 def verify(deployment: Deployment, days: Days, bars: Progress) -> Iterator[Verified]:
     """Read the days again, and hold them against their manifests and what the store still has."""
     objects = bucket_of(deployment)
-    store = Timestream(
-        deployment.client("timestream-query"),
-        deployment.outputs["TimestreamDatabase"],
-        deployment.outputs["TimestreamTable"],
-    )
-    oldest = _oldest_day(deployment)
+    store = store_of_stack("timestream", deployment.outputs, deployment.client)
+    # The day of which the store forgets rows at present; it has those after it whole.
+    oldest = (deployment.now() - kept).date() if (kept := store.keeps_for) is not None else date.min
     kinds = kinds_of(objects, days)
     bar = bars.add_task("days", total=len(days) * len(kinds))
     for day in days:
@@ -88,19 +85,6 @@ def verify(deployment: Deployment, days: Days, bars: Progress) -> Iterator[Verif
                 problems = (f"it cannot be read: {error}",)
             yield Verified(day, kind, manifest.rows if manifest else None, problems)
             bars.advance(bar)
-
-
-def _oldest_day(deployment: Deployment) -> date:
-    """Return the day of which the store forgets rows at present; those after it, it has whole."""
-    table = deployment.client("timestream-write").describe_table(
-        DatabaseName=deployment.outputs["TimestreamDatabase"], TableName=deployment.outputs["TimestreamTable"]
-    )["Table"]
-    retention = table["RetentionProperties"]
-    kept = timedelta(
-        days=retention["MagneticStoreRetentionPeriodInDays"],
-        hours=retention["MemoryStoreRetentionPeriodInHours"],
-    )
-    return (deployment.now() - kept).date()
 
 
 def find(deployment: Deployment, client: str, days: Days, bars: Progress) -> Iterator[Found]:

@@ -19,7 +19,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import ModuleType
@@ -48,10 +48,12 @@ from exporter.export import handler as export
 from exporter.lake import manifest as archive
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Column, Days
+from exporter.stores import STORES
 from exporter.zips import handler as zipper
 from local import authorizers, http_api
 from local.template import Stack, functions, http_routes, resolve, translate
 from tests import builders
+from tests.test_template import settings_of
 from tests.twins import Bucket, Links
 
 ROOT = Path(__file__).parents[1]
@@ -69,7 +71,7 @@ WRITTEN_BY_HAND = (
 
 DAY = date(2025, 11, 20)
 PART = Part(f"{archive.folder(DAY)}part-00000.csv.gz", 1, 1, "00", "2025-11-20", "2025-11-20")
-MANIFEST = Manifest(DAY, 1, (Column("time", "TIMESTAMP"),), (PART,))
+MANIFEST = Manifest(DAY, 1, (Column("time", "timestamp"),), (PART,))
 # No part of the record: the same line, said to CloudWatch.
 KEYS_FOR_METRICS = {"_aws"}
 # Where X-Ray is on, a version is known, time was short, or nobody ended a record.
@@ -233,14 +235,13 @@ def test_every_setting_of_a_function_is_documented_under_its_name(stack: Stack) 
     page = REFERENCE / "settings.md"
     everywhere = named(section(page, LIBRARY_SETTINGS))
     for function in functions(stack):
-        settings = importlib.import_module(function.handler.rsplit(".", 1)[0]).Settings
         documented = named(section(page, function.logical_id))
-        assert documented == {field.name.upper() for field in fields(settings)}, function.logical_id
+        assert documented == settings_of(function.handler, function.environment), function.logical_id
         assert set(function.environment) == documented | everywhere, function.logical_id
 
 
 def test_every_settings_class_belongs_to_a_function_of_the_template(stack: Stack) -> None:
-    read = {function.handler.rsplit(".", 1)[0] for function in functions(stack)}
+    read = {*STORES.values(), *(function.handler.rsplit(".", 1)[0] for function in functions(stack))}
     kinds = {
         module.__name__
         for module in modules()

@@ -15,6 +15,7 @@ import tagline
 from cfnlint.api import ManualArgs, lint
 
 from consumers.rows import telemetry
+from exporter.stores import STORES
 from local.template import (
     AuthorizerSpec,
     FunctionSpec,
@@ -183,12 +184,20 @@ def test_an_example_handler_can_be_imported(handler: str, monkeypatch: pytest.Mo
     assert callable(getattr(importlib.import_module(module), attribute))
 
 
+def settings_of(handler: str, environment: Mapping[str, str]) -> set[str]:
+    """Return the variables that a function reads: its own, and those of the store that it asks."""
+    modules = [handler.rpartition(".")[0]]
+    if handler.startswith("exporter.") and "STORE" in environment:
+        modules.append(STORES[environment["STORE"]])
+    read = [importlib.import_module(module).Settings for module in modules]
+    return {field.name.upper() for settings in read for field in fields(settings)}
+
+
 @pytest.mark.parametrize("logical_id", HANDLERS)
 def test_the_environment_is_exactly_what_the_settings_read(logical_id: str, stack: Stack) -> None:
-    settings = importlib.import_module(HANDLERS[logical_id].rpartition(".")[0]).Settings
     environment = function(stack, logical_id).environment
     own = {name for name in environment if not name.startswith("POWERTOOLS_")}
-    assert own == {field.name.upper() for field in fields(settings)}
+    assert own == settings_of(HANDLERS[logical_id], environment)
     assert environment["POWERTOOLS_METRICS_NAMESPACE"] == "Tagline"
     assert environment["POWERTOOLS_SERVICE_NAME"]
 

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 import boto3
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from consumers.bucket import Bucket, Objects, client_config
@@ -40,16 +39,15 @@ from exporter.store import (
     Column,
     Days,
     Span,
-    Spent,
     Store,
     Tally,
     Values,
     minute,
-    minute_of,
     places,
     slices,
 )
-from exporter.stores.timestream import READ_TIMEOUT, Limits, Timestream
+from exporter.stores import store_of_function
+from exporter.stores.metered import Metered, Spent
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 Item = TypeVar("Item")
@@ -68,10 +66,6 @@ MOST_SECONDS = 900.0
 MAX_CONTINUATIONS = 12
 # What a continuation carries of them has to fit into its event; the others are for the next run.
 MAX_LATE_KEYS = 1_000
-# Rows that come late go into the magnetic store, and are there to be asked for within six hours. A word that
-# is younger than that is for the next run, too:
-# https://docs.aws.amazon.com/timestream/latest/developerguide/data-ingest.html
-SETTLED = timedelta(hours=7)
 # The schedule's word for the day that it writes: taken away once the day is written, by whichever night.
 NIGHTLY = "nightly"
 _GB = 10**9
@@ -105,15 +99,12 @@ class StuckError(RuntimeError):
 class Settings:
     """What the function's environment says; docs/reference/settings.md."""
 
-    timestream_database: str
-    timestream_table: str
     bucket: str
     export_formats: str
     export_max_scanned_gb: int
-    memory_store_hours: int
-    magnetic_store_days: int
     glue_database: str
     schemas: str = "schemas"
+    store: str = "timestream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +163,7 @@ def export_day(day: date, store: Store, objects: Objects, job: Job | None = None
             than what it keeps, and the lake has nothing of it.
     """
     job = job or Job()
-    began, before = time.monotonic(), replace(store.spent)
+    began = time.monotonic()
     known = lake.read_manifest(objects, day, job.kind)
     tally = store.tally(day)
     kept = known is not None and _has_forgotten(tally, known)
@@ -189,8 +180,7 @@ def export_day(day: date, store: Store, objects: Objects, job: Job | None = None
     if known is not None and kept:
         manifest = known
     else:
-        # A table that was never written to has no columns to ask for.
-        there = store.columns(minute_of(day, min(tally))) if tally else ()
+        there = store.columns(day) if tally else ()
         rows = _Rows(day, store, job, tally, there, lake.read_forgotten(objects))
         progress = _progress(rows, objects, known, _columns(rows, objects, known))
         manifest = _written(rows, objects, known, progress)
@@ -203,8 +193,7 @@ def export_day(day: date, store: Store, objects: Objects, job: Job | None = None
             lake.write_table(objects, manifest)
     objects.delete([archive.folder(day, job.kind) + lake.PROGRESS])
     lake.tidy(objects, day, job.kind, job.now())
-    spent = Spent(*(now - then for now, then in zip(_numbers(store.spent), _numbers(before), strict=True)))
-    return Export(manifest, kept, time.monotonic() - began, spent)
+    return Export(manifest, kept, time.monotonic() - began)
 
 
 def _is_beyond(day: date, job: Job) -> bool:
@@ -234,10 +223,6 @@ class _Rows:
     def order(self) -> str:
         """What progress was made for, if it is to be continued: these late rows, without these clients."""
         return self.job.order + (self.forgotten.digest if self.forgotten else "")
-
-
-def _numbers(spent: Spent) -> tuple[int, int, int]:
-    return spent.questions, spent.scanned, spent.metered
 
 
 def _columns(rows: _Rows, objects: Objects, known: Manifest | None) -> tuple[Column, ...]:
@@ -539,7 +524,9 @@ class Run:
         return cls(**read | {"days": days, "failed": tuple(read["failed"])})
 
 
-def run_of(event: dict[str, Any], objects: Objects, request_id: str, now: datetime) -> Run:
+def run_of(
+    event: dict[str, Any], objects: Objects, request_id: str, now: datetime, settles_after: timedelta
+) -> Run:
     """Return what an event asks for. The schedule's asks also for the days to which rows came late.
 
     Raises:
@@ -549,7 +536,7 @@ def run_of(event: dict[str, Any], objects: Objects, request_id: str, now: dateti
         return Run.from_event(event)
     days = tuple(days_of(event, now))
     by_hand = bool(BY_HAND & event.keys())
-    late = _words(objects, now)
+    late = _words(objects, now - settles_after)
     if not by_hand:
         # Whatever becomes of this run: until the day is written, each night is asked for it.
         word = late_days.key(days[0], NIGHTLY, NIGHTLY)
@@ -567,13 +554,16 @@ def run_of(event: dict[str, Any], objects: Objects, request_id: str, now: dateti
     )
 
 
-def _words(objects: Objects, now: datetime) -> defaultdict[date, set[str]]:
-    """Return the days that the store was written to late, each with the words that its export answers."""
+def _words(objects: Objects, before: datetime) -> defaultdict[date, set[str]]:
+    """Return the days that the store was written to late, each with the words that its export answers.
+
+    A word of rows that the store may not answer with yet, written after `before`, is for the next run, too.
+    """
     late: defaultdict[date, set[str]] = defaultdict(set)
     for found in objects.listed(late_days.PREFIX):
         with suppress(ValueError):  # what somebody else has put there
             words = late[late_days.day_of(found.key)]
-            if found.modified <= now - SETTLED:
+            if found.modified <= before:
                 words.add(found.key)
     return late
 
@@ -585,7 +575,7 @@ def _words(objects: Objects, now: datetime) -> defaultdict[date, set[str]]:
 class _Tools:
     """What days are written with; as in `make_handler`."""
 
-    store: Store
+    store: Metered
     objects: Objects
     now: Callable[[], datetime]
     report: Callable[[Export], None]
@@ -620,7 +610,9 @@ def _write_day(
             plans=tools.plans,
         )
         try:
+            before = replace(tools.store.spent)
             export = export_day(day, tools.store, objects, job)
+            export = replace(export, spent=tools.store.spent.since(before))
         except OutOfTimeError:
             raise  # the day stays the run's
         except BaseException:
@@ -655,7 +647,7 @@ def _write_days(
 
 
 def make_handler(
-    store: Store,
+    store: Metered,
     objects: Objects,
     *,
     now: Callable[[], datetime],
@@ -666,7 +658,6 @@ def make_handler(
     size: int = archive.PART_BYTES,
     slice_rows: int = SLICE_ROWS,
     plans: Plans = UNDECLARED,
-    kept_for: timedelta | None = None,
 ) -> Handler:
     """Return a Lambda handler that exports days.
 
@@ -681,13 +672,12 @@ def make_handler(
         size: Where a part is cut, in bytes before it is packed.
         slice_rows: The most rows that the store is asked for at once.
         plans: What is declared of records.
-        kept_for: How long the store keeps rows; None if it keeps all.
     """
-    tools = _Tools(store, objects, now, report, kinds, size, slice_rows, plans, kept_for)
+    tools = _Tools(store, objects, now, report, kinds, size, slice_rows, plans, store.keeps_for)
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-        run = run_of(event, objects, context.aws_request_id, now())
-        store.count_anew()  # a function's process lives longer than its invocation
+        run = run_of(event, objects, context.aws_request_id, now(), store.settles_after)
+        store.reset()  # a function's process lives longer than its invocation
         told: list[dict[str, Any]] = []
         left = _write_days(tools, run, lambda: context.get_remaining_time_in_millis() / 1000, told)
         if left.days:
@@ -748,7 +738,7 @@ def _told(export: Export) -> dict[str, Any]:
         "seconds": round(export.seconds, 3),
         "questions": export.spent.questions,
         "scanned_bytes": export.spent.scanned,
-        "metered_bytes": export.spent.metered,
+        "metered_bytes": export.spent.billed,
     }
 
 
@@ -763,11 +753,9 @@ def _live() -> Handler:
     functions = boto3.client("lambda")
     catalog = Catalog(boto3.client("glue"), settings.glue_database)
     return make_handler(
-        Timestream(
-            boto3.client("timestream-query", config=Config(read_timeout=READ_TIMEOUT)),
-            settings.timestream_database,
-            settings.timestream_table,
-            Limits(scanned=settings.export_max_scanned_gb * _GB),
+        Metered(
+            store_of_function(settings.store, os.environ, boto3.client),
+            settings.export_max_scanned_gb * _GB,
         ),
         Bucket(boto3.client("s3", config=client_config()), settings.bucket),
         now=lambda: datetime.now(UTC),
@@ -779,7 +767,6 @@ def _live() -> Handler:
         kinds=formats(settings.export_formats),
         # Beside the code, wherever that was unpacked.
         plans=schema.load(Path(__file__).parents[2] / settings.schemas),
-        kept_for=timedelta(days=settings.magnetic_store_days, hours=settings.memory_store_hours),
     )
 
 

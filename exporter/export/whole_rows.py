@@ -23,7 +23,8 @@ from consumers.rows.table import (
     overflow_row,
 )
 from exporter.lake.files import Batch
-from exporter.store import Column, Values, places
+from exporter.lake.manifest import TYPES
+from exporter.store import Column, Type, Values, places
 
 # Where a file may end, counted from its beginning: at the same row, whatever pages the rows came in.
 BATCH_ROWS = 1_000
@@ -121,7 +122,7 @@ class WholeRows:
                 # No row that fitted has such a field, so the table has no column for it.
                 beyond[name] = value
             elif self._columns[place].type == type_:
-                if values[place] is None or type_ == "VARCHAR":
+                if values[place] is None or type_ == "text":
                     # Numbers and truths are never shortened: they stay as the store says them.
                     values[place] = value
             elif values[place] is None:
@@ -151,13 +152,13 @@ class WholeRows:
         return found
 
 
-def _texts(row: Row) -> Iterator[tuple[str, str, str]]:
+def _texts(row: Row) -> Iterator[tuple[str, Type, str]]:
     """Yield a row's columns with types and values as the store says them, without what the path says."""
     for name, value in row.dimensions.items():
-        yield name, "VARCHAR", value
+        yield name, "text", value
     for name, measure in row.measures.items():
         if name not in (OVERFLOW, *PARTITION):
-            yield name, measure.type, _text(measure)
+            yield name, TYPES[measure.type], _text(measure)
 
 
 def _text(measure: Measure) -> str:

@@ -87,14 +87,14 @@ def lake_columns(objects: Objects, found: Iterable[Column]) -> tuple[Column, ...
         columns = extended(known, found)
         if kept is not None and columns == known:
             return columns
-        body = json.dumps([column._asdict() for column in columns], indent=1).encode() + b"\n"
+        body = json.dumps(archive.columns_to_json(columns), indent=1).encode() + b"\n"
         if objects.replace(COLUMNS, body, kept and kept[1]):
             return columns
     raise OSError(f"{COLUMNS} was changed by others {_TRIES} times in a row")
 
 
 def _columns(document: bytes) -> tuple[Column, ...]:
-    return tuple(Column(**column) for column in json.loads(document))
+    return archive.columns_from_json(json.loads(document))
 
 
 def read_forgotten(objects: Objects) -> Forgotten | None:
@@ -185,13 +185,13 @@ def read_progress(objects: Objects, day: date, kind: Format) -> Progress | None:
     if document is None:
         return None
     read: dict[str, Any] = json.loads(document)
-    columns = tuple(Column(**column) for column in read.pop("columns"))
+    columns = archive.columns_from_json(read.pop("columns"))
     return Progress(columns=columns, parts=tuple(Part(**part) for part in read.pop("parts")), **read)
 
 
 def write_progress(objects: Objects, day: date, kind: Format, progress: Progress) -> None:
     """Keep how far a day is."""
-    document = asdict(progress) | {"columns": [column._asdict() for column in progress.columns]}
+    document = asdict(progress) | {"columns": archive.columns_to_json(progress.columns)}
     objects.put(archive.folder(day, kind) + PROGRESS, [json.dumps(document).encode()], "application/json")
 
 

@@ -18,7 +18,7 @@ import msgspec
 from isal import isal_zlib
 
 from exporter.lake.manifest import PART_BYTES, Part
-from exporter.store import TIME, Column, Values
+from exporter.store import TIME, Column, Type, Values
 
 if TYPE_CHECKING:
     from isal.isal_zlib import Compress
@@ -303,10 +303,10 @@ def _number(text: str) -> msgspec.Raw:
     return msgspec.Raw(text.encode())
 
 
-_JSON_VALUES: dict[str, Callable[[str], Any]] = {
-    "BIGINT": _number,
-    "DOUBLE": _number,
-    "BOOLEAN": "true".__eq__,
+_JSON_VALUES: dict[Type, Callable[[str], Any]] = {
+    "integer": _number,
+    "number": _number,
+    "boolean": "true".__eq__,
 }
 
 

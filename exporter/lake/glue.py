@@ -13,7 +13,7 @@ from exporter.store import TIME, Column
 # The template's tables, by the format of the files that they are over.
 TABLES = {Format.CSV_GZ: "records_csv", Format.PARQUET: "records"}
 
-_TYPES = {"BIGINT": "bigint", "BOOLEAN": "boolean", "DOUBLE": "double", "TIMESTAMP": "timestamp"}
+_TYPES = {"integer": "bigint", "boolean": "boolean", "number": "double", "timestamp": "timestamp"}
 # What GetTable says of a table, and UpdateTable takes:
 # https://docs.aws.amazon.com/glue/latest/webapi/API_TableInput.html
 _INPUT = (

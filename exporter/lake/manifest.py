@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from typing import Any
 
-from exporter.store import Column
+from exporter.store import Column, Type
 
 PREFIX = "records/"
 # What the lake has to know for longer than it keeps a day: under `records/`, it would be gone after a year.
@@ -22,6 +22,16 @@ PART_BYTES = 256 * 1024 * 1024
 # Parquet's `time` has milliseconds, which is what Athena reads; what is below is in a column of its own.
 # https://docs.aws.amazon.com/athena/latest/ug/data-types-timestamps.html
 NANOSECONDS = "_time_ns"
+
+# What the lake's documents, and the consumer's rows, call types.
+TYPES: dict[str, Type] = {
+    "VARCHAR": "text",
+    "BIGINT": "integer",
+    "DOUBLE": "number",
+    "BOOLEAN": "boolean",
+    "TIMESTAMP": "timestamp",
+}
+_TYPE_NAMES = {type_: name for name, type_ in TYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,7 @@ class Manifest:
             "restored": self.restored,
             "not_restored": self.not_restored,
             "forgotten": self.forgotten,
-            "columns": [column._asdict() for column in self.columns],
+            "columns": columns_to_json(self.columns),
             "parts": [asdict(part) for part in self.parts],
         }
         return json.dumps(document, indent=1).encode() + b"\n"
@@ -115,7 +125,7 @@ class Manifest:
         return cls(
             day=date.fromisoformat(read["day"]),
             revision=read["revision"],
-            columns=tuple(Column(**column) for column in read["columns"]),
+            columns=columns_from_json(read["columns"]),
             parts=tuple(Part(**part) for part in read["parts"]),
             format=read.get("format", FORMAT),
             restored=read.get("restored", 0),
@@ -141,6 +151,16 @@ class Manifest:
         if not same or not whole(known.parts):
             return replace(self, revision=known.revision + 1)
         return replace(self, revision=known.revision, parts=known.parts)
+
+
+def columns_to_json(columns: tuple[Column, ...]) -> list[dict[str, str]]:
+    """Return columns as the lake's documents contain them."""
+    return [{"name": column.name, "type": _TYPE_NAMES[column.type]} for column in columns]
+
+
+def columns_from_json(read: list[dict[str, str]]) -> tuple[Column, ...]:
+    """Return the columns that a document of the lake contains."""
+    return tuple(Column(column["name"], TYPES[column["type"]]) for column in read)
 
 
 def folder(day: date, kind: str = FORMAT) -> str:

@@ -23,10 +23,10 @@ _IN_MEMORY = 8 << 20
 _PER_MILLISECOND = 1_000_000
 
 _TYPES = {
-    "BIGINT": pa.int64(),
-    "BOOLEAN": pa.bool_(),
-    "DOUBLE": pa.float64(),
-    "TIMESTAMP": pa.timestamp("ms"),
+    "integer": pa.int64(),
+    "boolean": pa.bool_(),
+    "number": pa.float64(),
+    "timestamp": pa.timestamp("ms"),
 }
 
 
@@ -60,7 +60,7 @@ class ParquetWriter:
             texts = pa.array(values, pa.string())
             self._group_bytes += texts.nbytes
             self.size += texts.nbytes
-            if column.type == "TIMESTAMP":
+            if column.type == "timestamp":
                 nanoseconds = texts.cast(pa.timestamp("ns")).cast(pa.int64())
                 milliseconds = pc.divide(nanoseconds, _PER_MILLISECOND)
                 arrays.append(milliseconds.cast(pa.timestamp("ms")))
@@ -114,7 +114,7 @@ def _pages(kept: Any, columns: tuple[Column, ...]) -> Iterator[list[Values]]:
 
 def _texts(batch: pa.RecordBatch, column: Column) -> list[str | None]:
     values: Any = batch.column(column.name)
-    if column.type == "TIMESTAMP":
+    if column.type == "timestamp":
         nanoseconds = pc.multiply(values.cast(pa.int64()), _PER_MILLISECOND)
         if column.name == TIME:
             nanoseconds = pc.add(nanoseconds, batch.column(NANOSECONDS).cast(pa.int64()))

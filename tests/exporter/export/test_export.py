@@ -33,21 +33,22 @@ from exporter.lake import manifest as archive
 from exporter.lake.files import Format, read_rows
 from exporter.lake.forgotten import KEY as FORGOTTEN
 from exporter.lake.forgotten import Forgotten
-from exporter.store import FIRST, Column, Days, Values
+from exporter.store import FIRST, Column, Days, Type, Values
+from exporter.stores.metered import Metered
 from tests.builders import Context
 from tests.twins import Bucket, Rows, client_error
 
 DAY = date(2025, 11, 20)
 FOLDER = "records/year=2025/month=11/day=20/"
 NOW = datetime(2025, 12, 1, 0, 15, tzinfo=UTC)
-COLUMNS = {
-    "time": "TIMESTAMP",
-    "_type": "VARCHAR",
-    "year": "VARCHAR",
-    "status": "DOUBLE",
-    "source": "VARCHAR",
-    "_id": "VARCHAR",
-    "client": "VARCHAR",
+COLUMNS: dict[str, Type] = {
+    "time": "timestamp",
+    "_type": "text",
+    "year": "text",
+    "status": "number",
+    "source": "text",
+    "_id": "text",
+    "client": "text",
 }
 
 
@@ -356,7 +357,7 @@ def test_a_day_that_the_store_has_forgotten_stays_in_the_lake(left: list[Values]
 def test_a_day_across_a_change_of_the_schema_has_the_new_columns_last() -> None:
     bucket = Bucket()
     export_day(DAY, store(made(1)), bucket)
-    wider = {**COLUMNS, "agent": "VARCHAR", "bytes_count": "BIGINT"}
+    wider: dict[str, Type] = {**COLUMNS, "agent": "text", "bytes_count": "integer"}
     rows = Rows(wider, [(*made(1), None, None), (*made(2), "curl", "7")])
 
     export = export_day(DAY, rows, bucket)
@@ -372,20 +373,20 @@ def test_a_day_across_a_change_of_the_schema_has_the_new_columns_last() -> None:
 def test_a_column_whose_type_has_changed_with_a_new_table_has_in_each_day_the_type_of_its_values() -> None:
     bucket = Bucket()
     export_day(date(2025, 11, 19), store(made(1, date(2025, 11, 19))), bucket, Job(Format.JSONL_GZ))
-    rows = Rows(COLUMNS | {"status": "VARCHAR"}, [made(1, status="fine")])
+    rows = Rows(COLUMNS | {"status": "text"}, [made(1, status="fine")])
 
     for kind in (Format.JSONL_GZ, Format.PARQUET):
         manifest = export_day(DAY, rows, bucket, Job(kind)).manifest
         (batch,) = read_rows(bucket.stream(manifest.parts[0].key), kind, manifest.columns)
         assert batch.rows[0][-1] == "fine"
-        assert manifest.columns[-1] == Column("status", "VARCHAR")
+        assert manifest.columns[-1] == Column("status", "text")
 
 
 def test_columns_that_other_days_have_brought_do_not_change_a_day_that_is_written_again() -> None:
     bucket = Bucket()
     export_day(DAY, store(made(1)), bucket)
     before = bucket.lake()
-    wider = {**COLUMNS, "agent": "VARCHAR"}
+    wider: dict[str, Type] = {**COLUMNS, "agent": "text"}
     other = (*made(2, date(2025, 11, 21)), "curl")
     rows = Rows(wider, [(*made(1), None), other])
 
@@ -398,7 +399,7 @@ def test_columns_that_other_days_have_brought_do_not_change_a_day_that_is_writte
 
 def test_a_column_that_the_store_no_longer_has_keeps_its_place() -> None:
     bucket = Bucket()
-    wider = {**COLUMNS, "agent": "VARCHAR"}
+    wider: dict[str, Type] = {**COLUMNS, "agent": "text"}
     export_day(DAY, Rows(wider, [(*made(1), "curl")]), bucket)
 
     export = export_day(date(2025, 11, 21), store(made(2, date(2025, 11, 21))), bucket)
@@ -412,12 +413,12 @@ def test_two_runs_that_bring_columns_at_the_same_time_lose_none() -> None:
         def replace(self, key: str, body: bytes, tag: str | None) -> bool:
             if key == lake.COLUMNS and not self.raced:
                 self.raced = True
-                lake.lake_columns(self, [Column("theirs", "VARCHAR")])
+                lake.lake_columns(self, [Column("theirs", "text")])
             return super().replace(key, body, tag)
 
         raced = False
 
-    columns = lake.lake_columns(Racing(), [Column("ours", "VARCHAR")])
+    columns = lake.lake_columns(Racing(), [Column("ours", "text")])
 
     assert [column.name for column in columns] == [*FIRST, "theirs", "ours"]
 
@@ -455,7 +456,7 @@ def test_a_client_that_is_forgotten_while_a_day_is_written_is_not_in_it() -> Non
 
 def test_a_forgotten_client_that_the_column_does_not_name_is_left_out_with_its_whole_records() -> None:
     # A schema that bounds a dimension's values lets the column say `other`, and `_said` what the record said.
-    columns = COLUMNS | {"_said": "VARCHAR", "_overflow": "VARCHAR"}
+    columns = COLUMNS | {"_said": "text", "_overflow": "text"}
     rows = Rows(
         columns,
         [
@@ -585,7 +586,7 @@ def test_what_came_before_the_place_where_a_day_stands_is_not_left_out(order: st
     bucket, rows = Bucket(), store(*many())
     with pytest.raises(OutOfTimeError):
         export_day(DAY, rows, bucket, replace(SMALL, seconds_left=iter([900.0, 900.0, 1.0]).__next__))
-    rows.rows_.append(made(1, hour=9))
+    rows.keep(made(1, hour=9))
 
     export = export_day(DAY, rows, bucket, replace(SMALL, order=order))
 
@@ -659,7 +660,7 @@ class Function:
         self.described: list[tuple[Format, list[str]]] = []
         self.now = NOW
         self._handler = make_handler(
-            rows,
+            Metered(rows),
             self.bucket,
             now=lambda: self.now,
             report=self.reported.append,
@@ -796,7 +797,9 @@ def test_a_day_that_was_not_written_is_written_by_the_next_night() -> None:
 def test_a_day_that_the_store_has_forgotten_before_it_was_written_is_no_day_without_rows(
     kept: int | None, written: bool
 ) -> None:
-    function = Function(store(), kept_for=None if kept is None else timedelta(days=kept))
+    rows = store()
+    rows.keeps_for = None if kept is None else timedelta(days=kept)
+    function = Function(rows)
 
     if written:
         assert function({"day": "2025-11-20"})["days"][0]["rows"] == 0

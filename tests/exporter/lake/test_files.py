@@ -24,11 +24,11 @@ from exporter.lake.manifest import PART_BYTES, Part
 from exporter.store import Column, Values
 
 COLUMNS = (
-    Column("time", "TIMESTAMP"),
-    Column("note", "VARCHAR"),
-    Column("status", "DOUBLE"),
-    Column("ok", "BOOLEAN"),
-    Column("item_count", "BIGINT"),
+    Column("time", "timestamp"),
+    Column("note", "text"),
+    Column("status", "number"),
+    Column("ok", "boolean"),
+    Column("item_count", "integer"),
 )
 NASTY = [
     'a"b',

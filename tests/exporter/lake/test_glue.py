@@ -19,7 +19,7 @@ from exporter.store import FIRST_COLUMNS, Column
 from local.template import Stack, resolve, translate
 
 DAY = date(2025, 1, 9)
-COLUMNS = (*FIRST_COLUMNS, Column("status", "DOUBLE"), Column("ok", "BOOLEAN"), Column("Status", "BIGINT"))
+COLUMNS = (*FIRST_COLUMNS, Column("status", "number"), Column("ok", "boolean"), Column("Status", "integer"))
 
 
 @cache

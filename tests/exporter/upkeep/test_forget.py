@@ -15,7 +15,7 @@ from exporter.lake import days as lake
 from exporter.lake.files import Format, read_rows
 from exporter.lake.forgotten import Forgotten
 from exporter.lake.manifest import Manifest
-from exporter.store import Values
+from exporter.store import Type, Values
 from exporter.upkeep import forget
 from exporter.upkeep.forget import Found
 from exporter.upkeep.verify import verify_day
@@ -23,12 +23,12 @@ from tests.twins import Bucket, Rows
 
 DAY = date(2025, 11, 20)
 NOW = datetime(2025, 12, 1, tzinfo=UTC)
-COLUMNS = {
-    "time": "TIMESTAMP",
-    "_id": "VARCHAR",
-    "client": "VARCHAR",
-    "note": "VARCHAR",
-    "_overflow": "VARCHAR",
+COLUMNS: dict[str, Type] = {
+    "time": "timestamp",
+    "_id": "text",
+    "client": "text",
+    "note": "text",
+    "_overflow": "text",
 }
 
 
@@ -145,7 +145,7 @@ def test_a_second_client_is_forgotten_beside_the_first() -> None:
 
 def test_a_row_that_names_another_key_removes_nothing_but_whole_records() -> None:
     store = rows(2)
-    store.rows_[1] = (*store.rows_[1][:4], "lake/columns.json")
+    store.kept[1] = (*store.kept[1][:4], "lake/columns.json")
     bucket = Bucket()
     export_day(DAY, store, bucket)
 
@@ -232,7 +232,7 @@ def test_files_of_a_client_that_no_manifest_names_are_removed() -> None:
 def test_rows_that_name_the_client_beside_the_column_are_theirs() -> None:
     # A schema that bounds a dimension's values: docs/reference/schema.md
     store = Rows(
-        COLUMNS | {"_said": "VARCHAR"},
+        COLUMNS | {"_said": "text"},
         [
             ("2025-11-20 10:00:00.000000000", "r0", "other", None, None, '{"client":"acme"}'),
             ("2025-11-20 10:00:01.000000000", "r1", "other", None, None, '{"client":"acme-2"}'),

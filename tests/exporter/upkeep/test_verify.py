@@ -12,12 +12,12 @@ from exporter.export.handler import Job, export_day
 from exporter.lake import days as lake
 from exporter.lake.files import Format
 from exporter.lake.manifest import Manifest
-from exporter.store import Values
+from exporter.store import Type, Values
 from exporter.upkeep.verify import verify_day
 from tests.twins import Bucket, Rows
 
 DAY = date(2025, 11, 20)
-COLUMNS = {"time": "TIMESTAMP", "_id": "VARCHAR", "note": "VARCHAR"}
+COLUMNS: dict[str, Type] = {"time": "timestamp", "_id": "text", "note": "text"}
 NOW = datetime(2025, 12, 1, tzinfo=UTC)
 FOLDER = "records/year=2025/month=11/day=20/"
 KEYS = [f"{FOLDER}part-0000{number}.csv.gz" for number in range(3)]
