@@ -104,7 +104,7 @@ def _ours(kind: str) -> Way:
 
     from consumers.bucket import Bucket, client_config
     from exporter.export.handler import Job, export_day
-    from exporter.lake.files import Format
+    from exporter.lake.formats import Format
     from exporter.stores.timestream import Timestream
 
     if kind == "parquet":
@@ -124,7 +124,7 @@ def _ours(kind: str) -> Way:
 
 def _read_back(manifest: "Manifest", bucket: "Bucket") -> int:
     """Return how many rows the lake has, each of them one that the store had."""
-    from exporter.lake.files import Format, read_rows
+    from exporter.lake.formats import Format
 
     names = ["_type" if name == "measure_name" else name for name, _ in COLUMNS]
     numbers = {name for name, kind in COLUMNS if kind == "DOUBLE"}
@@ -146,7 +146,7 @@ def _read_back(manifest: "Manifest", bucket: "Bucket") -> int:
                 sha256.update(chunk)
                 yield chunk
 
-        for batch in read_rows(summed(), Format(manifest.format), manifest.columns):
+        for batch in Format(manifest.format).read(summed(), manifest.columns):
             rows += len(batch.rows)
             if not known.issuperset(map(tuple, batch.rows)):
                 raise AssertionError(f"{part.key} has a row that the store has not")

@@ -17,7 +17,7 @@ from consumers.bucket import Bucket
 from exporter.downloads.jobs import drop_all_of
 from exporter.lake import days as lake
 from exporter.lake import manifest as archive
-from exporter.lake.files import Format
+from exporter.lake.formats import Format
 from exporter.store import Days
 from exporter.stores import store_of_stack
 from exporter.upkeep import forget

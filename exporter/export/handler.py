@@ -28,9 +28,11 @@ from consumers.settings import SettingsError, read_settings
 from exporter.export.whole_rows import WholeRows, is_whole_record
 from exporter.lake import days as lake
 from exporter.lake import manifest as archive
+from exporter.lake.batch import Batch
 from exporter.lake.days import Progress
-from exporter.lake.files import Batch, Format, parts
+from exporter.lake.files import parts
 from exporter.lake.forgotten import CLIENT, Forgotten, clients_of
+from exporter.lake.formats import Format
 from exporter.lake.glue import Catalog
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import (

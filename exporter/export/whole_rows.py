@@ -22,7 +22,7 @@ from consumers.rows.table import (
     column_name,
     overflow_row,
 )
-from exporter.lake.files import Batch
+from exporter.lake.batch import Batch
 from exporter.lake.manifest import TYPES
 from exporter.store import Column, Type, Values, places
 

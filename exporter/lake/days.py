@@ -10,9 +10,9 @@ from typing import Any
 
 from consumers.bucket import Objects
 from exporter.lake import manifest as archive
-from exporter.lake.files import Format
 from exporter.lake.forgotten import KEY as FORGOTTEN
 from exporter.lake.forgotten import Forgotten
+from exporter.lake.formats import Format
 from exporter.lake.manifest import PREFIX, STATE, Manifest, Part
 from exporter.store import FIRST_COLUMNS, Column, extended
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from exporter.lake.files import Format
+from exporter.lake.formats import Format
 from exporter.lake.manifest import NANOSECONDS
 from exporter.store import TIME, Column
 

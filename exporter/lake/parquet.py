@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from exporter.lake.files import PAGE_ROWS, Batch
+from exporter.lake.batch import PAGE_ROWS, Batch
 from exporter.lake.manifest import NANOSECONDS
 from exporter.store import TIME, Column, Values
 
@@ -35,6 +35,11 @@ def schema(columns: tuple[Column, ...]) -> pa.Schema:
     fields = [pa.field(column.name, _TYPES.get(column.type, pa.string())) for column in columns]
     at = [column.name for column in columns].index(TIME) + 1
     return pa.schema([*fields[:at], pa.field(NANOSECONDS, pa.int32()), *fields[at:]])
+
+
+def writer(columns: tuple[Column, ...], *, pack: bool) -> ParquetWriter:  # noqa: ARG001 - it packs itself
+    """Return a Parquet file to write."""
+    return ParquetWriter(columns)
 
 
 class ParquetWriter:
@@ -82,17 +87,25 @@ class ParquetWriter:
         self._file.close()
         return self._sink.take()
 
+    def text(self) -> None:
+        """Return None: the file is not text."""
+
     def _write_group(self) -> None:
         self._file.write_table(pa.Table.from_batches(self._group), row_group_size=self._group_rows)
         self._group.clear()
         self._group_rows = self._group_bytes = 0
 
 
-def parquet_rows(chunks: Iterable[bytes], columns: tuple[Column, ...]) -> Iterator[list[Values]]:
+def rows(
+    chunks: Iterable[bytes],
+    columns: tuple[Column, ...],
+    *,
+    packed: bool,  # noqa: ARG001 - it is packed column by column
+) -> Iterator[list[Values]]:
     """Yield pages of a file's rows, as text.
 
     Raises:
-        ValueError: If it is no Parquet file, or has other columns.
+        ValueError: If it is not a Parquet file, or has other columns.
     """
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as kept:
         for chunk in chunks:

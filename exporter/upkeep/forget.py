@@ -12,8 +12,10 @@ from consumers.rows.table import OVERFLOW, SAID
 from exporter.export.whole_rows import is_whole_record
 from exporter.lake import days as lake
 from exporter.lake import manifest as archive
-from exporter.lake.files import Batch, Format, parts, read_rows
+from exporter.lake.batch import Batch
+from exporter.lake.files import parts
 from exporter.lake.forgotten import CLIENT, KEY, Forgotten, clients_of
+from exporter.lake.formats import Format
 from exporter.lake.manifest import STATE, Manifest
 from exporter.store import Values, places
 
@@ -157,7 +159,7 @@ def _sorted_out(manifest: Manifest, client: str, objects: Objects) -> Iterator[t
         )
 
     for part in manifest.parts:
-        for batch in read_rows(objects.stream(part.key), Format(manifest.format), manifest.columns):
+        for batch in Format(manifest.format).read(objects.stream(part.key), manifest.columns):
             theirs: list[Values] = []
             others: list[Values] = []
             for row in batch.rows:

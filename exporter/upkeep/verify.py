@@ -10,7 +10,8 @@ from datetime import date
 from consumers.bucket import Objects
 from exporter.lake import days as lake
 from exporter.lake import manifest as archive
-from exporter.lake.files import Batch, Format, read_rows
+from exporter.lake.batch import Batch
+from exporter.lake.formats import Format
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import TIME, Store, places
 
@@ -80,7 +81,7 @@ def _name(key: str) -> str:
 def _problems(part: Part, manifest: Manifest, objects: Objects, last: str) -> Iterator[str]:
     read = _Read(objects.stream(part.key))
     try:
-        batches = read_rows(read.chunks, Format(manifest.format), manifest.columns)
+        batches = Format(manifest.format).read(read.chunks, manifest.columns)
         problem = _row_problem(part, batches, manifest, last)
     except ValueError as error:
         problem = str(error)

@@ -19,7 +19,7 @@ from cli.main import app
 from exporter.downloads.jobs import Job, read_job, write_job
 from exporter.downloads.jobs import Request as DownloadRequest
 from exporter.lake import days as lake
-from exporter.lake.files import Format
+from exporter.lake.formats import Format
 from exporter.store import Days
 from local.pipeline import Pipeline
 

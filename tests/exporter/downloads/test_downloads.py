@@ -27,7 +27,7 @@ from exporter.downloads.jobs import (
 )
 from exporter.export.handler import Job as ExportJob
 from exporter.export.handler import export_day
-from exporter.lake import files as part_files
+from exporter.lake import formats as part_files
 from exporter.lake import manifest as archive
 from exporter.store import Days
 from exporter.zips import handler as zipper

@@ -30,7 +30,6 @@ from exporter.export.handler import (
 )
 from exporter.lake import days as lake
 from exporter.lake import manifest as archive
-from exporter.lake.files import Format, read_rows
 from exporter.lake.forgotten import KEY as FORGOTTEN
 from exporter.lake.forgotten import Forgotten
 from exporter.store import FIRST, Column, Days, Type, Values
@@ -330,7 +329,7 @@ def test_a_day_of_one_row_or_of_nasty_ones_comes_back_as_it_was(kind: Format, cl
     read = [
         (row[names.index("_id")], row[names.index("client")])
         for part in manifest.parts
-        for batch in read_rows([bucket[part.key]], kind, manifest.columns)
+        for batch in kind.read([bucket[part.key]], manifest.columns)
         for row in batch.rows
     ]
     assert read == [(row[5], row[6]) for row in rows]
@@ -377,7 +376,7 @@ def test_a_column_whose_type_has_changed_with_a_new_table_has_in_each_day_the_ty
 
     for kind in (Format.JSONL_GZ, Format.PARQUET):
         manifest = export_day(DAY, rows, bucket, Job(kind)).manifest
-        (batch,) = read_rows(bucket.stream(manifest.parts[0].key), kind, manifest.columns)
+        (batch,) = kind.read(bucket.stream(manifest.parts[0].key), manifest.columns)
         assert batch.rows[0][-1] == "fine"
         assert manifest.columns[-1] == Column("status", "text")
 

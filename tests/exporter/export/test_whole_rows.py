@@ -12,7 +12,7 @@ from tagline import Record
 from consumers.rows.table import overflow_body, overflow_key, row
 from consumers.rows.timestream.mapping import Packer, body, fit, fits
 from exporter.export.whole_rows import BATCH_ROWS, BATCH_WHOLE_ROWS, WholeRows
-from exporter.lake.files import Batch
+from exporter.lake.batch import Batch
 from exporter.lake.manifest import TYPES
 from exporter.store import Column, Type, Values, extended
 from tests.twins import merged

@@ -13,7 +13,7 @@ import sqlglot
 from moto import mock_aws
 
 from exporter.lake.days import table_key
-from exporter.lake.files import Format
+from exporter.lake.formats import Format
 from exporter.lake.glue import TABLES, Catalog, glue_columns
 from exporter.store import FIRST_COLUMNS, Column
 from local.template import Stack, resolve, translate

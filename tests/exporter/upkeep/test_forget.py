@@ -12,8 +12,8 @@ import pytest
 
 from exporter.export.handler import Job, OutOfTimeError, export_day
 from exporter.lake import days as lake
-from exporter.lake.files import Format, read_rows
 from exporter.lake.forgotten import Forgotten
+from exporter.lake.formats import Format
 from exporter.lake.manifest import Manifest
 from exporter.store import Type, Values
 from exporter.upkeep import forget
@@ -59,7 +59,7 @@ def clients(bucket: Bucket, kind: Format) -> Counter[str | None]:
     return Counter(
         row[place]
         for part in manifest.parts
-        for batch in read_rows(bucket.stream(part.key), kind, manifest.columns)
+        for batch in kind.read(bucket.stream(part.key), manifest.columns)
         for row in batch.rows
     )
 

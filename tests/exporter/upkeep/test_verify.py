@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exporter.export.handler import Job, export_day
 from exporter.lake import days as lake
-from exporter.lake.files import Format
+from exporter.lake.formats import Format
 from exporter.lake.manifest import Manifest
 from exporter.store import Type, Values
 from exporter.upkeep.verify import verify_day

@@ -35,7 +35,7 @@ from exporter.downloads.jobs import (
     write_job,
     zip_key,
 )
-from exporter.lake import files as part_files
+from exporter.lake import formats as part_files
 from exporter.lake import manifest as archive
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Column, Days
