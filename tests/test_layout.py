@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 PURE = [
     "consumers/accounts/accounting.py",
+    "consumers/documents.py",
     "consumers/lines/batch.py",
     "consumers/lines/extract.py",
     "consumers/lines/ledger.py",
@@ -46,6 +47,7 @@ UPSTREAM = {
     "consumers": ("tagline", "consumers"),
     "exporter": (
         "consumers.bucket",
+        "consumers.documents",
         "consumers.rows.late_days",
         "consumers.rows.schema",
         "consumers.settings",

@@ -1,4 +1,4 @@
-"""What the formats of part files have in common: batches of rows, and the file that is being written. Pure."""
+"""What all formats of part files share: batches of rows, and a file that is being written. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows become part files. Memory holds a batch of rows, or a group for Parquet, whatever the day's size. Pure."""
+"""Part files: rows go in, and pieces of a file and its description come out. Pure."""
 
 from __future__ import annotations
 

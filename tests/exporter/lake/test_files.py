@@ -378,7 +378,7 @@ def test_rows_are_read_only_as_they_are_needed(kind: Format) -> None:
         (Format.CSV, lambda body: body + b't,"a"b"c",,,\n', "a quote is out of place"),
         (Format.CSV, lambda body: body + b't,a"b,"c,,,\n', "a quote is out of place"),
         (Format.CSV, lambda body: body + b"t,a,b\n", "does not have 5 values"),
-        (Format.CSV_GZ, lambda body: body + b"behind it", "the gzip is damaged"),
+        (Format.CSV_GZ, lambda body: body + b"rubbish behind the file", "the gzip is damaged"),
         (Format.CSV_GZ, lambda _: b"", "the gzip ends early"),
         (Format.JSONL_GZ, lambda _: gzip.compress(b"[1]\n"), "a line is not a JSON object"),
         (Format.PARQUET, lambda body: body[:-4], "Parquet"),

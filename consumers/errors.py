@@ -1,0 +1,5 @@
+"""The root of this distribution's exceptions: `except TaglineError` catches every one that is ours."""
+
+
+class TaglineError(Exception):
+    """Something that Tagline refuses or cannot do; the message says what is wrong and what to do next."""
