@@ -24,6 +24,7 @@ from exporter.store import (
     Days,
     QuestionTooLargeError,
     Span,
+    StoreError,
     Tally,
     Type,
     Values,
@@ -343,7 +344,10 @@ class Rows:
 
     def rows(self, span: Span, columns: tuple[Column, ...]) -> Answer:
         self.asked.append(span)
-        at = [self._columns.index(column) for column in columns]
+        for column in columns:
+            if column not in self._columns:
+                raise StoreError(f"there is no column {column.name} of the type {column.type}")
+        at = [self._places[column.name] for column in columns]
         return Answer(columns, self._pages([[row[place] for place in at] for row in self._of(span)]))
 
     def _pages(self, rows: list[Values]) -> Iterator[list[Values]]:

@@ -224,7 +224,7 @@ class Timestream:
 
     def filled(self, day: date, names: Collection[str]) -> set[str]:
         """Return which of these columns have a value in a row of a day."""
-        counts = ", ".join(f"count({_column_sql(name)})" for name in names)
+        counts = ", ".join(f"count({_own_name(name)})" for name in names)
         (row,) = self._ask(counts, whole(day)).rows
         return {name for name, count in zip(names, row, strict=True) if count not in (None, "0")}
 
@@ -308,7 +308,11 @@ class Timestream:
 
 
 def _column_sql(name: str) -> str:
-    return f"{_MEASURE_NAME} AS {_quoted(TYPE)}" if name == TYPE else _quoted(name)
+    return f"{_own_name(name)} AS {_quoted(TYPE)}" if name == TYPE else _quoted(name)
+
+
+def _own_name(name: str) -> str:
+    return _MEASURE_NAME if name == TYPE else _quoted(name)
 
 
 def _quoted(name: str) -> str:
