@@ -103,22 +103,21 @@ def _ours(kind: str) -> Way:
     from botocore.config import Config
 
     from consumers.bucket import Bucket, client_config
-    from exporter.export.handler import Job, export_day
-    from exporter.lake.files import Format
-    from exporter.stores.timestream import READ_TIMEOUT, Timestream
+    from exporter.export.day import export_day
+    from exporter.lake.days import Day
+    from exporter.lake.formats import Format
+    from exporter.stores.timestream import Timestream
 
     if kind == "parquet":
         # pyarrow looks for pandas at its first array, and loads it where it is. The function ships none.
         sys.meta_path.insert(0, _WithoutPandas())
     table = f"{kind}_{os.environ['BENCHMARK_ROWS']}"
-    store = Timestream(
-        boto3.client("timestream-query", config=Config(read_timeout=READ_TIMEOUT)), "app", table
-    )
+    store = Timestream(boto3.client("timestream-query", config=Config(read_timeout=70)), "app", table)
     config = client_config().merge(Config(s3={"addressing_style": "path"}))
     bucket = Bucket(boto3.client("s3", config=config), f"lake-{os.getpid()}")
 
     def export() -> Callable[[], int]:
-        manifest = export_day(DAY, store, bucket, Job(Format(kind))).manifest
+        manifest = export_day(Day(bucket, DAY, Format(kind)), store).manifest
         return lambda: _read_back(manifest, bucket)
 
     return export
@@ -126,7 +125,7 @@ def _ours(kind: str) -> Way:
 
 def _read_back(manifest: "Manifest", bucket: "Bucket") -> int:
     """Return how many rows the lake has, each of them one that the store had."""
-    from exporter.lake.files import Format, read_rows
+    from exporter.lake.formats import Format
 
     names = ["_type" if name == "measure_name" else name for name, _ in COLUMNS]
     numbers = {name for name, kind in COLUMNS if kind == "DOUBLE"}
@@ -148,7 +147,7 @@ def _read_back(manifest: "Manifest", bucket: "Bucket") -> int:
                 sha256.update(chunk)
                 yield chunk
 
-        for batch in read_rows(summed(), Format(manifest.format), manifest.columns):
+        for batch in Format(manifest.format).read(summed(), manifest.columns):
             rows += len(batch.rows)
             if not known.issuperset(map(tuple, batch.rows)):
                 raise AssertionError(f"{part.key} has a row that the store has not")

@@ -55,7 +55,7 @@ CONTENTS = 3
 DAY = date(2026, 1, 1)
 ID = "0" * 32
 LAKE = "lake"
-COLUMNS = (Column("time", "TIMESTAMP"), Column("client", "VARCHAR"))
+COLUMNS = (Column("time", "timestamp"), Column("client", "text"))
 MEBIBYTE = 1 << 20
 # What is drawn, by the names that the pictures have.
 DRAWN = {

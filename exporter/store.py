@@ -1,11 +1,15 @@
-"""Questions to the store, valid by construction, and what an answer looks like."""
+"""The asking port: questions to a store, what an answer looks like, and how they name types and times. Pure.
+
+A time is text in UTC, `YYYY-MM-DD HH:MM:SS.nnnnnnnnn`: text order is time order, and the files of the
+lake hold it as it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from consumers.rows.table import DIMENSIONS, EXTRA, ID, OVERFLOW, PARTITION, SOURCE
 
@@ -13,28 +17,36 @@ from consumers.rows.table import DIMENSIONS, EXTRA, ID, OVERFLOW, PARTITION, SOU
 TIME, TYPE = "time", "_type"
 FIRST = (TIME, TYPE, ID, SOURCE, *DIMENSIONS)
 
-# A question for more rows than this is cut in time: the store sorts an answer before it gives its first page.
+# A larger time is asked for in pieces: a store sorts an answer before it gives its first page.
 SLICE_ROWS = 100_000
 MINUTES = 24 * 60
+
+Type = Literal["text", "integer", "number", "boolean", "timestamp"]
 
 
 class Column(NamedTuple):
     """A column of an answer."""
 
     name: str
-    type: str
+    type: Type
 
 
-FIRST_COLUMNS = tuple(Column(name, "TIMESTAMP" if name == TIME else "VARCHAR") for name in FIRST)
+FIRST_COLUMNS = tuple(Column(name, "timestamp" if name == TIME else "text") for name in FIRST)
 
-# A row's values as text, None where there is none.
+# A row's values as text, None for a missing value: a whole number without decimals, `true` or `false`.
 Values = tuple[str | None, ...] | list[str | None]
 # How many rows each minute of a day has; minutes without rows are left out.
 Tally = dict[int, int]
+# Is told what a question has cost so far: bytes that the store has read, and bytes that it bills.
+Bill = Callable[[int, int], None]
 
 
-class QuestionTooLargeError(RuntimeError):
-    """A question whose answer is larger than it may be; the message names the limit and the setting."""
+class StoreError(RuntimeError):
+    """The store did not answer a question; the message contains the store's own words."""
+
+
+class QuestionTooLargeError(StoreError):
+    """The answer to a question is larger than the limit; the message names the limit and the setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +75,7 @@ class Days:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A time up to, and without, its end; as the store writes times, with nine decimals."""
+    """From a time up to, and without, another."""
 
     start: str
     end: str
@@ -71,76 +83,99 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Rows of the store. They are read while they are asked for, once.
+    """Rows of the store, read while they are iterated, once.
 
     Attributes:
-        columns: Names and the store's types.
+        columns: Names and types.
         pages: Rows as they come, each with its values in the order of the columns. A page may be empty.
     """
 
     columns: tuple[Column, ...]
     pages: Iterator[list[Values]]
 
-
-@dataclass(slots=True)
-class Spent:
-    """What questions have cost.
-
-    Attributes:
-        questions: How many there were.
-        scanned: Bytes that the store read for them.
-        metered: Bytes that it bills: at least 10 MB a question, where it bills by bytes at all.
-    """
-
-    questions: int = 0
-    scanned: int = 0
-    metered: int = 0
+    @property
+    def rows(self) -> Iterator[Values]:
+        """The rows of all pages."""
+        return (row for page in self.pages for row in page)
 
 
 class Store(Protocol):
-    """What the exporter asks of a store."""
+    """What a store is asked. Each question raises `StoreError` if the store does not answer it."""
 
     @property
-    def spent(self) -> Spent:
-        """What the questions so far have cost."""
+    def name(self) -> str:
+        """What people call the store."""
 
-    def count_anew(self) -> None:
-        """Begin to count anew what questions cost: limits are for what is asked from here on."""
+    @property
+    def settles_after(self) -> timedelta:
+        """How long after it was written a row can be asked for at the latest."""
+
+    @property
+    def keeps_for(self) -> timedelta | None:
+        """How long the store keeps a row, by the row's time; None if it keeps all."""
+
+    def count(self) -> int:
+        """Return how many rows there are."""
+
+    def days(self) -> Days | None:
+        """Return the days from the earliest row to the latest; None if there are no rows."""
+
+    def sources(self, day: date) -> dict[str, int]:
+        """Return how many rows of a day each log group has."""
 
     def tally(self, day: date) -> Tally:
         """Return how many rows each minute of a day has."""
 
-    def columns(self, span: Span) -> tuple[Column, ...]:
-        """Return the columns that the store has, whatever rows they have values in.
-
-        Args:
-            span: A time in which there are rows.
-        """
+    def columns(self, day: date) -> tuple[Column, ...]:
+        """Return the columns of a day's rows, also those without a value on that day; none without rows."""
 
     def filled(self, day: date, names: Collection[str]) -> set[str]:
         """Return which of these columns have a value in a row of a day."""
 
     def rows(self, span: Span, columns: tuple[Column, ...]) -> Answer:
-        """Return the columns of the rows of a time, in an order that is always the same, first by time."""
+        """Return columns of a span's rows, in order of time, identity, type, source and dimensions.
+
+        A record that was written to two log groups is in the store twice, at one time with one identity, and
+        so are two records that a program gave one identity. Only everything that distinguishes rows makes the
+        order always the same. Dimensions that are not asked for do not order.
+
+        Raises:
+            QuestionTooLargeError: If there are more rows than one answer may have.
+        """
+
+
+class BillingStore(Store, Protocol):
+    """A store that reports what its answers cost: `exporter.stores.metered.Metered` adds that up.
+
+    Attributes:
+        bill: Called at the beginning of each question. What it returns is called with each page's costs.
+    """
+
+    bill: Callable[[], Bill]
+
+
+def unbilled() -> Bill:
+    """Return a bill that nobody reads."""
+    return lambda _scanned, _billed: None
 
 
 def whole(day: date) -> Span:
-    """Return a day's time."""
+    """Return the span of a day."""
     return Span(_minute(day, 0), _minute(day, MINUTES))
 
 
 def minute_of(day: date, minute: int) -> Span:
-    """Return the time of one of a day's minutes, from 0 to 1439."""
+    """Return the span of one of a day's minutes, from 0 to 1439."""
     return Span(_minute(day, minute), _minute(day, minute + 1))
 
 
 def slices(day: date, tally: Tally, limit: int = SLICE_ROWS) -> Iterator[Span]:
-    """Cut a day in times of at most so many rows each, at whole minutes; together they are the whole day.
+    """Cut a day into spans of at most so many rows each, at whole minutes; together they are the whole day.
 
     Args:
         day: The day in UTC.
         tally: How many rows its minutes have.
-        limit: How many rows a time may have, unless a single minute has more.
+        limit: How many rows a span may have, unless a single minute has more.
     """
     start, rows = 0, 0
     for minute in sorted(tally):
@@ -157,23 +192,23 @@ def _minute(day: date, minute: int) -> str:
 
 
 def places(columns: Iterable[Column]) -> dict[str, int]:
-    """Return where columns are in a row, by their names."""
+    """Return each column's place in a row, by its name."""
     return {column.name: place for place, column in enumerate(columns)}
 
 
 def minute(time: str) -> int:
-    """Return which of its day's minutes a time is in, from 0 to 1439; the time as the store writes it."""
+    """Return which of its day's minutes a time is in, from 0 to 1439."""
     return int(time[11:13]) * 60 + int(time[14:16])
 
 
 def extended(known: tuple[Column, ...], found: Iterable[Column]) -> tuple[Column, ...]:
     """Return the columns that files have: the known ones where they were, new ones after them by name.
 
-    The day's own columns are left out: in the lake, the path says them.
+    The day's own columns are left out: in the lake, they are in the path.
     """
     known = known or FIRST_COLUMNS
     by_name = {column.name: column for column in found if column.name not in PARTITION}
     if OVERFLOW in by_name:
-        # Where a whole record has fields that the table has no column for.
-        by_name.setdefault(EXTRA, Column(EXTRA, "VARCHAR"))
+        # For fields of a whole record that the store has no column for.
+        by_name.setdefault(EXTRA, Column(EXTRA, "text"))
     return (*known, *(by_name[name] for name in sorted(by_name.keys() - {column.name for column in known})))

@@ -46,6 +46,7 @@ from exporter.downloads import handler as downloads
 from exporter.downloads import openapi
 from exporter.downloads.jobs import Format, Job, Request, State, write_job
 from exporter.export import handler as export
+from exporter.export.day import Export
 from exporter.lake import manifest as archive
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Column, Days
@@ -70,7 +71,7 @@ WRITTEN_BY_HAND = (
 
 DAY = date(2025, 11, 20)
 PART = Part(f"{archive.folder(DAY)}part-00000.csv.gz", 1, 1, "00", "2025-11-20", "2025-11-20")
-MANIFEST = Manifest(DAY, 1, (Column("time", "TIMESTAMP"),), (PART,))
+MANIFEST = Manifest(DAY, 1, (Column("time", "timestamp"),), (PART,))
 # No part of the record: the same line, said to CloudWatch.
 KEYS_FOR_METRICS = {"_aws"}
 # Where X-Ray is on, a version is known, time was short, or nobody ended a record.
@@ -401,7 +402,7 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
         "Reconciler": [
             lambda: reconcile.report_day(reconcile.Day(DAY, {"/g": Totals(3, 2, 0, {"late": 1}, 1)}))
         ],
-        "DailyExporter": [lambda: export._report(export.Export(MANIFEST, kept=False))],
+        "DailyExporter": [lambda: export._report(Export(MANIFEST, kept=False))],
         "DownloadWorker": [
             lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.READY, rows=1)),
             lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.EMPTY, rows=0)),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -12,8 +13,26 @@ from botocore.exceptions import ClientError
 from consumers.accounts import accounting
 from consumers.accounts.accounting import Account, Sources, intervals
 from consumers.bucket import Listed, PartOfUpload, Upload, UploadGoneError
+from consumers.rows.table import DIMENSIONS, ID, SOURCE
 from exporter.downloads.links import Link
-from exporter.store import Answer, Column, Span, Spent, Tally, Values, whole
+from exporter.store import (
+    TIME,
+    TYPE,
+    Answer,
+    Bill,
+    Column,
+    Days,
+    QuestionTooLargeError,
+    Span,
+    StoreError,
+    Tally,
+    Type,
+    Values,
+    minute,
+    places,
+    unbilled,
+    whole,
+)
 
 Point = tuple[Any, ...]
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -285,48 +304,105 @@ class Links:
 
 
 class Rows:
-    """A store: `exporter.store.Store` over rows in memory.
+    """A store in memory: `exporter.store.BillingStore`, as strict as a real one.
+
+    Args:
+        columns: Types by name, in an order that only the store knows. One is `time`.
+        rows: Values in that order. One that does not fit its column's type is refused.
+        page: Rows of a page; the first page of an answer is empty.
+        max_rows: Rows of one answer.
+        keeps_for: How long rows are kept.
 
     Attributes:
-        columns_: Names by type, in an order that is the store's own.
-        rows_: Values in that order; the first is the time.
-        asked: The times that rows were asked of.
+        kept: The rows.
+        asked: The spans that rows were asked of.
+        pages_read: How many pages have been read of all answers.
     """
 
-    def __init__(self, columns: dict[str, str], rows: list[Values], *, page: int = 7) -> None:
-        self.columns_ = tuple(Column(*column) for column in columns.items())
-        self.rows_ = rows
-        self.spent = Spent()
-        self.asked: list[Span] = []
-        self._page = page
+    name = "the twin"
+    settles_after = timedelta(hours=7)
+    _FITS: Mapping[str, str] = {
+        "text": "(?s).*",
+        "integer": "-?[0-9]+",
+        "number": r"-?[0-9]+(?:\.(?!0$)[0-9]+)?(?:[eE][-+]?[0-9]+)?|NaN|-?Infinity",
+        "boolean": "true|false",
+        "timestamp": r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}",
+    }
 
-    def count_anew(self) -> None:
-        self.spent = Spent()
+    def __init__(
+        self,
+        columns: Mapping[str, Type],
+        rows: Sequence[Values],
+        *,
+        page: int = 7,
+        max_rows: int = 1_000_000,
+        keeps_for: timedelta | None = None,
+    ) -> None:
+        self.bill: Callable[[], Bill] = unbilled
+        self.keeps_for = keeps_for
+        self.asked: list[Span] = []
+        self.pages_read = 0
+        self._columns = tuple(Column(*column) for column in columns.items())
+        self._places = places(self._columns)
+        self._page, self._max_rows = page, max_rows
+        self.kept: list[Values] = []
+        self.keep(*rows)
+
+    def keep(self, *rows: Values) -> None:
+        """Keep more rows."""
+        for row in rows:
+            for column, value in zip(self._columns, row, strict=True):
+                assert value is None or re.fullmatch(self._FITS[column.type], value), (column, value)
+        self.kept += rows
+
+    def _key(self, row: Values) -> tuple[tuple[bool, str], ...]:
+        order = (TIME, ID, TYPE, SOURCE, *DIMENSIONS)
+        values = (row[self._places[name]] for name in order if name in self._places)
+        return tuple((value is None, value or "") for value in values)
+
+    def count(self) -> int:
+        self.bill()(100 * len(self.kept), 1_000)
+        return len(self.kept)
+
+    def days(self) -> Days | None:
+        self.bill()(100 * len(self.kept), 1_000)
+        days = [date.fromisoformat(str(row[self._places[TIME]])[:10]) for row in self.kept]
+        return Days(min(days), max(days)) if days else None
+
+    def sources(self, day: date) -> dict[str, int]:
+        return dict(Counter(str(row[self._places[SOURCE]]) for row in self._of(whole(day))))
 
     def tally(self, day: date) -> Tally:
-        self.spent.questions += 1
-        return dict(
-            Counter(int(str(row[0])[11:13]) * 60 + int(str(row[0])[14:16]) for row in self._of(whole(day)))
-        )
+        return dict(Counter(minute(str(row[self._places[TIME]])) for row in self._of(whole(day))))
 
-    def columns(self, span: Span) -> tuple[Column, ...]:
-        assert self._of(span)
-        return self.columns_
+    def columns(self, day: date) -> tuple[Column, ...]:
+        return self._columns if self._of(whole(day)) else ()
 
     def filled(self, day: date, names: Collection[str]) -> set[str]:
-        places = {name: [column.name for column in self.columns_].index(name) for name in names}
         rows = self._of(whole(day))
-        return {name for name, place in places.items() if any(row[place] is not None for row in rows)}
+        return {name for name in names if any(row[self._places[name]] is not None for row in rows)}
 
     def rows(self, span: Span, columns: tuple[Column, ...]) -> Answer:
         self.asked.append(span)
-        places = [self.columns_.index(column) for column in columns]
-        rows: list[Values] = [[row[place] for place in places] for row in self._of(span)]
-        cuts = range(0, len(rows), self._page)
-        return Answer(columns, iter([[], *(rows[start : start + self._page] for start in cuts)]))
+        for column in columns:
+            if column not in self._columns:
+                raise StoreError(f"there is no column {column.name} of the type {column.type}")
+        at = [self._places[column.name] for column in columns]
+        return Answer(columns, self._pages([[row[place] for place in at] for row in self._of(span)]))
+
+    def _pages(self, rows: list[Values]) -> Iterator[list[Values]]:
+        yield []
+        for start in range(0, len(rows), self._page):
+            self.pages_read += 1
+            if start + self._page > self._max_rows < len(rows):
+                raise QuestionTooLargeError(f"an answer has more than {self._max_rows:,} rows")
+            yield rows[start : start + self._page]
 
     def _of(self, span: Span) -> list[Values]:
-        return sorted((row for row in self.rows_ if span.start <= str(row[0]) < span.end), key=str)
+        time = self._places[TIME]
+        rows = sorted((row for row in self.kept if span.start <= str(row[time]) < span.end), key=self._key)
+        self.bill()(100 * len(rows), max(100 * len(rows), 1_000))
+        return rows
 
 
 class IngestBucket:

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import cache
 from itertools import islice
 from typing import Any, Final
@@ -19,6 +19,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from consumers.accounts import accounting
 from consumers.accounts.accounting import Account, Sources, Totals, intervals
+from consumers.asked_days import days_of
 from consumers.bucket import Bucket, Objects
 from consumers.errors import TaglineError
 from consumers.settings import read_settings
@@ -134,28 +135,6 @@ def read_accounts(objects: Objects, day: date) -> Iterator[tuple[str, bytes]]:
             yield from zip(some, readers.map(lambda key: b"".join(objects.stream(key)), some), strict=True)
 
 
-def days_of(event: dict[str, Any], now: datetime) -> list[date]:
-    """Return the days that an event asks for: one or a range by hand, else the day before its time.
-
-    Args:
-        event: `{"day": ...}`, `{"from": ..., "to": ...}` (dates, both inclusive), or a schedule's event.
-        now: The time, for an event that has none.
-
-    Raises:
-        ValueError: If a date is none, or the range ends before it begins.
-    """
-    if "day" in event:
-        return [_date("day", event["day"])]
-    if "from" in event or "to" in event:
-        first, last = _date("from", event.get("from")), _date("to", event.get("to"))
-        if last < first:
-            raise ValueError(f"from {first} to {last} is no range of days")
-        return [first + timedelta(days=number) for number in range((last - first).days + 1)]
-    time = event.get("time")
-    at = datetime.fromisoformat(time) if isinstance(time, str) else now
-    return [at.astimezone(UTC).date() - timedelta(days=1)]
-
-
 def make_handler(objects: Objects, *, now: Callable[[], datetime], report: Callable[[Day], None]) -> Handler:
     """Return a Lambda handler that reconciles days.
 
@@ -219,10 +198,3 @@ def report_day(result: Day) -> None:
     for name, count in counts.items():
         metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
     metrics.flush_metrics()
-
-
-def _date(name: str, value: Any) -> date:
-    try:
-        return date.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} is {value!r}, not a date such as 2026-11-19") from None

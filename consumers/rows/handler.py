@@ -62,7 +62,6 @@ class Settings:
     schemas: str = "schemas"
     store: str = STORES[0]
     write_threads: int = THREADS
-    store: str = "timestream"
 
 
 def make_handler(

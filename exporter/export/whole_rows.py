@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import TypeGuard
 
 from consumers.rows.table import (
     DIMENSIONS,
@@ -22,22 +21,16 @@ from consumers.rows.table import (
     column_name,
     overflow_row,
 )
-from exporter.lake.files import Batch
-from exporter.store import Column, Values, places
+from exporter.lake.batch import Batch
+from exporter.lake.manifest import TYPES
+from exporter.store import Column, Type, Values, places
 
 # Where a file may end, counted from its beginning: at the same row, whatever pages the rows came in.
 BATCH_ROWS = 1_000
 # A whole record can be as long as a line, 100 times as long as a row: few of them are in memory at once.
 BATCH_WHOLE_ROWS = 16
 
-WHOLE_RECORDS = "overflow/"
-
 Fetch = Callable[[list[str]], Iterable[bytes | None]]
-
-
-def is_whole_record(key: str | None) -> TypeGuard[str]:
-    """Tell whether a row's `_overflow`, which is from outside, can be where a whole record is."""
-    return key is not None and key.startswith(WHOLE_RECORDS)
 
 
 class WholeRows:
@@ -121,7 +114,7 @@ class WholeRows:
                 # No row that fitted has such a field, so the table has no column for it.
                 beyond[name] = value
             elif self._columns[place].type == type_:
-                if values[place] is None or type_ == "VARCHAR":
+                if values[place] is None or type_ == "text":
                     # Numbers and truths are never shortened: they stay as the store says them.
                     values[place] = value
             elif values[place] is None:
@@ -151,13 +144,13 @@ class WholeRows:
         return found
 
 
-def _texts(row: Row) -> Iterator[tuple[str, str, str]]:
+def _texts(row: Row) -> Iterator[tuple[str, Type, str]]:
     """Yield a row's columns with types and values as the store says them, without what the path says."""
     for name, value in row.dimensions.items():
-        yield name, "VARCHAR", value
+        yield name, "text", value
     for name, measure in row.measures.items():
         if name not in (OVERFLOW, *PARTITION):
-            yield name, measure.type, _text(measure)
+            yield name, TYPES[measure.type], _text(measure)
 
 
 def _text(measure: Measure) -> str:

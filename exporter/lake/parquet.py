@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from exporter.lake.files import PAGE_ROWS, Batch
+from exporter.lake.batch import PAGE_ROWS, Batch
 from exporter.lake.manifest import NANOSECONDS
 from exporter.store import TIME, Column, Values
 
@@ -23,10 +23,10 @@ _IN_MEMORY = 8 << 20
 _PER_MILLISECOND = 1_000_000
 
 _TYPES = {
-    "BIGINT": pa.int64(),
-    "BOOLEAN": pa.bool_(),
-    "DOUBLE": pa.float64(),
-    "TIMESTAMP": pa.timestamp("ms"),
+    "integer": pa.int64(),
+    "boolean": pa.bool_(),
+    "number": pa.float64(),
+    "timestamp": pa.timestamp("ms"),
 }
 
 
@@ -35,6 +35,11 @@ def schema(columns: tuple[Column, ...]) -> pa.Schema:
     fields = [pa.field(column.name, _TYPES.get(column.type, pa.string())) for column in columns]
     at = [column.name for column in columns].index(TIME) + 1
     return pa.schema([*fields[:at], pa.field(NANOSECONDS, pa.int32()), *fields[at:]])
+
+
+def writer(columns: tuple[Column, ...], *, pack: bool) -> ParquetWriter:  # noqa: ARG001 - it packs itself
+    """Return a Parquet file to write."""
+    return ParquetWriter(columns)
 
 
 class ParquetWriter:
@@ -60,7 +65,7 @@ class ParquetWriter:
             texts = pa.array(values, pa.string())
             self._group_bytes += texts.nbytes
             self.size += texts.nbytes
-            if column.type == "TIMESTAMP":
+            if column.type == "timestamp":
                 nanoseconds = texts.cast(pa.timestamp("ns")).cast(pa.int64())
                 milliseconds = pc.divide(nanoseconds, _PER_MILLISECOND)
                 arrays.append(milliseconds.cast(pa.timestamp("ms")))
@@ -82,17 +87,25 @@ class ParquetWriter:
         self._file.close()
         return self._sink.take()
 
+    def text(self) -> None:
+        """Return None: the file is not text."""
+
     def _write_group(self) -> None:
         self._file.write_table(pa.Table.from_batches(self._group), row_group_size=self._group_rows)
         self._group.clear()
         self._group_rows = self._group_bytes = 0
 
 
-def parquet_rows(chunks: Iterable[bytes], columns: tuple[Column, ...]) -> Iterator[list[Values]]:
+def rows(
+    chunks: Iterable[bytes],
+    columns: tuple[Column, ...],
+    *,
+    packed: bool,  # noqa: ARG001 - it is packed column by column
+) -> Iterator[list[Values]]:
     """Yield pages of a file's rows, as text.
 
     Raises:
-        ValueError: If it is no Parquet file, or has other columns.
+        ValueError: If it is not a Parquet file, or has other columns.
     """
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as kept:
         for chunk in chunks:
@@ -114,7 +127,7 @@ def _pages(kept: Any, columns: tuple[Column, ...]) -> Iterator[list[Values]]:
 
 def _texts(batch: pa.RecordBatch, column: Column) -> list[str | None]:
     values: Any = batch.column(column.name)
-    if column.type == "TIMESTAMP":
+    if column.type == "timestamp":
         nanoseconds = pc.multiply(values.cast(pa.int64()), _PER_MILLISECOND)
         if column.name == TIME:
             nanoseconds = pc.add(nanoseconds, batch.column(NANOSECONDS).cast(pa.int64()))

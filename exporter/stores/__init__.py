@@ -1,1 +1,50 @@
-"""Adapters of the asking port, one file per store."""
+"""Adapters of the asking port, one file per store, and which of them a setting names."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from consumers.settings import SettingsError
+from exporter.store import BillingStore
+
+# The values of the setting STORE, and of a stack's output of that name, with the module of each. It has
+# `of_function` and `of_stack`.
+STORES = {"timestream": "exporter.stores.timestream"}
+
+
+def store_of_function(kind: str, environ: Mapping[str, str], client: Callable[..., Any]) -> BillingStore:
+    """Return the store that a function asks.
+
+    Args:
+        kind: The setting STORE.
+        environ: The function's environment, which has the store's own settings.
+        client: Gives a boto3 client by a service's name.
+
+    Raises:
+        SettingsError: If there is no such store, or one of its settings is missing.
+    """
+    store: BillingStore = _adapter(kind).of_function(environ, client)
+    return store
+
+
+def store_of_stack(kind: str, outputs: Mapping[str, str], client: Callable[[str], Any]) -> BillingStore:
+    """Return the store of a stack.
+
+    Args:
+        kind: A value of the setting STORE.
+        outputs: The stack's outputs.
+        client: Gives a boto3 client by a service's name.
+
+    Raises:
+        SettingsError: If there is no such store.
+    """
+    store: BillingStore = _adapter(kind).of_stack(outputs, client)
+    return store
+
+
+def _adapter(kind: str) -> Any:
+    if kind not in STORES:
+        raise SettingsError(f"STORE is {kind!r}; the stores are {', '.join(STORES)}")
+    return importlib.import_module(STORES[kind])

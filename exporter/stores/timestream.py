@@ -6,45 +6,100 @@ https://docs.aws.amazon.com/timestream/latest/developerguide/API_query_Query.htm
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import msgspec
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from consumers.rows.table import DIMENSIONS, ID, SOURCE
+from consumers.settings import read_settings
 from exporter.store import (
     TIME,
     TYPE,
     Answer,
+    Bill,
     Column,
+    Days,
     QuestionTooLargeError,
     Span,
-    Spent,
+    StoreError,
     Tally,
+    Type,
     Values,
     minute,
+    minute_of,
+    unbilled,
     whole,
 )
 
 # A call waits up to 60 seconds for its page.
-READ_TIMEOUT = 70
+_READ_TIMEOUT = 70
+# Rows that come late are written to the magnetic store, and can be asked for within six hours:
+# https://docs.aws.amazon.com/timestream/latest/developerguide/data-ingest.html
+_SETTLES_AFTER = timedelta(hours=7)
+# How many rows one answer may have; a larger one is refused instead of paid for.
+MAX_ROWS = 10_000_000
 _MEASURE_NAME = "measure_name"
-_GB = 10**9
+_TYPES: dict[str, Type] = {
+    "VARCHAR": "text",
+    "BIGINT": "integer",
+    "DOUBLE": "number",
+    "BOOLEAN": "boolean",
+    "TIMESTAMP": "timestamp",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How large answers may be; what is larger is refused instead of paid for.
+class Settings:
+    """The part of a function's environment that is for this store; docs/reference/settings.md."""
 
-    Attributes:
-        rows: Of one question.
-        scanned: Bytes that Timestream reads for all questions, until they are counted anew.
+    timestream_database: str
+    timestream_table: str
+    memory_store_hours: int
+    magnetic_store_days: int
+
+
+def of_function(environ: Mapping[str, str], client: Callable[..., Any]) -> Timestream:
+    """Return the table that a function's environment names.
+
+    Args:
+        environ: The environment.
+        client: Gives a boto3 client by a service's name.
+
+    Raises:
+        SettingsError: If a setting is missing.
     """
+    settings = read_settings(Settings, environ)
+    return Timestream(
+        client("timestream-query", config=Config(read_timeout=_READ_TIMEOUT)),
+        settings.timestream_database,
+        settings.timestream_table,
+        lambda: timedelta(days=settings.magnetic_store_days, hours=settings.memory_store_hours),
+    )
 
-    rows: int = 10_000_000
-    scanned: int = 1_000 * _GB
+
+def of_stack(outputs: Mapping[str, str], client: Callable[[str], Any]) -> Timestream:
+    """Return the table that a stack's outputs name.
+
+    Args:
+        outputs: The outputs.
+        client: Gives a boto3 client by a service's name.
+    """
+    database, table = outputs["TimestreamDatabase"], outputs["TimestreamTable"]
+
+    def keeps_for() -> timedelta:
+        described = client("timestream-write").describe_table(DatabaseName=database, TableName=table)
+        retention = described["Table"]["RetentionProperties"]
+        return timedelta(
+            days=retention["MagneticStoreRetentionPeriodInDays"],
+            hours=retention["MemoryStoreRetentionPeriodInHours"],
+        )
+
+    return Timestream(client("timestream-query"), database, table, keeps_for)
 
 
 class _Datum(msgspec.Struct, gc=False):
@@ -98,95 +153,131 @@ class Timestream:
         client: A boto3 client for timestream-query.
         database: The database's name.
         table: The table's name.
-        limits: How large answers may be.
+        keeps_for: Gives how long the table keeps rows; asked only when it is needed.
+        max_rows: How many rows one answer may have.
     """
 
-    def __init__(self, client: Any, database: str, table: str, limits: Limits | None = None) -> None:
+    name = "Timestream"
+    settles_after = _SETTLES_AFTER
+
+    def __init__(
+        self,
+        client: Any,
+        database: str,
+        table: str,
+        keeps_for: Callable[[], timedelta | None] = lambda: None,
+        max_rows: int = MAX_ROWS,
+    ) -> None:
+        self.bill: Callable[[], Bill] = unbilled
         self._client = client
-        self._from = f"{_quoted(database)}.{_quoted(table)}"
-        self._limits = limits or Limits()
-        self.spent = Spent()
-        # The event is botocore's own, of no public list: without it, pages are read as botocore has them.
+        self._table = f"{_quoted(database)}.{_quoted(table)}"
+        self._keeps_for = keeps_for
+        self._max_rows = max_rows
+        self._first_minutes: dict[date, int] = {}
+        # The event is internal to botocore. If it disappears, botocore parses the pages.
         events = getattr(client.meta, "events", None)
         if events is not None:
             events.register("before-parse.timestream-query.Query", _parse, unique_id="tagline-pages")
 
-    def count_anew(self) -> None:
-        """Begin to count anew what questions cost: limits are for what is asked from here on."""
-        self.spent = Spent()
+    @property
+    def keeps_for(self) -> timedelta | None:
+        """How long the table keeps a row in its memory and magnetic store together."""
+        return self._keeps_for()
+
+    def count(self) -> int:
+        """Return how many rows there are."""
+        ((count,),) = self.sql("SELECT count(*) FROM {table}").rows
+        return int(count or 0)
+
+    def days(self) -> Days | None:
+        """Return the days from the earliest row to the latest; None if there are no rows."""
+        ((first, last),) = self.sql(f"SELECT min({TIME}), max({TIME}) FROM {{table}}").rows  # noqa: S608
+        if first is None or last is None:
+            return None
+        return Days(date.fromisoformat(first[:10]), date.fromisoformat(last[:10]))
+
+    def sources(self, day: date) -> dict[str, int]:
+        """Return how many rows of a day each log group has."""
+        if not self.tally(day):  # a table that was never written to has no such column
+            return {}
+        source = _quoted(SOURCE)
+        answer = self._ask(f"{source}, count(*)", whole(day), f" GROUP BY {source}")
+        return {str(name): int(str(count)) for name, count in answer.rows}
 
     def tally(self, day: date) -> Tally:
         """Return how many rows each minute of a day has."""
         bin_ = f"bin({TIME}, 1m)"
         answer = self._ask(f"{bin_}, count(*)", whole(day), f" GROUP BY {bin_}")
-        return {minute(str(time)): int(str(count)) for page in answer.pages for time, count in page}
+        tally = {minute(str(time)): int(str(count)) for time, count in answer.rows}
+        self._first_minutes = {day: min(tally)} if tally else {}
+        return tally
 
-    def columns(self, span: Span) -> tuple[Column, ...]:
-        """Return the columns that the store has, whatever rows they have values in.
-
-        Args:
-            span: A time in which there are rows.
-        """
-        answer = self._ask("*", span, " LIMIT 1")
+    def columns(self, day: date) -> tuple[Column, ...]:
+        """Return the columns of a day's rows, also those without a value on that day; none without rows."""
+        # One row tells the table's columns, and one minute is the least that can be read for it.
+        if day not in self._first_minutes and not self.tally(day):
+            return ()
+        answer = self._ask("*", minute_of(day, self._first_minutes[day]), " LIMIT 1")
         for _ in answer.pages:
             pass
         return answer.columns
 
     def filled(self, day: date, names: Collection[str]) -> set[str]:
         """Return which of these columns have a value in a row of a day."""
-        counts = ", ".join(f"count({_column_sql(name)})" for name in names)
-        answer = self._ask(counts, whole(day))
-        (row,) = (row for page in answer.pages for row in page)
+        counts = ", ".join(f"count({_own_name(name)})" for name in names)
+        (row,) = self._ask(counts, whole(day)).rows
         return {name for name, count in zip(names, row, strict=True) if count not in (None, "0")}
 
     def rows(self, span: Span, columns: tuple[Column, ...]) -> Answer:
-        """Return the columns of the rows of a time, in order of time, identity, kind, source and dimensions.
-
-        A record that two log groups have said is in the store twice, at one time with one identity, and so
-        are two that a program gave one identity: only with all that the store tells rows apart by is the
-        order always the same.
-        """
+        """Return columns of a span's rows, in order of time, identity, type, source and dimensions."""
         names = ", ".join(_column_sql(column.name) for column in columns)
         # A table that no record has brought a dimension to has no column for it.
         asked = {column.name for column in columns}
         dimensions = (_quoted(name) for name in DIMENSIONS if name in asked)
         order = ", ".join((TIME, _quoted(ID), _MEASURE_NAME, _quoted(SOURCE), *dimensions))
-        return self._ask(names, span, f" ORDER BY {order} LIMIT {self._limits.rows + 1}")
+        return self._ask(names, span, f" ORDER BY {order} LIMIT {self._max_rows + 1}")
+
+    def sql(self, text: str) -> Answer:
+        """Return the answer to a question in SQL, which only this store understands.
+
+        Args:
+            text: A SELECT; `{table}` stands for the table's name.
+
+        Raises:
+            StoreError: If Timestream refuses it.
+        """
+        pages = self._pages(text.replace("{table}", self._table))
+        first = next(pages)
+        columns = tuple(
+            Column(info.Name, _TYPES.get(info.Type.ScalarType, "text")) for info in first.ColumnInfo
+        )
+        numbers = tuple(place for place, column in enumerate(columns) if column.type == "number")
+        return Answer(columns, self._rows(first, pages, numbers))
 
     def _ask(self, what: str, span: Span, more: str = "") -> Answer:
         # Timestream takes no parameters; names are quoted, times are the calendar's, and the rest is ours. A
         # question without a condition on time reads, and costs, the whole table.
-        sql = (
-            f"SELECT {what} FROM {self._from} WHERE {TIME} >= TIMESTAMP '{span.start}'"  # noqa: S608
+        answer = self.sql(
+            f"SELECT {what} FROM {{table}} WHERE {TIME} >= TIMESTAMP '{span.start}'"  # noqa: S608
             f" AND {TIME} < TIMESTAMP '{span.end}'{more}"
         )
-        pages = self._pages(sql)
-        first = next(pages)
-        columns = tuple(
-            Column(TYPE if info.Name == _MEASURE_NAME else info.Name, info.Type.ScalarType)
-            for info in first.ColumnInfo
+        columns = (
+            column._replace(name=TYPE) if column.name == _MEASURE_NAME else column
+            for column in answer.columns
         )
-        numbers = tuple(place for place, column in enumerate(columns) if column.type == "DOUBLE")
-        return Answer(columns, self._rows(first, pages, numbers))
+        return Answer(tuple(columns), answer.pages)
 
     def _pages(self, sql: str) -> Iterator[_Page]:
         """Yield all pages of an answer; the first may hold no rows, and only a token."""
-        # Who has begun to count anew does not count a page that is still on its way to who has left.
-        spent = self.spent
-        before = Spent(spent.questions + 1, spent.scanned, spent.metered)
+        bill = self.bill()
         token: Mapping[str, str] = {}
         while True:
-            answer = self._client.query(QueryString=sql, **token)
+            try:
+                answer = self._client.query(QueryString=sql, **token)
+            except (ClientError, BotoCoreError) as error:
+                raise StoreError(f"Timestream: {error}") from error
             page: _Page = answer[_PAGE] if _PAGE in answer else _decoder.decode(msgspec.json.encode(answer))
-            status = page.QueryStatus
-            spent.questions = before.questions
-            spent.scanned = before.scanned + status.CumulativeBytesScanned
-            spent.metered = before.metered + status.CumulativeBytesMetered
-            if spent.scanned > self._limits.scanned:
-                raise QuestionTooLargeError(
-                    f"Timestream has read {spent.scanned / _GB:,.1f} GB, more than "
-                    f"{self._limits.scanned / _GB:,.1f} GB: raise EXPORT_MAX_SCANNED_GB to go on"
-                )
+            bill(page.QueryStatus.CumulativeBytesScanned, page.QueryStatus.CumulativeBytesMetered)
             yield page
             if page.NextToken is None:
                 return
@@ -200,14 +291,14 @@ class Timestream:
             for row in page.Rows:
                 values = [datum.ScalarValue for datum in decode(row).Data]
                 for place in numbers:
-                    # Timestream has one type of number and says 200.0; a person who counts reads 200.
+                    # Timestream has one type of number and answers 200.0; a person who counts reads 200.
                     if (text := values[place]) is not None:
                         values[place] = text.removesuffix(".0")
                 rows.append(values)
             count += len(rows)
-            if count > self._limits.rows:
+            if count > self._max_rows:
                 raise QuestionTooLargeError(
-                    f"an answer has more than {self._limits.rows:,} rows, which is the limit of one question"
+                    f"an answer has more than {self._max_rows:,} rows, which is the limit of one question"
                 )
             yield rows
             following = next(pages, None)
@@ -217,7 +308,11 @@ class Timestream:
 
 
 def _column_sql(name: str) -> str:
-    return f"{_MEASURE_NAME} AS {_quoted(TYPE)}" if name == TYPE else _quoted(name)
+    return f"{_own_name(name)} AS {_quoted(TYPE)}" if name == TYPE else _quoted(name)
+
+
+def _own_name(name: str) -> str:
+    return _MEASURE_NAME if name == TYPE else _quoted(name)
 
 
 def _quoted(name: str) -> str:

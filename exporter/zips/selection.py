@@ -16,8 +16,8 @@ _CHUNK_BYTES = 256 * 1024
 
 _FIELD = re.compile(rb',("(?:[^"]|"")*"|[^,]*)')
 _NUMBER = re.compile(rb"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?")
-_NUMBERS = {"BIGINT", "DOUBLE"}
-_BOOLEAN = "BOOLEAN"
+_NUMBERS = {"integer", "number"}
+_BOOLEAN = "boolean"
 _TRUTHS = {b"true", b"false"}
 # Made once: `json.dumps` with an argument makes an encoder for each value.
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
@@ -83,8 +83,8 @@ def csv_to_jsonl(texts: Iterable[bytes], selection: Selection, kinds: Mapping[st
     Args:
         texts: The file.
         selection: The rows and columns.
-        kinds: The columns' types: BIGINT and DOUBLE become numbers, BOOLEAN a truth, all others text. A value
-            that is not there is null.
+        kinds: The columns' types: integers and numbers become numbers, booleans `true` or `false`, all others
+            text. A missing value is null.
     """
     yield b""
     names, rows = _read_csv(texts)

@@ -25,17 +25,17 @@ def test_a_range_that_ends_before_it_begins_is_refused() -> None:
 
 
 def test_new_columns_come_last_by_name_and_the_first_never_move() -> None:
-    found = [Column(name, "DOUBLE") for name in ["zebra", "day", "client", "_type", "ant", "year", "month"]]
+    found = [Column(name, "number") for name in ["zebra", "day", "client", "_type", "ant", "year", "month"]]
 
     first = extended((), found)
-    second = extended(first, [*found, Column("bee", "VARCHAR")])
+    second = extended(first, [*found, Column("bee", "text")])
 
     assert [column.name for column in first] == [*FIRST, "ant", "zebra"]
-    assert second == (*first, Column("bee", "VARCHAR"))
+    assert second == (*first, Column("bee", "text"))
 
 
 def test_where_whole_records_are_kept_their_other_fields_have_a_column() -> None:
-    assert [column.name for column in extended((), [Column("_overflow", "VARCHAR")])] == [
+    assert [column.name for column in extended((), [Column("_overflow", "text")])] == [
         *FIRST,
         "_extra",
         "_overflow",

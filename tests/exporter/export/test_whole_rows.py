@@ -12,24 +12,26 @@ from tagline import Record
 from consumers.rows.table import overflow_body, overflow_key, row
 from consumers.rows.timestream.mapping import RecordPacker, body
 from exporter.export.whole_rows import BATCH_ROWS, BATCH_WHOLE_ROWS, WholeRows
-from exporter.lake.files import Batch
-from exporter.store import Column, Values, extended
+from exporter.lake.batch import Batch
+from exporter.lake.manifest import TYPES
+from exporter.store import Column, Type, Values, extended
 from tests.twins import merged
 
 SOURCE = "/aws/lambda/orders"
 
 
-def stored(record: Record) -> tuple[dict[str, tuple[str, str]], str]:
+def stored(record: Record) -> tuple[dict[str, tuple[Type, str]], str]:
     """Return a record's row as Timestream would answer it: types and text by column, and its overflow key."""
     key = overflow_key(record, SOURCE)
     made_row = row(record, SOURCE)
     packer = RecordPacker()
     packed = packer.pack(made_row) or packer.pack_shortened(made_row, key)
     (made,) = merged(json.loads(body("database", "table", [(packed, packed.time_ns(0))])))
-    columns = {"time": ("TIMESTAMP", f"2025-11-20 10:00:00.{int(made['Time']) % 10**9:09}")}
-    columns["_type"] = ("VARCHAR", made["MeasureName"])
-    columns |= {each["Name"]: ("VARCHAR", each["Value"]) for each in made["Dimensions"]}
-    columns |= {each["Name"]: (each["Type"], each["Value"]) for each in made["MeasureValues"]}
+    time = f"2025-11-20 10:00:00.{int(made['Time']) % 10**9:09}"
+    columns: dict[str, tuple[Type, str]] = {"time": ("timestamp", time)}
+    columns["_type"] = ("text", made["MeasureName"])
+    columns |= {each["Name"]: ("text", each["Value"]) for each in made["Dimensions"]}
+    columns |= {each["Name"]: (TYPES[each["Type"]], each["Value"]) for each in made["MeasureValues"]}
     return columns, key
 
 
@@ -107,8 +109,8 @@ def test_a_value_of_another_type_than_its_column_is_in_the_extra_column() -> Non
     # Timestream refuses a row that has it in the column; this one had no room for it.
     many = record(body="b" * 100, **{f"field_{number:03}": f"value {number}" for number in range(150)})
     columns, _ = stored(many)
-    asked = (*(Column(name, column[0]) for name, column in columns.items()), Column("field_149", "DOUBLE"))
-    asked = (*asked, Column("_extra", "VARCHAR"))
+    asked = (*(Column(name, column[0]) for name, column in columns.items()), Column("field_149", "number"))
+    asked = (*asked, Column("_extra", "text"))
     values = [*(column[1] for column in columns.values()), None, None]
 
     made = WholeRows(asked, lambda _keys: [overflow_body(many)])
@@ -134,7 +136,7 @@ def test_a_row_whose_whole_record_is_gone_stays_as_it_is_and_is_counted(body: by
 
 
 def columns_of(*names: str) -> tuple[Column, ...]:
-    return tuple(Column(name, "VARCHAR") for name in ("time", "_id", "source", *names))
+    return tuple(Column(name, "text") for name in ("time", "_id", "source", *names))
 
 
 def batches(columns: tuple[Column, ...], *pages: list[Values]) -> list[Batch]:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.lake.files import Batch, Format, csv_lines, parts, read_rows, unpacked
-from exporter.lake.manifest import PART_BYTES, Part
+from exporter.lake.batch import Batch
+from exporter.lake.csv_files import csv_lines
+from exporter.lake.files import parts
+from exporter.lake.formats import Format, format_of
+from exporter.lake.manifest import PART_BYTES, Part, part_key
+from exporter.lake.text import gunzipped
 from exporter.store import Column, Values
 
 COLUMNS = (
-    Column("time", "TIMESTAMP"),
-    Column("note", "VARCHAR"),
-    Column("status", "DOUBLE"),
-    Column("ok", "BOOLEAN"),
-    Column("item_count", "BIGINT"),
+    Column("time", "timestamp"),
+    Column("_type", "text"),
+    Column("status", "number"),
+    Column("ok", "boolean"),
+    Column("item_count", "integer"),
 )
 NASTY = [
     'a"b',
@@ -104,7 +108,7 @@ def test_what_is_written_is_read_back_with_none_and_empty_text_told_apart(
     body, part = file(rows, kind)
 
     chunks = (body[start : start + size] for start in range(0, len(body), size))
-    read = [row for each in read_rows(chunks, kind, COLUMNS) for row in each.rows]
+    read = [row for each in kind.read(chunks, COLUMNS) for row in each.rows]
 
     expected = rows
     if kind is Format.PARQUET:  # numbers are numbers there, however they were written
@@ -210,9 +214,48 @@ def test_json_lines_are_typed_and_leave_out_what_is_not_there() -> None:
     lines = gzip.decompress(body).decode().splitlines()
 
     assert [json.loads(line) for line in lines] == [
-        {"time": rows[0][0], "note": "a\nb", "status": 200, "ok": True, "item_count": 2**63 - 1},
-        {"time": rows[1][0], "note": "", "status": 0.25, "ok": False},
+        {"time": rows[0][0], "_type": "a\nb", "status": 200, "ok": True, "item_count": 2**63 - 1},
+        {"time": rows[1][0], "_type": "", "status": 0.25, "ok": False},
     ]
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "value"),
+    [
+        ("status", "NaN", "NaN"),
+        ("status", "-Infinity", "-Infinity"),
+        ("status", "", ""),
+        ("ok", "yes", "yes"),
+        ("status", "0.1000000000000000055", 0.1),
+    ],
+)
+def test_a_value_that_json_does_not_know_as_one_of_its_column_stays_a_text(
+    column: str, text: str, value: Any
+) -> None:
+    names = [each.name for each in COLUMNS]
+    row = ["2025-11-20 10:00:00.000000000", *(text if name == column else None for name in names[1:])]
+    body, _ = file([row], Format.JSONL_GZ)
+
+    # No constant: `NaN` outside of quotes is an error in most readers.
+    (line,) = gzip.decompress(body).decode().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail)[column] == value
+    ((read,),) = (each.rows for each in Format.JSONL_GZ.read([body], COLUMNS))
+    assert read == row
+
+
+def test_a_gzip_of_several_members_is_read_to_its_end() -> None:
+    # https://www.rfc-editor.org/rfc/rfc1952#section-2.2: "members [...] appear one after another"
+    packed = gzip.compress(b"first,") + gzip.compress(b"") + gzip.compress(b"second")
+
+    for size in (1, 7, len(packed)):
+        chunks = (packed[start : start + size] for start in range(0, len(packed), size))
+        assert b"".join(gunzipped(chunks)) == b"first,second"
+
+
+@pytest.mark.parametrize("kind", Format)
+def test_a_key_tells_its_format(kind: Format) -> None:
+    assert format_of(part_key(date(2025, 11, 20), 3, 2, kind)) is kind
+    assert format_of("records/year=2025/month=11/day=20/_manifest.json") is None
 
 
 def opencsv(line: str) -> list[str]:
@@ -271,6 +314,7 @@ def test_a_part_is_summed_up_by_what_is_kept_and_by_its_text() -> None:
         last_time="2025-11-20 10:00:02.000000001",
         text_bytes=len(text),
         text_sha256=hashlib.sha256(text).hexdigest(),
+        types={"a": 1, "b": 1, "c": 1},
     )
 
 
@@ -279,7 +323,7 @@ def test_a_csv_gz_is_one_member_with_no_time_and_no_name_in_it() -> None:
 
     # RFC 1952: the flags say nothing is there, and the time is none.
     assert body[3:8] == bytes(5)
-    assert gzip.GzipFile(fileobj=io.BytesIO(body)).read() == b"".join(unpacked([body]))
+    assert gzip.GzipFile(fileobj=io.BytesIO(body)).read() == b"".join(gunzipped([body]))
     assert body.count(b"\x1f\x8b\x08\x00\x00\x00\x00\x00") == 1
 
 
@@ -291,9 +335,7 @@ def test_large_days_are_cut_after_whole_batches_into_parts_that_stand_alone(kind
     made = files(iter(batches), kind, size=300_000)
 
     assert list(made) == ["part-0", "part-1", "part-2"]
-    read = [
-        row for body, _ in made.values() for each in read_rows([body], kind, COLUMNS) for row in each.rows
-    ]
+    read = [row for body, _ in made.values() for each in kind.read([body], COLUMNS) for row in each.rows]
     assert read == rows
     assert [part.rows for _, part in made.values()] == [2_000, 2_000, 1_000]
 
@@ -333,6 +375,12 @@ def test_rows_are_read_only_as_they_are_needed(kind: Format) -> None:
         (Format.JSONL_GZ, lambda body: body[:-4], "the gzip ends early"),
         (Format.CSV, lambda body: body[:-3] + b'"', "ends inside of a value"),
         (Format.CSV, lambda body: b"other" + body, "not those of its manifest"),
+        (Format.CSV, lambda body: body + b't,"a"b"c",,,\n', "a quote is out of place"),
+        (Format.CSV, lambda body: body + b't,a"b,"c,,,\n', "a quote is out of place"),
+        (Format.CSV, lambda body: body + b"t,a,b\n", "does not have 5 values"),
+        (Format.CSV_GZ, lambda body: body + b"rubbish behind the file", "the gzip is damaged"),
+        (Format.CSV_GZ, lambda _: b"", "the gzip ends early"),
+        (Format.JSONL_GZ, lambda _: gzip.compress(b"[1]\n"), "a line is not a JSON object"),
         (Format.PARQUET, lambda body: body[:-4], "Parquet"),
     ],
 )
@@ -340,4 +388,4 @@ def test_a_damaged_file_is_refused(kind: Format, damage: Any, message: str) -> N
     body, _ = file(timed(["a", "b"]), kind)
 
     with pytest.raises(ValueError, match=message):
-        list(read_rows([damage(body)], kind, COLUMNS))
+        list(kind.read([damage(body)], COLUMNS))

@@ -11,7 +11,7 @@ from exporter.lake.manifest import Manifest, Part
 from exporter.store import Column
 
 DAY = date(2025, 11, 20)
-COLUMNS = (Column("time", "TIMESTAMP"), Column("note", "VARCHAR"))
+COLUMNS = (Column("time", "timestamp"), Column("note", "text"))
 
 
 PART = Part(
@@ -48,7 +48,7 @@ def test_a_revision_counts_different_contents() -> None:
     second = Manifest(DAY, 1, COLUMNS, (PART,)).succeeding(first)
     assert second.revision == 2
     assert Manifest(DAY, 1, COLUMNS, (PART,)).succeeding(second).revision == 2
-    assert Manifest(DAY, 1, (*COLUMNS, Column("z", "DOUBLE")), (PART,)).succeeding(second).revision == 3
+    assert Manifest(DAY, 1, (*COLUMNS, Column("z", "number")), (PART,)).succeeding(second).revision == 3
 
 
 def test_the_same_text_packed_otherwise_is_no_other_content() -> None:

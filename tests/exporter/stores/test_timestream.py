@@ -12,14 +12,13 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError
 
-from exporter.store import Column, QuestionTooLargeError, Span, whole
-from exporter.stores.timestream import Limits, Timestream
+from exporter.store import Column, QuestionTooLargeError, Span, StoreError, whole
+from exporter.stores.timestream import Timestream
 
 DAY = date(2025, 11, 20)
 SPAN = Span("2025-11-20 10:00:00.000000000", "2025-11-20 10:05:00.000000000")
-COLUMNS = (Column("time", "TIMESTAMP"), Column("_type", "VARCHAR"), Column("status", "DOUBLE"))
+COLUMNS = (Column("time", "timestamp"), Column("_type", "text"), Column("status", "number"))
 INFO = [
     {"Name": "time", "Type": {"ScalarType": "TIMESTAMP"}},
     {"Name": "measure_name", "Type": {"ScalarType": "VARCHAR"}},
@@ -131,10 +130,10 @@ def test_botocores_answers_are_parsed_alike_with_and_without_its_event() -> None
     assert quick[0] == ["t1", 'a "quoted" é \n value', "200"]
 
 
-def test_errors_are_botocores_own() -> None:
+def test_an_error_is_the_ports_own_with_the_words_of_the_service() -> None:
     body = json.dumps({"__type": "ValidationException", "message": "line 1:8: no such column"}).encode()
 
-    with server((400, body)) as client, pytest.raises(ClientError, match="no such column"):
+    with server((400, body)) as client, pytest.raises(StoreError, match=r"Timestream: .* no such column"):
         Timestream(client, "db", "t").rows(SPAN, COLUMNS)
 
 
@@ -162,10 +161,10 @@ def test_pages_are_read_as_rows_are_asked_for() -> None:
 def test_a_question_for_rows_names_its_columns_its_time_its_order_and_how_many_at_most() -> None:
     client = Pages([])
 
-    store = Timestream(client, "db", 'odd"name', Limits(rows=99))
+    store = Timestream(client, "db", 'odd"name', max_rows=99)
     store.rows(SPAN, COLUMNS)
     # What else two rows of one identity may differ in; a table without these columns would refuse them.
-    store.rows(SPAN, (*COLUMNS, Column("client", "VARCHAR"), Column("route", "VARCHAR")))
+    store.rows(SPAN, (*COLUMNS, Column("client", "text"), Column("route", "text")))
 
     assert client.asked.pop().endswith(
         'ORDER BY time, "_id", measure_name, "source", "route", "client" LIMIT 100'
@@ -203,47 +202,44 @@ def test_which_columns_have_values_is_asked_of_those_columns_alone() -> None:
     assert client.asked[0].startswith('SELECT count("a"), count("b"), count("c") FROM')
 
 
-def test_what_questions_cost_is_summed_up() -> None:
+def test_a_page_bills_what_all_pages_of_its_answer_so_far_have_cost() -> None:
+    bills: list[tuple[int, int]] = []
     store = Timestream(Pages([], [["t", "x", "1"]], scanned=500), "db", "table")
+    store.bill = lambda: lambda scanned, billed: bills.append((scanned, billed))
 
-    for _ in range(2):
-        list(store.rows(SPAN, COLUMNS).pages)
+    list(store.rows(SPAN, COLUMNS).pages)
 
-    # An answer's pages say the sum of all pages so far.
-    assert (store.spent.questions, store.spent.scanned, store.spent.metered) == (2, 2_000, 20_000_000)
+    assert bills == [(500, 10_000_000), (1_000, 10_000_000)]
 
 
-def test_a_question_that_reads_more_than_it_may_is_refused_by_its_setting() -> None:
-    store = Timestream(Pages([["t", "x", "1"]], scanned=10**9 + 1), "db", "table", Limits(scanned=10**9))
+def test_the_columns_of_a_day_are_asked_of_the_minute_of_its_first_row() -> None:
+    client = Pages([["2025-11-20 10:05:00.000000000", "3", None]])
+    client.answers[0]["ColumnInfo"] = INFO[:2]
+    client.answers[0]["Rows"][0]["Data"].pop()
+    store = Timestream(client, "db", "table")
 
-    with pytest.raises(QuestionTooLargeError, match=r"more than 1\.0 GB: raise EXPORT_MAX_SCANNED_GB"):
-        store.rows(SPAN, COLUMNS)
+    store.columns(DAY)
+    store.columns(DAY)
+
+    question = (
+        'SELECT * FROM "db"."table" WHERE time >= TIMESTAMP \'2025-11-20 10:05:00.000000000\' '
+        "AND time < TIMESTAMP '2025-11-20 10:06:00.000000000' LIMIT 1"
+    )
+    assert client.asked[1:] == [question, question]
+
+
+def test_sql_is_asked_as_it_is_with_the_name_of_the_table() -> None:
+    client = Pages([["t1", "api_request", "200.0"]])
+
+    answer = Timestream(client, "db", "table").sql("SELECT * FROM {table}")
+
+    assert client.asked == ['SELECT * FROM "db"."table"']
+    assert [column.name for column in answer.columns] == ["time", "measure_name", "status"]
+    assert list(answer.rows) == [["t1", "api_request", "200"]]
 
 
 def test_an_answer_with_more_rows_than_it_may_have_is_refused() -> None:
-    store = Timestream(Pages([["t", "x", "1"]] * 2, [["t", "x", "1"]] * 2), "db", "table", Limits(rows=3))
+    store = Timestream(Pages([["t", "x", "1"]] * 2, [["t", "x", "1"]] * 2), "db", "table", max_rows=3)
 
     with pytest.raises(QuestionTooLargeError, match="more than 3 rows"):
         list(store.rows(SPAN, COLUMNS).pages)
-
-
-def test_the_limit_is_for_what_is_asked_since_it_was_counted_anew() -> None:
-    client = Pages([["t", "x", "1"]], scanned=600_000_000)
-    store = Timestream(client, "db", "table", Limits(scanned=10**9))
-
-    for _ in range(3):
-        store.count_anew()
-        list(store.rows(SPAN, COLUMNS).pages)
-    with pytest.raises(QuestionTooLargeError, match="1.2 GB, more than 1.0 GB".replace(".", r"\.")):
-        store.rows(SPAN, COLUMNS)
-
-
-def test_a_page_that_comes_after_counting_began_anew_is_not_counted() -> None:
-    store = Timestream(Pages([], [["t1", "api_request", "200.0"]], scanned=1_000), "db", "table")
-    pages = store.rows(SPAN, COLUMNS).pages
-    next(pages)
-
-    store.count_anew()
-    next(pages)
-
-    assert (store.spent.questions, store.spent.scanned) == (0, 0)

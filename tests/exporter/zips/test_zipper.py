@@ -35,7 +35,7 @@ from exporter.downloads.jobs import (
     write_job,
     zip_key,
 )
-from exporter.lake import files as part_files
+from exporter.lake import formats as part_files
 from exporter.lake import manifest as archive
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Column, Days
@@ -46,7 +46,7 @@ from tests.twins import Bucket, client_error
 
 DAY = date(2025, 11, 20)
 ID = "0123456789abcdef0123456789abcdef"
-COLUMNS = (Column("time", "TIMESTAMP"), Column("client", "VARCHAR"), Column("n", "DOUBLE"))
+COLUMNS = (Column("time", "timestamp"), Column("client", "text"), Column("n", "number"))
 MEBIBYTE = 1 << 20
 NASTY = ['"', '""', ",", "\n", "\r\n", "", " ", "\x00", "é\u2028😀", "=1+1", "x" * 10_000]
 

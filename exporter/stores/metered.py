@@ -1,0 +1,123 @@
+"""What questions to a store cost, counted and limited, whichever store it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+from exporter.store import (
+    Answer,
+    Bill,
+    BillingStore,
+    Column,
+    Days,
+    QuestionTooLargeError,
+    Span,
+    Tally,
+)
+
+_GB = 10**9
+
+
+@dataclass(slots=True)
+class Spent:
+    """What questions have cost.
+
+    Attributes:
+        questions: How many there were.
+        scanned: Bytes that the store read for them.
+        billed: Bytes that it bills; a store may bill more than it reads.
+    """
+
+    questions: int = 0
+    scanned: int = 0
+    billed: int = 0
+
+    def since(self, before: Spent) -> Spent:
+        """Return what was spent after `before`, an earlier copy of this."""
+        return Spent(
+            self.questions - before.questions, self.scanned - before.scanned, self.billed - before.billed
+        )
+
+
+class Metered:
+    """A store whose questions are counted, and refused once they have read more than a limit.
+
+    Args:
+        store: The store; this object receives its bills from now on.
+        max_scanned: Bytes that the store may read until the count is reset.
+
+    Attributes:
+        spent: What the questions since the last reset have cost.
+    """
+
+    def __init__(self, store: BillingStore, max_scanned: int = 1_000 * _GB) -> None:
+        self._store = store
+        self._max_scanned = max_scanned
+        self.spent = Spent()
+        store.bill = self._open_bill
+
+    def reset(self) -> None:
+        """Start to count from zero: the limit applies to the questions from here on."""
+        self.spent = Spent()
+
+    def _open_bill(self) -> Bill:
+        # A page that another thread still reads after a reset counts for what was spent before.
+        spent = self.spent
+        before = replace(spent)
+
+        def bill(scanned: int, billed: int) -> None:
+            spent.questions = before.questions + 1
+            spent.scanned = before.scanned + scanned
+            spent.billed = before.billed + billed
+            if spent.scanned > self._max_scanned:
+                raise QuestionTooLargeError(
+                    f"{self.name} has read {spent.scanned / _GB:,.1f} GB, and the limit is "
+                    f"{self._max_scanned / _GB:,.1f} GB: raise EXPORT_MAX_SCANNED_GB"
+                )
+
+        return bill
+
+    @property
+    def name(self) -> str:
+        """As the store."""
+        return self._store.name
+
+    @property
+    def settles_after(self) -> timedelta:
+        """As the store."""
+        return self._store.settles_after
+
+    @property
+    def keeps_for(self) -> timedelta | None:
+        """As the store."""
+        return self._store.keeps_for
+
+    def count(self) -> int:
+        """As the store."""
+        return self._store.count()
+
+    def days(self) -> Days | None:
+        """As the store."""
+        return self._store.days()
+
+    def sources(self, day: date) -> dict[str, int]:
+        """As the store."""
+        return self._store.sources(day)
+
+    def tally(self, day: date) -> Tally:
+        """As the store."""
+        return self._store.tally(day)
+
+    def columns(self, day: date) -> tuple[Column, ...]:
+        """As the store."""
+        return self._store.columns(day)
+
+    def filled(self, day: date, names: Collection[str]) -> set[str]:
+        """As the store."""
+        return self._store.filled(day, names)
+
+    def rows(self, span: Span, columns: tuple[Column, ...]) -> Answer:
+        """As the store."""
+        return self._store.rows(span, columns)
