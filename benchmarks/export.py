@@ -103,7 +103,8 @@ def _ours(kind: str) -> Way:
     from botocore.config import Config
 
     from consumers.bucket import Bucket, client_config
-    from exporter.export.handler import Job, export_day
+    from exporter.export.day import export_day
+    from exporter.lake.days import Day
     from exporter.lake.formats import Format
     from exporter.stores.timestream import Timestream
 
@@ -116,7 +117,7 @@ def _ours(kind: str) -> Way:
     bucket = Bucket(boto3.client("s3", config=config), f"lake-{os.getpid()}")
 
     def export() -> Callable[[], int]:
-        manifest = export_day(DAY, store, bucket, Job(Format(kind))).manifest
+        manifest = export_day(Day(bucket, DAY, Format(kind)), store).manifest
         return lambda: _read_back(manifest, bucket)
 
     return export

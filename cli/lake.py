@@ -15,8 +15,7 @@ from rich.progress import Progress
 from cli.deployment import CommandError, Deployment
 from consumers.bucket import Bucket
 from exporter.downloads.jobs import drop_all_of
-from exporter.lake import days as lake
-from exporter.lake import manifest as archive
+from exporter.lake.days import Day, kept_formats
 from exporter.lake.formats import Format
 from exporter.store import Days
 from exporter.stores import store_of_stack
@@ -52,7 +51,7 @@ def bucket_of(deployment: Deployment) -> Bucket:
 
 def kinds_of(objects: Bucket, days: Days) -> list[Format]:
     """Return the formats that the lake has a day of the range in; the first one for none."""
-    found = [kind for kind in Format if any(lake.read_manifest(objects, day, kind) for day in days)]
+    found = [kind for kind in Format if any(Day(objects, day, kind).manifest() for day in days)]
     return found or [Format.CSV_GZ]
 
 
@@ -78,9 +77,10 @@ def verify(deployment: Deployment, days: Days, bars: Progress) -> Iterator[Verif
     bar = bars.add_task("days", total=len(days) * len(kinds))
     for day in days:
         for kind in kinds:
-            manifest = lake.read_manifest(objects, day, kind)
+            lake_day = Day(objects, day, kind)
+            manifest = lake_day.manifest()
             try:
-                problems = tuple(verify_day(day, kind, objects, store if day > oldest else None))
+                problems = tuple(verify_day(lake_day, store if day > oldest else None))
             except ClientError as error:  # in the archive, for instance
                 problems = (f"it cannot be read: {error}",)
             yield Verified(day, kind, manifest.rows if manifest else None, problems)
@@ -98,18 +98,18 @@ def find(deployment: Deployment, client: str, days: Days, bars: Progress) -> Ite
     bar = bars.add_task("days looked through", total=len(days) * len(kinds))
     for day in days:
         for kind in kinds:
-            found = _found(client, day, kind, objects)
+            found = _found(client, Day(objects, day, kind))
             if found is not None:
                 yield found
             bars.advance(bar)
 
 
-def _found(client: str, day: date, kind: Format, objects: Bucket) -> Found | None:
+def _found(client: str, day: Day) -> Found | None:
     try:
-        return forget.find(client, day, kind, objects)
+        return forget.find(client, day)
     except (ValueError, ClientError) as error:
         raise CommandError(
-            f"cannot read {day}: {error}", f"see what is wrong: tagline verify --from {day}"
+            f"cannot read {day.date}: {error}", f"see what is wrong: tagline verify --from {day.date}"
         ) from error
 
 
@@ -127,27 +127,27 @@ def erase(deployment: Deployment, client: str, days: Days, bars: Progress) -> tu
     objects = bucket_of(deployment)
     run, began = uuid.uuid4().hex, deployment.now()
     client_hash = forget.remember_to_forget(client, objects, lambda: os.urandom(32).hex()).hash_of(client)
-    kinds = [kind for kind in Format if any(objects.keys(archive.beginning(kind)))]
+    kinds = kept_formats(objects)
     bar = bars.add_task("days cleared of it", total=len(days) * len(kinds))
     done: list[Found] = []
     try:
-        for day in days:
+        for date_ in days:
             for kind in kinds:
-                now = deployment.now()
-                if not lake.lock(objects, day, kind, run, now, now + _LOCKED_FOR):
+                day, now = Day(objects, date_, kind), deployment.now()
+                if not day.lock.take(run, now, now + _LOCKED_FOR):
                     raise CommandError(
-                        f"{day} is being written at this moment", "try again in a quarter of an hour"
+                        f"{date_} is being written at this moment", "try again in a quarter of an hour"
                     )
                 try:
-                    if (found := _found(client, day, kind, objects)) is None:
-                        forget.clear(day, kind, objects, now)
+                    if (found := _found(client, day)) is None:
+                        forget.clear(day, now)
                     else:
                         # Said before it is done: who is killed in between leaves it said twice, not never.
                         forget.write_audit(client_hash, [*done, found], objects, began)
-                        forget.forget(client, found, objects, now)
+                        forget.forget(client, found, day, now)
                         done.append(found)
                 finally:
-                    lake.unlock(objects, day, kind, run)
+                    day.lock.release(run)
                 bars.advance(bar)
     finally:
         # After the days: what is asked for from now on is made of what they have now.

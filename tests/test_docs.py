@@ -45,6 +45,7 @@ from exporter.downloads import handler as downloads
 from exporter.downloads import openapi
 from exporter.downloads.jobs import Format, Job, Request, State, write_job
 from exporter.export import handler as export
+from exporter.export.day import Export
 from exporter.lake import manifest as archive
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Column, Days
@@ -400,7 +401,7 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
         "Reconciler": [
             lambda: reconcile.report_day(reconcile.Day(DAY, {"/g": Totals(3, 2, 0, {"late": 1}, 1)}))
         ],
-        "DailyExporter": [lambda: export._report(export.Export(MANIFEST, kept=False))],
+        "DailyExporter": [lambda: export._report(Export(MANIFEST, kept=False))],
         "DownloadWorker": [
             lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.READY, rows=1)),
             lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.EMPTY, rows=0)),

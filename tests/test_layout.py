@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 PURE = [
     "consumers/accounts/accounting.py",
+    "consumers/asked_days.py",
     "consumers/documents.py",
     "consumers/lines/batch.py",
     "consumers/lines/extract.py",
@@ -30,6 +31,8 @@ PURE = [
     "exporter/lake/formats.py",
     "exporter/lake/jsonl_files.py",
     "exporter/lake/text.py",
+    "exporter/lake/overflow.py",
+    "exporter/lake/progress.py",
     "exporter/store.py",
     "exporter/zips/selection.py",
     "exporter/export/whole_rows.py",
@@ -46,6 +49,7 @@ UPSTREAM = {
     "emitter/tagline": ("tagline",),
     "consumers": ("tagline", "consumers"),
     "exporter": (
+        "consumers.asked_days",
         "consumers.bucket",
         "consumers.documents",
         "consumers.rows.late_days",

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import cache
 from itertools import islice
 from typing import Any, Final, Protocol
@@ -19,6 +19,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from consumers.accounts import accounting
 from consumers.accounts.accounting import Account, Sources, Totals, intervals
+from consumers.asked_days import days_of
 from consumers.settings import read_settings
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
@@ -130,28 +131,6 @@ def reconcile(day: date, accounts: Accounts) -> Day:
     return Day(day, {group: merging.totals() for group, merging in sorted(groups.items())})
 
 
-def days_of(event: dict[str, Any], now: datetime) -> list[date]:
-    """Return the days that an event asks for: one or a range by hand, else the day before its time.
-
-    Args:
-        event: `{"day": ...}`, `{"from": ..., "to": ...}` (dates, both inclusive), or a schedule's event.
-        now: The time, for an event that has none.
-
-    Raises:
-        ValueError: If a date is none, or the range ends before it begins.
-    """
-    if "day" in event:
-        return [_date("day", event["day"])]
-    if "from" in event or "to" in event:
-        first, last = _date("from", event.get("from")), _date("to", event.get("to"))
-        if last < first:
-            raise ValueError(f"from {first} to {last} is no range of days")
-        return [first + timedelta(days=number) for number in range((last - first).days + 1)]
-    time = event.get("time")
-    at = datetime.fromisoformat(time) if isinstance(time, str) else now
-    return [at.astimezone(UTC).date() - timedelta(days=1)]
-
-
 def make_handler(
     accounts: Accounts, *, now: Callable[[], datetime], report: Callable[[Day], None]
 ) -> Handler:
@@ -245,10 +224,3 @@ def report_day(result: Day) -> None:
     for name, count in counts.items():
         metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
     metrics.flush_metrics()
-
-
-def _date(name: str, value: Any) -> date:
-    try:
-        return date.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} is {value!r}, not a date such as 2026-11-19") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import TypeGuard
 
 from consumers.rows.table import (
     DIMENSIONS,
@@ -31,14 +30,7 @@ BATCH_ROWS = 1_000
 # A whole record can be as long as a line, 100 times as long as a row: few of them are in memory at once.
 BATCH_WHOLE_ROWS = 16
 
-WHOLE_RECORDS = "overflow/"
-
 Fetch = Callable[[list[str]], Iterable[bytes | None]]
-
-
-def is_whole_record(key: str | None) -> TypeGuard[str]:
-    """Tell whether a row's `_overflow`, which is from outside, can be where a whole record is."""
-    return key is not None and key.startswith(WHOLE_RECORDS)
 
 
 class WholeRows:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from exporter.lake.batch import Batch
 from exporter.lake.formats import Format
 from exporter.lake.manifest import PART_BYTES, Part
-from exporter.store import TIME, Column
+from exporter.store import TIME, TYPE, Column, places
 
 
 class PartFile:
@@ -26,15 +27,16 @@ class PartFile:
         self, key: str, kind: Format, columns: tuple[Column, ...], batches: Iterator[Batch], size: int
     ) -> None:
         self.key = key
-        self.content_type = kind.rules.content_type
         self._writer = kind.writer(columns)
-        self._when = [column.name for column in columns].index(TIME)
+        place = places(columns)
+        self._when, self._type = place[TIME], place[TYPE]
         self._batches = batches
         self._size = size
         self._rows = 0
         self._bytes = 0
         self._sha256 = hashlib.sha256()
         self._times: tuple[str, str] = ("", "")
+        self._types: Counter[str | None] = Counter()
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the file. Equal rows are equal bytes: there is no time in it, and gzip is one member."""
@@ -42,6 +44,7 @@ class PartFile:
             first, last = batch.rows[0][self._when], batch.rows[-1][self._when]
             self._times = (self._times[0] or first or "", last or "")
             self._rows += len(batch.rows)
+            self._types.update([row[self._type] for row in batch.rows])
             yield self._measured(self._writer.add(batch))
             if self._writer.size >= self._size:
                 break
@@ -59,6 +62,7 @@ class PartFile:
             text_bytes=text.bytes if text else None,
             text_sha256=text.sha256 if text else None,
             line_breaks=text.line_breaks if text else 0,
+            types={type_ or "": rows for type_, rows in sorted(self._types.items(), key=str)},
         )
 
     def _measured(self, chunk: bytes) -> bytes:

@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from consumers.documents import load, stamped
 from exporter.lake.manifest import STATE
 
+_VERSION = 1
 KEY = f"{STATE}forgotten.json"
 HASH_BYTES = 16
 CLIENT = "client"
@@ -68,10 +70,15 @@ class Forgotten:
 
     def to_json(self) -> bytes:
         """Return the document that is kept."""
-        return json.dumps({"key": self.key, "clients": sorted(self.clients)}, indent=1).encode() + b"\n"
+        document = stamped({"key": self.key, "clients": sorted(self.clients)}, _VERSION)
+        return json.dumps(document, indent=1).encode() + b"\n"
 
     @classmethod
     def from_json(cls, document: bytes) -> Forgotten:
-        """Return what a document says."""
-        read = json.loads(document)
+        """Return the clients in a document.
+
+        Raises:
+            NewerDocumentError: If a newer Tagline wrote the document.
+        """
+        read = load(document, _VERSION, KEY)
         return cls(read["key"], frozenset(read["clients"]))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import boto3
 from botocore.exceptions import ClientError
 
 from exporter.lake.formats import Format
 from exporter.lake.manifest import NANOSECONDS
 from exporter.store import TIME, Column
-
-# The template's tables, by the format of the files that they are over.
-TABLES = {Format.CSV_GZ: "records_csv", Format.PARQUET: "records"}
 
 _TYPES = {"integer": "bigint", "boolean": "boolean", "number": "double", "timestamp": "timestamp"}
 # What GetTable says of a table, and UpdateTable takes:
@@ -40,16 +38,20 @@ class Catalog:
         self._client = client
         self._database = database
 
+    @classmethod
+    def of_account(cls, database: str) -> Catalog:
+        """Return the tables of a database in the function's account and region."""
+        return cls(boto3.client("glue"), database)
+
     def describe(self, kind: Format, columns: tuple[Column, ...]) -> None:
-        """Give a format's table the columns of the lake's newest files; nothing where it has no table."""
-        name = TABLES.get(kind)
-        if name is None:
+        """Give a format's table the columns of the lake's newest files; nothing if it has no table."""
+        if not (name := kind.rules.table):
             return
         try:
             table = self._client.get_table(DatabaseName=self._database, Name=name)["Table"]
         except ClientError as error:
             if error.response["Error"]["Code"] == "EntityNotFoundException":
-                return  # whoever has removed it does not want it
+                return  # it was removed on purpose
             raise
         wanted = glue_columns(kind, columns)
         if table["StorageDescriptor"]["Columns"] != wanted:
@@ -63,8 +65,8 @@ class Catalog:
 def glue_columns(kind: Format, columns: tuple[Column, ...]) -> list[dict[str, str]]:
     """Return a table's columns by those of the files.
 
-    Over CSV all are text: that reader takes no empty field for a number.
-    https://docs.aws.amazon.com/athena/latest/ug/csv-serde.html
+    Over CSV all are text, because the reader of CSV does not read an empty field as a number:
+    docs/reference/lake.md has the link.
     """
     described: list[dict[str, str]] = []
     taken: set[str] = set()
@@ -73,12 +75,12 @@ def glue_columns(kind: Format, columns: tuple[Column, ...]) -> list[dict[str, st
         # Parquet is read by name, and of two that differ in capitals only the first is found.
         name = column.name.lower()
         if name in taken:
-            if kind is Format.PARQUET:
+            if kind.rules.typed:
                 continue
             name = f"{name}_{len(described)}"
         taken.add(name)
-        of_type = _TYPES.get(column.type, "string") if kind is Format.PARQUET else "string"
+        of_type = _TYPES.get(column.type, "string") if kind.rules.typed else "string"
         described.append({"Name": name, "Type": of_type})
-        if kind is Format.PARQUET and column.name == TIME:
+        if kind.rules.typed and column.name == TIME:
             described.append({"Name": NANOSECONDS, "Type": "int"})
     return described

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
-from typing import Any
 
+from consumers import documents
 from exporter.store import Column, Type
 
+_VERSION = 1
 PREFIX = "records/"
 # What the lake has to know for longer than it keeps a day: under `records/`, it would be gone after a year.
 STATE = "lake/"
@@ -19,7 +21,7 @@ FORMAT = "csv.gz"
 # A part is cut at the row that passes this, before compression: about 30 MB as it is kept.
 PART_BYTES = 256 * 1024 * 1024
 
-# Parquet's `time` has milliseconds, which is what Athena reads; what is below is in a column of its own.
+# Parquet's `time` has milliseconds, because engines over the lake read no more; the rest is in this column.
 # https://docs.aws.amazon.com/athena/latest/ug/data-types-timestamps.html
 NANOSECONDS = "_time_ns"
 
@@ -48,6 +50,7 @@ class Part:
         text_bytes: Its size before it was packed; None for Parquet, and in older manifests.
         text_sha256: Of it before it was packed, in hex; None as above.
         line_breaks: How many line ends are inside of values: readers that go line by line miscount its rows.
+        types: How many rows each `_type` has; None in older manifests.
     """
 
     key: str
@@ -59,6 +62,7 @@ class Part:
     text_bytes: int | None = None
     text_sha256: str | None = None
     line_breaks: int = 0
+    types: Mapping[str, int] | None = None
 
     @property
     def content(self) -> tuple[int, str]:
@@ -100,13 +104,24 @@ class Manifest:
         """How large the day's files are together, in bytes as they are kept."""
         return sum(part.bytes for part in self.parts)
 
+    @property
+    def types(self) -> dict[str, int] | None:
+        """How many rows each `_type` has; None if an older part did not count them."""
+        counts: Counter[str] = Counter()
+        for part in self.parts:
+            if part.types is None:
+                return None
+            counts.update(part.types)
+        return dict(sorted(counts.items()))
+
     def to_json(self) -> bytes:
-        """Return the manifest as it is kept."""
+        """Return the manifest as it is stored."""
         document = {
             "day": self.day.isoformat(),
             "revision": self.revision,
             "format": self.format,
             "rows": self.rows,
+            "types": self.types,
             "bytes": self.size,
             "first_time": min((part.first_time for part in self.parts), default=None),
             "last_time": max((part.last_time for part in self.parts), default=None),
@@ -116,22 +131,22 @@ class Manifest:
             "columns": columns_to_json(self.columns),
             "parts": [asdict(part) for part in self.parts],
         }
-        return json.dumps(document, indent=1).encode() + b"\n"
+        return json.dumps(documents.stamped(document, _VERSION), indent=1).encode() + b"\n"
 
     @classmethod
     def from_json(cls, document: bytes) -> Manifest:
-        """Return the manifest that a document says; what older ones do not say has its default."""
-        read: dict[str, Any] = json.loads(document)
-        return cls(
-            day=date.fromisoformat(read["day"]),
-            revision=read["revision"],
-            columns=columns_from_json(read["columns"]),
-            parts=tuple(Part(**part) for part in read["parts"]),
-            format=read.get("format", FORMAT),
-            restored=read.get("restored", 0),
-            not_restored=read.get("not_restored", 0),
-            forgotten=read.get("forgotten", 0),
-        )
+        """Return the manifest in a document; a key that older ones lack has its default.
+
+        Raises:
+            NewerDocumentError: If a newer Tagline wrote the document.
+        """
+        read = documents.load(document, _VERSION, "the manifest")
+        made = {
+            "day": date.fromisoformat(read["day"]),
+            "columns": columns_from_json(read["columns"]),
+            "parts": tuple(documents.known(Part, part) for part in read["parts"]),
+        }
+        return documents.known(cls, read | made)
 
     def succeeding(
         self, known: Manifest | None, whole: Callable[[tuple[Part, ...]], bool] = lambda _: True

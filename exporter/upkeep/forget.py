@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from consumers.bucket import Objects
+from consumers.documents import VERSION
 from consumers.rows.table import OVERFLOW, SAID
-from exporter.export.whole_rows import is_whole_record
-from exporter.lake import days as lake
-from exporter.lake import manifest as archive
 from exporter.lake.batch import Batch
-from exporter.lake.files import parts
+from exporter.lake.days import Day
 from exporter.lake.forgotten import CLIENT, KEY, Forgotten, clients_of
 from exporter.lake.formats import Format
 from exporter.lake.manifest import STATE, Manifest
+from exporter.lake.overflow import is_whole_record
 from exporter.store import Values, places
 
 AUDIT = f"{STATE}audit/"
@@ -41,21 +40,21 @@ class Found:
     overflow: tuple[str, ...] = ()
 
 
-def find(client: str, day: date, kind: Format, objects: Objects) -> Found | None:
+def find(client: str, day: Day) -> Found | None:
     """Return what the lake has of a client on a day, or None if that is nothing.
 
     Raises:
-        ValueError: If a part is not what its manifest says.
+        ValueError: If a part is not as its manifest describes it.
     """
-    manifest = lake.read_manifest(objects, day, kind)
+    manifest = day.manifest()
     if manifest is None:
         return None
     overflow: list[str] = []
     rows = 0
-    for _, theirs in _sorted_out(manifest, client, objects):
+    for _, theirs in _sorted_out(manifest, client, day):
         rows += len(theirs.rows)
         overflow += _overflow_keys(manifest, theirs)
-    return Found(day, kind, manifest.revision, rows, tuple(overflow)) if rows else None
+    return Found(day.date, day.kind, manifest.revision, rows, tuple(overflow)) if rows else None
 
 
 def remember_to_forget(client: str, objects: Objects, new_key: Callable[[], str]) -> Forgotten:
@@ -76,48 +75,39 @@ def remember_to_forget(client: str, objects: Objects, new_key: Callable[[], str]
             return forgotten
 
 
-def forget(client: str, found: Found, objects: Objects, now: datetime) -> Manifest:
+def forget(client: str, found: Found, day: Day, now: datetime) -> Manifest:
     """Write a day again without a client's rows, and remove these from the bucket at once.
 
-    Whenever this is ended, doing it again ends it: whole records are removed while the manifest still leads
-    to them, files once the next manifest does not. Who forgets has the day's lock, and has called
-    `remember_to_forget`.
+    It is safe to repeat after a crash: whole records are removed while the manifest still leads to them,
+    files once the next manifest does not. The caller has the day's lock, and has called `remember_to_forget`.
 
     Raises:
-        ValueError: If a part is not what its manifest says.
+        ValueError: If a part is not as its manifest describes it.
     """
-    known = lake.read_manifest(objects, found.day, found.kind)
+    known = day.manifest()
     assert known is not None
     revision = known.revision + 1
-    made = []
-    batches = (others for others, _ in _sorted_out(known, client, objects) if others.rows)
-    for part in parts(
-        batches,
-        known.columns,
-        lambda number: archive.part_key(found.day, number, revision, found.kind),
-        found.kind,
-    ):
-        objects.put(part.key, part.chunks(), part.content_type)
-        made.append(part.summary())
-    manifest = replace(known, revision=revision, parts=tuple(made), forgotten=known.forgotten + found.rows)
-    objects.delete(found.overflow)
-    lake.write_manifest(objects, manifest)
-    clear(found.day, found.kind, objects, now)
+    batches = (others for others, _ in _sorted_out(known, client, day) if others.rows)
+    made = tuple(day.write(batches, known.columns, revision))
+    manifest = replace(known, revision=revision, parts=made, forgotten=known.forgotten + found.rows)
+    day.objects.delete(found.overflow)
+    day.commit(manifest)
+    clear(day, now)
     return manifest
 
 
-def clear(day: date, kind: Format, objects: Objects, now: datetime) -> None:
-    """Remove all files of a day but those that its manifest names: others may hold what is to be forgotten.
+def clear(day: Day, now: datetime) -> None:
+    """Remove all files of a day that its manifest does not name: they may hold what is to be forgotten.
 
-    There is no grace for readers of older revisions. Who clears a day has its lock.
+    Readers of older revisions get no time of grace. The caller has the day's lock.
     """
-    if not any(objects.keys(archive.folder(day, kind))):
+    if not day.keys():
         return
-    objects.delete([archive.folder(day, kind) + lake.PROGRESS])
-    lake.forget_replaced(objects, day, kind)
-    if (manifest := lake.read_manifest(objects, day, kind)) is not None:
-        lake.write_table(objects, manifest)
-    lake.tidy(objects, day, kind, now)
+    day.drop_progress()
+    day.end_grace()
+    if (manifest := day.manifest()) is not None:
+        day.list_files(manifest)
+    day.tidy(now)
 
 
 def write_audit(client_hash: str, done: list[Found], objects: Objects, now: datetime) -> str:
@@ -131,6 +121,7 @@ def write_audit(client_hash: str, done: list[Found], objects: Objects, now: date
     """
     key = f"{AUDIT}{now:%Y-%m-%dT%H-%M-%S}-{client_hash[:8]}.json"
     entry = {
+        VERSION: 1,
         "time": now.isoformat(),
         "client_hash": client_hash,
         "rows": sum(found.rows for found in done),
@@ -149,7 +140,7 @@ def write_audit(client_hash: str, done: list[Found], objects: Objects, now: date
     return key
 
 
-def _sorted_out(manifest: Manifest, client: str, objects: Objects) -> Iterator[tuple[Batch, Batch]]:
+def _sorted_out(manifest: Manifest, client: str, day: Day) -> Iterator[tuple[Batch, Batch]]:
     """Yield a day's rows in two: the others', and the client's."""
     place, said = (places(manifest.columns).get(name) for name in (CLIENT, SAID))
 
@@ -158,13 +149,12 @@ def _sorted_out(manifest: Manifest, client: str, objects: Objects) -> Iterator[t
             None if place is None else row[place], None if said is None else row[said]
         )
 
-    for part in manifest.parts:
-        for batch in Format(manifest.format).read(objects.stream(part.key), manifest.columns):
-            theirs: list[Values] = []
-            others: list[Values] = []
-            for row in batch.rows:
-                (theirs if is_theirs(row) else others).append(row)
-            yield Batch(others, batch.empties), Batch(theirs)
+    for batch in day.rows(manifest):
+        theirs: list[Values] = []
+        others: list[Values] = []
+        for row in batch.rows:
+            (theirs if is_theirs(row) else others).append(row)
+        yield Batch(others, batch.empties), Batch(theirs)
 
 
 def _overflow_keys(manifest: Manifest, theirs: Batch) -> Iterator[str]:

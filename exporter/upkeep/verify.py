@@ -4,54 +4,49 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
-from datetime import date
 
-from consumers.bucket import Objects
-from exporter.lake import days as lake
-from exporter.lake import manifest as archive
+from exporter.lake.athena import file_list_problems
 from exporter.lake.batch import Batch
-from exporter.lake.formats import Format
+from exporter.lake.days import Day
 from exporter.lake.manifest import Manifest, Part
-from exporter.store import TIME, Store, places
+from exporter.store import TIME, TYPE, Store, places
+
+# Sums in a manifest that follow from its parts.
+_SUMS = ("rows", "types", "bytes", "first_time", "last_time")
 
 
-def verify_day(day: date, kind: Format, objects: Objects, store: Store | None = None) -> Iterator[str]:
-    """Yield what is wrong with a day, in sentences; nothing if all is as its manifest says.
+def verify_day(day: Day, store: Store | None = None) -> Iterator[str]:
+    """Yield what is wrong with a day, in sentences; nothing if all is as its manifest describes it.
 
-    Every part is read: its bytes and checksum, its rows, and that their times are in order, of the day and as
-    said. Files that nothing names are named, and what Athena is told to read is compared.
+    Every part is read: its bytes and checksum, its rows and their types, and whether their times are in
+    order, of the day and as described. Files that nothing names are reported, and so is a wrong file list.
 
     Args:
-        day: The day in UTC.
-        kind: The files' format.
-        objects: The lake's bucket.
-        store: The store, while it still has the day; None if it may have forgotten some of it.
+        day: The day.
+        store: The store, while it still has the day; None if it may have dropped some of it.
     """
+    document = day.document()
+    if document is None:
+        yield "there is no manifest: the day was never exported"
+        return
     try:
-        manifest = lake.read_manifest(objects, day, kind)
+        manifest = Manifest.from_json(document)
     except (ValueError, KeyError, TypeError) as error:
         yield f"the manifest cannot be read: {type(error).__name__}: {error}"
         return
-    if manifest is None:
-        yield "there is no manifest: the day was never exported"
-        return
-    if (manifest.day, manifest.format) != (day, kind):
+    if (manifest.day, manifest.format) != (day.date, day.kind):
         yield f"the manifest is of {manifest.day} in {manifest.format}"
         return
-    yield from _manifest_problems(manifest, kind, objects)
-    there = set(objects.keys(archive.folder(day, kind)))
-    last = ""
-    for part in manifest.parts:
-        name = _name(part.key)
-        if part.key not in there:
-            yield f"{name} is not there"
-            continue
-        for problem in _problems(part, manifest, objects, last):
-            yield f"{name}: {problem}"
-        last = part.last_time
+    yield from _sum_problems(manifest, document)
+    yield from file_list_problems(day.objects, manifest)
+    # A run that is at work may have written a file that it has not named yet.
+    if not day.lock.is_taken():
+        yield from (f"{_name(key)} is there, but nothing names it" for key in day.unnamed())
+    yield from _part_problems(day, manifest)
     if store is not None:
-        rows = sum(store.tally(day).values())
+        rows = sum(store.tally(day.date).values())
         if rows != manifest.rows + manifest.forgotten:
             yield (
                 f"the store has {rows:,} rows, the lake {manifest.rows:,} and {manifest.forgotten:,} that "
@@ -59,30 +54,35 @@ def verify_day(day: date, kind: Format, objects: Objects, store: Store | None = 
             )
 
 
-def _manifest_problems(manifest: Manifest, kind: Format, objects: Objects) -> Iterator[str]:
-    """Yield what is wrong with what is said of a day's files, and beside them."""
-    document = json.loads(objects.get(archive.folder(manifest.day, kind) + archive.MANIFEST) or b"{}")
-    summed_up = json.loads(manifest.to_json())
-    for name in ("rows", "bytes", "first_time", "last_time"):
-        if (said := document.get(name)) != summed_up[name]:
-            yield f"the manifest says {said} {name}, but {summed_up[name]} of its parts"
-    if (objects.get(lake.table_key(manifest.day, kind)) or b"") != lake.table(objects, manifest):
-        yield "Athena is told of other files than the manifest names: export the day again"
-    # A run that is at work may have written a file that it has not named yet.
-    if not lake.is_locked(objects, manifest.day, kind):
-        for key in lake.unnamed(objects, manifest.day, kind):
-            yield f"{_name(key)} is there, but nothing names it"
+def _sum_problems(manifest: Manifest, document: bytes) -> Iterator[str]:
+    """Yield which sums in a manifest are not those of its parts."""
+    stored, summed_up = json.loads(document), json.loads(manifest.to_json())
+    for name in _SUMS:
+        if name == "types" and name not in stored:
+            continue  # an older manifest
+        if stored.get(name) != summed_up[name]:
+            yield f"the manifest says {stored.get(name)} {name}, but {summed_up[name]} of its parts"
+
+
+def _part_problems(day: Day, manifest: Manifest) -> Iterator[str]:
+    there = day.keys()
+    last = ""
+    for part in manifest.parts:
+        if part.key not in there:
+            yield f"{_name(part.key)} is not there"
+            continue
+        yield from (f"{_name(part.key)}: {problem}" for problem in _problems(day, part, manifest, last))
+        last = part.last_time
 
 
 def _name(key: str) -> str:
     return key.rpartition("/")[2]
 
 
-def _problems(part: Part, manifest: Manifest, objects: Objects, last: str) -> Iterator[str]:
-    read = _Read(objects.stream(part.key))
+def _problems(day: Day, part: Part, manifest: Manifest, last: str) -> Iterator[str]:
+    read = _Read(day.objects.stream(part.key))
     try:
-        batches = Format(manifest.format).read(read.chunks, manifest.columns)
-        problem = _row_problem(part, batches, manifest, last)
+        problem = _row_problem(part, day.kind.read(read.chunks, manifest.columns), manifest, last)
     except ValueError as error:
         problem = str(error)
     read.to_the_end()
@@ -97,17 +97,24 @@ def _problems(part: Part, manifest: Manifest, objects: Objects, last: str) -> It
 
 def _row_problem(part: Part, batches: Iterator[Batch], manifest: Manifest, last: str) -> str:
     """Return what is wrong with a part's rows, or nothing."""
-    when = places(manifest.columns)[TIME]
-    times = (row[when] or "" for batch in batches for row in batch.rows)
+    place = places(manifest.columns)
+    when, type_at = place[TIME], place[TYPE]
     rows, first_time, last_time = 0, "", last
-    for rows, time in enumerate(times, 1):  # noqa: B007 - how many there were
-        if time < last_time:
-            return f"a row of {time} comes after one of {last_time}"
-        if not time.startswith(f"{manifest.day} "):
-            return f"a row of {time} is of another day"
-        first_time, last_time = first_time or time, time
+    types: Counter[str] = Counter()
+    for batch in batches:
+        for row in batch.rows:
+            time = row[when] or ""
+            if time < last_time:
+                return f"a row of {time} comes after one of {last_time}"
+            if not time.startswith(f"{manifest.day} "):
+                return f"a row of {time} is of another day"
+            first_time, last_time = first_time or time, time
+        rows += len(batch.rows)
+        types.update([row[type_at] or "" for row in batch.rows])
     if rows != part.rows:
         return f"{rows:,} rows, not {part.rows:,}"
+    if part.types is not None and types != part.types:
+        return f"rows by type are {dict(sorted(types.items()))}, not {dict(part.types)}"
     if (first_time, last_time) != (part.first_time, part.last_time):
         return f"times from {first_time} to {last_time}, not from {part.first_time} to {part.last_time}"
     return ""
@@ -122,7 +129,7 @@ class _Read:
         self.chunks = self._counted(chunks)
 
     def to_the_end(self) -> None:
-        """Read also what comes behind what a reader needs."""
+        """Read what comes behind the bytes that a reader needs, too."""
         for _ in self.chunks:
             pass
 

@@ -18,7 +18,7 @@ from cli.deployment import Deployment, write_running
 from cli.main import app
 from exporter.downloads.jobs import Job, read_job, write_job
 from exporter.downloads.jobs import Request as DownloadRequest
-from exporter.lake import days as lake
+from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.store import Days
 from local.pipeline import Pipeline
@@ -80,7 +80,7 @@ def test_a_day_without_rows_is_found_in_no_other_format(tagline: Pipeline, bars:
     assert (exported["rows"], exported["revision"]) == (0, 1)
     objects = commands.bucket_of(where)
     assert commands.kinds_of(objects, days) == [Format.CSV_GZ]
-    assert lake.read_manifest(objects, yesterday, Format.PARQUET) is None
+    assert Day(objects, yesterday, Format.PARQUET).manifest() is None
 
 
 def test_the_commands_say_what_they_found_and_do_nothing_before_they_are_told_to(

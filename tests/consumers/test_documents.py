@@ -25,8 +25,8 @@ def test_a_newer_version_is_refused_with_what_to_do(version: object) -> None:
         load(json.dumps({"format_version": version}), 2, "the lock")
 
     assert str(refused.value) == (
-        f"the lock has format_version {version!r}, and this Tagline reads versions up to 2: deploy the Tagline "
-        "that wrote it, or a newer one"
+        f"the lock has format_version {version!r}, and this Tagline reads versions up to 2: deploy the "
+        "Tagline that wrote it, or a newer one"
     )
 
 

@@ -19,7 +19,6 @@ from consumers.accounts.handler import (
     Bucket,
     Day,
     UnreadableAccountError,
-    days_of,
     make_handler,
     reconcile,
     report_day,
@@ -89,37 +88,6 @@ def test_a_day_without_accounts_has_nothing_lost() -> None:
 def test_an_object_that_is_no_account_is_named_and_not_left_out(body: bytes) -> None:
     with pytest.raises(UnreadableAccountError, match=r"accounting/year=2026/month=11/day=19/1\.json: "):
         reconcile(DAY, Folder([to_json(came((0, 1))), body]))
-
-
-@pytest.mark.parametrize(
-    ("event", "days"),
-    [
-        # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-run-lambda-schedule.html
-        ({"source": "aws.events", "time": "2026-11-20T06:45:00Z"}, [DAY]),
-        ({}, [DAY]),
-        ({"time": "2026-11-20T00:30:00+01:00"}, [DAY - timedelta(days=1)]),
-        ({"day": "2026-11-01"}, [date(2026, 11, 1)]),
-        ({"from": "2026-10-31", "to": "2026-11-01"}, [date(2026, 10, 31), date(2026, 11, 1)]),
-    ],
-)
-def test_the_day_before_the_schedules_is_reconciled_or_those_that_are_asked_for(
-    event: dict[str, Any], days: list[date]
-) -> None:
-    assert days_of(event, NOW) == days
-
-
-@pytest.mark.parametrize(
-    ("event", "message"),
-    [
-        ({"day": "yesterday"}, "day is 'yesterday', not a date such as 2026-11-19"),
-        ({"day": 3}, "day is 3, not a date"),
-        ({"from": "2026-11-01"}, "to is None, not a date"),
-        ({"from": "2026-11-02", "to": "2026-11-01"}, "from 2026-11-02 to 2026-11-01 is no range of days"),
-    ],
-)
-def test_a_day_that_is_none_is_refused_by_name(event: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        days_of(event, NOW)
 
 
 def test_the_handler_answers_and_reports_each_day() -> None:

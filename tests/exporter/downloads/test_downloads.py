@@ -25,15 +25,13 @@ from exporter.downloads.jobs import (
     write_job,
     zip_key,
 )
-from exporter.export.handler import Job as ExportJob
-from exporter.export.handler import export_day
 from exporter.lake import formats as part_files
 from exporter.lake import manifest as archive
 from exporter.store import Days
 from exporter.zips import handler as zipper
 from exporter.zips.handler import Turn
 from tests.builders import Context, http_event, sqs_event
-from tests.exporter.export.test_export import made, store
+from tests.exporter.export.test_export import exported, made, store
 from tests.exporter.zips.test_zipper import put_day, read
 from tests.twins import Bucket, Links
 
@@ -95,7 +93,7 @@ class Api:
         return self.call("DELETE /downloads/{id}", f"/downloads/{job_id}", id=job_id)
 
     def export(self, day: date = DAY, rows: int = 7) -> None:
-        export_day(day, store(*(made(number, day) for number in range(rows))), self.bucket)
+        exported(day, store(*(made(number, day) for number in range(rows))), self.bucket)
 
     def work(self) -> dict[str, Any]:
         messages, self.sent[:] = list(self.sent), []
@@ -276,7 +274,7 @@ def test_a_download_goes_from_queued_over_running_to_ready_and_then_has_a_link()
 def test_what_is_exported_in_one_format_only_can_be_had(wanted: Format, kind: str) -> None:
     api = Api()
     rows = store(*(made(number, DAY) for number in range(7)))
-    export_day(DAY, rows, api.bucket, ExportJob(kind=part_files.Format(kind)))
+    exported(DAY, rows, api.bucket, kind=part_files.Format(kind))
     before = api.post({**DATES, "format": wanted})["body"]["id"]
     api.work()
 
@@ -288,11 +286,11 @@ def test_what_is_exported_in_one_format_only_can_be_had(wanted: Format, kind: st
     assert (files[f"{DAY}-part-00000.{wanted}"] == kept) is kind.startswith(wanted)
 
     # Another revision in that format alone is seen, too.
-    export_day(
+    exported(
         DAY,
         store(*(made(number, DAY) for number in range(9))),
         api.bucket,
-        ExportJob(kind=part_files.Format(kind)),
+        kind=part_files.Format(kind),
     )
     assert api.post({**DATES, "format": wanted})["body"]["id"] != before
 

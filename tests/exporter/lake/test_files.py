@@ -29,7 +29,7 @@ from exporter.store import Column, Values
 
 COLUMNS = (
     Column("time", "timestamp"),
-    Column("note", "text"),
+    Column("_type", "text"),
     Column("status", "number"),
     Column("ok", "boolean"),
     Column("item_count", "integer"),
@@ -202,7 +202,7 @@ def test_parquet_is_typed_packed_with_zstd_and_has_statistics(tmp_path: Path) ->
     assert [tuple(row.values()) for row in pq.read_table(path).to_pylist()] == expected
     with duckdb.connect() as database:
         assert database.execute("SELECT * FROM read_parquet(?)", [str(path)]).fetchall() == expected
-    assert pd.read_parquet(path)["note"].tolist()[:2] == ["a", ""]
+    assert pd.read_parquet(path)["_type"].tolist()[:2] == ["a", ""]
 
 
 def test_json_lines_are_typed_and_leave_out_what_is_not_there() -> None:
@@ -215,8 +215,8 @@ def test_json_lines_are_typed_and_leave_out_what_is_not_there() -> None:
     lines = gzip.decompress(body).decode().splitlines()
 
     assert [json.loads(line) for line in lines] == [
-        {"time": rows[0][0], "note": "a\nb", "status": 200, "ok": True, "item_count": 2**63 - 1},
-        {"time": rows[1][0], "note": "", "status": 0.25, "ok": False},
+        {"time": rows[0][0], "_type": "a\nb", "status": 200, "ok": True, "item_count": 2**63 - 1},
+        {"time": rows[1][0], "_type": "", "status": 0.25, "ok": False},
     ]
 
 
@@ -315,6 +315,7 @@ def test_a_part_is_summed_up_by_what_is_kept_and_by_its_text() -> None:
         last_time="2025-11-20 10:00:02.000000001",
         text_bytes=len(text),
         text_sha256=hashlib.sha256(text).hexdigest(),
+        types={"a": 1, "b": 1, "c": 1},
     )
 
 

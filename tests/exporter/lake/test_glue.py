@@ -12,12 +12,13 @@ import pytest
 import sqlglot
 from moto import mock_aws
 
-from exporter.lake.days import table_key
+from exporter.lake.athena import list_key
 from exporter.lake.formats import Format
-from exporter.lake.glue import TABLES, Catalog, glue_columns
+from exporter.lake.glue import Catalog, glue_columns
 from exporter.store import FIRST_COLUMNS, Column
 from local.template import Stack, resolve, translate
 
+WITH_TABLES = [kind for kind in Format if kind.rules.table]
 DAY = date(2025, 1, 9)
 COLUMNS = (*FIRST_COLUMNS, Column("status", "number"), Column("ok", "boolean"), Column("Status", "integer"))
 
@@ -44,21 +45,21 @@ def glue(templates_tables: dict[str, dict[str, Any]]) -> Iterator[Any]:
         yield client
 
 
-@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("kind", WITH_TABLES)
 def test_the_templates_tables_have_the_columns_of_every_lake(
     kind: Format, templates_tables: dict[str, dict[str, Any]]
 ) -> None:
-    table = templates_tables[TABLES[kind]]
+    table = templates_tables[kind.rules.table]
 
     assert table["StorageDescriptor"]["Columns"] == glue_columns(kind, FIRST_COLUMNS)
 
 
-@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("kind", WITH_TABLES)
 def test_partitions_are_projected_to_where_the_exporter_writes_the_names_of_files(
     kind: Format, templates_tables: dict[str, dict[str, Any]]
 ) -> None:
     # https://docs.aws.amazon.com/athena/latest/ug/partition-projection-supported-types.html
-    table = templates_tables[TABLES[kind]]
+    table = templates_tables[kind.rules.table]
     parameters = table["Parameters"]
 
     digits = {name: int(parameters[f"projection.{name}.digits"]) for name in ("year", "month", "day")}
@@ -70,7 +71,7 @@ def test_partitions_are_projected_to_where_the_exporter_writes_the_names_of_file
         assert first <= int(value) <= last
         location = location.replace(f"${{{name}}}", value)
     assert location.startswith(table["StorageDescriptor"]["Location"])
-    assert location == "s3://tagline-bucket/" + table_key(DAY, kind).removesuffix("symlink.txt")
+    assert location == "s3://tagline-bucket/" + list_key(DAY, kind).removesuffix("symlink.txt")
     assert [each["Name"] for each in table["PartitionKeys"]] == list(digits)
     assert table["StorageDescriptor"]["InputFormat"].endswith(".SymlinkTextInputFormat")
 

@@ -10,8 +10,8 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from exporter.export.handler import Job, OutOfTimeError, export_day
-from exporter.lake import days as lake
+from exporter.export.day import DayJob, OutOfTimeError, export_day
+from exporter.lake.days import Day
 from exporter.lake.forgotten import Forgotten
 from exporter.lake.formats import Format
 from exporter.lake.manifest import Manifest
@@ -48,12 +48,16 @@ def rows(count: int = 2_500) -> Rows:
 
 def exported(kind: Format = Format.CSV_GZ) -> Bucket:
     bucket = Bucket({f"overflow/2025-11-20/{number}.json": b"{}" for number in range(6)})
-    export_day(DAY, rows(), bucket, Job(kind, size=1_000))
+    export_day(Day(bucket, DAY, kind), rows(), DayJob(size=1_000))
     return bucket
 
 
+def csv_day(bucket: Bucket) -> Day:
+    return Day(bucket, DAY, Format.CSV_GZ)
+
+
 def clients(bucket: Bucket, kind: Format) -> Counter[str | None]:
-    manifest = lake.read_manifest(bucket, DAY, kind)
+    manifest = Day(bucket, DAY, kind).manifest()
     assert manifest is not None
     place = [column.name for column in manifest.columns].index("client")
     return Counter(
@@ -65,21 +69,21 @@ def clients(bucket: Bucket, kind: Format) -> Counter[str | None]:
 
 
 def erased(bucket: Bucket, client: str = "acme", kind: Format = Format.CSV_GZ) -> tuple[Found, Manifest]:
-    found = forget.find(client, DAY, kind, bucket)
+    found = forget.find(client, Day(bucket, DAY, kind))
     assert found is not None
     forget.remember_to_forget(client, bucket, lambda: "ab" * 32)
-    return found, forget.forget(client, found, bucket, NOW)
+    return found, forget.forget(client, found, Day(bucket, DAY, kind), NOW)
 
 
 def test_what_there_is_of_a_client_is_found_without_a_change() -> None:
     bucket = exported()
     before = dict(bucket)
 
-    assert forget.find("acme", DAY, Format.CSV_GZ, bucket) == Found(
+    assert forget.find("acme", csv_day(bucket)) == Found(
         DAY, Format.CSV_GZ, 1, 833, ("overflow/2025-11-20/1.json", "overflow/2025-11-20/4.json")
     )
-    assert forget.find("nobody", DAY, Format.CSV_GZ, bucket) is None
-    assert forget.find("acme", date(2025, 11, 21), Format.CSV_GZ, bucket) is None
+    assert forget.find("nobody", csv_day(bucket)) is None
+    assert forget.find("acme", Day(bucket, date(2025, 11, 21), Format.CSV_GZ)) is None
     assert dict(bucket) == before
 
 
@@ -93,14 +97,14 @@ def test_a_clients_rows_are_gone_and_all_others_are_as_they_were(kind: Format) -
     del before["acme"]
     assert clients(bucket, kind) == before
     assert (manifest.revision, manifest.rows, manifest.forgotten) == (2, 1_667, 833)
-    assert list(verify_day(DAY, kind, bucket, rows())) == []
+    assert list(verify_day(Day(bucket, DAY, kind), rows())) == []
 
 
 def test_nothing_in_the_bucket_says_who_it_was() -> None:
     bucket = exported()
 
     found, _ = erased(bucket)
-    forgotten = lake.read_forgotten(bucket)
+    forgotten = csv_day(bucket).forgotten()
     assert forgotten is not None
     key = forget.write_audit(forgotten.hash_of("acme"), [found], bucket, NOW)
 
@@ -111,6 +115,7 @@ def test_nothing_in_the_bucket_says_who_it_was() -> None:
         f"overflow/2025-11-20/{number}.json" for number in (0, 2, 3, 5)
     ]
     assert json.loads(bucket[key]) == {
+        "format_version": 1,
         "time": "2025-12-01T00:00:00+00:00",
         "client_hash": Forgotten("ab" * 32).hash_of("acme"),
         "rows": 833,
@@ -123,8 +128,8 @@ def test_an_export_does_not_bring_back_who_was_forgotten() -> None:
     bucket = exported()
     _, manifest = erased(bucket)
 
-    again = export_day(DAY, rows(), bucket, Job(size=1_000)).manifest
-    more = export_day(DAY, rows(2_502), bucket, Job(size=1_000)).manifest
+    again = export_day(csv_day(bucket), rows(), DayJob(size=1_000)).manifest
+    more = export_day(csv_day(bucket), rows(2_502), DayJob(size=1_000)).manifest
 
     # Parts are cut elsewhere than when rows were taken out of them, so the day may have another revision.
     assert (again.rows, again.forgotten) == (manifest.rows, manifest.forgotten)
@@ -140,14 +145,14 @@ def test_a_second_client_is_forgotten_beside_the_first() -> None:
 
     assert clients(bucket, Format.CSV_GZ) == {"": 834} or clients(bucket, Format.CSV_GZ) == {None: 834}
     assert manifest.forgotten == 1_666
-    assert list(verify_day(DAY, Format.CSV_GZ, bucket, rows())) == []
+    assert list(verify_day(csv_day(bucket), rows())) == []
 
 
 def test_a_row_that_names_another_key_removes_nothing_but_whole_records() -> None:
     store = rows(2)
     store.kept[1] = (*store.kept[1][:4], "lake/columns.json")
     bucket = Bucket()
-    export_day(DAY, store, bucket)
+    export_day(csv_day(bucket), store)
 
     found, _ = erased(bucket)
 
@@ -159,7 +164,7 @@ def test_what_others_read_of_the_day_is_right_after_each_step() -> None:
     class Watched(Bucket):
         def delete(self, keys: object) -> None:
             super().delete(keys)  # type: ignore[arg-type]  # as it was given
-            manifest = lake.read_manifest(self, DAY, Format.CSV_GZ)
+            manifest = csv_day(self).manifest()
             assert manifest is not None
             for part in manifest.parts:
                 text = gzip.decompress(self[part.key]).decode()
@@ -198,33 +203,33 @@ class Dying(Bucket):
 def test_killed_at_any_point_and_done_again_nothing_of_the_client_is_left(operations: int) -> None:
     bucket: Bucket = Dying(exported(), operations)
     forget.remember_to_forget("acme", bucket, lambda: "ab" * 32)
-    found = forget.find("acme", DAY, Format.CSV_GZ, bucket)
+    found = forget.find("acme", csv_day(bucket))
     assert found is not None
     with pytest.raises(Killed):
-        forget.forget("acme", found, bucket, NOW)
+        forget.forget("acme", found, csv_day(bucket), NOW)
 
     bucket = Bucket(bucket)
-    again = forget.find("acme", DAY, Format.CSV_GZ, bucket)
+    again = forget.find("acme", csv_day(bucket))
     if again is None:
-        forget.clear(DAY, Format.CSV_GZ, bucket, NOW)
+        forget.clear(csv_day(bucket), NOW)
     else:
-        forget.forget("acme", again, bucket, NOW)
+        forget.forget("acme", again, csv_day(bucket), NOW)
 
     left = [gzip.decompress(body) for key, body in bucket.items() if key.endswith(".gz")]
     assert not any(b"acme" in text for text in left)
     assert len(list(bucket.keys("overflow/"))) == 4
-    assert list(verify_day(DAY, Format.CSV_GZ, bucket, rows())) == []
+    assert list(verify_day(csv_day(bucket), rows())) == []
 
 
 def test_files_of_a_client_that_no_manifest_names_are_removed() -> None:
     # A day's first export that has run out of time, and nobody has gone on with it.
     bucket = Bucket()
     with pytest.raises(OutOfTimeError):
-        export_day(DAY, rows(), bucket, Job(size=1_000, seconds_left=iter([900.0, 1.0]).__next__))
+        export_day(csv_day(bucket), rows(), DayJob(size=1_000, seconds_left=iter([900.0, 1.0]).__next__))
     assert any("part-" in key for key in bucket)
 
-    assert forget.find("acme", DAY, Format.CSV_GZ, bucket) is None
-    forget.clear(DAY, Format.CSV_GZ, bucket, NOW)
+    assert forget.find("acme", csv_day(bucket)) is None
+    forget.clear(csv_day(bucket), NOW)
 
     assert not any("day=20" in key for key in bucket)
 
@@ -240,12 +245,12 @@ def test_rows_that_name_the_client_beside_the_column_are_theirs() -> None:
         ],
     )
     bucket = Bucket()
-    export_day(DAY, store, bucket)
+    export_day(csv_day(bucket), store)
 
     found, manifest = erased(bucket)
 
     assert (found.rows, manifest.rows) == (2, 1)
-    assert list(verify_day(DAY, Format.CSV_GZ, bucket, store)) == []
+    assert list(verify_day(csv_day(bucket), store)) == []
 
 
 def test_two_who_are_forgotten_at_the_same_time_are_both_kept() -> None:
@@ -261,6 +266,6 @@ def test_two_who_are_forgotten_at_the_same_time_are_both_kept() -> None:
     bucket = Racing()
     forget.remember_to_forget("ours", bucket, lambda: "ab" * 32)
 
-    forgotten = lake.read_forgotten(bucket)
+    forgotten = csv_day(bucket).forgotten()
     assert forgotten is not None
     assert ("ours" in forgotten, "theirs" in forgotten, "others" in forgotten) == (True, True, False)

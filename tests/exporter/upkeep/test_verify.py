@@ -1,6 +1,8 @@
 """The lake held against its manifests, and against the store."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import cache
 
@@ -8,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.export.handler import Job, export_day
-from exporter.lake import days as lake
+from exporter.export.day import DayJob, export_day
+from exporter.lake.athena import list_key
+from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.lake.manifest import Manifest
 from exporter.store import Type, Values
@@ -33,7 +36,7 @@ def rows(count: int) -> Rows:
 
 def exported(kind: Format = Format.CSV_GZ, count: int = 2_500) -> Bucket:
     bucket = Bucket()
-    export_day(DAY, rows(count), bucket, Job(kind, size=1_000))
+    export_day(Day(bucket, DAY, kind), rows(count), DayJob(size=1_000))
     return bucket
 
 
@@ -45,11 +48,11 @@ def small(kind: Format) -> Bucket:
 @pytest.mark.parametrize("kind", Format)
 @pytest.mark.parametrize("count", [0, 1, 2_500])
 def test_a_day_as_it_was_written_has_nothing_wrong(kind: Format, count: int) -> None:
-    assert list(verify_day(DAY, kind, exported(kind, count), rows(count))) == []
+    assert list(verify_day(Day(exported(kind, count), DAY, kind), rows(count))) == []
 
 
 def test_a_day_that_was_never_exported_is_named() -> None:
-    assert list(verify_day(DAY, Format.CSV_GZ, Bucket())) == [
+    assert list(verify_day(Day(Bucket(), DAY, Format.CSV_GZ))) == [
         "there is no manifest: the day was never exported"
     ]
 
@@ -58,7 +61,7 @@ def test_a_part_that_is_gone_is_named_and_the_others_are_read() -> None:
     bucket = exported()
     del bucket[KEYS[1]]
 
-    assert list(verify_day(DAY, Format.CSV_GZ, bucket)) == ["part-00001.csv.gz is not there"]
+    assert list(verify_day(Day(bucket, DAY, Format.CSV_GZ))) == ["part-00001.csv.gz is not there"]
 
 
 @pytest.mark.parametrize("kind", Format)
@@ -67,7 +70,7 @@ def test_a_part_that_was_changed_is_named_by_its_checksum(kind: Format) -> None:
     (key, *_) = [key for key in bucket if "part-00001" in key]
     bucket[key] = bucket[key][:-30] + bytes(30)
 
-    problems = list(verify_day(DAY, kind, bucket))
+    problems = list(verify_day(Day(bucket, DAY, kind)))
 
     assert problems
     assert "with the checksum" in problems[0]
@@ -94,7 +97,7 @@ def changed(bucket: Bucket, old: str, new: str) -> None:
         ),
         (
             lambda bucket: bucket.update({FOLDER + "_manifest.json": b"[]"}),
-            "the manifest cannot be read: Type",
+            "the manifest cannot be read: ValueError: the manifest is not a JSON object",
         ),
         (
             lambda bucket: bucket.update({FOLDER + "_manifest.json": b"{}"}),
@@ -113,7 +116,7 @@ def changed(bucket: Bucket, old: str, new: str) -> None:
             lambda bucket: changed(bucket, '"rows": 500', '"rows": 499'),
             "part-00002.csv.gz: 500 rows, not 499",
         ),
-        (lambda bucket: bucket.pop(lake.table_key(DAY, Format.CSV_GZ)), "Athena is told of other files"),
+        (lambda bucket: bucket.pop(list_key(DAY, Format.CSV_GZ)), "Athena is told of other files"),
     ],
     ids=[
         "a part more",
@@ -131,19 +134,21 @@ def test_damage_beside_the_parts_is_named(damage: Callable[[Bucket], object], pr
     bucket = exported()
     damage(bucket)
 
-    assert any(found.startswith(problem) for found in verify_day(DAY, Format.CSV_GZ, bucket, rows(2_500)))
+    assert any(
+        found.startswith(problem) for found in verify_day(Day(bucket, DAY, Format.CSV_GZ), rows(2_500))
+    )
 
 
 def test_files_that_are_there_for_a_while_are_no_damage() -> None:
     bucket = exported()
-    export_day(DAY, rows(2_501), bucket, Job(size=1_000))
+    export_day(Day(bucket, DAY, Format.CSV_GZ), rows(2_501), DayJob(size=1_000))
     assert KEYS[0] in bucket
-    assert list(verify_day(DAY, Format.CSV_GZ, bucket)) == []
+    assert list(verify_day(Day(bucket, DAY, Format.CSV_GZ))) == []
 
     # A run is at work, and has not said yet what it has written.
     bucket[FOLDER + "part-00000-r3.csv.gz"] = b""
-    lake.lock(bucket, DAY, Format.CSV_GZ, "a run", NOW, NOW)
-    assert list(verify_day(DAY, Format.CSV_GZ, bucket)) == []
+    Day(bucket, DAY, Format.CSV_GZ).lock.take("a run", NOW, NOW)
+    assert list(verify_day(Day(bucket, DAY, Format.CSV_GZ))) == []
 
 
 def test_rows_of_another_day_are_named() -> None:
@@ -155,7 +160,7 @@ def test_rows_of_another_day_are_named() -> None:
         b'"2025-11-20"', b'"2025-11-21"'
     )
 
-    problems = list(verify_day(date(2025, 11, 21), Format.CSV_GZ, bucket))
+    problems = list(verify_day(Day(bucket, date(2025, 11, 21), Format.CSV_GZ)))
 
     assert "part-00000.csv.gz: a row of 2025-11-20 10:00:00.000000000 is of another day" in problems
 
@@ -179,7 +184,7 @@ def test_a_part_of_which_one_bit_or_the_end_is_another_is_named(
         body.insert(place, bit)
     bucket[key] = bytes(body)
 
-    problems = list(verify_day(DAY, kind, bucket))
+    problems = list(verify_day(Day(bucket, DAY, kind)))
 
     assert "with the checksum" in problems[0]
     assert all(problem.startswith("part-00000") for problem in problems)
@@ -195,24 +200,59 @@ def test_a_parquet_file_that_says_nonsense_of_itself_is_named() -> None:
             body = bytearray(whole)
             body[place] ^= 1 << bit
             bucket[key] = bytes(body)
-            assert "with the checksum" in next(verify_day(DAY, Format.PARQUET, bucket))
+            assert "with the checksum" in next(verify_day(Day(bucket, DAY, Format.PARQUET)))
 
 
 def test_parts_that_changed_places_are_out_of_order() -> None:
     bucket = exported()
-    manifest = lake.read_manifest(bucket, DAY, Format.CSV_GZ)
+    manifest = Day(bucket, DAY, Format.CSV_GZ).manifest()
     assert manifest is not None
     first, second, third = manifest.parts
     changed = Manifest(DAY, 1, manifest.columns, (second, first, third))
-    lake.write_manifest(bucket, changed)
+    Day(bucket, DAY, Format.CSV_GZ).commit(changed)
 
-    (problem,) = verify_day(DAY, Format.CSV_GZ, bucket)
+    (problem,) = verify_day(Day(bucket, DAY, Format.CSV_GZ))
 
     assert problem.startswith("part-00000.csv.gz: a row of 2025-11-20 10:00:00.000000000 comes after one of")
 
 
 @pytest.mark.parametrize("count", [2_499, 2_501])
 def test_a_store_that_has_other_rows_is_named_with_both_counts(count: int) -> None:
-    (problem,) = verify_day(DAY, Format.CSV_GZ, exported(), rows(count))
+    (problem,) = verify_day(Day(exported(), DAY, Format.CSV_GZ), rows(count))
 
     assert problem.startswith(f"the store has {count:,} rows, the lake 2,500")
+
+
+def test_rows_by_type_are_counted_again() -> None:
+    typed: list[Values] = [
+        (f"2025-11-20 10:{number:02}:00.000000000", "job" if number % 3 else "api_request", None)
+        for number in range(30)
+    ]
+    store = Rows({"time": "timestamp", "_type": "text", "_id": "text"}, typed)
+    day = Day(Bucket(), DAY, Format.CSV_GZ)
+
+    manifest = export_day(day, store).manifest
+
+    assert manifest.types == {"api_request": 10, "job": 20}
+    assert list(verify_day(day, store)) == []
+    (part,) = manifest.parts
+    day.commit(replace(manifest, parts=(replace(part, types={"api_request": 20, "job": 10}),)))
+    assert list(verify_day(day)) == [
+        "part-00000.csv.gz: rows by type are {'api_request': 10, 'job': 20}, not "
+        "{'api_request': 20, 'job': 10}"
+    ]
+
+
+@pytest.mark.parametrize("count", [0, 40])
+def test_a_manifest_from_before_types_were_counted_is_not_damaged(count: int) -> None:
+    bucket = exported(count=count)
+    document = json.loads(bucket[FOLDER + "_manifest.json"])
+    for each in (document, *document["parts"]):
+        del each["types"]
+    bucket[FOLDER + "_manifest.json"] = json.dumps(document).encode()
+
+    assert list(verify_day(Day(bucket, DAY, Format.CSV_GZ))) == []
+    # Exporting the day again leaves it: nothing in its files has changed.
+    assert export_day(Day(bucket, DAY, Format.CSV_GZ), rows(count)).manifest.types == (
+        {} if count == 0 else None
+    )

@@ -1,0 +1,340 @@
+"""The export's function: the days that an event asks for are written, by as many invocations as it takes."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+
+from consumers.rows import late_days
+from consumers.settings import SettingsError
+from exporter.export.day import DayJob, Export
+from exporter.export.handler import DaysFailedError, make_handler, parse_formats
+from exporter.export.run import Run, StuckError
+from exporter.lake.days import Day
+from exporter.lake.formats import Format
+from exporter.store import FIRST, Values
+from exporter.stores.metered import Metered
+from tests.builders import Context
+from tests.exporter.export.test_export import COLUMNS, DAY, FOLDER, NOW, SMALL, made, many, read, store
+from tests.twins import Bucket, Rows
+
+
+def test_formats_are_listed_with_commas_and_others_refused_by_name() -> None:
+    assert parse_formats("parquet, csv.gz") == (Format.PARQUET, Format.CSV_GZ)
+    with pytest.raises(
+        SettingsError, match=r"EXPORT_FORMATS is 'orc': .* there are csv, csv.gz, jsonl.gz, parquet"
+    ):
+        parse_formats("orc")
+
+
+# --- the function -----------------------------------------------------------------------------------------
+
+
+class Function:
+    """The handler over twins; what it calls itself with is kept."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        bucket: Bucket | None = None,
+        job: DayJob = SMALL,
+        formats: tuple[Format, ...] = (Format.CSV_GZ,),
+    ) -> None:
+        self.bucket = Bucket() if bucket is None else bucket
+        self.reported: list[Export] = []
+        self.called: list[tuple[str, dict[str, Any]]] = []
+        self.described: list[tuple[Format, list[str]]] = []
+        self.now = NOW
+        self._handler = make_handler(
+            Metered(rows),
+            self.bucket,
+            job=replace(job, now=lambda: self.now),
+            report=self.reported.append,
+            invoke=lambda name, event: self.called.append((name, event)),
+            describe=lambda kind, columns: self.described.append((kind, [column.name for column in columns])),
+            formats=formats,
+        )
+
+    def __call__(self, event: dict[str, Any], context: Any = None) -> dict[str, Any]:
+        answer: dict[str, Any] = self._handler(json.loads(json.dumps(event)), context or Context(900_000))
+        return answer
+
+
+def test_the_handler_exports_a_range_day_by_day_and_says_what_it_did() -> None:
+    function = Function(store(made(1), made(2), made(3, date(2025, 11, 21))))
+
+    days = function({"from": "2025-11-20", "to": "2025-11-22"})["days"]
+
+    assert [(day["day"], day["rows"], day["parts"], day["format"]) for day in days] == [
+        ("2025-11-20", 2, 1, "csv.gz"),
+        ("2025-11-21", 1, 1, "csv.gz"),
+        ("2025-11-22", 0, 0, "csv.gz"),
+    ]
+    assert [export.manifest.rows for export in function.reported] == [2, 1, 0]
+    assert function.described == [(Format.CSV_GZ, [*FIRST, "status"])]
+    assert not any("locks/" in key for key in function.bucket)
+
+
+def test_all_formats_are_written() -> None:
+    function = Function(store(made(1)), formats=(Format.CSV_GZ, Format.PARQUET))
+
+    days = function({"day": "2025-11-20"})["days"]
+
+    assert [day["format"] for day in days] == ["csv.gz", "parquet"]
+
+
+def late(
+    day: str, batch: str = "shardId-000000000000:49590338271490256608559692538361571095921575989136588898"
+) -> str:
+    return late_days.key(date.fromisoformat(day), batch, "c6af9ac6-7b61-11e6-9a41-93e8deadbeef")
+
+
+def test_the_daily_run_writes_the_days_again_that_rows_came_to_late() -> None:
+    function = Function(store(made(1), made(2, date(2025, 11, 30))))
+    function({"day": "2025-11-20"})
+    function = Function(store(made(1), made(3), made(2, date(2025, 11, 30))), function.bucket)
+    function.bucket |= {late("2025-11-20"): b"", late("2025-11-20", "other"): b"", late("2025-12-01"): b""}
+
+    days = function({"time": "2025-12-01T00:15:00Z"})["days"]
+
+    assert [(day["day"], day["rows"], day["revision"]) for day in days] == [
+        ("2025-11-30", 1, 1),
+        ("2025-11-20", 2, 2),
+    ]
+    # Today is not over: it is written tomorrow.
+    assert list(function.bucket.keys("late/")) == [late("2025-12-01")]
+
+
+def test_rows_that_come_late_while_a_day_is_written_are_for_the_next_run() -> None:
+    class Meanwhile(Rows):
+        bucket: Bucket
+
+        def tally(self, day: date) -> dict[int, int]:
+            self.bucket[late("2025-11-20", "meanwhile")] = b""
+            return super().tally(day)
+
+    rows = Meanwhile(COLUMNS, [made(1)])
+    rows.bucket = Bucket({late("2025-11-20"): b""})
+    function = Function(rows, rows.bucket)
+
+    function({"day": "2025-11-20"})
+
+    assert list(rows.bucket.keys("late/")) == [late("2025-11-20", "meanwhile")]
+
+
+@pytest.mark.parametrize(("hours", "left"), [(6, True), (7, False)])
+def test_word_of_late_rows_is_kept_until_they_can_be_asked_for(hours: int, left: bool) -> None:
+    # "Writes to the magnetic store will not be immediately available to query. They will be available within
+    # 6 hours": https://docs.aws.amazon.com/timestream/latest/developerguide/data-ingest.html
+    function = Function(store(made(1)))
+    function.bucket[late("2025-11-20")] = b""
+    function.bucket.modified[late("2025-11-20")] = NOW - timedelta(hours=hours)
+
+    for asked in ({}, {"day": "2025-11-20"}):
+        days = function(asked)["days"]
+        assert "2025-11-20" in [day["day"] for day in days]
+        assert (late("2025-11-20") in function.bucket) is left
+        function.bucket.setdefault(late("2025-11-20"), b"")
+
+
+def test_what_somebody_else_has_put_beside_the_late_days_stops_no_export() -> None:
+    function = Function(store(made(1)))
+    function.bucket |= {"late/": b"", "late/notes.txt": b"", late("2025-11-20"): b""}
+
+    assert [day["day"] for day in function({})["days"]] == ["2025-11-30", "2025-11-20"]
+    assert sorted(function.bucket.keys("late/")) == ["late/", "late/notes.txt"]
+
+
+def test_many_words_of_one_day_do_not_keep_those_of_another_from_being_answered() -> None:
+    function = Function(store(made(1), made(2, date(2025, 11, 21))))
+    function.bucket |= {late("2025-11-20", f"batch-{number}"): b"" for number in range(1_200)}
+    function.bucket |= {late("2025-11-21"): b""}
+
+    days = function({})["days"]
+
+    assert [day["day"] for day in days] == ["2025-11-30", "2025-11-20", "2025-11-21"]
+    assert late("2025-11-21") not in function.bucket
+    assert 0 < len(list(function.bucket.keys("late/"))) < 1_200
+
+
+def test_a_day_that_was_not_written_is_written_by_the_next_night() -> None:
+    class Failing(Rows):
+        fails = True
+
+        def tally(self, day: date) -> dict[int, int]:
+            if self.fails:
+                raise OSError("no")
+            return super().tally(day)
+
+    rows = Failing(COLUMNS, [made(1, date(2025, 11, 30))])
+    function = Function(rows)
+    with pytest.raises(DaysFailedError):
+        function({})
+
+    rows.fails = False
+    function.now += timedelta(days=1)
+    days = function({})["days"]
+
+    assert [(day["day"], day["rows"]) for day in days] == [("2025-12-01", 0), ("2025-11-30", 1)]
+    assert list(function.bucket.keys("late/")) == []
+
+
+@pytest.mark.parametrize(("kept", "written"), [(10, False), (11, True), (None, True)])
+def test_a_day_that_the_store_has_forgotten_before_it_was_written_is_no_day_without_rows(
+    kept: int | None, written: bool
+) -> None:
+    rows = store()
+    rows.keeps_for = None if kept is None else timedelta(days=kept)
+    function = Function(rows)
+
+    if written:
+        assert function({"day": "2025-11-20"})["days"][0]["rows"] == 0
+    else:
+        with pytest.raises(
+            DaysFailedError,
+            match="RowsGoneError: the store has no rows for this day and keeps rows for 10 days",
+        ):
+            function({"day": "2025-11-20"})
+        assert Day(function.bucket, DAY, Format.CSV_GZ).manifest() is None
+
+
+@pytest.mark.parametrize(
+    "exported",
+    [[made(1), made(2), made(3)], [made(1)], []],
+    ids=["fewer rows", "more rows", "never exported"],
+)
+def test_late_rows_of_a_day_that_the_store_no_longer_has_whole_are_refused_by_name(
+    exported: list[Values],
+) -> None:
+    function = Function(store(*exported))
+    if exported:
+        function({"day": "2025-11-20"})
+    before = dict(function.bucket)
+    # All but what came late is gone: Timestream forgets the oldest rows first.
+    late_rows = [made(50), made(51)] if exported else []
+    function = Function(store(*late_rows), function.bucket)
+    function.bucket[late("2025-11-20")] = b""
+
+    with pytest.raises(
+        DaysFailedError, match=r"2025-11-20: RowsGoneError: rows came late, as 1 objects under"
+    ):
+        function({"day": "2025-11-20"})
+
+    assert function.bucket == before | {late("2025-11-20"): b""}
+
+
+def test_a_day_that_fails_keeps_its_late_rows_and_does_not_keep_the_others_from_being_written() -> None:
+    class Failing(Bucket):
+        def put(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
+            if "day=20/part" in key:
+                raise OSError("no")
+            super().put(key, chunks, content_type)
+
+    bucket = Failing({late("2025-11-20"): b"", late("2025-11-21"): b""})
+    function = Function(store(made(1), made(2, date(2025, 11, 21))), bucket)
+
+    with pytest.raises(DaysFailedError, match=r"2025-11-20: OSError: no"):
+        function({})
+
+    assert list(bucket.keys("late/")) == [late("2025-11-20")]
+    assert [str(export.manifest.day) for export in function.reported] == ["2025-11-30", "2025-11-21"]
+
+
+def test_replaced_files_of_other_days_are_removed_by_the_daily_run() -> None:
+    function = Function(store(made(1)))
+    function({"day": "2025-11-20"})
+    function = Function(store(made(1), made(2)), function.bucket)
+    function({"day": "2025-11-20"})
+    assert FOLDER + "part-00000.csv.gz" in function.bucket
+
+    function.now = NOW + timedelta(days=1)
+    function({})
+
+    assert FOLDER + "part-00000.csv.gz" not in function.bucket
+    assert len(read(function.bucket)) == 2
+
+
+@pytest.mark.parametrize("wait", [False, True], ids=["by itself", "by the caller"])
+def test_a_range_that_takes_longer_than_an_invocation_is_continued_with_the_same_result(wait: bool) -> None:
+    rows = store(*many(), *(made(number, date(2025, 11, 21)) for number in range(3_000)))
+    undisturbed = Function(rows)
+    undisturbed({"from": "2025-11-20", "to": "2025-11-21"})
+    function = Function(rows)
+
+    event: dict[str, Any] = {"from": "2025-11-20", "to": "2025-11-21", "wait": wait}
+    told: list[dict[str, Any]] = []
+    invocations = 0
+    while True:
+        invocations += 1
+        answer = function(event, Ticking(calls=6))
+        told += answer["days"]
+        if "continues" not in answer:
+            break
+        assert [name for name, _ in function.called] == [] if wait else ["function"]
+        event = answer["continues"]
+        assert wait or function.called.pop()[1] == event
+
+    assert invocations > 2
+    assert [(day["day"], day["rows"]) for day in told] == [("2025-11-20", 4_000), ("2025-11-21", 3_000)]
+    assert function.bucket.lake() == undisturbed.bucket.lake()
+
+
+class Ticking(Context):
+    """An invocation whose time is over after so many looks at it."""
+
+    def __init__(self, calls: int, request_id: str = "c6af9ac6") -> None:
+        super().__init__(aws_request_id=request_id)
+        self.calls = calls
+
+    def get_remaining_time_in_millis(self) -> int:
+        self.calls -= 1
+        return 900_000 if self.calls > 0 else 5_000
+
+
+def test_a_day_of_which_no_part_fits_into_an_invocation_is_given_up_by_name() -> None:
+    function = Function(store(*many()), job=DayJob(size=10**9, slice_rows=700))
+    answer = function({"day": "2025-11-20", "wait": True}, Ticking(calls=3))
+
+    with pytest.raises(StuckError, match="2025-11-20: not one part was written in a whole invocation"):
+        function(answer["continues"], Ticking(calls=3))
+
+
+def test_a_chain_of_invocations_has_an_end() -> None:
+    run = Run("c6af9ac6", (DAY,), continuations=12, waited_for=True)
+
+    with pytest.raises(StuckError, match="not done after 12 continuations; what is written is kept"):
+        Function(store(*many()))(run.to_event(), Ticking(calls=4))
+
+
+def test_a_run_survives_its_event() -> None:
+    run = Run("id", (DAY, date(2025, 11, 21)), {"2025-11-20": ["late/x"]}, True, 3, False)
+
+    assert Run.from_event(json.loads(json.dumps(run.to_event()))) == run
+
+
+# --- locks ------------------------------------------------------------------------------------------------
+
+
+def test_two_runs_of_one_day_do_not_meet() -> None:
+    inner: list[dict[str, Any]] = []
+
+    class Meeting(Rows):
+        def tally(self, day: date) -> dict[int, int]:
+            if not inner:
+                inner.append({})
+                inner[0] = other({"day": "2025-11-20"}, Context(900_000, "another"))
+            return super().tally(day)
+
+    rows = Meeting(COLUMNS, [made(1)])
+    function = Function(rows)
+    other = Function(rows, function.bucket)
+    function.bucket[late("2025-11-20")] = b""
+
+    answer = function({"day": "2025-11-20"})
+
+    assert inner == [{"days": [{"day": "2025-11-20", "format": "csv.gz", "locked": True}]}]
+    assert answer["days"][0]["rows"] == 1
+    assert not any("locks/" in key for key in function.bucket)
