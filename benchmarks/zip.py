@@ -39,11 +39,12 @@ import boto3
 from isal.isal_zlib import crc32
 
 from consumers.bucket import Bucket, client_config
-from exporter.downloads.jobs import Job, Request, job_key, write_job, zip_key
+from exporter.downloads.jobs import Job, Request, job_key, zip_key
+from exporter.downloads.stored_jobs import write_job
 from exporter.lake import manifest as archive
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Column, Days
-from exporter.zips.handler import Held, Turn, make_zip
+from exporter.zips.making import Budget, Lease, make_zip
 
 ROUNDS = 3
 FILES = 30
@@ -106,7 +107,7 @@ def worker(kind: str, client: Any, files: int) -> None:
     bucket = Bucket(client, kind, crc32)
     job = Job(ID, Request(Days(DAY, DAY + timedelta(days=files - 1))))
     write_job(bucket, job)
-    made = make_zip(Held(job, bucket), Turn(lambda: 900))
+    made = make_zip(Lease(job, bucket), Budget(lambda: 900))
     if not made.state.has_zip:
         raise RuntimeError(made.to_json())
 

@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from cli.deployment import CommandError, Deployment
 from consumers.bucket import Bucket
-from exporter.downloads.jobs import drop_all_of
+from exporter.downloads.stored_jobs import delete_jobs_of
 from exporter.lake.days import Day, kept_formats
 from exporter.lake.formats import Format
 from exporter.store import Days
@@ -151,6 +151,6 @@ def erase(deployment: Deployment, client: str, days: Days, bars: Progress) -> tu
                 bars.advance(bar)
     finally:
         # After the days: what is asked for from now on is made of what they have now.
-        drop_all_of(client, objects)
+        delete_jobs_of(client, objects)
         key = forget.write_audit(client_hash, done, objects, began)
     return done, key

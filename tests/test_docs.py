@@ -44,13 +44,16 @@ from consumers.rows import schema, table
 from consumers.rows.timestream import limits, writer
 from exporter.downloads import handler as downloads
 from exporter.downloads import openapi
-from exporter.downloads.jobs import Format, Job, Request, State, write_job
+from exporter.downloads.jobs import Job, Request, State, ZipFormat
+from exporter.downloads.service import DownloadService
+from exporter.downloads.stored_jobs import write_job
 from exporter.export import handler as export
 from exporter.export.day import Export
 from exporter.lake import manifest as archive
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Column, Days
 from exporter.zips import handler as zipper
+from exporter.zips.making import Budget, Lease, make_zip
 from local import authorizers, http_api
 from local.template import Stack, functions, http_routes, resolve, translate
 from tests import builders, function_settings
@@ -272,8 +275,8 @@ def test_every_route_is_documented(stack: Stack) -> None:
 def test_every_field_of_the_apis_answers_is_documented() -> None:
     bucket = Bucket()
     today = datetime(2025, 11, 21, tzinfo=UTC)
-    desk = downloads.Desk(bucket, Links(lambda: today), lambda _message: None, 60, lambda: today)
-    api = downloads.make_handler(desk, max_days=1)
+    service = DownloadService(bucket, Links(lambda: today), lambda _message: None, 60, lambda: today)
+    api = downloads.make_handler(service, max_days=1)
 
     def fields_of(route: str, path: str, query: dict[str, str] | None = None, **parameters: str) -> set[str]:
         answer = api(builders.http_event(route, path, query, **parameters), builders.Context())
@@ -282,7 +285,7 @@ def test_every_field_of_the_apis_answers_is_documented() -> None:
     ask, status = "GET /download/usage", "GET /downloads/{id}"
     asked = fields_of(ask, "/download/usage", {"start_date": "2025-11-20", "end_date": "2025-11-20"})
     states = set()
-    request = Request(Days(DAY, DAY), Format.CSV, ("time",), "acme", "/")
+    request = Request(Days(DAY, DAY), ZipFormat.CSV, ("time",), "acme", "/")
     for job in (
         Job("1" * 32, request, State.READY, rows=1, kept_from=1),
         Job("2" * 32, request, State.FAILED, reason="no"),
@@ -346,7 +349,7 @@ def test_every_field_of_the_manifests_is_documented() -> None:
     bucket[archive.folder(DAY) + archive.MANIFEST] = Manifest(DAY, 1, ()).to_json()
     job = Job("0" * 32, Request(Days(DAY, DAY)))
     write_job(bucket, job)
-    zipper.make_zip(zipper.Held(job, bucket), zipper.Turn(lambda: 900))
+    make_zip(Lease(job, bucket), Budget(lambda: 900))
     with zipfile.ZipFile(io.BytesIO(bucket[f"tmp/{'0' * 32}.zip"])) as made:
         of_zip = json.loads(made.read("manifest.json"))
 

@@ -1,61 +1,46 @@
-"""Lambda entry: the download API. It answers at once, with a link to a zip that is yet to be made."""
+"""Lambda entry: the download API. It answers at once, with a link to a zip that is made afterwards."""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 import boto3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from botocore.config import Config
 
-from consumers.bucket import Bucket, Downloads, client_config
+from consumers.bucket import Bucket, client_config
+from consumers.documents import NewerDocumentError
 from consumers.settings import read_settings
 from exporter.downloads import openapi
-from exporter.downloads.jobs import (
-    Format,
-    Job,
-    Request,
-    State,
-    drop,
-    job_id,
-    manifests_of,
-    message_of,
-    read_job,
-    write_job,
-    zip_key,
-)
+from exporter.downloads.jobs import Job
 from exporter.downloads.links import Link, Signer
-from exporter.store import Days
+from exporter.downloads.parameters import (
+    ForbiddenError,
+    InvalidParameterError,
+    parse_request,
+    shown,
+    tenant_of,
+)
+from exporter.downloads.service import DownloadService
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 PREPARING = "Your file is being prepared, use the link to download the file after a couple of minutes"
 PREPARED = "Your file is ready, use the link to download the file"
 
-# A zip is there for a day, by the bucket's lifecycle. One that is nearly gone is made again.
-KEPT = timedelta(days=1)
-NEARLY_GONE = timedelta(hours=2)
-# A job that does not get on is asked for again: a message may be lost with its invocation, and what is
-# delivered once too often changes nothing.
-WAITS = {State.QUEUED: timedelta(minutes=1), State.RUNNING: timedelta(minutes=5)}
-
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_SHOWN = 40
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the function's environment says; docs/reference/settings.md."""
+    """The function's environment; docs/reference/settings.md."""
 
     bucket: str
     download_queue_url: str
@@ -68,238 +53,19 @@ class Settings:
     download_token_scope: str = ""
 
 
-class InvalidParameterError(ValueError):
-    """A parameter that cannot be used; the message names its value and the limit."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-
-
-class ForbiddenError(Exception):
-    """A caller may not have what they ask for; the message says why."""
-
-
-class Links(Protocol):
-    """Makes links: `consumers.bucket.Signer`."""
-
-    def link(self, key: str, *, seconds: int, filename: str) -> Link:
-        """Return a link that is good for so many seconds, or less if it says so."""
-
-
-# --- what is asked for ------------------------------------------------------------------------------------
-
-
-def asked_request(given: Mapping[str, Any], *, tenant: str | None, today: date, max_days: int) -> Request:
-    """Return what is asked for.
-
-    Args:
-        given: The parameters.
-        tenant: The client that the caller is; None for a caller that may have all rows.
-        today: The day in UTC.
-        max_days: How many days can be asked for at once.
-
-    Raises:
-        InvalidParameterError: If a parameter is missing, unknown or cannot be used.
-        ForbiddenError: If another client's rows are asked for.
-    """
-    for name in given:
-        if name not in openapi.PARAMETERS:
-            known = ", ".join(openapi.PARAMETERS)
-            raise InvalidParameterError(
-                str(name)[:_SHOWN], f"{str(name)[:_SHOWN]!r} is no parameter; there are {known}"
-            )
-    client, route = _text(given, "client"), _text(given, "route")
-    if tenant is not None and client not in (None, tenant):
-        raise ForbiddenError(f"client is {client!r}, and you may have the rows of {tenant!r} only")
-    return Request(
-        asked_days(given, today=today, max_days=max_days),
-        _format(given),
-        _columns(given),
-        client if tenant is None else None,
-        route,
-        tenant,
-    )
-
-
-def asked_days(given: Mapping[str, Any], *, today: date, max_days: int) -> Days:
-    """Return the days that are asked for.
-
-    Raises:
-        InvalidParameterError: If a date is missing or none, is in the future, or the range is empty or longer
-            than `max_days`.
-    """
-    first, last = (_day(given, name) for name in ("start_date", "end_date"))
-    if last < first:
-        raise InvalidParameterError("end_date", f"end_date {last} is before start_date {first}")
-    if last > today:
-        raise InvalidParameterError("end_date", f"end_date {last} is in the future: today is {today} (UTC)")
-    days = Days(first, last)
-    if len(days) > max_days:
-        raise InvalidParameterError(
-            "end_date", f"{first} to {last} are {len(days)} days; at most {max_days} can be asked for at once"
-        )
-    return days
-
-
-def _day(given: Mapping[str, Any], name: str) -> date:
-    value = given.get(name)
-    if not value:
-        raise InvalidParameterError(name, f"{name} is missing: give a date such as {name}=2026-11-19")
-    try:
-        if isinstance(value, str) and _DATE.fullmatch(value):
-            return date.fromisoformat(value)
-    except ValueError:
-        pass
-    raise InvalidParameterError(name, f"{name} is {str(value)[:_SHOWN]!r}, not a date such as 2026-11-19")
-
-
-def _format(given: Mapping[str, Any]) -> Format:
-    value = given.get("format", Format.CSV)
-    try:
-        return Format(value)
-    except ValueError:
-        raise InvalidParameterError(
-            "format", f"format is {str(value)[:_SHOWN]!r}, not one of {', '.join(Format)}"
-        ) from None
-
-
-def _text(given: Mapping[str, Any], name: str) -> str | None:
-    if name not in given:
-        return None
-    value = given[name]
-    if not _is_text(value):
-        raise InvalidParameterError(
-            name, f"{name} is {str(value)[:_SHOWN]!r}, not a text of 1 to {openapi.MAX_VALUE} characters"
-        )
-    return str(value)
-
-
-def _columns(given: Mapping[str, Any]) -> tuple[str, ...]:
-    if "columns" not in given:
-        return ()
-    value = given["columns"]
-    if not isinstance(value, list) or not 0 < len(value) <= openapi.MAX_COLUMNS:
-        raise InvalidParameterError(
-            "columns", f"columns is no list of 1 to {openapi.MAX_COLUMNS} names of columns"
-        )
-    for name in value:
-        if not _is_text(name):
-            raise InvalidParameterError(
-                "columns",
-                f"columns has {str(name)[:_SHOWN]!r}, not a name of 1 to {openapi.MAX_VALUE} characters",
-            )
-    if len(set(value)) < len(value):
-        twice = next(name for name in value if value.count(name) > 1)
-        raise InvalidParameterError("columns", f"columns has {twice[:_SHOWN]!r} twice")
-    return tuple(value)
-
-
-def _is_text(value: Any) -> bool:
-    # Half a character of two is no text in UTF-8, and so in no row.
-    whole = isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
-    return whole and 0 < len(value) <= openapi.MAX_VALUE
-
-
-def tenant_of(event: Mapping[str, Any], claim: str) -> str | None:
-    """Return the client that a caller is, by a claim of their token.
-
-    Args:
-        event: The request's event.
-        claim: The claim's name; empty where callers may have all rows.
-
-    Raises:
-        ForbiddenError: If there is no such claim, or it is no text that a row could have.
-    """
-    if not claim:
-        return None
-    authorizer = event["requestContext"].get("authorizer") or {}
-    tenant: str | None = authorizer.get("jwt", {}).get("claims", {}).get(claim)
-    if not _is_text(tenant):
-        raise ForbiddenError(
-            f"your token has no claim {claim!r} of 1 to {openapi.MAX_VALUE} characters,"
-            " which says whose rows you may have"
-        )
-    return tenant
-
-
 # --- the API ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Desk:
-    """Where downloads are asked for.
-
-    Attributes:
-        objects: The lake's bucket, which also holds the zips.
-        links: Makes links to them.
-        send: Puts a message on the download queue.
-        link_seconds: How long a link is to be good for.
-        now: Gives the time.
-    """
-
-    objects: Downloads
-    links: Links
-    send: Callable[[str], None]
-    link_seconds: int
-    now: Callable[[], datetime]
-
-    def ask(self, request: Request) -> Job:
-        """Return the download for a request: the one that there is for the same, or a new one."""
-        identity = job_id(request, manifests_of(request.days, self.objects))
-        job = read_job(self.objects, identity)
-        if job is not None and (job.state in WAITS or self._has_zip(job)):
-            return self.getting_on(job)
-        return self._send(Job(identity, request))
-
-    def find(self, identity: str, tenant: str | None) -> Job | None:
-        """Return a download by its id, if it is of this tenant."""
-        job = read_job(self.objects, identity)
-        return job if job is not None and job.request.tenant == tenant else None
-
-    def getting_on(self, job: Job) -> Job:
-        """Return a download as it is now, asked for once more if it does not get on by itself."""
-        waits = WAITS.get(job.state)
-        return job if waits is None or self.now() - _changed(job) < waits else self._send(job)
-
-    def drop(self, job: Job) -> None:
-        """Delete a download, finished or not."""
-        drop(job.id, self.objects)
-
-    def link(self, job: Job) -> Link:
-        """Return a new link to a download's zip, and when it really ends."""
-        return self.links.link(zip_key(job.id), seconds=self._seconds(job), filename=job.request.filename)
-
-    def _seconds(self, job: Job) -> int:
-        if not job.state.has_zip:
-            return self.link_seconds
-        return max(1, min(self.link_seconds, int(self._left(job).total_seconds())))
-
-    def _has_zip(self, job: Job) -> bool:
-        """Return whether there is a zip that will be there for a while."""
-        return job.state.has_zip and self._left(job) > NEARLY_GONE and self.objects.has(zip_key(job.id))
-
-    def _left(self, job: Job) -> timedelta:
-        """Return for how long a zip is still there."""
-        return datetime.fromtimestamp(job.kept_from, UTC) + KEPT - self.now()
-
-    def _send(self, job: Job) -> Job:
-        job = job.becoming(job.state, changed_at=int(self.now().timestamp()))
-        write_job(self.objects, job)
-        self.send(message_of(job))
-        return job
-
-
 def make_handler(
-    desk: Desk, *, max_days: int, tenant_claim: str = "", tokens: openapi.Tokens | None = None
+    service: DownloadService, *, max_days: int, tenant_claim: str = "", tokens: openapi.Tokens | None = None
 ) -> Handler:
     """Return a Lambda handler for the download API.
 
     Args:
-        desk: Where downloads are asked for.
-        max_days: How many days can be asked for at once.
-        tenant_claim: The claim of a token that says whose rows its bearer may have; empty for all.
-        tokens: The tokens that API Gateway asks callers for; None where it asks for signatures.
+        service: The downloads.
+        max_days: The longest range of one request, in days.
+        tenant_claim: The claim of a token that names the client whose rows a caller may have; empty for all.
+        tokens: The tokens that API Gateway requires of callers; None if it requires signatures.
     """
     app = APIGatewayHttpResolver()
     _refuse(app)
@@ -307,41 +73,41 @@ def make_handler(
     def tenant() -> str | None:
         return tenant_of(app.current_event.raw_event, tenant_claim)
 
-    _answer_requests(app, desk, tenant, max_days)
+    _answer_requests(app, service, tenant, max_days)
     _describe(app, openapi.document(max_days, tokens))
-    _answer_about_downloads(app, desk, tenant)
+    _answer_about_downloads(app, service, tenant)
     return app.resolve
 
 
 def _answer_requests(
-    app: APIGatewayHttpResolver, desk: Desk, tenant: Callable[[], str | None], max_days: int
+    app: APIGatewayHttpResolver, service: DownloadService, tenant: Callable[[], str | None], max_days: int
 ) -> None:
-    def asked(given: Mapping[str, Any]) -> Response[Any]:
-        request = asked_request(given, tenant=tenant(), today=desk.now().date(), max_days=max_days)
-        job = desk.ask(request)
+    def requested(given: Mapping[str, Any]) -> Response[Any]:
+        request = parse_request(given, tenant=tenant(), today=service.now().date(), max_days=max_days)
+        job = service.request(request)
         done = job.state.has_zip
-        said = {"result": "ok", "message": PREPARED if done else PREPARING}
         answer = {
-            **said,
+            "result": "ok",
+            "message": PREPARED if done else PREPARING,
             **_described(job, _base_url(app.current_event.raw_event)),
-            **_linked(desk.link(job)),
+            **_linked(service.link(job)),
         }
         return _answer(HTTPStatus.OK if done else HTTPStatus.ACCEPTED, answer)
 
     @app.get("/download/usage")
-    def ask() -> Response[Any]:
+    def request_days() -> Response[Any]:
         query = app.current_event.raw_event.get("queryStringParameters") or {}
         for name in query:
             if name not in openapi.DATES:
                 raise InvalidParameterError(
-                    name[:_SHOWN],
-                    f"{name[:_SHOWN]!r} is no parameter here; POST /downloads takes more than dates",
+                    shown(name),
+                    f"{shown(name)!r} is not a parameter here; POST /downloads takes more than dates",
                 )
-        return asked(query)
+        return requested(query)
 
     @app.post("/downloads")
-    def ask_for_part() -> Response[Any]:
-        return asked(_body(app.current_event.raw_event))
+    def request_part() -> Response[Any]:
+        return requested(_body(app.current_event.raw_event))
 
 
 def _describe(app: APIGatewayHttpResolver, document: dict[str, Any]) -> None:
@@ -353,23 +119,23 @@ def _describe(app: APIGatewayHttpResolver, document: dict[str, Any]) -> None:
 
 
 def _answer_about_downloads(
-    app: APIGatewayHttpResolver, desk: Desk, tenant: Callable[[], str | None]
+    app: APIGatewayHttpResolver, service: DownloadService, tenant: Callable[[], str | None]
 ) -> None:
     @app.get("/downloads/<identity>")
     def status(identity: str) -> Response[Any]:
-        job = desk.find(identity, tenant())
+        job = service.find(identity, tenant())
         if job is None:
             return _no_download(identity)
-        job = desk.getting_on(job)
+        job = service.resend_if_stuck(job)
         answer = _described(job, _base_url(app.current_event.raw_event))
-        return _answer(HTTPStatus.OK, {**answer, **(_linked(desk.link(job)) if job.state.has_zip else {})})
+        return _answer(HTTPStatus.OK, {**answer, **(_linked(service.link(job)) if job.state.has_zip else {})})
 
     @app.delete("/downloads/<identity>")
-    def drop(identity: str) -> Response[Any]:
-        job = desk.find(identity, tenant())
+    def delete(identity: str) -> Response[Any]:
+        job = service.find(identity, tenant())
         if job is None:
             return _no_download(identity)
-        desk.drop(job)
+        service.delete(job)
         return Response(HTTPStatus.NO_CONTENT, body="")
 
 
@@ -383,13 +149,17 @@ def _refuse(app: APIGatewayHttpResolver) -> None:
     def forbidden(error: ForbiddenError) -> Response[Any]:
         return _problem(HTTPStatus.FORBIDDEN, str(error))
 
+    def newer(error: NewerDocumentError) -> Response[Any]:
+        return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+
     app.not_found(unknown)
+    app.exception_handler(NewerDocumentError)(newer)
     app.exception_handler(InvalidParameterError)(invalid)
     app.exception_handler(ForbiddenError)(forbidden)
 
 
 def _described(job: Job, base_url: str) -> dict[str, Any]:
-    """Return what every answer says of a job."""
+    """Return the fields that every answer about a job has."""
     request = job.request
     described = {
         "id": job.id,
@@ -415,10 +185,6 @@ def _linked(link: Link) -> dict[str, str]:
     return {"download_link": link.url, "expires_at": f"{expires_at:%Y-%m-%dT%H:%M:%SZ}"}
 
 
-def _changed(job: Job) -> datetime:
-    return datetime.fromtimestamp(job.changed_at, UTC)
-
-
 def _body(event: Mapping[str, Any]) -> dict[str, Any]:
     text = event.get("body") or ""
     try:
@@ -428,19 +194,19 @@ def _body(event: Mapping[str, Any]) -> dict[str, Any]:
     except InvalidParameterError:
         raise
     except (ValueError, RecursionError):
-        raise InvalidParameterError("body", "the body is no JSON") from None
+        raise InvalidParameterError("body", "the body is not JSON") from None
     if not isinstance(read, dict):
-        raise InvalidParameterError("body", "the body is no JSON object")
+        raise InvalidParameterError("body", "the body is not a JSON object")
     return read
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of a body. Of a name that is in it twice, the first would be overlooked."""
+    """Return an object of a body; a name that occurs twice is refused, because one value would be ignored."""
     read = dict(pairs)
     if len(read) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)[:_SHOWN]
-        raise InvalidParameterError(twice, f"{twice!r} is there twice")
+        twice = shown(next(name for name in names if names.count(name) > 1))
+        raise InvalidParameterError(twice, f"the body has {twice!r} twice")
     return read
 
 
@@ -456,7 +222,7 @@ def _answer(status: HTTPStatus, body: dict[str, Any]) -> Response[Any]:
 
 def _no_download(identity: str) -> Response[Any]:
     return _problem(
-        HTTPStatus.NOT_FOUND, f"there is no download {identity[:_SHOWN]!r}; downloads are kept for one day"
+        HTTPStatus.NOT_FOUND, f"there is no download {shown(identity)!r}; downloads are kept for one day"
     )
 
 
@@ -474,18 +240,18 @@ def _problem(status: HTTPStatus, detail: str, *, field: str | None = None) -> Re
     return Response(status, content_type="application/problem+json", body=json.dumps(body))
 
 
-# --- live -------------------------------------------------------------------------------------------------
+# --- the function -----------------------------------------------------------------------------------------
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Answer a request to the download API."""
-    return _live()(event, context)
+    return _from_environment()(event, context)
 
 
 @cache
-def _live() -> Handler:
+def _from_environment() -> Handler:
     settings = read_settings(Settings, os.environ)
-    # The API's own time is short: what does not answer is tried again by the caller.
+    # An answer is due within seconds: if AWS does not answer in time, the caller tries again.
     quick = Config(connect_timeout=3, read_timeout=5)
     sqs, sts = boto3.client("sqs", config=quick), boto3.client("sts", config=quick)
     links = client_config(accelerate=settings.bucket_acceleration == "Enabled")
@@ -512,12 +278,11 @@ def _live() -> Handler:
         return datetime.now(UTC)
 
     objects = Bucket(boto3.client("s3", config=client_config().merge(quick)), settings.bucket)
-    desk = Desk(
-        objects, Signer(assume, client, settings.bucket, now), send, settings.download_link_seconds, now
-    )
+    signer = Signer(assume, client, settings.bucket, now)
+    service = DownloadService(objects, signer, send, settings.download_link_seconds, now)
     issuer = settings.download_token_issuer
     return make_handler(
-        desk,
+        service,
         max_days=settings.download_max_days,
         tenant_claim=settings.download_tenant_claim,
         tokens=openapi.Tokens(issuer, settings.download_token_scope) if issuer else None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.downloads.jobs import Format, State
+from exporter.downloads.jobs import State, ZipFormat
 
 DATES = ("start_date", "end_date")
 PARAMETERS = (*DATES, "format", "columns", "client", "route")
@@ -124,7 +124,7 @@ def _ask(max_days: int) -> dict[str, Any]:
 def _ask_for_part(max_days: int) -> dict[str, Any]:
     properties: dict[str, Any] = {
         **_dates(max_days),
-        "format": {"type": "string", "enum": list(Format), "description": "What the files are to be."},
+        "format": {"type": "string", "enum": list(ZipFormat), "description": "What the files are to be."},
         "columns": {
             "type": "array",
             "items": _TEXT,
@@ -231,7 +231,7 @@ def _download() -> dict[str, Any]:
             "status": {"enum": list(State)},
             "start_date": day,
             "end_date": day,
-            "format": {"enum": list(Format)},
+            "format": {"enum": list(ZipFormat)},
             "columns": {"type": "array", "items": {"type": "string"}},
             "client": {"type": "string"},
             "route": {"type": "string"},

@@ -22,8 +22,8 @@ MAX_32 = 0xFFFF_FFFF
 MAX_16 = 0xFFFF
 BLOCK_BYTES = 256 * 1024
 
-# Who can go on with a stream of bytes: another release of the library may pack the same text otherwise.
-MAKER = f"1/isal-{isal.__version__}"
+# Who can resume a zip: another release of the library, or of this package, may make other bytes of it.
+MAKER = f"2/isal-{isal.__version__}"
 
 Bytes = bytes | memoryview
 
@@ -318,27 +318,6 @@ def blocks(chunks: Iterable[Bytes], size: int = BLOCK_BYTES) -> Iterator[Bytes]:
         held += view[whole:]
     if held:
         yield bytes(held)
-
-
-def inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield what is in a gzip, of one member or of several.
-
-    Raises:
-        ValueError: If it ends early.
-    """
-    unpacker: isal_zlib.Decompress | None = None
-    for chunk in chunks:
-        rest = chunk
-        while rest:
-            if unpacker is None:
-                unpacker = isal_zlib.decompressobj(16 + isal_zlib.MAX_WBITS)
-            if text := unpacker.decompress(rest, BLOCK_BYTES):
-                yield text
-            rest = unpacker.unconsumed_tail
-            if unpacker.eof:
-                rest, unpacker = unpacker.unused_data, None
-    if unpacker is not None:
-        raise ValueError("the gzip ends early")
 
 
 def skipped(chunks: Iterable[Bytes], count: int) -> Iterator[Bytes]:

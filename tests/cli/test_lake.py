@@ -16,8 +16,9 @@ from cli import lake as commands
 from cli import stages
 from cli.deployment import Deployment, write_running
 from cli.main import app
-from exporter.downloads.jobs import Job, read_job, write_job
+from exporter.downloads.jobs import Job
 from exporter.downloads.jobs import Request as DownloadRequest
+from exporter.downloads.stored_jobs import read_job, write_job
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.store import Days

@@ -2,34 +2,37 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from consumers.bucket import Upload
+from consumers.documents import NewerDocumentError
 from exporter.downloads import handler as downloads
 from exporter.downloads import openapi
-from exporter.downloads.handler import Desk
 from exporter.downloads.jobs import (
-    KEPT_AS,
-    Format,
+    MADE_OF,
     Job,
     Request,
     State,
-    drop_all_of,
+    ZipFormat,
+    ZipPlan,
+    cursor_key,
     job_id,
-    manifests_of,
-    read_job,
+    plan_key,
     tail_key,
-    write_job,
     zip_key,
 )
-from exporter.lake import formats as part_files
+from exporter.downloads.service import DownloadService
+from exporter.downloads.stored_jobs import delete_jobs_of, find_manifests, read_job, write_job
 from exporter.lake import manifest as archive
+from exporter.lake.formats import Format
 from exporter.store import Days
 from exporter.zips import handler as zipper
-from exporter.zips.handler import Turn
+from exporter.zips.making import Budget, Cursor, begin
 from tests.builders import Context, http_event, sqs_event
 from tests.exporter.export.test_export import exported, made, store
 from tests.exporter.zips.test_zipper import put_day, read
@@ -50,13 +53,15 @@ class Api:
         self.jobs: list[Job] = []
         self.now = NOW
         self.claims = claims
-        desk = Desk(self.bucket, Links(lambda: self.now), self.sent.append, 600, lambda: self.now)
-        self.handler = downloads.make_handler(desk, max_days=31, tenant_claim=tenant_claim)
+        service = DownloadService(
+            self.bucket, Links(lambda: self.now), self.sent.append, 600, lambda: self.now
+        )
+        self.handler = downloads.make_handler(service, max_days=31, tenant_claim=tenant_claim)
         self.worker = zipper.make_handler(
             self.bucket,
             send=self.sent.append,
             report=self.jobs.append,
-            turn=lambda left_s: Turn(left_s, now=self.timestamp),
+            budget=lambda left_s: Budget(left_s, now=self.timestamp),
         )
 
     def timestamp(self) -> float:
@@ -191,11 +196,11 @@ def test_the_longest_range_is_allowed() -> None:
 @pytest.mark.parametrize(
     ("wanted", "field", "detail"),
     [
-        ("no JSON", "body", "the body is no JSON"),
-        ("[" * 100_000, "body", "the body is no JSON"),
-        ([], "body", "the body is no JSON object"),
+        ("no JSON", "body", "the body is not JSON"),
+        ("[" * 100_000, "body", "the body is not JSON"),
+        ([], "body", "the body is not a JSON object"),
         ({}, "start_date", "start_date is missing"),
-        ('{"client": "acme", "client": "zeta"}', "client", "'client' is there twice"),
+        ('{"client": "acme", "client": "zeta"}', "client", "the body has 'client' twice"),
         ({**DATES, "start_date": 20251120}, "start_date", "start_date is '20251120', not a date"),
         ({**DATES, "format": "xml"}, "format", "format is 'xml', not one of csv, jsonl, parquet"),
         ({**DATES, "format": []}, "format", "format is '[]', not one of"),
@@ -203,15 +208,15 @@ def test_the_longest_range_is_allowed() -> None:
         ({**DATES, "client": None}, "client", "client is 'None', not a text"),
         ({**DATES, "route": "x" * 2001}, "route", "not a text of 1 to 2000 characters"),
         ({**DATES, "route": "\ud800"}, "route", "not a text of 1 to 2000 characters"),
-        ({**DATES, "columns": "time"}, "columns", "columns is no list of 1 to 200 names"),
-        ({**DATES, "columns": []}, "columns", "columns is no list of 1 to 200 names"),
-        ({**DATES, "columns": ["x"] * 201}, "columns", "columns is no list of 1 to 200 names"),
+        ({**DATES, "columns": "time"}, "columns", "columns is not a list of 1 to 200 names"),
+        ({**DATES, "columns": []}, "columns", "columns is not a list of 1 to 200 names"),
+        ({**DATES, "columns": ["x"] * 201}, "columns", "columns is not a list of 1 to 200 names"),
         ({**DATES, "columns": [1]}, "columns", "columns has '1', not a name of 1 to 2000 characters"),
         ({**DATES, "columns": ["a", "a"]}, "columns", "columns has 'a' twice"),
         (
             {**DATES, "colour": "red"},
             "colour",
-            "'colour' is no parameter; there are start_date, end_date, format,",
+            "'colour' is not a parameter; the parameters are start_date, end_date, format,",
         ),
     ],
 )
@@ -269,12 +274,12 @@ def test_a_download_goes_from_queued_over_running_to_ready_and_then_has_a_link()
 
 
 @pytest.mark.parametrize(
-    ("wanted", "kind"), [(wanted, kind) for wanted, kinds in KEPT_AS.items() for kind in kinds]
+    ("wanted", "kind"), [(wanted, kind) for wanted, kinds in MADE_OF.items() for kind in kinds]
 )
-def test_what_is_exported_in_one_format_only_can_be_had(wanted: Format, kind: str) -> None:
+def test_what_is_exported_in_one_format_only_can_be_had(wanted: ZipFormat, kind: str) -> None:
     api = Api()
     rows = store(*(made(number, DAY) for number in range(7)))
-    exported(DAY, rows, api.bucket, kind=part_files.Format(kind))
+    exported(DAY, rows, api.bucket, kind=Format(kind))
     before = api.post({**DATES, "format": wanted})["body"]["id"]
     api.work()
 
@@ -290,7 +295,7 @@ def test_what_is_exported_in_one_format_only_can_be_had(wanted: Format, kind: st
         DAY,
         store(*(made(number, DAY) for number in range(9))),
         api.bucket,
-        kind=part_files.Format(kind),
+        kind=Format(kind),
     )
     assert api.post({**DATES, "format": wanted})["body"]["id"] != before
 
@@ -356,18 +361,18 @@ def test_a_day_beside_the_range_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("days", [7, 8, 31])
-def test_the_manifests_of_a_range_are_found_in_all_formats_and_no_others(days: int) -> None:
+def test_the_find_manifests_a_range_are_found_in_all_formats_and_no_others(days: int) -> None:
     bucket = Bucket()
     asked = Days(date(2025, 12, 31) - timedelta(days=days - 1), date(2025, 12, 31))
-    for kind in part_files.Format:
+    for kind in Format:
         for day in (*asked, asked.first - timedelta(days=1), date(2026, 1, 1)):
             bucket[archive.folder(day, kind) + archive.MANIFEST] = str(day).encode()
             bucket[f"{archive.folder(day, kind)}part-00000.{kind}"] = b""
 
-    found = manifests_of(asked, bucket)
+    found = find_manifests(asked, bucket)
 
     assert sorted(item.key for item in found) == sorted(
-        archive.folder(day, kind) + archive.MANIFEST for day in asked for kind in part_files.Format
+        archive.folder(day, kind) + archive.MANIFEST for day in asked for kind in Format
     )
 
 
@@ -469,7 +474,7 @@ def test_a_zip_that_took_hours_is_there_a_day_from_its_beginning() -> None:
     asked = api.ask(**DATES)["body"]
     job = read_job(api.bucket, asked["id"])
     assert job is not None
-    zipper.begin(job, api.bucket, Turn(lambda: 900, now=api.timestamp))
+    begin(job, api.bucket, Budget(lambda: 900, now=api.timestamp))
     api.now += timedelta(hours=3)
     api.work()
 
@@ -507,7 +512,7 @@ def test_deleting_gives_up_what_a_worker_has_begun() -> None:
     identity = api.ask(**DATES)["body"]["id"]
     job = read_job(api.bucket, identity)
     assert job is not None
-    zipper.begin(job, api.bucket, Turn(lambda: 900))
+    begin(job, api.bucket, Budget(lambda: 900))
 
     api.delete(identity)
 
@@ -600,10 +605,10 @@ def test_no_zip_and_no_beginning_of_one_that_may_have_a_forgotten_clients_rows_s
     api.work()
     job = read_job(api.bucket, begun)
     assert job is not None
-    zipper.begin(job, api.bucket, Turn(lambda: 900))
+    begin(job, api.bucket, Budget(lambda: 900))
     api.bucket[tail_key(begun)] = b"1,acme"
 
-    assert drop_all_of("acme", api.bucket) == 3
+    assert delete_jobs_of("acme", api.bucket) == 3
 
     assert sorted(api.bucket.keys("tmp/")) == [f"tmp/{made['others']}{end}" for end in (".json", ".zip")]
     assert api.bucket.uploads == {}
@@ -617,7 +622,7 @@ def test_no_zip_and_no_beginning_of_one_that_may_have_a_forgotten_clients_rows_s
     "request_",
     [
         Request(Days(DAY, DAY)),
-        Request(Days(DAY, DAY), Format.JSONL, ("a", "é"), "c", "/r", "t"),
+        Request(Days(DAY, DAY), ZipFormat.JSONL, ("a", "é"), "c", "/r", "t"),
     ],
 )
 def test_a_job_is_read_back(request_: Request) -> None:
@@ -625,6 +630,82 @@ def test_a_job_is_read_back(request_: Request) -> None:
 
     assert Job.from_json(job.to_json()) == job
     assert Job.from_json(replace(job, total_bytes=None).to_json()).total_bytes is None
+
+
+def changed(document: str | bytes, **keys: Any) -> str:
+    """Return a document as another version of Tagline would write it."""
+    return json.dumps({**json.loads(document), **keys})
+
+
+def test_a_reader_ignores_keys_that_a_newer_writer_added() -> None:
+    job = Job(ID, Request(Days(DAY, DAY)), State.RUNNING, 7)
+    plan = ZipPlan(Upload("k", "u"), 5, "maker", 9, ())
+    request = {**job.request.to_dict(), "compression": "zstd"}
+    upload = {"key": "k", "id": "u", "class": "IA"}
+
+    assert Job.from_json(changed(job.to_json(), priority=3, request=request)) == job
+    assert ZipPlan.from_json(changed(plan.to_json(), encryption="none", upload=upload).encode()) == plan
+
+
+def test_a_document_from_before_versions_is_read() -> None:
+    job = Job(ID, Request(Days(DAY, DAY)))
+    document = json.loads(job.to_json())
+
+    assert document.pop("format_version") == 1
+    assert Job.from_json(json.dumps(document)) == job
+
+
+NEWER = (
+    "download's job has format_version 2, and this Tagline reads versions up to 1: deploy the Tagline that"
+)
+
+
+def test_a_job_of_a_newer_format_is_refused_by_the_api_and_left_as_it_is() -> None:
+    api = Api()
+    api.export()
+    identity = api.ask(**DATES)["body"]["id"]
+    job = read_job(api.bucket, identity)
+    assert job is not None
+    newer = changed(job.to_json(), format_version=2).encode()
+    api.bucket[f"tmp/{identity}.json"] = newer
+
+    for answer in (api.ask(**DATES), api.status(identity), api.delete(identity)):
+        assert answer["statusCode"] == 500
+        assert NEWER in answer["body"]["detail"]
+    assert api.bucket[f"tmp/{identity}.json"] == newer
+    # Its zip may have anyone's rows.
+    assert delete_jobs_of("acme", api.bucket) == 1
+
+
+def test_a_job_of_a_newer_format_is_refused_by_the_worker_so_that_its_message_comes_again() -> None:
+    api = Api()
+    identity = api.ask(**DATES)["body"]["id"]
+    job = read_job(api.bucket, identity)
+    assert job is not None
+    api.bucket[f"tmp/{identity}.json"] = changed(job.to_json(), format_version=2).encode()
+
+    with pytest.raises(NewerDocumentError, match=NEWER):
+        api.work()
+
+
+@pytest.mark.parametrize(("key", "what"), [(plan_key, "the zip's plan"), (cursor_key, "the zip's cursor")])
+def test_a_zip_that_a_newer_tagline_has_begun_fails_with_the_reason(
+    key: Callable[[str], str], what: str
+) -> None:
+    api = Api()
+    api.export()
+    identity = api.ask(**DATES)["body"]["id"]
+    job = read_job(api.bucket, identity)
+    assert job is not None
+    plan = begin(job, api.bucket, Budget(lambda: 900))
+    document = plan.to_json() if key is plan_key else Cursor(plan.upload.id).to_json()
+    api.bucket[key(identity)] = changed(document, format_version=2).encode()
+
+    api.work()
+
+    failed = api.status(identity)["body"]
+    assert failed["status"] == "failed"
+    assert f"{what} has format_version 2" in failed["reason"]
 
 
 def test_the_api_describes_itself() -> None:

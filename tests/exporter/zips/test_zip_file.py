@@ -26,7 +26,6 @@ from exporter.zips.zip_file import (
     ZipFile,
     blocks,
     gzip_header_length,
-    inflated,
     skipped,
 )
 
@@ -304,16 +303,3 @@ def test_a_header_is_complete_or_not_yet_or_none(begin: bytes) -> None:
     except ValueError:
         return
     assert length is None or 10 <= length <= len(begin)
-
-
-@given(st.lists(st.binary(max_size=50_000), min_size=1, max_size=3), st.integers(1, 5_000))
-@settings(deadline=None, max_examples=25)
-def test_what_was_packed_is_inflated_from_any_pieces_and_members(texts: list[bytes], size: int) -> None:
-    packed = b"".join(map(gzip.compress, texts))
-
-    assert b"".join(inflated(pieces(packed, size))) == b"".join(texts)
-
-
-def test_a_gzip_that_ends_early_is_an_error() -> None:
-    with pytest.raises(ValueError, match="the gzip ends early"):
-        list(inflated([gzip.compress(b"text" * 99)[:-4]]))

@@ -23,24 +23,23 @@ from hypothesis import strategies as st
 
 from consumers.bucket import PartOfUpload, Upload
 from exporter.downloads.jobs import (
-    KEPT_AS,
-    Format,
+    MADE_OF,
     Job,
     Request,
     State,
-    drop,
+    ZipFormat,
     job_key,
     plan_key,
-    read_job,
-    write_job,
     zip_key,
 )
-from exporter.lake import formats as part_files
+from exporter.downloads.stored_jobs import delete_job, read_job, write_job
 from exporter.lake import manifest as archive
+from exporter.lake.formats import Format
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Column, Days
 from exporter.zips import handler as zipper
-from exporter.zips.handler import MARGIN_S, Held, Turn, UnavailableError, make_zip
+from exporter.zips.making import MARGIN_S, MAX_PARTS, Budget, Lease, begin, make_zip
+from exporter.zips.packing import UnavailableError, is_large, kept_format
 from tests.builders import Context, sqs_event
 from tests.twins import Bucket, client_error
 
@@ -80,7 +79,12 @@ def put_day(
         bucket[key] = body
         count = text.count(b"\n") - 1 if rows is None else rows
         parts.append(Part(key, count, len(body), hashlib.sha256(body).hexdigest(), "", ""))
-    manifest = Manifest(day, revision, COLUMNS, tuple(parts), kind[1:])
+    columns: tuple[Column, ...] = COLUMNS
+    if kind.startswith(".csv") and texts:
+        types = dict(COLUMNS)
+        names = texts[0].partition(b"\n")[0].decode().split(",")
+        columns = tuple(Column(name, types.get(name, "text")) for name in names)
+    manifest = Manifest(day, revision, columns, tuple(parts), kind[1:])
     bucket[folder + archive.MANIFEST] = manifest.to_json()
 
 
@@ -101,13 +105,13 @@ def job(days: int = 3, **wanted: Any) -> Job:
     return Job(ID, Request(Days(DAY, DAY + timedelta(days=days - 1)), **wanted))
 
 
-def turn(left_s: float = 900, part_bytes: int = 64 * 1024) -> Turn:
-    return Turn(lambda: left_s, part_bytes=part_bytes)
+def budget(left_s: float = 900, part_bytes: int = 64 * 1024) -> Budget:
+    return Budget(lambda: left_s, part_bytes=part_bytes)
 
 
-def zip_of(bucket: Bucket, asked: Job, given: Turn | None = None) -> bytes:
+def zip_of(bucket: Bucket, asked: Job, given: Budget | None = None) -> bytes:
     write_job(bucket, asked)
-    made = make_zip(Held(asked, bucket), given or turn())
+    made = make_zip(Lease(asked, bucket), given or budget())
     assert made.state.has_zip
     return bucket[zip_key(asked.id)]
 
@@ -192,7 +196,7 @@ def test_a_range_without_rows_gives_a_valid_zip_that_holds_only_a_manifest(days:
         put_day(bucket, DAY + timedelta(days=day))
     write_job(bucket, job())
 
-    made = make_zip(Held(job(), bucket), turn())
+    made = make_zip(Lease(job(), bucket), budget())
 
     files, manifest = read(bucket[zip_key(ID)])
     assert (files, manifest["rows"], made.state, made.rows) == ({}, 0, State.EMPTY, 0)
@@ -215,8 +219,8 @@ def test_a_part_whose_name_has_its_revision_has_the_same_name_in_the_zip() -> No
         (".csv.gz", {"tenant": "zeta", "columns": ("client",)}, b"client\n" + b"zeta\n" * 3),
         (".csv.gz", {"client": "nobody"}, b"time,client,n\n"),
         (".csv.gz", {"route": "/"}, b"time,client,n\n"),
-        (".csv.gz", {"format": Format.JSONL, "columns": ("client",)},
-         b'{"client": "zeta"}\n{"client": "acme"}\n{"client": "acme"}\n' * 3),
+        (".csv.gz", {"format": ZipFormat.JSONL, "columns": ("client",)},
+         b'{"client":"zeta"}\n{"client":"acme"}\n{"client":"acme"}\n' * 3),
     ],
 )  # fmt: skip
 def test_formats_rows_and_columns_are_those_that_are_asked_for(
@@ -229,13 +233,15 @@ def test_formats_rows_and_columns_are_those_that_are_asked_for(
     files, manifest = read(zip_of(bucket, asked))
 
     assert files == {f"2025-11-20-part-00000.{asked.request.format}": expected}
-    header = 1 if asked.request.format is Format.CSV else 0
+    header = 1 if asked.request.format is ZipFormat.CSV else 0
     assert manifest["rows"] == manifest["files"][0]["rows"] == expected.count(b"\n") - header
     assert manifest["only"] == asked.request.values
 
 
-@pytest.mark.parametrize(("kind", "format_"), [(".jsonl.gz", Format.JSONL), (".parquet", Format.PARQUET)])
-def test_what_is_kept_in_the_wanted_format_goes_in_as_it_is(kind: str, format_: Format) -> None:
+@pytest.mark.parametrize(
+    ("kind", "format_"), [(".jsonl.gz", ZipFormat.JSONL), (".parquet", ZipFormat.PARQUET)]
+)
+def test_what_is_kept_in_the_wanted_format_goes_in_as_it_is(kind: str, format_: ZipFormat) -> None:
     bucket = Bucket()
     put_day(bucket, DAY, b'{"a": 1}\n', kind=kind, rows=1)
 
@@ -249,10 +255,10 @@ def test_what_is_kept_in_the_wanted_format_goes_in_as_it_is(kind: str, format_: 
     ("kind", "wanted", "reason"),
     [
         (".parquet", {}, "2025-11-20 is kept as parquet: it cannot be had as csv"),
-        (".parquet", {"format": Format.PARQUET, "client": "a"}, "2025-11-20 is kept as parquet: it can be"),
-        (".csv.gz", {"format": Format.PARQUET}, "2025-11-20 is kept as csv: it cannot be had as parquet"),
+        (".parquet", {"format": ZipFormat.PARQUET, "client": "a"}, "2025-11-20 is kept as parquet: it can"),
+        (".csv.gz", {"format": ZipFormat.PARQUET}, "2025-11-20 is kept as csv: it cannot be had as parquet"),
         (".jsonl.gz", {}, "2025-11-20 is kept as jsonl: it cannot be had as csv"),
-        (".csv.gz", {"columns": ("time", "nine")}, "no day has a column 'nine'; there are client, n, time"),
+        (".csv.gz", {"columns": ("time", "nine")}, "no day has a column 'nine'; the columns are client"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_had_is_refused_by_name_and_not_tried_again(
@@ -273,14 +279,14 @@ def test_what_cannot_be_had_is_refused_by_name_and_not_tried_again(
 @pytest.mark.parametrize(
     ("kinds", "wanted", "taken"),
     [
-        ([".csv", ".csv.gz", ".jsonl.gz", ".parquet"], Format.CSV, ".csv.gz"),
-        ([".csv", ".jsonl.gz", ".parquet"], Format.CSV, ".csv"),
-        ([".csv", ".csv.gz", ".jsonl.gz", ".parquet"], Format.JSONL, ".jsonl.gz"),
-        ([".csv", ".csv.gz", ".jsonl.gz", ".parquet"], Format.PARQUET, ".parquet"),
+        ([".csv", ".csv.gz", ".jsonl.gz", ".parquet"], ZipFormat.CSV, ".csv.gz"),
+        ([".csv", ".jsonl.gz", ".parquet"], ZipFormat.CSV, ".csv"),
+        ([".csv", ".csv.gz", ".jsonl.gz", ".parquet"], ZipFormat.JSONL, ".jsonl.gz"),
+        ([".csv", ".csv.gz", ".jsonl.gz", ".parquet"], ZipFormat.PARQUET, ".parquet"),
     ],
 )
 def test_a_day_that_is_kept_in_several_formats_is_taken_from_the_one_that_serves_best(
-    kinds: list[str], wanted: Format, taken: str
+    kinds: list[str], wanted: ZipFormat, taken: str
 ) -> None:
     bucket = Bucket()
     for revision, kind in enumerate(kinds):
@@ -293,9 +299,9 @@ def test_a_day_that_is_kept_in_several_formats_is_taken_from_the_one_that_serves
 
 
 def test_each_format_of_the_lake_can_be_had_as_one() -> None:
-    assert {kind for kinds in KEPT_AS.values() for kind in kinds} == set(part_files.Format)
-    with pytest.raises(UnavailableError, match="kept in no format that is known here"):
-        zipper.kind("records/part-00000.orc")
+    assert {kind for kinds in MADE_OF.values() for kind in kinds} == set(Format)
+    with pytest.raises(UnavailableError, match=r"unknown format; the formats are csv, csv\.gz, "):
+        kept_format("records/part-00000.orc")
 
 
 @pytest.mark.parametrize("program", [["unzip", "-tqq"], ["7z", "t"], ["bsdtar", "-xOf"], ["jar", "tf"]])
@@ -375,12 +381,12 @@ class Mortal(Bucket):
 class Worker:
     """The function, with what it sends and says."""
 
-    def __init__(self, bucket: Bucket, given: Turn | None = None) -> None:
+    def __init__(self, bucket: Bucket, given: Budget | None = None) -> None:
         self.bucket = bucket
         self.sent: list[str] = []
         self.reported: list[Job] = []
         self.handler = zipper.make_handler(
-            bucket, send=self.sent.append, report=self.reported.append, turn=lambda _left: given or turn()
+            bucket, send=self.sent.append, report=self.reported.append, budget=lambda _left: given or budget()
         )
 
     def work(self, *jobs: Job) -> list[dict[str, str]]:
@@ -393,8 +399,8 @@ class Worker:
         return failures
 
 
-class Hurried(Turn):
-    """A turn that publishes often, and ends after so many looks at the time."""
+class Hurried(Budget):
+    """A budget that publishes often, and ends after so many looks at the time."""
 
     def __init__(self, looks: int, part_bytes: int = 64 * 1024, publish_every: int = 20) -> None:
         super().__init__(self._left, part_bytes=part_bytes)
@@ -409,7 +415,7 @@ class Hurried(Turn):
         return self.looks % self.publish_every == 0
 
 
-REQUESTS: list[dict[str, Any]] = [{}, {"client": "acme"}, {"format": Format.JSONL}]
+REQUESTS: list[dict[str, Any]] = [{}, {"client": "acme"}, {"format": ZipFormat.JSONL}]
 
 
 @pytest.mark.parametrize("wanted", REQUESTS, ids=["copied", "chosen", "as JSON"])
@@ -450,7 +456,7 @@ def test_a_worker_whose_time_is_over_goes_on_in_another_invocation(
     wanted: dict[str, Any], part_bytes: int
 ) -> None:
     asked = job(**wanted)
-    expected = zip_of(lake(), asked, turn(part_bytes=part_bytes))
+    expected = zip_of(lake(), asked, budget(part_bytes=part_bytes))
     bucket = lake()
     write_job(bucket, asked)
     messages, turns = [asked.to_json()], 0
@@ -475,7 +481,7 @@ def test_a_worker_that_gets_nowhere_in_its_time_fails_instead_of_going_on_for_ev
     assert len(worker.work(job())) == 1
 
     assert (worker.sent, bucket.uploads) == ([], {})
-    assert "not one member" in str(worker.reported[-1].reason)
+    assert "has not enough time for a single member" in str(worker.reported[-1].reason)
 
 
 def test_what_was_begun_by_another_release_is_begun_anew() -> None:
@@ -610,7 +616,7 @@ class Crowd:
         self.wanted = True
 
     def is_deleted(self) -> None:
-        drop(ID, self.bucket)
+        delete_job(ID, self.bucket)
         # Unless it was asked for again just after it was deleted.
         self.wanted = job_key(ID) in self.bucket
 
@@ -662,10 +668,10 @@ def test_whoever_comes_in_between_there_is_one_whole_zip_in_the_end_or_none(
     assert bucket.uploads == {} or {"is_given_up", "leaves"} & set(crossings.values())
 
 
-def overtaking(bucket: Bucket, *, publishes: bool) -> Turn:
-    """Return a turn in which another worker does all of it while this one has begun."""
+def overtaking(bucket: Bucket, *, publishes: bool) -> Budget:
+    """Return a budget in which another worker does all of it while this one has begun."""
 
-    class Overtaken(Turn):
+    class Overtaken(Budget):
         overtaken = False
 
         def is_time_to_publish(self) -> bool:
@@ -742,7 +748,7 @@ def test_an_upload_that_somebody_gave_up_is_begun_anew() -> None:
 def test_a_download_that_is_deleted_in_the_making_leaves_nothing() -> None:
     bucket = lake()
 
-    class Deleting(Turn):
+    class Deleting(Budget):
         def is_time_to_publish(self) -> bool:
             if bucket.calls > 1:
                 bucket.delete([job_key(ID)])
@@ -773,7 +779,7 @@ def test_progress_is_written_at_most_once_a_second_and_only_grows() -> None:
             return super().replace(key, body, tag)
 
     slow = Slow(bucket)
-    Worker(slow, Turn(lambda: 900, lambda: clock, part_bytes=64 * 1024)).work(job())
+    Worker(slow, Budget(lambda: 900, lambda: clock, part_bytes=64 * 1024)).work(job())
 
     running = [(at, each) for at, each in seen if each.state is State.RUNNING]
     assert len(running) > 5
@@ -824,7 +830,7 @@ def test_a_file_that_is_not_what_its_manifest_says_fails_the_zip_before_it_is_th
 
     assert len(worker.work(job(1, **wanted))) == 1
 
-    assert f"{key} is not what its manifest says" in str(worker.reported[-1].reason)
+    assert f"{key} differs from its manifest" in str(worker.reported[-1].reason)
     assert zip_key(ID) not in bucket
     assert bucket.uploads == {}
 
@@ -847,8 +853,8 @@ def test_what_may_become_larger_than_80_gb_has_larger_parts() -> None:
     part = Part(f"{archive.folder(DAY)}part-00000.csv.gz", 1, 1 << 40, "", "", "")
     bucket[archive.folder(DAY) + archive.MANIFEST] = Manifest(DAY, 1, COLUMNS, (part,)).to_json()
 
-    plan = zipper.begin(job(1), bucket, Turn(lambda: 900))
+    plan = begin(job(1), bucket, Budget(lambda: 900))
 
-    assert plan.part_bytes * zipper.MAX_PARTS >= 1 << 40
+    assert plan.part_bytes * MAX_PARTS >= 1 << 40
     assert plan.part_bytes % MEBIBYTE == 0
-    assert zipper.is_large(job(1).request, part)
+    assert is_large(job(1).request, part)

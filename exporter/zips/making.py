@@ -1,0 +1,461 @@
+"""Making a zip: the lake's files are read, packed and uploaded as a stream, and resumed if time runs out.
+
+Memory holds two parts of an upload and the beginnings of the next objects, whatever the range. The bytes of a
+zip follow from its plan alone. So after a time-out, or after being killed, another invocation resumes at the
+last member that begins in the parts that S3 has, and makes the same zip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from typing import Any
+
+from consumers.bucket import Downloads, PartOfUpload, UploadGoneError
+from consumers.documents import load, stamped
+from exporter.downloads.jobs import (
+    Job,
+    Request,
+    State,
+    ZipPlan,
+    chosen_manifests,
+    cursor_key,
+    job_key,
+    plan_key,
+    tail_key,
+    zip_key,
+)
+from exporter.downloads.stored_jobs import abandon_zip, find_manifests
+from exporter.lake.manifest import Manifest
+from exporter.zips.packing import GROWTH, check, is_large, packing
+from exporter.zips.zip_file import MAKER, Bytes, Deflated, Entry, Member, ZipFile, skipped, watched
+
+# Parts of an upload are at least 5 MiB, and at most 10,000: 8 MiB each makes 80 GB, and a zip that may become
+# larger has larger ones. https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+PART_BYTES = 8 << 20
+MAX_PARTS = 10_000
+# How many objects are opened before they are needed, each with its first chunk: days are many and small.
+AHEAD = 3
+# The time that an invocation keeps back, to finish the part that is being uploaded and to write the cursor.
+MARGIN_S = 30.0
+PUBLISH_EVERY_S = 1.0
+_CURSOR_VERSION = 1
+
+
+class TakenOverError(Exception):
+    """The job was deleted or sent again while its zip was made, or another worker makes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a zip is written.
+
+    Attributes:
+        upload: S3's name of the upload; the cursor of another upload is ignored.
+        parts: The parts that S3 has.
+        entries: The members that end in them, or in the tail.
+        rows: How many rows each of those has.
+        tail_sha256: Checksum of the tail, in hex; empty if there is no tail.
+    """
+
+    upload: str
+    parts: tuple[PartOfUpload, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    rows: tuple[int, ...] = ()
+    tail_sha256: str = ""
+
+    def to_json(self) -> bytes:
+        """Return the cursor's document."""
+        return json.dumps(stamped(asdict(self), _CURSOR_VERSION)).encode()
+
+    @classmethod
+    def from_json(cls, document: bytes) -> Cursor:
+        """Return the cursor of a document.
+
+        Raises:
+            NewerDocumentError: If a newer Tagline wrote it in a format that this one does not read.
+        """
+        read = load(document, _CURSOR_VERSION, "the zip's cursor")
+        return cls(
+            read["upload"],
+            tuple(read["parts"]),
+            tuple(Entry(*each) for each in read["entries"]),
+            tuple(read["rows"]),
+            read["tail_sha256"],
+        )
+
+
+@dataclass
+class Budget:
+    """The time and the sizes that an invocation has for a zip.
+
+    Attributes:
+        left_s: Gives the seconds that are left of the invocation.
+        clock_s: Gives a monotonic time in seconds, which decides when to publish progress.
+        now: Gives the time in seconds since 1970.
+        part_bytes: The least size of an upload's parts.
+    """
+
+    left_s: Callable[[], float]
+    clock_s: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    part_bytes: int = PART_BYTES
+    published_at: float = field(default=float("-inf"))
+
+    def is_time_to_publish(self) -> bool:
+        """Tell whether progress is due to be published, and start the next interval if so."""
+        if self.clock_s() - self.published_at < PUBLISH_EVERY_S:
+            return False
+        self.published_at = self.clock_s()
+        return True
+
+
+class Lease:
+    """A job leased by a worker, which updates it only while nobody else has.
+
+    So the last writer has the job, a deleted job stays deleted, and an earlier worker cannot overwrite what a
+    newer one wrote.
+
+    Args:
+        job: The job as it was read.
+        objects: The bucket.
+
+    Attributes:
+        job: The job as this worker knows it.
+    """
+
+    def __init__(self, job: Job, objects: Downloads) -> None:
+        self.job = job
+        self.objects = objects
+
+    def check(self) -> str:
+        """Make sure that the job is still this worker's, and return the tag of its document.
+
+        Raises:
+            TakenOverError: If the job was deleted or written by another.
+        """
+        found = self.objects.read(job_key(self.job.id))
+        if found is None or Job.from_json(found[0]) != self.job:
+            raise TakenOverError
+        return found[1]
+
+    def update(self, state: State, **more: Any) -> Job:
+        """Write the job in another state, and return it.
+
+        Raises:
+            TakenOverError: If the job was deleted or written by another.
+        """
+        updated = self.job.becoming(state, **more)
+        tag = self.check()
+        written = self.objects.replace(job_key(updated.id), updated.to_json().encode(), tag)
+        self.job = updated
+        # If the first answer was lost, a client's retry is refused although the first attempt wrote the job.
+        if not written:
+            self.check()
+        return updated
+
+
+def make_zip(lease: Lease, budget: Budget) -> Job:
+    """Write the zip of a job, or as much of it as there is time for.
+
+    It contains the parts of each exported day as `<day>-part-<n>.csv`, and at its end `manifest.json`. The
+    same files make the same bytes at the same key.
+
+    Returns:
+        The job: ready or empty, or still running if there was not enough time.
+
+    Raises:
+        UnavailableError: If the request cannot be made of what the lake has.
+        ValueError: If a file of the lake differs from its manifest.
+        TakenOverError: If the job was deleted or taken by another worker meanwhile.
+        UploadGoneError: If another completed or aborted the upload.
+    """
+    job, objects = lease.job, lease.objects
+    document = objects.get(plan_key(job.id))
+    plan = None if document is None else ZipPlan.from_json(document)
+    if plan is not None and plan.maker != MAKER:
+        abandon_zip(job.id, objects)
+        plan = None
+    if plan is None:
+        plan = begin(job, objects, budget)
+    document = objects.get(cursor_key(job.id))
+    cursor = None if document is None else Cursor.from_json(document)
+    if cursor is None or cursor.upload != plan.upload.id:
+        cursor = Cursor(plan.upload.id)
+    return _Writing(lease, plan, cursor, budget).run()
+
+
+def begin(job: Job, objects: Downloads, budget: Budget) -> ZipPlan:
+    """Begin an upload for a job, and write the plan of its zip.
+
+    Returns:
+        The plan; another worker's, if that was quicker.
+
+    Raises:
+        UnavailableError: If the request cannot be made of what the lake has.
+        TakenOverError: If another worker was quicker, and has finished the zip.
+    """
+    keys = chosen_manifests(job.request, (item.key for item in find_manifests(job.request.days, objects)))
+    with ThreadPoolExecutor(AHEAD) as pool:
+        documents = list(pool.map(objects.get, keys))
+    manifests = tuple(Manifest.from_json(document) for document in documents if document is not None)
+    check(job.request, manifests)
+    total = sum(manifest.size for manifest in manifests)
+    revisions = [[str(each.day), each.revision, [part.sha256 for part in each.parts]] for each in manifests]
+    begun_at = int(budget.now())
+    upload = objects.begin(
+        zip_key(job.id),
+        "application/zip",
+        filename=job.request.filename,
+        metadata={
+            "first-day": str(job.request.days.first),
+            "last-day": str(job.request.days.last),
+            "days": str(len(manifests)),
+            "last-revision": str(max((each.revision for each in manifests), default=0)),
+            # Of the days, their revisions and the checksums of their files.
+            "revisions-sha256": hashlib.sha256(json.dumps(revisions).encode()).hexdigest(),
+        },
+    )
+    plan = ZipPlan(upload, begun_at, MAKER, _part_bytes(total, budget.part_bytes), manifests)
+    if objects.replace(plan_key(job.id), plan.to_json(), None):
+        return plan
+    document = objects.get(plan_key(job.id))
+    kept = None if document is None else ZipPlan.from_json(document)
+    if kept is None or kept.upload != upload:
+        objects.abort(upload)
+    if kept is None:
+        raise TakenOverError
+    return kept
+
+
+def _part_bytes(total: int, least: int) -> int:
+    """Return the size of an upload's parts: the least, or as many MiB as keep their number in the limit."""
+    most = total * GROWTH
+    return least if most < least * MAX_PARTS else -(-most // MAX_PARTS // (1 << 20)) << 20
+
+
+class _Writing:
+    """The writing of a zip in one invocation."""
+
+    def __init__(self, lease: Lease, plan: ZipPlan, cursor: Cursor, budget: Budget) -> None:
+        self._lease = lease
+        self._id, self._request = lease.job.id, lease.job.request
+        self._objects = lease.objects
+        self._plan = plan
+        self._budget = budget
+        self._begun_with = (len(cursor.parts), len(cursor.entries))
+        self._tail_sha256 = cursor.tail_sha256
+        # Two buffers for all parts: one is filled while the other is uploaded. The system gets memory that is
+        # allocated for each part back late.
+        self._filled, self._other = bytearray(plan.part_bytes), bytearray(plan.part_bytes)
+        self._length = 0
+        self._parts_in_cursor = len(cursor.parts)
+        self._parts = list(cursor.parts)
+        self._rows = list(cursor.rows)
+        self._zip = ZipFile(cursor.entries)
+        self._total = sum(part.bytes for _, _, part in plan.parts)
+        self._done = sum(part.bytes for _, _, part in plan.parts[: len(cursor.entries)])
+
+    def run(self) -> Job:
+        """Write to the end, or until the time runs out."""
+        if self._tail_sha256:
+            tail = self._objects.get(tail_key(self._id)) or b""
+            if hashlib.sha256(tail).hexdigest() != self._tail_sha256:
+                raise UploadGoneError("the zip's tail is not the one that was written")
+            self._length = len(tail)
+            self._filled[: self._length] = tail
+        # The parts that S3 has may end inside a member: it is made again, without the bytes that are there.
+        there = max(0, self._there - self._zip.offset)
+        # Uploads, reads and checksums release the interpreter lock while they work.
+        with (
+            ThreadPoolExecutor(1) as uploads,
+            ThreadPoolExecutor(1) as checks,
+            ThreadPoolExecutor(AHEAD) as reads,
+        ):
+            try:
+                if not self._upload(skipped(self._bytes(reads, checks), there), uploads):
+                    return self._leave()
+            except BaseException:
+                reads.shutdown(cancel_futures=True)
+                raise
+        # Before there is a zip: deleting a download aborts its upload, and then deletes its zip.
+        self._lease.check()
+        self._objects.complete(self._plan.upload, self._parts)
+        rows = sum(self._rows)
+        ended = self._update(
+            State.READY if rows else State.EMPTY,
+            rows=rows,
+            done_bytes=self._total,
+            kept_from=self._plan.begun_at,
+        )
+        self._objects.delete([plan_key(self._id), cursor_key(self._id), tail_key(self._id)])
+        return ended
+
+    @property
+    def _there(self) -> int:
+        return len(self._parts) * self._plan.part_bytes
+
+    def _leave(self) -> Job:
+        """Leave the rest to another invocation, if this one made progress."""
+        if self._begun_with == (len(self._parts), len(self._zip.entries)):
+            raise TimeoutError("an invocation has not enough time for a single member of the zip")
+        # A part of an upload cannot be small. The whole members that are made of the next part are kept.
+        tail = bytes(self._filled[: max(0, self._zip.offset - self._there)])
+        self._lease.check()
+        self._objects.put(tail_key(self._id), [tail], "application/octet-stream")
+        return self._publish(tail)
+
+    def _upload(self, chunks: Iterator[Bytes], uploads: ThreadPoolExecutor) -> bool:
+        """Upload the rest of the zip, one part while the next is made; return whether it is complete.
+
+        Args:
+            chunks: The bytes behind those of the next part that are there.
+            uploads: A thread to upload in.
+        """
+        sending: Future[PartOfUpload] | None = None
+        for chunk in chunks:
+            view = memoryview(chunk)
+            while room := min(len(view), self._plan.part_bytes - self._length):
+                self._filled[self._length : self._length + room] = view[:room]
+                self._length += room
+                view = view[room:]
+                if self._length == self._plan.part_bytes:
+                    self._sent(sending)
+                    sending = self._send(uploads, self._filled)
+                    self._filled, self._other, self._length = self._other, self._filled, 0
+            if self._budget.is_time_to_publish():
+                self._publish()
+            if self._budget.left_s() < MARGIN_S:
+                self._sent(sending)
+                return False
+        self._sent(sending)
+        if self._length or not self._parts:
+            self._sent(self._send(uploads, self._filled[: self._length]))
+        return True
+
+    def _send(self, uploads: ThreadPoolExecutor, body: bytearray) -> Future[PartOfUpload]:
+        return uploads.submit(self._objects.add, self._plan.upload, len(self._parts) + 1, body)
+
+    def _sent(self, sending: Future[PartOfUpload] | None) -> None:
+        if sending is not None:
+            self._parts.append(sending.result())
+
+    def _publish(self, tail: bytes = b"") -> Job:
+        """Write the progress of the job, and the cursor from which another invocation can resume."""
+        job = self._update(State.RUNNING, done_bytes=self._done)
+        # Without another part, the cursor that is there may be further than this one.
+        if tail or len(self._parts) > self._parts_in_cursor:
+            there = self._there + len(tail)
+            entries = tuple(entry for entry in self._zip.entries if entry.end <= there)
+            cursor = Cursor(
+                self._plan.upload.id,
+                tuple(self._parts),
+                entries,
+                tuple(self._rows[: len(entries)]),
+                hashlib.sha256(tail).hexdigest() if tail else "",
+            )
+            self._objects.put(cursor_key(self._id), [cursor.to_json()], "application/json")
+            self._parts_in_cursor = len(self._parts)
+        return job
+
+    def _update(self, state: State, **more: Any) -> Job:
+        now = int(self._budget.now())
+        return self._lease.update(state, total_bytes=self._total, changed_at=now, **more)
+
+    def _bytes(self, reads: ThreadPoolExecutor, checks: ThreadPoolExecutor) -> Iterator[Bytes]:
+        """Yield the zip from the first member that is not in it yet."""
+        parts = self._plan.parts
+        files = parts[len(self._zip.entries) :]
+        streams = _read_ahead(self._objects, (part.key for _, _, part in files), reads)
+        for (manifest, number, part), stream in zip(files, streams, strict=True):
+            sha256 = _Sha256(checks)
+            packed, selected = packing(
+                self._request, manifest, part, watched(stream, sha256.update, self._count)
+            )
+            name = f"{manifest.day}-part-{number:05}.{self._request.format}"
+            yield from self._zip.member(Member(name, manifest.day, packed, is_large(self._request, part)))
+            if sha256.hexdigest() != part.sha256:
+                raise ValueError(f"{part.key} differs from its manifest: the checksum is not the same")
+            self._rows.append(part.rows if selected is None else selected.rows)
+        if len(self._zip.entries) == len(parts):
+            packed = Deflated([_manifest(self._request, self._plan, self._zip.entries, self._rows)])
+            yield from self._zip.member(Member("manifest.json", self._request.days.last, packed))
+        yield self._zip.directory()
+
+    def _count(self, chunk: bytes) -> None:
+        self._done += len(chunk)
+
+
+class _Sha256:
+    """A checksum that another thread makes, at most one chunk behind."""
+
+    def __init__(self, checks: ThreadPoolExecutor) -> None:
+        self._checks = checks
+        self._sha256 = hashlib.sha256()
+        self._behind: Future[None] = Future()
+        self._behind.set_result(None)
+
+    def update(self, chunk: bytes) -> None:
+        """Take a chunk into account."""
+        self._behind.result()
+        self._behind = self._checks.submit(self._sha256.update, chunk)
+
+    def hexdigest(self) -> str:
+        """Return the checksum."""
+        self._behind.result()
+        return self._sha256.hexdigest()
+
+
+def _manifest(request: Request, plan: ZipPlan, entries: list[Entry], rows: list[int]) -> bytes:
+    """Return the zip's own manifest."""
+    by_day: dict[date, int] = {manifest.day: 0 for manifest in plan.manifests}
+    files = []
+    for (manifest, _, part), entry, count in zip(plan.parts, entries, rows, strict=True):
+        by_day[manifest.day] += count
+        files.append(
+            {
+                "name": entry.name,
+                "rows": count,
+                "bytes": entry.size,
+                "crc32": f"{entry.crc:08x}",
+                "source_sha256": part.sha256,
+            }
+        )
+    document = {
+        "start_date": request.days.first.isoformat(),
+        "end_date": request.days.last.isoformat(),
+        "format": request.format,
+        "columns": list(request.columns) or None,
+        "only": request.values,
+        "rows": sum(rows),
+        "days": [
+            {"day": manifest.day.isoformat(), "rows": by_day[manifest.day], "revision": manifest.revision}
+            for manifest in plan.manifests
+        ],
+        "days_not_exported": [day.isoformat() for day in request.days if day not in by_day],
+        "files": files,
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def _read_ahead(
+    objects: Downloads, keys: Iterator[str], reads: ThreadPoolExecutor
+) -> Iterator[Iterator[bytes]]:
+    """Yield the chunks of each object, and open the next objects meanwhile."""
+
+    def opened(key: str) -> Iterator[bytes]:
+        stream = objects.stream(key)
+        return itertools.chain([next(stream, b"")], stream)
+
+    waiting = deque(reads.submit(opened, key) for key in itertools.islice(keys, AHEAD))
+    while waiting:
+        stream = waiting.popleft().result()
+        waiting.extend(reads.submit(opened, key) for key in itertools.islice(keys, 1))
+        yield stream
