@@ -111,6 +111,7 @@ def _ours(kind: str) -> Way:
     if kind == "parquet":
         # pyarrow looks for pandas at its first array, and loads it where it is. The function ships none.
         sys.meta_path.insert(0, _WithoutPandas())
+    importlib.import_module(f"exporter.lake.{Format(kind).rules.module}")  # imports are part of the base
     table = f"{kind}_{os.environ['BENCHMARK_ROWS']}"
     store = Timestream(boto3.client("timestream-query", config=Config(read_timeout=70)), "app", table)
     config = client_config().merge(Config(s3={"addressing_style": "path"}))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal, NamedTuple, Protocol
 
+from consumers.errors import TaglineError
 from consumers.rows.table import DIMENSIONS, EXTRA, ID, OVERFLOW, PARTITION, SOURCE
 
 # The columns that every file begins with, in this order.
@@ -41,7 +42,7 @@ Tally = dict[int, int]
 Bill = Callable[[int, int], None]
 
 
-class StoreError(RuntimeError):
+class StoreError(TaglineError):
     """The store did not answer a question; the message contains the store's own words."""
 
 

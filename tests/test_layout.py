@@ -69,6 +69,7 @@ UPSTREAM = {
         "consumers.asked_days",
         "consumers.bucket",
         "consumers.documents",
+        "consumers.errors",
         "consumers.rows.late_days",
         "consumers.rows.schema",
         "consumers.settings",

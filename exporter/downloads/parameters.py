@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
+from consumers.errors import TaglineError
 from exporter.downloads import openapi
 from exporter.downloads.jobs import Request, ZipFormat
 from exporter.store import Days
@@ -20,7 +21,7 @@ def shown(value: Any) -> str:
     return str(value)[:_SHOWN]
 
 
-class InvalidParameterError(ValueError):
+class InvalidParameterError(TaglineError, ValueError):
     """A parameter that cannot be used; the message names its value and the limit."""
 
     def __init__(self, field: str, message: str) -> None:
@@ -28,7 +29,7 @@ class InvalidParameterError(ValueError):
         self.field = field
 
 
-class ForbiddenError(Exception):
+class ForbiddenError(TaglineError):
     """A caller may not have what they ask for; the message says why."""
 
 

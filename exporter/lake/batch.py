@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from exporter.store import Values
 
@@ -23,20 +23,6 @@ class Batch(NamedTuple):
     empties: bool = False
 
 
-class Text(NamedTuple):
-    """The text of a file, before it was packed.
-
-    Attributes:
-        bytes: Its size.
-        sha256: Its checksum, in hex.
-        line_breaks: How many line ends are inside of values.
-    """
-
-    bytes: int
-    sha256: str
-    line_breaks: int
-
-
 class Writer(Protocol):
     """A file of one format while it is written."""
 
@@ -48,5 +34,5 @@ class Writer(Protocol):
     def end(self) -> bytes:
         """Return the rest of the file."""
 
-    def text(self) -> Text | None:
-        """Return the file's text, summed up; None for a format that is not text."""
+    def summary(self) -> dict[str, Any]:
+        """Return the fields of the file's entry in a manifest that only its format knows."""

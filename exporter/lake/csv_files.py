@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from exporter.lake.batch import Batch
-from exporter.lake.text import TextWriter, gunzipped, lines, pages
+from exporter.lake.text import TextWriter, lines, pages
 from exporter.store import Column, Values
 
 # A value that has one of these is in quotes.
@@ -45,14 +45,14 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-def rows(chunks: Iterable[bytes], columns: tuple[Column, ...], *, packed: bool) -> Iterator[list[Values]]:
+def rows(text: Iterable[bytes], columns: tuple[Column, ...]) -> Iterator[list[Values]]:
     """Yield pages of a file's rows.
 
     Raises:
         ValueError: If the header does not name these columns, a row cannot be read, or the file ends inside
             of a value.
     """
-    records = _records(gunzipped(chunks) if packed else chunks)
+    records = _records(text)
     header = next(records, b"")
     if _values(header) != [column.name for column in columns]:
         raise ValueError(f"the file's columns are {header.decode()}, not those of its manifest")

@@ -52,17 +52,15 @@ class PartFile:
 
     def summary(self) -> Part:
         """Return the part's entry in a manifest."""
-        text = self._writer.text()
+        types = {type_ or "": rows for type_, rows in sorted(self._types.items(), key=str)}
         return Part(
             self.key,
             self._rows,
             self._bytes,
             self._sha256.hexdigest(),
             *self._times,
-            text_bytes=text.bytes if text else None,
-            text_sha256=text.sha256 if text else None,
-            line_breaks=text.line_breaks if text else 0,
-            types={type_ or "": rows for type_, rows in sorted(self._types.items(), key=str)},
+            types=types,
+            **self._writer.summary(),
         )
 
     def _measured(self, chunk: bytes) -> bytes:

@@ -74,7 +74,11 @@ class Format(StrEnum):
         Raises:
             ValueError: If the file is damaged, ends early, or has other columns.
         """
-        for rows in self._module().rows(chunks, columns, packed=self.is_gzip):
+        if self.is_gzip:
+            from exporter.lake.text import gunzipped  # noqa: PLC0415 - it needs a library
+
+            chunks = gunzipped(chunks)
+        for rows in self._module().rows(chunks, columns):
             if any(len(row) != len(columns) for row in rows):
                 raise ValueError(f"a row does not have {len(columns)} values, one for each column")
             yield Batch(rows, any("" in row for row in rows))
@@ -87,9 +91,7 @@ class _Module(Protocol):
     """A module that writes and reads a format."""
 
     def writer(self, columns: tuple[Column, ...], *, pack: bool) -> Writer: ...
-    def rows(
-        self, chunks: Iterable[bytes], columns: tuple[Column, ...], *, packed: bool
-    ) -> Iterator[list[Values]]: ...
+    def rows(self, chunks: Iterable[bytes], columns: tuple[Column, ...]) -> Iterator[list[Values]]: ...
 
 
 def format_of(key: str) -> Format | None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from exporter.lake.batch import Batch
-from exporter.lake.text import TextWriter, gunzipped, lines, pages
+from exporter.lake.text import TextWriter, lines, pages
 from exporter.store import Column, Type, Values
 
 _TRUTHS = {"true": True, "false": False}
@@ -52,7 +52,7 @@ def json_lines(columns: tuple[Column, ...]) -> Callable[[Batch], bytes]:
     return text_of
 
 
-def rows(chunks: Iterable[bytes], columns: tuple[Column, ...], *, packed: bool) -> Iterator[list[Values]]:
+def rows(text: Iterable[bytes], columns: tuple[Column, ...]) -> Iterator[list[Values]]:
     """Yield pages of a file's rows.
 
     Raises:
@@ -67,4 +67,4 @@ def rows(chunks: Iterable[bytes], columns: tuple[Column, ...], *, packed: bool) 
         values = map(read.get, names)
         return [str(value).lower() if isinstance(value, bool) else value for value in values]
 
-    return pages(lines(gunzipped(chunks) if packed else chunks), row_of)
+    return pages(lines(text), row_of)

@@ -22,7 +22,6 @@ FORMAT = "csv.gz"
 PART_BYTES = 256 * 1024 * 1024
 
 # Parquet's `time` has milliseconds, because engines over the lake read no more; the rest is in this column.
-# https://docs.aws.amazon.com/athena/latest/ug/data-types-timestamps.html
 NANOSECONDS = "_time_ns"
 
 # What the lake's documents, and the consumer's rows, call types.

@@ -87,8 +87,9 @@ class ParquetWriter:
         self._file.close()
         return self._sink.take()
 
-    def text(self) -> None:
-        """Return None: the file is not text."""
+    def summary(self) -> dict[str, Any]:
+        """Return nothing: only text has such fields."""
+        return {}
 
     def _write_group(self) -> None:
         self._file.write_table(pa.Table.from_batches(self._group), row_group_size=self._group_rows)
@@ -96,12 +97,7 @@ class ParquetWriter:
         self._group_rows = self._group_bytes = 0
 
 
-def rows(
-    chunks: Iterable[bytes],
-    columns: tuple[Column, ...],
-    *,
-    packed: bool,  # noqa: ARG001 - it is packed column by column
-) -> Iterator[list[Values]]:
+def rows(chunks: Iterable[bytes], columns: tuple[Column, ...]) -> Iterator[list[Values]]:
     """Yield pages of a file's rows, as text.
 
     Raises:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from isal import isal_zlib
 
-from exporter.lake.batch import PAGE_ROWS, READ_BYTES, Batch, Text
+from exporter.lake.batch import PAGE_ROWS, READ_BYTES, Batch
 from exporter.store import Values
 
 if TYPE_CHECKING:
@@ -51,9 +51,13 @@ class TextWriter:
         rest = self._packed(b"")
         return rest + self._packer.flush() if self._packer else rest
 
-    def text(self) -> Text:
-        """Return the file's text, summed up."""
-        return Text(self.size, self._sha256.hexdigest(), self._line_breaks)
+    def summary(self) -> dict[str, Any]:
+        """Return the fields of the file's entry in a manifest that are about its text."""
+        return {
+            "text_bytes": self.size,
+            "text_sha256": self._sha256.hexdigest(),
+            "line_breaks": self._line_breaks,
+        }
 
     def _packed(self, text: bytes) -> bytes:
         if self._header:

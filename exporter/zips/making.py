@@ -20,6 +20,7 @@ from typing import Any
 
 from consumers.bucket import Downloads, PartOfUpload, UploadGoneError
 from consumers.documents import load, stamped
+from consumers.errors import TaglineError
 from exporter.downloads.jobs import (
     Job,
     Request,
@@ -49,7 +50,7 @@ PUBLISH_EVERY_S = 1.0
 _CURSOR_VERSION = 1
 
 
-class TakenOverError(Exception):
+class TakenOverError(TaglineError):
     """The job was deleted or sent again while its zip was made, or another worker makes it."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from consumers.errors import TaglineError
 from exporter.downloads.jobs import MADE_OF, Request
 from exporter.lake.formats import Format, format_of
 from exporter.lake.manifest import Manifest, Part
@@ -19,7 +20,7 @@ _COPIED_BYTES = 1 << 30
 _NEARLY_4_GIB = 0xF000_0000
 
 
-class UnavailableError(ValueError):
+class UnavailableError(TaglineError, ValueError):
     """A zip that cannot be made, and trying again does not help; the message says why."""
 
 
