@@ -5,14 +5,11 @@ A second store is a package beside this module, with `live.py` and `limits.py`; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
-from consumers.rows.stores import STORES
 from consumers.rows.table import Plans, Row
-from consumers.settings import SettingsError
 
 Carrier = TypeVar("Carrier")
 """What a packed row carries along: whatever the caller needs to find the row's line again."""
@@ -138,20 +135,3 @@ class Store(Protocol[Packed]):
 
     def traffic(self) -> Traffic:
         """Return what was sent since the last call of this method."""
-
-
-def open_store(name: str, environ: Mapping[str, str], connections: int) -> Store[Any]:
-    """Return a store that the environment describes.
-
-    Args:
-        name: One of `STORES`.
-        environ: The environment, with the store's own settings.
-        connections: Requests at the same time.
-
-    Raises:
-        SettingsError: If there is no such store, or its settings are missing.
-    """
-    if name not in STORES:
-        raise SettingsError(f"STORE is {name!r}, not one of: {', '.join(STORES)}")
-    store: Store[Any] = import_module(f"{__package__}.{name}.live").from_environment(environ, connections)
-    return store

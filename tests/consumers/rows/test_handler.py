@@ -706,6 +706,15 @@ def test_a_number_of_threads_out_of_range_is_refused_by_name(
         handler._from_environment.__wrapped__()
 
 
+def test_a_store_that_there_is_not_is_refused_with_those_that_there_are(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    environment.setenv("STORE", "papyrus")
+
+    with pytest.raises(SettingsError, match="STORE is 'papyrus', not one of: timestream"):
+        handler._from_environment.__wrapped__()
+
+
 @pytest.mark.parametrize(("threads", "connections"), [(1, 10), (10, 10), (11, 11), (64, 64)])
 @pytest.mark.usefixtures("environment")
 def test_there_is_a_connection_for_every_thread(threads: int, connections: int) -> None:
