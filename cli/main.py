@@ -105,7 +105,8 @@ def demo(
     """
     from cli import demo as demonstration
     from cli import feed
-    from local.pipeline import Pipeline, tagline_with_samples
+    from cli.apps import tagline_with_samples
+    from local.pipeline import Pipeline
 
     log = None
     if access_log is not None:
@@ -169,7 +170,8 @@ def up(
     tagline up --now 2026-01-01T00:10:00 --port 4566
     ```
     """
-    from local.pipeline import Pipeline, tagline_with_samples, tagline_with_template
+    from cli.apps import tagline_with_samples, tagline_with_template
+    from local.pipeline import Pipeline
     from local.template import TemplateError
 
     if running_or_none() is not None:

@@ -18,9 +18,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-import botocore.session
-from botocore.exceptions import UnknownServiceError
-
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
@@ -35,13 +32,23 @@ _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 class Kind(StrEnum):
-    """What happens to a call."""
+    """What happens to a call, to a delivery of lines into a stream, to a batch, or to a function."""
 
     THROTTLE = "throttle"  # refused, and not carried out
     ERROR = "error"  # a server error, and not carried out
     DENY = "deny"  # access denied
     LATENCY = "latency"  # carried out later
     CUT = "cut"  # carried out, and the connection ends before the answer
+    DUPLICATE = "duplicate"  # delivered twice
+    DELAY = "delay"  # delivered later
+    CORRUPT = "corrupt"  # delivered without its end
+    LOSE = "lose"  # never delivered
+    REDELIVER = "redeliver"  # a batch that succeeded comes again
+    KILL = "kill"  # a function's process ends
+
+
+OF_CALLS = frozenset({Kind.THROTTLE, Kind.ERROR, Kind.DENY, Kind.LATENCY, Kind.CUT})
+OF_DELIVERIES = frozenset({Kind.DUPLICATE, Kind.DELAY, Kind.CORRUPT, Kind.LOSE})
 
 
 _ERRORS = {
@@ -64,7 +71,7 @@ class Fault:
     """A rule.
 
     Attributes:
-        kind: What happens.
+        kind: What happens: one of `OF_CALLS`.
         service: `timestream`, or the service's name in boto3, such as `kinesis`, `s3`; empty for all.
         operation: The operation, such as `WriteRecords`, where a call says it in a header; else its HTTP
             method, as for S3; empty for all.
@@ -102,8 +109,10 @@ class Faults:
             fault: The rule.
 
         Raises:
-            ValueError: There is no such service, or no call of it says that operation.
+            ValueError: No call can meet such a fault, there is no such service, or no such operation of it.
         """
+        if fault.kind not in OF_CALLS:
+            raise ValueError(f"{fault.kind} happens to no call, only {', '.join(sorted(OF_CALLS))}")
         fault = replace(fault, service=_signed_as(fault.service, fault.operation))
         with self._lock:
             self._rules.append([fault, fault.times])
@@ -151,6 +160,10 @@ def _signed_as(service: str, operation: str) -> str:
     """Return how the signatures of a service's calls name it."""
     if not service:
         return ""
+    # A command that only lists the kinds of faults does not wait for botocore.
+    import botocore.session  # noqa: PLC0415
+    from botocore.exceptions import UnknownServiceError  # noqa: PLC0415
+
     session = botocore.session.get_session()
     try:
         names = _TIMESTREAM if service == "timestream" else (service,)

@@ -8,6 +8,7 @@ of any size, reports the wrong places of events that it does not take, and keeps
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import random
@@ -32,8 +33,8 @@ from moto.logs.exceptions import (
 from moto.logs.models import LogGroup, LogsBackend, SubscriptionFilter
 from moto.logs.responses import LogsResponse
 
-from consumers.lines.subscription import encode
 from local import metrics
+from local.faults import OF_DELIVERIES, Kind
 from local.filter_pattern import InvalidPatternError, Pattern, compiled
 from local.functions import EVENT_OVERHEAD_BYTES
 
@@ -53,9 +54,6 @@ MAX_SUBSCRIPTIONS = 5
 
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_TestMetricFilter.html
 MAX_TEST_MESSAGES = 50
-
-DISTURBANCES = ("duplicate", "delay", "corrupt", "lose")
-"""What can be asked to happen to deliveries."""
 
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html
 MAX_PAGE_EVENTS = 10_000
@@ -251,7 +249,7 @@ class Delivery:
     """
 
     def __init__(self, clock: Callable[[], int], max_group_bytes: int) -> None:
-        self._disturbances: deque[tuple[str, float]] = deque()
+        self._disturbances: deque[tuple[Kind, float]] = deque()
         self._clock = clock
         self._max_group_bytes = max_group_bytes
         self._metrics = metrics.install(clock)
@@ -353,7 +351,7 @@ class Delivery:
             "subscriptionFilters": [],
             "logEvents": [{"id": "", "timestamp": self._now_ms(), "message": message}],
         }
-        self._put(destination, self._random_key(), encode(envelope))
+        self._put(destination, self._random_key(), packed(envelope))
         return ""
 
     def search(self, response: Any) -> str:
@@ -424,19 +422,19 @@ class Delivery:
             ],
         )
 
-    def disturb(self, kind: str, *, times: int = 1, seconds: float = 1.0) -> None:
+    def disturb(self, kind: Kind, *, times: int = 1, seconds: float = 1.0) -> None:
         """Let something happen to the next deliveries.
 
         Args:
-            kind: `duplicate` delivers twice, `delay` later, `corrupt` without its end, `lose` never.
+            kind: One of `OF_DELIVERIES`.
             times: How many.
             seconds: How much later.
 
         Raises:
-            ValueError: There is no such kind.
+            ValueError: It is not.
         """
-        if kind not in DISTURBANCES:
-            raise ValueError(f"{kind!r} happens to no delivery, only {', '.join(DISTURBANCES)}")
+        if kind not in OF_DELIVERIES:
+            raise ValueError(f"{kind} happens to no delivery, only {', '.join(sorted(OF_DELIVERIES))}")
         self._disturbances.extend([(kind, seconds)] * times)
 
     def calm(self) -> None:
@@ -449,11 +447,11 @@ class Delivery:
             kind, seconds = self._disturbances.popleft()
         except IndexError:
             return self._put(stream_arn, partition_key, data)
-        if kind == "lose":
+        if kind is Kind.LOSE:
             return True
-        if kind == "corrupt":
+        if kind is Kind.CORRUPT:
             return self._put(stream_arn, partition_key, data[: len(data) * 2 // 3])
-        if kind == "delay":
+        if kind is Kind.DELAY:
             timer = threading.Timer(seconds, self._put, [stream_arn, partition_key, data])
             timer.daemon = True
             timer.start()
@@ -512,6 +510,11 @@ def _selected(pattern: Pattern, events: Sequence[Event]) -> list[dict[str, Any]]
     ]
 
 
+def packed(envelope: Mapping[str, Any]) -> bytes:
+    """Return an envelope as CloudWatch Logs writes it into a stream: JSON, gzipped."""
+    return gzip.compress(json.dumps(envelope, separators=(",", ":")).encode(), compresslevel=6, mtime=0)
+
+
 def fitting(
     envelope: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], limit: int = MAX_RECORD_BYTES
 ) -> list[tuple[bytes, int]]:
@@ -524,7 +527,7 @@ def fitting(
     """
     if not entries:
         return []
-    data = encode({**envelope, "logEvents": entries})
+    data = packed({**envelope, "logEvents": entries})
     if len(entries) == 1 or len(data) <= limit:
         return [(data, len(entries))]
     half = len(entries) // 2

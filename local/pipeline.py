@@ -20,7 +20,7 @@ from local.authorizers import ApiKeyAuthorizer, IamAuthorizer, JwtAuthorizer, re
 from local.clock import Clock
 from local.destinations import Destinations
 from local.event_sources import KinesisMapping, KinesisSettings, SqsMapping, SqsSettings
-from local.faults import Fault, Kind
+from local.faults import OF_DELIVERIES, Fault, Kind
 from local.functions import Function, Functions
 from local.http_api import Authorizer, Cors, HttpApi, Route, Throttle
 from local.invocations import AsyncInvocations, EventSettings
@@ -28,10 +28,6 @@ from local.s3 import Applied, apply_lifecycle, configure_bucket
 from local.schedules import Schedule, Scheduler
 from local.services import KEYS, Services
 from local.template import EventSourceMappingSpec, Resource, Stack
-
-USER_STACK = "app"
-LOG_GROUPS = 5
-"""The log groups that the pipeline's template takes."""
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL_S = 0.02
@@ -212,7 +208,7 @@ class Pipeline:
             self.not_run += not_run(stack)
             groups = {group.name for group in stack.of_type("AWS::Logs::LogGroup")}
             for spec in template.functions(stack):
-                self.functions.add(_function(spec, app.template.parent))
+                self.functions.add(function_of(spec, app.template.parent))
                 if spec.log_group not in groups:
                     self._ensure_log_group(spec.log_group)
             for event_spec in template.event_invokes(stack):
@@ -253,17 +249,17 @@ class Pipeline:
 
     def _fault(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """Put a fault in force, or do at once what is no fault of a call: kill a function, deliver again."""
-        kind = wanted.pop("kind")
-        if kind == "kill":
+        kind = Kind(wanted.pop("kind"))
+        if kind is Kind.KILL:
             self.functions.kill(wanted["function"])
-        elif kind == "redeliver":
+        elif kind is Kind.REDELIVER:
             for mapping in self.mappings:
                 mapping.redeliver(int(wanted.get("times", 1)))
-        elif kind in logs.DISTURBANCES:
+        elif kind in OF_DELIVERIES:
             self.services.delivery.disturb(kind, times=wanted["times"], seconds=wanted["seconds"])
         else:
             wanted.pop("function", None)
-            self.services.faults.add(Fault(Kind(kind), **wanted))
+            self.services.faults.add(Fault(kind, **wanted))
         return {}
 
     def _faults(self, _wanted: dict[str, Any]) -> dict[str, Any]:
@@ -372,61 +368,10 @@ class Pipeline:
         )
 
 
-def tagline_with_samples(*, window_s: int = 1, pets: bool = False) -> list[App]:
-    """Return the pipeline and the sample application whose records it takes.
-
-    Args:
-        window_s: How long the consumer waits for a batch to fill, in seconds.
-        pets: Whether to run the pets API as well; its requirements have to be installed.
-    """
-    samples = [App("sample", ROOT / "examples" / "template.yml"), *([pets_app()] if pets else [])]
-    functions = ["sample-SampleApi", "sample-AccessLogReplay", *(["pets-PetsApi"] if pets else [])]
-    groups = {f"LogGroup{number}": f"/aws/lambda/{name}" for number, name in enumerate(functions, 1)}
-    return [*samples, App("tagline", ROOT / "template.yml", {**groups, "BatchWindowSeconds": str(window_s)})]
-
-
-def pets_app() -> App:
-    """Return the pets API: FastAPI under Mangum, with its table in DynamoDB."""
-    return App("pets", ROOT / "examples" / "pets_api" / "template.yml")
-
-
 @cache
 def _translated(path: Path, _modified: int) -> dict[str, Any]:
     """Return a translated template; what it was translated to is kept as long as the file is the same."""
     return template.translate(path)
-
-
-def tagline_with_template(
-    path: Path, parameters: Mapping[str, str] | None = None, *, window_s: int = 1
-) -> list[App]:
-    """Return a SAM template of the user's own and the pipeline, which takes the lines of its functions.
-
-    Nothing is installed: functions import what lies in their `CodeUri` and what this interpreter has.
-    `sam build` puts requirements beside the code, and its `.aws-sam/build/template.yaml` is such a template.
-
-    Args:
-        path: The template.
-        parameters: Values for its parameters, where they are not the defaults.
-        window_s: How long the consumer waits for a batch to fill, in seconds.
-
-    Raises:
-        TemplateError: The template cannot be run, or its functions have more log groups than can be taken.
-    """
-    own = App(USER_STACK, path.resolve(), dict(parameters or {}))
-    stack = template.resolve(
-        template.translate(path), own.parameters, stack_name=own.name, endpoint="http://127.0.0.1"
-    )
-    specs = template.functions(stack)
-    for spec in specs:
-        _function(spec, path.parent)
-    groups = list(dict.fromkeys(spec.log_group for spec in specs))
-    if len(groups) > LOG_GROUPS:
-        raise template.TemplateError(
-            f"{path}: {len(groups)} log groups, the pipeline takes {LOG_GROUPS};"
-            " let functions share one with LoggingConfig: {LogGroup: ...}"
-        )
-    taken = {f"LogGroup{number}": group for number, group in enumerate(groups, 1)}
-    return [own, App("tagline", ROOT / "template.yml", {**taken, "BatchWindowSeconds": str(window_s)})]
 
 
 def not_run(stack: Stack) -> list[str]:
@@ -451,7 +396,16 @@ def not_run(stack: Stack) -> list[str]:
     return ignored + layered
 
 
-def _function(spec: template.FunctionSpec, folder: Path) -> Function:
+def function_of(spec: template.FunctionSpec, folder: Path) -> Function:
+    """Return the function that a template declares.
+
+    Args:
+        spec: What the template has.
+        folder: Where the template is; its code is found from there.
+
+    Raises:
+        TemplateError: If its runtime cannot be run on one machine.
+    """
     if not spec.runtime.startswith("python3."):
         raise template.TemplateError(
             f"{spec.logical_id}: runtime {spec.runtime or 'of an image'} is not run here, only Python; take"

@@ -5,7 +5,7 @@ import os
 
 import hypothesis
 
-pytest_plugins = ["local.pytest_plugin"]
+pytest_plugins = ["cli.pytest_plugin"]
 
 for name, value in {
     "AWS_ACCESS_KEY_ID": "testing",

@@ -15,12 +15,13 @@ from rich.progress import Progress
 from tagline import Record, write
 
 from cli import feed, stages
+from cli.apps import tagline_with_samples
 from cli.deployment import Deployment
 from cli.download import download
 from consumers.lines.subscription import encode
 from exporter.store import Days
 from local.faults import Fault, Kind
-from local.pipeline import Pipeline, tagline_with_samples
+from local.pipeline import Pipeline
 from tests.builders import CONTROL, envelope
 
 pytestmark = pytest.mark.tagline(processes=True)

@@ -814,7 +814,7 @@ def test_a_log_group_is_replayed_into_an_empty_table_and_into_a_full_one(here: P
     where = main.deployment_of(here)
     url = here.outputs["sample"]["SampleApiUrl"]
     group = "/aws/lambda/sample-SampleApi"
-    here.services.delivery.disturb("corrupt", times=2)
+    here.services.delivery.disturb(Kind.CORRUPT, times=2)
     for number in range(6):
         requests.get(f"{url}/pets/{number}", timeout=60)
     here.settle()

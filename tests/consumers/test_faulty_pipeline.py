@@ -151,7 +151,7 @@ def test_lines_that_the_delivery_loses_are_counted_exactly(apps: list[App]) -> N
     with Pipeline(apps, in_process=True) as pipeline:
         emit(pipeline, 0, 20)
         pipeline.settle()
-        pipeline.services.delivery.disturb("lose", times=100)  # the calls' lines may come in parts
+        pipeline.services.delivery.disturb(Kind.LOSE, times=100)  # the calls' lines may come in parts
         emit(pipeline, 20, 33)
         emit(pipeline, 33, 40)
         pipeline.settle()

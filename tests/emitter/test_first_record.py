@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from local.pipeline import Pipeline, tagline_with_template
+from cli.apps import tagline_with_template
+from local.pipeline import Pipeline
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "first-record.md"
 

@@ -16,8 +16,9 @@ import requests
 import tagline
 
 from cli import feed
+from cli.apps import tagline_with_samples
 from cli.deployment import Deployment
-from local.pipeline import Pipeline, tagline_with_samples
+from local.pipeline import Pipeline
 from local.template import Stack, functions, http_routes, resolve, translate
 from tests.builders import http_event
 

@@ -7,7 +7,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from local.faults import Fault, Kind
+from local.faults import OF_CALLS, OF_DELIVERIES, Fault, Kind
 from local.services import Services, client
 
 ONCE = Config(retries={"total_max_attempts": 1})
@@ -160,3 +160,15 @@ def test_chance_repeats_from_its_seed() -> None:
     assert met(1) == met(1)
     assert met(1) != met(2)
     assert 10 < sum(met(1)) < 40
+
+
+@pytest.mark.parametrize("kind", sorted(set(Kind) - OF_CALLS))
+def test_what_happens_to_no_call_is_no_fault_of_one(kind: Kind, services: Services) -> None:
+    with pytest.raises(ValueError, match=f"{kind} happens to no call"):
+        services.faults.add(Fault(kind))
+
+
+@pytest.mark.parametrize("kind", sorted(set(Kind) - OF_DELIVERIES))
+def test_what_happens_to_no_delivery_disturbs_none(kind: Kind, services: Services) -> None:
+    with pytest.raises(ValueError, match=f"{kind} happens to no delivery"):
+        services.delivery.disturb(kind)

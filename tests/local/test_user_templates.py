@@ -18,14 +18,9 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from cli.apps import tagline_with_template
 from local import template
-from local.pipeline import (
-    Pipeline,
-    _create_topic_subscription,
-    _schedules,
-    not_run,
-    tagline_with_template,
-)
+from local.pipeline import Pipeline, _create_topic_subscription, _schedules, not_run
 from local.schedules import Schedule
 from local.services import CREDENTIALS, client
 from local.template import TemplateError

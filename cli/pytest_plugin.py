@@ -1,4 +1,4 @@
-"""A whole pipeline per test: with `pytest_plugins = ["local.pytest_plugin"]`, ask for `tagline`.
+"""A whole pipeline per test: with `pytest_plugins = ["cli.pytest_plugin"]`, ask for `tagline`.
 
 Services run in the test's process. Functions do as well, which is quickest; with
 `@pytest.mark.tagline(processes=True)` they run under the Lambda runtime client, in processes of their own,
@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from local.pipeline import Pipeline, tagline_with_samples
+from cli.apps import tagline_with_samples
+from local.pipeline import Pipeline
 
 
 def pytest_configure(config: pytest.Config) -> None:

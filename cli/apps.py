@@ -1,0 +1,64 @@
+"""Tagline's own stacks on one machine: the pipeline, with the samples or with a template of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from local import template
+from local.pipeline import ROOT, App, function_of
+
+USER_STACK = "app"
+LOG_GROUPS = 5
+"""The log groups that the pipeline's template takes."""
+
+
+def tagline_with_samples(*, window_s: int = 1, pets: bool = False) -> list[App]:
+    """Return the pipeline and the sample application whose records it takes.
+
+    Args:
+        window_s: How long the consumer waits for a batch to fill, in seconds.
+        pets: Whether to run the pets API as well; its requirements have to be installed.
+    """
+    samples = [App("sample", ROOT / "examples" / "template.yml"), *([pets_app()] if pets else [])]
+    functions = ["sample-SampleApi", "sample-AccessLogReplay", *(["pets-PetsApi"] if pets else [])]
+    groups = {f"LogGroup{number}": f"/aws/lambda/{name}" for number, name in enumerate(functions, 1)}
+    return [*samples, App("tagline", ROOT / "template.yml", {**groups, "BatchWindowSeconds": str(window_s)})]
+
+
+def pets_app() -> App:
+    """Return the pets API: FastAPI under Mangum, with its table in DynamoDB."""
+    return App("pets", ROOT / "examples" / "pets_api" / "template.yml")
+
+
+def tagline_with_template(
+    path: Path, parameters: Mapping[str, str] | None = None, *, window_s: int = 1
+) -> list[App]:
+    """Return a SAM template of the user's own and the pipeline, which takes the lines of its functions.
+
+    Nothing is installed: functions import what lies in their `CodeUri` and what this interpreter has.
+    `sam build` puts requirements beside the code, and its `.aws-sam/build/template.yaml` is such a template.
+
+    Args:
+        path: The template.
+        parameters: Values for its parameters, where they are not the defaults.
+        window_s: How long the consumer waits for a batch to fill, in seconds.
+
+    Raises:
+        TemplateError: The template cannot be run, or its functions have more log groups than can be taken.
+    """
+    own = App(USER_STACK, path.resolve(), dict(parameters or {}))
+    stack = template.resolve(
+        template.translate(path), own.parameters, stack_name=own.name, endpoint="http://127.0.0.1"
+    )
+    specs = template.functions(stack)
+    for spec in specs:
+        function_of(spec, path.parent)
+    groups = list(dict.fromkeys(spec.log_group for spec in specs))
+    if len(groups) > LOG_GROUPS:
+        raise template.TemplateError(
+            f"{path}: {len(groups)} log groups, the pipeline takes {LOG_GROUPS};"
+            " let functions share one with LoggingConfig: {LogGroup: ...}"
+        )
+    taken = {f"LogGroup{number}": group for number, group in enumerate(groups, 1)}
+    return [own, App("tagline", ROOT / "template.yml", {**taken, "BatchWindowSeconds": str(window_s)})]
