@@ -154,6 +154,20 @@ class BillingStore(Store, Protocol):
     bill: Callable[[], Bill]
 
 
+class SqlStore(BillingStore, Protocol):
+    """A store that also answers questions in its own SQL: `tagline query`."""
+
+    def sql(self, text: str) -> Answer:
+        """Return the answer to a question, with the store's own columns and values.
+
+        Args:
+            text: A SELECT; `{table}` stands for the table's name.
+
+        Raises:
+            StoreError: If the store refuses it.
+        """
+
+
 def unbilled() -> Bill:
     """Return a bill that nobody reads."""
     return lambda _scanned, _billed: None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from consumers.settings import SettingsError
-from exporter.store import BillingStore
+from exporter.store import BillingStore, SqlStore
 
 # The values of the setting STORE, and of a stack's output of that name, with the module of each. It has
 # `of_function` and `of_stack`.
@@ -29,7 +29,7 @@ def store_of_function(kind: str, environ: Mapping[str, str], client: Callable[..
     return store
 
 
-def store_of_stack(kind: str, outputs: Mapping[str, str], client: Callable[[str], Any]) -> BillingStore:
+def store_of_stack(kind: str, outputs: Mapping[str, str], client: Callable[[str], Any]) -> SqlStore:
     """Return the store of a stack.
 
     Args:
@@ -40,7 +40,7 @@ def store_of_stack(kind: str, outputs: Mapping[str, str], client: Callable[[str]
     Raises:
         SettingsError: If there is no such store.
     """
-    store: BillingStore = _adapter(kind).of_stack(outputs, client)
+    store: SqlStore = _adapter(kind).of_stack(outputs, client)
     return store
 
 

@@ -238,7 +238,7 @@ class Timestream:
         return self._ask(names, span, f" ORDER BY {order} LIMIT {self._max_rows + 1}")
 
     def sql(self, text: str) -> Answer:
-        """Return the answer to a question in SQL, which only this store understands.
+        """Return the answer to a question in SQL, with the columns and values that Timestream returns.
 
         Args:
             text: A SELECT; `{table}` stands for the table's name.
@@ -246,21 +246,26 @@ class Timestream:
         Raises:
             StoreError: If Timestream refuses it.
         """
+        return self._answer(text, whole_numbers=False)
+
+    def _answer(self, text: str, *, whole_numbers: bool) -> Answer:
+        """Return an answer; a number without decimals as a whole number, or as Timestream writes it."""
         pages = self._pages(text.replace("{table}", self._table))
         first = next(pages)
         columns = tuple(
             Column(info.Name, _TYPES.get(info.Type.ScalarType, "text")) for info in first.ColumnInfo
         )
-        numbers = tuple(place for place, column in enumerate(columns) if column.type == "number")
-        return Answer(columns, self._rows(first, pages, numbers))
+        numbers = (place for place, column in enumerate(columns) if whole_numbers and column.type == "number")
+        return Answer(columns, self._rows(first, pages, tuple(numbers)))
 
     def _ask(self, what: str, span: Span, more: str = "") -> Answer:
         # Timestream takes no parameters; names are quoted, times are the calendar's, and the rest is ours. A
         # question without a condition on time reads, and costs, the whole table.
-        answer = self.sql(
+        sql = (
             f"SELECT {what} FROM {{table}} WHERE {TIME} >= TIMESTAMP '{span.start}'"  # noqa: S608
             f" AND {TIME} < TIMESTAMP '{span.end}'{more}"
         )
+        answer = self._answer(sql, whole_numbers=True)
         columns = (
             column._replace(name=TYPE) if column.name == _MEASURE_NAME else column
             for column in answer.columns
@@ -274,7 +279,9 @@ class Timestream:
         while True:
             try:
                 answer = self._client.query(QueryString=sql, **token)
-            except (ClientError, BotoCoreError) as error:
+            except ClientError as error:
+                raise StoreError(f"Timestream: {error.response['Error']['Message']}") from error
+            except BotoCoreError as error:
                 raise StoreError(f"Timestream: {error}") from error
             page: _Page = answer[_PAGE] if _PAGE in answer else _decoder.decode(msgspec.json.encode(answer))
             bill(page.QueryStatus.CumulativeBytesScanned, page.QueryStatus.CumulativeBytesMetered)
