@@ -7,21 +7,22 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Column, Table
 
 from cli import feed, stages
-from cli.deployment import FOLDER, CommandError, Deployment
-from cli.download import download
+from cli.download import fetch_zip
+from cli.errors import CommandError
+from cli.screen import advancing, progress
 from cli.stages import Count
-from exporter.store import TIME
+from cli.target import FOLDER, Target
+from exporter.store import TIME, Days
 from local.pipeline import Pipeline
 
 # A stage that has not moved for so long has stopped, in seconds.
@@ -30,7 +31,7 @@ LOOK_EVERY_S = 0.1
 SHOWN_ROWS = 5
 SHOWN_COLUMNS = (TIME, "method", "route", "status", "client", "bytes")
 
-# What a reason means for the one who reads the table.
+# What a reason means.
 MEANING = {
     "late": "older than the table keeps rows",
     "future": "later than the table takes rows",
@@ -42,9 +43,9 @@ MEANING = {
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A line of the table: what a stage has, and the seconds since the stage before had all of its own.
+    """A line of the table: what a stage has, and the seconds since the stage before was complete.
 
-    Lines that say more of a stage have no seconds of their own.
+    Lines that detail a stage have no seconds.
     """
 
     name: str
@@ -64,62 +65,44 @@ class Stopwatch:
         return self._since - before
 
 
-def run(
-    pipeline: Pipeline, deployment: Deployment, *, log: feed.AccessLog | None, requests: int, screen: Console
+def follow(
+    pipeline: Pipeline, target: Target, *, log: feed.AccessLog | None, requests: int
 ) -> tuple[list[Stage], dict[str, Any]]:
     """Follow records through every stage.
 
     Args:
         pipeline: What runs on this machine.
-        deployment: Where it is.
-        log: An access log to say again, or None for requests of our own.
-        requests: How many requests of our own.
-        screen: Where the progress is shown.
+        target: The same, as commands see it.
+        log: An access log whose requests are sent, or None for generated ones.
+        requests: How many generated requests.
 
     Returns:
         The table's lines, and the result: a count per stage, seconds, and the zip's path.
     """
     watch = Stopwatch()
-    with progress(screen) as bars:
-        total = log.lines if log else requests
-        bar = bars.add_task("requests", total=total)
-        advance = advancing(bars, bar)
-        if log:
-            feed.send_access_log(deployment, log, advance)
-        else:
-            feed.send_requests(deployment, requests, advance)
-        pipeline.functions.flush()
-        emitted = stages.emitted(deployment)
+    with progress() as bars:
+        send_all(pipeline, target, log, requests, bars)
+        emitted = stages.emitted(target)
         lines = [Stage("emitted: lines on stdout", emitted, watch.lap())]
-
-        delivered = stages.delivered(deployment)
+        delivered = stages.delivered(target)
         lines.append(Stage("delivered: in the Kinesis stream", delivered, watch.lap()))
 
-        bar = bars.add_task("rows in Timestream", total=emitted.records)
-        stored, reasons = follow(deployment, emitted.records, bars, bar)
-        lines.append(Stage("stored: rows in Timestream", Count(stored, 0), watch.lap()))
+        stored, reasons = wait_for_rows(target, emitted.records, bars)
         quarantined = stages.total(reasons.values())
+        lost = emitted.records - stored - quarantined.records
+        lines.append(Stage(f"stored: rows in {target.store().name}", Count(stored, 0), watch.lap()))
         lines.append(Stage("quarantined: kept in S3, with the reason", quarantined, watch.lap()))
         for reason, count in sorted(reasons.items()):
             lines.append(Stage(f"  {reason}: {MEANING.get(reason, '')}".rstrip(": "), count))
-        lost = emitted.records - stored - quarantined.records
         lines.append(Stage("lost: emitted, and in neither of the two", Count(lost, 0)))
 
-        days = stages.days_stored(deployment)
-        if days is None:
-            raise CommandError(
-                "no row has reached the table", "look at what stopped it: tagline up, then send one"
-            )
-        bar = bars.add_task("days in the lake", total=len(days))
-        for day in days:
-            deployment.invoke("DailyExporterName", {"day": day.isoformat()})
-            bars.advance(bar)
-        exported = stages.exported(deployment, days)
+        days = export_stored(target, bars)
+        exported = stages.exported(target, days)
         lines.append(Stage("exported: csv.gz in S3, by day", exported, watch.lap()))
 
         FOLDER.mkdir(exist_ok=True)
         path = FOLDER / f"usage_{days.first}_{days.last}.zip"
-        download(deployment, days, path, bars)
+        fetch_zip(target, days, path, bars)
         downloaded = stages.downloaded(path)
         lines.append(Stage("downloaded: rows in the zip", downloaded, watch.lap()))
     return lines, {
@@ -135,14 +118,45 @@ def run(
     }
 
 
-def follow(
-    deployment: Deployment, expected: int, bars: Progress, bar: TaskID
-) -> tuple[int, dict[str, Count]]:
-    """Watch rows arrive until all are there, or none has come for `PATIENCE_S`."""
+def send_all(
+    pipeline: Pipeline, target: Target, log: feed.AccessLog | None, requests: int, bars: Progress
+) -> None:
+    """Send the requests, and wait until their lines are in the log groups."""
+    bar = bars.add_task("requests", total=log.lines if log else requests)
+    advance = advancing(bars, bar)
+    if log:
+        feed.send_access_log(target, log, advance)
+    else:
+        feed.send_requests(target, requests, advance)
+    pipeline.functions.flush()
+
+
+def export_stored(target: Target, bars: Progress) -> Days:
+    """Export every day of which the store has a row, and return the days.
+
+    Raises:
+        CommandError: If the store has no row.
+    """
+    days = target.store().days()
+    if days is None:
+        raise CommandError(
+            "no row has reached the table", "look at what stopped it: tagline up, then send one"
+        )
+    bar = bars.add_task("days in the lake", total=len(days))
+    for day in days:
+        target.invoke("DailyExporterName", {"day": day.isoformat()})
+        bars.advance(bar)
+    return days
+
+
+def wait_for_rows(target: Target, expected: int, bars: Progress) -> tuple[int, dict[str, Count]]:
+    """Wait until all rows are there, or none has come for `PATIENCE_S`; count them and the quarantine."""
+    store = target.store()
+    bar = bars.add_task(f"rows in {store.name}", total=expected)
     most = -1
     since = time.monotonic()
     while True:
-        stored, quarantined = stages.stored(deployment), stages.quarantined(deployment)
+        stored, quarantined = store.count(), stages.quarantined(target)
         bars.update(bar, completed=stored)
         arrived = stored + stages.total(quarantined.values()).records
         if arrived > most:
@@ -152,23 +166,7 @@ def follow(
         time.sleep(LOOK_EVERY_S)
 
 
-def progress(screen: Console) -> Progress:
-    """Return a progress display with a bar, a count and the time for each task."""
-    return Progress(
-        TextColumn("{task.description:>20}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=screen,
-    )
-
-
-def advancing(bars: Progress, bar: TaskID) -> Callable[[int], None]:
-    """Return what moves a bar on."""
-    return lambda count: bars.advance(bar, count)
-
-
-def show(lines: list[Stage], path: Path, console: Console) -> None:
+def print_stages(lines: list[Stage], path: Path, console: Console) -> None:
     """Print the table of stages and the first rows of the zip's first file."""
     table = Table(
         Column("stage", overflow="fold"), title="From a line on stdout to a file", title_justify="left"
@@ -196,8 +194,8 @@ def show(lines: list[Stage], path: Path, console: Console) -> None:
     console.print(table)
 
 
-def verdict(result: dict[str, Any]) -> bool:
-    """Tell whether nothing is lost and all that is stored was downloaded."""
+def is_complete(result: dict[str, Any]) -> bool:
+    """Return whether nothing is lost and all that is stored was downloaded."""
     return bool(result["lost"] == 0 and result["downloaded"] == result["stored"])
 
 

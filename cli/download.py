@@ -12,7 +12,8 @@ from typing import Any
 import requests
 from rich.progress import Progress, TaskID
 
-from cli.deployment import CommandError, Deployment
+from cli.errors import CommandError
+from cli.target import Target
 from exporter.store import Days
 from local.authorizers import API_KEY_HEADER
 
@@ -37,11 +38,11 @@ class Fetched:
     days_not_exported: tuple[str, ...]
 
 
-def download(deployment: Deployment, days: Days, path: Path, bars: Progress) -> Fetched:
+def fetch_zip(target: Target, days: Days, path: Path, bars: Progress) -> Fetched:
     """Write the zip of a range of days to a file, and return what is in it.
 
     Args:
-        deployment: The pipeline.
+        target: The pipeline.
         days: The range.
         path: The file; it is there only when all of it is.
         bars: Where the progress is shown.
@@ -51,11 +52,11 @@ def download(deployment: Deployment, days: Days, path: Path, bars: Progress) -> 
     """
     if path.is_dir() or not path.parent.is_dir():
         raise CommandError(f"{path} cannot be written", "give --out a file in a folder that is there")
-    base = deployment.outputs["DownloadUrl"]
+    base = target.outputs["DownloadUrl"]
     query = {"start_date": days.first.isoformat(), "end_date": days.last.isoformat()}
     with requests.Session() as session:
-        if deployment.api_key is not None:
-            session.headers[API_KEY_HEADER] = deployment.api_key
+        if target.api_key is not None:
+            session.headers[API_KEY_HEADER] = target.api_key
         asked = _answer(session.get(f"{base}/download/usage", params=query, timeout=TIMEOUT_S))
         bar = bars.add_task("zip", total=None)
         state = _await(session, f"{base}/downloads/{asked['id']}", bars, bar)
@@ -85,9 +86,7 @@ def _await(session: requests.Session, status_url: str, bars: Progress, bar: Task
         if state["status"] in ("ready", "empty"):
             return state
         if state["status"] == "failed":
-            raise CommandError(
-                f"the zip could not be made: {state['reason']}", "ask again, once that is mended"
-            )
+            raise CommandError(f"the zip could not be made: {state['reason']}", "fix that, and ask again")
         if progress := state.get("progress"):
             bars.update(bar, total=progress["total_bytes"], completed=progress["done_bytes"])
         time.sleep(LOOK_EVERY_S)

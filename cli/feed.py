@@ -1,4 +1,4 @@
-"""Requests to the sample application: of our own making, or those of an access log, said again."""
+"""Requests to the sample applications: generated ones, or those of an access log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import requests
 from tagline import format_timestamp
 
 from cli import access_log
-from cli.deployment import CommandError, Deployment
+from cli.errors import CommandError
+from cli.target import Target
 
 Advance = Callable[[int], None]
 
@@ -89,22 +90,22 @@ def read_access_log(path: Path) -> AccessLog:
     return AccessLog(path, lines, last, unreadable)
 
 
-def send_access_log(deployment: Deployment, log: AccessLog, advance: Advance) -> None:
+def send_access_log(target: Target, log: AccessLog, advance: Advance) -> None:
     """Let the sample function say an access log's requests again, as of the days up to yesterday.
 
     Args:
-        deployment: The pipeline.
+        target: The pipeline.
         log: The log.
         advance: Is told how many more were said.
 
     Raises:
         CommandError: If the sample application does not run.
     """
-    if "AccessLogReplayName" not in deployment.samples:
+    if "AccessLogReplayName" not in target.samples:
         raise CommandError(
             "the sample application does not run here", "start it with: tagline up, without --template"
         )
-    shift = access_log.shift(log.last, deployment.now().date())
+    shift = access_log.shift(log.last, target.now().date())
     events = (
         {
             "id": found.id,
@@ -115,17 +116,17 @@ def send_access_log(deployment: Deployment, log: AccessLog, advance: Advance) ->
         if isinstance(found, access_log.Request)
     )
     while batch := list(islice(events, BATCH)):
-        answer = deployment.invoke("AccessLogReplayName", {"requests": batch})
+        answer = target.invoke("AccessLogReplayName", {"requests": batch})
         advance(answer["emitted"])
 
 
-def send_requests(deployment: Deployment, count: int, advance: Advance) -> None:
+def send_requests(target: Target, count: int, advance: Advance) -> None:
     """Send requests to the pets API, or to the sample API where that does not run, a few at a time.
 
     They are always the same ones, but for the ids of the pets.
     """
-    pets_url = deployment.samples.get("PetsApiUrl")
-    url, routes = (pets_url, PETS_ROUTES) if pets_url else (deployment.samples["SampleApiUrl"], ROUTES)
+    pets_url = target.samples.get("PetsApiUrl")
+    url, routes = (pets_url, PETS_ROUTES) if pets_url else (target.samples["SampleApiUrl"], ROUTES)
     chance = random.Random(0)  # noqa: S311 - a demonstration's requests
     calls = [(*chance.choice(routes), chance.choice(CLIENTS)) for _ in range(count)]
     own = threading.local()

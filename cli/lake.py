@@ -12,13 +12,13 @@ from typing import Any
 from botocore.exceptions import ClientError
 from rich.progress import Progress
 
-from cli.deployment import CommandError, Deployment
+from cli.errors import CommandError
+from cli.target import Target
 from consumers.bucket import Bucket
 from exporter.downloads.stored_jobs import delete_jobs_of
 from exporter.lake.days import Day, kept_formats
 from exporter.lake.formats import Format
-from exporter.store import Days
-from exporter.stores import store_of_stack
+from exporter.store import Days, StoreError
 from exporter.upkeep import forget
 from exporter.upkeep.forget import Found
 from exporter.upkeep.verify import verify_day
@@ -44,35 +44,30 @@ class Verified:
     problems: tuple[str, ...]
 
 
-def bucket_of(deployment: Deployment) -> Bucket:
-    """Return the lake's bucket."""
-    return Bucket(deployment.client("s3"), deployment.outputs["Bucket"])
-
-
 def kinds_of(objects: Bucket, days: Days) -> list[Format]:
     """Return the formats that the lake has a day of the range in; the first one for none."""
     found = [kind for kind in Format if any(Day(objects, day, kind).manifest() for day in days)]
     return found or [Format.CSV_GZ]
 
 
-def export(deployment: Deployment, days: Days, bars: Progress) -> Iterator[dict[str, Any]]:
-    """Export days one by one, each as often as it has to be gone on with, and yield what became of it."""
+def export_days(target: Target, days: Days, bars: Progress) -> Iterator[dict[str, Any]]:
+    """Export days one by one, resuming each until it is done, and yield the result of each invocation."""
     bar = bars.add_task("days", total=len(days))
     for day in days:
         event: dict[str, Any] | None = {"day": day.isoformat(), "wait": True}
         while event is not None:
-            answer = deployment.invoke("DailyExporterName", event)
+            answer = target.invoke("DailyExporterName", event)
             yield from answer["days"]
             event = answer.get("continues")
         bars.advance(bar)
 
 
-def verify(deployment: Deployment, days: Days, bars: Progress) -> Iterator[Verified]:
+def verify_days(target: Target, days: Days, bars: Progress) -> Iterator[Verified]:
     """Read the days again, and hold them against their manifests and what the store still has."""
-    objects = bucket_of(deployment)
-    store = store_of_stack("timestream", deployment.outputs, deployment.client)
+    objects = target.bucket()
+    store = target.store()
     # The day of which the store forgets rows at present; it has those after it whole.
-    oldest = (deployment.now() - kept).date() if (kept := store.keeps_for) is not None else date.min
+    oldest = (target.now() - kept).date() if (kept := store.keeps_for) is not None else date.min
     kinds = kinds_of(objects, days)
     bar = bars.add_task("days", total=len(days) * len(kinds))
     for day in days:
@@ -81,19 +76,19 @@ def verify(deployment: Deployment, days: Days, bars: Progress) -> Iterator[Verif
             manifest = lake_day.manifest()
             try:
                 problems = tuple(verify_day(lake_day, store if day > oldest else None))
-            except ClientError as error:  # in the archive, for instance
+            except (ClientError, StoreError) as error:  # in the archive, for instance
                 problems = (f"it cannot be read: {error}",)
             yield Verified(day, kind, manifest.rows if manifest else None, problems)
             bars.advance(bar)
 
 
-def find(deployment: Deployment, client: str, days: Days, bars: Progress) -> Iterator[Found]:
+def find_client(target: Target, client: str, days: Days, bars: Progress) -> Iterator[Found]:
     """Look for a client's rows in the lake.
 
     Raises:
         CommandError: If a day cannot be read.
     """
-    objects = bucket_of(deployment)
+    objects = target.bucket()
     kinds = kinds_of(objects, days)
     bar = bars.add_task("days looked through", total=len(days) * len(kinds))
     for day in days:
@@ -113,7 +108,7 @@ def _found(client: str, day: Day) -> Found | None:
         ) from error
 
 
-def erase(deployment: Deployment, client: str, days: Days, bars: Progress) -> tuple[list[Found], str]:
+def erase_client(target: Target, client: str, days: Days, bars: Progress) -> tuple[list[Found], str]:
     """Remove a client's rows, and return what was found of each day, and the key of the audit entry.
 
     Each day is looked at, in each format and under its lock, also where nothing was found: it may have files
@@ -124,8 +119,8 @@ def erase(deployment: Deployment, client: str, days: Days, bars: Progress) -> tu
     Raises:
         CommandError: If a day cannot be read, or is being written by another.
     """
-    objects = bucket_of(deployment)
-    run, began = uuid.uuid4().hex, deployment.now()
+    objects = target.bucket()
+    run, began = uuid.uuid4().hex, target.now()
     client_hash = forget.remember_to_forget(client, objects, lambda: os.urandom(32).hex()).hash_of(client)
     kinds = kept_formats(objects)
     bar = bars.add_task("days cleared of it", total=len(days) * len(kinds))
@@ -133,7 +128,7 @@ def erase(deployment: Deployment, client: str, days: Days, bars: Progress) -> tu
     try:
         for date_ in days:
             for kind in kinds:
-                day, now = Day(objects, date_, kind), deployment.now()
+                day, now = Day(objects, date_, kind), target.now()
                 if not day.lock.take(run, now, now + _LOCKED_FOR):
                     raise CommandError(
                         f"{date_} is being written at this moment", "try again in a quarter of an hour"

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.deployment import CommandError, Deployment
+from cli.errors import CommandError
+from cli.target import Target
 from consumers.lines import quarantine
 from consumers.lines.quarantine import Kept, Place, UnreadableQuarantineError
 
@@ -19,59 +20,58 @@ SHORT = 200  # characters of a line on a terminal
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """Days, both inclusive; None is without end."""
+class ArrivalDays:
+    """Days on which Kinesis records arrived, both inclusive; None is without end."""
 
     first: date | None
     last: date | None
 
     def __contains__(self, day: date) -> bool:
-        """Tell whether a day is in it."""
+        """Return whether a day is one of them."""
         return (self.first is None or self.first <= day) and (self.last is None or day <= self.last)
 
 
-def keys(
-    deployment: Deployment, window: Window, reasons: Collection[str] = ()
+EVER = ArrivalDays(None, None)
+
+
+def list_objects(
+    target: Target, days: ArrivalDays, reasons: Collection[str] = ()
 ) -> Iterator[tuple[str, Place]]:
-    """Yield the objects of a window, by key.
+    """Yield the keys of the objects that arrived on some days, with what the keys tell.
 
     Args:
-        deployment: The pipeline.
-        window: Days on which their Kinesis records arrived.
-        reasons: Only these; all where there are none.
+        target: The pipeline.
+        days: Days on which their Kinesis records arrived.
+        reasons: Only these; all if there are none.
     """
-    s3, bucket = deployment.client("s3"), deployment.outputs["Bucket"]
-    pages = s3.get_paginator("list_objects_v2")
-    # Listing by reason leaves out what was not asked for, without reading its names.
+    bucket = target.bucket()
+    # Listing by reason skips the others without reading their names.
     for prefix in sorted(f"{quarantine.PREFIX}{reason}/" for reason in reasons) or [quarantine.PREFIX]:
-        for page in pages.paginate(Bucket=bucket, Prefix=prefix):
-            for item in page.get("Contents", []):
-                try:
-                    place = quarantine.place(item["Key"])
-                except UnreadableQuarantineError:
-                    continue  # Somebody else's: nothing of ours is named so.
-                if place.day in window:
-                    yield item["Key"], place
+        for key in bucket.keys(prefix):
+            try:
+                place = quarantine.place(key)
+            except UnreadableQuarantineError:
+                continue  # Not written by Tagline.
+            if place.day in days:
+                yield key, place
 
 
-def body(deployment: Deployment, key: str) -> bytes:
+def read_object(target: Target, key: str) -> bytes:
     """Return an object.
 
     Raises:
-        CommandError: If there is none.
+        CommandError: If there is no such object.
     """
-    s3 = deployment.client("s3")
-    try:
-        content: bytes = s3.get_object(Bucket=deployment.outputs["Bucket"], Key=key)["Body"].read()
-    except s3.exceptions.NoSuchKey as error:
+    content = target.bucket().get(key)
+    if content is None:
         raise CommandError(
             f"nothing is in quarantine under {key}", "tagline quarantine ls --keys has the keys"
-        ) from error
+        )
     return content
 
 
-def summary(
-    deployment: Deployment, window: Window, reasons: Collection[str], *, by_key: bool
+def summarize(
+    target: Target, days: ArrivalDays, reasons: Collection[str], *, by_key: bool
 ) -> list[dict[str, Any]]:
     """Return what is kept: by day and reason, or by object, with counts and the first line's detail.
 
@@ -79,7 +79,7 @@ def summary(
     """
     rows: dict[Any, dict[str, Any]] = {}
     seen: dict[Any, set[tuple[str, str]]] = {}
-    for key, place in keys(deployment, window, reasons):
+    for key, place in list_objects(target, days, reasons):
         group = key if by_key else (place.day, place.reason)
         row = rows.setdefault(
             group,
@@ -92,7 +92,7 @@ def summary(
         )
         row["objects"] += 1
         try:
-            for kept in quarantine.read(body(deployment, key)):
+            for kept in quarantine.read(read_object(target, key)):
                 seen.setdefault(group, set()).add(kept.identity)
                 row["detail"] = row["detail"] or kept.detail
         except UnreadableQuarantineError as error:
@@ -101,7 +101,7 @@ def summary(
     return [rows[group] for group in sorted(rows, key=str)]
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
+def summary_table(rows: list[dict[str, Any]]) -> Table:
     """Return a summary by day and reason as a table."""
     columns = ["day", "reason"]
     shown = Table()
@@ -121,15 +121,15 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 
 def in_short(row: dict[str, Any]) -> str:
-    """Return what is said below an object's key: how many lines it has, and what is wrong with the first."""
+    """Return the line below an object's key: how many lines it has, and what is wrong with the first."""
     return f"{row['lines']:,} line{'' if row['lines'] == 1 else 's'}: {printable(row['detail'])}"
 
 
-def show(key: str, content: bytes, console: Console) -> None:
+def print_lines(key: str, content: bytes, console: Console) -> None:
     """Print the lines of an object, each shortened.
 
     Raises:
-        CommandError: If it is none of quarantine's.
+        CommandError: If it is not an object of quarantine's.
     """
     try:
         for kept in quarantine.read(content):

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 
 from rich.console import Console
 
-from cli import quarantine as kept_lines
-from cli import rows, stages
-from cli.deployment import CommandError, Deployment
+from cli import stages
+from cli.errors import CommandError
+from cli.quarantine import EVER, list_objects, read_object
+from cli.screen import print_rows
+from cli.target import Target
 from consumers.accounts import accounting
 from consumers.accounts.handler import Bucket, UnreadableAccountError, reconcile
 from consumers.lines import quarantine
@@ -52,19 +54,18 @@ class Balance:
         return max(0, self.totals.delivered - self.quarantined - self.stored)
 
 
-def balances(deployment: Deployment, day: date) -> tuple[list[Balance], int]:
+def balances_of(target: Target, day: date) -> tuple[list[Balance], int]:
     """Return a day's balance for each log group, and how many rows of the day are in the lake.
 
     Raises:
         CommandError: If an account or an object of quarantine cannot be read: numbers without it are wrong.
     """
     try:
-        groups = reconcile(day, Bucket(deployment.client("s3"), deployment.outputs["Bucket"])).groups
+        groups = reconcile(day, Bucket(target.client("s3"), target.outputs["Bucket"])).groups
     except UnreadableAccountError as error:
         raise CommandError(str(error), "no consumer wrote it: move it away, and reconcile again") from error
-    # A table that was never written to has no columns to ask for.
-    in_store = _stored(deployment, day) if groups and stages.stored(deployment) else {}
-    kept = _kept(deployment, day, {reason for totals in groups.values() for reason in totals.quarantined})
+    in_store = target.store().sources(day) if groups else {}
+    kept = _kept(target, day, {reason for totals in groups.values() for reason in totals.quarantined})
     nothing = accounting.totals(accounting.Account())
     found = [
         Balance(
@@ -74,10 +75,10 @@ def balances(deployment: Deployment, day: date) -> tuple[list[Balance], int]:
         )
         for group in sorted({*groups, *in_store, *kept})
     ]
-    return found, stages.exported(deployment, Days(day, day)).records
+    return found, stages.exported(target, Days(day, day)).records
 
 
-def show(day: date, balances: list[Balance], exported: int, screen: Console) -> None:
+def print_balances(day: date, balances: list[Balance], exported: int, screen: Console) -> None:
     """Print the balances as a table, with their sum."""
     screen.print(f"[bold]{day}[/]")
     names = ("log group", "emitted", "delivered", "duplicate", "quarantined", "stored", "missing")
@@ -88,7 +89,7 @@ def show(day: date, balances: list[Balance], exported: int, screen: Console) -> 
         before = (f"{number:,}" for number in (numbers.emitted, numbers.delivered, numbers.duplicate))
         after = (f"{number:,}" for number in (balance.stored, balance.missing))
         lines.append((balance.log_group or "(undecodable)", *before, ", ".join(reasons) or "0", *after))
-    rows.show(names, lines, screen)
+    print_rows(names, lines, screen)
     stored = sum(balance.stored for balance in balances)
     screen.print(f"stored: {stored:,} rows; exported: {exported:,} rows")
     without = sum(balance.without_a_row for balance in balances)
@@ -99,21 +100,21 @@ def show(day: date, balances: list[Balance], exported: int, screen: Console) -> 
         )
 
 
-def _kept(deployment: Deployment, day: date, reasons: Collection[str]) -> Mapping[str, Mapping[str, int]]:
+def _kept(target: Target, day: date, reasons: Collection[str]) -> Mapping[str, Mapping[str, int]]:
     """Count the lines of a day in quarantine, by log group and reason; one that is there twice counts once.
 
     Accounts say what was rejected, not what was replayed since. They say which reasons to look for.
     """
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     seen: set[tuple[str, str]] = set()
-    everything = kept_lines.Window(None, None)  # A line may arrive days after its time, and before it.
-    for key, place in kept_lines.keys(deployment, everything, reasons) if reasons else ():
+    # A line may arrive days after its time, and before it.
+    for key, place in list_objects(target, EVER, reasons) if reasons else ():
         try:
-            found = list(quarantine.read(kept_lines.body(deployment, key)))
+            found = list(quarantine.read(read_object(target, key)))
         except UnreadableQuarantineError as error:
             raise CommandError(f"{key}: {error}", "move it away, and reconcile again") from error
         for kept in found:
-            if kept.identity not in seen and _day_of(kept, place.day, deployment.tag) == day:
+            if kept.identity not in seen and _day_of(kept, place.day, target.tag) == day:
                 seen.add(kept.identity)
                 counts[kept.event.log_group if kept.event else ""][kept.reason] += 1
     return counts
@@ -122,13 +123,3 @@ def _kept(deployment: Deployment, day: date, reasons: Collection[str]) -> Mappin
 def _day_of(kept: Kept, arrived: date, tag: str) -> date:
     """Return the day that a line in quarantine counts for: its own, else that of its Kinesis record."""
     return arrived if kept.event is None else accounting.day_of(kept.event, tag)
-
-
-def _stored(deployment: Deployment, day: date) -> dict[str, int]:
-    """Count the rows of a day in the table, by log group."""
-    sql = (
-        f'SELECT "source", count(*) FROM {deployment.table} '  # noqa: S608 - no value of a user's
-        f"WHERE time >= TIMESTAMP '{day} 00:00:00' AND time < TIMESTAMP '{day + timedelta(days=1)} 00:00:00' "
-        'GROUP BY "source"'
-    )
-    return {str(source): int(count or 0) for source, count in stages.ask(deployment, sql)[1]}

@@ -1,4 +1,4 @@
-"""Sends what was rejected, given up or never delivered to the consumers again, and says how far it is."""
+"""Sends what was rejected, given up or never delivered to the consumers again."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.table import Table
 
-from cli import quarantine as kept_lines
-from cli.deployment import CommandError, Deployment
-from cli.quarantine import Window
+from cli.errors import CommandError
+from cli.quarantine import EVER, ArrivalDays, list_objects
+from cli.target import Target
 from consumers import replay
 from consumers.lines import quarantine
 from consumers.lines.quarantine import Place, UnreadableQuarantineError
@@ -50,12 +50,11 @@ _FAILED_KEY = re.compile(r"aws/lambda/[^/]+/shardId-[^/]+/(\d{4})/(\d\d)/(\d\d)/
 _BUSY = frozenset(
     ["TooManyRequestsException", "ServiceException", "EC2ThrottledException", "ThrottlingException"]
 )
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
-_CHANGED = frozenset(["NoSuchKey", "PreconditionFailed", "ConditionalRequestConflict"])
+_JSON = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ReplayItem:
     """Something to replay.
 
     Attributes:
@@ -72,7 +71,7 @@ class Item:
 
 
 @dataclass(slots=True)
-class Outcome:
+class ReplayOutcome:
     """What became of a replay, or of a dry run.
 
     Attributes:
@@ -106,7 +105,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class LogSlice:
     """Lines of a log group.
 
     Attributes:
@@ -120,67 +119,69 @@ class Slice:
     end_ms: int
 
 
-def consumer_of(deployment: Deployment, reason: str) -> str:
+def consumer_of(target: Target, reason: str) -> str:
     """Return the function that says a reason: it gets what was rejected for it.
 
     Raises:
         CommandError: If the pipeline has no such function.
     """
     output = "MeterConsumerName" if reason.startswith(METER_REASONS) else "RowConsumerName"
-    if output not in deployment.outputs:
+    if output not in target.outputs:
         raise CommandError(
             f"the pipeline has no {output}, which gets what is {reason}",
             "replay it where that consumer runs, or leave that reason out with --reason",
         )
-    return deployment.outputs[output]
+    return target.outputs[output]
 
 
 def from_quarantine(
-    deployment: Deployment, listed: Iterable[tuple[str, Place]], outcome: Outcome
-) -> Iterator[Item]:
+    target: Target, listed: Iterable[tuple[str, Place]], outcome: ReplayOutcome
+) -> Iterator[ReplayItem]:
     """Yield objects of quarantine; one that cannot be read is entered as failed."""
+    bucket = target.bucket()
     for key, place in listed:
-        body, etag = _object(deployment, key)
-        if body is None:
+        found = bucket.read(key)
+        if found is None:
             continue  # Another replay has moved it.
         try:
-            records = replay.from_quarantine(key, body)
+            records = replay.from_quarantine(key, found[0])
         except UnreadableQuarantineError as error:
             outcome.failed[key] = str(error)
         else:
-            yield Item(key, consumer_of(deployment, place.reason), records, etag)
+            yield ReplayItem(key, consumer_of(target, place.reason), records, found[1])
 
 
-def from_failed_batches(deployment: Deployment, keys: Iterable[str], outcome: Outcome) -> Iterator[Item]:
+def from_failed_batches(target: Target, keys: Iterable[str], outcome: ReplayOutcome) -> Iterator[ReplayItem]:
     """Yield batches that Lambda gave up, each for the function that failed on it."""
+    bucket = target.bucket()
     for key in keys:
-        body, etag = _object(deployment, key)
-        if body is None:
+        found = bucket.read(key)
+        if found is None:
             continue
         try:
-            batch = replay.from_failed_batch(body)
+            batch = replay.from_failed_batch(found[0])
         except UnreadableSourceError as error:
             outcome.failed[key] = str(error)
         else:
-            yield Item(key, batch.function, batch.records, etag)
+            yield ReplayItem(key, batch.function, batch.records, found[1])
 
 
-def from_log_group(deployment: Deployment, wanted: Slice, function: str) -> Iterator[Item]:
+def from_log_group(target: Target, wanted: LogSlice, function: str) -> Iterator[ReplayItem]:
     """Yield the lines of a log group that a function reads, a page at a time, in the order of their times.
 
     Lines that are in quarantine are left out: they would be kept a second time, under another name. They are
     replayed from there.
     """
-    logs = deployment.client("logs")
-    arn = log_group_arn(deployment, wanted.group)
-    meter_tag = _meter_tag(deployment, function)
-    known = _quarantined(deployment, wanted, of_meters=bool(meter_tag))
+    logs = target.client("logs")
+    arn = log_group_arn(target, wanted.group)
+    meter_tag = _meter_tag(target, function)
+    known = _quarantined(target, wanted, of_meters=bool(meter_tag))
     pages = logs.get_paginator("filter_log_events").paginate(
         logGroupName=wanted.group,
         startTime=wanted.first_ms,
         endTime=wanted.end_ms - 1,  # FilterLogEvents takes what is not later than it.
         # As the subscription filter of template.yml has it.
-        filterPattern=f'?"{deployment.tag}" ?"{meter_tag}"' if meter_tag else f'"{deployment.tag}"',
+        filterPattern=f'?"{target.tag}" ?"{meter_tag}"' if meter_tag else f'"{target.tag}"',
     )
     for page in pages:
         events = page["events"]
@@ -201,22 +202,18 @@ def from_log_group(deployment: Deployment, wanted: Slice, function: str) -> Iter
             if (wanted.group, event["eventId"]) not in known
         ]
         if events:
-            yield Item(str(events[-1]["timestamp"]), function, records)
+            yield ReplayItem(str(events[-1]["timestamp"]), function, records)
 
 
-def failed_batches(deployment: Deployment, window: Window) -> Iterator[str]:
+def failed_batches(target: Target, days: ArrivalDays) -> Iterator[str]:
     """Yield the keys of batches that Lambda gave up on the days of a window."""
-    s3 = deployment.client("s3")
-    for page in s3.get_paginator("list_objects_v2").paginate(
-        Bucket=deployment.outputs["Bucket"], Prefix=FAILED_BATCHES
-    ):
-        for item in page.get("Contents", []):
-            found = _FAILED_KEY.fullmatch(item["Key"])
-            if found is not None and date(*map(int, found.groups())) in window:
-                yield item["Key"]
+    for key in target.bucket().keys(FAILED_BATCHES):
+        found = _FAILED_KEY.fullmatch(key)
+        if found is not None and date(*map(int, found.groups())) in days:
+            yield key
 
 
-def log_group_arn(deployment: Deployment, group: str) -> str:
+def log_group_arn(target: Target, group: str) -> str:
     """Return the ARN of a log group.
 
     Raises:
@@ -227,7 +224,7 @@ def log_group_arn(deployment: Deployment, group: str) -> str:
             f"{group} is one of the pipeline's own log groups",
             "replay the log group of the application that wrote the lines",
         )
-    pages = deployment.client("logs").get_paginator("describe_log_groups").paginate(logGroupNamePrefix=group)
+    pages = target.client("logs").get_paginator("describe_log_groups").paginate(logGroupNamePrefix=group)
     for page in pages:
         for found in page["logGroups"]:
             if found["logGroupName"] == group:
@@ -235,58 +232,55 @@ def log_group_arn(deployment: Deployment, group: str) -> str:
     raise CommandError(f"there is no log group {group}", "give the name of one, such as /aws/lambda/my-api")
 
 
-def look(
-    deployment: Deployment, items: Iterable[Item], outcome: Outcome, advance: Callable[[Item], None]
+def count_items(
+    target: Target, items: Iterable[ReplayItem], outcome: ReplayOutcome, advance: Callable[[ReplayItem], None]
 ) -> None:
     """Count what would be replayed, through the consumers' decoder, and change nothing."""
     for item in items:
         outcome.items += 1
         outcome.records += len(item.records)
-        outcome.counts += _preview(deployment, item, item.records)
+        outcome.counts += _preview(target, item, item.records)
         advance(item)
 
 
-def _preview(deployment: Deployment, item: Item, records: list[KinesisRecord]) -> Counter[str]:
+def _preview(target: Target, item: ReplayItem, records: list[KinesisRecord]) -> Counter[str]:
     """Count what the decoder of an item's function makes of records."""
-    meter_tag = _meter_tag(deployment, item.function)
-    return replay.preview(records, deployment.tag, OWN_LOG_GROUPS, meter_tag=meter_tag)
+    meter_tag = _meter_tag(target, item.function)
+    return replay.preview(records, target.tag, OWN_LOG_GROUPS, meter_tag=meter_tag)
 
 
-def _meter_tag(deployment: Deployment, function: str) -> str:
+def _meter_tag(target: Target, function: str) -> str:
     """Return the token of meter records, for the consumer that reads them; empty for the other."""
-    return deployment.meter_tag if function == deployment.outputs.get("MeterConsumerName") else ""
+    return target.meter_tag if function == target.outputs.get("MeterConsumerName") else ""
 
 
-def recover(deployment: Deployment, outcome: Outcome) -> None:
+def recover(target: Target, outcome: ReplayOutcome) -> None:
     """Send again what a replay of quarantine has left half done, before anything else is read.
 
     Its lines may be in quarantine a second time, under the names of what was sent. Those objects are removed:
     the ones that they were made of are still there, and are sent whole.
     """
-    listed = [(key, quarantine.place(key)) for key in sorted(_noted(deployment))]
+    listed = [(key, quarantine.place(key)) for key in sorted(_noted(target))]
     if not listed:
         return
-    items = list(from_quarantine(deployment, listed, outcome))
+    items = list(from_quarantine(target, listed, outcome))
     # What is gone was moved before the end came.
-    _note(deployment, {item.name for item in items})
-    s3, bucket = deployment.client("s3"), deployment.outputs["Bucket"]
-    prefixes = s3.list_objects_v2(Bucket=bucket, Prefix=quarantine.PREFIX, Delimiter="/")
-    reasons = [each["Prefix"].split("/")[1] for each in prefixes.get("CommonPrefixes", [])]
-    for item in items:
-        for record in item.records:
-            for reason in reasons:
-                s3.delete_object(Bucket=bucket, Key=quarantine.key(reason, record))
-    run(deployment, items, outcome, lambda _: None)
+    _note(target, {item.name for item in items})
+    kept = dict(list_objects(target, EVER))
+    reasons = {place.reason for place in kept.values()}
+    again = {quarantine.key(reason, each) for reason in reasons for item in items for each in item.records}
+    target.bucket().delete(sorted(again & set(kept)))
+    send_items(target, items, outcome, lambda _: None)
 
 
-def run(
-    deployment: Deployment,
-    items: Iterable[Item],
-    outcome: Outcome,
-    advance: Callable[[Item], None],
+def send_items(
+    target: Target,
+    items: Iterable[ReplayItem],
+    outcome: ReplayOutcome,
+    advance: Callable[[ReplayItem], None],
     *,
     pause_s: float = 0.0,
-    done: Callable[[Item], None] | None = None,
+    done: Callable[[ReplayItem], None] | None = None,
 ) -> None:
     """Replay items, as many in one invocation as fit, one invocation after another.
 
@@ -295,7 +289,7 @@ def run(
     that becomes the same rows and the same objects.
 
     Args:
-        deployment: The pipeline.
+        target: The pipeline.
         items: What to replay.
         outcome: Is filled.
         advance: Is called after each item.
@@ -306,31 +300,31 @@ def run(
         CommandError: If a function cannot be called, or takes nothing for a while.
     """
     names: set[str] = set()
-    noted = _noted(deployment)
+    noted = _noted(target)
     for group in _together(items):
         objects = {item.name for item in group if item.name.startswith(quarantine.PREFIX)}
         if objects - noted:
             noted |= objects
-            _note(deployment, noted)
+            _note(target, noted)
         records = [record for item in group for record in item.records]
         names.update(quarantine.name(record) for record in records)
-        failed = _send(deployment, group[0].function, records, pause_s)
+        failed = _send(target, group[0].function, records, pause_s)
         for item in group:
             outcome.items += 1
             outcome.records += len(item.records)
             bad = [record["eventID"] for record in item.records if record["eventID"] in failed]
             taken = [record for record in item.records if record["eventID"] not in failed]
-            outcome.counts += _preview(deployment, item, taken)
+            outcome.counts += _preview(target, item, taken)
             if bad and item.etag is not None:
                 outcome.failed[item.name] = failed[bad[0]]
             else:
                 outcome.failed |= {event_id: failed[event_id] for event_id in bad}
-                (done or _mover(deployment))(item)
+                (done or _mover(target))(item)
                 noted.discard(item.name)
             advance(item)
         if objects:
-            _note(deployment, noted)
-    outcome.rejected += _rejected(deployment, names)
+            _note(target, noted)
+    outcome.rejected += _rejected(target, names)
 
 
 def cursor_key(*asked: Any) -> str:
@@ -342,41 +336,34 @@ def cursor_key(*asked: Any) -> str:
     return f"{CURSORS}{hashlib.blake2b(json.dumps(asked).encode(), digest_size=16).hexdigest()}.json"
 
 
-def read_cursor(deployment: Deployment, key: str) -> int | None:
+def read_cursor(target: Target, key: str) -> int | None:
     """Return up to which time a replay has come, in milliseconds since 1970; None where there was none."""
-    body, _ = _object(deployment, key)
+    body = target.bucket().get(key)
     return None if body is None else int(json.loads(body)["replayed_up_to_ms"])
 
 
-def write_cursor(deployment: Deployment, key: str, item: Item) -> None:
-    """Note how far a replay has come. Lines of that very millisecond are sent again."""
-    body = json.dumps({"replayed_up_to_ms": int(item.name)}).encode()
-    deployment.client("s3").put_object(Bucket=deployment.outputs["Bucket"], Key=key, Body=body)
+def write_cursor(target: Target, key: str, item: ReplayItem) -> None:
+    """Write how far a replay has come. Lines of that very millisecond are sent again."""
+    target.bucket().put(key, [json.dumps({"replayed_up_to_ms": int(item.name)}).encode()], _JSON)
 
 
-def forget_cursor(deployment: Deployment, key: str) -> None:
-    """Say that a replay has come to its end."""
-    deployment.client("s3").delete_object(Bucket=deployment.outputs["Bucket"], Key=key)
-
-
-def _noted(deployment: Deployment) -> set[str]:
+def _noted(target: Target) -> set[str]:
     """Return the objects of quarantine that were being sent when a replay ended before them."""
-    noted, _ = _object(deployment, SENDING)
+    noted = target.bucket().get(SENDING)
     return set() if noted is None else set(json.loads(noted))
 
 
-def _note(deployment: Deployment, keys: Collection[str]) -> None:
+def _note(target: Target, keys: Collection[str]) -> None:
     """Note the objects of quarantine that may be sent, and are not moved yet."""
-    s3, bucket = deployment.client("s3"), deployment.outputs["Bucket"]
     if keys:
-        s3.put_object(Bucket=bucket, Key=SENDING, Body=json.dumps(sorted(keys)).encode())
+        target.bucket().put(SENDING, [json.dumps(sorted(keys)).encode()], _JSON)
     else:
-        s3.delete_object(Bucket=bucket, Key=SENDING)
+        target.bucket().delete([SENDING])
 
 
-def _together(items: Iterable[Item]) -> Iterator[list[Item]]:
+def _together(items: Iterable[ReplayItem]) -> Iterator[list[ReplayItem]]:
     """Yield items that are sent together: for the same function, and about an event's worth of them."""
-    group: list[Item] = []
+    group: list[ReplayItem] = []
     size = 0
     for item in items:
         more = sum(map(replay.size_of, item.records))
@@ -389,9 +376,7 @@ def _together(items: Iterable[Item]) -> Iterator[list[Item]]:
         yield group
 
 
-def _send(
-    deployment: Deployment, function: str, records: list[KinesisRecord], pause_s: float
-) -> dict[str, str]:
+def _send(target: Target, function: str, records: list[KinesisRecord], pause_s: float) -> dict[str, str]:
     """Give records to a function; return those that it fails on by themselves, by event id, with why."""
     why: dict[str, str] = {}
     failures = 0
@@ -399,13 +384,13 @@ def _send(
     def invoke(some: list[KinesisRecord]) -> Any:
         nonlocal failures
         try:
-            answer = _invoke(deployment, function, some)
+            answer = _invoke(target, function, some)
         except FailedError as error:
             failures += 1
             if failures > MAX_FAILURES:
                 raise CommandError(
                     f"{function} fails on everything: {error}",
-                    "its log group says why; when that is mended, run the same command again: it goes on",
+                    "its log group has the reason; fix it and run the same command again: it resumes",
                 ) from error
             if len(some) == 1:
                 why[str(some[0]["eventID"])] = f"{function} failed: {error}"
@@ -418,7 +403,7 @@ def _send(
         if fruitless >= MAX_FRUITLESS:
             raise CommandError(
                 f"{function} has left everything unwritten {fruitless} times in a row",
-                "its log group says why; when that is mended, run the same command again: it goes on",
+                "its log group has the reason; fix it and run the same command again: it resumes",
             )
         ceiling = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (fruitless - 1))
         time.sleep(random.random() * ceiling)  # noqa: S311 - spreads load, guards nothing
@@ -432,10 +417,10 @@ def _send(
     return why
 
 
-def _invoke(deployment: Deployment, function: str, records: list[KinesisRecord]) -> Any:
+def _invoke(target: Target, function: str, records: list[KinesisRecord]) -> Any:
     """Call a function with records and return its answer."""
     try:
-        response = deployment.client("lambda").invoke(
+        response = target.client("lambda").invoke(
             FunctionName=function, Payload=json.dumps({"Records": records}).encode()
         )
         answer = json.loads(response["Payload"].read())
@@ -453,56 +438,38 @@ def _invoke(deployment: Deployment, function: str, records: list[KinesisRecord])
     return answer
 
 
-def _object(deployment: Deployment, key: str) -> tuple[bytes | None, str]:
-    """Return an object and its ETag; None where there is none."""
-    s3 = deployment.client("s3")
-    try:
-        found = s3.get_object(Bucket=deployment.outputs["Bucket"], Key=key)
-    except s3.exceptions.NoSuchKey:
-        return None, ""
-    return found["Body"].read(), found["ETag"]
+def _mover(target: Target) -> Callable[[ReplayItem], None]:
+    """Return a function that moves an object below `replayed/`, unless it has changed since it was read."""
+    bucket = target.bucket()
 
-
-def _mover(deployment: Deployment) -> Callable[[Item], None]:
-    """Return what moves an object below `replayed/`, unless it was written anew since it was read."""
-    s3, bucket = deployment.client("s3"), deployment.outputs["Bucket"]
-
-    def move(item: Item) -> None:
-        try:
-            s3.copy_object(
-                Bucket=bucket,
-                Key=REPLAYED + item.name,
-                CopySource={"Bucket": bucket, "Key": item.name},
-                CopySourceIfMatch=item.etag,
-            )
-            s3.delete_object(Bucket=bucket, Key=item.name, IfMatch=item.etag)
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in _CHANGED:
-                raise
+    def move(item: ReplayItem) -> None:
+        assert item.etag is not None
+        bucket.move(item.name, REPLAYED + item.name, item.etag)
 
     return move
 
 
-def _quarantined(deployment: Deployment, wanted: Slice, *, of_meters: bool) -> set[tuple[str, str]]:
+def _quarantined(target: Target, wanted: LogSlice, *, of_meters: bool) -> set[tuple[str, str]]:
     """Return the identities of a log group's lines that one of the consumers has in quarantine."""
     # No line arrives before it is written, but CloudWatch takes times that are two hours ahead.
     first = datetime.fromtimestamp(wanted.first_ms / 1000, UTC).date() - timedelta(days=1)
+    bucket = target.bucket()
     found: set[tuple[str, str]] = set()
-    for key, place in kept_lines.keys(deployment, Window(first, None)):
+    for key, place in list_objects(target, ArrivalDays(first, None)):
         if place.reason.startswith(METER_REASONS) != of_meters:
             continue
-        body, _ = _object(deployment, key)
-        # What is no object of ours is told where it is replayed, and holds none of these lines.
+        body = bucket.get(key) or b""
+        # An unreadable object is reported when it is replayed, and holds none of these lines.
         with contextlib.suppress(UnreadableQuarantineError):
-            found.update(kept.identity for kept in quarantine.read(body or b"") if kept.event is not None)
+            found.update(kept.identity for kept in quarantine.read(body) if kept.event is not None)
     return found
 
 
-def _rejected(deployment: Deployment, names: Collection[str]) -> Counter[str]:
+def _rejected(target: Target, names: Collection[str]) -> Counter[str]:
     """Count the lines that are in quarantine under names, by reason."""
     counts: Counter[str] = Counter()
-    for key, place in kept_lines.keys(deployment, Window(None, None)):
+    bucket = target.bucket()
+    for key, place in list_objects(target, EVER):
         if place.name in names:
-            body, _ = _object(deployment, key)
-            counts[place.reason] += (body or b"").count(b"\n")
+            counts[place.reason] += (bucket.get(key) or b"").count(b"\n")
     return counts

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rich.table import Table
 
-from cli.deployment import CommandError
+from cli.errors import CommandError
 from consumers.rows import schema, table
 from consumers.rows.schema import Change, Schema
 
 
-def at(place: str, folder: Path) -> tuple[Schema, ...]:
+def read_schemas(place: str, folder: Path) -> tuple[Schema, ...]:
     """Return the schemas of a folder, or those that a folder had at a commit.
 
     Args:
@@ -37,11 +37,13 @@ def at(place: str, folder: Path) -> tuple[Schema, ...]:
 def _committed(commit: str, folder: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the names and contents of a folder's schemas at a commit; none where it had no such folder."""
     if not folder.is_dir():
-        raise CommandError(f"{folder} is no folder", "name the folder of the new schemas")
+        raise CommandError(f"{folder} is not a folder", "name the folder of the new schemas")
     try:
         _git(folder, "rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}")
     except subprocess.CalledProcessError as error:
-        raise CommandError(f"{commit} is no folder, and no commit", "give a folder, or a commit") from error
+        raise CommandError(
+            f"{commit} is neither a folder nor a commit", "give a folder, or a commit"
+        ) from error
     here = _git(folder, "rev-parse", "--show-prefix").decode().rstrip("\n")
     for name in _git(folder, "ls-tree", "-rz", "--full-tree", "--name-only", commit).decode().split("\0"):
         file = name.removeprefix(here)
@@ -52,7 +54,7 @@ def _committed(commit: str, folder: Path) -> Iterator[tuple[str, bytes]]:
 def _git(folder: Path, *arguments: str) -> bytes:
     git = shutil.which("git")
     if git is None:
-        raise CommandError("git is not there to read a commit with", "give a folder instead")
+        raise CommandError("git is not installed, which reads a commit", "give a folder instead")
     done = subprocess.run([git, *arguments], cwd=folder, check=True, capture_output=True)  # noqa: S603 - what is typed ends the options
     return done.stdout
 
@@ -65,7 +67,7 @@ def changes_table(changes: list[Change]) -> Table:
     return shown
 
 
-def tables(schemas: tuple[Schema, ...]) -> Iterator[Table]:
+def schema_tables(schemas: tuple[Schema, ...]) -> Iterator[Table]:
     """Yield what `tagline schema show` prints: a table for each type of record."""
     for each in schemas:
         title = (
@@ -92,7 +94,7 @@ def tables(schemas: tuple[Schema, ...]) -> Iterator[Table]:
         yield shown
 
 
-def summary(schemas: tuple[Schema, ...]) -> str:
+def describe_usage(schemas: tuple[Schema, ...]) -> str:
     """Return how much of what a table may have is declared, and the version of its rows."""
     measures = {name for each in schemas for name in each.measures}
     dimensions = {table.SOURCE, *table.DIMENSIONS, *(name for each in schemas for name in each.dimensions)}

@@ -1,4 +1,4 @@
-"""What each stage of the pipeline has, counted at that stage and nowhere else."""
+"""What each stage of the pipeline has, counted at that stage; the store counts its own rows."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import sys
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
-from typing import Any
 
 import tagline
 
-from cli.deployment import Deployment
+from cli.target import Target
 from consumers.lines import quarantine
 from consumers.lines.extract import extract
 from consumers.lines.subscription import decode
@@ -36,14 +34,14 @@ class Count:
     bytes: int
 
 
-def emitted(deployment: Deployment) -> Count:
+def emitted(target: Target) -> Count:
     """Count the lines that the emitters numbered, and the bytes of those that CloudWatch Logs has.
 
     An emitter numbers its lines from 0: its highest number tells how many it wrote, also if some are missing.
     """
     highest: dict[str | None, int] = {}
     size = 0
-    for event in _logged(deployment):
+    for event in _logged(target):
         try:
             record = tagline.read(event)
         except tagline.UnreadableLineError:
@@ -53,28 +51,23 @@ def emitted(deployment: Deployment) -> Count:
     return Count(sum(highest.values()) + len(highest), size)
 
 
-def delivered(deployment: Deployment) -> Count:
+def delivered(target: Target) -> Count:
     """Count the tagged lines in the stream, and the bytes of the Kinesis records that hold them."""
     seen: set[str] = set()
     size = 0
-    for data in _streamed(deployment):
+    for data in _streamed(target):
         size += len(data)
         events = decode(data).events
         seen.update(event.id for event in events if extract(event, tagline.DEFAULT_TAG) is not None)
     return Count(len(seen), size)
 
 
-def stored(deployment: Deployment) -> int:
-    """Count the rows in the table."""
-    return int(next(iter(ask(deployment, f"SELECT count(*) FROM {deployment.table}")[1]))[0] or 0)  # noqa: S608
-
-
-def quarantined(deployment: Deployment) -> dict[str, Count]:
+def quarantined(target: Target) -> dict[str, Count]:
     """Count the lines in quarantine, by the reason that their keys name."""
-    s3 = deployment.client("s3")
+    bucket = target.bucket()
     counts: dict[str, Count] = {}
-    for key in _keys(s3, deployment.outputs["Bucket"], quarantine.PREFIX):
-        body = s3.get_object(Bucket=deployment.outputs["Bucket"], Key=key)["Body"].read()
+    for key in bucket.keys(quarantine.PREFIX):
+        body = bucket.get(key) or b""
         reason = key.removeprefix(quarantine.PREFIX).partition("/")[0]
         before = counts.get(reason, Count(0, 0))
         counts[reason] = Count(before.records + body.count(b"\n"), before.bytes + len(body))
@@ -87,15 +80,14 @@ def total(counts: Iterable[Count]) -> Count:
     return Count(sum(each.records for each in all_counts), sum(each.bytes for each in all_counts))
 
 
-def exported(deployment: Deployment, days: Days) -> Count:
+def exported(target: Target, days: Days) -> Count:
     """Count the rows that the manifests of days name, and the bytes of their files."""
-    s3 = deployment.client("s3")
-    bucket = deployment.outputs["Bucket"]
+    bucket = target.bucket()
     records = size = 0
     for day in days:
-        for key in _keys(s3, bucket, archive.folder(day)):
-            if key.endswith(archive.MANIFEST):
-                manifest = Manifest.from_json(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+        for key in bucket.keys(archive.folder(day)):
+            if key.endswith(archive.MANIFEST) and (body := bucket.get(key)):
+                manifest = Manifest.from_json(body)
                 records += manifest.rows
                 size += manifest.size
     return Count(records, size)
@@ -112,18 +104,9 @@ def downloaded(path: Path) -> Count:
     return Count(records, path.stat().st_size)
 
 
-def days_stored(deployment: Deployment) -> Days | None:
-    """Return the days from the earliest row to the latest, or None where there is no row."""
-    sql = f"SELECT min(time), max(time) FROM {deployment.table}"  # noqa: S608 - no value of a user's
-    first, last = next(iter(ask(deployment, sql)[1]))
-    if first is None or last is None:
-        return None
-    return Days(date.fromisoformat(first[:10]), date.fromisoformat(last[:10]))
-
-
-def collected_groups(deployment: Deployment) -> list[str]:
+def collected_groups(target: Target) -> list[str]:
     """Return the log groups whose lines are collected: those that have a subscription into the stream."""
-    logs = deployment.client("logs")
+    logs = target.client("logs")
     pages = logs.get_paginator("describe_log_groups").paginate()
     names = [group["logGroupName"] for page in pages for group in page["logGroups"]]
     return [
@@ -131,32 +114,16 @@ def collected_groups(deployment: Deployment) -> list[str]:
     ]
 
 
-def ask(deployment: Deployment, sql: str) -> tuple[list[str], Iterator[list[str | None]]]:
-    """Ask the store a question: the columns' names, and the rows, which are read as they are used."""
-    pages = iter(deployment.client("timestream-query").get_paginator("query").paginate(QueryString=sql))
-    first = next(pages)
-    names = [info.get("Name", "") for info in first["ColumnInfo"]]
-
-    def rows() -> Iterator[list[str | None]]:
-        page = first
-        while page is not None:
-            for row in page["Rows"]:
-                yield [datum.get("ScalarValue") for datum in row["Data"]]
-            page = next(pages, None)
-
-    return names, rows()
-
-
-def _logged(deployment: Deployment) -> Iterator[str]:
-    paginator = deployment.client("logs").get_paginator("filter_log_events")
-    for group in collected_groups(deployment):
+def _logged(target: Target) -> Iterator[str]:
+    paginator = target.client("logs").get_paginator("filter_log_events")
+    for group in collected_groups(target):
         for page in paginator.paginate(logGroupName=group, filterPattern=f'"{tagline.DEFAULT_TAG}"'):
             yield from (event["message"] for event in page["events"])
 
 
-def _streamed(deployment: Deployment) -> Iterator[bytes]:
-    kinesis = deployment.client("kinesis")
-    stream = deployment.outputs["StreamName"]
+def _streamed(target: Target) -> Iterator[bytes]:
+    kinesis = target.client("kinesis")
+    stream = target.outputs["StreamName"]
     for shard in kinesis.list_shards(StreamName=stream)["Shards"]:
         iterator = kinesis.get_shard_iterator(
             StreamName=stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
@@ -165,8 +132,3 @@ def _streamed(deployment: Deployment) -> Iterator[bytes]:
             page = kinesis.get_records(ShardIterator=iterator)
             yield from (record["Data"] for record in page["Records"])
             iterator = page.get("NextShardIterator") if page["MillisBehindLatest"] else None
-
-
-def _keys(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        yield from (item["Key"] for item in page.get("Contents", []))

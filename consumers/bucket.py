@@ -274,6 +274,26 @@ class Bucket:
             raise
         return True
 
+    def move(self, key: str, to: str, tag: str) -> bool:
+        """Move an object to another key, unless it has changed, and return whether it was moved.
+
+        Args:
+            key: The object's key.
+            to: Its new key. If it changes during the move, the copy there stays.
+            tag: The tag that `read` returned.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
+        """
+        source = {"Bucket": self._name, "Key": key}
+        try:
+            self._client.copy_object(Bucket=self._name, Key=to, CopySource=source, CopySourceIfMatch=tag)
+            self._client.delete_object(Bucket=self._name, Key=key, IfMatch=tag)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _LOST:
+                return False
+            raise
+        return True
+
     def uri(self, key: str) -> str:
         """Return how other services name an object."""
         return f"s3://{self._name}/{key}"

@@ -32,7 +32,7 @@ _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 class Kind(StrEnum):
-    """What happens to a call, to a delivery of lines into a stream, to a batch, or to a function."""
+    """What goes wrong with a call, a delivery of lines into a stream, a batch, or a function."""
 
     THROTTLE = "throttle"  # refused, and not carried out
     ERROR = "error"  # a server error, and not carried out
@@ -45,6 +45,7 @@ class Kind(StrEnum):
     LOSE = "lose"  # never delivered
     REDELIVER = "redeliver"  # a batch that succeeded comes again
     KILL = "kill"  # a function's process ends
+    NONE = "none"  # nothing goes wrong any more
 
 
 OF_CALLS = frozenset({Kind.THROTTLE, Kind.ERROR, Kind.DENY, Kind.LATENCY, Kind.CUT})

@@ -229,7 +229,6 @@ class Pipeline:
             clock=lambda _: {"now": self.clock.now().isoformat()},
             tick=self._tick,
             fault=self._fault,
-            faults=self._faults,
             outbox=self._e_mails,
         )
 
@@ -250,7 +249,9 @@ class Pipeline:
     def _fault(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """Put a fault in force, or do at once what is no fault of a call: kill a function, deliver again."""
         kind = Kind(wanted.pop("kind"))
-        if kind is Kind.KILL:
+        if kind is Kind.NONE:
+            self._clear_faults()
+        elif kind is Kind.KILL:
             self.functions.kill(wanted["function"])
         elif kind is Kind.REDELIVER:
             for mapping in self.mappings:
@@ -262,13 +263,12 @@ class Pipeline:
             self.services.faults.add(Fault(kind, **wanted))
         return {}
 
-    def _faults(self, _wanted: dict[str, Any]) -> dict[str, Any]:
+    def _clear_faults(self) -> None:
         """Take all faults out of force."""
         self.services.faults.clear()
         self.services.delivery.calm()
         for mapping in self.mappings:
             mapping.redeliver(0)
-        return {}
 
     def _e_mails(self, _wanted: dict[str, Any]) -> list[dict[str, Any]]:
         return [asdict(mail) for mail in self.services.outbox.mails()]

@@ -512,7 +512,7 @@ def with_commands(page: str) -> str:
 def test_every_field_of_the_demos_last_line_is_documented() -> None:
     (result,) = [
         node.value.elts[1]
-        for node in ast.walk(ast.parse(inspect.getsource(cli.demo.run)))
+        for node in ast.walk(ast.parse(inspect.getsource(cli.demo.follow)))
         if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple)
     ]
 

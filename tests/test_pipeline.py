@@ -16,8 +16,8 @@ from tagline import Record, write
 
 from cli import feed, stages
 from cli.apps import tagline_with_samples
-from cli.deployment import Deployment
-from cli.download import download
+from cli.download import fetch_zip
+from cli.target import target_of
 from consumers.lines.subscription import encode
 from exporter.store import Days
 from local.faults import Fault, Kind
@@ -32,15 +32,9 @@ def pipeline(tagline: Pipeline) -> Pipeline:
     return tagline
 
 
-def deployment(pipeline: Pipeline) -> Deployment:
-    return Deployment(pipeline.services.endpoint, pipeline.outputs["tagline"], pipeline.outputs["sample"])
-
-
 def rows(pipeline: Pipeline) -> list[tuple[str | None, ...]]:
     """Return all rows of the store, each as the store says it, sorted."""
-    where = deployment(pipeline)
-    _, found = stages.ask(where, f"SELECT * FROM {where.table}")
-    return sorted((tuple(row) for row in found), key=str)
+    return sorted(map(tuple, target_of(pipeline).store().sql("SELECT * FROM {table}").rows), key=str)
 
 
 def call(pipeline: Pipeline, path: str, client: str = "acme") -> int:
@@ -65,16 +59,16 @@ def quiet() -> Progress:
 
 
 def test_a_call_in_a_handler_comes_out_of_a_downloaded_zip(pipeline: Pipeline, tmp_path: Path) -> None:
-    where = deployment(pipeline)
+    where = target_of(pipeline)
 
     assert [call(pipeline, path) for path in ("/pets", "/pets/1", "/pets/9", "/fail")] == [200, 200, 404, 500]
     pipeline.settle()
-    days = stages.days_stored(where)
+    days = where.store().days()
     assert days is not None
     for day in days:
         where.invoke("DailyExporterName", {"day": day.isoformat()})
     with quiet() as bars:
-        download(where, days, tmp_path / "usage.zip", bars)
+        fetch_zip(where, days, tmp_path / "usage.zip", bars)
 
     with zipfile.ZipFile(tmp_path / "usage.zip") as zipped:
         assert zipped.testzip() is None
@@ -91,21 +85,21 @@ def test_a_call_in_a_handler_comes_out_of_a_downloaded_zip(pipeline: Pipeline, t
 
 
 def test_every_stage_counts_the_same(pipeline: Pipeline) -> None:
-    where = deployment(pipeline)
+    where = target_of(pipeline)
 
     feed.send_requests(where, 60, lambda _: None)
     pipeline.settle()
 
     assert stages.emitted(where).records == 60
     assert stages.delivered(where).records == 60
-    assert stages.stored(where) == 60
+    assert where.store().count() == 60
     assert stages.quarantined(where) == {}
 
 
 def test_feeding_a_file_again_changes_nothing_also_when_the_first_time_was_killed_half_way(
     pipeline: Pipeline, tmp_path: Path
 ) -> None:
-    where = deployment(pipeline)
+    where = target_of(pipeline)
     log = access_log(tmp_path / "access.log", 1_500)
     said = 0
 
@@ -140,11 +134,11 @@ def test_a_store_that_throttles_the_first_three_calls_gets_every_record(pipeline
         call(pipeline, "/")
     pipeline.settle()
 
-    assert stages.stored(deployment(pipeline)) == 20
+    assert target_of(pipeline).store().count() == 20
 
 
 def test_what_cannot_be_read_is_quarantined_and_its_neighbours_are_stored(pipeline: Pipeline) -> None:
-    where = deployment(pipeline)
+    where = target_of(pipeline)
     kinesis = pipeline.client("kinesis")
     for data in (
         encode(CONTROL),
@@ -157,13 +151,13 @@ def test_what_cannot_be_read_is_quarantined_and_its_neighbours_are_stored(pipeli
     call(pipeline, "/pets")
     pipeline.settle()
 
-    assert stages.stored(where) == 1
+    assert where.store().count() == 1
     kept = {reason: count.records for reason, count in stages.quarantined(where).items()}
     assert kept == {"undecodable": 2, "unparseable": 1}
 
 
 def test_the_daily_schedule_exports_the_day_before(pipeline: Pipeline) -> None:
-    where = deployment(pipeline)
+    where = target_of(pipeline)
 
     (result,) = pipeline.scheduler.tick(where.outputs["DailyExporterName"])
 
@@ -175,7 +169,7 @@ def test_the_daily_schedule_exports_the_day_before(pipeline: Pipeline) -> None:
 def test_rows_that_come_after_the_export_are_in_the_next_revision_and_in_the_next_download(
     pipeline: Pipeline, tmp_path: Path
 ) -> None:
-    where = deployment(pipeline)
+    where = target_of(pipeline)
     kinesis = pipeline.client("kinesis")
     noon = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=2)
 
@@ -190,7 +184,7 @@ def test_rows_that_come_after_the_export_are_in_the_next_revision_and_in_the_nex
 
     def downloaded() -> list[str]:
         with quiet() as bars:
-            download(where, Days(noon.date(), noon.date()), tmp_path / "day.zip", bars)
+            fetch_zip(where, Days(noon.date(), noon.date()), tmp_path / "day.zip", bars)
         with zipfile.ZipFile(tmp_path / "day.zip") as zipped:
             names = [name for name in zipped.namelist() if name.endswith(".csv")]
             texts = [io.TextIOWrapper(zipped.open(name), "utf-8") for name in names]
@@ -210,19 +204,19 @@ def test_rows_that_come_after_the_export_are_in_the_next_revision_and_in_the_nex
 
 @pytest.mark.tagline(processes=False)
 def test_functions_run_in_this_process_where_they_have_to(pipeline: Pipeline, tmp_path: Path) -> None:
-    where = deployment(pipeline)
+    where = target_of(pipeline)
 
     assert pipeline.functions.runs_in_process
     assert call(pipeline, "/pets/1") == 200
     feed.send_access_log(where, access_log(tmp_path / "access.log", 30), lambda _: None)
     pipeline.settle()
 
-    assert stages.stored(where) == 31
+    assert where.store().count() == 31
 
 
 def test_conflicts_in_the_magnetic_store_are_reported_to_the_bucket_where_that_is_asked_for() -> None:
     with Pipeline(tagline_with_samples(window_s=0), in_process=True, magnetic_reports=True) as pipeline:
-        where = deployment(pipeline)
+        where = target_of(pipeline)
         write = pipeline.client("timestream-write")
         hours_ago = str(int((datetime.now(UTC).timestamp() - 3 * 3600) * 1000))
         for value in ("first", "second"):
@@ -244,7 +238,7 @@ def test_conflicts_in_the_magnetic_store_are_reported_to_the_bucket_where_that_i
             Bucket=where.outputs["Bucket"], Prefix="timestream-rejected/"
         )
         assert reports["KeyCount"] == 1
-        assert [row[0] for row in stages.ask(where, f'SELECT "_id" FROM {where.table}')[1]] == ["first"]
+        assert [row[0] for row in where.store().sql('SELECT "_id" FROM {table}').rows] == ["first"]
 
 
 @pytest.mark.tagline(processes=False)
@@ -253,4 +247,4 @@ def test_one_pipeline_after_another_runs_functions_in_this_process(pipeline: Pip
     assert [call(pipeline, "/pets/1") for _ in range(turn)] == [200] * turn
     pipeline.settle()
 
-    assert stages.stored(deployment(pipeline)) == turn
+    assert target_of(pipeline).store().count() == turn

@@ -4,7 +4,7 @@ from datetime import date
 
 from rich.console import Console
 
-from cli.reconcile import Balance, show
+from cli.reconcile import Balance, print_balances
 from consumers.accounts.accounting import Account, Totals, totals
 
 
@@ -28,7 +28,7 @@ def test_the_table_has_a_row_for_each_group_and_the_sums_below() -> None:
     balances = [Balance("/a", Totals(12, 10, 1, {"late": 2}, 2), 8), Balance("", Totals(0, 0, 0, {}, 0), 0)]
 
     with screen.capture() as printed:
-        show(date(2026, 11, 19), balances, 8, screen)
+        print_balances(date(2026, 11, 19), balances, 8, screen)
 
     text = printed.get()
     (row,) = (line for line in text.splitlines() if "/a" in line)

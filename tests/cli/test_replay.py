@@ -20,17 +20,20 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from botocore.stub import Stubber
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 from tagline import Record, read, write
 from typer.testing import CliRunner, Result
 
+import cli.target
 from cli import main, stages
-from cli import quarantine as kept_lines
 from cli import replay as replaying
-from cli.deployment import CommandError, Deployment, deployed, write_running
-from cli.quarantine import Window
-from cli.reconcile import balances as balances_of
-from cli.replay import Outcome
+from cli.commands.kept import replay_logs
+from cli.errors import CommandError
+from cli.options import format_time, parse_time
+from cli.quarantine import EVER, ArrivalDays, list_objects
+from cli.reconcile import balances_of
+from cli.replay import ReplayOutcome
+from cli.target import Target, deployed_target, target_of, write_running
+from consumers import bucket
 from consumers.lines import quarantine
 from consumers.lines.extract import Rejected
 from consumers.lines.quarantine import Bucket
@@ -48,7 +51,7 @@ from tests.consumers.meters.meters import line as meter_line
 from tests.twins import client_error
 
 TAG = "usage_record"
-ALL = Window(None, None)
+LISTED = datetime(2025, 11, 20, tzinfo=UTC)
 
 
 def line(identity: str, **fields: Any) -> str:
@@ -60,7 +63,7 @@ class KilledError(BaseException):
 
 
 class Account:
-    """S3, Lambda and CloudWatch Logs in memory, as far as a replay uses them: a `Deployment`.
+    """S3, Lambda and CloudWatch Logs in memory, as far as a replay uses them: a `Target`.
 
     Attributes:
         objects: The bucket.
@@ -87,6 +90,9 @@ class Account:
 
     def client(self, _service: str) -> "Account":
         return self
+
+    def bucket(self) -> bucket.Bucket:
+        return bucket.Bucket(self, "bucket")
 
     def put(self, key: str, body: bytes) -> None:
         """Write an object from a handler: `consumers.quarantine.Objects`."""
@@ -115,9 +121,17 @@ class Account:
             raise _NoSuchKeyError
         return {"Body": io.BytesIO(self.objects[Key]), "ETag": _etag(self.objects[Key])}
 
-    def put_object(self, *, Bucket: str, Key: str, Body: bytes) -> None:  # noqa: ARG002, N803
+    def upload_fileobj(
+        self,
+        file: io.BufferedReader,
+        bucket: str,
+        key: str,
+        ExtraArgs: Any,  # noqa: N803
+        Config: Any,  # noqa: ARG002, N803
+    ) -> None:
         self._called()
-        self.objects[Key] = Body
+        assert (bucket, ExtraArgs) == ("bucket", {"ContentType": "application/json"})
+        self.objects[key] = file.read()
 
     def copy_object(self, *, Bucket: str, Key: str, CopySource: Any, CopySourceIfMatch: str) -> None:  # noqa: ARG002, N803
         self._called()
@@ -126,16 +140,18 @@ class Account:
             raise client_error("PreconditionFailed" if source is not None else "NoSuchKey", 412)
         self.objects[Key] = source
 
-    def delete_object(self, *, Bucket: str, Key: str, IfMatch: str | None = None) -> None:  # noqa: ARG002, N803
+    def delete_object(self, *, Bucket: str, Key: str, IfMatch: str) -> None:  # noqa: ARG002, N803
         self._called()
-        if IfMatch is not None and _etag(self.objects[Key]) != IfMatch:
+        if _etag(self.objects[Key]) != IfMatch:
             raise client_error("PreconditionFailed", 412)
         self.objects.pop(Key, None)
 
-    def list_objects_v2(self, *, Bucket: str, Prefix: str, Delimiter: str) -> dict[str, Any]:  # noqa: ARG002, N803
-        self._called()
-        folders = {key.split("/")[1] for key in self.objects if key.startswith(Prefix)}
-        return {"CommonPrefixes": [{"Prefix": f"{Prefix}{folder}{Delimiter}"} for folder in folders]}
+    def delete_objects(self, *, Bucket: str, Delete: Any) -> dict[str, Any]:  # noqa: ARG002, N803
+        assert 1 <= len(Delete["Objects"]) <= 1_000  # what S3 takes
+        for named in Delete["Objects"]:  # not all at once: a command may be killed in between
+            self._called()
+            self.objects.pop(named["Key"], None)
+        return {}
 
     # --- pages of S3 and CloudWatch Logs, two items each
 
@@ -178,7 +194,13 @@ class _Pages:
             yield {}  # a page may be empty
             for start in range(0, len(keys), 2):
                 self._account._called()
-                yield {"Contents": [{"Key": key} for key in keys[start : start + 2]]}
+                yield {
+                    "Contents": [
+                        {"Key": key, "ETag": _etag(self._account.objects[key]), "LastModified": LISTED}
+                        for key in keys[start : start + 2]
+                        if key in self._account.objects
+                    ]
+                }
         elif self._operation == "describe_log_groups":
             arn = f"arn:aws:logs:us-east-1:123456789012:log-group:{GROUP}:*"
             yield {
@@ -230,17 +252,17 @@ class Case:
         assert self.account.handlers["consumer"](event) == {"batchItemFailures": []}
 
     @property
-    def deployment(self) -> Deployment:
-        return cast("Deployment", self.account)  # as much of one as is used
+    def target(self) -> Target:
+        return cast("Target", self.account)  # as much of one as is used
 
-    def replay_quarantine(self, *reasons: str, chance: random.Random | None = None) -> Outcome:
-        outcome = Outcome()
-        replaying.recover(self.deployment, outcome)
-        listed = list(kept_lines.keys(self.deployment, ALL, reasons))
+    def replay_quarantine(self, *reasons: str, chance: random.Random | None = None) -> ReplayOutcome:
+        outcome = ReplayOutcome()
+        replaying.recover(self.target, outcome)
+        listed = list(list_objects(self.target, EVER, reasons))
         if chance is not None:
             chance.shuffle(listed)
-        items = replaying.from_quarantine(self.deployment, listed, outcome)
-        replaying.run(self.deployment, items, outcome, lambda _: None)
+        items = replaying.from_quarantine(self.target, listed, outcome)
+        replaying.send_items(self.target, items, outcome, lambda _: None)
         return outcome
 
 
@@ -315,11 +337,11 @@ def test_a_dry_run_reads_meters_as_their_consumer_does(case: Case) -> None:
     event = LogEvent("1", LOGGED, meter_line("a"), GROUP, "stream", "1")
     key = quarantine.key("meter_refused", record)
     case.account.objects[key] = quarantine.lines(record, [(event, Rejected("meter_refused", "507"))])
-    outcome = Outcome()
+    outcome = ReplayOutcome()
 
-    listed = list(kept_lines.keys(case.deployment, ALL))
-    items = replaying.from_quarantine(case.deployment, listed, outcome)
-    replaying.look(case.deployment, items, outcome, lambda _: None)
+    listed = list(list_objects(case.target, EVER))
+    items = replaying.from_quarantine(case.target, listed, outcome)
+    replaying.count_items(case.target, items, outcome, lambda _: None)
 
     assert outcome.counts == {"readable": 1}
 
@@ -344,10 +366,10 @@ def test_a_dry_run_counts_and_changes_nothing(case: Case) -> None:
     case.store.refused = {"a": "late"}
     case.deliver(kinesis_event(data(envelope(line("a"), "usage_record {")), "undecodable"))
     before = dict(case.account.objects)
-    outcome = Outcome()
+    outcome = ReplayOutcome()
 
-    items = replaying.from_quarantine(case.deployment, kept_lines.keys(case.deployment, ALL), outcome)
-    replaying.look(case.deployment, items, outcome, lambda _: None)
+    items = replaying.from_quarantine(case.target, list_objects(case.target, EVER), outcome)
+    replaying.count_items(case.target, items, outcome, lambda _: None)
 
     assert (case.account.objects, case.account.invocations) == (before, 0)
     assert outcome.items == 3
@@ -488,12 +510,12 @@ def test_what_was_rejected_goes_to_the_consumer_that_rejected_it(
 ) -> None:
     case.account.outputs["MeterConsumerName"] = "meters"
 
-    assert replaying.consumer_of(case.deployment, reason) == function
+    assert replaying.consumer_of(case.target, reason) == function
 
 
 def test_what_a_consumer_rejected_that_is_not_there_is_a_complaint(case: Case) -> None:
     with pytest.raises(CommandError, match="no MeterConsumerName, which gets what is meter_invalid"):
-        replaying.consumer_of(case.deployment, "meter_invalid")
+        replaying.consumer_of(case.target, "meter_invalid")
 
 
 # --- batches that Lambda gave up --------------------------------------------------------------------------
@@ -530,11 +552,11 @@ def test_batches_that_were_given_up_end_in_the_store_or_in_quarantine(
         case.account.objects[FAILED_KEY.format(day=day)] = given_up(event)
     for calls in [*killed_at, None]:
         case.account.calls_left = calls
-        outcome = Outcome()
+        outcome = ReplayOutcome()
         try:
-            keys = list(replaying.failed_batches(case.deployment, ALL))
-            items = replaying.from_failed_batches(case.deployment, keys, outcome)
-            replaying.run(case.deployment, items, outcome, lambda _: None)
+            keys = list(replaying.failed_batches(case.target, EVER))
+            items = replaying.from_failed_batches(case.target, keys, outcome)
+            replaying.send_items(case.target, items, outcome, lambda _: None)
         except KilledError:
             continue
         finally:
@@ -542,7 +564,7 @@ def test_batches_that_were_given_up_end_in_the_store_or_in_quarantine(
 
     assert case.account.quarantined() == sorted(case.store.refused)
     assert case.store.ids == {*ids} - {*case.store.refused}
-    assert list(replaying.failed_batches(case.deployment, ALL)) == []
+    assert list(replaying.failed_batches(case.target, EVER)) == []
 
 
 def test_a_window_of_batches_is_told_by_the_day_in_the_key(case: Case) -> None:
@@ -550,17 +572,17 @@ def test_a_window_of_batches_is_told_by_the_day_in_the_key(case: Case) -> None:
         case.account.objects[FAILED_KEY.format(day=day)] = b""
     case.account.objects["aws/lambda/async/function/2025/11/02/2025-11-02T00.38.06-x"] = b""
 
-    window = Window(date(2025, 11, 2), date(2025, 11, 2))
-    assert list(replaying.failed_batches(case.deployment, window)) == [FAILED_KEY.format(day=2)]
+    days = ArrivalDays(date(2025, 11, 2), date(2025, 11, 2))
+    assert list(replaying.failed_batches(case.target, days)) == [FAILED_KEY.format(day=2)]
 
 
 def test_a_batch_without_its_event_is_named_and_left(case: Case) -> None:
     key = FAILED_KEY.format(day=1)
     case.account.objects[key] = b"{}"
-    outcome = Outcome()
+    outcome = ReplayOutcome()
 
-    items = replaying.from_failed_batches(case.deployment, [key], outcome)
-    replaying.run(case.deployment, items, outcome, lambda _: None)
+    items = replaying.from_failed_batches(case.target, [key], outcome)
+    replaying.send_items(case.target, items, outcome, lambda _: None)
 
     assert list(outcome.failed) == [key]
     assert key in case.account.objects
@@ -606,7 +628,7 @@ def test_lines_of_a_log_group_end_in_the_store_or_once_in_quarantine(
     for calls in [*killed_at, None]:
         case.account.calls_left = calls
         try:
-            main.replay_logs(case.deployment, Outcome(), (GROUP, FIRST, LAST), "", do_it=True, pause=0)
+            replay_logs(case.target, ReplayOutcome(), (GROUP, FIRST, LAST), "", do_it=True, pause=0)
         except KilledError:
             continue
         finally:
@@ -642,7 +664,7 @@ def test_each_consumer_gets_the_lines_of_a_log_group_that_it_reads_and_has_not_i
         case.account.objects[quarantine.key(reason, record)] = lines
 
     for function in ("", "meters"):
-        main.replay_logs(case.deployment, Outcome(), (GROUP, FIRST, LAST), function, do_it=True, pause=0)
+        replay_logs(case.target, ReplayOutcome(), (GROUP, FIRST, LAST), function, do_it=True, pause=0)
 
     assert sent == {"consumer": [both], "meters": [metered, late]}
 
@@ -654,11 +676,11 @@ def test_a_replay_of_a_log_group_goes_on_where_it_ended(
     asked = (GROUP, FIRST, LAST)
     cursor = replaying.cursor_key(*asked, "consumer")
     (last_sent,) = [
-        replaying.Item(str(FIRST_MS + 30), "consumer", []),
+        replaying.ReplayItem(str(FIRST_MS + 30), "consumer", []),
     ]
-    replaying.write_cursor(case.deployment, cursor, last_sent)
+    replaying.write_cursor(case.target, cursor, last_sent)
 
-    main.replay_logs(case.deployment, Outcome(), asked, "", do_it=True, pause=0)
+    replay_logs(case.target, ReplayOutcome(), asked, "", do_it=True, pause=0)
 
     assert case.store.ids == {"3", "4", "5"}
     assert "replayed up to 2025-11-20T10:00:00.030+00:00 already" in capsys.readouterr().err.replace(
@@ -671,7 +693,7 @@ def test_a_replay_of_a_log_group_goes_on_where_it_ended(
     [
         (("", FIRST, LAST), "a log group is replayed by its name, from a time on"),
         ((GROUP, None, LAST), "a log group is replayed by its name, from a time on"),
-        ((GROUP, "yesterday", LAST), "--from yesterday is no time"),
+        ((GROUP, "yesterday", LAST), "--from yesterday is not a time"),
         ((GROUP, LAST, FIRST), "2025-11-20T10:00:00.000.00:00 is not after 2025-11-20T10:01:00"),
         (("/aws/lambda/none", FIRST, LAST), "there is no log group /aws/lambda/none"),
         (("/tagline/prod/RowConsumer", FIRST, LAST), "is one of the pipeline's own log groups"),
@@ -681,7 +703,7 @@ def test_a_log_group_or_window_that_there_is_not_is_a_complaint(
     case: Case, asked: tuple[str, str | None, str | None], said: str
 ) -> None:
     with pytest.raises(CommandError, match=said):
-        main.replay_logs(case.deployment, Outcome(), asked, "", do_it=True, pause=0)
+        replay_logs(case.target, ReplayOutcome(), asked, "", do_it=True, pause=0)
     assert case.account.invocations == 0
 
 
@@ -696,7 +718,7 @@ def test_a_log_group_or_window_that_there_is_not_is_a_complaint(
     ],
 )
 def test_a_day_means_all_of_it_and_a_time_is_utc(text: str, end: bool, expected: str) -> None:
-    assert main.as_text(main.as_time("--to", text, end=end)) == expected
+    assert format_time(parse_time("--to", text, end=end)) == expected
 
 
 # --- the commands, against a pipeline ---------------------------------------------------------------------
@@ -707,13 +729,12 @@ def here(tagline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Return a pipeline that the commands find."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(replaying, "FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr(main, "out", Console(width=200))
-    write_running(main.deployment_of(tagline))
+    write_running(target_of(tagline))
     return tagline
 
 
 def command(*arguments: str) -> Result:
-    return CliRunner().invoke(main.app, arguments)
+    return CliRunner(env={"COLUMNS": "200"}).invoke(main.app, arguments)
 
 
 def put(pipeline: Pipeline, *datas: bytes) -> None:
@@ -726,15 +747,15 @@ def now_ms() -> int:
     return int(datetime.now(UTC).timestamp() * 1000)
 
 
-def stored_ids(where: Deployment) -> list[str]:
-    if stages.stored(where) == 0:
+def stored_ids(where: Target) -> list[str]:
+    if where.store().count() == 0:
         return []  # A table without rows has no columns.
-    return sorted(str(row[0]) for row in stages.ask(where, f'SELECT "_id" FROM {where.table}')[1])
+    return sorted(str(row[0]) for row in where.store().sql('SELECT "_id" FROM {table}').rows)
 
 
 @pytest.mark.tagline(processes=True)
 def test_the_commands_list_show_and_replay_what_is_in_quarantine(here: Pipeline) -> None:
-    where = main.deployment_of(here)
+    where = target_of(here)
     assert "Nothing is in quarantine." in command("quarantine", "ls").stdout
     ahead = write(Record(id="ahead", timestamp=now_ms() + 3_600_000, fields={"route": "/\x1b[31m"}))
     put(here, encode(envelope(ahead, "usage_record [bold]no object", ids=["1" * 56, "2" * 56])), b"no gzip")
@@ -788,14 +809,14 @@ def test_the_commands_list_show_and_replay_what_is_in_quarantine(here: Pipeline)
 def test_batches_that_lambda_gave_up_are_replayed_and_the_counts_add_up(
     here: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    where = main.deployment_of(here)
+    where = target_of(here)
     monkeypatch.setattr(event_sources, "LONGEST_PAUSE_S", 0.02)
     here.services.faults.add(Fault(Kind.DENY, "timestream", "WriteRecords", times=None))
     lines = [write(Record(id=f"{number:02}", timestamp=now_ms())) for number in range(12)]
     put(here, *(encode(envelope(*lines[start : start + 4])) for start in range(0, 12, 4)))
     here.settle()
     assert stored_ids(where) == []
-    assert len(list(replaying.failed_batches(where, ALL))) > 0
+    assert len(list(replaying.failed_batches(where, EVER))) > 0
 
     refused = command("replay", "failed", "--run")
     assert isinstance(refused.exception, CommandError)
@@ -806,12 +827,12 @@ def test_batches_that_lambda_gave_up_are_replayed_and_the_counts_add_up(
     assert (first.exit_code, again.exit_code) == (0, 0), first.output
     assert stored_ids(where) == [f"{number:02}" for number in range(12)]
     assert stages.quarantined(where) == {}
-    assert list(replaying.failed_batches(where, ALL)) == []
+    assert list(replaying.failed_batches(where, EVER)) == []
 
 
 @pytest.mark.tagline(processes=True)
 def test_a_log_group_is_replayed_into_an_empty_table_and_into_a_full_one(here: Pipeline) -> None:
-    where = main.deployment_of(here)
+    where = target_of(here)
     url = here.outputs["sample"]["SampleApiUrl"]
     group = "/aws/lambda/sample-SampleApi"
     here.services.delivery.disturb(Kind.CORRUPT, times=2)
@@ -834,7 +855,7 @@ def test_a_log_group_is_replayed_into_an_empty_table_and_into_a_full_one(here: P
 
 
 def test_a_replay_with_a_changed_schema_updates_rows_and_one_without_leaves_them(tagline: Pipeline) -> None:
-    where = main.deployment_of(tagline)
+    where = target_of(tagline)
     bucket = Bucket(tagline.client("s3"), where.outputs["Bucket"])
     timestream = writer.Timestream(
         tagline.client("timestream-write"),
@@ -863,7 +884,7 @@ def test_a_replay_with_a_changed_schema_updates_rows_and_one_without_leaves_them
         )
         assert handler(event, Context()) == {"batchItemFailures": []}
 
-    _, rows = stages.ask(where, f'SELECT "_id", mapped FROM {where.table}')
+    rows = where.store().sql('SELECT "_id", mapped FROM {table}').rows
     assert sorted(map(tuple, rows)) == sorted((str(number), "by 2") for number in range(20))
     assert stages.quarantined(where) == {}
 
@@ -887,13 +908,13 @@ def test_a_deployed_stack_is_found_by_its_outputs_and_its_tag() -> None:
         answers.add_response("describe_stacks", {"Stacks": [{**stack, "Outputs": []}]})
         answers.add_client_error("describe_stacks", "ValidationError", "Stack with id none does not exist")
 
-        found = deployed("prod", client)
+        found = deployed_target("prod", client)
         with pytest.raises(CommandError, match="has no output Bucket, RowConsumerName"):
-            deployed("other", client)
+            deployed_target("other", client)
         with pytest.raises(CommandError, match=r"cannot find the stack none: .* does not exist"):
-            deployed("none", client)
+            deployed_target("none", client)
 
-    assert found == Deployment(None, outputs, {}, "my_tag", "my_meter")
+    assert found == Target(None, outputs, {}, "my_tag", "my_meter")
     assert found.client("lambda").meta.endpoint_url == "https://lambda.us-east-1.amazonaws.com"
     assert found.client("lambda").meta.config.retries["total_max_attempts"] == 1
 
@@ -901,7 +922,7 @@ def test_a_deployed_stack_is_found_by_its_outputs_and_its_tag() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("replay", "quarantine", "--from", "2026-11-20T10:00:00"), "is no day"),
+        (("replay", "quarantine", "--from", "2026-11-20T10:00:00"), "is not a day"),
         (
             ("replay", "failed", "--from", "2026-11-20", "--to", "2026-11-19"),
             "2026-11-19 is before 2026-11-20",
@@ -919,7 +940,7 @@ def test_a_deployed_stack_is_found_by_its_outputs_and_its_tag() -> None:
 )
 def test_what_cannot_be_done_is_a_complaint(case: Case, arguments: tuple[str, ...], said: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(main, "running", lambda: case.deployment)
+        patch.setattr(cli.target, "running_target", lambda: case.target)
         complaint = command(*arguments).exception
 
     assert isinstance(complaint, CommandError)

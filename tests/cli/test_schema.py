@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from cli.deployment import CommandError
+from cli.errors import CommandError
 from cli.main import app
 
 SCHEMA = """
@@ -110,12 +110,12 @@ def test_what_is_deployed_may_be_a_commit(run: Run, folder: str) -> None:
     for unknown in ("nobody", "--output=x"):
         checked = run("check", "--", unknown, folder)
         assert isinstance(checked.exception, CommandError)
-        assert str(checked.exception) == f"{unknown} is no folder, and no commit"
+        assert str(checked.exception) == f"{unknown} is neither a folder nor a commit"
     assert not Path("x").exists()
 
 
 def test_what_is_wrong_is_said_with_what_to_do(run: Run) -> None:
     for arguments in (["show", "nowhere"], ["check", "schemas", "nowhere"]):
-        assert str(run(*arguments).exception) == "nowhere is no folder"
+        assert str(run(*arguments).exception) == "nowhere is not a folder"
     change('"DOUBLE"', '"INT"')
     assert "order.toml: measures.status.type is 'INT'" in str(run("show").exception)

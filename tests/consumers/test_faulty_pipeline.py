@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from cli import reconcile, stages
-from cli.deployment import Deployment
 from cli.reconcile import Balance
+from cli.target import Target, target_of
 from local.event_sources import StreamRecord, event_record
 from local.faults import Fault, Kind
 from local.pipeline import ROOT, App, Pipeline
@@ -56,8 +56,8 @@ def emit(pipeline: Pipeline, first: int, last: int) -> None:
     assert not result.error, result.payload
 
 
-def where(pipeline: Pipeline) -> Deployment:
-    return Deployment(pipeline.services.endpoint, pipeline.outputs["tagline"], {})
+def where(pipeline: Pipeline) -> Target:
+    return target_of(pipeline)
 
 
 def balances(pipeline: Pipeline, days: list[date]) -> list[Balance]:
@@ -72,8 +72,8 @@ def days_since(start: datetime) -> list[date]:
 
 def deliver_again(pipeline: Pipeline) -> None:
     """Give all that is in the stream to the consumer once more."""
-    kinesis, deployment = pipeline.client("kinesis"), where(pipeline)
-    name = deployment.outputs["StreamName"]
+    kinesis, target = pipeline.client("kinesis"), where(pipeline)
+    name = target.outputs["StreamName"]
     arn = kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]["StreamARN"]
     for shard in kinesis.list_shards(StreamName=name)["Shards"]:
         found = kinesis.get_records(
@@ -92,7 +92,7 @@ def deliver_again(pipeline: Pipeline) -> None:
         ]
         if records:
             event = {"Records": [event_record(record, shard["ShardId"], arn) for record in records]}
-            answer = deployment.invoke("RowConsumerName", event)
+            answer = target.invoke("RowConsumerName", event)
             assert answer == {"batchItemFailures": []}
 
 

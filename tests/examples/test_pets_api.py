@@ -17,7 +17,7 @@ import tagline
 
 from cli import feed
 from cli.apps import tagline_with_samples
-from cli.deployment import Deployment
+from cli.target import target_of
 from local.pipeline import Pipeline
 from local.template import Stack, functions, http_routes, resolve, translate
 from tests.builders import http_event
@@ -245,11 +245,8 @@ def test_the_readme_shows_the_lines_of_the_first_request_as_they_are(ran: Run) -
 
 
 def test_the_demos_requests_can_go_to_the_pets_api(ran: Run) -> None:
-    deployment = Deployment(
-        ran.pipeline.services.endpoint, ran.pipeline.outputs["tagline"], ran.pipeline.outputs["pets"]
-    )
     sent: list[int] = []
-    feed.send_requests(deployment, 40, sent.append)
+    feed.send_requests(target_of(ran.pipeline), 40, sent.append)
 
     assert sum(sent) == 40
 

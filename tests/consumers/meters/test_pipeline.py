@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cli import stages
-from cli.deployment import Deployment
+from cli.target import target_of
 from local.faults import Fault, Kind
 from local.pipeline import ROOT, App, Pipeline
 from tests.consumers.meters.meters import METER_TAG, TIME
@@ -82,7 +82,7 @@ def ids(pipeline: Pipeline) -> list[int]:
 
 
 def quarantined(pipeline: Pipeline) -> dict[str, int]:
-    where = Deployment(pipeline.services.endpoint, pipeline.outputs["tagline"], {})
+    where = target_of(pipeline)
     return {reason: count.records for reason, count in stages.quarantined(where).items()}
 
 
@@ -111,8 +111,8 @@ def test_meters_that_a_function_prints_are_files_in_the_bucket_of_another_accoun
         assert b'"meterValue":1,' in b"".join(after.values())
         assert quarantined(pipeline) == {"meter_unparseable": 2}
         # The tagged ones are rows of the table as well.
-        where = Deployment(pipeline.services.endpoint, pipeline.outputs["tagline"], {})
-        assert stages.stored(where) == 10
+        where = target_of(pipeline)
+        assert where.store().count() == 10
 
 
 def test_meters_are_in_one_file_each_whatever_is_killed_and_fails_on_the_way(apps: list[App]) -> None:

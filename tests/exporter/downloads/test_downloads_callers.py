@@ -24,9 +24,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from rich.progress import Progress
 
-from cli.deployment import FILE, CommandError, running, write_running
-from cli.download import Fetched, download
-from cli.main import deployment_of, say_addresses
+from cli.commands.here import print_addresses
+from cli.download import Fetched, fetch_zip
+from cli.errors import CommandError
+from cli.target import FILE, running_target, target_of, write_running
 from exporter.store import Days
 from local.functions import Result
 from local.http_api import HttpApi, Request, Route, Throttle
@@ -146,18 +147,18 @@ def test_the_command_asks_with_the_key_of_the_pipeline_that_runs_in_its_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     put_lake(signing, YESTERDAY)
-    say_addresses(signing, deployment_of(signing))
+    print_addresses(signing, target_of(signing))
     assert str(signing.api_key) in capsys.readouterr().out
-    write_running(deployment_of(signing))
+    write_running(target_of(signing))
 
-    assert running().api_key == signing.api_key
+    assert running_target().api_key == signing.api_key
     assert FILE.stat().st_mode & 0o077 == 0, "others on the machine can read the key"
     before = YESTERDAY - timedelta(days=1)
     with Progress(disable=True) as bars:
-        fetched = download(running(), Days(before, YESTERDAY), tmp_path / "usage.zip", bars)
+        fetched = fetch_zip(running_target(), Days(before, YESTERDAY), tmp_path / "usage.zip", bars)
         for nowhere in (tmp_path, tmp_path / "nowhere" / "usage.zip"):
             with pytest.raises(CommandError, match="cannot be written"):
-                download(running(), Days(before, YESTERDAY), nowhere, bars)
+                fetch_zip(running_target(), Days(before, YESTERDAY), nowhere, bars)
     assert fetched == Fetched(30, (tmp_path / "usage.zip").stat().st_size, (str(before),))
     with zipfile.ZipFile(tmp_path / "usage.zip") as made:
         assert json.loads(made.read("manifest.json"))["rows"] == 30

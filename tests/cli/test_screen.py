@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cli.rows import show
+from cli.screen import print_rows
 
 WORDS = st.text("abcdefghij[]/:*0123456789", min_size=1, max_size=40)
 
@@ -15,7 +15,7 @@ WORDS = st.text("abcdefghij[]/:*0123456789", min_size=1, max_size=40)
 def printed(names: list[str], rows: list[list[str]], width: int) -> list[str]:
     screen = Console(width=width, force_terminal=False, no_color=True, highlight=False)
     with screen.capture() as text:
-        show(names, rows, screen)
+        print_rows(names, rows, screen)
     return text.get().splitlines()
 
 

@@ -1,4 +1,4 @@
-"""Where a running pipeline is: its addresses, kept in a file while `tagline up` runs."""
+"""What a command acts on: the pipeline that runs here, or a stack on AWS."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import requests
@@ -16,31 +16,31 @@ import tagline
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from cli.errors import CommandError
+from consumers.bucket import Bucket
+from exporter.stores import store_of_stack
 from local import control, services
+
+if TYPE_CHECKING:
+    from exporter.store import SqlStore
+    from local.pipeline import Pipeline
 
 FOLDER = Path(".tagline")
 FILE = FOLDER / "running.json"
 
 
-class CommandError(Exception):
-    """What went wrong and what to do next, for the one at the terminal."""
-
-    def __init__(self, problem: str, advice: str) -> None:
-        super().__init__(problem)
-        self.advice = advice
-
-
 @dataclass(frozen=True, slots=True)
-class Deployment:
-    """A running pipeline.
+class Target:
+    """A pipeline that a command acts on.
 
     Attributes:
-        endpoint: The address of the services; None for AWS, as this process's environment says.
+        endpoint: The address of the services on this machine; None for AWS, which this process's environment
+            configures.
         outputs: The outputs of the pipeline's stack, by name.
-        samples: The outputs of the sample application's stack, by name.
+        samples: The outputs of the sample applications' stacks, by name.
         tag: The token that marks a line.
         meter_tag: The token before a meter record.
-        api_key: What the download API is asked with; None where it asks for none.
+        api_key: The key for the download API; None if it asks for none.
     """
 
     endpoint: str | None
@@ -50,11 +50,6 @@ class Deployment:
     meter_tag: str = "meter_record_for_stream"  # the parameter's default
     api_key: str | None = None
 
-    @property
-    def table(self) -> str:
-        """The table's name as SQL."""
-        return f'"{self.outputs["TimestreamDatabase"]}"."{self.outputs["TimestreamTable"]}"'
-
     def now(self) -> datetime:
         """Return the time by the pipeline's clock, which `tagline tick` puts forward."""
         if self.endpoint is None:
@@ -63,21 +58,29 @@ class Deployment:
 
     def client(self, service: str) -> Any:
         """Return a boto3 client of the pipeline's services."""
-        # A function may run for 15 minutes, and is not to be asked twice.
+        # A function may run for 15 minutes, and is not called twice.
         config = Config(read_timeout=910, retries={"total_max_attempts": 1})
         if self.endpoint is None:
             return boto3.client(service, config=config if service == "lambda" else None)
         return services.client(self.endpoint, service, config)
+
+    def bucket(self) -> Bucket:
+        """Return the pipeline's bucket."""
+        return Bucket(self.client("s3"), self.outputs["Bucket"])
+
+    def store(self) -> SqlStore:
+        """Return the pipeline's store, to ask it questions."""
+        return store_of_stack(self.outputs.get("Store", "timestream"), self.outputs, self.client)
 
     def invoke(self, output: str, event: Mapping[str, Any]) -> Any:
         """Call a function and return its answer.
 
         Args:
             output: The output that holds the function's name.
-            event: What it is given.
+            event: The function's event.
 
         Raises:
-            CommandError: If it fails.
+            CommandError: If the function fails.
         """
         name = {**self.outputs, **self.samples}[output]
         response = self.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event).encode())
@@ -85,12 +88,12 @@ class Deployment:
         if "FunctionError" in response:
             raise CommandError(
                 f"{name} failed: {answer.get('errorType')}: {answer.get('errorMessage')}",
-                "its log group has the whole story",
+                "its log group has the details",
             )
         return answer
 
     def act(self, action: str, **wanted: Any) -> Any:
-        """Ask something of the pipeline itself, and return its answer.
+        """Ask something of the pipeline that runs here, and return its answer.
 
         Raises:
             CommandError: If it refuses.
@@ -102,36 +105,24 @@ class Deployment:
         return answer
 
 
-def write_running(deployment: Deployment) -> None:
-    """Keep where a pipeline is, for the other commands."""
-    FOLDER.mkdir(exist_ok=True)
-    FILE.unlink(missing_ok=True)
-    FILE.touch(0o600)  # the key is nobody else's
-    FILE.write_text(
-        json.dumps(
-            {
-                "pid": os.getpid(),
-                "endpoint": deployment.endpoint,
-                "outputs": dict(deployment.outputs),
-                "samples": dict(deployment.samples),
-                "api_key": deployment.api_key,
-            },
-            indent=1,
-        )
-    )
+def find_target(stack: str | None) -> Target:
+    """Return what a command acts on.
+
+    Args:
+        stack: The option `--stack`: a stack's name on AWS, or None for the pipeline that runs here.
+
+    Raises:
+        CommandError: If no pipeline runs here, or the stack is not a pipeline's.
+    """
+    return running_target() if stack is None else deployed_target(stack, boto3.client("cloudformation"))
 
 
-def forget_running() -> None:
-    """Say that no pipeline runs any more."""
-    FILE.unlink(missing_ok=True)
-
-
-def deployed(stack: str, cloudformation: Any) -> Deployment:
+def deployed_target(stack: str, cloudformation: Any) -> Target:
     """Return the pipeline of a stack on AWS.
 
     Args:
         stack: The stack's name.
-        cloudformation: A boto3 client, of the account and region that this process's environment says.
+        cloudformation: A boto3 client for the account and region that this process's environment configures.
 
     Raises:
         CommandError: If there is no such stack, or its outputs are not a pipeline's.
@@ -147,21 +138,21 @@ def deployed(stack: str, cloudformation: Any) -> Deployment:
     missing = sorted({"Bucket", "RowConsumerName"} - set(outputs))
     if missing:
         raise CommandError(
-            f"the stack {stack} is no pipeline: it has no output {', '.join(missing)}",
+            f"the stack {stack} is not a pipeline: it has no output {', '.join(missing)}",
             "give the name of the stack that template.yml made",
         )
     given = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", [])}
     tags = {
         field: given[name] for field, name in (("tag", "Tag"), ("meter_tag", "MeterTag")) if name in given
     }
-    return Deployment(None, outputs, {}, **tags)
+    return Target(None, outputs, {}, **tags)
 
 
-def running() -> Deployment:
+def running_target() -> Target:
     """Return the pipeline that runs here.
 
     Raises:
-        CommandError: If there is none.
+        CommandError: If no pipeline runs here.
     """
     found = running_or_none()
     if found is None:
@@ -169,11 +160,41 @@ def running() -> Deployment:
     return found
 
 
-def running_or_none() -> Deployment | None:
-    """Return the pipeline that runs here, or None; a file that a dead process left behind is none."""
+def running_or_none() -> Target | None:
+    """Return the pipeline that runs here, or None; also if only a dead process's file is left."""
     try:
         read = json.loads(FILE.read_text())
         os.kill(read["pid"], 0)
     except (OSError, ValueError, KeyError):
         return None
-    return Deployment(read["endpoint"], read["outputs"], read["samples"], api_key=read.get("api_key"))
+    return Target(read["endpoint"], read["outputs"], read["samples"], api_key=read.get("api_key"))
+
+
+def target_of(pipeline: Pipeline) -> Target:
+    """Return a pipeline of this process as a target."""
+    samples = {**pipeline.outputs.get("sample", {}), **pipeline.outputs.get("pets", {})}
+    return Target(pipeline.services.endpoint, pipeline.outputs["tagline"], samples, api_key=pipeline.api_key)
+
+
+def write_running(target: Target) -> None:
+    """Write a pipeline's addresses to a file, for the other commands."""
+    FOLDER.mkdir(exist_ok=True)
+    FILE.unlink(missing_ok=True)
+    FILE.touch(0o600)  # it holds the API's key
+    FILE.write_text(
+        json.dumps(
+            {
+                "pid": os.getpid(),
+                "endpoint": target.endpoint,
+                "outputs": dict(target.outputs),
+                "samples": dict(target.samples),
+                "api_key": target.api_key,
+            },
+            indent=1,
+        )
+    )
+
+
+def remove_running() -> None:
+    """Remove that file: no pipeline runs here any more."""
+    FILE.unlink(missing_ok=True)

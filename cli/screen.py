@@ -1,14 +1,22 @@
-"""The rows of an answer, as a terminal can show them."""
+"""The terminal: where results and progress go, and the rows of an answer."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+out = Console()
+# Progress and errors go here, so that a program can read what is printed.
+err = Console(stderr=True)
 
 # Characters; values in a column that is narrower cannot be read.
 NARROWEST = 12
@@ -16,15 +24,33 @@ BORDER = 3  # characters beside each column
 NUMBER = re.compile(r"-?\d[\d,]*(\.\d+)?(E-?\d+)?")
 
 
-def show(names: Sequence[str], rows: Sequence[Sequence[str]], screen: Console) -> None:
-    """Print rows as a table; where it is too wide to be read, each row by itself, a value a line.
+def progress() -> Progress:
+    """Return a progress display with a bar, a count and the time for each task."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    Nothing is cut off: what is longer than its column goes on below.
+    return Progress(
+        TextColumn("{task.description:>20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=err,
+    )
+
+
+def advancing(bars: Progress, bar: TaskID) -> Callable[[int], None]:
+    """Return a function that advances a bar by a count."""
+    return lambda count: bars.advance(bar, count)
+
+
+def print_rows(names: Sequence[str], rows: Sequence[Sequence[str]], screen: Console) -> None:
+    """Print rows as a table, or each row as a block of its values if the table is too wide to be read.
+
+    Nothing is cut off: a value that is longer than its column continues below.
 
     Args:
         names: The columns.
         rows: A value for each of them; empty for none.
-        screen: Where to.
+        screen: Where to print.
     """
     if not names:
         return

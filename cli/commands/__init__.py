@@ -1,0 +1,1 @@
+"""The commands of `tagline`, by subject: arguments, and what is printed. The work is done in `cli/`."""

@@ -1,0 +1,167 @@
+"""Commands that ask: the store, the log groups, filter patterns, and whether anything is missing."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.errors import CommandError
+from cli.options import OneDay, Stack
+from cli.screen import err, out, print_rows
+
+app = typer.Typer()
+filter_app = typer.Typer(help="Filter patterns of CloudWatch Logs.", no_args_is_help=True)
+app.add_typer(filter_app, name="filter")
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="A SELECT; `{table}` stands for the table's name.")],
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+) -> None:
+    """Ask the store of the pipeline that runs here.
+
+    For example:
+
+    ```sh
+    tagline query 'SELECT route, count(*) AS requests FROM {table} GROUP BY route ORDER BY 2 DESC'
+    tagline query --csv 'SELECT * FROM {table} WHERE time > ago(1h)'
+    ```
+    """
+    import csv
+
+    from cli.target import running_target
+    from exporter.store import StoreError
+
+    try:
+        answer = running_target().store().sql(sql)
+        names = [column.name for column in answer.columns]
+        if as_csv:
+            writer = csv.writer(sys.stdout, lineterminator="\n")
+            writer.writerow(names)
+            writer.writerows(answer.rows)
+        else:
+            print_rows(names, [["" if value is None else value for value in row] for row in answer.rows], out)
+    except StoreError as error:
+        raise CommandError(str(error), "see the examples: tagline query --help") from error
+
+
+@app.command()
+def insights(
+    question: Annotated[str, typer.Argument(metavar="QUERY", help="A query of CloudWatch Logs Insights.")],
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="A log group; may be given again. Default: those whose lines are collected."),
+    ] = None,
+    hours: Annotated[float, typer.Option(min=0, help="How far back to look.")] = 24,
+) -> None:
+    """Ask the log groups of the pipeline that runs here, as Logs Insights does.
+
+    For example:
+
+    ```sh
+    tagline insights 'filter _tag = "usage_record" | stats count(*) as requests by route | sort requests desc'
+    tagline insights --hours 1 'filter status >= 500 | fields @timestamp, route, error_type'
+    ```
+    """
+    import time
+
+    from botocore.exceptions import ClientError
+
+    from cli.stages import collected_groups
+    from cli.target import running_target
+    from local.insights import QueryFailedError, ask
+
+    target = running_target()
+    now = int(target.now().timestamp())
+    try:
+        answer = ask(
+            target.client("logs"),
+            question,
+            groups=group or collected_groups(target),
+            start_s=now - int(hours * 3600),
+            end_s=now,
+            sleep=time.sleep,
+        )
+    except (ClientError, QueryFailedError) as error:
+        message = error.response["Error"]["Message"] if isinstance(error, ClientError) else str(error)
+        raise CommandError(message, "see the examples: tagline insights --help") from error
+    columns = answer.columns()
+    print_rows(columns, [[row.get(column, "") for column in columns] for row in answer.rows], out)
+    err.print(f"{answer.matched:,.0f} of {answer.scanned:,.0f} events matched")
+
+
+@app.command()
+def reconcile(day: OneDay = None, stack: Stack = None) -> None:
+    """Compare what was emitted on a day with what arrived, for each log group.
+
+    The exit status is 1 if anything is missing: lines that the emitters numbered and that never came.
+
+    For example:
+
+    ```sh
+    tagline reconcile --day 2026-11-19
+    tagline reconcile --day 2026-11-19 --stack tagline-prod
+    ```
+    """
+    from cli.reconcile import balances_of, print_balances
+    from cli.target import find_target
+
+    target = find_target(stack)
+    asked = (day or target.now() - timedelta(days=1)).date()
+    balances, exported = balances_of(target, asked)
+    print_balances(asked, balances, exported, out)
+    if any(balance.missing for balance in balances):
+        raise typer.Exit(1)
+
+
+@filter_app.command("test")
+def try_pattern(
+    pattern: Annotated[str, typer.Argument(help="The pattern, as a subscription or metric filter has it.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="Messages, one a line. Default: standard input.")
+    ] = None,
+) -> None:
+    """Print the messages that a filter pattern selects, and the fields that it takes out of them.
+
+    The exit status is 0 if there is one, and 1 if there is none. Nothing has to run.
+
+    For example:
+
+    ```sh
+    tagline filter test '"usage_record"' lines.log
+    tagline filter test '{ $.status >= 500 && $.route = "/pets*" }' lines.log
+    tagline filter test '[ip, user, ..., status=4*, bytes]' access.log
+    ```
+    """
+    import contextlib
+    import json
+
+    from local.filter_pattern import InvalidPatternError, compiled
+
+    try:
+        fields = compiled(pattern).fields
+    except InvalidPatternError as error:
+        raise CommandError(
+            str(error), "docs/reference/filter-patterns.md has what a pattern may be"
+        ) from error
+    selected = 0
+    with contextlib.ExitStack() as open_files:
+        try:
+            lines = (
+                open_files.enter_context(file.open(encoding="utf-8", errors="replace")) if file else sys.stdin
+            )
+        except OSError as error:
+            raise CommandError(f"cannot read {file}: {error.strerror}", "give a file of messages") from error
+        for line in lines:
+            message = line.rstrip("\n")
+            found = fields(message)
+            if found is not None:
+                selected += 1
+                sys.stdout.write(message + (f"\t{json.dumps(found)}" if found else "") + "\n")
+    if not selected:
+        raise typer.Exit(1)

@@ -1,0 +1,358 @@
+"""Commands for the pipeline on this machine: run it, feed it, move its clock, break things."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.errors import CommandError
+from cli.screen import advancing, err, out, print_rows, progress
+from local.faults import OF_DELIVERIES, Kind
+
+if TYPE_CHECKING:
+    from cli.feed import AccessLog
+    from cli.target import Target
+    from local.pipeline import Pipeline
+
+app = typer.Typer()
+
+LOOK_EVERY_S = 0.2
+# How far the clock is put forward at once: ten years, each night of which the daily export runs.
+MAX_DAYS = 3_660
+
+InProcess = Annotated[
+    bool, typer.Option("--in-process", help="Run the functions in this process instead of their own.")
+]
+Template = Annotated[
+    Path | None,
+    typer.Option(help="Run a SAM template of your own instead of the samples; its lines are collected."),
+]
+DataFolder = Annotated[
+    Path | None, typer.Option(help="Keep the store's tables in this folder, for the next time.")
+]
+StartTime = Annotated[
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"], help="Put the clock to this time (UTC)."),
+]
+Port = Annotated[int, typer.Option(min=0, max=65_535, help="The services' port; 0 takes a free one.")]
+EnforceAuth = Annotated[
+    bool,
+    typer.Option(
+        "--enforce-auth",
+        help="Refuse what the HTTP APIs' authorizers would refuse. An API key that passes is printed.",
+    ),
+]
+EnforceThrottling = Annotated[
+    bool, typer.Option("--enforce-throttling", help="Refuse more requests than the HTTP APIs allow.")
+]
+MagneticReports = Annotated[
+    bool,
+    typer.Option(
+        "--magnetic-reports",
+        help="Report conflicts in the store's magnetic part to S3 afterwards, as AWS does.",
+    ),
+]
+
+
+@app.command()
+def demo(
+    access_log: Annotated[
+        Path | None,
+        typer.Option(help="Say again the requests of a web server's access log (common or combined format)."),
+    ] = None,
+    requests: Annotated[int, typer.Option(min=1, help="How many requests to send to the pets API.")] = 500,
+    in_process: InProcess = False,
+) -> None:
+    """Run the whole pipeline on this machine, from requests to a downloaded zip.
+
+    The last line on stdout is one JSON object with what each stage counted. The exit status is 0 if nothing
+    was lost and as many rows were downloaded as stored.
+
+    For example:
+
+    ```sh
+    tagline demo
+    tagline demo --requests 2000
+    tagline demo --access-log /var/log/nginx/access.log
+    ```
+    """
+    from cli import demo as demonstration
+    from cli.apps import tagline_with_samples
+    from cli.feed import read_access_log
+    from cli.target import target_of
+    from local.pipeline import Pipeline
+
+    log = None
+    if access_log is not None:
+        log = read_access_log(access_log)
+        print_unreadable(log)
+    with Pipeline(tagline_with_samples(window_s=0, pets=log is None), in_process=in_process) as pipeline:
+        print_in_process(pipeline)
+        stages, result = demonstration.follow(pipeline, target_of(pipeline), log=log, requests=requests)
+    demonstration.print_stages(stages, Path(result["zip"]), out)
+    sys.stdout.write(demonstration.last_line(result) + "\n")
+    if not demonstration.is_complete(result):
+        raise typer.Exit(1)
+
+
+@app.command()
+def up(
+    template: Template = None,
+    data: DataFolder = None,
+    now: StartTime = None,
+    port: Port = 0,
+    enforce_auth: EnforceAuth = False,
+    enforce_throttling: EnforceThrottling = False,
+    magnetic_reports: MagneticReports = False,
+    in_process: InProcess = False,
+) -> None:
+    """Run the pipeline on this machine until Ctrl-C, and print its addresses.
+
+    The other commands, run in the same folder, then find it. So does any program that uses boto3 or the AWS
+    command line, with the variables that are printed.
+
+    For example:
+
+    ```sh
+    tagline up
+    tagline up --template my-api/template.yml --data .tagline/data
+    tagline up --now 2026-01-01T00:10:00 --port 4566
+    ```
+    """
+    from cli.apps import tagline_with_samples, tagline_with_template
+    from cli.target import running_or_none
+    from local.pipeline import Pipeline
+    from local.template import TemplateError
+
+    if running_or_none() is not None:
+        raise CommandError(
+            "a pipeline is running in this folder already", "stop it with Ctrl-C, or use another folder"
+        )
+    if template is not None and not template.is_file():
+        raise CommandError(f"there is no template {template}", "give the path of a SAM template")
+    try:
+        with Pipeline(
+            tagline_with_template(template) if template else tagline_with_samples(pets=True),
+            in_process=in_process,
+            ports=[port],
+            enforce_auth=enforce_auth,
+            enforce_throttling=enforce_throttling,
+            now=now and now.replace(tzinfo=UTC),
+            data=data,
+            magnetic_reports=magnetic_reports,
+        ) as pipeline:
+            keep_running(pipeline)
+    except TemplateError as error:
+        raise CommandError(
+            str(error), "fix the template; docs/how-to/run-your-function.md has what runs"
+        ) from error
+    except OSError as error:
+        raise CommandError(str(error), "another port, or a folder that can be written to") from error
+
+
+def keep_running(pipeline: Pipeline) -> None:
+    """Print where a pipeline is, and let the other commands find it, until a signal ends it."""
+    from cli.target import remove_running, target_of, write_running
+
+    print_in_process(pipeline)
+    for name in pipeline.not_run:
+        err.print(f"{name} is in the template and not on this machine", highlight=False)
+    target = target_of(pipeline)
+    write_running(target)
+    try:
+        stopped = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopped.set())
+        print_addresses(pipeline, target)
+        # A signal that another thread gets wakes nobody: look for it.
+        while not stopped.wait(LOOK_EVERY_S):
+            pass
+        err.print("stopping")
+    finally:
+        remove_running()
+
+
+@app.command()
+def feed(
+    access_log: Annotated[Path, typer.Argument(help="A web server's access log.")],
+) -> None:
+    """Say an access log's requests again, into the pipeline that runs here.
+
+    Each line becomes one record, with the same identity whenever it is said: feeding a file again on the same
+    day changes nothing. Times are moved by whole days, so that the last falls on yesterday.
+
+    For example:
+
+    ```sh
+    tagline feed /var/log/nginx/access.log
+    ```
+    """
+    from cli.feed import read_access_log, send_access_log
+    from cli.target import running_target
+
+    target = running_target()
+    log = read_access_log(access_log)
+    print_unreadable(log)
+    with progress() as bars:
+        bar = bars.add_task("requests", total=log.lines)
+        send_access_log(target, log, advancing(bars, bar))
+    out.print(f"{log.lines:,} requests said again")
+
+
+@app.command()
+def tick(
+    days: Annotated[float, typer.Option(min=0, max=MAX_DAYS, help="Put the clock forward by days.")] = 0,
+    hours: Annotated[
+        float, typer.Option(min=0, max=MAX_DAYS * 24, help="Put the clock forward by hours.")
+    ] = 0,
+    function: Annotated[
+        list[str] | None, typer.Option(help="Call this function as its schedule does; may be given again.")
+    ] = None,
+) -> None:
+    """Put the clock of the pipeline that runs here forward, and let happen what happens in that time.
+
+    Schedules fire for every time that passes, lifecycle rules are applied, links expire. Without an option,
+    the daily export is called as its schedule does.
+
+    For example:
+
+    ```sh
+    tagline tick
+    tagline tick --days 1
+    ```
+    """
+    from cli.target import running_target
+
+    target = running_target()
+    if not (days or hours or function):
+        function = [target.outputs["DailyExporterName"]]
+    turned = target.act("tick", seconds=days * 86_400 + hours * 3_600, functions=function or [])
+    out.print(f"It is {turned['now']}.", highlight=False)
+    for answer in turned["answers"]:
+        out.print_json(data=answer)
+    for bucket, did in turned["aged"].items():
+        counts = ", ".join(f"{count} {what}" for what, count in did.items() if count)
+        if counts:
+            out.print(f"{bucket}: {counts}")
+
+
+@app.command()
+def fault(
+    kind: Annotated[Kind, typer.Argument(help="What is to happen.")],
+    service: Annotated[
+        str, typer.Option(help="To calls of this service, by its name in boto3. Default: all.")
+    ] = "",
+    operation: Annotated[
+        str,
+        typer.Option(
+            help="To this operation, such as WriteRecords (S3, Lambda, SNS: the HTTP method). Default: all."
+        ),
+    ] = "",
+    function: Annotated[str, typer.Option(help="The function to kill.")] = "",
+    times: Annotated[int, typer.Option(min=1, help="To how many calls or deliveries.")] = 1,
+    chance: Annotated[float, typer.Option(min=0, max=1, help="How likely each call is to be met.")] = 1.0,
+    seconds: Annotated[float, typer.Option(min=0, help="How long: latency and delay.")] = 1.0,
+) -> None:
+    """Let something go wrong in the pipeline that runs here, to see that nothing is lost.
+
+    To calls: throttle, error, deny, latency, cut (the connection, after the work was done). To deliveries of
+    lines into the stream: duplicate, delay, corrupt, lose. To batches: redeliver. To a function: kill.
+    `none` takes everything back.
+
+    For example:
+
+    ```sh
+    tagline fault throttle --service kinesis --operation GetRecords --times 3
+    tagline fault duplicate --times 10
+    tagline fault kill --function tagline-RowConsumer
+    tagline fault none
+    ```
+    """
+    from cli.target import running_target
+
+    target = running_target()
+    if kind is Kind.NONE:
+        target.act("fault", kind=kind)
+        out.print("Nothing goes wrong any more.")
+    elif kind is Kind.KILL:
+        name = function or target.outputs["RowConsumerName"]
+        target.act("fault", kind=kind, function=name)
+        out.print(f"{name} was killed; its next event starts it again.", highlight=False)
+    elif kind is Kind.REDELIVER:
+        target.act("fault", kind=kind, times=times)
+        out.print(f"The next {times:,} batches that succeed are delivered again.", highlight=False)
+    elif kind in OF_DELIVERIES:
+        target.act("fault", kind=kind, times=times, seconds=seconds)
+        out.print(f"{kind}: the next {times:,} deliveries of lines", highlight=False)
+    else:
+        rule = {"service": service, "operation": operation, "chance": chance, "seconds": seconds}
+        target.act("fault", kind=kind, times=times, **rule)
+        calls = f"{service or 'any service'} {operation}".rstrip()
+        out.print(f"{kind}: the next {times:,} calls of {calls}", highlight=False)
+
+
+@app.command()
+def outbox() -> None:
+    """Print the e-mails that the pipeline that runs here would have sent.
+
+    For example:
+
+    ```sh
+    tagline outbox
+    ```
+    """
+    from cli.target import running_target
+
+    mails = running_target().act("outbox")
+    if not mails:
+        out.print("No e-mail would have been sent.")
+        return
+    names = ("sent_at", "to", "subject", "body")
+    rows = [[mail[name] for name in names] for mail in mails]
+    print_rows(("sent", "to", "subject", "message"), rows, out)
+
+
+def print_addresses(pipeline: Pipeline, target: Target) -> None:
+    """Print where a pipeline is, and the variables by which programs find it."""
+    from rich.table import Table
+
+    table = Table("address", "of", title="The pipeline runs", title_justify="left")
+    for name, value in pipeline.outputs.get("app", {}).items():
+        table.add_row(value, f"{name} of your template")
+    if target.samples:
+        table.add_row(target.samples["PetsApiUrl"], "the pets API: every request leaves a record")
+        table.add_row(target.samples["SampleApiUrl"], "a sample API without a framework")
+    table.add_row(target.outputs["DownloadUrl"], "the download API")
+    if target.api_key is not None:
+        table.add_row(target.api_key, "the key for it: in the header x-api-key, instead of a signature")
+    table.add_row(target.endpoint, "AWS's services")
+    out.print(table)
+    out.print("Programs that use boto3 or the AWS command line find it with:")
+    for name, value in pipeline.services.environment().items():
+        sys.stdout.write(f"export {name}={value}\n")
+    out.print("Stop it with Ctrl-C.")
+    sys.stdout.flush()
+
+
+def print_in_process(pipeline: Pipeline) -> None:
+    """Print why functions run in this process, if they do: not as they are deployed."""
+    if pipeline.functions.runs_in_process:
+        err.print(
+            f"Functions run in this process, without limits of memory and time: "
+            f"{pipeline.functions.why_in_process}."
+        )
+
+
+def print_unreadable(log: AccessLog) -> None:
+    """Print the first ten lines of an access log that are not in one of its formats."""
+    shown = 10
+    for number, reason in log.unreadable[:shown]:
+        err.print(f"{log.path}:{number}: {reason}", highlight=False)
+    if len(log.unreadable) > shown:
+        err.print(f"... and {len(log.unreadable) - shown:,} more lines like these")

@@ -1,0 +1,180 @@
+"""Commands for the lake: export, verify and erase days, and download them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Column, Table
+
+from cli.errors import CommandError
+from cli.options import FirstDay, LastDay, OneDay, day_option, days_between
+from cli.screen import out, progress
+
+app = typer.Typer()
+
+
+@app.command()
+def export(
+    day: OneDay = None,
+    first: FirstDay = None,
+    last: LastDay = None,
+    usd_per_gb: Annotated[
+        float | None,
+        typer.Option(min=0, help="What your contract says of a gigabyte scanned, to see what days cost."),
+    ] = None,
+) -> None:
+    """Write days to the lake now, as the daily schedule does with yesterday.
+
+    Days that take longer than the function may are resumed. A day that another run is writing is left to it.
+
+    For example:
+
+    ```sh
+    tagline export --day 2026-11-19
+    tagline export --from 2026-11-01 --to 2026-11-19 --usd-per-gb 0.01
+    ```
+    """
+    from cli.lake import export_days
+    from cli.target import running_target
+
+    target = running_target()
+    days = days_between(target, first or day, last or day or first)
+    # Nine columns in the eighty of a narrow terminal: nothing of a number may be cut off.
+    table = Table("day", "format", padding=0)
+    numbers = ("rows", "bytes", "parts", "revision", "seconds", "metered_bytes")
+    for name in (*numbers[:-1], "MB read", *(["USD"] if usd_per_gb is not None else [])):
+        table.add_column(name, justify="right")
+    remarks: list[str] = []
+    with progress() as bars:
+        for exported in export_days(target, days, bars):
+            if exported.get("locked"):
+                table.add_row(exported["day"], exported["format"])
+                remarks.append(f"{exported['day']}: left to another run, which is writing it")
+                continue
+            if exported["kept"]:
+                remarks.append(f"{exported['day']}: kept as it was, for the store has fewer rows by now")
+            metered = exported["metered_bytes"]
+            table.add_row(
+                exported["day"],
+                exported["format"],
+                *(f"{exported[name]:,}" for name in numbers[:-2]),
+                f"{exported['seconds']:,.2f}",
+                f"{metered / 1e6:,.1f}",
+                *([f"{metered / 1e9 * usd_per_gb:,.4f}"] if usd_per_gb is not None else []),
+            )
+    out.print(table)
+    for remark in remarks:
+        out.print(remark, highlight=False)
+
+
+@app.command()
+def verify(first: FirstDay = None, last: LastDay = None) -> None:
+    """Read exported days again: checksums, rows and times, and what the store still has of them.
+
+    The exit status is 0 if all is as the manifests say, and 1 if anything is not.
+
+    For example:
+
+    ```sh
+    tagline verify --from 2026-11-01 --to 2026-11-19
+    ```
+    """
+    from cli.lake import verify_days
+    from cli.target import running_target
+
+    target = running_target()
+    days = days_between(target, first, last or first)
+    table = Table("day", "format", Column("rows", justify="right"), "what is wrong")
+    wrong = 0
+    with progress() as bars:
+        for verified in verify_days(target, days, bars):
+            wrong += bool(verified.problems)
+            rows = "" if verified.rows is None else f"{verified.rows:,}"
+            table.add_row(str(verified.day), verified.kind, rows, "\n".join(verified.problems) or "nothing")
+    out.print(table)
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
+def forget(
+    client: Annotated[str, typer.Option(help="The client, as the column `client` has it.")],
+    first: Annotated[datetime, day_option("--from", "The first day (UTC).")],
+    last: Annotated[datetime, day_option("--to", "The last day (UTC), inclusive.")],
+    do_it: Annotated[
+        bool, typer.Option("--yes", help="Do it. Without this, only what would be done is shown.")
+    ] = False,
+) -> None:
+    """Remove a client's rows from exported days, and keep them from coming back.
+
+    The days that hold them are written again without them, their whole records in `overflow/` are removed,
+    and so are zips for download that may hold them. An entry without personal data says what was done.
+    docs/how-to/erase.md has what this does not reach.
+
+    For example:
+
+    ```sh
+    tagline forget --client customer-17 --from 2026-11-01 --to 2026-11-19
+    tagline forget --client customer-17 --from 2026-11-01 --to 2026-11-19 --yes
+    ```
+    """
+    from cli.lake import erase_client, find_client
+    from cli.target import running_target
+
+    if not client:
+        raise CommandError("--client is empty", "give the client as the column `client` has it")
+    target = running_target()
+    days = days_between(target, first, last)
+    with progress() as bars:
+        found = list(find_client(target, client, days, bars))
+    table = Table("day", "format", Column("rows", justify="right"), Column("whole records", justify="right"))
+    for each in found:
+        table.add_row(str(each.day), each.kind, f"{each.rows:,}", f"{len(each.overflow):,}")
+    out.print(table if found else "The lake has no rows of this client on these days.")
+    if not do_it:
+        out.print("Nothing was done. To do it, say the same with --yes.")
+        return
+    with progress() as bars:
+        done, key = erase_client(target, client, days, bars)
+    rows = sum(each.rows for each in done)
+    out.print(
+        f"Removed {rows:,} of the client's rows; written again: {len(done):,} of the lake's days.",
+        highlight=False,
+    )
+    out.print("Zips for download that may have had them are gone; who asks again gets new ones.")
+    out.print(f"{key} says so.", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def download(
+    first: FirstDay = None,
+    last: LastDay = None,
+    to_file: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("usage.zip"),
+) -> None:
+    """Fetch the exported days of a range as a zip of CSV files.
+
+    For example:
+
+    ```sh
+    tagline download --from 2026-11-01 --to 2026-11-19 --out november.zip
+    ```
+    """
+    from cli.download import fetch_zip
+    from cli.target import running_target
+
+    target = running_target()
+    days = days_between(target, first, last or first)
+    with progress() as bars:
+        fetched = fetch_zip(target, days, to_file, bars)
+    out.print(f"{to_file}: {fetched.rows:,} rows, {fetched.bytes:,} bytes")
+    if missing := fetched.days_not_exported:
+        until = f" to {missing[-1]}" if len(missing) > 1 else ""
+        out.print(
+            f"Days that the lake does not have yet: {len(missing)} of {len(days)}, {missing[0]}{until}."
+            " `tagline export` writes them.",
+            soft_wrap=True,
+            highlight=False,
+        )

@@ -1,0 +1,68 @@
+"""Commands for the schemas: what is declared, and whether a change of it may be deployed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.screen import out
+
+app = typer.Typer()
+schema_app = typer.Typer(help="What is declared of records: the files in `schemas/`.", no_args_is_help=True)
+app.add_typer(schema_app, name="schema")
+
+SCHEMAS = Path("schemas")
+
+
+@schema_app.command("show")
+def show_schemas(
+    folder: Annotated[Path, typer.Argument(help="The schemas' folder.")] = SCHEMAS,
+) -> None:
+    """Print what is declared of each type of record, and which of it tells of a person.
+
+    Nothing has to run.
+
+    For example:
+
+    ```sh
+    tagline schema show
+    ```
+    """
+    from cli.schema import describe_usage, read_schemas, schema_tables
+
+    schemas = read_schemas(str(folder), folder)
+    for table in schema_tables(schemas):
+        out.print(table)
+    out.print(describe_usage(schemas), highlight=False)
+
+
+@schema_app.command("check")
+def check_schemas(
+    old: Annotated[str, typer.Argument(help="What is deployed: a folder, or a commit of git's.")],
+    new: Annotated[Path, typer.Argument(help="The folder of what is to be deployed.")] = SCHEMAS,
+) -> None:
+    """Print what differs between two versions of the schemas, and whether that may be deployed.
+
+    A change that rows in the table forbid is refused, with what to do instead; one that makes other rows of
+    the same records needs a higher `revision`. The exit status is 0 if everything is allowed, and 1 if
+    something is not. Nothing has to run.
+
+    For example:
+
+    ```sh
+    tagline schema check main
+    tagline schema check deployed/schemas schemas
+    ```
+    """
+    from cli.schema import changes_table, read_schemas
+    from consumers.rows.schema import changes
+
+    found = changes(read_schemas(old, new), read_schemas(str(new), new))
+    if not found:
+        out.print("Nothing differs.")
+        return
+    out.print(changes_table(found))
+    if not all(change.allowed for change in found):
+        raise typer.Exit(1)

@@ -1,0 +1,86 @@
+"""Options that several commands have, and the days and times in their texts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from cli.quarantine import ArrivalDays
+    from cli.target import Target
+    from exporter.store import Days
+
+Stack = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TAGLINE_STACK",
+        help="The pipeline of this stack on AWS, by the environment's credentials and region. "
+        "Default: the one that runs here.",
+    ),
+]
+
+
+def day_option(name: str, description: str) -> Any:
+    """Return an option that takes a day, in UTC."""
+    return typer.Option(name, formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help=description)
+
+
+OneDay = Annotated[datetime | None, day_option("--day", "The day (UTC). Default: yesterday.")]
+FirstDay = Annotated[
+    datetime | None, day_option("--from", "The first day (UTC). Default: the last, or yesterday.")
+]
+LastDay = Annotated[datetime | None, day_option("--to", "The last day (UTC), inclusive. Default: the first.")]
+
+
+def days_between(target: Target, first: datetime | None, last: datetime | None) -> Days:
+    """Return the days from the first to the last; yesterday if neither is given."""
+    from exporter.store import Days
+
+    yesterday = target.now() - timedelta(days=1)
+    try:
+        return Days((first or last or yesterday).date(), (last or first or yesterday).date())
+    except ValueError as error:
+        raise CommandError(str(error), "give --from and --to in this order") from error
+
+
+def arrival_days(first: datetime | None, last: datetime | None) -> ArrivalDays:
+    """Return the days of arrival from the first to the last; None is without end."""
+    from cli.quarantine import ArrivalDays
+
+    if first is not None and last is not None and last < first:
+        raise CommandError(
+            f"{last:%Y-%m-%d} is before {first:%Y-%m-%d}", "give --from and --to in this order"
+        )
+    return ArrivalDays(first and first.date(), last and last.date())
+
+
+def parse_day(option: str, text: str | None) -> datetime | None:
+    """Return the day in an option's text."""
+    try:
+        return None if text is None else datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise CommandError(
+            f"{option} {text} is not a day", "objects are kept by the day of their arrival: give YYYY-MM-DD"
+        ) from error
+
+
+def parse_time(option: str, text: str, *, end: bool = False) -> int:
+    """Return the time in an option's text, in milliseconds since 1970; of a day its beginning or its end."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise CommandError(
+            f"{option} {text} is not a time", "give YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS, in UTC"
+        ) from error
+    when = when.replace(tzinfo=UTC) if when.tzinfo is None else when
+    whole_day = timedelta(days=1) if end and len(text) == len("YYYY-MM-DD") else timedelta()
+    return int((when + whole_day).timestamp() * 1000)
+
+
+def format_time(when_ms: int) -> str:
+    """Return a time in milliseconds since 1970 for a person."""
+    return datetime.fromtimestamp(when_ms / 1000, UTC).isoformat(timespec="milliseconds")
