@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from consumers.errors import TaglineError
 
-class CommandError(Exception):
+
+class CommandError(TaglineError):
     """A command cannot do what it was asked.
 
     Args:

@@ -133,7 +133,10 @@ def test_botocores_answers_are_parsed_alike_with_and_without_its_event() -> None
 def test_an_error_is_the_ports_own_with_the_words_of_the_service() -> None:
     body = json.dumps({"__type": "ValidationException", "message": "line 1:8: no such column"}).encode()
 
-    with server((400, body)) as client, pytest.raises(StoreError, match="Timestream: line 1:8: no such column"):
+    with (
+        server((400, body)) as client,
+        pytest.raises(StoreError, match="Timestream: line 1:8: no such column"),
+    ):
         Timestream(client, "db", "t").rows(SPAN, COLUMNS)
 
 
