@@ -27,7 +27,7 @@ from local.pipeline import Pipeline
 
 # A stage that has not moved for so long has stopped, in seconds.
 PATIENCE_S = 120.0
-LOOK_EVERY_S = 0.1
+_LOOK_EVERY_S = 0.1
 SHOWN_ROWS = 5
 SHOWN_COLUMNS = (TIME, "method", "route", "status", "client", "bytes")
 
@@ -163,7 +163,7 @@ def wait_for_rows(target: Target, expected: int, bars: Progress) -> tuple[int, d
             most, since = arrived, time.monotonic()
         if arrived >= expected or time.monotonic() - since > PATIENCE_S:
             return stored, quarantined
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(_LOOK_EVERY_S)
 
 
 def print_stages(lines: list[Stage], path: Path, console: Console) -> None:

@@ -19,7 +19,7 @@ from local.authorizers import API_KEY_HEADER
 
 TIMEOUT_S = 30
 WAIT_S = 15 * 60  # as long as the worker may run
-LOOK_EVERY_S = 0.1
+_LOOK_EVERY_S = 0.1
 CHUNK_BYTES = 1 << 20
 
 
@@ -89,7 +89,7 @@ def _await(session: requests.Session, status_url: str, bars: Progress, bar: Task
             raise CommandError(f"the zip could not be made: {state['reason']}", "fix that, and ask again")
         if progress := state.get("progress"):
             bars.update(bar, total=progress["total_bytes"], completed=progress["done_bytes"])
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(_LOOK_EVERY_S)
     raise CommandError(f"the zip is not ready after {WAIT_S} seconds", f"look again: {status_url}")
 
 

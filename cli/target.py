@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,21 +114,21 @@ def find_target(stack: str | None) -> Target:
     Raises:
         CommandError: If no pipeline runs here, or the stack is not a pipeline's.
     """
-    return running_target() if stack is None else deployed_target(stack, boto3.client("cloudformation"))
+    return running_target() if stack is None else deployed_target(stack, boto3.client)
 
 
-def deployed_target(stack: str, cloudformation: Any) -> Target:
+def deployed_target(stack: str, client: Callable[[str], Any]) -> Target:
     """Return the pipeline of a stack on AWS.
 
     Args:
         stack: The stack's name.
-        cloudformation: A boto3 client for the account and region that this process's environment configures.
+        client: Gives a boto3 client by a service's name.
 
     Raises:
         CommandError: If there is no such stack, or its outputs are not a pipeline's.
     """
     try:
-        (found,) = cloudformation.describe_stacks(StackName=stack)["Stacks"]
+        (found,) = client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
     except (BotoCoreError, ClientError) as error:
         raise CommandError(
             f"cannot find the stack {stack}: {error}",

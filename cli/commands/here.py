@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-LOOK_EVERY_S = 0.2
+_LOOK_EVERY_S = 0.2
 # How far the clock is put forward at once: ten years, each night of which the daily export runs.
 MAX_DAYS = 3_660
 
@@ -171,7 +171,7 @@ def keep_running(pipeline: Pipeline) -> None:
             signal.signal(number, lambda *_: stopped.set())
         print_addresses(pipeline, target)
         # A signal that another thread gets wakes nobody: look for it.
-        while not stopped.wait(LOOK_EVERY_S):
+        while not stopped.wait(_LOOK_EVERY_S):
             pass
         err.print("stopping")
     finally:

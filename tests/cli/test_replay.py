@@ -13,11 +13,9 @@ from hashlib import md5
 from pathlib import Path
 from typing import Any, cast
 
-import boto3
 import pytest
 import requests
 from botocore.exceptions import ClientError, EndpointConnectionError
-from botocore.stub import Stubber
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagline import Record, read, write
@@ -32,7 +30,7 @@ from cli.options import format_time, parse_time
 from cli.quarantine import EVER, ArrivalDays, list_objects
 from cli.reconcile import balances_of
 from cli.replay import ReplayOutcome
-from cli.target import Target, deployed_target, target_of, write_running
+from cli.target import Target, target_of, write_running
 from consumers import bucket
 from consumers.lines import quarantine
 from consumers.lines.extract import Rejected
@@ -887,36 +885,6 @@ def test_a_replay_with_a_changed_schema_updates_rows_and_one_without_leaves_them
     rows = where.store().sql('SELECT "_id", mapped FROM {table}').rows
     assert sorted(map(tuple, rows)) == sorted((str(number), "by 2") for number in range(20))
     assert stages.quarantined(where) == {}
-
-
-def test_a_deployed_stack_is_found_by_its_outputs_and_its_tag() -> None:
-    outputs = {"Bucket": "b", "RowConsumerName": "f"}
-    stack = {
-        "StackName": "prod",
-        "CreationTime": datetime.now(UTC),
-        "StackStatus": "UPDATE_COMPLETE",
-        "Parameters": [
-            {"ParameterKey": "Tag", "ParameterValue": "my_tag"},
-            {"ParameterKey": "MeterTag", "ParameterValue": "my_meter"},
-            {"ParameterKey": "ShardCount", "ParameterValue": "1"},
-        ],
-        "Outputs": [{"OutputKey": name, "OutputValue": value} for name, value in outputs.items()],
-    }
-    client = boto3.client("cloudformation")
-    with Stubber(client) as answers:  # It holds them against botocore's model of the service.
-        answers.add_response("describe_stacks", {"Stacks": [stack]}, {"StackName": "prod"})
-        answers.add_response("describe_stacks", {"Stacks": [{**stack, "Outputs": []}]})
-        answers.add_client_error("describe_stacks", "ValidationError", "Stack with id none does not exist")
-
-        found = deployed_target("prod", client)
-        with pytest.raises(CommandError, match="has no output Bucket, RowConsumerName"):
-            deployed_target("other", client)
-        with pytest.raises(CommandError, match=r"cannot find the stack none: .* does not exist"):
-            deployed_target("none", client)
-
-    assert found == Target(None, outputs, {}, "my_tag", "my_meter")
-    assert found.client("lambda").meta.endpoint_url == "https://lambda.us-east-1.amazonaws.com"
-    assert found.client("lambda").meta.config.retries["total_max_attempts"] == 1
 
 
 @pytest.mark.parametrize(

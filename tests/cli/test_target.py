@@ -1,0 +1,71 @@
+"""What a command acts on: the pipeline that runs here, or a stack on AWS."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from typer.testing import CliRunner
+
+from cli.errors import CommandError
+from cli.main import app
+from cli.target import Target, deployed_target, target_of, write_running
+from local.pipeline import Pipeline
+
+
+def test_a_deployed_stack_is_found_by_its_outputs_and_its_tag() -> None:
+    outputs = {"Bucket": "b", "RowConsumerName": "f"}
+    stack = {
+        "StackName": "prod",
+        "CreationTime": datetime.now(UTC),
+        "StackStatus": "UPDATE_COMPLETE",
+        "Parameters": [
+            {"ParameterKey": "Tag", "ParameterValue": "my_tag"},
+            {"ParameterKey": "MeterTag", "ParameterValue": "my_meter"},
+            {"ParameterKey": "ShardCount", "ParameterValue": "1"},
+        ],
+        "Outputs": [{"OutputKey": name, "OutputValue": value} for name, value in outputs.items()],
+    }
+    client = boto3.client("cloudformation")
+    with Stubber(client) as answers:  # It holds them against botocore's model of the service.
+        answers.add_response("describe_stacks", {"Stacks": [stack]}, {"StackName": "prod"})
+        answers.add_response("describe_stacks", {"Stacks": [{**stack, "Outputs": []}]})
+        answers.add_client_error("describe_stacks", "ValidationError", "Stack with id none does not exist")
+
+        found = deployed_target("prod", lambda _: client)
+        with pytest.raises(CommandError, match="has no output Bucket, RowConsumerName"):
+            deployed_target("other", lambda _: client)
+        with pytest.raises(CommandError, match=r"cannot find the stack none: .* does not exist"):
+            deployed_target("none", lambda _: client)
+
+    assert found == Target(None, outputs, {}, "my_tag", "my_meter")
+    assert found.client("lambda").meta.endpoint_url == "https://lambda.us-east-1.amazonaws.com"
+    assert found.client("lambda").meta.config.retries["total_max_attempts"] == 1
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave boto3 without a region, so that a stack on AWS cannot be looked for."""
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+
+
+@pytest.mark.usefixtures("nowhere")
+@pytest.mark.parametrize("command", [("quarantine", "ls"), ("replay", "quarantine"), ("reconcile",)])
+def test_the_option_or_the_environment_names_a_stack_instead_of_the_pipeline_that_runs_here(
+    command: tuple[str, ...], tagline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_running(target_of(tagline))
+    tagline.settle()  # a function in this process would take stdout from the command
+
+    here = CliRunner().invoke(app, command)
+    by_option = CliRunner().invoke(app, [*command, "--stack", "prod"])
+    by_environment = CliRunner(env={"TAGLINE_STACK": "prod"}).invoke(app, command)
+
+    assert here.exit_code == 0, here.output
+    for named in (by_option, by_environment):
+        assert isinstance(named.exception, CommandError)
+        assert "cannot find the stack prod: You must specify a region" in str(named.exception)
