@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import time
 import zipfile
 from dataclasses import dataclass
@@ -192,13 +191,3 @@ def print_stages(lines: list[Stage], path: Path, console: Console) -> None:
             # To the millisecond: the rest of a time tells records apart, and nobody reads it.
             table.add_row(*(row[column][:23] if column == TIME else row[column] for column in shown))
     console.print(table)
-
-
-def is_complete(result: dict[str, Any]) -> bool:
-    """Return whether nothing is lost and all that is stored was downloaded."""
-    return bool(result["lost"] == 0 and result["downloaded"] == result["stored"])
-
-
-def last_line(result: dict[str, Any]) -> str:
-    """Return the result as one line of JSON."""
-    return json.dumps(result)

@@ -299,6 +299,7 @@ def send_items(
     Raises:
         CommandError: If a function cannot be called, or takes nothing for a while.
     """
+    bucket = target.bucket()
     names: set[str] = set()
     noted = _noted(target)
     for group in _together(items):
@@ -319,7 +320,10 @@ def send_items(
                 outcome.failed[item.name] = failed[bad[0]]
             else:
                 outcome.failed |= {event_id: failed[event_id] for event_id in bad}
-                (done or _mover(target))(item)
+                if done is not None:
+                    done(item)
+                elif item.etag is not None:
+                    bucket.move(item.name, REPLAYED + item.name, item.etag)
                 noted.discard(item.name)
             advance(item)
         if objects:
@@ -436,17 +440,6 @@ def _invoke(target: Target, function: str, records: list[KinesisRecord]) -> Any:
     if "FunctionError" in response:
         raise FailedError(f"{answer.get('errorType')}: {answer.get('errorMessage')}")
     return answer
-
-
-def _mover(target: Target) -> Callable[[ReplayItem], None]:
-    """Return a function that moves an object below `replayed/`, unless it has changed since it was read."""
-    bucket = target.bucket()
-
-    def move(item: ReplayItem) -> None:
-        assert item.etag is not None
-        bucket.move(item.name, REPLAYED + item.name, item.etag)
-
-    return move
 
 
 def _quarantined(target: Target, wanted: LogSlice, *, of_meters: bool) -> set[tuple[str, str]]:

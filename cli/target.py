@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,13 +161,13 @@ def running_target() -> Target:
 
 
 def running_or_none() -> Target | None:
-    """Return the pipeline that runs here, or None; also if only a dead process's file is left."""
+    """Return the pipeline that runs here, or None; also if there is only a file that a dead process left."""
     try:
         read = json.loads(FILE.read_text())
-        os.kill(read["pid"], 0)
-    except (OSError, ValueError, KeyError):
+        os.kill(read.pop("pid"), 0)
+        return Target(**read)
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Target(read["endpoint"], read["outputs"], read["samples"], api_key=read.get("api_key"))
 
 
 def target_of(pipeline: Pipeline) -> Target:
@@ -181,18 +181,7 @@ def write_running(target: Target) -> None:
     FOLDER.mkdir(exist_ok=True)
     FILE.unlink(missing_ok=True)
     FILE.touch(0o600)  # it holds the API's key
-    FILE.write_text(
-        json.dumps(
-            {
-                "pid": os.getpid(),
-                "endpoint": target.endpoint,
-                "outputs": dict(target.outputs),
-                "samples": dict(target.samples),
-                "api_key": target.api_key,
-            },
-            indent=1,
-        )
-    )
+    FILE.write_text(json.dumps({"pid": os.getpid(), **asdict(target)}, indent=1))
 
 
 def remove_running() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
@@ -96,8 +97,8 @@ def demo(
         print_in_process(pipeline)
         stages, result = demonstration.follow(pipeline, target_of(pipeline), log=log, requests=requests)
     demonstration.print_stages(stages, Path(result["zip"]), out)
-    sys.stdout.write(demonstration.last_line(result) + "\n")
-    if not demonstration.is_complete(result):
+    sys.stdout.write(json.dumps(result) + "\n")
+    if result["lost"] != 0 or result["downloaded"] != result["stored"]:
         raise typer.Exit(1)
 
 

@@ -1,5 +1,6 @@
 """What a command acts on: the pipeline that runs here, or a stack on AWS."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from cli.errors import CommandError
 from cli.main import app
-from cli.target import Target, deployed_target, target_of, write_running
+from cli.target import FILE, Target, deployed_target, running_or_none, target_of, write_running
 from local.pipeline import Pipeline
 
 
@@ -53,19 +54,34 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nowhere")
-@pytest.mark.parametrize("command", [("quarantine", "ls"), ("replay", "quarantine"), ("reconcile",)])
+@pytest.mark.tagline(processes=True)  # in this process, functions would take stdout from the commands
 def test_the_option_or_the_environment_names_a_stack_instead_of_the_pipeline_that_runs_here(
-    command: tuple[str, ...], tagline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tagline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_running(target_of(tagline))
-    tagline.settle()  # a function in this process would take stdout from the command
 
-    here = CliRunner().invoke(app, command)
-    by_option = CliRunner().invoke(app, [*command, "--stack", "prod"])
-    by_environment = CliRunner(env={"TAGLINE_STACK": "prod"}).invoke(app, command)
+    for command in (("quarantine", "ls"), ("replay", "quarantine"), ("reconcile",)):
+        here = CliRunner().invoke(app, command)
+        by_option = CliRunner().invoke(app, [*command, "--stack", "prod"])
+        by_environment = CliRunner(env={"TAGLINE_STACK": "prod"}).invoke(app, command)
 
-    assert here.exit_code == 0, here.output
-    for named in (by_option, by_environment):
-        assert isinstance(named.exception, CommandError)
-        assert "cannot find the stack prod: You must specify a region" in str(named.exception)
+        assert here.exit_code == 0, here.output
+        for named in (by_option, by_environment):
+            assert isinstance(named.exception, CommandError)
+            assert "cannot find the stack prod: You must specify a region" in str(named.exception)
+
+
+def test_a_file_that_is_not_of_a_running_pipeline_is_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert running_or_none() is None
+    target = Target("http://127.0.0.1:1", {"Bucket": "b"}, {}, api_key="secret")
+    write_running(target)
+
+    assert running_or_none() == target
+    FILE.write_text(json.dumps({**json.loads(FILE.read_text()), "of_another_version": 1}))
+    assert running_or_none() is None
+    FILE.write_text("no JSON")
+    assert running_or_none() is None
