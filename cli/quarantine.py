@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from cli.errors import CommandError
 from cli.target import Target
@@ -103,16 +103,13 @@ def summarize(
 
 def summary_table(rows: list[dict[str, Any]]) -> Table:
     """Return a summary by day and reason as a table."""
-    columns = ["day", "reason"]
-    shown = Table()
-    for column in columns:
-        shown.add_column(column, no_wrap=True)
-    for column in ("objects", "lines"):
-        shown.add_column(column, justify="right")
-    shown.add_column("first detail")
+    names = (Column(name, no_wrap=True) for name in ("day", "reason"))
+    numbers = (Column(name, justify="right") for name in ("objects", "lines"))
+    shown = Table(*names, *numbers, "first detail")
     for row in rows:
         shown.add_row(
-            *(row[column] for column in columns),
+            row["day"],
+            row["reason"],
             f"{row['objects']:,}",
             f"{row['lines']:,}",
             escape(printable(row["detail"])),

@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from rich.table import Table
+from rich.table import Column, Table
 
 from cli.errors import CommandError
 from cli.quarantine import EVER, ArrivalDays, list_objects
@@ -90,8 +90,7 @@ class ReplayOutcome:
 
     def table(self) -> Table:
         """Return it as a table."""
-        shown = Table("what", title_justify="left")
-        shown.add_column("count", justify="right")
+        shown = Table("what", Column("count", justify="right"))
         rows = {
             "objects or pages read": self.items,
             "Kinesis records": self.records,
