@@ -66,7 +66,7 @@ def verify_days(target: Target, days: Days, bars: Progress) -> Iterator[Verified
     """Read the days again, and hold them against their manifests and what the store still has."""
     objects = target.bucket()
     store = target.store()
-    # The day that the store forgets rows of at present; it has those after it whole.
+    # The day of which the store forgets rows at present; it has those after it whole.
     oldest = (target.now() - kept).date() if (kept := store.keeps_for) is not None else date.min
     kinds = kinds_of(objects, days)
     bar = bars.add_task("days", total=len(days) * len(kinds))

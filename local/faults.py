@@ -48,8 +48,8 @@ class Kind(StrEnum):
     NONE = "none"  # nothing goes wrong any more
 
 
-OF_CALLS = frozenset({Kind.THROTTLE, Kind.ERROR, Kind.DENY, Kind.LATENCY, Kind.CUT})
-OF_DELIVERIES = frozenset({Kind.DUPLICATE, Kind.DELAY, Kind.CORRUPT, Kind.LOSE})
+OF_CALLS = (Kind.THROTTLE, Kind.ERROR, Kind.DENY, Kind.LATENCY, Kind.CUT)
+OF_DELIVERIES = (Kind.DUPLICATE, Kind.DELAY, Kind.CORRUPT, Kind.LOSE)
 
 
 _ERRORS = {
@@ -113,7 +113,7 @@ class Faults:
             ValueError: No call can meet such a fault, there is no such service, or no such operation of it.
         """
         if fault.kind not in OF_CALLS:
-            raise ValueError(f"{fault.kind} happens to no call, only {', '.join(sorted(OF_CALLS))}")
+            raise ValueError(f"{fault.kind} happens to no call, only {', '.join(OF_CALLS)}")
         fault = replace(fault, service=_signed_as(fault.service, fault.operation))
         with self._lock:
             self._rules.append([fault, fault.times])

@@ -434,7 +434,7 @@ class Delivery:
             ValueError: It is not.
         """
         if kind not in OF_DELIVERIES:
-            raise ValueError(f"{kind} happens to no delivery, only {', '.join(sorted(OF_DELIVERIES))}")
+            raise ValueError(f"{kind} happens to no delivery, only {', '.join(OF_DELIVERIES)}")
         self._disturbances.extend([(kind, seconds)] * times)
 
     def calm(self) -> None:

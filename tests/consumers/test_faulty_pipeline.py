@@ -12,7 +12,7 @@ from cli import reconcile, stages
 from cli.reconcile import Balance
 from cli.target import Target, target_of
 from local.event_sources import StreamRecord, event_record
-from local.faults import Fault, Kind
+from local.faults import OF_CALLS, Fault, Kind
 from local.pipeline import ROOT, App, Pipeline
 
 MANY = 1_000_000
@@ -113,7 +113,7 @@ def test_what_was_emitted_while_services_failed_is_stored_or_quarantined_and_not
     start = datetime.now(UTC)
     with Pipeline(apps, in_process=True) as pipeline:
         for service, operation in (("timestream", "WriteRecords"), ("s3", "PUT")):
-            for kind in Kind:
+            for kind in OF_CALLS:
                 pipeline.services.faults.add(
                     # Of the calls that no rule before has met, a part: a fifth in all.
                     Fault(kind, service, operation, times=MANY, chance=0.044, seconds=0.02)
