@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -257,8 +257,11 @@ class BatchAccounts:
                     self._counts[cell]["received"] += sum([last - first + 1 for first, last in runs])
         for (day, group, position), counts in self._counts.items():
             if position < until:
-                known = drafts[_day(day), group].records[name(ledger.records[position]).partition(".")[0]]
-                known.update({what: max(known.get(what, 0), count) for what, count in counts.items()})
+                records = drafts[_day(day), group].records
+                record = name(ledger.records[position]).partition(".")[0]
+                known = records.setdefault(record, counts)
+                if known is not counts:
+                    known.update({what: max(known.get(what, 0), count) for what, count in counts.items()})
         accounts: dict[date, dict[str, Account]] = defaultdict(dict)
         for (when, group), draft in drafts.items():
             accounts[when][group] = draft.account()
@@ -270,7 +273,7 @@ class _Draft:
 
     def __init__(self) -> None:
         self.numbers: dict[str, dict[str, Runs]] = defaultdict(lambda: defaultdict(list))
-        self.records: dict[str, dict[str, int]] = defaultdict(dict)
+        self.records: dict[str, dict[str, int]] = {}
 
     def account(self) -> Account:
         """Return the account."""
@@ -326,6 +329,7 @@ def _extend(runs: list[list[int]], number: int) -> None:
         runs.append([number, number])
 
 
+@lru_cache(maxsize=64)
 def _day(days: int) -> date:
     """Return a day by its number since 1970; one beyond the calendar is its nearest day."""
     return _EPOCH + timedelta(days=min(max(days, _FIRST_DAY), _LAST_DAY))
