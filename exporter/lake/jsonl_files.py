@@ -15,9 +15,13 @@ from exporter.store import Column, Type, Values
 _TRUTHS = {"true": True, "false": False}
 
 
+# Doubles that JSON does not know as numbers, and the empty text of a field that has numbers elsewhere.
+_NOT_NUMBERS = {"NaN", "Infinity", "-Infinity", ""}
+
+
 def _number(text: str) -> msgspec.Raw | str:
-    """Return a number with the digits that it has; `NaN` and `Infinity`, unknown to JSON, stay texts."""
-    return msgspec.Raw(text.encode()) if "0" <= text[-1:] <= "9" else text
+    """Return a number with the digits that it has, or a text if JSON does not know the number."""
+    return text if text in _NOT_NUMBERS else msgspec.Raw(text.encode())
 
 
 _VALUES: dict[Type, Callable[[str], Any]] = {
