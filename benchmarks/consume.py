@@ -107,7 +107,7 @@ def ours(port: int) -> Consumer:
         Bucket(),
         tag=TAG,
         own_log_groups="/tagline/",
-        report=lambda ledger: handler.report_batch(ledger, store.kind, timings, store.traffic()),
+        report=lambda ledger: handler.report_rows(ledger, store.kind, timings, store.traffic()),
         threads=sending.THREADS,
         clock=lambda: NOW / 1000,
         timings=timings,

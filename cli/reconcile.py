@@ -122,4 +122,4 @@ def _kept(target: Target, day: date, reasons: Collection[str]) -> Mapping[str, M
 
 def _day_of(kept: Kept, arrived: date, tag: str) -> date:
     """Return the day that a line in quarantine counts for: its own, else that of its Kinesis record."""
-    return arrived if kept.event is None else accounting.day_of(kept.event, tag)
+    return arrived if kept.event is None else accounting.day_of_event(kept.event, tag)

@@ -267,7 +267,9 @@ def recover(target: Target, outcome: ReplayOutcome) -> None:
     _note(target, {item.name for item in items})
     kept = dict(list_objects(target, EVER))
     reasons = {place.reason for place in kept.values()}
-    again = {quarantine.key(reason, each) for reason in reasons for item in items for each in item.records}
+    again = {
+        quarantine.object_key(reason, each) for reason in reasons for item in items for each in item.records
+    }
     target.bucket().delete(sorted(again & set(kept)))
     send_items(target, items, outcome, lambda _: None)
 

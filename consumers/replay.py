@@ -103,7 +103,7 @@ def from_failed_batch(body: bytes) -> FailedBatch:
         records = json.loads(payload)["Records"]
         function = arn.split(":")[6]  # What follows it is a version.
         for record in records:
-            quarantine.key("", record)
+            quarantine.object_key("", record)
             str(record["kinesis"]["sequenceNumber"] + record["kinesis"]["data"])
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise UnreadableSourceError(

@@ -400,8 +400,8 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
     ledger = Ledger([builders.kinesis_record("", 1)], quarantined=Counter(reasons - of_meters))
     meters = Ledger([builders.kinesis_record("", 1)], quarantined=Counter(of_meters))
     reports: dict[str, list[Any]] = {
-        "RowConsumer": [lambda: row_handler.report_batch(ledger, "timestream")],
-        "MeterConsumer": [lambda: meter_handler.report_batch(meters, store="s3")],
+        "RowConsumer": [lambda: row_handler.report_rows(ledger, "timestream")],
+        "MeterConsumer": [lambda: meter_handler.report_meters(meters, store="s3")],
         "Reconciler": [
             lambda: reconcile.report_day(reconcile.Day(DAY, {"/g": Totals(3, 2, 0, {"late": 1}, 1)}))
         ],

@@ -301,7 +301,7 @@ def write(batch: BatchAccounts, ledger: Ledger, objects: ObjectWriter) -> None:
             ledger.fail(0, lines=0)
 
 
-def day_of(event: LogEvent, tag: str) -> date:
+def day_of_event(event: LogEvent, tag: str) -> date:
     """Return the day whose accounts have a line.
 
     Args:

@@ -89,7 +89,7 @@ class Ledger:
                 return False
             record = self.records[position]
             try:
-                objects.write(quarantine.key(reason, record), quarantine.lines(record, rejections))
+                objects.write(quarantine.object_key(reason, record), quarantine.lines(record, rejections))
             except OSError:
                 return False
             return True

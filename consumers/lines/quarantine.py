@@ -91,7 +91,7 @@ class ObjectWriter(Protocol):
         """
 
 
-def key(reason: str, kinesis_record: dict[str, Any]) -> str:
+def object_key(reason: str, kinesis_record: dict[str, Any]) -> str:
     """Return the object's key for what one record of a Kinesis event holds.
 
     The day is the record's arrival, which no delivery changes.

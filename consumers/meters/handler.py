@@ -89,7 +89,7 @@ def make_handler(
                 known |= zip(fresh, written, strict=True)
                 ledger.write_seconds += before - remaining()
                 for name, unit in named:
-                    record_outcomes(ledger, unit, known[name], again=fresh.get(name) is not unit)
+                    record_unit_outcomes(ledger, unit, known[name], again=fresh.get(name) is not unit)
             ledger.keep(objects, writers.map, lambda: remaining() <= LAST)
         report(ledger)
         return ledger.response()
@@ -97,7 +97,7 @@ def make_handler(
     return handler
 
 
-def record_outcomes(ledger: Ledger, unit: Unit, outcomes: list[Outcome], *, again: bool) -> None:
+def record_unit_outcomes(ledger: Ledger, unit: Unit, outcomes: list[Outcome], *, again: bool) -> None:
     """Record the outcomes of a unit's records in the ledger.
 
     Args:
@@ -133,7 +133,7 @@ def _from_environment() -> Handler:
         meter_tag=settings.meter_tag,
         tag=settings.tagline_tag,
         own_log_groups=settings.own_log_groups,
-        report=partial(report_batch, store=destination.store),
+        report=partial(report_meters, store=destination.store),
     )
 
 
@@ -181,7 +181,7 @@ _REPORTED = (
 )
 
 
-def report_batch(ledger: Ledger, store: str) -> None:
+def report_meters(ledger: Ledger, store: str) -> None:
     """Write the invocation's one summary line, and its metrics. No contents of records.
 
     Args:

@@ -261,13 +261,13 @@ def mark_late_days(
     for day in sorted(days):
         when = date.fromordinal(day + date(1970, 1, 1).toordinal())
         try:
-            objects.write(late_days.key(when, ledger.records[0]["eventID"], delivery), b"")
+            objects.write(late_days.marker_key(when, ledger.records[0]["eventID"], delivery), b"")
         except OSError:
             # The rows are stored, and would be missing in the lake. The next delivery marks the day.
             ledger.fail(0, lines=0)
 
 
-def report_batch(
+def report_rows(
     ledger: Ledger, store: str, timings: Timings | None = None, traffic: Traffic | None = None
 ) -> None:
     """Write the invocation's summary line and its metrics.
@@ -322,7 +322,7 @@ def _from_environment() -> Handler:
     timings = Timings()
 
     def report(ledger: Ledger) -> None:
-        report_batch(ledger, store.kind, timings, store.traffic())
+        report_rows(ledger, store.kind, timings, store.traffic())
         telemetry.trace_batch(ledger, timings, os.environ)
 
     s3 = boto3.client("s3", config=Config(max_pool_connections=max(10, threads)))
@@ -333,7 +333,7 @@ def _from_environment() -> Handler:
         own_log_groups=settings.own_log_groups,
         report=report,
         # Beside the code, wherever that was unpacked.
-        plans=schema.load(Path(__file__).parents[2] / settings.schemas),
+        plans=schema.load_schemas(Path(__file__).parents[2] / settings.schemas),
         threads=threads,
         timings=timings,
     )

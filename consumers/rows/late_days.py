@@ -12,7 +12,7 @@ from datetime import date
 PREFIX = "late/"
 
 
-def key(day: date, batch: str, delivery: str) -> str:
+def marker_key(day: date, batch: str, delivery: str) -> str:
     """Return the key of the object by which a batch says that it wrote rows of a day late.
 
     Args:
@@ -23,7 +23,7 @@ def key(day: date, batch: str, delivery: str) -> str:
     return f"{PREFIX}{day.isoformat()}/{batch.replace(':', '-')}.{delivery}"
 
 
-def day_of(key: str) -> date:
+def marker_day(key: str) -> date:
     """Return the day that a key names.
 
     Raises:

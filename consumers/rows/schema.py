@@ -178,7 +178,7 @@ def plans(schemas: Iterable[Schema]) -> table.Plans:
     return table.Plans(made, made[ANY_TYPE], sum(schema.revision for schema in schemas))
 
 
-def load(folder: Path) -> table.Plans:
+def load_schemas(folder: Path) -> table.Plans:
     """Return what becomes of records by the schemas of a folder.
 
     Raises:

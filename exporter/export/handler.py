@@ -111,7 +111,7 @@ def _from_environment() -> Handler:
         ),
         formats=parse_formats(settings.export_formats),
         # The schemas are beside the code, wherever that was unpacked.
-        job=DayJob(plans=schema.load(Path(__file__).parents[2] / settings.schemas)),
+        job=DayJob(plans=schema.load_schemas(Path(__file__).parents[2] / settings.schemas)),
         report=_report,
         describe=Catalog.of_account(settings.lake_database).describe,
     )

@@ -86,7 +86,7 @@ def run_of(
     late = _late_markers(objects, now - settles_after)
     if not by_hand:
         # Whatever becomes of this run, each night is asked for the day until it is written.
-        marker = late_days.key(days[0], NIGHTLY, NIGHTLY)
+        marker = late_days.marker_key(days[0], NIGHTLY, NIGHTLY)
         objects.put(marker, [], "text/plain")
         late[days[0]].add(marker)
     # A day that is not over is written when it is.
@@ -110,7 +110,7 @@ def _late_markers(objects: Objects, before: datetime) -> defaultdict[date, set[s
     late: defaultdict[date, set[str]] = defaultdict(set)
     for found in objects.listed(late_days.PREFIX):
         with suppress(ValueError):  # an object that others have put there
-            markers = late[late_days.day_of(found.key)]
+            markers = late[late_days.marker_day(found.key)]
             if found.modified <= before:
                 markers.add(found.key)
     return late

@@ -313,7 +313,7 @@ def test_a_dry_run_reads_meters_as_their_consumer_does(case: Case) -> None:
     case.account.outputs["MeterConsumerName"] = "meters"
     record = kinesis_event(data(envelope("x")))["Records"][0]
     event = LogEvent("1", LOGGED, meter_line("a"), GROUP, "stream", "1")
-    key = quarantine.key("meter_refused", record)
+    key = quarantine.object_key("meter_refused", record)
     case.account.objects[key] = quarantine.lines(record, [(event, Rejected("meter_refused", "507"))])
     outcome = ReplayOutcome()
 
@@ -639,7 +639,7 @@ def test_each_consumer_gets_the_lines_of_a_log_group_that_it_reads_and_has_not_i
     for number, reason in ((0, "meter_refused"), (2, "late")):
         event = LogEvent(str(number), LOGGED, "", GROUP, "stream", "1")
         lines = quarantine.lines(record, [(event, Rejected(reason, ""))])
-        case.account.objects[quarantine.key(reason, record)] = lines
+        case.account.objects[quarantine.object_key(reason, record)] = lines
 
     for function in ("", "meters"):
         replay_logs(case.target, ReplayOutcome(), (GROUP, FIRST, LAST), function, do_it=True, pause=0)

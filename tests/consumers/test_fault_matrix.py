@@ -441,11 +441,11 @@ MATRIX = [
 # Rows of the page that no batch can show, and the test that does.
 SHOWN_ELSEWHERE = {
     "The night's export of a day fails": (
-        "tests/exporter/export/test_export.py",
+        "tests/exporter/export/test_run.py",
         "a_day_that_was_not_written_is_written_by_the_next_night",
     ),
     "Rows came late to a day of which Timestream": (
-        "tests/exporter/export/test_export.py",
+        "tests/exporter/export/test_run.py",
         "late_rows_of_a_day_that_the_store_no_longer_has_whole_are_refused_by_name",
     ),
     "Two different records meet at one point of the magnetic store": (

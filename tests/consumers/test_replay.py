@@ -93,7 +93,7 @@ def test_the_decoder_reads_the_very_events_that_were_quarantined(said: list[tupl
     rejected = Rejected("invalid", "why")
     body = quarantine.lines(record, [(each, rejected) for each in events])
 
-    (made,) = replay.from_quarantine(quarantine.key("invalid", record), body)
+    (made,) = replay.from_quarantine(quarantine.object_key("invalid", record), body)
 
     assert decode(made["kinesis"]["data"]).events == tuple(events)
     assert made["kinesis"]["approximateArrivalTimestamp"] == ARRIVED
@@ -109,7 +109,7 @@ def test_undecodable_data_is_sent_as_it_came(raw: bytes) -> None:
     record = kinesis_record(text, 1)
     body = quarantine.lines(record, [(None, Rejected("undecodable", "why"))])
 
-    (made,) = replay.from_quarantine(quarantine.key("undecodable", record), body)
+    (made,) = replay.from_quarantine(quarantine.object_key("undecodable", record), body)
 
     assert made["kinesis"]["data"] == text
 
@@ -119,11 +119,11 @@ def test_an_object_without_arrivals_is_replayed_on_the_day_that_its_key_says() -
     event = LogEvent("1", LOGGED, "x", GROUP, "stream", OWNER)
     kept = json.loads(quarantine.lines(record, [(event, Rejected("late", ""))]))
     del kept["arrived"]
-    key = quarantine.key("late", record)
+    key = quarantine.object_key("late", record)
 
     (made,) = replay.from_quarantine(key, json.dumps(kept).encode())
 
-    assert quarantine.parse_key(quarantine.key("late", made)).day == quarantine.parse_key(key).day
+    assert quarantine.parse_key(quarantine.object_key("late", made)).day == quarantine.parse_key(key).day
 
 
 def test_a_malformed_event_without_an_id_is_sent_with_one_and_not_taken_for_a_health_check() -> None:
@@ -131,7 +131,7 @@ def test_a_malformed_event_without_an_id_is_sent_with_one_and_not_taken_for_a_he
     events = [LogEvent("", LOGGED, text, GROUP, "stream", OWNER) for text in ("a", "b")]
     body = quarantine.lines(record, [(each, Rejected("undecodable", "")) for each in events])
 
-    (made,) = replay.from_quarantine(quarantine.key("undecodable", record), body)
+    (made,) = replay.from_quarantine(quarantine.object_key("undecodable", record), body)
 
     envelope_read = decode(made["kinesis"]["data"])
     assert (envelope_read.control, [event.message for event in envelope_read.events]) == (0, ["a", "b"])
@@ -144,7 +144,7 @@ def test_lines_of_several_log_groups_in_one_object_keep_their_log_groups() -> No
     events = [LogEvent(str(n), LOGGED, "x", f"/group/{n % 2}", "stream", OWNER) for n in range(4)]
     rejections: list[tuple[LogEvent | None, Rejected]] = [(each, Rejected("late", "")) for each in events]
 
-    made = replay.from_quarantine(quarantine.key("late", record), quarantine.lines(record, rejections))
+    made = replay.from_quarantine(quarantine.object_key("late", record), quarantine.lines(record, rejections))
 
     assert [event for each in made for event in decode(each["kinesis"]["data"]).events] == events
     assert len({each["eventID"] for each in made}) == len(made)
@@ -157,7 +157,7 @@ def test_a_large_object_is_cut_into_events_that_lambda_takes() -> None:
     events = [LogEvent(str(n), LOGGED, text, GROUP, "stream", OWNER) for n, text in enumerate(texts)]
     body = quarantine.lines(record, [(each, Rejected("invalid", "")) for each in events])
 
-    cut = list(replay.batches(replay.from_quarantine(quarantine.key("invalid", record), body)))
+    cut = list(replay.batches(replay.from_quarantine(quarantine.object_key("invalid", record), body)))
 
     assert len(cut) > 1
     assert all(len(json.dumps({"Records": batch})) <= replay.MAX_EVENT_BYTES + 20 for batch in cut)
@@ -232,7 +232,7 @@ def test_a_line_of_a_log_group_is_a_kinesis_record_named_after_it() -> None:
     made = [replay.from_log_event(each, LOGGED + 900, GROUP_ARN) for each in (*events, other)]
 
     assert [decode(each["kinesis"]["data"]).events for each in made] == [(each,) for each in (*events, other)]
-    assert len({quarantine.key("late", each) for each in made}) == 3
+    assert len({quarantine.object_key("late", each) for each in made}) == 3
     assert made[0] == replay.from_log_event(events[0], LOGGED + 900, GROUP_ARN)
     assert made[0]["awsRegion"] == "us-east-1"
 

@@ -97,7 +97,7 @@ def test_accounts_of_a_newer_version_are_refused_with_what_to_do() -> None:
     newer = json.dumps({"format_version": accounting.FORMAT_VERSION + 1, "accounts": []}).encode()
 
     with pytest.raises(
-        UnreadableAccountError, match=r"/0\.json: .*format_version is 3, .* reads up to 2: deploy"
+        UnreadableAccountError, match=r"/0\.json: .*format_version 3, .* versions up to 2: deploy"
     ):
         reconcile(DAY, folder(newer).items())
 

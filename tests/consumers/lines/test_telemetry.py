@@ -13,7 +13,7 @@ import pytest
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
 from consumers.lines.telemetry import STAGES, Timings
-from consumers.rows.handler import report_batch
+from consumers.rows.handler import report_rows
 from consumers.rows.store import Traffic
 from tests.builders import data, envelope, kinesis_record
 from tests.twins import Objects
@@ -39,7 +39,7 @@ def test_an_invocation_reports_counts_sizes_and_times_and_no_contents(
     with timings.stage("decode"):
         pass
 
-    report_batch(
+    report_rows(
         some_ledger(), "timestream", timings, Traffic(requests=3, retries=2, throttled=1, bytes=4_000)
     )
 

@@ -16,7 +16,7 @@ from tagline import Record, write
 
 from consumers.lines.ledger import Ledger
 from consumers.meters.destinations import Api, Files, Retry
-from consumers.meters.handler import WRITERS, Settings, handler, make_destination, make_handler, report_batch
+from consumers.meters.handler import WRITERS, Settings, handler, make_destination, make_handler, report_meters
 from consumers.settings import SettingsError, read_settings
 from tests.builders import (
     CONTROL,
@@ -433,7 +433,7 @@ def test_an_invocation_reports_counts_and_metrics_and_no_contents(
     consumer = Consumer()
     consumer(kinesis_event(data(envelope(line("hush"), f"{METER_TAG} hush", line(meterValue="hush")))))
 
-    report_batch(consumer.ledgers[-1], store="s3")
+    report_meters(consumer.ledgers[-1], store="s3")
 
     printed = capsys.readouterr().out
     assert "hush" not in printed

@@ -125,7 +125,7 @@ def test_the_shipped_schemas_are_valid_and_make_the_rows_that_there_were_without
         "n": 3,
     }
     record = Record(id="r1", timestamp=TIME, fields=fields)
-    made, before = row(record, SOURCE, schema.load(SHIPPED)), row(record, SOURCE)
+    made, before = row(record, SOURCE, schema.load_schemas(SHIPPED)), row(record, SOURCE)
 
     assert (made.dimensions, made.measures) == (before.dimensions, before.measures)
     assert made.version > before.version
@@ -309,13 +309,13 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path, where: str) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(SchemaError, match="is no folder"):
-        schema.load(tmp_path / where)
+        schema.load_schemas(tmp_path / where)
 
 
 def test_a_folder_without_schemas_declares_nothing(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("no schema")
 
-    assert schema.load(tmp_path).version == table.REVISION
+    assert schema.load_schemas(tmp_path).version == table.REVISION
 
 
 # --- Changes ------------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def test_all_formats_are_written() -> None:
 def late(
     day: str, batch: str = "shardId-000000000000:49590338271490256608559692538361571095921575989136588898"
 ) -> str:
-    return late_days.key(date.fromisoformat(day), batch, "c6af9ac6-7b61-11e6-9a41-93e8deadbeef")
+    return late_days.marker_key(date.fromisoformat(day), batch, "c6af9ac6-7b61-11e6-9a41-93e8deadbeef")
 
 
 def test_the_daily_run_writes_the_days_again_that_rows_came_to_late() -> None:
