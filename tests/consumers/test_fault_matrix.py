@@ -567,7 +567,7 @@ class Life:
             assert [identity for identity in said if not found[identity]] == []
         assert overflows(self.client.points.values()) <= set(self.objects.under("overflow/"))
         if failed_at is None:
-            assert self.days_of(done) <= {late_days.day_of(key) for key in self.objects.under("late/")}
+            assert self.days_of(done) <= {late_days.marker_day(key) for key in self.objects.under("late/")}
         # A line may be missing in the accounts, and none that is nowhere may be in them.
         assert accounts(self.objects).delivered <= len(found)
         if self.ledgers:
@@ -715,7 +715,7 @@ def test_every_line_is_found_exactly_once(failure: Failure, retry: Retry, positi
     assert sorted(kept_identities(life.objects)) == kept
     assert len(life.objects.under("overflow/")) == (failure.victim is LARGE)
     assert overflows(rows.values()) == set(life.objects.under("overflow/"))
-    assert {late_days.day_of(key) for key in life.objects.under(late_days.PREFIX)} == {DAY}
+    assert {late_days.marker_day(key) for key in life.objects.under(late_days.PREFIX)} == {DAY}
     assert not failure.sees or retry is Retry.AT_ONCE or life.seen()[failure.sees] > 0
     books = accounts(life.objects)
     assert (books.lost, books.delivered) == (lost(failure, position), numbered(batch))
