@@ -1,0 +1,58 @@
+"""The names that annotations use, without importing `typing` or `datetime`: they would double the import time.
+
+Type checkers see the real names. At run time, `typing.get_type_hints` still finds every name: `Any` and the
+aliases are `object` then, and `Optional` and `Union` import `typing` when something evaluates them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datetime import datetime
+    from typing import Any, Optional, Protocol, TypeVar, Union
+
+    Fields = Mapping[str, Any]
+    Timestamp = Union[datetime, str, int, float]
+    Unit = Union[str, tuple[str, int]]  # a metric's unit, or its unit and its resolution in seconds
+    Function = TypeVar("Function", bound=Callable[..., Any])
+
+    class Stream(Protocol):
+        """Anything with `write`; `flush` is called if it is there."""
+
+        def write(self, text: str, /) -> object:
+            """Write some text."""
+else:
+
+    class _Typing(type):
+        def __getitem__(cls, parameters):
+            import typing
+
+            return getattr(typing, cls.__name__)[parameters]
+
+    class Optional(metaclass=_Typing):
+        """Stands for `typing.Optional`."""
+
+    class Union(metaclass=_Typing):
+        """Stands for `typing.Union`."""
+
+    Any = Fields = Timestamp = Unit = Stream = object
+    Function = Callable
+
+__all__ = [
+    "Any",
+    "Callable",
+    "Fields",
+    "Function",
+    "Iterable",
+    "Iterator",
+    "Mapping",
+    "MutableMapping",
+    "Optional",
+    "Sequence",
+    "Stream",
+    "Timestamp",
+    "Union",
+    "Unit",
+]

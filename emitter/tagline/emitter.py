@@ -1,0 +1,286 @@
+"""The emitter: makes a record's line and writes it."""
+
+from __future__ import annotations
+
+import os
+import time
+from copy import copy
+
+from . import output
+from .annotations import (
+    Any,
+    Callable,
+    Fields,
+    Function,
+    Mapping,
+    Optional,
+    Sequence,
+    Stream,
+    Timestamp,
+    Union,
+    Unit,
+)
+from .budget import line_budget, short_name, shorten, whole_number
+from .collecting import Draft, as_dict, current
+from .handlers import decorate
+from .metrics import Metrics
+from .names import field_key
+from .privacy import Privacy
+from .record import DEFAULT_TAG, DEFAULT_TYPE
+from .source import Source
+from .timestamps import event_time, format_timestamp
+from .values import encode
+
+# A 128 MB function gets a twelfth of a vCPU in time slices; 200 ms before the deadline there is still time to
+# write the record.
+DEFAULT_TIMEOUT_MARGIN_MS = 200
+
+
+class Emitter:
+    """Writes records, one line each.
+
+    Args:
+        type: Kind of record, unless one is given with the record.
+        tag: The token that the subscription filter looks for; default `TAGLINE_TAG`, else "usage_record".
+        max_line_bytes: Longest line; default `TAGLINE_MAX_LINE_BYTES`, else 200,000 in Lambda and 16,000
+            elsewhere, where Docker cuts lines at 16 KB. Over it, the largest values are shortened and named
+            in `_trunc`.
+        stream: Where lines go; default whatever `sys.stdout` is at the time.
+        clock: Gives the time in milliseconds since 1970; default the system's.
+        privacy: What must not reach the line; default `Privacy()`, which masks credentials.
+        metrics: Numeric fields that become CloudWatch metrics, each with its unit, or its unit and 1 for a
+            resolution of one second: `{"items": "Count", "latency_ms": ("Milliseconds", 1)}`.
+        namespace: The metrics' namespace; needed with `metrics`.
+        dimensions: Sets of fields whose texts are the metrics' dimensions; default one empty set.
+        timeout_margin_ms: How much time an invocation has left when its record is written as timed out;
+            default `TAGLINE_TIMEOUT_MARGIN_MS`, else 200; 0 for never.
+        sample_rate: Share of the records that are written, above 0 and at most 1. Below 1, each line has it as
+            the field `sample_rate`: a line stands for `1 / sample_rate` records.
+        on_error: Called with each exception that cost a record, which no caller ever sees.
+
+    Raises:
+        ValueError: If metrics, namespace or dimensions are not what CloudWatch takes, the longest line is not
+            between 1,000 and 262,118 bytes, or the sample rate is not above 0 and at most 1. Nothing later
+            raises.
+    """
+
+    def __init__(
+        self,
+        *,
+        type: str = DEFAULT_TYPE,
+        tag: Optional[str] = None,
+        max_line_bytes: Optional[int] = None,
+        stream: Optional[Stream] = None,
+        clock: Optional[Callable[[], int]] = None,
+        privacy: Optional[Privacy] = None,
+        metrics: Optional[Mapping[str, Unit]] = None,
+        namespace: str = "",
+        dimensions: Sequence[Sequence[str]] = ((),),
+        timeout_margin_ms: Optional[int] = None,
+        sample_rate: float = 1,
+        on_error: Optional[Callable[[BaseException], object]] = None,
+    ) -> None:
+        setting = os.environ.get
+        in_lambda = "AWS_LAMBDA_FUNCTION_NAME" in os.environ
+        if not 0 < sample_rate <= 1:
+            raise ValueError(f"sample_rate is {sample_rate}; it must be above 0 and at most 1")
+        if timeout_margin_ms is None:
+            timeout_margin_ms = whole_number(setting("TAGLINE_TIMEOUT_MARGIN_MS"), DEFAULT_TIMEOUT_MARGIN_MS)
+        self.type = type
+        self.tag = tag or setting("TAGLINE_TAG") or DEFAULT_TAG
+        self.max_line_bytes = line_budget(max_line_bytes, in_lambda=in_lambda)
+        self.timeout_margin_ms = timeout_margin_ms
+        self.sample_rate = sample_rate
+        self.errors = output.Errors(on_error)
+        # With LogFormat JSON, Lambda drops lines below the function's level, and those without one as INFO:
+        # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
+        level = setting("AWS_LAMBDA_LOG_LEVEL", "").upper()
+        self._level = level if level in ("WARN", "ERROR", "FATAL") else "INFO"
+        self._is_disabled = setting("TAGLINE_DISABLED", "").lower() in ("1", "true", "yes", "on")
+        self._is_shared = not in_lambda
+        self._stream = stream
+        self._clock = clock
+        self._privacy = privacy or Privacy()
+        self._metrics = Metrics(namespace, metrics, dimensions) if metrics else None
+        self._source = Source()
+        self._bound: dict[str, Any] = {"sample_rate": sample_rate} if sample_rate < 1 else {}
+
+    def emit(
+        self,
+        fields: Optional[Fields] = None,
+        /,
+        *,
+        type: Optional[str] = None,
+        id: Optional[str] = None,
+        timestamp: Optional[Timestamp] = None,
+        tag: Optional[str] = None,
+    ) -> None:
+        """Write one record now. Raises nothing.
+
+        Args:
+            fields: The user's fields by name.
+            type: Kind of record, if not the emitter's.
+            id: A stable id, for records that may be emitted more than once (backfills). Random by default.
+            timestamp: When it happened: a datetime, RFC 3339 text, milliseconds since 1970 as a whole number, or
+                seconds as a float; default now. One that cannot be read is kept as the field `timestamp_`.
+            tag: The tag, if not the emitter's.
+        """
+        if (self._is_disabled and not output.captures) or self._is_left_out():
+            return
+        try:
+            # Take the number first: whatever fails from here on leaves a gap.
+            name = short_name(tag or self.tag)
+            source, number = self._source.next_number(name)
+            now = self.now()
+            time_ms = now if timestamp is None else event_time(timestamp)
+            if time_ms is None:
+                fields, time_ms = {"timestamp": timestamp, **as_dict(fields)}, now
+            start = (
+                f'{{"_tag":"{name}","timestamp":"{format_timestamp(time_ms)}","level":"{self._level}"'
+                f',"_type":"{short_name(type or self.type)}"'
+                f',"_id":"{short_name(id) if id else self._source.random_id()}"'
+                f',"_src":"{source}","_seq":{number}'
+            )
+            output.write_line(
+                self._line(start, fields, time_ms, now), self._stream, is_shared=self._is_shared
+            )
+        except Exception as error:
+            # A usage record is never worth a failed request; the gap in _seq says that a line is missing.
+            self.errors.report(error)
+
+    def collect(
+        self,
+        fields: Optional[Fields] = None,
+        /,
+        *,
+        type: Optional[str] = None,
+        id: Optional[str] = None,
+        timestamp: Optional[Timestamp] = None,
+        tag: Optional[str] = None,
+        event: Any = None,
+        context: Any = None,
+    ) -> Draft:
+        """Collect fields while a `with` block runs, and write one record when it ends, also when it raises.
+
+        The block gets the draft, a mapping of the fields; `add` reaches it from anywhere in the call.
+        `duration_ms` is added, and `error` and `error_type` if the block raises; the exception propagates.
+
+        Args:
+            fields: Fields to begin with.
+            type: As for `emit`.
+            id: As for `emit`.
+            timestamp: When it happened, if not when the block began.
+            tag: As for `emit`.
+            event: What Lambda invoked the function with: gives `method`, `route`, `path`, `correlation_id`.
+            context: Lambda's context: gives `request_id`, the function, memory and times. The record is
+                written as `timed_out` when little of the invocation's time is left.
+        """
+        options = {"type": type, "id": id, "timestamp": timestamp, "tag": tag}
+        return Draft(self, as_dict(fields), options, event, context)
+
+    record = collect  # the older name
+
+    def begin(
+        self,
+        fields: Optional[Fields] = None,
+        /,
+        *,
+        type: Optional[str] = None,
+        id: Optional[str] = None,
+        timestamp: Optional[Timestamp] = None,
+        tag: Optional[str] = None,
+        event: Any = None,
+        context: Any = None,
+    ) -> Draft:
+        """Begin a record that `end` writes, here or anywhere in the request. The arguments are `collect`'s.
+
+        A record that was begun with the context of an earlier invocation and not ended, because the handler
+        raised, is written now, as `unfinished`. So is one that nothing holds any more.
+        """
+        options = {"type": type, "id": id, "timestamp": timestamp, "tag": tag}
+        return Draft(self, as_dict(fields), options, event, context).begin()
+
+    def end(self, fields: Optional[Fields] = None, /) -> bool:
+        """Write the record of this emitter that was begun last in this request, with some more fields.
+
+        Returns:
+            Whether there was one.
+        """
+        draft = current(self)
+        return draft is not None and draft.end(fields)
+
+    def handler(
+        self,
+        function: Optional[Function] = None,
+        /,
+        *,
+        type: Optional[str] = None,
+        route: Optional[Callable[[Any], Optional[str]]] = None,
+        fields: Union[Fields, Callable[[Any], Fields], None] = None,
+    ) -> Any:
+        """Decorate a Lambda handler: one record per invocation, with or without arguments.
+
+        Functions, methods, coroutine and generator functions, partials and callable objects all work: the
+        record is written when the result has been returned, awaited or iterated. It has what `collect` takes from
+        event and context, and the client's `status`; fields that the handler adds take precedence.
+
+        Args:
+            function: The handler.
+            type: Kind of record, if not the emitter's.
+            route: Gives the route's template from the event, if the event does not name it.
+            fields: Fields to begin with, or a function that gives them from the event.
+
+        Raises:
+            TypeError: If the function cannot be decorated.
+        """
+
+        def draft_of(event: Any, context: Any) -> Draft:
+            draft = self.collect(type=type, event=event, context=context)
+            try:
+                draft.add_first(fields(event) if callable(fields) else fields, route=route and route(event))
+            except Exception as error:
+                self.errors.report(error)
+            return draft
+
+        return decorate(function, draft_of) if function else lambda function: decorate(function, draft_of)
+
+    def bind(self, **fields: Any) -> Emitter:
+        """Return an emitter like this one whose records all have some more fields, such as `service="shop"`."""
+        bound = copy(self)
+        bound._bound = {**self._bound, **fields}
+        return bound
+
+    def now(self) -> int:
+        """Return the time in milliseconds since 1970: the system's if the emitter's clock fails."""
+        if self._clock is not None:
+            try:
+                return int(self._clock())
+            except Exception as error:
+                self.errors.report(error)
+        return time.time_ns() // 1_000_000
+
+    def _line(self, start: str, fields: Any, time_ms: int, now: int) -> str:
+        plain, body = self._plain(fields)
+        line = f"{start}{self._envelope(plain, time_ms, now)},{body[1:]}" if plain else start + "}"
+        if len(line) <= self.max_line_bytes:
+            return line
+        return shorten(start, plain, self.max_line_bytes, lambda whole: self._envelope(whole, time_ms, now))
+
+    def _envelope(self, fields: dict[str, Any], time_ms: int, now: int) -> str:
+        return self._metrics.envelope(fields, time_ms, now) if self._metrics else ""
+
+    def _plain(self, fields: Any) -> tuple[dict[str, Any], str]:
+        """Return fields as plain JSON values by their keys on the line, and as JSON."""
+        if self._bound or fields.__class__ is not dict:
+            fields = {**self._bound, **as_dict(fields)}
+        try:
+            if self._privacy.is_clean(fields):
+                return fields, encode(fields)
+        except (ValueError, TypeError, RuntimeError):
+            pass  # NaN, too many digits, or a thread that still adds
+        plain = {field_key(name): value for name, value in self._privacy.clean(dict(fields)).items()}
+        return plain, encode(plain)
+
+    def _is_left_out(self) -> bool:
+        """Return whether sampling leaves this record out. It then takes no number, so it is not counted as lost."""
+        return self.sample_rate < 1 and int.from_bytes(os.urandom(4), "big") >= self.sample_rate * 2**32
