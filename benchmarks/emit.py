@@ -330,7 +330,7 @@ import tagline
 took = time.perf_counter() - began
 with tagline.Emitter(stream=open("/dev/null", "w")).record():
     pass
-print(took * 1000, len(set(sys.modules) - before - {"tagline"}))
+print(took * 1000, len({n for n in set(sys.modules) - before if n.partition(".")[0] != "tagline"}))
 """
 
 

@@ -19,12 +19,12 @@ lazily, but for `contextvars`; types only for the type checker.
 from .budget import DEFAULT_MAX_LINE_BYTES, MAX_LINE_BYTES, MAX_NAME_BYTES, MIN_LINE_BYTES
 from .collecting import Draft, add, add_copy, outgoing_headers
 from .emitter import DEFAULT_TIMEOUT_MARGIN_MS, Emitter
+from .handlers import carry
 from .invocation import CORRELATION_HEADERS, MAX_CORRELATION_ID, correlation_id
 from .logs import LogHandler
 from .metrics import MAX_METRICS, UNITS
 from .privacy import MASK, MASKED_NAMES, MIN_NAME_END, UNMASKED_NAMES, Privacy
 from .record import DEFAULT_TAG, DEFAULT_TYPE, Record, UnreadableLineError, read, write
-from .results import carry
 from .timestamps import format_timestamp, parse_timestamp
 from .values import MAX_DEPTH, MAX_REPR
 

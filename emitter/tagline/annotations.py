@@ -1,12 +1,10 @@
-"""The names that annotations use, without importing `typing` or `datetime`: they would double the import time.
+"""The names that annotations use, without importing `typing`: that would take longer than the whole emitter.
 
-Type checkers see the real names. At run time, `typing.get_type_hints` still finds every name: `Any` and the
-aliases are `object` then, and `Optional` and `Union` import `typing` when something evaluates them.
+Type checkers see the real names. At run time `typing.get_type_hints` finds all of them as well: `Any` and the aliases
+are `object` then, and `Optional` and `Union` import `typing` when something evaluates them.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,28 +29,9 @@ else:
 
             return getattr(typing, cls.__name__)[parameters]
 
-    class Optional(metaclass=_Typing):
-        """Stands for `typing.Optional`."""
-
-    class Union(metaclass=_Typing):
-        """Stands for `typing.Union`."""
-
+    Optional, Union = _Typing("Optional", (), {}), _Typing("Union", (), {})
     Any = Fields = Timestamp = Unit = Stream = object
     Function = Callable
 
-__all__ = [
-    "Any",
-    "Callable",
-    "Fields",
-    "Function",
-    "Iterable",
-    "Iterator",
-    "Mapping",
-    "MutableMapping",
-    "Optional",
-    "Sequence",
-    "Stream",
-    "Timestamp",
-    "Union",
-    "Unit",
-]
+__all__ = ["TYPE_CHECKING", "Any", "Callable", "Fields", "Function", "Iterable", "Iterator", "Mapping"]
+__all__ += ["Optional", "Sequence", "Stream", "Timestamp", "Union", "Unit"]

@@ -15,7 +15,6 @@ import json
 import os
 import sys
 import time
-from contextlib import suppress
 from typing import (
     Any,
     Awaitable,
@@ -279,10 +278,12 @@ class _Exchange:
             "incomplete": lambda: incomplete or None,
         }
         for name, get in known.items():
-            with suppress(Exception):  # each value for itself: one odd header does not cost the others
+            try:  # each value by itself: one odd header does not cost the others
                 value = get()
-                if value is not None:
-                    self.draft.setdefault(name, value)
+            except Exception:
+                continue
+            if value is not None:
+                self.draft.setdefault(name, value)
         self.draft.setdefault("route", ask.unmatched)
         self.completed_at = time.perf_counter()
         self.draft.end(error=error)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-from .annotations import Any, Callable, Optional
-from .names import field_name
+from .annotations import Any, Optional
+from .metrics import Metrics
+from .record import field_name
 from .values import encode, repr_of
 
 MIN_LINE_BYTES = 1_000
@@ -17,14 +18,14 @@ DEFAULT_OUTSIDE_LAMBDA = 16_000
 MAX_NAME_BYTES = 200  # of a tag, a type and an id each; a row cannot hold a longer id
 
 
-def line_budget(chosen: Optional[int], *, in_lambda: bool) -> int:
+def line_budget(chosen: Optional[int], *, is_in_lambda: bool) -> int:
     """Return the longest line in bytes: what was chosen, or `TAGLINE_MAX_LINE_BYTES`, or the default.
 
     Raises:
         ValueError: If what was chosen is not between 1,000 and 262,118.
     """
     if chosen is None:
-        default = DEFAULT_MAX_LINE_BYTES if in_lambda else DEFAULT_OUTSIDE_LAMBDA
+        default = DEFAULT_MAX_LINE_BYTES if is_in_lambda else DEFAULT_OUTSIDE_LAMBDA
         setting = whole_number(os.environ.get("TAGLINE_MAX_LINE_BYTES"), default)
         return max(MIN_LINE_BYTES, min(setting, MAX_LINE_BYTES))
     if not MIN_LINE_BYTES <= chosen <= MAX_LINE_BYTES:
@@ -53,30 +54,32 @@ def short_name(value: object) -> str:
 
 
 def shorten(
-    start: str, fields: dict[str, Any], budget: int, envelope: Callable[[dict[str, Any]], str]
+    start: str, fields: dict[str, Any], budget: int, metrics: Optional[Metrics], time_ms: int, now: int
 ) -> str:
-    """Return the line with its largest values cut to one length, so that it fits the budget.
+    """Return a line with its largest values cut to one length, so that it fits the budget.
 
     Args:
         start: The line's beginning, with the format's keys.
-        fields: Plain JSON values.
+        fields: The user's fields as plain JSON values.
         budget: Longest line in bytes.
-        envelope: Gives the metrics of the fields that stayed whole.
+        metrics: Which fields are metrics, unless they are cut.
+        time_ms: The record's time, in milliseconds since 1970.
+        now: The time now.
     """
     texts = {key: encode(value) for key, value in fields.items()}
     spare = budget - len(start) - sum(len(encode(key)) + 2 for key in fields)
     while spare > 0:
         allowed = _allowed([len(text) for text in texts.values()], spare)
         trunc = [key for key, text in texts.items() if len(text) > allowed]
+        whole = {key: fields[key] for key in fields.keys() - trunc}
         short = {**fields, **{key: _cut(fields[key], texts[key], allowed) for key in trunc}}
-        metrics = envelope({key: fields[key] for key in fields.keys() - trunc})
+        envelope = metrics.envelope(whole, time_ms, now) if metrics else ""
         names = encode([field_name(key) for key in trunc])
-        line = f'{start},"_trunc":{names}{metrics},{encode(short)[1:]}'
+        line = f'{start},"_trunc":{names}{envelope},{encode(short)[1:]}'
         if len(line) <= budget:
             return line
         spare -= len(line) - budget
-    # Even the names are too many.
-    return f'{start},"_trunc":["*"]}}'
+    return f'{start},"_trunc":["*"]}}'  # even the names are too many
 
 
 def _allowed(sizes: list[int], room: int) -> int:

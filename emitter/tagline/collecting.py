@@ -5,20 +5,19 @@ from __future__ import annotations
 import sys
 import time
 import weakref
-from collections.abc import MutableMapping
 from contextvars import ContextVar
 from threading import get_ident
 
 from . import deadline
-from .annotations import TYPE_CHECKING, Any, Callable, Fields, Iterator, Mapping, Optional
+from .annotations import TYPE_CHECKING, Any, Callable, Fields, Mapping, Optional, Timestamp
 from .invocation import CORRELATION_HEADERS, Invocation, correlation_id
-from .process import after_copy
-from .values import repr_of, to_json_value
+from .source import after_copy
+from .values import repr_of, to_json
 
 if TYPE_CHECKING:
     from .emitter import Emitter
 
-# Drafts that nobody holds but the context: of more in one context, the oldest is written as unfinished.
+# Of more records in one context, the oldest is held by its owner only, and is written when nobody holds it.
 MAX_NESTED = 8
 
 
@@ -26,37 +25,47 @@ class _Stack(tuple["Draft", ...]):
     """The records that were begun in a context, the innermost last."""
 
     __slots__ = ()
-    is_carried = False
 
 
 class _Carried(_Stack):
-    """A record that was made current on purpose: when it has been written, nothing else takes its place."""
+    """A record that code was given: when it has been written, no other one takes its place."""
 
     __slots__ = ()
-    is_carried = True
 
 
 _stack: ContextVar[_Stack] = ContextVar("tagline", default=_Stack())
-# Weak, so that a draft that nobody holds ends as unfinished.
 _open: dict[int, weakref.ref[Draft]] = {}
 
 
-class Draft(MutableMapping[str, Any]):
-    """A record that is being collected: a mapping of its fields. It is written once, by the first `end`.
+class Draft(dict[str, Any]):
+    """A record that is being collected: a dict of its fields. It is written once, by the first `end`.
 
-    `Emitter.collect` and `Emitter.begin` make it. `with` begins and ends it.
+    `Emitter.collect` and `Emitter.begin` make it. `with` begins and ends it. The arguments are `Emitter.collect`'s.
     """
 
     open = False  # from `begin` until it is written
 
     def __init__(
-        self, emitter: Emitter, fields: dict[str, Any], options: dict[str, Any], event: Any, context: Any
+        self,
+        emitter: Emitter,
+        fields: Any,
+        *,
+        type: Optional[str] = None,
+        id: Optional[str] = None,
+        timestamp: Optional[Timestamp] = None,
+        tag: Optional[str] = None,
+        event: Any = None,
+        context: Any = None,
     ) -> None:
-        self.fields = fields
+        super().__init__(as_dict(fields))
         self.emitter = emitter
-        self._options = options
-        self._event = event
-        self._context = context
+        self._options: dict[str, Any] = {"type": type, "id": id, "timestamp": timestamp, "tag": tag}
+        self._request = event, context
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The draft itself; the older name."""
+        return self
 
     def begin(self, *, is_block: bool = False) -> Draft:
         """Begin to collect: `add` reaches this record from everywhere in the request.
@@ -65,17 +74,18 @@ class Draft(MutableMapping[str, Any]):
             is_block: Whether the caller will surely call `end`. A record that was begun without, by an earlier
                 invocation, is written as unfinished when the next one begins.
         """
-        self._invocation = Invocation(self._event, self._context)
+        event, context = self._request
+        self._request = None, context if is_block else None
+        self._get_context = _weakly(context)
+        self._invocation = Invocation(event, context)
         self._is_block = is_block
-        self._get_context = _weakly(self._context)
-        self._event, self._context = None, self._context if is_block else None
-        stack = _stack.get()
-        request_id = self._invocation.request_id
+        stack, outer = _stack.get(), []
         for draft in stack:
-            if request_id and not draft._is_block and draft._invocation.request_id not in (None, request_id):
-                draft.give_up()  # one invocation at a time runs in an environment
-        outer = [draft for draft in stack if draft.open]
-        self.is_outermost = not outer
+            if draft.open and self._is_after(draft):
+                draft.give_up()
+            elif draft.open:
+                outer.append(draft)
+        self._is_nested = bool(outer)
         self._thread, self._is_in_loop = get_ident(), _is_in_loop()
         if self._options["timestamp"] is None:
             self._options["timestamp"] = self.emitter.now() / 1000
@@ -84,24 +94,20 @@ class Draft(MutableMapping[str, Any]):
         _open[id(self)] = weakref.ref(self)
         _stack.set(stack.__class__((*outer, self)[-MAX_NESTED:]))
         margin_ms = self.emitter.timeout_margin_ms
-        if margin_ms > 0 and (left_ms := self._remaining_ms()) is not None:
+        if context is not None and margin_ms > 0 and (left_ms := self._remaining_ms()) is not None:
             deadline.watch(self, (left_ms - margin_ms) / 1000)
         return self
 
+    def _is_after(self, draft: Draft) -> bool:
+        """Return whether this record's invocation means that the other one's is over and left it open."""
+        earlier, now = draft._invocation.request_id, self._invocation.request_id
+        return not draft._is_block and earlier is not None and now is not None and earlier != now
+
     def add(self, fields: Optional[Fields] = None, /, **more: Any) -> bool:
-        """Add fields.
-
-        Returns:
-            Whether the record took them, which it does until it is written.
-        """
+        """Add fields, and return whether the record took them, which it does until it is written."""
         if self.open:
-            joined(self.fields, fields).update(more)
+            self.update(as_dict(fields), **more)
         return self.open
-
-    def add_first(self, fields: Any, *, route: Optional[str]) -> None:
-        """Add fields that the request's own code may replace."""
-        for name, value in {**as_dict(fields), **({"route": route} if route else {})}.items():
-            self.fields.setdefault(name, value)
 
     def active(self) -> Active:
         """Return a context manager that makes this the current record for a block, in any thread or task."""
@@ -110,7 +116,7 @@ class Draft(MutableMapping[str, Any]):
     def suspend(self) -> None:
         """Stop being the current record of this context. The record stays open."""
         stack = _stack.get()
-        _stack.set(stack.__class__(draft for draft in stack if draft.open and draft is not self))
+        _stack.set(stack.__class__(draft for draft in stack if draft is not self))
 
     def answered(self, answer: Any) -> None:
         """Take the client's status, or the number of failures, from a Lambda function's answer."""
@@ -135,24 +141,24 @@ class Draft(MutableMapping[str, Any]):
         known["duration_ms"] = round((time.perf_counter() - self._began) * 1000, 3)
         if (remaining_ms := self._remaining_ms()) is not None:
             known["remaining_ms"] = remaining_ms
-        self._write(fields)
+        self._write(as_dict(fields))
         return True
 
     def give_up(self) -> None:
-        """Write the record as unfinished: nothing will end it. When its work ended is not known."""
+        """Write the record as unfinished: nothing will end it, and when its work ended is not known."""
         if self._close():
             self._write({"unfinished": True})
 
     def run_out(self) -> None:
-        """Write the record because its invocation's time is nearly over, or has long been. Raises nothing."""
+        """Write the record because its invocation's time is nearly over, or long over. Raises nothing."""
         try:
             left_ms = self._remaining_ms()
             if left_ms is None or left_ms < -self.emitter.timeout_margin_ms:
-                self.give_up()  # the environment was frozen: the invocation ended long ago
+                self.give_up()  # the environment was frozen, or nothing holds the context any more
             else:
                 self.end({"timed_out": True})
         except BaseException:
-            return  # a stream raised what ends a thread; the watch goes on
+            return  # a stream raised what would end the watching thread
 
     def _close(self) -> bool:
         """Return whether this call is the one that writes the record."""
@@ -164,19 +170,18 @@ class Draft(MutableMapping[str, Any]):
         self.suspend()
         return True
 
-    def _write(self, fields: Optional[Fields]) -> None:
-        merged = joined({**self._invocation.fields, **self.fields}, fields)
-        self.emitter.emit(merged, **self._options)
+    def _write(self, last: dict[str, Any]) -> None:
+        self.emitter.emit({**self._invocation.fields, **self, **last}, **self._options)
 
     def _remaining_ms(self) -> Optional[int]:
         try:
             remaining: int = self._get_context().get_remaining_time_in_millis()
             return remaining
         except Exception:
-            return None  # not a Lambda context, or it is gone
+            return None  # no Lambda context, or it is gone
 
-    def belongs_here(self) -> bool:
-        """Return whether code in this context cannot work for another request.
+    def is_ours(self) -> bool:
+        """Return whether the code that runs now was begun in this record's context, or could have been.
 
         A thread that inherited its context works for one request after another (a pool's thread, under
         `-X thread_inherit_context`). A thread that got it from an event loop (`asyncio.to_thread`) does not.
@@ -196,25 +201,6 @@ class Draft(MutableMapping[str, Any]):
             except Exception:
                 return  # the interpreter is shutting down
 
-    def __getitem__(self, name: str) -> Any:
-        return self.fields[name]
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self.fields[name] = value
-
-    def __delitem__(self, name: str) -> None:
-        del self.fields[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.fields)
-
-    def __len__(self) -> int:
-        return len(self.fields)
-
-    def __ior__(self, fields: Fields) -> Draft:
-        self.fields.update(fields)
-        return self
-
 
 class Active:
     """Makes a record the current one while a block runs; None: no record."""
@@ -229,25 +215,21 @@ class Active:
         try:
             _stack.reset(self._token)
         except ValueError:
-            return  # a generator was closed in another context than the one it ran in
+            return  # a generator was closed in another context than it ran in
 
 
 def current(emitter: Optional[Emitter] = None) -> Optional[Draft]:
-    """Return the draft that this code adds to, if that can be told.
-
-    Args:
-        emitter: Consider only the drafts of this emitter.
-    """
+    """Return the record that this code adds to, if that can be told; of one emitter, if one is given."""
     stack = _stack.get()
     for draft in reversed(stack):
         if draft.open and emitter in (None, draft.emitter):
             return draft
-    if stack.is_carried or (stack and stack[-1].belongs_here()):
+    if isinstance(stack, _Carried) or any(draft.is_ours() for draft in stack):
         return None
     # A thread without a context: it works for the request in progress, if there is only one.
-    found = [draft for draft in (reference() for reference in list(_open.values())) if draft is not None]
-    requests = [draft for draft in found if draft.is_outermost]
-    if len(requests) != 1 or requests[0].belongs_here() or emitter not in (None, requests[0].emitter):
+    found = [draft for draft in [reference() for reference in list(_open.values())] if draft is not None]
+    requests = [draft for draft in found if not draft._is_nested]
+    if len(requests) != 1 or requests[0].is_ours() or emitter not in (None, requests[0].emitter):
         return None
     return requests[0]
 
@@ -268,7 +250,15 @@ def add(fields: Optional[Fields] = None, /, **more: Any) -> bool:
 def add_copy(fields: Optional[Fields] = None, /, **more: Any) -> bool:
     """Add fields as `add` does, with their values as they are now: later changes do not show."""
     draft = current()
-    return draft is not None and draft.add(to_json_value({**joined({}, fields), **more}))
+    return draft is not None and draft.add(to_json({**as_dict(fields), **more}))
+
+
+def request_ids() -> dict[str, Any]:
+    """Return `request_id` and `correlation_id` of the current record, as far as it has them."""
+    draft = current()
+    known = {} if draft is None else {**draft._invocation.fields, **draft}
+    ids = {name: known[name] for name in ("request_id", "correlation_id") if known.get(name)}
+    return {"correlation_id": ids["request_id"], **ids} if ids.keys() == {"request_id"} else ids
 
 
 def outgoing_headers(headers: Optional[Mapping[str, str]] = None, /) -> dict[str, str]:
@@ -280,23 +270,6 @@ def outgoing_headers(headers: Optional[Mapping[str, str]] = None, /) -> dict[str
     return known
 
 
-def request_ids() -> dict[str, Any]:
-    """Return `request_id` and `correlation_id` of the current record, as far as it has them."""
-    draft = current()
-    if draft is None:
-        return {}
-    known = {**draft._invocation.fields, **draft.fields}
-    ids = {"request_id": known.get("request_id"), "correlation_id": known.get("correlation_id")}
-    ids["correlation_id"] = ids["correlation_id"] or ids["request_id"]
-    return {name: value for name, value in ids.items() if value}
-
-
-def joined(into: dict[Any, Any], fields: Any) -> dict[Any, Any]:
-    """Add fields to a dict, and return it."""
-    into.update(as_dict(fields))
-    return into
-
-
 def as_dict(fields: Any) -> dict[Any, Any]:
     """Return a copy of fields as a dict. Anything that is not a mapping is kept under the key `fields`."""
     try:
@@ -306,7 +279,7 @@ def as_dict(fields: Any) -> dict[Any, Any]:
 
 
 def _weakly(context: Any) -> Callable[[], Any]:
-    """Return what gives a context as long as its invocation holds it."""
+    """Return a function that gives a context as long as its invocation holds it."""
     try:
         return weakref.ref(context)
     except TypeError:
@@ -316,13 +289,13 @@ def _weakly(context: Any) -> Callable[[], Any]:
 def _is_in_loop() -> bool:
     try:
         return sys.modules["asyncio"].get_running_loop() is not None
-    except (KeyError, RuntimeError, AttributeError):
+    except (KeyError, AttributeError, RuntimeError):
         return False
 
 
 def _forget_all() -> None:
-    for reference in list(_open.values()):
-        if (draft := reference()) is not None:
+    for draft in [reference() for reference in list(_open.values())]:
+        if draft is not None:
             draft.open = False  # its writer is the process that began it
     _open.clear()
 

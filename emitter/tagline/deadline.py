@@ -7,7 +7,7 @@ import time
 import weakref
 
 from .annotations import TYPE_CHECKING, Optional
-from .process import after_copy
+from .source import after_copy
 
 if TYPE_CHECKING:
     from .collecting import Draft

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from copy import copy
 
 from . import output
 from .annotations import (
@@ -24,15 +23,14 @@ from .budget import line_budget, short_name, shorten, whole_number
 from .collecting import Draft, as_dict, current
 from .handlers import decorate
 from .metrics import Metrics
-from .names import field_key
 from .privacy import Privacy
-from .record import DEFAULT_TAG, DEFAULT_TYPE
+from .record import DEFAULT_TAG, DEFAULT_TYPE, field_key
 from .source import Source
 from .timestamps import event_time, format_timestamp
 from .values import encode
 
-# A 128 MB function gets a twelfth of a vCPU in time slices; 200 ms before the deadline there is still time to
-# write the record.
+# A 128 MB function gets a twelfth of a vCPU in time slices; 200 ms before the deadline there is still time to write the
+# record.
 DEFAULT_TIMEOUT_MARGIN_MS = 200
 
 
@@ -56,7 +54,8 @@ class Emitter:
             default `TAGLINE_TIMEOUT_MARGIN_MS`, else 200; 0 for never.
         sample_rate: Share of the records that are written, above 0 and at most 1. Below 1, each line has it as
             the field `sample_rate`: a line stands for `1 / sample_rate` records.
-        on_error: Called with each exception that cost a record, which no caller ever sees.
+        on_error: Called with each exception that cost a record or a field, which no caller sees. The attribute
+            `errors` counts them.
 
     Raises:
         ValueError: If metrics, namespace or dimensions are not what CloudWatch takes, the longest line is not
@@ -80,29 +79,30 @@ class Emitter:
         sample_rate: float = 1,
         on_error: Optional[Callable[[BaseException], object]] = None,
     ) -> None:
-        setting = os.environ.get
-        in_lambda = "AWS_LAMBDA_FUNCTION_NAME" in os.environ
+        setting, is_in_lambda = os.environ.get, "AWS_LAMBDA_FUNCTION_NAME" in os.environ
         if not 0 < sample_rate <= 1:
             raise ValueError(f"sample_rate is {sample_rate}; it must be above 0 and at most 1")
         if timeout_margin_ms is None:
             timeout_margin_ms = whole_number(setting("TAGLINE_TIMEOUT_MARGIN_MS"), DEFAULT_TIMEOUT_MARGIN_MS)
         self.type = type
         self.tag = tag or setting("TAGLINE_TAG") or DEFAULT_TAG
-        self.max_line_bytes = line_budget(max_line_bytes, in_lambda=in_lambda)
+        self.max_line_bytes = line_budget(max_line_bytes, is_in_lambda=is_in_lambda)
         self.timeout_margin_ms = timeout_margin_ms
         self.sample_rate = sample_rate
-        self.errors = output.Errors(on_error)
+        self.privacy = privacy or Privacy()
+        self.errors = 0
+        self._on_error = on_error
         # With LogFormat JSON, Lambda drops lines below the function's level, and those without one as INFO:
         # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
         level = setting("AWS_LAMBDA_LOG_LEVEL", "").upper()
         self._level = level if level in ("WARN", "ERROR", "FATAL") else "INFO"
         self._is_disabled = setting("TAGLINE_DISABLED", "").lower() in ("1", "true", "yes", "on")
-        self._is_shared = not in_lambda
+        self._is_shared = not is_in_lambda
         self._stream = stream
         self._clock = clock
-        self._privacy = privacy or Privacy()
         self._metrics = Metrics(namespace, metrics, dimensions) if metrics else None
         self._source = Source()
+        self._names = short_name(self.tag), short_name(type)
         self._bound: dict[str, Any] = {"sample_rate": sample_rate} if sample_rate < 1 else {}
 
     def emit(
@@ -125,28 +125,32 @@ class Emitter:
                 seconds as a float; default now. One that cannot be read is kept as the field `timestamp_`.
             tag: The tag, if not the emitter's.
         """
-        if (self._is_disabled and not output.captures) or self._is_left_out():
+        if self._is_disabled and not output.captures:
             return
+        if self.sample_rate < 1 and int.from_bytes(os.urandom(4), "big") >= self.sample_rate * 2**32:
+            return  # without a number: it is not lost
         try:
             # Take the number first: whatever fails from here on leaves a gap.
-            name = short_name(tag or self.tag)
-            source, number = self._source.next_number(name)
+            tag = short_name(tag) if tag else self._names[0]
+            source, number = self._source.next_number(tag)
             now = self.now()
             time_ms = now if timestamp is None else event_time(timestamp)
             if time_ms is None:
                 fields, time_ms = {"timestamp": timestamp, **as_dict(fields)}, now
             start = (
-                f'{{"_tag":"{name}","timestamp":"{format_timestamp(time_ms)}","level":"{self._level}"'
-                f',"_type":"{short_name(type or self.type)}"'
-                f',"_id":"{short_name(id) if id else self._source.random_id()}"'
-                f',"_src":"{source}","_seq":{number}'
+                f'{{"_tag":"{tag}","timestamp":"{format_timestamp(time_ms)}","level":"{self._level}"'
+                f',"_type":"{short_name(type) if type else self._names[1]}"'
+                f',"_id":"{short_name(id) if id else self._source.random_id()}","_src":"{source}","_seq":{number}'
             )
-            output.write_line(
-                self._line(start, fields, time_ms, now), self._stream, is_shared=self._is_shared
-            )
+            plain, body = self._plain(fields)
+            metrics = self._metrics.envelope(plain, time_ms, now) if self._metrics else ""
+            line = f"{start}{metrics},{body[1:]}\n" if plain else start + "}\n"
+            if len(line) > self.max_line_bytes + 1:
+                line = shorten(start, plain, self.max_line_bytes, self._metrics, time_ms, now) + "\n"
+            output.write_line(line, self._stream, is_shared=self._is_shared)
         except Exception as error:
             # A usage record is never worth a failed request; the gap in _seq says that a line is missing.
-            self.errors.report(error)
+            self._report(error)
 
     def collect(
         self,
@@ -175,8 +179,9 @@ class Emitter:
             context: Lambda's context: gives `request_id`, the function, memory and times. The record is
                 written as `timed_out` when little of the invocation's time is left.
         """
-        options = {"type": type, "id": id, "timestamp": timestamp, "tag": tag}
-        return Draft(self, as_dict(fields), options, event, context)
+        return Draft(
+            self, fields, type=type, id=id, timestamp=timestamp, tag=tag, event=event, context=context
+        )
 
     record = collect  # the older name
 
@@ -197,8 +202,9 @@ class Emitter:
         A record that was begun with the context of an earlier invocation and not ended, because the handler
         raised, is written now, as `unfinished`. So is one that nothing holds any more.
         """
-        options = {"type": type, "id": id, "timestamp": timestamp, "tag": tag}
-        return Draft(self, as_dict(fields), options, event, context).begin()
+        return self.collect(
+            fields, type=type, id=id, timestamp=timestamp, tag=tag, event=event, context=context
+        ).begin()
 
     def end(self, fields: Optional[Fields] = None, /) -> bool:
         """Write the record of this emitter that was begun last in this request, with some more fields.
@@ -237,17 +243,20 @@ class Emitter:
         def draft_of(event: Any, context: Any) -> Draft:
             draft = self.collect(type=type, event=event, context=context)
             try:
-                draft.add_first(fields(event) if callable(fields) else fields, route=route and route(event))
+                draft.update(fields(event) if callable(fields) else fields or ())
+                template = route(event) if route else None
+                if template:
+                    draft.setdefault("route", template)
             except Exception as error:
-                self.errors.report(error)
+                self._report(error)
             return draft
 
         return decorate(function, draft_of) if function else lambda function: decorate(function, draft_of)
 
     def bind(self, **fields: Any) -> Emitter:
         """Return an emitter like this one whose records all have some more fields, such as `service="shop"`."""
-        bound = copy(self)
-        bound._bound = {**self._bound, **fields}
+        bound = object.__new__(Emitter)
+        bound.__dict__.update(self.__dict__, _bound={**self._bound, **fields})
         return bound
 
     def now(self) -> int:
@@ -256,31 +265,28 @@ class Emitter:
             try:
                 return int(self._clock())
             except Exception as error:
-                self.errors.report(error)
+                self._report(error)
         return time.time_ns() // 1_000_000
-
-    def _line(self, start: str, fields: Any, time_ms: int, now: int) -> str:
-        plain, body = self._plain(fields)
-        line = f"{start}{self._envelope(plain, time_ms, now)},{body[1:]}" if plain else start + "}"
-        if len(line) <= self.max_line_bytes:
-            return line
-        return shorten(start, plain, self.max_line_bytes, lambda whole: self._envelope(whole, time_ms, now))
-
-    def _envelope(self, fields: dict[str, Any], time_ms: int, now: int) -> str:
-        return self._metrics.envelope(fields, time_ms, now) if self._metrics else ""
 
     def _plain(self, fields: Any) -> tuple[dict[str, Any], str]:
         """Return fields as plain JSON values by their keys on the line, and as JSON."""
         if self._bound or fields.__class__ is not dict:
             fields = {**self._bound, **as_dict(fields)}
         try:
-            if self._privacy.is_clean(fields):
+            if self.privacy.is_clean(fields):
                 return fields, encode(fields)
-        except (ValueError, TypeError, RuntimeError):
+        except (ValueError, RuntimeError):
             pass  # NaN, too many digits, or a thread that still adds
-        plain = {field_key(name): value for name, value in self._privacy.clean(dict(fields)).items()}
+        plain = {field_key(name): value for name, value in self.privacy.clean(dict(fields)).items()}
         return plain, encode(plain)
 
-    def _is_left_out(self) -> bool:
-        """Return whether sampling leaves this record out. It then takes no number, so it is not counted as lost."""
-        return self.sample_rate < 1 and int.from_bytes(os.urandom(4), "big") >= self.sample_rate * 2**32
+    def _report(self, error: BaseException) -> None:
+        """Count an exception that cost a record, and tell the hook, which may raise in tests only."""
+        self.errors += 1
+        if output.is_strict:
+            raise error
+        try:
+            if self._on_error is not None:
+                self._on_error(error)
+        except Exception:
+            return

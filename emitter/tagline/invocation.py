@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .annotations import Any, Mapping, Optional, Sequence
+from .annotations import Any, Optional, Sequence
 
 # The route of requests whose event names none: a path would be as many routes as there are ids in it.
 UNMATCHED = "unmatched"

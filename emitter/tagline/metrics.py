@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedd
 from __future__ import annotations
 
 from .annotations import Any, Mapping, Sequence, Unit
-from .names import field_key
+from .record import field_key
 from .values import encode, repr_of
 
 MAX_METRICS = 100  # in one directive: more are split into several

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 from .annotations import Any, Fields, Mapping, Optional
-from .names import RESERVED, field_key, field_name
 from .timestamps import format_timestamp, parse_timestamp
-from .values import encode, repr_of, to_json_value
+from .values import encode, repr_of, to_json
 
 DEFAULT_TAG = "usage_record"
 DEFAULT_TYPE = "api_request"
+_RESERVED = frozenset(["timestamp", "level"])
 
 
 class UnreadableLineError(ValueError):
@@ -18,9 +18,7 @@ class UnreadableLineError(ValueError):
 
 
 class Record:
-    """The content of one line. Immutable.
-
-    It is not a dataclass: importing `dataclasses` takes longer than importing the emitter.
+    """The content of one line. Immutable. (Importing `dataclasses` takes longer than importing the emitter.)
 
     Args:
         id: Unique per record, and the same for every copy of it.
@@ -56,23 +54,12 @@ class Record:
         seq: Optional[int] = None,
         trunc: tuple[str, ...] = (),
     ) -> None:
-        self.__dict__.update(
-            id=id,
-            timestamp=timestamp,
-            fields={} if fields is None else fields,
-            type=type,
-            tag=tag,
-            level=level,
-            src=src,
-            seq=seq,
-            trunc=trunc,
-        )
+        fields = {} if fields is None else fields
+        self.__dict__.update(id=id, timestamp=timestamp, fields=fields, type=type, tag=tag, level=level)
+        self.__dict__.update(src=src, seq=seq, trunc=trunc)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Record is immutable; record.replace({name}=...) returns a changed copy")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"a Record is immutable; {name} cannot be deleted")
 
     def __eq__(self, other: object) -> bool:
         return vars(self) == vars(other) if isinstance(other, Record) else NotImplemented
@@ -94,11 +81,20 @@ class Record:
 
         Values that JSON has no form for become text; NaN and infinities become null.
         """
-        line = self.to_json()
-        try:
-            return encode(line)
-        except Exception:
-            return encode(to_json_value(line))
+        return encode(to_json(self.to_json()))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line's object: the tag first, the user's fields last."""
+        line: dict[str, Any] = {"_tag": self.tag, "timestamp": format_timestamp(self.timestamp)}
+        line.update(level=self.level, _type=self.type, _id=self.id)
+        if self.src is not None:
+            line["_src"] = self.src
+        if self.seq is not None:
+            line["_seq"] = self.seq
+        if self.trunc:
+            line["_trunc"] = [str(name) for name in self.trunc]
+        line.update((field_key(name), value) for name, value in self.fields.items())
+        return line
 
     @classmethod
     def from_line(cls, line: str) -> Record:
@@ -115,24 +111,11 @@ class Record:
             raise UnreadableLineError(f"a JSON {value.__class__.__name__}, not an object")
         return cls.from_json(value)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the line's object: the tag first, the user's fields last."""
-        line: dict[str, Any] = {"_tag": self.tag, "timestamp": format_timestamp(self.timestamp)}
-        line.update(level=self.level, _type=self.type, _id=self.id)
-        if self.src is not None:
-            line["_src"] = self.src
-        if self.seq is not None:
-            line["_seq"] = self.seq
-        if self.trunc:
-            line["_trunc"] = [str(name) for name in self.trunc]
-        line.update((field_key(name), value) for name, value in self.fields.items())
-        return line
-
     @classmethod
     def from_json(
         cls, line: Fields, *, default_id: str = "", default_timestamp: Optional[int] = None
     ) -> Record:
-        """Parse a record from a line's JSON object. Unknown keys of the format are left out.
+        """Parse a record from a line's JSON object. Keys of the format that are not known are left out.
 
         Args:
             line: The object on the line.
@@ -148,8 +131,7 @@ class Record:
             if not isinstance(value, str) or not value:
                 raise UnreadableLineError(f"{key} is {repr_of(value)}, not a text of at least one character")
         timestamp = parse_timestamp(line.get("timestamp"))
-        if timestamp is None:
-            timestamp = default_timestamp
+        timestamp = default_timestamp if timestamp is None else timestamp
         if timestamp is None:
             raise UnreadableLineError(f"timestamp is {repr_of(line.get('timestamp'))}, not RFC 3339")
         level, src, seq, trunc = (line.get(key) for key in ("level", "_src", "_seq", "_trunc"))
@@ -159,7 +141,7 @@ class Record:
             fields={
                 field_name(key): value
                 for key, value in line.items()
-                if key not in RESERVED and (not key.startswith("_") or key.endswith("_"))
+                if key not in _RESERVED and (not key.startswith("_") or key.endswith("_"))
             },
             type=named["_type"],
             tag=named["_tag"],
@@ -178,3 +160,16 @@ def write(record: Record) -> str:
 def read(line: str) -> Record:
     """Return `Record.from_line(line)`; the older name."""
     return Record.from_line(line)
+
+
+def field_key(name: str) -> str:
+    """Return the key of a user's field on the line: a name of the format's gets `_` appended.
+
+    So does a name that this rule made, which keeps it reversible: `level` is `level_`, `level_` is `level__`.
+    """
+    return name + "_" if name.startswith("_") or name.rstrip("_") in _RESERVED else name
+
+
+def field_name(key: str) -> str:
+    """Return the user's name of a field by its key on the line: the inverse of `field_key`."""
+    return key[:-1] if key.endswith("_") and (key.startswith("_") or key.rstrip("_") in _RESERVED) else key

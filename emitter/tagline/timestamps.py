@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 
 from .annotations import Any, Optional, Timestamp
@@ -88,6 +87,8 @@ def _parse(text: str) -> Any:
         return datetime.fromisoformat(text)
     except ValueError:
         # Before Python 3.11 it takes fractions of three or six digits only, and offsets only with a colon.
+        import re
+
         found = re.fullmatch(r"(.{10}[T ]\d\d:\d\d:\d\d)(?:[.,](\d+))?(?:([+-]\d\d):?(\d\d))?", text)
         if not found:
             raise

@@ -1,4 +1,4 @@
-"""What values become: anything that a record may hold, as plain JSON values and as JSON text."""
+"""What values become: plain JSON values, and JSON text."""
 
 from __future__ import annotations
 
@@ -13,23 +13,19 @@ from .annotations import TYPE_CHECKING, Any, Callable, Optional
 if TYPE_CHECKING:
     from .privacy import Privacy
 
-# Lists and objects that are nested deeper are cut, and so are more than this many in one record.
-MAX_DEPTH = 32
-MAX_CONTAINERS = 100_000
-# An object may become another one that needs converting in turn (a model with a model's dump), this often.
-MAX_CONVERSIONS = 8
-# Longest text of an object that JSON has no form for, in characters.
-MAX_REPR = 1_000
-_MAX_DECIMAL_DIGITS = 40  # DynamoDB's numbers have 38; a Decimal of a billion digits would take hours
+MAX_DEPTH = 32  # lists and objects that are nested deeper are cut
+MAX_CONTAINERS = 100_000  # so are more than this many in one record: objects that refer to each other
+MAX_CONVERSIONS = 8  # a model may become a dict of another class, which has to be converted in turn
+MAX_REPR = 1_000  # longest text of an object that JSON has no form for, in characters
+_MAX_DIGITS = 40  # DynamoDB's numbers have 38; writing out Decimal("1E999999999") would take hours
+_JSON_TYPES = frozenset([str, int, float, bool, type(None), dict, list])
 
-# ASCII, no space, no NaN. It raises for whatever `to_json_value` would have to convert.
+# ASCII, no space, no NaN. It raises for whatever `to_json` would have to convert.
 encode = json.JSONEncoder(check_circular=False, allow_nan=False, separators=(",", ":")).encode
-
-_PLAIN = (str, int, float, bool, type(None), dict, list, tuple)
 
 
 def repr_of(value: Any, text: Callable[[Any], str] = repr) -> str:
-    """Return a value's text, at most 1,000 characters, or its class's name if it has none."""
+    """Return a value's text, at most 1,000 characters, or the name of its class if it has none."""
     try:
         return str(text(value))[:MAX_REPR]
     except (KeyboardInterrupt, SystemExit):
@@ -38,67 +34,68 @@ def repr_of(value: Any, text: Callable[[Any], str] = repr) -> str:
         return f"<{type(value).__name__}>"
 
 
-def to_json_value(value: Any, privacy: Optional[Privacy] = None) -> Any:
-    """Return a copy of a value that consists of plain JSON values only, masked by the rules if there are some.
+def to_json(value: Any, privacy: Optional[Privacy] = None) -> Any:
+    """Return a copy of a value that consists of plain JSON values only, with secrets masked by the rules.
 
-    A value that fails when it is converted becomes its class's name, in `<>`. So does one inside itself.
+    A value that fails when it is converted, or that is inside itself, becomes the name of its class, in `<>`.
     """
-    containers = count(1)
+    return _Conversion(privacy).convert(value, (), 0)
 
-    def convert(value: Any, above: tuple[int, ...], depth: int) -> Any:
-        original, above = value, (*above, id(value))
+
+class _Conversion:
+    def __init__(self, privacy: Optional[Privacy]) -> None:
+        self._privacy = privacy
+        self._containers = count(1)
+
+    def convert(self, value: Any, above: tuple[int, ...], depth: int) -> Any:
+        kind, original = type(value), value
         try:
             for _ in range(MAX_CONVERSIONS):
-                if type(value) in _PLAIN:
+                if kind in _JSON_TYPES:
                     break
                 value = _simplify(value)
-            if isinstance(value, str):
-                return privacy.text(value) if privacy else value
-            if isinstance(value, (dict, list, tuple)):
-                if id(original) in above[:-1] or depth > MAX_DEPTH or next(containers) > MAX_CONTAINERS:
-                    return f"<{type(original).__name__}>"
-                if isinstance(value, dict):
-                    return convert_object(value, above, depth)
-                return convert_list(value, above, depth)
-            return _number(value)
+                kind = type(value)
+            if kind is str:
+                return self._privacy.text(value) if self._privacy else value
+            if kind is dict or kind is list:
+                key = id(original)
+                if key not in above and depth <= MAX_DEPTH and next(self._containers) <= MAX_CONTAINERS:
+                    convert = self._object if kind is dict else self._list
+                    return convert(value, (*above, key), depth + 1)
+            elif kind in _JSON_TYPES:
+                return _number(value)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException:  # a panic in a Rust extension is not an Exception
-            return f"<{type(original).__name__}>"
+        except BaseException:  # noqa: S110 - a panic in a Rust extension is not an Exception
+            pass
+        return f"<{type(original).__name__}>"
 
-    def convert_object(value: dict[Any, Any], above: tuple[int, ...], depth: int) -> dict[str, Any]:
-        converted = {}
+    def _object(self, value: dict[Any, Any], above: tuple[int, ...], depth: int) -> dict[str, Any]:
+        converted, privacy = {}, self._privacy
         for name, item in list(value.items()):
             key = str.__str__(name) if isinstance(name, str) else repr_of(name, str)
             rule = privacy.rule(name) if privacy else None
-            if rule is None:
-                converted[privacy.text(key) if privacy else key] = convert(item, above, depth + 1)
-            elif rule is not drop:
-                converted[privacy.text(key) if privacy else key] = rule(item)
+            if rule is not drop:
+                key = privacy.text(key) if privacy else key
+                converted[key] = self.convert(item, above, depth) if rule is None else rule(item)
         return converted
 
-    def convert_list(value: Any, above: tuple[int, ...], depth: int) -> list[Any]:
-        items = list(value)
-        # A header or a parameter: a name and a value.
-        if privacy and len(items) == 2 and isinstance(items[0], (str, bytes)):  # noqa: PLR2004
-            rule = privacy.rule(items[0])
-            if rule is not None:
-                return [convert(items[0], above, depth + 1), rule(items[1])]
-        return [convert(item, above, depth + 1) for item in items]
-
-    return convert(value, (), 0)
+    def _list(self, value: list[Any], above: tuple[int, ...], depth: int) -> list[Any]:
+        rule = self._privacy.pair_rule(value) if self._privacy else None
+        if rule is not None:
+            return [self.convert(value[0], above, depth), rule(value[1])]
+        return [self.convert(item, above, depth) for item in value]
 
 
-def drop(value: Any) -> Any:  # noqa: ARG001 - the signature of every rule
+def drop(_value: Any) -> None:
     """Stand for the rule that leaves a field out."""
-    return None
 
 
 def _number(value: Any) -> Any:
     """Return a number, boolean or None as JSON can hold it; it raises for more digits than Python writes."""
     if isinstance(value, float):
         return value if value - value == 0 else None  # infinite, or not a number
-    if isinstance(value, int) and value.bit_length() > 64:  # noqa: PLR2004 - what is longer may be too long
+    if isinstance(value, int) and value.bit_length() > 64:  # noqa: PLR2004 - shorter ones are short enough
         str(value)
     return value
 
@@ -141,9 +138,6 @@ def _simplify(value: Any) -> Any:  # noqa: C901, PLR0912 - a table of types
 
 def _decimal(value: Any) -> Any:
     """Return a Decimal, which is what boto3 makes of DynamoDB's numbers, as a number."""
-    if not value.is_finite():
-        return None
-    if value.adjusted() < _MAX_DECIMAL_DIGITS and value == value.to_integral_value():
+    if value.is_finite() and value.adjusted() < _MAX_DIGITS and value == value.to_integral_value():
         return int(value)
-    number = float(value)
-    return number if number - number == 0 else str(value)[:MAX_REPR]
+    return float(value)
