@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
-from .annotations import Any, Optional
-from .metrics import Metrics
+from .annotations import TYPE_CHECKING, Any, Optional
 from .record import field_name
 from .values import encode, repr_of
+
+if TYPE_CHECKING:
+    from .metrics import Metrics
 
 MIN_LINE_BYTES = 1_000
 # Lambda's lines were cut at 262,119 bytes: github.com/DataDog/datadog-serverless-functions/pull/462.

@@ -11,11 +11,13 @@ from threading import get_ident
 from . import deadline
 from .annotations import TYPE_CHECKING, Any, Callable, Fields, Mapping, Optional, Timestamp
 from .invocation import CORRELATION_HEADERS, Invocation, correlation_id
-from .source import after_copy
+from .output import after_copy
 from .values import repr_of, to_json
 
 if TYPE_CHECKING:
     from .emitter import Emitter
+else:
+    Emitter = object  # for those who evaluate annotations
 
 # Of more records in one context, the oldest is held by its owner only, and is written when nobody holds it.
 MAX_NESTED = 8

@@ -7,7 +7,7 @@ import time
 import weakref
 
 from .annotations import TYPE_CHECKING, Optional
-from .source import after_copy
+from .output import after_copy
 
 if TYPE_CHECKING:
     from .collecting import Draft

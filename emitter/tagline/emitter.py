@@ -6,28 +6,17 @@ import os
 import time
 
 from . import output
-from .annotations import (
-    Any,
-    Callable,
-    Fields,
-    Function,
-    Mapping,
-    Optional,
-    Sequence,
-    Stream,
-    Timestamp,
-    Union,
-    Unit,
-)
+from .annotations import TYPE_CHECKING, Any, Callable, Fields, Function, Mapping, Optional, Sequence
+from .annotations import Stream, Timestamp, Union, Unit
 from .budget import line_budget, short_name, shorten, whole_number
 from .collecting import Draft, as_dict, current
 from .handlers import decorate
-from .metrics import Metrics
 from .privacy import Privacy
-from .record import DEFAULT_TAG, DEFAULT_TYPE, field_key
-from .source import Source
-from .timestamps import event_time, format_timestamp
+from .record import DEFAULT_TAG, DEFAULT_TYPE, event_time, field_key, format_timestamp
 from .values import encode
+
+if TYPE_CHECKING:
+    from .metrics import Metrics
 
 # A 128 MB function gets a twelfth of a vCPU in time slices; 200 ms before the deadline there is still time to write the
 # record.
@@ -100,8 +89,12 @@ class Emitter:
         self._is_shared = not is_in_lambda
         self._stream = stream
         self._clock = clock
-        self._metrics = Metrics(namespace, metrics, dimensions) if metrics else None
-        self._source = Source()
+        self._metrics: Optional[Metrics] = None
+        if metrics:
+            from .metrics import Metrics
+
+            self._metrics = Metrics(namespace, metrics, dimensions)
+        self._source = output.Source()
         self._names = short_name(self.tag), short_name(type)
         self._bound: dict[str, Any] = {"sample_rate": sample_rate} if sample_rate < 1 else {}
 

@@ -1,4 +1,4 @@
-"""Lines go out whole: one write, then a flush, and no other emitter's line in between."""
+"""Lines are numbered per source, and go out whole: one write, then a flush, and no other emitter's line in between."""
 
 from __future__ import annotations
 
@@ -8,15 +8,73 @@ import sys
 import threading
 
 from .annotations import Any, Callable, Optional, Stream
-from .source import after_copy
 
-# Threads of one process take turns; reentrant, because a signal handler or finalizer may emit.
-_lock = threading.RLock()
+MAX_TAGS = 1_000
+_is_snapstart = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
+# Under SnapStart, draw ids one by one: a snapshot may be restored many times.
+_IDS_DRAWN = 1 if _is_snapstart else 64
+
+# Generation of this process; sources created in an earlier generation renew themselves.
+_generation = 0
+# Guard ids and counters, and the stream; reentrant, because a signal handler or finalizer may emit.
+_numbering = threading.RLock()
+_writing = threading.RLock()
+_after_copy: list[Callable[[], None]] = []
 # The stream that was written to last, and its descriptor if other processes may write there as well.
 _last: tuple[Any, Optional[int]] = (None, None)
 # Set by `tagline.testing.capture`: take the lines instead of the stream.
 captures: list[Callable[[str], None]] = []
 is_strict = False  # and raise what emitters would swallow
+
+
+class Source:
+    """An emitter's identity in this process. In a copy of the process it is another one."""
+
+    def __init__(self) -> None:
+        self._id = ""
+        self._ids: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._generation = -1
+
+    def next_number(self, tag: str) -> tuple[str, int]:
+        """Return the source's id and the number of its next line with a tag, from 0.
+
+        Each tag has its own numbers: a subscription filter lets one tag through, and the other lines would look
+        like lost ones. After 1,000 tags the source takes a new id, so that the counters stay bounded.
+        """
+        with _numbering:
+            number = self._numbers.get(tag, 0)
+            if self._generation != _generation or (number == 0 and len(self._numbers) >= MAX_TAGS):
+                # First use, or a forked or restored copy of the process, or too many tags.
+                self._id, self._ids, self._numbers, number = os.urandom(8).hex(), [], {}, 0
+                self._generation = _generation
+            self._numbers[tag] = number + 1
+            return self._id, number
+
+    def random_id(self) -> str:
+        """Return a random id, and prefetch more: one urandom call for 64 is cheaper than 64 calls.
+
+        Call `next_number` first: it drops what was prefetched before a fork.
+        """
+        try:
+            return self._ids.pop()
+        except IndexError:
+            first, *more = os.urandom(16 * _IDS_DRAWN).hex(" ", 16).split()
+            self._ids.extend(more)
+            return first
+
+
+def after_copy(reset: Callable[[], None]) -> None:
+    """Have a function called in each copy of this process: a forked child, or a restored snapshot."""
+    _after_copy.append(reset)
+
+
+def _begin_generation() -> None:
+    global _generation, _numbering, _writing
+    # A thread that does not exist in a forked child may hold the locks.
+    _generation, _numbering, _writing = _generation + 1, threading.RLock(), threading.RLock()
+    for reset in _after_copy:
+        reset()
 
 
 def write_line(line: str, stream: Optional[Stream], *, is_shared: bool) -> None:
@@ -36,7 +94,7 @@ def write_line(line: str, stream: Optional[Stream], *, is_shared: bool) -> None:
     elif not is_shared:
         _write(line, target)
     else:
-        with _lock:
+        with _writing:
             descriptor = _shared_descriptor(target)
             if descriptor is None:
                 _write(line, target)
@@ -84,9 +142,13 @@ def _shared_descriptor(target: Any) -> Optional[int]:
     return _last[1]
 
 
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.RLock()  # a thread that does not exist in the child may hold the other one
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_begin_generation)
+if _is_snapstart:
+    # https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
+    try:
+        from snapshot_restore_py import register_after_restore  # type: ignore[import-untyped]
 
-
-after_copy(_renew_lock)
+        register_after_restore(_begin_generation)
+    except ImportError:
+        pass  # a source then begins with its first line, which most functions write after the restore
