@@ -263,7 +263,7 @@ class Emitter:
 
     def _plain(self, fields: Any) -> tuple[dict[str, Any], str]:
         """Return fields as plain JSON values by their keys on the line, and as JSON."""
-        if self._bound or fields.__class__ is not dict:
+        if self._bound or type(fields) is not dict:
             fields = {**self._bound, **as_dict(fields)}
         try:
             if self.privacy.is_clean(fields):
