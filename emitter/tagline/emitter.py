@@ -226,7 +226,7 @@ class Emitter:
         Args:
             function: The handler.
             type: Kind of record, if not the emitter's.
-            route: Gives the route's template from the event, if the event does not name it.
+            route: Gives the route's template from the event, where the event's own is too coarse (`/{proxy+}`).
             fields: Fields to begin with, or a function that gives them from the event.
 
         Raises:

@@ -6,8 +6,9 @@ import os
 import stat
 import sys
 import threading
+from itertools import count
 
-from .annotations import Any, Callable, Optional, Stream
+from .annotations import Any, Callable, Iterator, Optional, Stream
 
 MAX_TAGS = 1_000
 _is_snapstart = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
@@ -31,10 +32,10 @@ class Source:
     """An emitter's identity in this process. In a copy of the process it is another one."""
 
     def __init__(self) -> None:
-        self._id = ""
         self._ids: list[str] = []
-        self._numbers: dict[str, int] = {}
         self._generation = -1
+        # The source's id, and a counter for each tag. Replaced as a whole: a signal may come in between.
+        self._state: tuple[str, dict[str, Iterator[int]]] = ("", {})
 
     def next_number(self, tag: str) -> tuple[str, int]:
         """Return the source's id and the number of its next line with a tag, from 0.
@@ -43,13 +44,13 @@ class Source:
         like lost ones. After 1,000 tags the source takes a new id, so that the counters stay bounded.
         """
         with _numbering:
-            number = self._numbers.get(tag, 0)
-            if self._generation != _generation or (number == 0 and len(self._numbers) >= MAX_TAGS):
+            identity, numbers = self._state
+            if self._generation != _generation or (tag not in numbers and len(numbers) >= MAX_TAGS):
                 # First use, or a forked or restored copy of the process, or too many tags.
-                self._id, self._ids, self._numbers, number = os.urandom(8).hex(), [], {}, 0
+                self._ids = []
+                identity, numbers = self._state = os.urandom(8).hex(), {}
                 self._generation = _generation
-            self._numbers[tag] = number + 1
-            return self._id, number
+            return identity, next(numbers.setdefault(tag, count()))
 
     def random_id(self) -> str:
         """Return a random id, and prefetch more: one urandom call for 64 is cheaper than 64 calls.
@@ -71,10 +72,18 @@ def after_copy(reset: Callable[[], None]) -> None:
 
 def _begin_generation() -> None:
     global _generation, _numbering, _writing
-    # A thread that does not exist in a forked child may hold the locks.
     _generation, _numbering, _writing = _generation + 1, threading.RLock(), threading.RLock()
     for reset in _after_copy:
         reset()
+
+
+def _before_fork() -> None:
+    """Let other threads finish their writes: the child's copy of a lock that one holds is never released."""
+    _writing.acquire()
+
+
+def _after_fork_in_parent() -> None:
+    _writing.release()
 
 
 def write_line(line: str, stream: Optional[Stream], *, is_shared: bool) -> None:
@@ -91,15 +100,13 @@ def write_line(line: str, stream: Optional[Stream], *, is_shared: bool) -> None:
     target: Any = stream or sys.stdout
     if captures:
         captures[-1](line)
-    elif not is_shared:
-        _write(line, target)
-    else:
-        with _writing:
-            descriptor = _shared_descriptor(target)
-            if descriptor is None:
-                _write(line, target)
-            else:
-                _write_locked(line, target, descriptor)
+        return
+    with _writing:
+        descriptor = _shared_descriptor(target) if is_shared else None
+        if descriptor is None:
+            _write(line, target)
+        else:
+            _write_locked(line, target, descriptor)
 
 
 def _write(line: str, target: Any) -> None:
@@ -143,7 +150,9 @@ def _shared_descriptor(target: Any) -> Optional[int]:
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(after_in_child=_begin_generation)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_begin_generation
+    )
 if _is_snapstart:
     # https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
     try:
