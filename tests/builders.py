@@ -20,6 +20,7 @@ class Context:
     remaining_ms: int = 60_000
     aws_request_id: str = "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
     function_name: str = "function"
+    function_version: str = "$LATEST"
     memory_limit_in_mb: int = 256
     invoked_function_arn: str = f"arn:aws:lambda:us-east-1:{OWNER}:function:function"
 

@@ -5,23 +5,21 @@ from __future__ import annotations
 import logging
 import traceback
 
-from .annotations import TYPE_CHECKING, Any, Union
+from .annotations import Any, Union
 from .collecting import request_ids
-from .values import MAX_REPR, repr_of
-
-if TYPE_CHECKING:
-    from .emitter import Emitter
+from .emitter import Emitter
+from .values import repr_of
 
 # The attributes of every log record; formatters, Lambda's runtime and Python 3.12 add the last ones.
 _STANDARD = {
     *vars(logging.LogRecord("", 0, "", 0, "", None, None)),
     *("message", "asctime", "taskName", "aws_request_id", "tenant_id"),
 }
-MAX_TRACEBACK = 8 * MAX_REPR
+MAX_TRACEBACK = 8_000  # characters; the last calls are the most telling
 
 
 class LogHandler(logging.Handler):
-    """Writes what goes through `logging` as records: message, logger, level and error, and `extra` as fields.
+    """Writes what goes through `logging` as records: message, logger, level, error and `extra`.
 
     In a request, they have the `request_id` and `correlation_id` of its record.
 
@@ -48,7 +46,6 @@ class LogHandler(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
             fields.update(error=repr_of(error, str), error_type=type(error).__name__)
-            lines = repr_of(error, lambda error: "".join(traceback.format_tb(error.__traceback__)))
-            fields["traceback"] = lines
+            fields["traceback"] = "".join(traceback.format_tb(error.__traceback__))[-MAX_TRACEBACK:]
         fields.update((name, value) for name, value in vars(record).items() if name not in _STANDARD)
         self._emitter.emit(fields, type=self._type, timestamp=record.created)

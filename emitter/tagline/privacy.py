@@ -177,7 +177,12 @@ def _letters(name: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    return re.sub("%([0-9A-Fa-f]{2})", lambda found: chr(int(found[1], 16)), text) if "%" in text else text
+    """Return text without percent-encoding, up to three layers of it."""
+    for _ in range(3):
+        if "%" not in text:
+            break
+        text = re.sub("%([0-9A-Fa-f]{2})", lambda found: chr(int(found[1], 16)), text)
+    return text
 
 
 def _pattern(masked: list[str]) -> re.Pattern[str]:
