@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datetime import datetime
-    from typing import Any, Optional, Protocol, TypeVar, Union
+    from typing import Any, Optional, Protocol, TypeVar, Union, overload
 
     Fields = Mapping[str, Any]
     Timestamp = Union[datetime, str, int, float]
@@ -33,5 +33,10 @@ else:
     Any = Fields = Timestamp = Unit = Stream = object
     Function = Callable
 
+    def overload(function):
+        """Stand for `typing.overload`."""
+        return function
+
+
 __all__ = ["TYPE_CHECKING", "Any", "Callable", "Fields", "Function", "Iterable", "Iterator", "Mapping"]
-__all__ += ["Optional", "Sequence", "Stream", "Timestamp", "Union", "Unit"]
+__all__ += ["Optional", "Sequence", "Stream", "Timestamp", "Union", "Unit", "overload"]

@@ -7,7 +7,7 @@ import time
 
 from . import output
 from .annotations import TYPE_CHECKING, Any, Callable, Fields, Function, Mapping, Optional, Sequence
-from .annotations import Stream, Timestamp, Union, Unit
+from .annotations import Stream, Timestamp, Union, Unit, overload
 from .budget import line_budget, short_name, shorten, whole_number
 from .collecting import Draft, as_dict, current
 from .handlers import decorate
@@ -29,9 +29,8 @@ class Emitter:
     Args:
         type: Kind of record, unless one is given with the record.
         tag: The token that the subscription filter looks for; default `TAGLINE_TAG`, else "usage_record".
-        max_line_bytes: Longest line; default `TAGLINE_MAX_LINE_BYTES`, else 200,000 in Lambda and 16,000
-            elsewhere, where Docker cuts lines at 16 KB. Over it, the largest values are shortened and named
-            in `_trunc`.
+        max_line_bytes: Longest line; default `TAGLINE_MAX_LINE_BYTES`, else 200,000 in Lambda and 16,000 elsewhere,
+            where Docker cuts at 16 KB. Over it, the largest values are shortened and named in `_trunc`.
         stream: Where lines go; default whatever `sys.stdout` is at the time.
         clock: Gives the time in milliseconds since 1970; default the system's.
         privacy: What must not reach the line; default `Privacy()`, which masks credentials.
@@ -39,17 +38,15 @@ class Emitter:
             resolution of one second: `{"items": "Count", "latency_ms": ("Milliseconds", 1)}`.
         namespace: The metrics' namespace; needed with `metrics`.
         dimensions: Sets of fields whose texts are the metrics' dimensions; default one empty set.
-        timeout_margin_ms: How much time an invocation has left when its record is written as timed out;
-            default `TAGLINE_TIMEOUT_MARGIN_MS`, else 200; 0 for never.
-        sample_rate: Share of the records that are written, above 0 and at most 1. Below 1, each line has it as
-            the field `sample_rate`: a line stands for `1 / sample_rate` records.
-        on_error: Called with each exception that cost a record or a field, which no caller sees. The attribute
-            `errors` counts them.
+        timeout_margin_ms: How much time an invocation has left when its record is written as timed out; default
+            `TAGLINE_TIMEOUT_MARGIN_MS`, else 200; 0 for never.
+        sample_rate: Share of the records that are written, above 0 and at most 1. Below 1, each line has it as the
+            field `sample_rate`: a line stands for `1 / sample_rate` records.
+        on_error: Called with each exception that cost a record or a field. The attribute `errors` counts them.
 
     Raises:
-        ValueError: If metrics, namespace or dimensions are not what CloudWatch takes, the longest line is not
-            between 1,000 and 262,118 bytes, or the sample rate is not above 0 and at most 1. Nothing later
-            raises.
+        ValueError: If CloudWatch refuses the metrics, namespace or dimensions, the longest line is not 1,000 to
+            262,118 bytes, or the sample rate is not above 0 and at most 1. Nothing later raises.
     """
 
     def __init__(
@@ -159,8 +156,8 @@ class Emitter:
     ) -> Draft:
         """Collect fields while a `with` block runs, and write one record when it ends, also when it raises.
 
-        The block gets the draft, a mapping of the fields; `add` reaches it from anywhere in the call.
-        `duration_ms` is added, and `error` and `error_type` if the block raises; the exception propagates.
+        The block gets the draft, a dict of the fields; `add` reaches it from anywhere in the call. `duration_ms` is
+        added, and `error` and `error_type` if the block raises; the exception propagates.
 
         Args:
             fields: Fields to begin with.
@@ -169,8 +166,8 @@ class Emitter:
             timestamp: When it happened, if not when the block began.
             tag: As for `emit`.
             event: What Lambda invoked the function with: gives `method`, `route`, `path`, `correlation_id`.
-            context: Lambda's context: gives `request_id`, the function, memory and times. The record is
-                written as `timed_out` when little of the invocation's time is left.
+            context: Lambda's context: gives `request_id`, the function, memory and times. The record is written as
+                `timed_out` when little of the invocation's time is left.
         """
         return Draft(
             self, fields, type=type, id=id, timestamp=timestamp, tag=tag, event=event, context=context
@@ -208,20 +205,26 @@ class Emitter:
         draft = current(self)
         return draft is not None and draft.end(fields)
 
+    @overload
+    def handler(self, function: Function, /) -> Function: ...
+
+    @overload
     def handler(
         self,
-        function: Optional[Function] = None,
-        /,
         *,
         type: Optional[str] = None,
         route: Optional[Callable[[Any], Optional[str]]] = None,
         fields: Union[Fields, Callable[[Any], Fields], None] = None,
-    ) -> Any:
-        """Decorate a Lambda handler: one record per invocation, with or without arguments.
+    ) -> Callable[[Function], Function]: ...
 
-        Functions, methods, coroutine and generator functions, partials and callable objects all work: the
-        record is written when the result has been returned, awaited or iterated. It has what `collect` takes from
-        event and context, and the client's `status`; fields that the handler adds take precedence.
+    def handler(
+        self, function: Any = None, /, *, type: Any = None, route: Any = None, fields: Any = None
+    ) -> Any:
+        """Decorate a Lambda handler, with arguments or without: one record per invocation.
+
+        Functions, methods, coroutine and generator functions, partials and callable objects all work: the record is
+        written when the result has been returned, awaited or iterated. It has what `collect` takes from event and
+        context, and the client's `status`; fields that the handler adds take precedence.
 
         Args:
             function: The handler.

@@ -1,0 +1,15 @@
+"""The pytest fixture `tagline_records`."""
+
+from typing import Iterator, List
+
+import pytest
+
+from .record import Record
+from .testing import capture
+
+
+@pytest.fixture
+def tagline_records() -> Iterator[List[Record]]:
+    """Give the records that emitters wrote so far in this test; what they would swallow is raised."""
+    with capture() as records:
+        yield records
