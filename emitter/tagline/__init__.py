@@ -1,7 +1,7 @@
 """Write one tagged line per request to stdout, and read it back.
 
-No dependency, no I/O but one write per record, and no exception of its own ever reaches the handler. Install it,
-attach it as a layer, or copy this folder.
+No dependency, no I/O but one write per record, and no exception of its own ever reaches the handler. Install
+it, attach it as a layer, or copy this folder.
 
     from tagline import Emitter, add
 
@@ -12,8 +12,8 @@ attach it as a layer, or copy this folder.
         add(client="acme", items=3)          # from anywhere in the call
         return {"statusCode": 200}
 
-docs/reference/line.md describes the line. Modules that Lambda's runtime client has not already loaded are imported
-lazily, but for `contextvars`; types only for the type checker.
+docs/reference/line.md describes the line. Modules that Lambda's runtime client has not already loaded are
+imported lazily, but for `contextvars`; types only for the type checker.
 """
 
 from .annotations import TYPE_CHECKING
@@ -23,8 +23,16 @@ from .emitter import DEFAULT_TIMEOUT_MARGIN_MS, Emitter
 from .handlers import carry
 from .invocation import CORRELATION_HEADERS, MAX_CORRELATION_ID, correlation_id
 from .privacy import MASK, MASKED_NAMES, MIN_NAME_END, UNMASKED_NAMES, Privacy
-from .record import DEFAULT_TAG, DEFAULT_TYPE, Record, UnreadableLineError
-from .record import format_timestamp, parse_timestamp, read, write
+from .record import (
+    DEFAULT_TAG,
+    DEFAULT_TYPE,
+    Record,
+    UnreadableLineError,
+    format_timestamp,
+    parse_timestamp,
+    read,
+    write,
+)
 from .values import MAX_DEPTH, MAX_REPR
 
 if TYPE_CHECKING:
@@ -50,7 +58,7 @@ __all__ += [
 
 
 def __getattr__(name: str) -> object:
-    """Import what most functions do not use when it is asked for: each file takes a tenth of a millisecond."""
+    """Import lazily what most functions do not use: each file takes a tenth of a millisecond."""
     from importlib import import_module
 
     module = {"LogHandler": "logs", "MAX_METRICS": "metrics", "UNITS": "metrics"}.get(name)

@@ -1,7 +1,7 @@
 """The names that annotations use, without importing `typing`: that would take longer than the whole emitter.
 
-Type checkers see the real names. At run time `typing.get_type_hints` finds all of them as well: `Any` and the aliases
-are `object` then, and `Optional` and `Union` import `typing` when something evaluates them.
+Type checkers see the real names. At run time `typing.get_type_hints` finds all of them as well: `Any` and the
+aliases are `object` then, and `Optional` and `Union` import `typing` when something evaluates them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 else:
 
     class _Typing(type):
-        def __getitem__(cls, parameters):
+        def __getitem__(cls, parameters: object) -> object:
             import typing
 
             return getattr(typing, cls.__name__)[parameters]
@@ -33,7 +33,7 @@ else:
     Any = Fields = Timestamp = Unit = Stream = object
     Function = Callable
 
-    def overload(function):
+    def overload(function: object) -> object:
         """Stand for `typing.overload`."""
         return function
 

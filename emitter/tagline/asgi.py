@@ -280,7 +280,7 @@ class _Exchange:
         for name, get in known.items():
             try:  # each value by itself: one odd header does not cost the others
                 value = get()
-            except Exception:
+            except Exception:  # noqa: S112
                 continue
             if value is not None:
                 self.draft.setdefault(name, value)
@@ -303,8 +303,8 @@ class _Exchange:
     def known_status(self, error: Optional[BaseException], *, incomplete: bool) -> Optional[int]:
         """Return the status that the client got, None if it got none.
 
-        Mangum sends nothing before the application has returned: if that fails, the client gets a 500 whatever
-        the application had begun to send. Elsewhere a status that was sent is sent.
+        Mangum sends nothing before the application has returned: if that fails, the client gets a 500
+        whatever the application had begun to send. Elsewhere a status that was sent is sent.
         """
         buffered = self.scope.get("aws.context") is not None
         if error is not None and (buffered or self.status is None) and (incomplete or self.status is None):

@@ -56,9 +56,9 @@ def short_name(value: object) -> str:
 
 
 def shorten(
-    start: str, fields: dict[str, Any], budget: int, metrics: Optional[Metrics], time_ms: int, now: int
+    start: str, fields: dict[str, Any], budget: int, *, metrics: Optional[Metrics], time_ms: int, now: int
 ) -> str:
-    """Return a line with its largest values cut to one length, so that it fits the budget.
+    """Return a line, and its newline, with its largest values cut to one length, so that it fits the budget.
 
     Args:
         start: The line's beginning, with the format's keys.
@@ -79,9 +79,9 @@ def shorten(
         names = encode([field_name(key) for key in trunc])
         line = f'{start},"_trunc":{names}{envelope},{encode(short)[1:]}'
         if len(line) <= budget:
-            return line
+            return line + "\n"
         spare -= len(line) - budget
-    return f'{start},"_trunc":["*"]}}'  # even the names are too many
+    return f'{start},"_trunc":["*"]}}\n'  # even the names are too many
 
 
 def _allowed(sizes: list[int], room: int) -> int:

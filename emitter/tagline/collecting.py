@@ -35,14 +35,15 @@ class _Carried(_Stack):
     __slots__ = ()
 
 
-_stack: ContextVar[_Stack] = ContextVar("tagline", default=_Stack())
+_stack: ContextVar[_Stack] = ContextVar("tagline", default=_Stack())  # noqa: B039 - a tuple
 _open: dict[int, weakref.ref[Draft]] = {}
 
 
 class Draft(dict[str, Any]):
     """A record that is being collected: a dict of its fields. It is written once, by the first `end`.
 
-    `Emitter.collect` and `Emitter.begin` make it. `with` begins and ends it. The arguments are `Emitter.collect`'s.
+    `Emitter.collect` and `Emitter.begin` make it. `with` begins and ends it. The arguments are
+    `Emitter.collect`'s.
     """
 
     open = False  # from `begin` until it is written
@@ -73,8 +74,8 @@ class Draft(dict[str, Any]):
         """Begin to collect: `add` reaches this record from everywhere in the request.
 
         Args:
-            is_block: Whether the caller will surely call `end`. A record that was begun without, by an earlier
-                invocation, is written as unfinished when the next one begins.
+            is_block: Whether the caller will surely call `end`. A record that was begun without, by an
+                earlier invocation, is written as unfinished when the next one begins.
         """
         event, context = self._request
         self._request = None, context if is_block else None
@@ -190,10 +191,10 @@ class Draft(dict[str, Any]):
         """
         return self._is_in_loop or self._thread == get_ident()
 
-    def __enter__(self) -> Draft:
+    def __enter__(self) -> Draft:  # noqa: PYI034 - Self is in Python 3.11 only
         return self.begin(is_block=True)
 
-    def __exit__(self, kind: object, error: Optional[BaseException], trace: object) -> None:
+    def __exit__(self, kind: object, error: Optional[BaseException], trace: object) -> None:  # noqa: PYI036
         self.end(error=error)
 
     def __del__(self) -> None:
@@ -239,8 +240,8 @@ def current(emitter: Optional[Emitter] = None) -> Optional[Draft]:
 def add(fields: Optional[Fields] = None, /, **more: Any) -> bool:
     """Add fields to the record that is being collected in this request; outside of one, do nothing.
 
-    Tasks belong to the request that started them. So does a thread that begins no record itself, as long as one
-    request at a time is in the process, as in Lambda; if there are several, use `carry`.
+    Tasks belong to the request that started them. So does a thread that begins no record itself, as long as
+    one request at a time is in the process, as in Lambda; if there are several, use `carry`.
 
     Returns:
         Whether a record took them.

@@ -6,8 +6,21 @@ import os
 import time
 
 from . import output
-from .annotations import TYPE_CHECKING, Any, Callable, Fields, Function, Mapping, Optional, Sequence
-from .annotations import Stream, Timestamp, Union, Unit, overload
+from .annotations import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Fields,
+    Function,
+    Mapping,
+    Optional,
+    Sequence,
+    Stream,
+    Timestamp,
+    Union,
+    Unit,
+    overload,
+)
 from .budget import line_budget, short_name, shorten, whole_number
 from .collecting import Draft, as_dict, current
 from .handlers import decorate
@@ -18,8 +31,8 @@ from .values import encode
 if TYPE_CHECKING:
     from .metrics import Metrics
 
-# A 128 MB function gets a twelfth of a vCPU in time slices; 200 ms before the deadline there is still time to write the
-# record.
+# A 128 MB function gets a twelfth of a vCPU in time slices; 200 ms before the deadline there is still time to
+# write the record.
 DEFAULT_TIMEOUT_MARGIN_MS = 200
 
 
@@ -29,8 +42,9 @@ class Emitter:
     Args:
         type: Kind of record, unless one is given with the record.
         tag: The token that the subscription filter looks for; default `TAGLINE_TAG`, else "usage_record".
-        max_line_bytes: Longest line; default `TAGLINE_MAX_LINE_BYTES`, else 200,000 in Lambda and 16,000 elsewhere,
-            where Docker cuts at 16 KB. Over it, the largest values are shortened and named in `_trunc`.
+        max_line_bytes: Longest line; default `TAGLINE_MAX_LINE_BYTES`, else 200,000 in Lambda and 16,000
+            elsewhere, where Docker cuts at 16 KB. Over it, the largest values are shortened and named in
+            `_trunc`.
         stream: Where lines go; default whatever `sys.stdout` is at the time.
         clock: Gives the time in milliseconds since 1970; default the system's.
         privacy: What must not reach the line; default `Privacy()`, which masks credentials.
@@ -38,15 +52,16 @@ class Emitter:
             resolution of one second: `{"items": "Count", "latency_ms": ("Milliseconds", 1)}`.
         namespace: The metrics' namespace; needed with `metrics`.
         dimensions: Sets of fields whose texts are the metrics' dimensions; default one empty set.
-        timeout_margin_ms: How much time an invocation has left when its record is written as timed out; default
-            `TAGLINE_TIMEOUT_MARGIN_MS`, else 200; 0 for never.
-        sample_rate: Share of the records that are written, above 0 and at most 1. Below 1, each line has it as the
-            field `sample_rate`: a line stands for `1 / sample_rate` records.
-        on_error: Called with each exception that cost a record or a field. The attribute `errors` counts them.
+        timeout_margin_ms: How much time an invocation has left when its record is written as timed out;
+            default `TAGLINE_TIMEOUT_MARGIN_MS`, else 200; 0 for never.
+        sample_rate: Share of the records that are written, above 0 and at most 1. Below 1, each line has it
+            as the field `sample_rate`: a line stands for `1 / sample_rate` records.
+        on_error: Called with each exception that cost a record or a field. The attribute `errors` counts
+            them.
 
     Raises:
-        ValueError: If CloudWatch refuses the metrics, namespace or dimensions, the longest line is not 1,000 to
-            262,118 bytes, or the sample rate is not above 0 and at most 1. Nothing later raises.
+        ValueError: If CloudWatch refuses the metrics, namespace or dimensions, the longest line is not 1,000
+            to 262,118 bytes, or the sample rate is not above 0 and at most 1. Nothing later raises.
     """
 
     def __init__(
@@ -111,8 +126,8 @@ class Emitter:
             fields: The user's fields by name.
             type: Kind of record, if not the emitter's.
             id: A stable id, for records that may be emitted more than once (backfills). Random by default.
-            timestamp: When it happened: a datetime, RFC 3339 text, milliseconds since 1970 as a whole number, or
-                seconds as a float; default now. One that cannot be read is kept as the field `timestamp_`.
+            timestamp: When it happened: a datetime, RFC 3339 text, milliseconds since 1970 as a whole number,
+                or seconds as a float; default now. One that cannot be read is kept as the field `timestamp_`.
             tag: The tag, if not the emitter's.
         """
         if self._is_disabled and not output.captures:
@@ -130,13 +145,15 @@ class Emitter:
             start = (
                 f'{{"_tag":"{tag}","timestamp":"{format_timestamp(time_ms)}","level":"{self._level}"'
                 f',"_type":"{short_name(type) if type else self._names[1]}"'
-                f',"_id":"{short_name(id) if id else self._source.random_id()}","_src":"{source}","_seq":{number}'
+                f',"_id":"{short_name(id) if id else self._source.random_id()}"'
+                f',"_src":"{source}","_seq":{number}'
             )
             plain, body = self._plain(fields)
             metrics = self._metrics.envelope(plain, time_ms, now) if self._metrics else ""
             line = f"{start}{metrics},{body[1:]}\n" if plain else start + "}\n"
             if len(line) > self.max_line_bytes + 1:
-                line = shorten(start, plain, self.max_line_bytes, self._metrics, time_ms, now) + "\n"
+                budget, declared = self.max_line_bytes, self._metrics
+                line = shorten(start, plain, budget, metrics=declared, time_ms=time_ms, now=now)
             output.write_line(line, self._stream, is_shared=self._is_shared)
         except Exception as error:
             # A usage record is never worth a failed request; the gap in _seq says that a line is missing.
@@ -156,8 +173,8 @@ class Emitter:
     ) -> Draft:
         """Collect fields while a `with` block runs, and write one record when it ends, also when it raises.
 
-        The block gets the draft, a dict of the fields; `add` reaches it from anywhere in the call. `duration_ms` is
-        added, and `error` and `error_type` if the block raises; the exception propagates.
+        The block gets the draft, a dict of the fields; `add` reaches it from anywhere in the call.
+        `duration_ms` is added, and `error` and `error_type` if the block raises; the exception propagates.
 
         Args:
             fields: Fields to begin with.
@@ -166,8 +183,8 @@ class Emitter:
             timestamp: When it happened, if not when the block began.
             tag: As for `emit`.
             event: What Lambda invoked the function with: gives `method`, `route`, `path`, `correlation_id`.
-            context: Lambda's context: gives `request_id`, the function, memory and times. The record is written as
-                `timed_out` when little of the invocation's time is left.
+            context: Lambda's context: gives `request_id`, the function, memory and times. The record is
+                written as `timed_out` when little of the invocation's time is left.
         """
         return Draft(
             self, fields, type=type, id=id, timestamp=timestamp, tag=tag, event=event, context=context
@@ -209,7 +226,7 @@ class Emitter:
     def handler(self, function: Function, /) -> Function: ...
 
     @overload
-    def handler(
+    def handler(  # noqa: F811 - an overload
         self,
         *,
         type: Optional[str] = None,
@@ -217,19 +234,20 @@ class Emitter:
         fields: Union[Fields, Callable[[Any], Fields], None] = None,
     ) -> Callable[[Function], Function]: ...
 
-    def handler(
-        self, function: Any = None, /, *, type: Any = None, route: Any = None, fields: Any = None
+    def handler(  # noqa: F811
+        self, function: Any = None, *, type: Any = None, route: Any = None, fields: Any = None
     ) -> Any:
         """Decorate a Lambda handler, with arguments or without: one record per invocation.
 
-        Functions, methods, coroutine and generator functions, partials and callable objects all work: the record is
-        written when the result has been returned, awaited or iterated. It has what `collect` takes from event and
-        context, and the client's `status`; fields that the handler adds take precedence.
+        Functions, methods, coroutine and generator functions, partials and callable objects all work: the
+        record is written when the result has been returned, awaited or iterated. It has what `collect` takes
+        from event and context, and the client's `status`; fields that the handler adds take precedence.
 
         Args:
             function: The handler.
             type: Kind of record, if not the emitter's.
-            route: Gives the route's template from the event, where the event's own is too coarse (`/{proxy+}`).
+            route: Gives the route's template from the event, where the event's own is too coarse
+                (`/{proxy+}`).
             fields: Fields to begin with, or a function that gives them from the event.
 
         Raises:
@@ -250,7 +268,7 @@ class Emitter:
         return decorate(function, draft_of) if function else lambda function: decorate(function, draft_of)
 
     def bind(self, **fields: Any) -> Emitter:
-        """Return an emitter like this one whose records all have some more fields, such as `service="shop"`."""
+        """Return an emitter whose records all have some more fields, such as `service="shop"`."""
         bound = object.__new__(Emitter)
         bound.__dict__.update(self.__dict__, _bound={**self._bound, **fields})
         return bound

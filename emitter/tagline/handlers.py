@@ -1,4 +1,4 @@
-"""A function's result decides when its work is over: now, when it has been awaited, or when it has been iterated."""
+"""A function's result decides when its work is over: at once, when awaited, or when iterated to its end."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _CO_COROUTINE = 0x80
 def carry(function: Function) -> Function:
     """Return the function so that it adds to the record of now, in whatever thread or task it will run.
 
-    Coroutines and generators do so until they end. Fields that are added after that record was written are dropped,
-    and never reach another request's record:
+    Coroutines and generators do so until they end. Fields that are added after that record was written are
+    dropped, and never reach another request's record:
 
         pool.submit(carry(work), order)
 
@@ -36,8 +36,8 @@ def decorate(function: Function, draft_of: Callable[[Any, Any], Draft]) -> Funct
     """Return a handler that leaves one record per invocation.
 
     Args:
-        function: A function, method, coroutine or generator function, partial or callable object that takes an
-            event and a context.
+        function: A function, method, coroutine or generator function, partial or callable object that takes
+            an event and a context.
         draft_of: Makes the draft of an invocation from its event and context.
 
     Raises:
@@ -103,7 +103,7 @@ def _like(function: Function, wrapper: Any) -> Function:
 def _follow(
     result: Any, active: Callable[[], Active], end: Callable[[Any, Optional[BaseException]], None]
 ) -> Any:
-    """Return a result whose remaining work, if there is any, runs in `active()`; `end` gets its outcome once."""
+    """Return a result whose remaining work, if any, runs in `active()`; `end` gets its outcome once."""
     kind = type(result)
     if hasattr(kind, "__await__"):
         return _await(result, active, end)

@@ -32,7 +32,7 @@ class Invocation:
             try:
                 event = getattr(event, "raw_event", event)  # Powertools' data classes
                 read(event if isinstance(event, dict) else {}, context)
-            except Exception:  # noqa: S112 - not a Lambda event or context
+            except Exception:  # noqa: PERF203, S112 - not a Lambda event or context
                 continue
 
     @property
@@ -42,7 +42,8 @@ class Invocation:
 
     def _read_context(self, event: dict[str, Any], context: Any) -> None:
         request_id = getattr(context, "aws_request_id", None)
-        # Root=1-...;Parent=...;Sampled=1: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
+        # Root=1-...;Parent=...;Sampled=1:
+        # https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
         trace = dict(part.partition("=")[::2] for part in os.environ.get("_X_AMZN_TRACE_ID", "").split(";"))
         # A load balancer gives either kind of headers, as its target group is set.
         headers = event.get("headers") or event.get("multiValueHeaders")
@@ -115,8 +116,8 @@ def correlation_id(headers: Any, names: Sequence[str] = CORRELATION_HEADERS) -> 
     """Return the correlation id that came in with a request's headers.
 
     Args:
-        headers: A mapping, or pairs of names and values, as text or bytes, in any case. Of several values in a
-            list, the first counts. Anything else carries no id.
+        headers: A mapping, or pairs of names and values, as text or bytes, in any case. Of several values in
+            a list, the first counts. Anything else carries no id.
         names: The headers that may carry it, in lower case.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Metrics in the line: an envelope of CloudWatch's Embedded Metric Format around fields that are there anyway.
+"""Metrics in the line: an envelope of CloudWatch's Embedded Metric Format for fields that are there anyway.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """

@@ -1,4 +1,4 @@
-"""Lines are numbered per source, and go out whole: one write, then a flush, and no other emitter's line in between."""
+"""Lines are numbered per source and go out whole: one write, one flush, no other emitter's line between."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Source:
     def next_number(self, tag: str) -> tuple[str, int]:
         """Return the source's id and the number of its next line with a tag, from 0.
 
-        Each tag has its own numbers: a subscription filter lets one tag through, and the other lines would look
-        like lost ones. After 1,000 tags the source takes a new id, so that the counters stay bounded.
+        Each tag has its own numbers: a subscription filter lets one tag through, and the other lines would
+        look like lost ones. After 1,000 tags the source takes a new id, so that the counters stay bounded.
         """
         with _numbering:
             identity, numbers = self._state
@@ -89,8 +89,9 @@ def _after_fork_in_parent() -> None:
 def write_line(line: str, stream: Optional[Stream], *, is_shared: bool) -> None:
     """Write a line that ends in a newline, and flush: a buffered line is lost when the process is killed.
 
-    Several worker processes may share a pipe, where one's write of more than 4,096 bytes (PIPE_BUF) can be cut by
-    another one's. A lock on the pipe keeps them apart; the operating system releases it when its owner dies.
+    Several worker processes may share a pipe, where one's write of more than 4,096 bytes (PIPE_BUF) can be
+    cut by another one's. A lock on the pipe keeps them apart; the operating system releases it when its owner
+    dies.
 
     Args:
         line: The text.

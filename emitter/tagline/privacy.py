@@ -29,15 +29,15 @@ class Privacy:
     """What must not reach the line. Names match in any case and spelling: `api_key`, `Api-Key`, `apikey`.
 
     Args:
-        mask: Values under these names, and under names that end with one (`db_password`), become `***`: in fields,
-            in objects at any depth, in pairs of a name and a value, and in query strings. Numbers under a plural
-            (`cookies=3`) are counts and stay.
+        mask: Values under these names, and under names that end with one (`db_password`), become `***`: in
+            fields, in objects at any depth, in pairs of a name and a value, and in query strings. Numbers
+            under a plural (`cookies=3`) are counts and stay.
         allow: The only fields that are written, by their exact names; default all.
         deny: Names that are left out, at any depth.
-        truncate: Names of IP addresses: IPv4 keeps its first three bytes, IPv6 its first six. A value that is no
-            address is masked.
-        pseudonyms: Names whose values are replaced by a keyed digest (HMAC-SHA-256, 32 hex digits): the same value
-            gives the same pseudonym, and without the key nobody can find the value by trying.
+        truncate: Names of IP addresses: IPv4 keeps its first three bytes, IPv6 its first six. A value that is
+            no address is masked.
+        pseudonyms: Names whose values are replaced by a keyed digest (HMAC-SHA-256, 32 hex digits): the same
+            value gives the same pseudonym, and without the key nobody can find the value by trying.
         key: The pseudonyms' key, of at least 16 bytes.
         text: Also mask `name=value`, `name: value` and `"name": "value"` anywhere in a text.
 
@@ -77,7 +77,8 @@ class Privacy:
     def is_clean(self, fields: dict[Any, Any]) -> bool:
         """Return whether fields can be written as they are: plain JSON values, and nothing to mask.
 
-        May return False for harmless input. It takes a tenth of the time of `clean`, which copies every value.
+        May return False for harmless input. It takes a tenth of the time of `clean`, which copies every
+        value.
         """
         if self._allowed is not None and not self._allowed.issuperset(fields):
             return False
@@ -85,7 +86,7 @@ class Privacy:
             fields.values(), 1
         )
 
-    def _are_clean(self, values: Iterable[Any], depth: int) -> bool:
+    def _are_clean(self, values: Iterable[Any], depth: int) -> bool:  # noqa: C901 - a table of types
         if depth > MAX_DEPTH:
             return False
         for value in values:
@@ -188,8 +189,8 @@ def _unescaped(text: str) -> str:
 def _pattern(masked: list[str]) -> re.Pattern[str]:
     """Return what finds a masked name with its value anywhere in a text."""
     names = "|".join(re.escape(name).replace("\\-", "[-_]?") for name in masked)
-    # A quoted value ends with its quote. Another one may contain spaces and semicolons (a header's value), so it
-    # ends with the next parameter of a query or with the line; one quoted in quoted text, with the line.
+    # A quoted value ends with its quote. Another one may contain spaces and semicolons (a header's value), so
+    # it ends with the next parameter of a query or with the line; one quoted in quoted text, with the line.
     value = r""""(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|\\[^\r\n]*|[^&\r\n]+"""
     between = r"""(?:[\s\\"'\[\]]|%5b|%5d)*"""
     return re.compile(rf"((?:{names}){between}(?:[=:]|%3D)\s*)(?:{value})", re.IGNORECASE | re.DOTALL)

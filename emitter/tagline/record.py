@@ -22,7 +22,9 @@ class UnreadableLineError(ValueError):
 
 
 class Record:
-    """The content of one line. Immutable. (Importing `dataclasses` takes longer than importing the emitter.)
+    """The content of one line. Immutable.
+
+    It is not a dataclass: importing `dataclasses` takes longer than importing the emitter.
 
     Args:
         id: Unique per record, and the same for every copy of it.
@@ -202,8 +204,8 @@ def _second(seconds: int) -> str:
     day_of_year = day_of_era - (365 * year + year // 4 - year // 100)
     month = (5 * day_of_year + 2) // 153  # from March
     day = day_of_year - (153 * month + 2) // 5 + 1
-    month = month + 3 if month < 10 else month - 9
-    year += era * 400 + (month <= 2)
+    month = month + 3 if month < 10 else month - 9  # noqa: PLR2004
+    year += era * 400 + (month <= 2)  # noqa: PLR2004
     return f"{year:04d}-{month:02d}-{day:02d}T{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
 
 

@@ -5,8 +5,8 @@
             handler(event, context)
         assert records[0].fields["items"] == 3
 
-With pytest, the fixture is there as soon as the emitter is installed; where the folder was copied, name it in the
-`conftest.py`: `pytest_plugins = ["tagline.pytest_plugin"]`.
+With pytest, the fixture is there as soon as the emitter is installed; where the folder was copied, name it in
+the `conftest.py`: `pytest_plugins = ["tagline.pytest_plugin"]`.
 """
 
 from contextlib import contextmanager

@@ -84,7 +84,7 @@ def test_an_invocation_that_runs_out_of_time_leaves_its_record_before_the_end(
 
 
 def test_an_invocation_that_ended_long_ago_did_not_time_out(emitter: Emitter, lines: Lines) -> None:
-    """Lambda freezes the environment between invocations: the watch comes to itself long after the deadline."""
+    """Lambda freezes the environment between invocations: the watch wakes up long after the deadline."""
 
     class Thawed(Ending):
         def get_remaining_time_in_millis(self) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -71,7 +71,7 @@ class Pets:
         return Decorated()
 
 
-class Callable_:
+class CallablePet:
     def __call__(self, event: Any, context: Any) -> Any:
         return work(event, context)
 
@@ -100,12 +100,12 @@ HANDLERS: dict[str, Callable[[Emitter], Any]] = {
     "a coroutine function": lambda emitter: emitter.handler(async_work),
     "a partial": lambda emitter: emitter.handler(functools.partial(work)),
     "a partial of a coroutine function": lambda emitter: emitter.handler(functools.partial(async_work)),
-    "a callable": lambda emitter: emitter.handler(Callable_()),
+    "a callable": lambda emitter: emitter.handler(CallablePet()),
     "a callable that is async": lambda emitter: emitter.handler(AsyncCallable()),
-    "a bound method": lambda emitter: emitter.handler(Callable_().__call__),
-    "a bound coroutine method": lambda emitter: emitter.handler(Callable_().wait),
+    "a bound method": lambda emitter: emitter.handler(CallablePet().__call__),
+    "a bound coroutine method": lambda emitter: emitter.handler(CallablePet().wait),
     "a sync function that returns a coroutine": lambda emitter: emitter.handler(
-        lambda event, context: async_work(event, context)
+        lambda event, context: async_work(event, context)  # noqa: PLW0108 - not a coroutine function
     ),
     "a sync function that returns an awaitable": lambda emitter: emitter.handler(
         lambda event, context: Promise(async_work(event, context))
@@ -198,7 +198,7 @@ def test_a_generators_record_is_written_at_its_end_and_has_what_its_steps_added(
 
 def test_a_generator_whose_reader_stops_is_incomplete_and_cleans_up(emitter: Emitter, lines: Lines) -> None:
     @emitter.handler
-    def handler(event: Any, context: Any) -> Iterator[int]:  # noqa: ARG001 - the handler's signature
+    def handler(event: Any, context: Any) -> Generator[int, None, None]:  # noqa: ARG001 - the handler's signature
         try:
             yield 1
             yield 2
@@ -215,7 +215,7 @@ def test_a_generator_whose_reader_stops_is_incomplete_and_cleans_up(emitter: Emi
 
 def test_a_generator_gets_what_is_thrown_into_it(emitter: Emitter, lines: Lines) -> None:
     @emitter.handler
-    def handler(event: Any, context: Any) -> Iterator[int]:  # noqa: ARG001 - the handler's signature
+    def handler(event: Any, context: Any) -> Generator[int, None, None]:  # noqa: ARG001 - the handler's signature
         try:
             yield 1
         except KeyError:
@@ -234,7 +234,7 @@ def test_a_generator_gets_what_is_thrown_into_it(emitter: Emitter, lines: Lines)
 @pytest.mark.parametrize("ends", ["by itself", "by its reader", "by an error"])
 def test_an_async_generators_record_is_written_at_its_end(ends: str, emitter: Emitter, lines: Lines) -> None:
     @emitter.handler
-    async def handler(event: Any, context: Any) -> AsyncIterator[int]:  # noqa: ARG001 - the signature
+    async def handler(event: Any, context: Any) -> AsyncGenerator[int, None]:  # noqa: ARG001 - the signature
         for number in range(2):
             await asyncio.sleep(0)
             assert add(chunk=number)
@@ -266,7 +266,7 @@ def test_an_async_generators_record_is_written_at_its_end(ends: str, emitter: Em
 
 def test_a_coroutine_that_nobody_awaits_leaves_an_unfinished_record(emitter: Emitter, lines: Lines) -> None:
     never: Any = None
-    handler = emitter.handler(lambda _event, _context: Promise(never))
+    handler: Any = emitter.handler(lambda _event, _context: Promise(never))
     with pytest.warns(RuntimeWarning, match="never awaited"):
         handler(EVENT, CONTEXT)
 
@@ -305,7 +305,7 @@ def test_a_handler_that_calls_another_one_keeps_its_record(emitter: Emitter, lin
 
 def test_type_route_and_fields_can_be_given(emitter: Emitter, lines: Lines) -> None:
     @emitter.handler(type="order", route=lambda event: event["kind"], fields={"service": "shop"})
-    def handler(event: Any, context: Any) -> None:  # noqa: ARG001 - the handler's signature
+    def handler(event: Any, context: Any) -> None:
         """Take an order."""
 
     handler({"kind": "/orders/{id}"}, None)
@@ -340,7 +340,7 @@ def test_a_hook_that_fails_costs_no_request_and_is_counted(emitter: Emitter, lin
     ("function", "message"),
     [
         (7, "takes a function, not 7"),
-        (Callable_, "takes a function, not <class"),
+        (CallablePet, "takes a function, not <class"),
         (classmethod(work), "write @classmethod above it"),
         (staticmethod(work), "write @staticmethod above it"),
     ],
@@ -363,7 +363,7 @@ async def async_add(**fields: Any) -> bool:
 CARRIED: dict[str, Any] = {
     "a coroutine function": async_add,
     "a partial of one": functools.partial(async_add),
-    "a function that returns a coroutine": lambda **fields: async_add(**fields),
+    "a function that returns a coroutine": lambda **fields: async_add(**fields),  # noqa: PLW0108 - as above
 }
 
 

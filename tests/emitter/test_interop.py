@@ -89,7 +89,7 @@ def test_attributes_of_a_log_record_factory_are_fields(logger: logging.Logger, l
     assert lines.fields["tenant"] == "acme"
 
 
-def test_a_log_record_has_its_own_time(emitter: Emitter, logger: logging.Logger, lines: Lines) -> None:
+def test_a_log_record_has_its_own_time(logger: logging.Logger, lines: Lines) -> None:
     record = logger.makeRecord("orders", logging.INFO, "file", 1, "late", (), None)
     record.created = 1_763_632_800.25
     logger.handle(record)

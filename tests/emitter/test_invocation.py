@@ -70,7 +70,7 @@ SEEN: dict[str, tuple[dict[str, Any], tuple[str | None, str, str | None], int | 
 def test_status_and_route_are_what_the_client_saw(source: str, emitter: Emitter, lines: Lines) -> None:
     event, where, without_status, after_exception = SEEN[source]
     answers: list[Any] = [{"statusCode": 418}, {"pets": []}]
-    handler = emitter.handler(lambda _event, _context: answers.pop(0))
+    handler: Any = emitter.handler(lambda _event, _context: answers.pop(0))
 
     handler(event, None)
     handler(event, None)
@@ -167,7 +167,7 @@ def test_a_trigger_is_told_with_its_records_and_failures(
     event: dict[str, Any], trigger: str, count: int, emitter: Emitter, lines: Lines
 ) -> None:
     answers: list[Any] = [None, {"batchItemFailures": []}, {"batchItemFailures": [{"itemIdentifier": "1"}]}]
-    handler = emitter.handler(lambda _event, _context: answers.pop(0))
+    handler: Any = emitter.handler(lambda _event, _context: answers.pop(0))
     for _ in range(3):
         handler(event, None)
     with pytest.raises(IndexError):

@@ -282,7 +282,7 @@ def test_names_that_are_ids_do_not_make_it_remember_more_and_more() -> None:
             emitter.emit(
                 {"by_customer": {f"c{number}": 1 for number in range(batch * 500, batch * 500 + 500)}}
             )
-            if batch == 5:  # noqa: PLR2004 - a few, to fill what is remembered
+            if batch == 5:
                 first = tracemalloc.take_snapshot()
         last = tracemalloc.take_snapshot()
     finally:

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from tagline import Emitter, Record, read
+from tagline import Emitter, read
 
 from tests.emitter.lines import Lines
 from tests.emitter.pythons import EMITTER, pythons
@@ -174,7 +174,8 @@ def test_a_signals_handler_may_emit_while_a_line_is_written() -> None:
 
     records = [read(line) for line in lines]
     assert len({record.seq for record in records}) == len(records)
-    # A buffered stream refuses what comes in the middle of its own write; the line is counted, and its gap is there.
+    # A buffered stream refuses what comes in the middle of its own write; the line is counted, and its gap is
+    # there.
     assert len(records) + int(errors) == max(record.seq or 0 for record in records) + 1
     assert sum("number" in record.fields for record in records) >= 2_000 - int(errors)
 

@@ -132,7 +132,7 @@ def test_annotations_can_be_evaluated(version: str) -> None:
 
 def test_all_is_what_the_package_gives() -> None:
     namespace: dict[str, Any] = {}
-    exec("from tagline import *", namespace)  # noqa: S102 - the case
+    exec("from tagline import *", namespace)
     namespace.pop("__builtins__")
 
     assert set(namespace) == set(tagline.__all__)
