@@ -12,7 +12,7 @@ from . import deadline
 from .annotations import TYPE_CHECKING, Any, Callable, Fields, Mapping, Optional, Timestamp
 from .invocation import CORRELATION_HEADERS, Invocation, correlation_id
 from .output import after_copy
-from .values import repr_of, to_json
+from .values import as_dict, repr_of, to_json
 
 if TYPE_CHECKING:
     from .emitter import Emitter
@@ -77,10 +77,13 @@ class Draft(dict[str, Any]):
             is_block: Whether the caller will surely call `end`. A record that was begun without, by an
                 earlier invocation, is written as unfinished when the next one begins.
         """
+        if self.open:
+            self._is_block = is_block or self._is_block
+            return self
         event, context = self._request
         self._request = None, context if is_block else None
         self._get_context = _weakly(context)
-        self._invocation = Invocation(event, context)
+        self.invocation = Invocation(event, context)
         self._is_block = is_block
         stack, outer = _stack.get(), []
         for draft in stack:
@@ -103,7 +106,7 @@ class Draft(dict[str, Any]):
 
     def _is_after(self, draft: Draft) -> bool:
         """Return whether this record's invocation means that the other one's is over and left it open."""
-        earlier, now = draft._invocation.request_id, self._invocation.request_id
+        earlier, now = draft.invocation.request_id, self.invocation.request_id
         return not draft._is_block and earlier is not None and now is not None and earlier != now
 
     def add(self, fields: Optional[Fields] = None, /, **more: Any) -> bool:
@@ -121,10 +124,6 @@ class Draft(dict[str, Any]):
         stack = _stack.get()
         _stack.set(stack.__class__(draft for draft in stack if draft is not self))
 
-    def answered(self, answer: Any) -> None:
-        """Take the client's status, or the number of failures, from a Lambda function's answer."""
-        self._invocation.answered(answer)
-
     def end(self, fields: Optional[Fields] = None, /, *, error: Optional[BaseException] = None) -> bool:
         """Write the record, unless it has been written.
 
@@ -137,10 +136,10 @@ class Draft(dict[str, Any]):
         """
         if not self._close():
             return False
-        known = self._invocation.fields
+        known = self.invocation.fields
         if error is not None:
             known.update(error=repr_of(error, str), error_type=type(error).__name__)
-            self._invocation.failed()
+            self.invocation.failed()
         known["duration_ms"] = round((time.perf_counter() - self._began) * 1000, 3)
         if (remaining_ms := self._remaining_ms()) is not None:
             known["remaining_ms"] = remaining_ms
@@ -174,7 +173,7 @@ class Draft(dict[str, Any]):
         return True
 
     def _write(self, last: dict[str, Any]) -> None:
-        self.emitter.emit({**self._invocation.fields, **self, **last}, **self._options)
+        self.emitter.emit({**self.invocation.fields, **self, **last}, **self._options)
 
     def _remaining_ms(self) -> Optional[int]:
         try:
@@ -259,7 +258,7 @@ def add_copy(fields: Optional[Fields] = None, /, **more: Any) -> bool:
 def request_ids() -> dict[str, Any]:
     """Return `request_id` and `correlation_id` of the current record, as far as it has them."""
     draft = current()
-    known = {} if draft is None else {**draft._invocation.fields, **draft}
+    known = {} if draft is None else {**draft.invocation.fields, **draft}
     ids = {name: known[name] for name in ("request_id", "correlation_id") if known.get(name)}
     return {"correlation_id": ids["request_id"], **ids} if ids.keys() == {"request_id"} else ids
 
@@ -271,14 +270,6 @@ def outgoing_headers(headers: Optional[Mapping[str, str]] = None, /) -> dict[str
     if value and correlation_id(known) is None:
         known[CORRELATION_HEADERS[0]] = str(value)
     return known
-
-
-def as_dict(fields: Any) -> dict[Any, Any]:
-    """Return a copy of fields as a dict. Anything that is not a mapping is kept under the key `fields`."""
-    try:
-        return dict(fields or ())
-    except Exception:
-        return {"fields": fields}
 
 
 def _weakly(context: Any) -> Callable[[], Any]:

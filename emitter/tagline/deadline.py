@@ -27,7 +27,10 @@ def watch(draft: Draft, seconds: float) -> None:
         _due[id(draft)] = due, weakref.ref(draft)
         if _watcher is None:
             watcher = _Watcher(due)
-            watcher.start()
+            try:
+                watcher.start()
+            except RuntimeError:
+                return  # no more threads: the invocation goes on without a watch
             _watcher = watcher
         elif due < _watcher.until:
             _watcher.until = due

@@ -22,11 +22,11 @@ from .annotations import (
     overload,
 )
 from .budget import line_budget, short_name, shorten, whole_number
-from .collecting import Draft, as_dict, current
+from .collecting import Draft, current
 from .handlers import decorate
 from .privacy import Privacy
 from .record import DEFAULT_TAG, DEFAULT_TYPE, event_time, field_key, format_timestamp
-from .values import encode
+from .values import as_dict, encode
 
 if TYPE_CHECKING:
     from .metrics import Metrics

@@ -52,7 +52,7 @@ def decorate(function: Function, draft_of: Callable[[Any, Any], Draft]) -> Funct
 
         def end(answer: Any, error: Optional[BaseException]) -> None:
             if error is None:
-                draft.answered(answer)
+                draft.invocation.answered(answer)
             if isinstance(error, GeneratorExit):  # its reader wanted no more
                 draft.end({"incomplete": True})
             else:

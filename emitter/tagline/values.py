@@ -34,6 +34,14 @@ def repr_of(value: Any, text: Callable[[Any], str] = repr) -> str:
         return f"<{type(value).__name__}>"
 
 
+def as_dict(fields: Any) -> dict[Any, Any]:
+    """Return a copy of fields as a dict. Anything that is not a mapping is kept under the key `fields`."""
+    try:
+        return dict(fields or ())
+    except Exception:
+        return {"fields": fields}
+
+
 def to_json(value: Any, privacy: Optional[Privacy] = None) -> Any:
     """Return a copy of a value that consists of plain JSON values only, with secrets masked by the rules.
 

@@ -387,6 +387,14 @@ def test_records_that_are_ended_out_of_order_leave_nothing(emitter: Emitter, lin
     assert {r.fields["name"]: r.fields.get("who") for r in lines.records} == {"outer": None, "inner": "inner"}
 
 
+def test_a_record_that_was_begun_can_be_a_block_as_well(emitter: Emitter, lines: Lines) -> None:
+    with emitter.begin({"a": 1}, context=SimpleNamespace(aws_request_id="r1")) as draft:
+        draft["b"] = 2
+
+    assert lines.writes == 1
+    assert (lines.fields["a"], lines.fields["b"], lines.fields["request_id"]) == (1, 2, "r1")
+
+
 def test_an_emitter_ends_only_its_own_record(lines: Lines) -> None:
     orders, pets = Emitter(stream=lines, type="order"), Emitter(stream=lines, type="pet")
     orders.begin()
