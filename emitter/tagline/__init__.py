@@ -19,7 +19,8 @@ imported lazily, but for `contextvars`; types only for the type checker.
 from .annotations import TYPE_CHECKING
 from .budget import DEFAULT_MAX_LINE_BYTES, MAX_LINE_BYTES, MAX_NAME_BYTES, MIN_LINE_BYTES
 from .collecting import Draft, add, add_copy, outgoing_headers
-from .emitter import DEFAULT_TIMEOUT_MARGIN_MS, Emitter
+from .deadline import DEFAULT_TIMEOUT_MARGIN_MS
+from .emitter import Emitter
 from .handlers import carry
 from .invocation import CORRELATION_HEADERS, MAX_CORRELATION_ID, correlation_id
 from .privacy import MASK, MASKED_NAMES, MIN_NAME_END, UNMASKED_NAMES, Privacy

@@ -12,6 +12,10 @@ from .output import after_copy
 if TYPE_CHECKING:
     from .collecting import Draft
 
+# A 128 MB function gets a twelfth of a vCPU in time slices; 200 ms before the deadline there is still time to
+# write the record.
+DEFAULT_TIMEOUT_MARGIN_MS = 200
+
 # By the draft's id. Watching an invocation costs one dict entry: the thread sleeps until the earliest time
 # that was due when it looked, however many invocations begin and end meanwhile.
 _due: dict[int, tuple[float, weakref.ref[Draft]]] = {}

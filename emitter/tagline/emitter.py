@@ -23,6 +23,7 @@ from .annotations import (
 )
 from .budget import line_budget, short_name, shorten, whole_number
 from .collecting import Draft, current
+from .deadline import DEFAULT_TIMEOUT_MARGIN_MS
 from .handlers import decorate
 from .privacy import Privacy
 from .record import DEFAULT_TAG, DEFAULT_TYPE, event_time, field_key, format_timestamp
@@ -30,10 +31,6 @@ from .values import as_dict, encode
 
 if TYPE_CHECKING:
     from .metrics import Metrics
-
-# A 128 MB function gets a twelfth of a vCPU in time slices; 200 ms before the deadline there is still time to
-# write the record.
-DEFAULT_TIMEOUT_MARGIN_MS = 200
 
 
 class Emitter:

@@ -89,20 +89,20 @@ class Privacy:
     def _are_clean(self, values: Iterable[Any], depth: int) -> bool:  # noqa: C901 - a table of types
         if depth > MAX_DEPTH:
             return False
+        is_searched = self._pattern is not None
         for value in values:
             kind = type(value)
+            if kind in _NUMBERS:
+                continue
             if kind is str:
-                if ("=" in value or self._pattern) and self.text(value) != value:
+                if ("=" in value or is_searched) and self.text(value) != value:
                     return False
             elif kind is dict:
                 if not (self._harmless.issuperset(value) or self._learn(value)):
                     return False
                 if not self._are_clean(value.values(), depth + 1):
                     return False
-            elif kind is list:
-                if self.pair_rule(value) or not self._are_clean(value, depth + 1):
-                    return False
-            elif kind not in _NUMBERS:
+            elif kind is not list or self.pair_rule(value) or not self._are_clean(value, depth + 1):
                 return False
         return True
 
