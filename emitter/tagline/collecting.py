@@ -100,7 +100,7 @@ class Draft(dict[str, Any]):
         _open[id(self)] = weakref.ref(self)
         _stack.set(stack.__class__((*outer, self)[-MAX_NESTED:]))
         margin_ms = self.emitter.timeout_margin_ms
-        if context is not None and margin_ms > 0 and (left_ms := self._remaining_ms()) is not None:
+        if margin_ms > 0 and (left_ms := self._remaining_ms()) is not None:
             deadline.watch(self, (left_ms - margin_ms) / 1000)
         return self
 
@@ -122,7 +122,8 @@ class Draft(dict[str, Any]):
     def suspend(self) -> None:
         """Stop being the current record of this context. The record stays open."""
         stack = _stack.get()
-        _stack.set(stack.__class__(draft for draft in stack if draft is not self))
+        if stack:
+            _stack.set(stack.__class__([draft for draft in stack if draft is not self]))
 
     def end(self, fields: Optional[Fields] = None, /, *, error: Optional[BaseException] = None) -> bool:
         """Write the record, unless it has been written.
@@ -176,6 +177,8 @@ class Draft(dict[str, Any]):
         self.emitter.emit({**self.invocation.fields, **self, **last}, **self._options)
 
     def _remaining_ms(self) -> Optional[int]:
+        if self._get_context is None:
+            return None
         try:
             remaining: int = self._get_context().get_remaining_time_in_millis()
             return remaining
@@ -272,8 +275,10 @@ def outgoing_headers(headers: Optional[Mapping[str, str]] = None, /) -> dict[str
     return known
 
 
-def _weakly(context: Any) -> Callable[[], Any]:
-    """Return a function that gives a context as long as its invocation holds it."""
+def _weakly(context: Any) -> Optional[Callable[[], Any]]:
+    """Return a function that gives a context as long as its invocation holds it, if there is one."""
+    if context is None:
+        return None
     try:
         return weakref.ref(context)
     except TypeError:

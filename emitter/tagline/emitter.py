@@ -135,7 +135,7 @@ class Emitter:
             # Take the number first: whatever fails from here on leaves a gap.
             tag = short_name(tag) if tag else self._names[0]
             source, number = self._source.next_number(tag)
-            now = self.now()
+            now = time.time_ns() // 1_000_000 if self._clock is None else self.now()
             time_ms = now if timestamp is None else event_time(timestamp)
             if time_ms is None:
                 fields, time_ms = {"timestamp": timestamp, **as_dict(fields)}, now
@@ -151,7 +151,7 @@ class Emitter:
             if len(line) > self.max_line_bytes + 1:
                 budget, declared = self.max_line_bytes, self._metrics
                 line = shorten(start, plain, budget, metrics=declared, time_ms=time_ms, now=now)
-            output.write_line(line, self._stream, is_shared=self._is_shared)
+            output.write_line(line, self._stream, self._is_shared)
         except Exception as error:
             # A usage record is never worth a failed request; the gap in _seq says that a line is missing.
             self._report(error)

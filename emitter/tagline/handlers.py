@@ -8,6 +8,7 @@ from .annotations import Any, Callable, Function, Optional
 from .collecting import Active, Draft, current
 
 _CO_COROUTINE = 0x80
+_ANSWERS = frozenset([dict, str, type(None)])  # nothing of their work is left
 
 
 def carry(function: Function) -> Function:
@@ -63,6 +64,9 @@ def decorate(function: Function, draft_of: Callable[[Any, Any], Draft]) -> Funct
         except BaseException as error:
             draft.end(error=error)
             raise
+        if type(result) in _ANSWERS:
+            end(result, None)
+            return result
         draft.suspend()
         return _follow(result, draft.active, end)
 

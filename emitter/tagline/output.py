@@ -86,7 +86,7 @@ def _after_fork_in_parent() -> None:
     _writing.release()
 
 
-def write_line(line: str, stream: Optional[Stream], *, is_shared: bool) -> None:
+def write_line(line: str, stream: Optional[Stream], is_shared: bool) -> None:
     """Write a line that ends in a newline, and flush: a buffered line is lost when the process is killed.
 
     Several worker processes may share a pipe, where one's write of more than 4,096 bytes (PIPE_BUF) can be
@@ -112,9 +112,8 @@ def write_line(line: str, stream: Optional[Stream], *, is_shared: bool) -> None:
 
 def _write(line: str, target: Any) -> None:
     target.write(line)
-    flush = getattr(target, "flush", None)
-    if flush is not None:
-        flush()
+    if hasattr(target, "flush"):
+        target.flush()
 
 
 def _write_locked(line: str, target: Any, descriptor: int) -> None:

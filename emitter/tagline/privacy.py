@@ -86,7 +86,7 @@ class Privacy:
             fields.values(), 1
         )
 
-    def _are_clean(self, values: Iterable[Any], depth: int) -> bool:  # noqa: C901 - a table of types
+    def _are_clean(self, values: Iterable[Any], depth: int) -> bool:
         if depth > MAX_DEPTH:
             return False
         is_searched = self._pattern is not None
