@@ -29,7 +29,8 @@ else:
 
             return getattr(typing, cls.__name__)[parameters]
 
-    Optional, Union = _Typing("Optional", (), {}), _Typing("Union", (), {})
+    Optional = _Typing("Optional", (), {"__doc__": "Stands for `typing.Optional`."})
+    Union = _Typing("Union", (), {"__doc__": "Stands for `typing.Union`."})
     Any = Fields = Timestamp = Unit = Stream = object
     Function = Callable
 
