@@ -11,6 +11,8 @@ The formats are those of https://asgi.readthedocs.io/en/latest/specs/www.html. d
 what is in the record.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys
@@ -19,8 +21,6 @@ from typing import (
     Any,
     Awaitable,
     Callable,
-    Dict,
-    FrozenSet,
     Iterable,
     MutableMapping,
     Optional,
@@ -86,7 +86,7 @@ class TaglineMiddleware:
         self.client = client
         self.route = route or route_template
         self.unmatched = unmatched
-        self.skip: FrozenSet[str] = frozenset(skip)
+        self.skip: frozenset[str] = frozenset(skip)
         self.correlation_headers = [name.lower() for name in correlation_headers]
         self.correlation_response_header = (correlation_response_header or "").lower().encode("latin-1")
         self.background_type = background_type
@@ -186,7 +186,7 @@ class _Exchange:
                 self.error = handled
             else:
                 self.validation_errors = _count_errors(handled)
-        headers = list(message.get("headers") or ())  # an iterator can be read once
+        headers: list[Any] = list(message.get("headers") or ())  # an iterator can be read once
         name = self.middleware.correlation_response_header
         if name and all(_as_bytes(header[0]).lower() != name for header in headers):
             headers.append((name, self.correlation_id.encode("latin-1")))
@@ -211,7 +211,7 @@ class _Exchange:
     def write(self, error: Optional[BaseException], *, incomplete: bool = False) -> None:
         """Write the record; what the application itself added under one of its names takes precedence."""
         scope, ask = self.scope, self.middleware
-        known: Dict[str, Callable[[], Any]] = {
+        known: dict[str, Callable[[], Any]] = {
             "method": lambda: scope["method"],
             "route": lambda: ask.route(scope),
             "path": lambda: self.path,

@@ -1,6 +1,8 @@
 """The route that took an ASGI request, as Starlette's and FastAPI's routers leave it in the scope."""
 
-from typing import Any, List, MutableMapping, Optional, Tuple
+from __future__ import annotations
+
+from typing import Any, MutableMapping, Optional
 
 
 def route_template(scope: MutableMapping[str, Any]) -> Optional[str]:
@@ -32,7 +34,7 @@ def route_template(scope: MutableMapping[str, Any]) -> Optional[str]:
     return mounted + path if isinstance(path, str) else None
 
 
-def _through_mounts(routes: List[Any], taken: str) -> Tuple[str, List[Any]]:
+def _through_mounts(routes: list[Any], taken: str) -> tuple[str, list[Any]]:
     """Return the template of what mounts took of the path, and the routes that it leads to.
 
     The scope has it as the client wrote it (`/tenants/acme`); the mounts have it as the developer did.
@@ -48,7 +50,7 @@ def _through_mounts(routes: List[Any], taken: str) -> Tuple[str, List[Any]]:
     return taken, routes
 
 
-def _route_to(endpoint: Any, routes: List[Any]) -> Any:
+def _route_to(endpoint: Any, routes: list[Any]) -> Any:
     """Return the only route to an endpoint: what older Starlettes leave in the scope."""
     found = [
         route for route in routes if endpoint is not None and getattr(route, "endpoint", None) is endpoint

@@ -47,6 +47,7 @@ class Draft(dict[str, Any]):
     """
 
     open = False  # from `begin` until it is written
+    _is_block = False
 
     def __init__(
         self,
@@ -91,7 +92,7 @@ class Draft(dict[str, Any]):
                 draft.give_up()
             elif draft.open:
                 outer.append(draft)
-        self._is_nested = bool(outer)
+        self.is_nested = bool(outer)
         self._thread, self._is_in_loop = get_ident(), _is_in_loop()
         if self._options["timestamp"] is None:
             self._options["timestamp"] = self.emitter.now() / 1000
@@ -233,7 +234,7 @@ def current(emitter: Optional[Emitter] = None) -> Optional[Draft]:
         return None
     # A thread without a context: it works for the request in progress, if there is only one.
     found = [draft for draft in [reference() for reference in list(_open.values())] if draft is not None]
-    requests = [draft for draft in found if not draft._is_nested]
+    requests = [draft for draft in found if not draft.is_nested]
     if len(requests) != 1 or requests[0].is_ours() or emitter not in (None, requests[0].emitter):
         return None
     return requests[0]

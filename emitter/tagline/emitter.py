@@ -254,7 +254,7 @@ class Emitter:
         def draft_of(event: Any, context: Any) -> Draft:
             draft = self.collect(type=type, event=event, context=context)
             try:
-                draft.update(fields(event) if callable(fields) else fields or ())
+                draft.update(as_dict(fields(event) if callable(fields) else fields))
                 template = route(event) if route else None
                 if template:
                     draft.setdefault("route", template)

@@ -44,7 +44,8 @@ class Invocation:
         request_id = getattr(context, "aws_request_id", None)
         # Root=1-...;Parent=...;Sampled=1:
         # https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
-        trace = dict(part.partition("=")[::2] for part in os.environ.get("_X_AMZN_TRACE_ID", "").split(";"))
+        parts = [part.partition("=") for part in os.environ.get("_X_AMZN_TRACE_ID", "").split(";")]
+        trace = {name: value for name, _, value in parts}
         # A load balancer gives either kind of headers, as its target group is set.
         headers = event.get("headers") or event.get("multiValueHeaders")
         self._add(
@@ -126,7 +127,8 @@ def correlation_id(headers: Any, names: Sequence[str] = CORRELATION_HEADERS) -> 
     """
     found: dict[str, str] = {}
     try:
-        for name, value in list(headers.items() if hasattr(headers, "items") else headers or ()):
+        pairs: Any = headers.items() if hasattr(headers, "items") else headers or ()
+        for name, value in list(pairs):
             lowered = _header_text(name).lower()
             if lowered in names:
                 text = _header_text(value[0] if isinstance(value, list) and value else value)

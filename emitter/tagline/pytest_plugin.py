@@ -1,6 +1,8 @@
 """The pytest fixture `tagline_records`."""
 
-from typing import Iterator, List
+from __future__ import annotations
+
+from typing import Iterator
 
 import pytest
 
@@ -9,7 +11,7 @@ from .testing import capture
 
 
 @pytest.fixture
-def tagline_records() -> Iterator[List[Record]]:
+def tagline_records() -> Iterator[list[Record]]:
     """Give the records that emitters wrote so far in this test; what they would swallow is raised."""
     with capture() as records:
         yield records

@@ -9,8 +9,10 @@ With pytest, the fixture is there as soon as the emitter is installed; where the
 the `conftest.py`: `pytest_plugins = ["tagline.pytest_plugin"]`.
 """
 
+from __future__ import annotations
+
 from contextlib import contextmanager
-from typing import Iterator, List
+from typing import Iterator
 
 from . import output
 from .record import Record
@@ -19,7 +21,7 @@ __all__ = ["capture"]
 
 
 @contextmanager
-def capture(*, strict: bool = True) -> Iterator[List[Record]]:
+def capture(*, strict: bool = True) -> Iterator[list[Record]]:
     """Collect the records of all emitters while a block runs, instead of writing their lines.
 
     It also collects those of emitters that `TAGLINE_DISABLED` switches off.
@@ -27,7 +29,7 @@ def capture(*, strict: bool = True) -> Iterator[List[Record]]:
     Args:
         strict: Whether to raise what emitters would swallow, such as a field's hook that fails.
     """
-    records: List[Record] = []
+    records: list[Record] = []
 
     def take(line: str) -> None:
         records.append(Record.from_line(line))

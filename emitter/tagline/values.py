@@ -74,7 +74,7 @@ class _Conversion:
                 return _number(value)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException:  # a panic in a Rust extension is not an Exception
+        except BaseException:  # noqa: S110 - a panic in a Rust extension is not an Exception
             pass
         return f"<{type(original).__name__}>"
 

@@ -54,7 +54,8 @@ async def ask():
     async def send(message):
         sent.append(message)
 
-    await asgi.TaglineMiddleware(app, route=lambda scope: "/asgi", background_from_ms=float("inf"))(scope, None, send)
+    await asgi.TaglineMiddleware(app, route=lambda scope: "/asgi", background_from_ms=float("inf"))(scope,
+    None, send)
 
 
 asyncio.run(ask())
