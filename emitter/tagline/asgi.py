@@ -126,6 +126,7 @@ class _Exchange:
         self.status: Optional[int] = None
         self.trailers = False
         self.disconnected = False
+        self.incomplete = False
         self.validation_errors: Optional[int] = None
         self.error: Optional[BaseException] = None
         self.outer_error = sys.exc_info()[1]
@@ -210,27 +211,15 @@ class _Exchange:
 
     def write(self, error: Optional[BaseException], *, incomplete: bool = False) -> None:
         """Write the record; what the application itself added under one of its names takes precedence."""
-        scope, ask = self.scope, self.middleware
-        known: dict[str, Callable[[], Any]] = {
-            "method": lambda: scope["method"],
-            "route": lambda: ask.route(scope),
-            "path": lambda: self.path,
-            "status": lambda: self.known_status(error, incomplete=incomplete),
-            "client": lambda: ask.client(scope) if ask.client else None,
-            "request_bytes": lambda: self.request_bytes if self.request_read else _announced_bytes(scope),
-            "response_bytes": lambda: self.response_bytes,
-            "validation_error_count": lambda: self.validation_errors,
-            "disconnected": lambda: self.disconnected or None,
-            "incomplete": lambda: incomplete or None,
-        }
-        for name, get in known.items():
+        self.error, self.incomplete = error, incomplete
+        for name, get in _FIELDS:
             try:  # each value by itself: one odd header does not cost the others
-                value = get()
+                value = get(self)
             except Exception:  # noqa: S112
                 continue
             if value is not None:
                 self.draft.setdefault(name, value)
-        self.draft.setdefault("route", ask.unmatched)
+        self.draft.setdefault("route", self.middleware.unmatched)
         self.completed_at = time.perf_counter()
         self.draft.end(error=error)
 
@@ -246,12 +235,17 @@ class _Exchange:
         fields["duration_ms"] = took_ms
         self.middleware.emitter.emit(fields, type=self.middleware.background_type)
 
-    def known_status(self, error: Optional[BaseException], *, incomplete: bool) -> Optional[int]:
+    def known_request_bytes(self) -> Optional[int]:
+        """Return how many bytes the application read, or else the client announced."""
+        return self.request_bytes if self.request_read else _announced_bytes(self.scope)
+
+    def known_status(self) -> Optional[int]:
         """Return the status that the client got, None if it got none.
 
         Mangum sends nothing before the application has returned: if that fails, the client gets a 500
         whatever the application had begun to send. Elsewhere a status that was sent is sent.
         """
+        error, incomplete = self.error, self.incomplete
         buffered = self.scope.get("aws.context") is not None
         if error is not None and (buffered or self.status is None) and (incomplete or self.status is None):
             answered = isinstance(error, Exception) and not self.disconnected
@@ -259,6 +253,20 @@ class _Exchange:
         if self.status is None and not self.disconnected:
             return _FAILED  # The application sent nothing, and servers answer for it.
         return self.status
+
+
+_FIELDS: tuple[tuple[str, Callable[[_Exchange], Any]], ...] = (
+    ("method", lambda exchange: exchange.scope["method"]),
+    ("route", lambda exchange: exchange.middleware.route(exchange.scope)),
+    ("path", lambda exchange: exchange.path),
+    ("status", _Exchange.known_status),
+    ("client", lambda exchange: exchange.middleware.client and exchange.middleware.client(exchange.scope)),
+    ("request_bytes", _Exchange.known_request_bytes),
+    ("response_bytes", lambda exchange: exchange.response_bytes),
+    ("validation_error_count", lambda exchange: exchange.validation_errors),
+    ("disconnected", lambda exchange: exchange.disconnected or None),
+    ("incomplete", lambda exchange: exchange.incomplete or None),
+)
 
 
 def _correlation_id(scope: Scope, names: Sequence[str]) -> str:

@@ -284,8 +284,12 @@ class Emitter:
         if self._bound or type(fields) is not dict:
             fields = {**self._bound, **as_dict(fields)}
         try:
-            if self.privacy.is_clean(fields):
-                return fields, encode(fields)
+            if self.privacy.is_clean(fields, texts=False):
+                body = encode(fields)
+                if "=" not in body and not self.privacy.searches_texts:
+                    return fields, body
+                if self.privacy.is_clean(fields, texts=True):
+                    return fields, body
         except (ValueError, RuntimeError):
             pass  # NaN, too many digits, or a thread that still adds
         plain = {field_key(name): value for name, value in self.privacy.clean(dict(fields)).items()}

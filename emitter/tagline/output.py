@@ -21,8 +21,8 @@ _generation = 0
 _numbering = threading.RLock()
 _writing = threading.RLock()
 _after_copy: list[Callable[[], None]] = []
-# The stream that was written to last, and its descriptor if other processes may write there as well.
-_last: tuple[Any, Optional[int]] = (None, None)
+# The stream that was written to last, its methods, and its descriptor if other processes may write there.
+_last: tuple[Any, Any, Any, Optional[int]] = (None, None, None, None)
 # Set by `tagline.testing.capture`: take the lines instead of the stream.
 captures: list[Callable[[str], None]] = []
 is_strict = False  # and raise what emitters would swallow
@@ -90,63 +90,61 @@ def write_line(line: str, stream: Optional[Stream], is_shared: bool) -> None:
     """Write a line that ends in a newline, and flush: a buffered line is lost when the process is killed.
 
     Several worker processes may share a pipe, where one's write of more than 4,096 bytes (PIPE_BUF) can be
-    cut by another one's. A lock on the pipe keeps them apart; the operating system releases it when its owner
-    dies.
+    cut by another one's. A lock on the pipe keeps them apart; the system releases it when its owner dies.
 
     Args:
         line: The text.
         stream: Where it goes; None for what `sys.stdout` is now.
         is_shared: Whether other processes may write there. In Lambda none does, and no lock is taken.
     """
-    target: Any = stream or sys.stdout
     if captures:
         captures[-1](line)
         return
+    global _last
+    target = stream or sys.stdout
     with _writing:
-        descriptor = _shared_descriptor(target) if is_shared else None
-        if descriptor is None:
-            _write(line, target)
+        if _last[0] is not target:
+            _last = _look_at(target, is_shared)
+        _, write, flush, descriptor = _last
+        if descriptor is not None:
+            _write_locked(line, write, flush, descriptor)
         else:
-            _write_locked(line, target, descriptor)
+            write(line)
+            flush()
 
 
-def _write(line: str, target: Any) -> None:
-    target.write(line)
-    if hasattr(target, "flush"):
-        target.flush()
-
-
-def _write_locked(line: str, target: Any, descriptor: int) -> None:
+def _write_locked(line: str, write: Any, flush: Any, descriptor: int) -> None:
     from fcntl import LOCK_EX, LOCK_UN, lockf
 
-    target.flush()  # what others have left in the buffer
+    flush()  # what others have left in the buffer
+    is_locked = True
     try:
         lockf(descriptor, LOCK_EX)
-    except OSError:  # the system cannot lock it
-        _write(line, target)
-        return
+    except OSError:
+        is_locked = False  # the system cannot lock it
     try:
-        _write(line, target)
+        write(line)
+        flush()
     finally:
-        lockf(descriptor, LOCK_UN)
+        if is_locked:
+            lockf(descriptor, LOCK_UN)
 
 
-def _shared_descriptor(target: Any) -> Optional[int]:
-    """Return the descriptor of a pipe, socket or file, if there are locks on this system."""
-    global _last
-    if _last[0] is not target:
-        descriptor = None
-        try:
-            import fcntl  # noqa: F401 - not on Windows
+def _look_at(target: Any, is_shared: bool) -> tuple[Any, Any, Any, Optional[int]]:
+    """Return a stream, its methods, and the descriptor of a pipe, socket or file that has to be locked."""
+    flush = getattr(target, "flush", lambda: None)
+    if not is_shared:
+        return target, target.write, flush, None
+    try:
+        import fcntl  # noqa: F401 - not on Windows
 
-            number = int(target.fileno())
-            mode = os.fstat(number).st_mode
-            if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode):
-                descriptor = number
-        except Exception:
-            descriptor = None  # a stream in memory
-        _last = target, descriptor
-    return _last[1]
+        descriptor = int(target.fileno())
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode):
+            return target, target.write, flush, descriptor
+    except Exception:  # noqa: S110 - a stream in memory
+        pass
+    return target, target.write, flush, None
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork

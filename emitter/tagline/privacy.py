@@ -22,6 +22,7 @@ MIN_KEY_BYTES = 16
 
 _MAX_NAMES = 1_000  # known to be harmless; then all are forgotten, because some of them are ids
 _NUMBERS = frozenset([int, float, bool, type(None)])
+_SCALARS = _NUMBERS | {str}
 _PARAMETER = r"(?:^|(?<=[?&#;]))([^?&#;=\s]+)=([^&#;\s]*)"
 
 
@@ -66,7 +67,8 @@ class Privacy:
         self._unmasked = tuple(_letters(name) for name in UNMASKED_NAMES)
         self._allowed = None if allow is None else frozenset(allow)
         self._key = key
-        self._pattern = _pattern(self._masked) if text and self._masked else None
+        self.searches_texts = text and bool(self._masked)
+        self._pattern = _pattern(self._masked) if self.searches_texts else None
         self._harmless: set[str] = set()
         if self._pseudonym in self._rules.values():
             if not isinstance(key, bytes):
@@ -74,35 +76,35 @@ class Privacy:
             if len(key) < MIN_KEY_BYTES:
                 raise ValueError(f"pseudonyms need a key of at least {MIN_KEY_BYTES} bytes, not {len(key)}")
 
-    def is_clean(self, fields: dict[Any, Any]) -> bool:
+    def is_clean(self, fields: dict[Any, Any], *, texts: bool) -> bool:
         """Return whether fields can be written as they are: plain JSON values, and nothing to mask.
 
-        May return False for harmless input. It takes a tenth of the time of `clean`, which copies every
-        value.
+        May return False for harmless input. It is much quicker than `clean`, which copies every value.
+
+        Args:
+            fields: The user's fields.
+            texts: Whether to look into texts; without `=` in them, that is needed only if `searches_texts`.
         """
         if self._allowed is not None and not self._allowed.issuperset(fields):
             return False
-        return (self._harmless.issuperset(fields) or self._learn(fields)) and self._are_clean(
-            fields.values(), 1
-        )
+        return self._are_clean((fields,), 0, _NUMBERS if texts else _SCALARS)
 
-    def _are_clean(self, values: Iterable[Any], depth: int) -> bool:
-        if depth > MAX_DEPTH:
-            return False
-        is_searched = self._pattern is not None
+    def _are_clean(self, values: Iterable[Any], depth: int, harmless: frozenset[object]) -> bool:
         for value in values:
             kind = type(value)
-            if kind in _NUMBERS:
+            if kind in harmless:
                 continue
             if kind is str:
-                if ("=" in value or is_searched) and self.text(value) != value:
+                if self.text(value) != value:
                     return False
-            elif kind is dict:
+                continue
+            if kind is dict:
                 if not (self._harmless.issuperset(value) or self._learn(value)):
                     return False
-                if not self._are_clean(value.values(), depth + 1):
-                    return False
-            elif kind is not list or self.pair_rule(value) or not self._are_clean(value, depth + 1):
+                value = value.values()  # noqa: PLW2901
+            elif kind is not list or self.pair_rule(value):
+                return False
+            if depth > MAX_DEPTH or not self._are_clean(value, depth + 1, harmless):
                 return False
         return True
 

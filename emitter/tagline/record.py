@@ -189,7 +189,8 @@ def format_timestamp(milliseconds: int) -> str:
     """
     if not _FIRST_MS <= milliseconds <= _LAST_MS:
         raise ValueError(f"{milliseconds} ms is not between the years 1 and 9999")
-    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
+    second, millis = divmod(milliseconds, 1000)
+    return f"{_second(second)}.{millis:03d}Z"
 
 
 @lru_cache(maxsize=64)
