@@ -17,15 +17,7 @@ import json
 import os
 import sys
 import time
-from typing import (
-    Any,
-    Awaitable,
-    Callable,
-    Iterable,
-    MutableMapping,
-    Optional,
-    Sequence,
-)
+from typing import Any, Awaitable, Callable, Iterable, MutableMapping, Optional, Sequence
 
 from .asgi_routes import route_template
 from .emitter import Emitter
@@ -93,10 +85,9 @@ class TaglineMiddleware:
         self.background_from_ms = background_from_ms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application, and write the record when its response is complete.
+        """Run the application, and write the record when its response is complete. Its exceptions propagate.
 
-        What the application raises goes on. A request that another middleware of this kind already records
-        (an outer application's, round a mounted one) is left to that one.
+        A request that an outer middleware of this kind already records is left to that one.
         """
         if scope["type"] != "http" or scope["path"] in self.skip or "tagline" in scope:
             await self.app(scope, receive, send)

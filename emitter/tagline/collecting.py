@@ -75,8 +75,7 @@ class Draft(dict[str, Any]):
         """Begin to collect: `add` reaches this record from everywhere in the request.
 
         Args:
-            is_block: Whether the caller will surely call `end`. A record that was begun without, by an
-                earlier invocation, is written as unfinished when the next one begins.
+            is_block: Whether `end` will surely be called. If not, the next invocation may give the record up.
         """
         if self.open:
             self._is_block = is_block or self._is_block
@@ -86,12 +85,11 @@ class Draft(dict[str, Any]):
         self._get_context = _weakly(context)
         self.invocation = Invocation(event, context)
         self._is_block = is_block
-        stack, outer = _stack.get(), []
+        stack = _stack.get()
         for draft in stack:
             if draft.open and self._is_after(draft):
                 draft.give_up()
-            elif draft.open:
-                outer.append(draft)
+        outer = [draft for draft in stack if draft.open]
         self.is_nested = bool(outer)
         self._thread, self._is_in_loop = get_ident(), _is_in_loop()
         if self._options["timestamp"] is None:
@@ -181,16 +179,14 @@ class Draft(dict[str, Any]):
         if self._get_context is None:
             return None
         try:
-            remaining: int = self._get_context().get_remaining_time_in_millis()
-            return remaining
+            return int(self._get_context().get_remaining_time_in_millis())
         except Exception:
             return None  # no Lambda context, or it is gone
 
     def is_ours(self) -> bool:
-        """Return whether the code that runs now was begun in this record's context, or could have been.
+        """Return whether code in this record's context works for no other request.
 
-        A thread that inherited its context works for one request after another (a pool's thread, under
-        `-X thread_inherit_context`). A thread that got it from an event loop (`asyncio.to_thread`) does not.
+        A thread that inherited it does (a pool's, under `-X thread_inherit_context`); `asyncio.to_thread` not.
         """
         return self._is_in_loop or self._thread == get_ident()
 
@@ -233,8 +229,7 @@ def current(emitter: Optional[Emitter] = None) -> Optional[Draft]:
     if isinstance(stack, _Carried) or any(draft.is_ours() for draft in stack):
         return None
     # A thread without a context: it works for the request in progress, if there is only one.
-    found = [draft for draft in [reference() for reference in list(_open.values())] if draft is not None]
-    requests = [draft for draft in found if not draft.is_nested]
+    requests = [draft for draft in _open_drafts() if not draft.is_nested]
     if len(requests) != 1 or requests[0].is_ours() or emitter not in (None, requests[0].emitter):
         return None
     return requests[0]
@@ -286,6 +281,10 @@ def _weakly(context: Any) -> Optional[Callable[[], Any]]:
         return lambda: context
 
 
+def _open_drafts() -> list[Draft]:
+    return [draft for draft in [reference() for reference in list(_open.values())] if draft is not None]
+
+
 def _is_in_loop() -> bool:
     try:
         return sys.modules["asyncio"].get_running_loop() is not None
@@ -294,9 +293,8 @@ def _is_in_loop() -> bool:
 
 
 def _forget_all() -> None:
-    for draft in [reference() for reference in list(_open.values())]:
-        if draft is not None:
-            draft.open = False  # its writer is the process that began it
+    for draft in _open_drafts():
+        draft.open = False  # its writer is the process that began it
     _open.clear()
 
 

@@ -6,7 +6,7 @@ import os
 import time
 
 from . import output
-from .annotations import (
+from .annotations import (  # fmt: skip
     TYPE_CHECKING,
     Any,
     Callable,
@@ -90,10 +90,7 @@ class Emitter:
         self.privacy = privacy or Privacy()
         self.errors = 0
         self._on_error = on_error
-        # With LogFormat JSON, Lambda drops lines below the function's level, and those without one as INFO:
-        # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
-        level = setting("AWS_LAMBDA_LOG_LEVEL", "").upper()
-        self._level = level if level in ("WARN", "ERROR", "FATAL") else "INFO"
+        self._level = output.line_level()
         self._is_disabled = setting("TAGLINE_DISABLED", "").lower() in ("1", "true", "yes", "on")
         self._is_shared = not is_in_lambda
         self._stream = stream
@@ -203,19 +200,15 @@ class Emitter:
     ) -> Draft:
         """Begin a record that `end` writes, here or anywhere in the request. The arguments are `collect`'s.
 
-        A record that was begun with the context of an earlier invocation and not ended, because the handler
-        raised, is written now, as `unfinished`. So is one that nothing holds any more.
+        A record of an earlier invocation that was not ended, because the handler raised, is written now, as
+        `unfinished`. So is one that nothing holds any more.
         """
         return self.collect(
             fields, type=type, id=id, timestamp=timestamp, tag=tag, event=event, context=context
         ).begin()
 
     def end(self, fields: Optional[Fields] = None, /) -> bool:
-        """Write the record of this emitter that was begun last in this request, with some more fields.
-
-        Returns:
-            Whether there was one.
-        """
+        """Write this emitter's record that was begun last in this request; return whether there was one."""
         draft = current(self)
         return draft is not None and draft.end(fields)
 

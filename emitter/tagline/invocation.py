@@ -132,7 +132,8 @@ def correlation_id(headers: Any, names: Sequence[str] = CORRELATION_HEADERS) -> 
             lowered = _header_text(name).lower()
             if lowered in names:
                 text = _header_text(value[0] if isinstance(value, list) and value else value)
-                if 0 < len(text) <= MAX_CORRELATION_ID and all("!" <= character <= "~" for character in text):
+                is_visible = text.isascii() and text.isprintable() and " " not in text
+                if is_visible and 0 < len(text) <= MAX_CORRELATION_ID:
                     found.setdefault(lowered, text)
     except Exception:
         found.clear()  # not headers

@@ -65,6 +65,15 @@ class Source:
             return first
 
 
+def line_level() -> str:
+    """Return the level that lets a line through: with LogFormat JSON, Lambda drops lines below its own.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
+    """
+    level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
+    return level if level in ("WARN", "ERROR", "FATAL") else "INFO"
+
+
 def after_copy(reset: Callable[[], None]) -> None:
     """Have a function called in each copy of this process: a forked child, or a restored snapshot."""
     _after_copy.append(reset)
