@@ -1,0 +1,300 @@
+"""WSGI middleware: one record per request, for Flask, Django and other WSGI frameworks.
+
+    from flask import Flask
+    from tagline.wsgi import TaglineMiddleware
+
+    app = Flask(__name__)
+    app.wsgi_app = TaglineMiddleware(app.wsgi_app)
+
+It imports no framework and buffers no body. The protocol is PEP 3333: https://peps.python.org/pep-3333/.
+docs/how-to/flask-django.md lists the record's fields.
+"""
+
+import os
+import sys
+import time
+from contextlib import suppress
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, Optional, Sequence, Tuple, cast
+
+from tagline import Emitter, correlation_id
+from tagline.asgi import DEFAULT_SKIP, UNMATCHED
+
+__all__ = ["DEFAULT_SKIP", "UNMATCHED", "TaglineMiddleware", "django_route", "route_template"]
+
+Environ = Dict[str, Any]
+Headers = List[Tuple[str, str]]
+Write = Callable[[bytes], object]
+StartResponse = Callable[..., Write]
+App = Callable[[Environ, StartResponse], Iterable[bytes]]
+FromEnviron = Callable[[Environ], Optional[str]]
+
+# Keys in the environ; PEP 3333 asks for a dot in them.
+FIELDS = "tagline.fields"
+ERROR = "tagline.error"
+
+_BAD_REQUEST, _FAILED, _BAD_GATEWAY = 400, 500, 502
+
+
+class TaglineMiddleware:
+    """Writes one record for each HTTP request that the application answers.
+
+    Args:
+        app: The WSGI application.
+        emitter: Writes the records; default a new `Emitter()`.
+        client: Returns who called, from the environ after the response; None, or no function: no such field.
+        route: Returns the route's template from the environ after the response; default `route_template`.
+        unmatched: The route of requests that matched no route.
+        skip: Paths that leave no record, compared exactly.
+        correlation_headers: Request headers that may carry a correlation id; the first one found is used.
+            Without any, it is Lambda's request id, else a random one.
+        correlation_response_header: Carries it out, unless the application sets that header; None for none.
+        error_details: Whether records of status 400 and above have `error_details`: the URL, the request's
+            headers, and the exception if there was one. Credentials are masked by their names.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        emitter: Optional[Emitter] = None,
+        client: Optional[FromEnviron] = None,
+        route: Optional[FromEnviron] = None,
+        unmatched: str = UNMATCHED,
+        skip: Iterable[str] = DEFAULT_SKIP,
+        correlation_headers: Sequence[str] = ("x-correlation-id", "x-request-id"),
+        correlation_response_header: Optional[str] = "x-correlation-id",
+        error_details: bool = False,
+    ) -> None:
+        self.app = app
+        self.emitter = emitter or Emitter()
+        self.client = client
+        self.route = route or route_template
+        self.unmatched = unmatched
+        self.skip: FrozenSet[str] = frozenset(skip)
+        keys = ("HTTP_" + name.upper().replace("-", "_") for name in correlation_headers)
+        self.correlation_headers = dict(zip((name.lower() for name in correlation_headers), keys))
+        self.correlation_response_header = correlation_response_header or ""
+        self.error_details = error_details
+        # Both answer unhandled exceptions themselves, and announce them. A receiver is connected only once.
+        for module in ("flask", "django.core.signals"):
+            signal = getattr(sys.modules.get(module), "got_request_exception", None)
+            if signal is not None:
+                signal.connect(_keep_exception)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Run the application, and write the record when its response is complete. Exceptions propagate."""
+        if FIELDS in environ or _path(environ) in self.skip:  # an outer middleware records it, or nobody
+            return self.app(environ, start_response)
+        exchange = _Exchange(self, environ, start_response)
+        with exchange:
+            body: Any = self.app(environ, exchange.start_response)
+        recorded = (_SizedBody if hasattr(body, "__len__") else _Body)(body, exchange)
+        wrapper = environ.get("wsgi.file_wrapper")
+        if isinstance(wrapper, type) and issubclass(type(body), wrapper):
+            with suppress(AttributeError):  # a file stays what it is: the server may send it without reading
+                body.close = recorded.close
+                exchange.is_file = True
+                return cast("Iterable[bytes]", body)
+        return recorded
+
+
+def route_template(environ: Environ) -> Optional[str]:
+    """Return the template of the route that matched a request, as the framework writes it.
+
+    Flask and Bottle leave it in the environ; Django needs `django_route`. None if none matched or is known.
+    """
+    rule = getattr(environ.get("werkzeug.request"), "url_rule", None) or environ.get("route.handle")
+    template = getattr(rule, "rule", None)
+    return template if isinstance(template, str) else None
+
+
+def django_route(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Record which URL pattern matched, which only Django knows: a middleware for its setting MIDDLEWARE."""
+
+    def middleware(request: Any) -> Any:
+        response = get_response(request)
+        with suppress(Exception):
+            if request.resolver_match is not None:
+                request.META[FIELDS].setdefault("route", "/" + request.resolver_match.route.lstrip("^/"))
+        return response
+
+    return middleware
+
+
+def _keep_exception(_sender: object, exception: Any = None, request: Any = None, **_more: Any) -> None:
+    """Keep an exception that a framework answers: Flask passes it, Django is handling it."""
+    with suppress(Exception):
+        environ = (request or sys.modules["flask"].request).environ
+        environ[ERROR] = exception or sys.exc_info()[1]
+
+
+class _Exchange:
+    """One request and its response. As a context manager, it records an exception that ends the response."""
+
+    def __init__(self, middleware: TaglineMiddleware, environ: Environ, respond: StartResponse) -> None:
+        self.middleware = middleware
+        self.environ = environ
+        self.began = time.perf_counter()
+        self.path = _path(environ)  # a dispatcher moves parts of it into SCRIPT_NAME
+        self.script_name = str(environ.get("SCRIPT_NAME", ""))
+        self.event = environ.get("apig_wsgi.full_event") or environ.get("serverless.event")
+        self.status: Optional[int] = None
+        self.response_bytes = 0
+        self.announced_bytes: Optional[int] = None  # the response's Content-Length
+        self.is_file = False  # the server reads it, unseen by us
+        self.sent = self.complete = self.ended = False
+        self.outer_error = sys.exc_info()[1]
+        self._respond = respond
+        self._write: Write = len  # until the server returns its own
+        context = environ.get("apig_wsgi.context") or environ.get("serverless.context")
+        names = middleware.correlation_headers
+        given = correlation_id([(name, environ.get(key)) for name, key in names.items()], list(names))
+        self.correlation_id = given or str(getattr(context, "aws_request_id", None) or os.urandom(16).hex())
+        self.draft = middleware.emitter.begin({"correlation_id": self.correlation_id}, context=context)
+        environ[FIELDS] = self.draft.fields
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: Optional[BaseException], _trace: object) -> None:
+        if error is not None and not isinstance(error, GeneratorExit):  # that is before the server's close()
+            self.end(error)
+
+    def start_response(self, status: str, headers: Headers, *exc_info: Any, **more: Any) -> Write:
+        """Pass on the status and the headers, with the correlation id among them."""
+        headers_out, name = headers, self.middleware.correlation_response_header
+        with suppress(Exception):  # if they are not what they should be, the server refuses them
+            if name and all(header.lower() != name.lower() for header, _ in headers):
+                headers_out = [*headers, (name, self.correlation_id)]
+        self._write = self._respond(status, headers_out, *exc_info, **more)
+        with suppress(Exception):
+            self.status = int(status[:3])
+            # An exception handler answers while its exception is being handled, here as well.
+            given = exc_info[0] if exc_info else more.get("exc_info")
+            handled = given[1] if given else sys.exc_info()[1]
+            if handled is not None and handled is not self.outer_error and self.status >= _FAILED:
+                self.environ[ERROR] = handled
+            length = next(value for header, value in headers if header.lower() == "content-length")
+            self.announced_bytes = int(length)
+        return self.write
+
+    def write(self, part: bytes) -> object:
+        """Pass on a part of the body that the application pushes."""
+        self.count(part)
+        return self._write(part)
+
+    def count(self, part: bytes) -> None:
+        self.sent = True  # most servers send the head with the first part, even if that is empty
+        with suppress(TypeError):  # no bytes: the server refuses it
+            self.response_bytes += len(part)
+
+    def end(self, raised: Optional[BaseException] = None) -> None:
+        """Write the record, once."""
+        if self.ended:
+            return
+        self.ended = True
+        handled = self.environ.pop(ERROR, None)
+        error = raised or handled
+        with suppress(Exception):  # a record is never worth a failed request
+            for name, value in self.known(raised, error).items():
+                if value is not None:
+                    self.draft.fields.setdefault(name, value)
+        with suppress(Exception):
+            self.draft.end(error=error)
+        self.outer_error = None  # an exception refers to its frames, and they to this
+
+    def known(self, raised: Optional[BaseException], error: Optional[BaseException]) -> Dict[str, object]:
+        """Return the record's fields. None is left out; fields that the application added take precedence."""
+        environ, middleware = self.environ, self.middleware
+        has_body = environ.get("REQUEST_METHOD") != "HEAD"  # servers send none for HEAD
+        status = self.known_status(raised)
+        template = self.ask(middleware.route)
+        mounts = str(environ.get("SCRIPT_NAME", ""))[len(self.script_name) :]
+        is_cut = self.sent and has_body and not self.complete
+        explain = middleware.error_details and (status or 0) >= _BAD_REQUEST
+        return {
+            "method": environ.get("REQUEST_METHOD"),
+            "route": middleware.unmatched if template is None else f"{mounts}{template}",
+            "path": self.path,
+            "status": status,
+            "client": self.ask(middleware.client),
+            "client_ip": environ.get("REMOTE_ADDR") or None,
+            "user_agent": environ.get("HTTP_USER_AGENT"),
+            "duration_ms": round((time.perf_counter() - self.began) * 1000, 3),
+            "request_bytes": self.ask(_request_bytes),
+            "response_bytes": self.announced_bytes if self.is_file else self.response_bytes * has_body,
+            "incomplete": is_cut or None,
+            "error_details": self.ask(lambda _: self.details(error)) if explain else None,
+        }
+
+    def known_status(self, raised: Optional[BaseException]) -> Optional[int]:
+        """Return the status that the client got, None if it got none.
+
+        Servers send it with the first part of the body, and adapters under Lambda send everything at the end.
+        """
+        if raised is not None and isinstance(self.event, dict):
+            # https://docs.aws.amazon.com/lambda/latest/dg/services-apigateway-errors.html
+            return _FAILED if self.event.get("version") == "2.0" else _BAD_GATEWAY
+        if raised is not None and not self.sent:
+            return _FAILED if isinstance(raised, Exception) else None
+        return _FAILED if self.status is None and self.complete else self.status
+
+    def details(self, error: Optional[BaseException]) -> Dict[str, object]:
+        sent = [name for name in self.environ if name.startswith("HTTP_")]
+        headers = {name[5:].replace("_", "-").lower(): self.environ[name] for name in sent}
+        query = self.environ.get("QUERY_STRING")
+        url = f"{self.path}?{query}" if query else self.path
+        what = {} if error is None else {"type": type(error).__name__, "message": str(error)}
+        return {**what, "url": url, "headers": headers}
+
+    def ask(self, function: Optional[Callable[[Environ], object]]) -> object:
+        """Call a function for a field; if it raises, the field is left out."""
+        try:
+            return function(self.environ) if function else None
+        except Exception:
+            return None
+
+
+class _Body:
+    """A response's body, passed on part by part. The record is written after the last part."""
+
+    def __init__(self, body: Iterable[bytes], exchange: _Exchange) -> None:
+        self._body = body
+        self._close: Any = getattr(body, "close", None)
+        self._exchange = exchange
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._exchange:
+            for part in self._body:
+                self._exchange.count(part)
+                yield part
+        self._exchange.complete = True
+        self._exchange.end()
+
+    def close(self) -> None:
+        """Close the application's body. Servers call this in any case, also when the client has left."""
+        with self._exchange:
+            if self._close is not None:
+                self._close()
+        self._exchange.end()
+
+    def __del__(self) -> None:
+        self._exchange.end()  # test clients drop bodies that they do not read
+
+
+class _SizedBody(_Body):
+    """A body whose number of parts is known: servers send a Content-Length for a single part."""
+
+    def __len__(self) -> int:
+        return len(self._body)  # type: ignore[arg-type]  # only bodies with a length become this
+
+
+def _path(environ: Environ) -> str:
+    """Return the path as the client asked for it; the environ's text is bytes in latin-1."""
+    path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
+    return path.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def _request_bytes(environ: Environ) -> Optional[int]:
+    length = environ.get("CONTENT_LENGTH")
+    return int(length) if length else None if "HTTP_TRANSFER_ENCODING" in environ else 0
