@@ -6,8 +6,7 @@
     app = Flask(__name__)
     app.wsgi_app = TaglineMiddleware(app.wsgi_app)
 
-It imports no framework and buffers no body. The protocol is PEP 3333: https://peps.python.org/pep-3333/.
-docs/how-to/flask-django.md lists the record's fields.
+It imports no framework and buffers no body. The record's fields are in docs/how-to/flask-django.md.
 """
 
 import os
@@ -29,8 +28,7 @@ App = Callable[[Environ, StartResponse], Iterable[bytes]]
 FromEnviron = Callable[[Environ], Optional[str]]
 
 # Keys in the environ; PEP 3333 asks for a dot in them.
-FIELDS = "tagline.fields"
-ERROR = "tagline.error"
+FIELDS, EXCHANGE = "tagline.fields", "tagline.exchange"
 
 _BAD_REQUEST, _FAILED, _BAD_GATEWAY = 400, 500, 502
 
@@ -41,8 +39,8 @@ class TaglineMiddleware:
     Args:
         app: The WSGI application.
         emitter: Writes the records; default a new `Emitter()`.
-        client: Returns who called, from the environ after the response; None, or no function: no such field.
-        route: Returns the route's template from the environ after the response; default `route_template`.
+        client: Returns who called, from the environ when the response starts; None, or no function: no field.
+        route: Returns the route's template from the environ, likewise; default `route_template`.
         unmatched: The route of requests that matched no route.
         skip: Paths that leave no record, compared exactly.
         correlation_headers: Request headers that may carry a correlation id; the first one found is used.
@@ -71,8 +69,9 @@ class TaglineMiddleware:
         self.route = route or route_template
         self.unmatched = unmatched
         self.skip: FrozenSet[str] = frozenset(skip)
-        keys = ("HTTP_" + name.upper().replace("-", "_") for name in correlation_headers)
-        self.correlation_headers = dict(zip((name.lower() for name in correlation_headers), keys))
+        self.correlation_headers = {
+            "HTTP_" + name.upper().replace("-", "_"): name.lower() for name in correlation_headers
+        }
         self.correlation_response_header = correlation_response_header or ""
         self.error_details = error_details
         # Both answer unhandled exceptions themselves, and announce them. A receiver is connected only once.
@@ -121,11 +120,11 @@ def django_route(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return middleware
 
 
-def _keep_exception(_sender: object, exception: Any = None, request: Any = None, **_more: Any) -> None:
+def _keep_exception(*_sender: object, exception: Any = None, request: Any = None, **_more: Any) -> None:
     """Keep an exception that a framework answers: Flask passes it, Django is handling it."""
     with suppress(Exception):
         environ = (request or sys.modules["flask"].request).environ
-        environ[ERROR] = exception or sys.exc_info()[1]
+        environ[EXCHANGE].look(exception or sys.exc_info()[1])
 
 
 class _Exchange:
@@ -141,20 +140,21 @@ class _Exchange:
         self.status: Optional[int] = None
         self.response_bytes = 0
         self.announced_bytes: Optional[int] = None  # the response's Content-Length
-        self.is_file = False  # the server reads it, unseen by us
-        self.sent = self.complete = self.ended = False
+        self.is_file = self.sent = self.complete = self.ended = False
         self.outer_error = sys.exc_info()[1]
         self._respond = respond
         self._write: Write = len  # until the server returns its own
         context = environ.get("apig_wsgi.context") or environ.get("serverless.context")
-        names = middleware.correlation_headers
-        given = correlation_id([(name, environ.get(key)) for name, key in names.items()], list(names))
+        keys = middleware.correlation_headers
+        given = correlation_id([(keys[key], environ.get(key)) for key in keys], list(keys.values()))
         self.correlation_id = given or str(getattr(context, "aws_request_id", None) or os.urandom(16).hex())
         self.draft = middleware.emitter.begin({"correlation_id": self.correlation_id}, context=context)
-        environ[FIELDS] = self.draft.fields
+        self.error: Optional[BaseException] = None  # that the application answered
+        self.template: object = None
+        self.client: object = None
+        environ.update({FIELDS: self.draft.fields, EXCHANGE: self})
 
-    def __enter__(self) -> None:
-        pass
+    def __enter__(self) -> None: ...
 
     def __exit__(self, _kind: object, error: Optional[BaseException], _trace: object) -> None:
         if error is not None and not isinstance(error, GeneratorExit):  # that is before the server's close()
@@ -172,14 +172,18 @@ class _Exchange:
             # An exception handler answers while its exception is being handled, here as well.
             given = exc_info[0] if exc_info else more.get("exc_info")
             handled = given[1] if given else sys.exc_info()[1]
-            if handled is not None and handled is not self.outer_error and self.status >= _FAILED:
-                self.environ[ERROR] = handled
+            self.look(handled if handled is not self.outer_error and self.status >= _FAILED else None)
             length = next(value for header, value in headers if header.lower() == "content-length")
             self.announced_bytes = int(length)
         return self.write
 
+    def look(self, error: Optional[BaseException] = None) -> None:
+        """Ask for the route and the client while the framework knows its request: Flask forgets it early."""
+        self.error = error or self.error
+        self.template = self.ask(self.middleware.route)
+        self.client = self.ask(self.middleware.client)
+
     def write(self, part: bytes) -> object:
-        """Pass on a part of the body that the application pushes."""
         self.count(part)
         return self._write(part)
 
@@ -193,46 +197,43 @@ class _Exchange:
         if self.ended:
             return
         self.ended = True
-        handled = self.environ.pop(ERROR, None)
-        error = raised or handled
+        self.environ.pop(EXCHANGE, None)  # each refers to the other
+        if self.template is None:
+            self.look()
+        error = raised or self.error
         with suppress(Exception):  # a record is never worth a failed request
             for name, value in self.known(raised, error).items():
                 if value is not None:
                     self.draft.fields.setdefault(name, value)
         with suppress(Exception):
             self.draft.end(error=error)
-        self.outer_error = None  # an exception refers to its frames, and they to this
+        self.error = self.outer_error = None  # an exception refers to its frames, and they to this
 
     def known(self, raised: Optional[BaseException], error: Optional[BaseException]) -> Dict[str, object]:
         """Return the record's fields. None is left out; fields that the application added take precedence."""
         environ, middleware = self.environ, self.middleware
         has_body = environ.get("REQUEST_METHOD") != "HEAD"  # servers send none for HEAD
         status = self.known_status(raised)
-        template = self.ask(middleware.route)
         mounts = str(environ.get("SCRIPT_NAME", ""))[len(self.script_name) :]
-        is_cut = self.sent and has_body and not self.complete
         explain = middleware.error_details and (status or 0) >= _BAD_REQUEST
         return {
             "method": environ.get("REQUEST_METHOD"),
-            "route": middleware.unmatched if template is None else f"{mounts}{template}",
+            "route": middleware.unmatched if self.template is None else f"{mounts}{self.template}",
             "path": self.path,
             "status": status,
-            "client": self.ask(middleware.client),
+            "client": self.client,
             "client_ip": environ.get("REMOTE_ADDR") or None,
             "user_agent": environ.get("HTTP_USER_AGENT"),
             "duration_ms": round((time.perf_counter() - self.began) * 1000, 3),
             "request_bytes": self.ask(_request_bytes),
             "response_bytes": self.announced_bytes if self.is_file else self.response_bytes * has_body,
-            "incomplete": is_cut or None,
+            "incomplete": (self.sent and has_body and not self.complete) or None,
             "error_details": self.ask(lambda _: self.details(error)) if explain else None,
         }
 
     def known_status(self, raised: Optional[BaseException]) -> Optional[int]:
-        """Return the status that the client got, None if it got none.
-
-        Servers send it with the first part of the body, and adapters under Lambda send everything at the end.
-        """
-        if raised is not None and isinstance(self.event, dict):
+        """Return the status that the client got, None if it got none."""
+        if raised is not None and isinstance(self.event, dict):  # adapters send nothing before the end
             # https://docs.aws.amazon.com/lambda/latest/dg/services-apigateway-errors.html
             return _FAILED if self.event.get("version") == "2.0" else _BAD_GATEWAY
         if raised is not None and not self.sent:
@@ -242,10 +243,9 @@ class _Exchange:
     def details(self, error: Optional[BaseException]) -> Dict[str, object]:
         sent = [name for name in self.environ if name.startswith("HTTP_")]
         headers = {name[5:].replace("_", "-").lower(): self.environ[name] for name in sent}
-        query = self.environ.get("QUERY_STRING")
-        url = f"{self.path}?{query}" if query else self.path
+        query = self.environ.get("QUERY_STRING", "")
         what = {} if error is None else {"type": type(error).__name__, "message": str(error)}
-        return {**what, "url": url, "headers": headers}
+        return {**what, "url": self.path + (query and f"?{query}"), "headers": headers}
 
     def ask(self, function: Optional[Callable[[Environ], object]]) -> object:
         """Call a function for a field; if it raises, the field is left out."""

@@ -2,6 +2,9 @@
 
 import gc
 import io
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,11 +15,13 @@ from wsgiref.util import FileWrapper, setup_testing_defaults
 from wsgiref.validate import validator
 
 import pytest
+import tagline
 from hypothesis import given
 from hypothesis import strategies as st
 from tagline import MAX_CORRELATION_ID, Emitter, add
 from tagline.wsgi import DEFAULT_SKIP, UNMATCHED, TaglineMiddleware
 
+from tests.builders import Context, http_event, rest_event
 from tests.emitter.lines import Lines
 
 Environ = dict[str, Any]
@@ -119,7 +124,7 @@ def test_fields_that_the_application_adds_take_precedence(lines: Lines, emitter:
     assert add(late=True) is False  # nothing is collected any more
 
 
-def test_client_and_route_are_asked_for_after_the_response(lines: Lines, emitter: Emitter) -> None:
+def test_client_and_route_are_asked_for_when_the_response_starts(lines: Lines, emitter: Emitter) -> None:
     def app(environ: Environ, start_response: Any) -> list[bytes]:
         environ["REMOTE_USER"] = "acme"  # as an authentication middleware does
         start_response("200 OK", [TEXT])
@@ -596,3 +601,237 @@ def test_the_validator_of_the_standard_library_agrees_inside_and_outside(script:
     assert server.log.getvalue() == ""
     assert server.answer[1] == b"".join(script.parts)
     assert lines.fields["response_bytes"] == sum(map(len, script.parts))
+
+
+# --- Flask ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def flask_app(emitter: Emitter) -> Any:
+    flask = pytest.importorskip("flask")
+    app = flask.Flask(__name__)
+
+    @app.get("/pets/<int:pet_id>")
+    def pet(pet_id: int) -> dict[str, int]:
+        add(pet=pet_id)
+        return {"id": pet_id}
+
+    @app.get("/fail")
+    def fail() -> str:
+        raise KeyError("pet")
+
+    @app.get("/handled")
+    def handled() -> str:
+        raise ValueError("pet")
+
+    @app.errorhandler(ValueError)
+    def refuse(_error: ValueError) -> Any:
+        return {"detail": "no such pet"}, 404
+
+    @app.get("/stream")
+    def stream() -> Any:
+        def parts() -> Iterator[str]:
+            for number in range(3):
+                add(part=number)
+                yield str(number)
+
+        return flask.Response(flask.stream_with_context(parts()))
+
+    app.wsgi_app = TaglineMiddleware(app.wsgi_app, emitter=emitter)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "route", "more"),
+    [
+        ("/pets/7", 200, "/pets/<int:pet_id>", {"pet": 7, "response_bytes": 9}),
+        ("/pets/tom", 404, UNMATCHED, {}),
+        ("/handled", 404, "/handled", {"response_bytes": 25}),
+        ("/fail", 500, "/fail", {"error_type": "KeyError", "error": "'pet'"}),
+        ("/stream", 200, "/stream", {"part": 2, "response_bytes": 3}),
+        ("/static/none.css", 404, "/static/<path:filename>", {}),
+    ],
+)
+def test_a_flask_request_has_its_route_and_its_error(
+    path: str, status: int, route: str, more: dict[str, object], *, flask_app: Any, lines: Lines
+) -> None:
+    with flask_app.test_client() as client, client.get(path) as response:
+        assert response.status_code == status
+        assert response.headers["x-correlation-id"]
+        response.get_data()
+
+    fields = lines.fields
+    assert (fields["status"], fields["route"], fields["path"]) == (status, route, path)
+    assert {name: fields.get(name) for name in more} == more
+    assert "error" in more or "error" not in fields
+
+
+def test_a_flask_application_under_a_mount_has_the_mount_in_its_route(
+    flask_app: Any, lines: Lines, emitter: Emitter
+) -> None:
+    dispatching = pytest.importorskip("werkzeug.middleware.dispatcher").DispatcherMiddleware
+    app = dispatching(app_of(b"1"), {"/v1": flask_app})
+    ask(TaglineMiddleware(app, emitter=emitter), environ("/v1/pets/7"))
+
+    assert (lines.fields["path"], lines.fields["route"]) == ("/v1/pets/7", "/v1/pets/<int:pet_id>")
+
+
+def test_flasks_debugger_that_lets_exceptions_through_changes_nothing(flask_app: Any, lines: Lines) -> None:
+    flask_app.config["PROPAGATE_EXCEPTIONS"] = True
+    with pytest.raises(KeyError):
+        flask_app.test_client().get("/fail")
+
+    assert (lines.fields["status"], lines.fields["error_type"]) == (500, "KeyError")
+
+
+# --- Django -----------------------------------------------------------------------------------------------
+
+DJANGO = """
+import io, json, sys
+from django.conf import settings
+
+settings.configure(
+    ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="x", LOGGING_CONFIG=None,
+    MIDDLEWARE=["tagline.wsgi.django_route"],
+)
+
+from django.core.wsgi import get_wsgi_application
+from django.http import Http404, JsonResponse, StreamingHttpResponse
+from django.urls import include, path, re_path
+from tagline import Emitter, add
+from tagline.wsgi import TaglineMiddleware
+from wsgiref.util import setup_testing_defaults
+
+
+def pet(request, pet_id):
+    add(pet=pet_id)
+    return JsonResponse({"id": pet_id})
+
+
+def fail(request):
+    raise KeyError("pet")
+
+
+def missing(request):
+    raise Http404
+
+
+def stream(request):
+    return StreamingHttpResponse(str(number) for number in range(3))
+
+
+urlpatterns = [
+    path("pets/<int:pet_id>/", pet),
+    path("v1/", include([path("fail", fail)])),
+    re_path(r"^missing$", missing),
+    path("stream", stream),
+]
+
+application = TaglineMiddleware(get_wsgi_application(), error_details=True)
+for asked in sys.argv[1:]:
+    environ = {"SCRIPT_NAME": "", "PATH_INFO": asked, "QUERY_STRING": ""}
+    setup_testing_defaults(environ)
+    body = application(environ, lambda *_: None)
+    b"".join(body)
+    body.close()
+"""
+
+
+def test_django_requests_have_their_routes_and_errors() -> None:
+    pytest.importorskip("django")
+    expected = {
+        "/pets/7/": (200, "/pets/<int:pet_id>/", None),
+        "/v1/fail": (500, "/v1/fail", "KeyError"),
+        "/missing": (404, "/missing$", None),
+        "/stream": (200, "/stream", None),
+        "/none": (404, UNMATCHED, None),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", DJANGO, *expected],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(tagline.__file__).parents[1])},
+    )
+
+    records = [tagline.read(line).fields for line in done.stdout.splitlines()]
+    seen = {each["path"]: (each["status"], each["route"], each.get("error_type")) for each in records}
+    assert seen == expected
+    assert len(records) == len(expected)
+    assert records[0]["pet"] == 7
+    assert records[3]["response_bytes"] == 3
+    assert records[1]["error_details"]["message"] == "'pet'"
+
+
+# --- Bottle -----------------------------------------------------------------------------------------------
+
+
+def test_bottle_requests_have_their_routes_and_errors(lines: Lines, emitter: Emitter) -> None:
+    bottle = pytest.importorskip("bottle")
+    app = bottle.Bottle()
+
+    @app.route("/pets/<pet_id:int>")  # type: ignore[untyped-decorator]  # Bottle has no types
+    def pet(pet_id: int) -> dict[str, int]:
+        return {"id": pet_id}
+
+    @app.route("/fail")  # type: ignore[untyped-decorator]
+    def fail() -> str:
+        raise KeyError("pet")
+
+    for path in ("/pets/7", "/fail", "/none"):
+        ask(TaglineMiddleware(app, emitter=emitter), environ(path))
+
+    assert [(each.fields["status"], each.fields["route"]) for each in lines.records] == [
+        (200, "/pets/<pet_id:int>"),
+        (500, "/fail"),
+        (404, UNMATCHED),
+    ]
+
+
+# --- under Lambda -----------------------------------------------------------------------------------------
+
+HTTP_2 = http_event("GET /{proxy+}", "/pets/7")
+REST = rest_event("/{proxy+}", "/pets/7")
+
+
+def apig_wsgi(app: App, event: dict[str, Any]) -> Any:
+    return pytest.importorskip("apig_wsgi").make_lambda_handler(app)(event, Context())
+
+
+def serverless_wsgi(app: App, event: dict[str, Any]) -> Any:
+    return pytest.importorskip("serverless_wsgi").handle_request(app, event, Context())
+
+
+@pytest.mark.parametrize("adapter", [apig_wsgi, serverless_wsgi])
+@pytest.mark.parametrize("event", [HTTP_2, REST], ids=["2.0", "1.0"])
+def test_behind_an_adapter_the_record_has_lambdas_ids(
+    adapter: Callable[..., Any], event: dict[str, Any], flask_app: Any, lines: Lines
+) -> None:
+    answer = adapter(flask_app, event)
+
+    fields = lines.fields
+    assert (answer["statusCode"], json.loads(answer["body"])) == (200, {"id": 7})
+    assert (fields["status"], fields["method"], fields["route"]) == (200, "GET", "/pets/<int:pet_id>")
+    assert fields["path"].endswith("/pets/7")
+    assert fields["request_id"] == fields["correlation_id"] == Context.aws_request_id
+    assert fields["function_name"] == "function"
+    assert "apig_wsgi" in adapter.__name__ or fields["client_ip"] == "192.0.2.1"
+
+
+@pytest.mark.parametrize("adapter", [apig_wsgi, serverless_wsgi])
+@pytest.mark.parametrize(("event", "status"), [(HTTP_2, 500), (REST, 502)], ids=["2.0", "1.0"])
+@pytest.mark.parametrize("app", [failing_in_the_call, failing_in_the_body])
+def test_an_exception_behind_an_adapter_has_the_status_that_the_gateway_answers(
+    adapter: Callable[..., Any],
+    event: dict[str, Any],
+    status: int,
+    app: App,
+    *,
+    lines: Lines,
+    emitter: Emitter,
+) -> None:
+    """The adapters send nothing before the application is done; the exception is Lambda's function error."""
+    with pytest.raises(KeyError):
+        adapter(TaglineMiddleware(app, emitter=emitter), event)
+
+    assert (lines.fields["status"], lines.fields["error_type"]) == (status, "KeyError")
