@@ -82,9 +82,10 @@ class TaglineMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Run the application, and write the record when its response is complete. Exceptions propagate."""
-        if FIELDS in environ or _path(environ) in self.skip:  # an outer middleware records it, or nobody
+        path = _path(environ)
+        if FIELDS in environ or path in self.skip:  # an outer middleware records it, or nobody
             return self.app(environ, start_response)
-        exchange = _Exchange(self, environ, start_response)
+        exchange = _Exchange(self, environ, start_response, path)
         with exchange:
             body: Any = self.app(environ, exchange.start_response)
         recorded = (_SizedBody if hasattr(body, "__len__") else _Body)(body, exchange)
@@ -130,16 +131,18 @@ def _keep_exception(*_sender: object, exception: Any = None, request: Any = None
 class _Exchange:
     """One request and its response. As a context manager, it records an exception that ends the response."""
 
-    def __init__(self, middleware: TaglineMiddleware, environ: Environ, respond: StartResponse) -> None:
+    def __init__(
+        self, middleware: TaglineMiddleware, environ: Environ, respond: StartResponse, path: str
+    ) -> None:
         self.middleware = middleware
         self.environ = environ
         self.began = time.perf_counter()
-        self.path = _path(environ)  # a dispatcher moves parts of it into SCRIPT_NAME
+        self.path = path  # as it is now: a dispatcher moves parts of it into SCRIPT_NAME
         self.script_name = str(environ.get("SCRIPT_NAME", ""))
         self.event = environ.get("apig_wsgi.full_event") or environ.get("serverless.event")
         self.status: Optional[int] = None
         self.response_bytes = 0
-        self.announced_bytes: Optional[int] = None  # the response's Content-Length
+        self.headers: Headers = []
         self.is_file = self.sent = self.complete = self.ended = False
         self.outer_error = sys.exc_info()[1]
         self._respond = respond
@@ -162,20 +165,25 @@ class _Exchange:
 
     def start_response(self, status: str, headers: Headers, *exc_info: Any, **more: Any) -> Write:
         """Pass on the status and the headers, with the correlation id among them."""
-        headers_out, name = headers, self.middleware.correlation_response_header
-        with suppress(Exception):  # if they are not what they should be, the server refuses them
-            if name and all(header.lower() != name.lower() for header, _ in headers):
-                headers_out = [*headers, (name, self.correlation_id)]
-        self._write = self._respond(status, headers_out, *exc_info, **more)
-        with suppress(Exception):
-            self.status = int(status[:3])
+        self._write = self._respond(status, self.correlated(headers), *exc_info, **more)
+        try:  # quicker than `with suppress`
+            self.status, self.headers = int(status[:3]), headers
             # An exception handler answers while its exception is being handled, here as well.
             given = exc_info[0] if exc_info else more.get("exc_info")
             handled = given[1] if given else sys.exc_info()[1]
             self.look(handled if handled is not self.outer_error and self.status >= _FAILED else None)
-            length = next(value for header, value in headers if header.lower() == "content-length")
-            self.announced_bytes = int(length)
+        except Exception:
+            return self.write
         return self.write
+
+    def correlated(self, headers: Headers) -> Headers:
+        name = self.middleware.correlation_response_header
+        try:
+            if name and name.lower() not in [header.lower() for header, _ in headers]:
+                return [*headers, (name, self.correlation_id)]
+        except Exception:
+            return headers  # they are not what they should be: the server refuses them
+        return headers
 
     def look(self, error: Optional[BaseException] = None) -> None:
         """Ask for the route and the client while the framework knows its request: Flask forgets it early."""
@@ -189,8 +197,10 @@ class _Exchange:
 
     def count(self, part: bytes) -> None:
         self.sent = True  # most servers send the head with the first part, even if that is empty
-        with suppress(TypeError):  # no bytes: the server refuses it
+        try:
             self.response_bytes += len(part)
+        except TypeError:
+            return  # no bytes: the server refuses it
 
     def end(self, raised: Optional[BaseException] = None) -> None:
         """Write the record, once."""
@@ -202,11 +212,9 @@ class _Exchange:
             self.look()
         error = raised or self.error
         with suppress(Exception):  # a record is never worth a failed request
-            for name, value in self.known(raised, error).items():
-                if value is not None:
-                    self.draft.fields.setdefault(name, value)
-        with suppress(Exception):
-            self.draft.end(error=error)
+            known = self.known(raised, error)
+            self.draft.fields.update({name: known[name] for name in known if name not in self.draft.fields})
+        self.draft.end(error=error)
         self.error = self.outer_error = None  # an exception refers to its frames, and they to this
 
     def known(self, raised: Optional[BaseException], error: Optional[BaseException]) -> Dict[str, object]:
@@ -216,7 +224,7 @@ class _Exchange:
         status = self.known_status(raised)
         mounts = str(environ.get("SCRIPT_NAME", ""))[len(self.script_name) :]
         explain = middleware.error_details and (status or 0) >= _BAD_REQUEST
-        return {
+        known = {
             "method": environ.get("REQUEST_METHOD"),
             "route": middleware.unmatched if self.template is None else f"{mounts}{self.template}",
             "path": self.path,
@@ -226,10 +234,14 @@ class _Exchange:
             "user_agent": environ.get("HTTP_USER_AGENT"),
             "duration_ms": round((time.perf_counter() - self.began) * 1000, 3),
             "request_bytes": self.ask(_request_bytes),
-            "response_bytes": self.announced_bytes if self.is_file else self.response_bytes * has_body,
+            "response_bytes": self.ask(self.file_bytes) if self.is_file else self.response_bytes * has_body,
             "incomplete": (self.sent and has_body and not self.complete) or None,
             "error_details": self.ask(lambda _: self.details(error)) if explain else None,
         }
+        return {name: value for name, value in known.items() if value is not None}
+
+    def file_bytes(self, _environ: Environ) -> int:
+        return next(int(value) for name, value in self.headers if name.lower() == "content-length")
 
     def known_status(self, raised: Optional[BaseException]) -> Optional[int]:
         """Return the status that the client got, None if it got none."""
