@@ -34,6 +34,7 @@ TEMPLATES = {
     "pipeline": ROOT / "template.yml",
     "examples": ROOT / "examples" / "template.yml",
     "pets": ROOT / "examples" / "pets_api" / "template.yml",
+    "pets_rest": ROOT / "examples" / "pets_api" / "template-rest.yml",
 }
 LOG_GROUPS = [f"LogGroup{number}" for number in range(1, 6)]
 
