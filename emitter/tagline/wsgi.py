@@ -1,9 +1,7 @@
 """WSGI middleware: one record per request, for Flask, Django and other WSGI frameworks.
 
-    from flask import Flask
     from tagline.wsgi import TaglineMiddleware
 
-    app = Flask(__name__)
     app.wsgi_app = TaglineMiddleware(app.wsgi_app)
 
 It imports no framework and buffers no body. The record's fields are in docs/how-to/flask-django.md.
@@ -15,22 +13,24 @@ import time
 from contextlib import suppress
 from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, Optional, Sequence, Tuple, cast
 
-from tagline import Emitter, correlation_id
-from tagline.asgi import DEFAULT_SKIP, UNMATCHED
+from .asgi import DEFAULT_SKIP
+from .emitter import Emitter
+from .invocation import UNMATCHED, correlation_id
+from .values import repr_of
 
 __all__ = ["DEFAULT_SKIP", "UNMATCHED", "TaglineMiddleware", "django_route", "route_template"]
 
 Environ = Dict[str, Any]
 Headers = List[Tuple[str, str]]
 Write = Callable[[bytes], object]
-StartResponse = Callable[..., Write]
-App = Callable[[Environ, StartResponse], Iterable[bytes]]
+Respond = Callable[..., Write]
+App = Callable[[Environ, Respond], Iterable[bytes]]
 FromEnviron = Callable[[Environ], Optional[str]]
 
 # Keys in the environ; PEP 3333 asks for a dot in them.
 FIELDS, EXCHANGE = "tagline.fields", "tagline.exchange"
 
-_BAD_REQUEST, _FAILED, _BAD_GATEWAY = 400, 500, 502
+_BAD_REQUEST, _FAILED = 400, 500
 
 
 class TaglineMiddleware:
@@ -76,16 +76,15 @@ class TaglineMiddleware:
         self.error_details = error_details
         # Both answer unhandled exceptions themselves, and announce them. A receiver is connected only once.
         for module in ("flask", "django.core.signals"):
-            signal = getattr(sys.modules.get(module), "got_request_exception", None)
-            if signal is not None:
-                signal.connect(_keep_exception)
+            with suppress(KeyError):
+                sys.modules[module].got_request_exception.connect(_keep_exception)
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: Environ, start_response: Respond) -> Iterable[bytes]:
         """Run the application, and write the record when its response is complete. Exceptions propagate."""
         path = _path(environ)
         if FIELDS in environ or path in self.skip:  # an outer middleware records it, or nobody
             return self.app(environ, start_response)
-        exchange = _Exchange(self, environ, start_response, path)
+        exchange = _Exchange(self, environ, path, start_response)
         with exchange:
             body: Any = self.app(environ, exchange.start_response)
         recorded = (_SizedBody if hasattr(body, "__len__") else _Body)(body, exchange)
@@ -104,8 +103,7 @@ def route_template(environ: Environ) -> Optional[str]:
     Flask and Bottle leave it in the environ; Django needs `django_route`. None if none matched or is known.
     """
     rule = getattr(environ.get("werkzeug.request"), "url_rule", None) or environ.get("route.handle")
-    template = getattr(rule, "rule", None)
-    return template if isinstance(template, str) else None
+    return getattr(rule, "rule", None)
 
 
 def django_route(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -131,9 +129,7 @@ def _keep_exception(*_sender: object, exception: Any = None, request: Any = None
 class _Exchange:
     """One request and its response. As a context manager, it records an exception that ends the response."""
 
-    def __init__(
-        self, middleware: TaglineMiddleware, environ: Environ, respond: StartResponse, path: str
-    ) -> None:
+    def __init__(self, middleware: TaglineMiddleware, environ: Environ, path: str, respond: Respond) -> None:
         self.middleware = middleware
         self.environ = environ
         self.began = time.perf_counter()
@@ -142,7 +138,6 @@ class _Exchange:
         self.event = environ.get("apig_wsgi.full_event") or environ.get("serverless.event")
         self.status: Optional[int] = None
         self.response_bytes = 0
-        self.headers: Headers = []
         self.is_file = self.sent = self.complete = self.ended = False
         self.outer_error = sys.exc_info()[1]
         self._respond = respond
@@ -151,7 +146,10 @@ class _Exchange:
         keys = middleware.correlation_headers
         given = correlation_id([(keys[key], environ.get(key)) for key in keys], list(keys.values()))
         self.correlation_id = given or str(getattr(context, "aws_request_id", None) or os.urandom(16).hex())
-        self.draft = middleware.emitter.begin({"correlation_id": self.correlation_id}, context=context)
+        fields = {"correlation_id": self.correlation_id}
+        self.draft = middleware.emitter.collect(fields, event=self.event, context=context).begin(
+            is_block=True
+        )
         self.error: Optional[BaseException] = None  # that the application answered
         self.template: object = None
         self.client: object = None
@@ -165,9 +163,15 @@ class _Exchange:
 
     def start_response(self, status: str, headers: Headers, *exc_info: Any, **more: Any) -> Write:
         """Pass on the status and the headers, with the correlation id among them."""
-        self._write = self._respond(status, self.correlated(headers), *exc_info, **more)
+        sent, name = headers, self.middleware.correlation_response_header
+        try:
+            if name and name.lower() not in [header.lower() for header, _ in headers]:
+                sent = [*headers, (name, self.correlation_id)]
+        except Exception:
+            sent = headers  # they are not what they should be: the server refuses them
+        self._write = self._respond(status, sent, *exc_info, **more)
         try:  # quicker than `with suppress`
-            self.status, self.headers = int(status[:3]), headers
+            self.status = int(status[:3])
             # An exception handler answers while its exception is being handled, here as well.
             given = exc_info[0] if exc_info else more.get("exc_info")
             handled = given[1] if given else sys.exc_info()[1]
@@ -175,15 +179,6 @@ class _Exchange:
         except Exception:
             return self.write
         return self.write
-
-    def correlated(self, headers: Headers) -> Headers:
-        name = self.middleware.correlation_response_header
-        try:
-            if name and name.lower() not in [header.lower() for header, _ in headers]:
-                return [*headers, (name, self.correlation_id)]
-        except Exception:
-            return headers  # they are not what they should be: the server refuses them
-        return headers
 
     def look(self, error: Optional[BaseException] = None) -> None:
         """Ask for the route and the client while the framework knows its request: Flask forgets it early."""
@@ -213,7 +208,7 @@ class _Exchange:
         error = raised or self.error
         with suppress(Exception):  # a record is never worth a failed request
             known = self.known(raised, error)
-            self.draft.fields.update({name: known[name] for name in known if name not in self.draft.fields})
+            self.draft.add_first({name: known[name] for name in known if known[name] is not None}, route=None)
         self.draft.end(error=error)
         self.error = self.outer_error = None  # an exception refers to its frames, and they to this
 
@@ -224,7 +219,7 @@ class _Exchange:
         status = self.known_status(raised)
         mounts = str(environ.get("SCRIPT_NAME", ""))[len(self.script_name) :]
         explain = middleware.error_details and (status or 0) >= _BAD_REQUEST
-        known = {
+        return {
             "method": environ.get("REQUEST_METHOD"),
             "route": middleware.unmatched if self.template is None else f"{mounts}{self.template}",
             "path": self.path,
@@ -234,29 +229,24 @@ class _Exchange:
             "user_agent": environ.get("HTTP_USER_AGENT"),
             "duration_ms": round((time.perf_counter() - self.began) * 1000, 3),
             "request_bytes": self.ask(_request_bytes),
-            "response_bytes": self.ask(self.file_bytes) if self.is_file else self.response_bytes * has_body,
+            "response_bytes": None if self.is_file else self.response_bytes * has_body,
             "incomplete": (self.sent and has_body and not self.complete) or None,
             "error_details": self.ask(lambda _: self.details(error)) if explain else None,
         }
-        return {name: value for name, value in known.items() if value is not None}
-
-    def file_bytes(self, _environ: Environ) -> int:
-        return next(int(value) for name, value in self.headers if name.lower() == "content-length")
 
     def known_status(self, raised: Optional[BaseException]) -> Optional[int]:
         """Return the status that the client got, None if it got none."""
-        if raised is not None and isinstance(self.event, dict):  # adapters send nothing before the end
-            # https://docs.aws.amazon.com/lambda/latest/dg/services-apigateway-errors.html
-            return _FAILED if self.event.get("version") == "2.0" else _BAD_GATEWAY
-        if raised is not None and not self.sent:
-            return _FAILED if isinstance(raised, Exception) else None
-        return _FAILED if self.status is None and self.complete else self.status
+        if raised is None:
+            return _FAILED if self.status is None and self.complete else self.status
+        if self.event is not None or not (self.sent or isinstance(raised, Exception)):
+            return None  # in Lambda the gateway answers, and the draft knows with which status
+        return self.status if self.sent else _FAILED
 
     def details(self, error: Optional[BaseException]) -> Dict[str, object]:
         sent = [name for name in self.environ if name.startswith("HTTP_")]
         headers = {name[5:].replace("_", "-").lower(): self.environ[name] for name in sent}
         query = self.environ.get("QUERY_STRING", "")
-        what = {} if error is None else {"type": type(error).__name__, "message": str(error)}
+        what = {} if error is None else {"type": type(error).__name__, "message": repr_of(error, str)}
         return {**what, "url": self.path + (query and f"?{query}"), "headers": headers}
 
     def ask(self, function: Optional[Callable[[Environ], object]]) -> object:

@@ -469,7 +469,7 @@ def test_a_file_stays_the_servers_own_and_is_closed(tmp_path: Path, lines: Lines
             return False
 
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
-        start_response("200 OK", [TEXT, ("Content-Length", "9")])
+        start_response("200 OK", [TEXT])
         made: Iterable[bytes] = environ["wsgi.file_wrapper"](file)
         return made
 
@@ -479,8 +479,8 @@ def test_a_file_stays_the_servers_own_and_is_closed(tmp_path: Path, lines: Lines
     assert isinstance(seen[0], FileWrapper)
     assert server.answer[1] == b"name\nTom\n"
     assert file.closed
-    assert (lines.fields["status"], lines.fields["response_bytes"]) == (200, 9)
-    assert "incomplete" not in lines.fields
+    assert lines.fields["status"] == 200
+    assert not {"incomplete", "response_bytes"} & set(lines.fields)  # the server reads it, unseen
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tagline import Privacy
 
 tracer = Tracer()
 
-# Fields by which traces are searched. X-Ray indexes up to 50 annotations of a trace: text, numbers or booleans.
+# Fields to search traces by. X-Ray indexes up to 50 annotations of a trace: text, numbers or booleans.
 # https://docs.aws.amazon.com/xray/latest/devguide/xray-api-segmentdocuments.html
 ANNOTATIONS = ("correlation_id", "method", "route", "status", "client", "error_type")
 
