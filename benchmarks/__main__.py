@@ -10,7 +10,7 @@ import sys
 import benchmarks
 
 # They take minutes, or write pictures into the documentation.
-ONLY_WHEN_NAMED = {"collisions", "curves", "curves_export"}
+ONLY_WHEN_NAMED = {"collisions", "curves", "curves_export", "servers"}
 
 
 def main() -> None:

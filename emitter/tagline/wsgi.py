@@ -9,7 +9,6 @@ It imports no framework and buffers no body. The record's fields are in docs/how
 
 import os
 import sys
-import time
 from contextlib import suppress
 from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, Optional, Sequence, Tuple, cast
 
@@ -132,7 +131,6 @@ class _Exchange:
     def __init__(self, middleware: TaglineMiddleware, environ: Environ, path: str, respond: Respond) -> None:
         self.middleware = middleware
         self.environ = environ
-        self.began = time.perf_counter()
         self.path = path  # as it is now: a dispatcher moves parts of it into SCRIPT_NAME
         self.script_name = str(environ.get("SCRIPT_NAME", ""))
         self.event = environ.get("apig_wsgi.full_event") or environ.get("serverless.event")
@@ -227,7 +225,6 @@ class _Exchange:
             "client": self.client,
             "client_ip": environ.get("REMOTE_ADDR") or None,
             "user_agent": environ.get("HTTP_USER_AGENT"),
-            "duration_ms": round((time.perf_counter() - self.began) * 1000, 3),
             "request_bytes": self.ask(_request_bytes),
             "response_bytes": None if self.is_file else self.response_bytes * has_body,
             "incomplete": (self.sent and has_body and not self.complete) or None,

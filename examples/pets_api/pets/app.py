@@ -106,7 +106,7 @@ class Correlated:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Set it, and run the application."""
-        if scope["type"] == "http":
+        if "tagline" in scope:  # not for health checks, which leave no record
             logger.set_correlation_id(scope["state"]["correlation_id"])
         await self.app(scope, receive, send)
 
