@@ -9,6 +9,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from local.pipeline import Pipeline
 PATIENCE_S = 120.0
 LOOK_EVERY_S = 0.1
 SHOWN_ROWS = 5
+# One request in so many is an order, which a function records with aws-embedded-metrics.
+ORDER_EVERY = 20
 SHOWN_COLUMNS = (TIME, "method", "route", "status", "client", "bytes")
 
 # What a reason means for the one who reads the table.
@@ -84,13 +87,19 @@ def run(
         total = log.lines if log else requests
         bar = bars.add_task("requests", total=total)
         advance = advancing(bars, bar)
+        orders = 0 if log else requests // ORDER_EVERY
         if log:
             feed.send_access_log(deployment, log, advance)
         else:
-            feed.send_requests(deployment, requests, advance)
+            feed.send_requests(deployment, requests - orders, advance)
+        items = feed.place_orders(deployment, orders, advance)
         pipeline.functions.flush()
         emitted = stages.emitted(deployment)
         lines = [Stage("emitted: lines on stdout", emitted, watch.lap())]
+        if orders:
+            lines.append(
+                Stage(f"  metrics: items in CloudWatch, of {items} ordered", counted_items(deployment))
+            )
 
         delivered = stages.delivered(deployment)
         lines.append(Stage("delivered: in the Kinesis stream", delivered, watch.lap()))
@@ -133,6 +142,21 @@ def run(
         "seconds": round(time.monotonic() - watch.began, 2),
         "zip": str(path.resolve()),
     }
+
+
+def counted_items(deployment: Deployment) -> Count:
+    """Return the sum of the metric that the orders' lines carry."""
+    now = deployment.now()
+    answer = deployment.client("cloudwatch").get_metric_statistics(
+        Namespace="Shop",
+        MetricName="items",
+        Dimensions=[{"Name": "route", "Value": "/orders"}],
+        StartTime=now - timedelta(hours=1),
+        EndTime=now + timedelta(hours=1),
+        Period=3600,
+        Statistics=["Sum"],
+    )
+    return Count(int(sum(point["Sum"] for point in answer["Datapoints"])), 0)
 
 
 def follow(

@@ -17,7 +17,7 @@ import tagline
 from cli.deployment import Deployment
 from consumers import quarantine
 from consumers.extract import extract
-from consumers.subscription import decode
+from consumers.subscription import LogEvent, decode
 from exporter import archive
 from exporter.archive import Manifest
 from exporter.query import Days
@@ -37,20 +37,23 @@ class Count:
 
 
 def emitted(deployment: Deployment) -> Count:
-    """Count the lines that the emitters numbered, and the bytes of those that CloudWatch Logs has.
+    """Count the lines of records, and the bytes of those that CloudWatch Logs has.
 
     An emitter numbers its lines from 0: its highest number tells how many it wrote, also if some are missing.
+    Lines of other loggers have no numbers, and are counted one by one.
     """
     highest: dict[str | None, int] = {}
-    size = 0
+    unnumbered = size = 0
     for event in _logged(deployment):
-        try:
-            record = tagline.read(event)
-        except tagline.UnreadableLineError:
+        record = extract(LogEvent("-", 0, event, "", "", ""), tagline.DEFAULT_TAG)
+        if not isinstance(record, tagline.Record):
             continue
         size += len(event)
-        highest[record.src] = max(highest.get(record.src, -1), record.seq or 0)
-    return Count(sum(highest.values()) + len(highest), size)
+        if record.seq is None:
+            unnumbered += 1
+        else:
+            highest[record.src] = max(highest.get(record.src, -1), record.seq)
+    return Count(sum(highest.values()) + len(highest) + unnumbered, size)
 
 
 def delivered(deployment: Deployment) -> Count:

@@ -380,7 +380,8 @@ def tagline_with_samples(*, window_s: int = 1, pets: bool = False) -> list[App]:
         pets: Whether to run the pets API as well; its requirements have to be installed.
     """
     samples = [App("sample", ROOT / "examples" / "template.yml"), *([pets_app()] if pets else [])]
-    functions = ["sample-SampleApi", "sample-AccessLogReplay", *(["pets-PetsApi"] if pets else [])]
+    functions = ["sample-SampleApi", "sample-AccessLogReplay", "sample-Orders"]
+    functions += ["pets-PetsApi"] if pets else []
     groups = {f"LogGroup{number}": f"/aws/lambda/{name}" for number, name in enumerate(functions, 1)}
     return [*samples, App("tagline", ROOT / "template.yml", {**groups, "BatchWindowSeconds": str(window_s)})]
 
