@@ -71,7 +71,7 @@ class TaglineMiddleware:
         self.correlation_headers = {
             "HTTP_" + name.upper().replace("-", "_"): name.lower() for name in correlation_headers
         }
-        self.correlation_response_header = correlation_response_header or ""
+        self.correlation_response_header = (correlation_response_header or "").lower()
         self.error_details = error_details
         # Both answer unhandled exceptions themselves, and announce them. A receiver is connected only once.
         for module in ("flask", "django.core.signals"):
@@ -141,8 +141,10 @@ class _Exchange:
         self._respond = respond
         self._write: Write = len  # until the server returns its own
         context = environ.get("apig_wsgi.context") or environ.get("serverless.context")
-        keys = middleware.correlation_headers
-        given = correlation_id([(keys[key], environ.get(key)) for key in keys], list(keys.values()))
+        sent = [
+            (name, environ[key]) for key, name in middleware.correlation_headers.items() if key in environ
+        ]
+        given = correlation_id(sent, [name for name, _ in sent]) if sent else None
         self.correlation_id = given or str(getattr(context, "aws_request_id", None) or os.urandom(16).hex())
         fields = {"correlation_id": self.correlation_id}
         self.draft = middleware.emitter.collect(fields, event=self.event, context=context).begin(
@@ -151,7 +153,7 @@ class _Exchange:
         self.error: Optional[BaseException] = None  # that the application answered
         self.template: object = None
         self.client: object = None
-        environ.update({FIELDS: self.draft.fields, EXCHANGE: self})
+        environ.update({FIELDS: self.draft, EXCHANGE: self})
 
     def __enter__(self) -> None: ...
 
@@ -163,7 +165,7 @@ class _Exchange:
         """Pass on the status and the headers, with the correlation id among them."""
         sent, name = headers, self.middleware.correlation_response_header
         try:
-            if name and name.lower() not in [header.lower() for header, _ in headers]:
+            if name and name not in [header.lower() for header, _ in headers]:
                 sent = [*headers, (name, self.correlation_id)]
         except Exception:
             sent = headers  # they are not what they should be: the server refuses them
@@ -205,8 +207,9 @@ class _Exchange:
             self.look()
         error = raised or self.error
         with suppress(Exception):  # a record is never worth a failed request
-            known = self.known(raised, error)
-            self.draft.add_first({name: known[name] for name in known if known[name] is not None}, route=None)
+            for name, value in self.known(raised, error).items():
+                if value is not None:
+                    self.draft.setdefault(name, value)
         self.draft.end(error=error)
         self.error = self.outer_error = None  # an exception refers to its frames, and they to this
 
@@ -291,7 +294,7 @@ class _SizedBody(_Body):
 def _path(environ: Environ) -> str:
     """Return the path as the client asked for it; the environ's text is bytes in latin-1."""
     path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
-    return path.encode("latin-1", "replace").decode("utf-8", "replace")
+    return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _request_bytes(environ: Environ) -> Optional[int]:
