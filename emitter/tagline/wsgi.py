@@ -147,13 +147,11 @@ class _Exchange:
         given = correlation_id(sent, [name for name, _ in sent]) if sent else None
         self.correlation_id = given or str(getattr(context, "aws_request_id", None) or os.urandom(16).hex())
         fields = {"correlation_id": self.correlation_id}
-        self.draft = middleware.emitter.collect(fields, event=self.event, context=context).begin(
-            is_block=True
-        )
+        self.draft = middleware.emitter.collect(fields, event=self.event, context=context)
         self.error: Optional[BaseException] = None  # that the application answered
         self.template: object = None
         self.client: object = None
-        environ.update({FIELDS: self.draft, EXCHANGE: self})
+        environ.update({FIELDS: self.draft.begin(is_block=True), EXCHANGE: self})
 
     def __enter__(self) -> None: ...
 

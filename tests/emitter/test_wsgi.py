@@ -1,9 +1,11 @@
 """The WSGI middleware: against PEP 3333, then inside the real frameworks and behind Lambda's adapters."""
 
 import gc
+import inspect
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -601,6 +603,33 @@ def test_the_validator_of_the_standard_library_agrees_inside_and_outside(script:
     assert server.log.getvalue() == ""
     assert server.answer[1] == b"".join(script.parts)
     assert lines.fields["response_bytes"] == sum(map(len, script.parts))
+
+
+# --- the page ---------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "flask-django.md"
+
+
+def named(heading: str) -> set[str]:
+    """Return the names that the table of a section of the page has in its first column."""
+    _, _, section = PAGE.read_text().partition(f"## {heading}\n")
+    rows = re.findall(r"^\| (`.*?) \|", section.split("\n## ")[0].split("\n### ")[0], re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+
+def test_the_page_has_every_field_and_every_setting(lines: Lines, emitter: Emitter) -> None:
+    middleware = TaglineMiddleware(
+        failing_in_the_body, emitter=emitter, client=lambda _: "acme", error_details=True
+    )
+    ask(middleware, environ(HTTP_USER_AGENT="curl", REMOTE_ADDR="192.0.2.1"))
+    failed = set(lines.fields)
+    ask(TaglineMiddleware(failing_in_the_call, emitter=emitter, error_details=True))
+
+    assert named("The record") == failed | set(lines.records[1].fields)
+    assert named("Settings") == set(inspect.signature(TaglineMiddleware).parameters) - {"app"}
+    details = set(lines.records[1].fields["error_details"])
+    assert {"url", "headers", "type", "message"} == details
+    assert all(f"`{name}`" in PAGE.read_text() for name in details)
 
 
 # --- Flask ------------------------------------------------------------------------------------------------
