@@ -29,6 +29,7 @@ from tests.emitter.lines import Lines
 Environ = dict[str, Any]
 App = Callable[..., Iterable[bytes]]
 TEXT = ("Content-Type", "text/plain")
+PETS: dict[str, str] = {}
 
 
 def environ(path: str = "/pets/7", method: str = "GET", **more: Any) -> Environ:
@@ -51,7 +52,7 @@ class Server(SimpleHandler):
 
     def __init__(self, request: Environ) -> None:
         self.out, self.log = io.BytesIO(), io.StringIO()
-        super().__init__(request["wsgi.input"], self.out, self.log, request)  # type: ignore[arg-type]
+        super().__init__(request["wsgi.input"], self.out, self.log, request)
         self.base_env = request
 
     def log_exception(self, exc_info: Any) -> None:
@@ -66,7 +67,7 @@ class Server(SimpleHandler):
 def ask(app: App, request: Environ | None = None) -> Server:
     """Send one request."""
     server = Server(environ() if request is None else request)
-    server.run(app)  # type: ignore[arg-type]
+    server.run(app)
     return server
 
 
@@ -316,7 +317,7 @@ class FailingInClose:
 def answering_by_exc_info(_environ: Environ, start_response: Any) -> Iterable[bytes]:
     start_response("201 Created", [TEXT])
     try:
-        _ = {}["pet"]
+        PETS["pet"]
     except KeyError:
         start_response("503 Busy", [TEXT], sys.exc_info())
     return [b"later"]
@@ -324,7 +325,7 @@ def answering_by_exc_info(_environ: Environ, start_response: Any) -> Iterable[by
 
 def answering_while_handling(_environ: Environ, start_response: Any) -> Iterable[bytes]:
     try:
-        _ = {}["pet"]
+        PETS["pet"]
     except KeyError:
         start_response("503 Busy", [TEXT])
     return [b"later"]
@@ -366,7 +367,7 @@ def test_an_error_in_close_propagates_after_the_record(lines: Lines, emitter: Em
 def test_an_error_that_becomes_a_4xx_is_no_error_of_the_record(lines: Lines, emitter: Emitter) -> None:
     def app(_environ: Environ, start_response: Any) -> Iterable[bytes]:
         try:
-            _ = {}["pet"]
+            PETS["pet"]
         except KeyError:
             start_response("404 Not Found", [TEXT])
         return [b""]
@@ -467,7 +468,7 @@ def test_a_file_stays_the_servers_own_and_is_closed(tmp_path: Path, lines: Lines
 
     class SendingFiles(Server):
         def sendfile(self) -> bool:
-            seen.append(self.result)
+            seen.append(vars(self)["result"])
             return False
 
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -476,7 +477,7 @@ def test_a_file_stays_the_servers_own_and_is_closed(tmp_path: Path, lines: Lines
         return made
 
     server = SendingFiles(environ())
-    server.run(TaglineMiddleware(app, emitter=emitter))  # type: ignore[arg-type]
+    server.run(TaglineMiddleware(app, emitter=emitter))
 
     assert isinstance(seen[0], FileWrapper)
     assert server.answer[1] == b"name\nTom\n"
@@ -508,7 +509,8 @@ class Script:
             return body
         if self.kind == "object":
             return Closable(body, self)
-        return {"list": list, "tuple": tuple, "iterator": iter}[self.kind](list(body))
+        parts = list(body)
+        return {"list": parts, "tuple": tuple(parts), "iterator": iter(parts)}[self.kind]
 
     def started(self, start_response: Any) -> None:
         if self.start == "never":
@@ -598,7 +600,7 @@ def test_the_validator_of_the_standard_library_agrees_inside_and_outside(script:
     lines = Lines()
     if TEXT not in script.headers:
         script.headers.append(TEXT)
-    server = ask(validator(TaglineMiddleware(validator(script), emitter=Emitter(stream=lines))))  # type: ignore[arg-type]
+    server = ask(validator(TaglineMiddleware(validator(script), emitter=Emitter(stream=lines))))
 
     assert server.log.getvalue() == ""
     assert server.answer[1] == b"".join(script.parts)
@@ -640,24 +642,19 @@ def flask_app(emitter: Emitter) -> Any:
     flask = pytest.importorskip("flask")
     app = flask.Flask(__name__)
 
-    @app.get("/pets/<int:pet_id>")
     def pet(pet_id: int) -> dict[str, int]:
         add(pet=pet_id)
         return {"id": pet_id}
 
-    @app.get("/fail")
     def fail() -> str:
         raise KeyError("pet")
 
-    @app.get("/handled")
     def handled() -> str:
         raise ValueError("pet")
 
-    @app.errorhandler(ValueError)
     def refuse(_error: ValueError) -> Any:
         return {"detail": "no such pet"}, 404
 
-    @app.get("/stream")
     def stream() -> Any:
         def parts() -> Iterator[str]:
             for number in range(3):
@@ -666,6 +663,11 @@ def flask_app(emitter: Emitter) -> Any:
 
         return flask.Response(flask.stream_with_context(parts()))
 
+    app.add_url_rule("/pets/<int:pet_id>", view_func=pet)
+    app.add_url_rule("/fail", view_func=fail)
+    app.add_url_rule("/handled", view_func=handled)
+    app.add_url_rule("/stream", view_func=stream)
+    app.register_error_handler(ValueError, refuse)
     app.wsgi_app = TaglineMiddleware(app.wsgi_app, emitter=emitter)
     return app
 
@@ -799,14 +801,14 @@ def test_bottle_requests_have_their_routes_and_errors(lines: Lines, emitter: Emi
     bottle = pytest.importorskip("bottle")
     app = bottle.Bottle()
 
-    @app.route("/pets/<pet_id:int>")  # type: ignore[untyped-decorator]  # Bottle has no types
     def pet(pet_id: int) -> dict[str, int]:
         return {"id": pet_id}
 
-    @app.route("/fail")  # type: ignore[untyped-decorator]
     def fail() -> str:
         raise KeyError("pet")
 
+    app.route("/pets/<pet_id:int>", callback=pet)
+    app.route("/fail", callback=fail)
     for path in ("/pets/7", "/fail", "/none"):
         ask(TaglineMiddleware(app, emitter=emitter), environ(path))
 
