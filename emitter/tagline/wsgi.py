@@ -149,8 +149,7 @@ class _Exchange:
         fields = {"correlation_id": self.correlation_id}
         self.draft = middleware.emitter.collect(fields, event=self.event, context=context)
         self.error: Optional[BaseException] = None  # that the application answered
-        self.template: object = None
-        self.client: object = None
+        self.template = self.client = self.length = cast("Any", None)
         environ.update({FIELDS: self.draft.begin(is_block=True), EXCHANGE: self})
 
     def __enter__(self) -> None: ...
@@ -169,7 +168,7 @@ class _Exchange:
             sent = headers  # they are not what they should be: the server refuses them
         self._write = self._respond(status, sent, *exc_info, **more)
         try:  # quicker than `with suppress`
-            self.status = int(status[:3])
+            self.status, self.length = int(status[:3]), dict(headers).get("Content-Length")
             # An exception handler answers while its exception is being handled, here as well.
             given = exc_info[0] if exc_info else more.get("exc_info")
             handled = given[1] if given else sys.exc_info()[1]
@@ -217,6 +216,7 @@ class _Exchange:
         has_body = environ.get("REQUEST_METHOD") != "HEAD"  # servers send none for HEAD
         status = self.known_status(raised)
         mounts = str(environ.get("SCRIPT_NAME", ""))[len(self.script_name) :]
+        size = self.ask(lambda _: int(self.length)) if self.is_file else self.response_bytes * has_body
         explain = middleware.error_details and (status or 0) >= _BAD_REQUEST
         return {
             "method": environ.get("REQUEST_METHOD"),
@@ -227,7 +227,7 @@ class _Exchange:
             "client_ip": environ.get("REMOTE_ADDR") or None,
             "user_agent": environ.get("HTTP_USER_AGENT"),
             "request_bytes": self.ask(_request_bytes),
-            "response_bytes": None if self.is_file else self.response_bytes * has_body,
+            "response_bytes": size,
             "incomplete": (self.sent and has_body and not self.complete) or None,
             "error_details": self.ask(lambda _: self.details(error)) if explain else None,
         }
