@@ -136,7 +136,7 @@ class _Exchange:
         self.event = environ.get("apig_wsgi.full_event") or environ.get("serverless.event")
         self.status: Optional[int] = None
         self.response_bytes = 0
-        self.is_file = self.sent = self.complete = self.ended = False
+        self.is_file = self.sent = self.complete = False
         self.outer_error = sys.exc_info()[1]
         self._respond = respond
         self._write: Write = len  # until the server returns its own
@@ -196,9 +196,8 @@ class _Exchange:
 
     def end(self, raised: Optional[BaseException] = None) -> None:
         """Write the record, once."""
-        if self.ended:
+        if not self.draft.open:
             return
-        self.ended = True
         self.environ.pop(EXCHANGE, None)  # each refers to the other
         if self.template is None:
             self.look()

@@ -142,6 +142,16 @@ def test_client_and_route_are_asked_for_when_the_response_starts(lines: Lines, e
     assert (lines.fields["client"], lines.fields["route"]) == ("acme", "/pets/{id}")
 
 
+def test_client_and_route_are_known_for_a_response_that_never_started(lines: Lines, emitter: Emitter) -> None:
+    request = environ()
+    client, route = (lambda _: "acme"), (lambda _: "/pets")
+    with pytest.raises(KeyError):
+        TaglineMiddleware(failing_in_the_call, emitter=emitter, client=client, route=route)(request, print)
+
+    assert (lines.fields["client"], lines.fields["route"]) == ("acme", "/pets")
+    assert set(request) & {"tagline.fields", "tagline.exchange"} == {"tagline.fields"}  # no cycle is left
+
+
 def test_functions_of_the_developer_may_fail(lines: Lines, emitter: Emitter) -> None:
     def failing(_environ: Environ) -> str:
         raise KeyError("user")
@@ -452,6 +462,7 @@ def test_a_body_that_the_server_leaves_is_incomplete(lines: Lines, emitter: Emit
     body.close()  # type: ignore[attr-defined]
 
     assert (lines.fields["response_bytes"], lines.fields["incomplete"]) == (1, True)
+    assert "error" not in lines.fields
 
 
 def test_a_body_that_a_test_client_drops_leaves_its_record(lines: Lines, emitter: Emitter) -> None:
@@ -472,6 +483,7 @@ def test_a_file_stays_the_servers_own_and_is_closed(
     class SendingFiles(Server):
         def sendfile(self) -> bool:
             seen.append(vars(self)["result"])
+            assert lines.records == []
             return False
 
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -518,16 +530,16 @@ class Script:
     def started(self, start_response: Any) -> None:
         if self.start == "never":
             return
-        write = start_response(self.status, self.headers)
+        write = start_response(self.status, list(self.headers))
         for part in self.written:
             write(part)
         if self.start == "twice":
-            start_response("202 Accepted", self.headers)  # the server refuses it
+            start_response("202 Accepted", list(self.headers))  # the server refuses it
         if self.start == "exc_info":
             try:
                 int("start")
             except ValueError:
-                start_response("500 Oops", self.headers, sys.exc_info())
+                start_response("500 Oops", list(self.headers), sys.exc_info())
 
     def body(self, start_response: Any) -> Iterator[bytes]:
         if self.start == "late":
