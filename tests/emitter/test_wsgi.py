@@ -146,7 +146,9 @@ def test_client_and_route_are_known_for_a_response_that_never_started(lines: Lin
     request = environ()
     client, route = (lambda _: "acme"), (lambda _: "/pets")
     with pytest.raises(KeyError):
-        TaglineMiddleware(failing_in_the_call, emitter=emitter, client=client, route=route)(request, print)
+        TaglineMiddleware(failing_in_the_call, emitter=emitter, client=client, route=route)(
+            request, lambda *_: lambda _: None
+        )
 
     assert (lines.fields["client"], lines.fields["route"]) == ("acme", "/pets")
     assert set(request) & {"tagline.fields", "tagline.exchange"} == {"tagline.fields"}  # no cycle is left
