@@ -128,15 +128,18 @@ def _keep_exception(*_sender: object, exception: Any = None, request: Any = None
 class _Exchange:
     """One request and its response. As a context manager, it records an exception that ends the response."""
 
+    status: Optional[int] = None
+    response_bytes = 0
+    is_file = sent = complete = False
+    error: Optional[BaseException] = None  # that the application answered
+    template = client = length = cast("Any", None)
+
     def __init__(self, middleware: TaglineMiddleware, environ: Environ, path: str, respond: Respond) -> None:
         self.middleware = middleware
         self.environ = environ
         self.path = path  # as it is now: a dispatcher moves parts of it into SCRIPT_NAME
         self.script_name = str(environ.get("SCRIPT_NAME", ""))
         self.event = environ.get("apig_wsgi.full_event") or environ.get("serverless.event")
-        self.status: Optional[int] = None
-        self.response_bytes = 0
-        self.is_file = self.sent = self.complete = False
         self.outer_error = sys.exc_info()[1]
         self._respond = respond
         self._write: Write = len  # until the server returns its own
@@ -148,8 +151,6 @@ class _Exchange:
         self.correlation_id = given or str(getattr(context, "aws_request_id", None) or os.urandom(16).hex())
         fields = {"correlation_id": self.correlation_id}
         self.draft = middleware.emitter.collect(fields, event=self.event, context=context)
-        self.error: Optional[BaseException] = None  # that the application answered
-        self.template = self.client = self.length = cast("Any", None)
         environ.update({FIELDS: self.draft.begin(is_block=True), EXCHANGE: self})
 
     def __enter__(self) -> None: ...
