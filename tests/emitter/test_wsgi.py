@@ -25,6 +25,7 @@ from tagline.wsgi import DEFAULT_SKIP, UNMATCHED, TaglineMiddleware
 
 from tests.builders import Context, http_event, rest_event
 from tests.emitter.lines import Lines
+from tests.emitter.pythons import EMITTER, pythons
 
 Environ = dict[str, Any]
 App = Callable[..., Iterable[bytes]]
@@ -622,6 +623,46 @@ def test_the_validator_of_the_standard_library_agrees_inside_and_outside(script:
     assert server.log.getvalue() == ""
     assert server.answer[1] == b"".join(script.parts)
     assert lines.fields["response_bytes"] == sum(map(len, script.parts))
+
+
+# --- every Python -----------------------------------------------------------------------------------------
+
+OWN_SERVER = """
+import io, sys, typing
+from wsgiref.handlers import SimpleHandler
+from wsgiref.util import setup_testing_defaults
+from wsgiref.validate import validator
+from tagline import add
+from tagline.wsgi import TaglineMiddleware
+
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    add(pet="7")
+    yield b"1"
+
+
+environ = {"QUERY_STRING": ""}
+setup_testing_defaults(environ)
+handler = SimpleHandler(environ["wsgi.input"], io.BytesIO(), sys.stderr, environ)
+handler.run(validator(TaglineMiddleware(app)))
+assert typing.get_type_hints(TaglineMiddleware.__init__)["error_details"] is bool
+"""
+
+
+@pytest.mark.parametrize("version", pythons())
+def test_it_runs_under_every_python(version: str) -> None:
+    done = subprocess.run(
+        [pythons()[version], "-W", "error", "-c", OWN_SERVER],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(EMITTER)},
+    )
+
+    assert done.stderr == ""
+    fields = tagline.read(done.stdout).fields
+    assert (fields["status"], fields["pet"], fields["response_bytes"]) == (200, "7", 1)
 
 
 # --- the page ---------------------------------------------------------------------------------------------
