@@ -248,7 +248,7 @@ def test_every_settings_class_belongs_to_a_function_of_the_template(stack: Stack
 
 def test_every_variable_that_the_emitter_reads_is_documented() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "emitter" / "tagline").glob("*.py"))
-    variables = re.findall(r'(?:environ\.get\(|environ\[|setting\()"(\w+)"', sources)
+    variables = re.findall(r'(?:os\.environ\.get\(|os\.environ\[|setting\()"(\w+)"', sources)
     variables += re.findall(r'"(\w+)" in os\.environ', sources)
 
     assert named(section(REFERENCE / "settings.md", "The emitter")) == set(variables)
