@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -146,6 +147,19 @@ def test_the_twin_answers_what_the_pets_api_answers(version: str, environment: d
     ours, theirs = bodies("pets_flask"), bodies("pets.app")
     ours[listed] = theirs[listed] = []
     assert ours == theirs
+
+
+def test_the_twins_requirements_are_what_its_code_imports() -> None:
+    sources = [ROOT / "examples" / "pets_flask" / "pets_flask.py"]
+    sources += [FOLDER / "pets" / f"{name}.py" for name in ("models", "store", "telemetry", "tracing")]
+    source = "\n".join(path.read_text() for path in sources)
+    imported = set(re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE))
+    listed = re.findall(
+        r"^([\w-]+)", (ROOT / "examples" / "pets_flask" / "requirements.txt").read_text(), re.MULTILINE
+    )
+
+    third_party = imported - set(sys.stdlib_module_names) - {"boto3", "pets", "tagline"}
+    assert third_party == {name.replace("-", "_") for name in listed}
 
 
 # --- the REST API's template ------------------------------------------------------------------------------
