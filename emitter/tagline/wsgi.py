@@ -75,7 +75,7 @@ class TaglineMiddleware:
         self.error_details = error_details
         # Both answer unhandled exceptions themselves, and announce them. A receiver is connected only once.
         for module in ("flask", "django.core.signals"):
-            with suppress(KeyError):
+            with suppress(Exception):  # not imported, or an old Flask without blinker
                 sys.modules[module].got_request_exception.connect(_keep_exception)
 
     def __call__(self, environ: Environ, start_response: Respond) -> Iterable[bytes]:
