@@ -1,11 +1,12 @@
 """WSGI middleware: one record per request, for Flask, Django and other WSGI frameworks.
 
     from tagline.wsgi import TaglineMiddleware
-
     app.wsgi_app = TaglineMiddleware(app.wsgi_app)
 
 It imports no framework and buffers no body. The record's fields are in docs/how-to/flask-django.md.
 """
+
+from __future__ import annotations
 
 import os
 import sys
@@ -26,8 +27,7 @@ Respond = Callable[..., Write]
 App = Callable[[Environ, Respond], Iterable[bytes]]
 FromEnviron = Callable[[Environ], Optional[str]]
 
-# Keys in the environ; PEP 3333 asks for a dot in them.
-FIELDS, EXCHANGE = "tagline.fields", "tagline.exchange"
+FIELDS, EXCHANGE = "tagline.fields", "tagline.exchange"  # in the environ; PEP 3333 asks for a dot
 
 _BAD_REQUEST, _FAILED = 400, 500
 
