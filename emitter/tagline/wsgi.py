@@ -99,14 +99,14 @@ class TaglineMiddleware:
 def route_template(environ: Environ) -> Optional[str]:
     """Return the template of the route that matched a request, as the framework writes it.
 
-    Flask and Bottle leave it in the environ; Django needs `django_route`. None if none matched or is known.
+    Flask and Bottle leave it in the environ; Django needs `django_route`. None if no route matched.
     """
     rule = getattr(environ.get("werkzeug.request"), "url_rule", None) or environ.get("route.handle")
     return getattr(rule, "rule", None)
 
 
 def django_route(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Record which URL pattern matched, which only Django knows: a middleware for its setting MIDDLEWARE."""
+    """Record which URL pattern matched, which only Django knows. Put it into Django's setting MIDDLEWARE."""
 
     def middleware(request: Any) -> Any:
         response = get_response(request)
