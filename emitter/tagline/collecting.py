@@ -67,7 +67,7 @@ class Draft(dict[str, Any]):
         self._request = event, context
 
     @property
-    def fields(self) -> dict[str, Any]:  # noqa: D102 - the older name of the draft itself
+    def fields(self) -> dict[str, Any]:  # the older name of the draft itself
         return self
 
     def begin(self, *, is_block: bool = False) -> Draft:
