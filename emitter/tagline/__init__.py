@@ -47,15 +47,8 @@ __all__ += ["add", "add_copy", "carry", "correlation_id", "outgoing_headers"]
 __all__ += ["format_timestamp", "parse_timestamp", "read", "write"]
 __all__ += ["CORRELATION_HEADERS", "DEFAULT_MAX_LINE_BYTES", "DEFAULT_TAG", "DEFAULT_TIMEOUT_MARGIN_MS"]
 __all__ += ["DEFAULT_TYPE", "MASK", "MASKED_NAMES", "MAX_CORRELATION_ID", "MAX_DEPTH", "MAX_LINE_BYTES"]
-__all__ += [
-    "MAX_METRICS",
-    "MAX_NAME_BYTES",
-    "MAX_REPR",
-    "MIN_LINE_BYTES",
-    "MIN_NAME_END",
-    "UNITS",
-    "UNMASKED_NAMES",
-]
+__all__ += ["MAX_METRICS", "MAX_NAME_BYTES", "MAX_REPR", "MIN_LINE_BYTES", "MIN_NAME_END"]
+__all__ += ["UNITS", "UNMASKED_NAMES"]
 
 
 def __getattr__(name: str) -> object:

@@ -23,14 +23,18 @@ if TYPE_CHECKING:
             """Write some text."""
 else:
 
-    class _Typing(type):
-        def __getitem__(cls, parameters: object) -> object:
+    class _Typing:
+        """Stands for a name of `typing`."""
+
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def __getitem__(self, parameters: object) -> object:
             import typing
 
-            return getattr(typing, cls.__name__)[parameters]
+            return getattr(typing, self._name)[parameters]
 
-    Optional = _Typing("Optional", (), {"__doc__": "Stands for `typing.Optional`."})
-    Union = _Typing("Union", (), {"__doc__": "Stands for `typing.Union`."})
+    Optional, Union = _Typing("Optional"), _Typing("Union")
     Any = Fields = Timestamp = Unit = Stream = object
     Function = Callable
 

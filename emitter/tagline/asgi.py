@@ -117,7 +117,6 @@ class _Exchange:
         self.status: Optional[int] = None
         self.trailers = False
         self.disconnected = False
-        self.incomplete = False
         self.validation_errors: Optional[int] = None
         self.error: Optional[BaseException] = None
         self.outer_error = sys.exc_info()[1]
@@ -202,15 +201,21 @@ class _Exchange:
 
     def write(self, error: Optional[BaseException], *, incomplete: bool = False) -> None:
         """Write the record; what the application itself added under one of its names takes precedence."""
-        self.error, self.incomplete = error, incomplete
-        for name, get in _FIELDS:
-            try:  # each value by itself: one odd header does not cost the others
-                value = get(self)
-            except Exception:  # noqa: S112
-                continue
+        known = {
+            "method": self.scope.get("method"),
+            "route": self.ask(self.middleware.route) or self.middleware.unmatched,
+            "path": self.path,
+            "status": self.known_status(error, incomplete=incomplete),
+            "client": self.ask(self.middleware.client),
+            "request_bytes": self.request_bytes if self.request_read else _announced_bytes(self.scope),
+            "response_bytes": self.response_bytes,
+            "validation_error_count": self.validation_errors,
+            "disconnected": self.disconnected or None,
+            "incomplete": incomplete or None,
+        }
+        for name, value in known.items():
             if value is not None:
                 self.draft.setdefault(name, value)
-        self.draft.setdefault("route", self.middleware.unmatched)
         self.completed_at = time.perf_counter()
         self.draft.end(error=error)
 
@@ -226,17 +231,19 @@ class _Exchange:
         fields["duration_ms"] = took_ms
         self.middleware.emitter.emit(fields, type=self.middleware.background_type)
 
-    def known_request_bytes(self) -> Optional[int]:
-        """Return how many bytes the application read, or else the client announced."""
-        return self.request_bytes if self.request_read else _announced_bytes(self.scope)
+    def ask(self, hook: Optional[FromScope]) -> Optional[str]:
+        """Ask what the developer gave; its failure is no answer."""
+        try:
+            return hook(self.scope) if hook else None
+        except Exception:
+            return None
 
-    def known_status(self) -> Optional[int]:
+    def known_status(self, error: Optional[BaseException], *, incomplete: bool) -> Optional[int]:
         """Return the status that the client got, None if it got none.
 
         Mangum sends nothing before the application has returned: if that fails, the client gets a 500
         whatever the application had begun to send. Elsewhere a status that was sent is sent.
         """
-        error, incomplete = self.error, self.incomplete
         buffered = self.scope.get("aws.context") is not None
         if error is not None and (buffered or self.status is None) and (incomplete or self.status is None):
             answered = isinstance(error, Exception) and not self.disconnected
@@ -244,20 +251,6 @@ class _Exchange:
         if self.status is None and not self.disconnected:
             return _FAILED  # The application sent nothing, and servers answer for it.
         return self.status
-
-
-_FIELDS: tuple[tuple[str, Callable[[_Exchange], Any]], ...] = (
-    ("method", lambda exchange: exchange.scope["method"]),
-    ("route", lambda exchange: exchange.middleware.route(exchange.scope)),
-    ("path", lambda exchange: exchange.path),
-    ("status", _Exchange.known_status),
-    ("client", lambda exchange: exchange.middleware.client and exchange.middleware.client(exchange.scope)),
-    ("request_bytes", _Exchange.known_request_bytes),
-    ("response_bytes", lambda exchange: exchange.response_bytes),
-    ("validation_error_count", lambda exchange: exchange.validation_errors),
-    ("disconnected", lambda exchange: exchange.disconnected or None),
-    ("incomplete", lambda exchange: exchange.incomplete or None),
-)
 
 
 def _correlation_id(scope: Scope, names: Sequence[str]) -> str:
@@ -268,13 +261,16 @@ def _correlation_id(scope: Scope, names: Sequence[str]) -> str:
 
 def _announced_bytes(scope: Scope) -> Optional[int]:
     """Return the size of a body that the application did not read, None if it cannot be told."""
-    headers = {_as_bytes(name).lower(): _as_bytes(value) for name, value in scope.get("headers", ())}
-    length = headers.get(b"content-length", b"")
+    try:
+        headers = {name.lower(): value for name, value in scope.get("headers", ())}
+        length = _as_bytes(headers.get(b"content-length") or headers.get("content-length", b""))
+    except Exception:
+        return None  # not headers
     if length.isdigit() and len(length) < _MAX_DIGITS:
         return int(length)
     # Without either header there is no body in HTTP/1: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
-    said = b"transfer-encoding" in headers or b"content-length" in headers
-    return 0 if not said and scope.get("http_version", "")[:1] == "1" else None
+    is_announced = b"transfer-encoding" in headers or b"content-length" in headers
+    return 0 if not is_announced and scope.get("http_version", "")[:1] == "1" else None
 
 
 def _as_bytes(text: Any) -> bytes:

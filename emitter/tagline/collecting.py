@@ -30,7 +30,7 @@ class _Stack(tuple["Draft", ...]):
 
 
 class _Carried(_Stack):
-    """A record that code was given: when it has been written, no other one takes its place."""
+    """A record that code was given: once it has been written, no other one takes its place."""
 
     __slots__ = ()
 
@@ -67,8 +67,7 @@ class Draft(dict[str, Any]):
         self._request = event, context
 
     @property
-    def fields(self) -> dict[str, Any]:
-        """The draft itself; the older name."""
+    def fields(self) -> dict[str, Any]:  # the older name of the draft itself
         return self
 
     def begin(self, *, is_block: bool = False) -> Draft:
@@ -105,8 +104,8 @@ class Draft(dict[str, Any]):
 
     def _is_after(self, draft: Draft) -> bool:
         """Return whether this record's invocation means that the other one's is over and left it open."""
-        earlier, now = draft.invocation.request_id, self.invocation.request_id
-        return not draft._is_block and earlier is not None and now is not None and earlier != now
+        ids = {draft.invocation.request_id, self.invocation.request_id}
+        return not draft._is_block and None not in ids and len(ids) > 1
 
     def add(self, fields: Optional[Fields] = None, /, **more: Any) -> bool:
         """Add fields, and return whether the record took them, which it does until it is written."""
@@ -186,7 +185,7 @@ class Draft(dict[str, Any]):
     def is_ours(self) -> bool:
         """Return whether code in this record's context works for no other request.
 
-        A thread that inherited it does (a pool's, under `-X thread_inherit_context`); `asyncio.to_thread` not.
+        A thread that inherited it does, under `-X thread_inherit_context`; one of `asyncio.to_thread` not.
         """
         return self._is_in_loop or self._thread == get_ident()
 

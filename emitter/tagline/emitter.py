@@ -236,8 +236,7 @@ class Emitter:
         Args:
             function: The handler.
             type: Kind of record, if not the emitter's.
-            route: Gives the route's template from the event, where the event's own is too coarse
-                (`/{proxy+}`).
+            route: Gives the route's template from the event, where the event has none.
             fields: Fields to begin with, or a function that gives them from the event.
 
         Raises:
@@ -248,14 +247,15 @@ class Emitter:
             draft = self.collect(type=type, event=event, context=context)
             try:
                 draft.update(as_dict(fields(event) if callable(fields) else fields))
-                template = route(event) if route else None
-                if template:
+                if route and (template := route(event)):
                     draft.setdefault("route", template)
             except Exception as error:
                 self._report(error)
             return draft
 
-        return decorate(function, draft_of) if function else lambda function: decorate(function, draft_of)
+        if function is None:
+            return lambda function: decorate(function, draft_of)
+        return decorate(function, draft_of)
 
     def bind(self, **fields: Any) -> Emitter:
         """Return an emitter whose records all have some more fields, such as `service="shop"`."""

@@ -18,12 +18,13 @@ _is_cold = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "provisioned-conc
 class Invocation:
     """One invocation of a function, or none if there is neither an event nor a context."""
 
+    # What the client gets if the function raises, or answers without a status.
+    _failed_status: Optional[int] = None
+    _default_status: Optional[int] = None
+    _record_count: Optional[int] = None
+
     def __init__(self, event: Any, context: Any) -> None:
         self.fields: dict[str, Any] = {}
-        # What the client gets if the function raises, or answers without a status.
-        self._failed_status: Optional[int] = None
-        self._default_status: Optional[int] = None
-        self._record_count: Optional[int] = None
         if event is None and context is None:
             return
         global _is_cold

@@ -243,7 +243,7 @@ def event_time(value: Timestamp) -> Optional[int]:
     if it is before the year 2000: it would be seconds.
     """
     if isinstance(value, float):
-        return parse_timestamp(round(value * 1000)) if abs(value) <= _LAST_MS else None
+        return round(value * 1000) if _FIRST_MS <= value * 1000 <= _LAST_MS else None
     milliseconds = parse_timestamp(value)
     if isinstance(value, int) and milliseconds is not None and milliseconds < _YEAR_2000_MS:
         return None

@@ -5,9 +5,11 @@ import gc
 import hashlib
 import hmac
 import json
+import re
 import tracemalloc
 from collections import OrderedDict
 from dataclasses import dataclass, make_dataclass
+from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
@@ -293,6 +295,61 @@ def test_names_that_are_ids_do_not_make_it_remember_more_and_more() -> None:
         each.size_diff for each in last.filter_traces(here).compare_to(first.filter_traces(here), "filename")
     )
     assert grown < 200_000  # 47,000 names of 50 bytes and more
+
+
+# --- the page ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Login:
+    password: str
+
+
+# What the page's table says of each place, by one value for each of its examples.
+PLACES: dict[str, list[Any]] = {
+    "a field": [{"db_password": "x-secret"}],
+    "an object at any depth": [{"headers": {"cookie": "x-secret"}}],
+    "a dataclass, a pydantic model, a mapping": [{"login": Login("x-secret")}],
+    "a pair of a name and a value": [{"headers": [["cookie", "x-secret"], [b"x-api-key", b"x-secret"]]}],
+    "a parameter of a query string, of a form or of a fragment": [
+        {"path": "/pets?page=1&token=x-secret"},
+        {"path": "user[password]=x-secret"},
+        {"path": "/pets#token=x-secret"},
+    ],
+    "a query string in another's parameter": [
+        {"path": "/?next=https%3A%2F%2Fexample.org%3Ftoken%3Dx-secret"},
+    ],
+    "a query string in a key": [{"counts": {"/pets?token=x-secret": 3}}],
+    "a number under a plural: a count": [{"cookies": 3}],
+    "the token of a page": [
+        {name: "x-secret"} for name in ("next_token", "page_token", "continuation_token", "pagination_token")
+    ],
+    "the id of a session": [{"session_id": "x-secret"}],
+    "a name that only begins with a masked one": [
+        {name: "x-secret"} for name in ("tokens_used", "total_tokens", "author")
+    ],
+    "text: a header, JSON, a sentence": [
+        {"note": "authorization: Bearer x-secret"},
+        {"note": '{"password": "x-secret"}'},
+    ],
+}
+
+
+def masks(fields: dict[str, Any], *, text: bool) -> bool:
+    """Return whether nothing of the value is on the line."""
+    written = json.dumps(said(fields, text=text))
+    return "x-secret" not in written and MASK in written
+
+
+def test_the_pages_table_says_what_is_masked() -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "privacy.md"
+    table = re.findall(r"^\| ([^|`]+) \| .* \| (yes|no|with `text=True`) \|$", page.read_text(), re.MULTILINE)
+
+    assert [place for place, _ in table] == list(PLACES)
+    for place, masked in table:
+        for fields in PLACES[place]:
+            assert masks(fields, text=False) == (masked == "yes"), (place, fields)
+            assert masks(fields, text=True) == (masked != "no"), (place, fields)
 
 
 # --- allowed and denied fields ----------------------------------------------------------------------------
