@@ -234,11 +234,11 @@ class _Exchange:
 
     def known_status(self, raised: Optional[BaseException]) -> Optional[int]:
         """Return the status that the client got, None if it got none."""
-        if raised is None:
-            return _FAILED if self.status is None and self.complete else self.status
+        if raised is None:  # servers refuse a body that no status came before, and answer for it
+            return _FAILED if self.status is None and (self.sent or self.complete) else self.status
         if self.event is not None or not (self.sent or isinstance(raised, Exception)):
             return None  # in Lambda the gateway answers, and the draft knows with which status
-        return self.status if self.sent else _FAILED
+        return (self.sent and self.status) or _FAILED
 
     def details(self, error: Optional[BaseException]) -> Dict[str, object]:
         sent = [name for name in self.environ if name.startswith("HTTP_")]

@@ -18,7 +18,7 @@ from wsgiref.validate import validator
 
 import pytest
 import tagline
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tagline import MAX_CORRELATION_ID, Emitter, add
 from tagline.wsgi import DEFAULT_SKIP, UNMATCHED, TaglineMiddleware
@@ -582,6 +582,8 @@ SCRIPTS = st.builds(
 )
 
 
+@example(Script("list", [b""], [], "200 OK", [], "never", ""))  # the server refuses the body
+@example(Script("generator", [b"1", b"2"], [], "200 OK", [TEXT], "never", "part 1"))
 @given(SCRIPTS)
 def test_whatever_the_application_does_the_answer_is_the_same_and_one_line_is_written(script: Script) -> None:
     lines = Lines()
