@@ -44,12 +44,13 @@ from consumers.rows import schema, table
 from consumers.rows.timestream import limits, writer
 from exporter.downloads import handler as downloads
 from exporter.downloads import openapi
-from exporter.downloads.jobs import Job, Request, State, ZipFormat
+from exporter.downloads.jobs import Job, Request, State
 from exporter.downloads.service import DownloadService
 from exporter.downloads.stored_jobs import write_job
 from exporter.export import handler as export
 from exporter.export.day import Export
 from exporter.lake import manifest as archive
+from exporter.lake.formats import Format, ZipFormat
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Column, Days
 from exporter.zips import handler as zipper
@@ -343,6 +344,26 @@ def test_every_prefix_in_the_bucket_is_documented(stack: Stack) -> None:
 
     documented = named(section(REFERENCE / "lake.md", "Keys in the bucket"))
     assert documented == {rule["Prefix"] for rule in rules if "Prefix" in rule}
+
+
+def test_every_format_of_the_lake_and_of_downloads_is_documented() -> None:
+    text = (REFERENCE / "lake.md").read_text()
+    of_downloads = {
+        kind: tuple(re.findall("`(.+?)`", made_of))
+        for kind, made_of in re.findall(
+            r"^\| `(.+?)` \| .+? \| (.+?) \|",
+            section(REFERENCE / "lake.md", "Formats of downloads"),
+            re.MULTILINE,
+        )
+    }
+
+    assert named(section(REFERENCE / "lake.md", "Formats")) == set(Format)
+    assert all(
+        f"`{archive.folder(DAY, kind).partition('year=')[0]}year=.../part-00000.{kind}`" in text
+        for kind in Format
+    )
+    assert of_downloads == {kind: kind.made_of for kind in ZipFormat}
+    assert "(lake.md#formats-of-downloads)" in section(REFERENCE / "http.md", "`POST /downloads`")
 
 
 def test_every_field_of_the_manifests_is_documented() -> None:

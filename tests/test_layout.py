@@ -253,16 +253,18 @@ def public(path: Path) -> set[str]:
     return {name for name in found if not name.startswith("_")}
 
 
-# What modules of one kind have by convention: Lambda functions, stores, and formats with reader and writer.
+# What modules of one kind have by convention: Lambda functions; stores, by whom they are opened; formats.
 CONVENTIONS = {
     "Settings",
     "Handler",
     "make_handler",
     "handler",
     "from_environment",
+    "of_stack",
     "read",
     "write",
     "rows",
+    "text",
     "writer",
 }
 

