@@ -58,6 +58,7 @@ from exporter.zips.making import Budget, Lease, make_zip
 from local import authorizers, http_api
 from local.template import Stack, functions, http_routes, resolve, translate
 from tests import builders, function_settings
+from tests.test_layout import PURE
 from tests.twins import Bucket, Links
 
 ROOT = Path(__file__).parents[1]
@@ -565,21 +566,25 @@ def test_every_command_that_a_page_shows_is_understood(line: str) -> None:
 
 def test_the_tree_on_the_first_page_has_every_file_of_the_pipeline() -> None:
     ((_, tree),) = [block for block in blocks(DOCS / "index.md", "text") if "emitter/" in block[1]]
-    listed: set[str] = set()
+    listed: list[str] = []
+    marked_pure: set[str] = set()
     folder = ""
     for line in tree.splitlines():
         if found := re.match(r"(\S+/) ", line):
             folder = found[1]
         elif found := re.match(r"  (\S+\.py) ", line):
-            listed.add(folder + found[1])
-    there = {
+            listed.append(folder + found[1])
+            if re.search(r"; pure\b", line):
+                marked_pure.add(listed[-1])
+    there = [
         str(path.relative_to(ROOT))
         for folder in ("emitter", "consumers", "exporter", "local", "cli")
         for path in (ROOT / folder).rglob("*.py")
         if path.name != "__init__.py" or path.parent.name == "tagline"
-    }
+    ]
 
-    assert listed == there
+    assert sorted(listed) == sorted(there)
+    assert marked_pure == set(PURE)
 
 
 def test_the_arrows_on_the_first_page_carry_types_of_the_code() -> None:

@@ -28,7 +28,7 @@ class ZipFormat(StrEnum):
     JSONL = "jsonl", "jsonl_files"
     PARQUET = "parquet", "parquet", True
 
-    def __new__(cls, ending: str, module: str, typed: bool = False) -> Self:
+    def __new__(cls, ending: str, module: str = "", typed: bool = False) -> Self:
         """Make the member of a line."""
         member = str.__new__(cls, ending)
         member._value_ = ending
