@@ -105,13 +105,13 @@ def _ours(kind: str) -> Way:
     from consumers.bucket import Bucket, client_config
     from exporter.export.day import export_day
     from exporter.lake.days import Day
-    from exporter.lake.formats import Format
+    from exporter.lake.formats import Format, module_of
     from exporter.stores.timestream import Timestream
 
     if kind == "parquet":
         # pyarrow looks for pandas at its first array, and loads it where it is. The function ships none.
         sys.meta_path.insert(0, _WithoutPandas())
-    importlib.import_module(f"exporter.lake.{Format(kind).rules.module}")  # imports are part of the base
+    module_of(Format(kind).rules.unpacked)  # imports are part of the base
     table = f"{kind}_{os.environ['BENCHMARK_ROWS']}"
     store = Timestream(boto3.client("timestream-query", config=Config(read_timeout=70)), "app", table)
     config = client_config().merge(Config(s3={"addressing_style": "path"}))

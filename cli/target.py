@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cli.errors import CommandError
 from consumers.bucket import Bucket
+from consumers.rows.registry import STORES
 from exporter.stores import store_of_stack
 from local import control, services
 
@@ -70,7 +71,7 @@ class Target:
 
     def store(self) -> SqlStore:
         """Return the pipeline's store, to ask it questions."""
-        return store_of_stack(self.outputs.get("Store", "timestream"), self.outputs, self.client)
+        return store_of_stack(self.outputs.get("Store", STORES[0]), self.outputs, self.client)
 
     def invoke(self, output: str, event: Mapping[str, Any]) -> Any:
         """Call a function and return its answer.

@@ -44,12 +44,13 @@ from consumers.rows import schema, table
 from consumers.rows.timestream import limits, writer
 from exporter.downloads import handler as downloads
 from exporter.downloads import openapi
-from exporter.downloads.jobs import Job, Request, State, ZipFormat
+from exporter.downloads.jobs import Job, Request, State
 from exporter.downloads.service import DownloadService
 from exporter.downloads.stored_jobs import write_job
 from exporter.export import handler as export
 from exporter.export.day import Export
 from exporter.lake import manifest as archive
+from exporter.lake.formats import Format, ZipFormat
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Column, Days
 from exporter.zips import handler as zipper
@@ -57,6 +58,7 @@ from exporter.zips.making import Budget, Lease, make_zip
 from local import authorizers, http_api
 from local.template import Stack, functions, http_routes, resolve, translate
 from tests import builders, function_settings
+from tests.test_layout import PURE
 from tests.twins import Bucket, Links
 
 ROOT = Path(__file__).parents[1]
@@ -345,6 +347,26 @@ def test_every_prefix_in_the_bucket_is_documented(stack: Stack) -> None:
     assert documented == {rule["Prefix"] for rule in rules if "Prefix" in rule}
 
 
+def test_every_format_of_the_lake_and_of_downloads_is_documented() -> None:
+    text = (REFERENCE / "lake.md").read_text()
+    of_downloads = {
+        kind: tuple(re.findall("`(.+?)`", made_of))
+        for kind, made_of in re.findall(
+            r"^\| `(.+?)` \| .+? \| (.+?) \|",
+            section(REFERENCE / "lake.md", "Formats of downloads"),
+            re.MULTILINE,
+        )
+    }
+
+    assert named(section(REFERENCE / "lake.md", "Formats")) == set(Format)
+    assert all(
+        f"`{archive.folder(DAY, kind).partition('year=')[0]}year=.../part-00000.{kind}`" in text
+        for kind in Format
+    )
+    assert of_downloads == {kind: kind.made_of for kind in ZipFormat}
+    assert "(lake.md#formats-of-downloads)" in section(REFERENCE / "http.md", "`POST /downloads`")
+
+
 def test_every_field_of_the_manifests_is_documented() -> None:
     page = REFERENCE / "lake.md"
     manifest = json.loads(MANIFEST.to_json())
@@ -544,21 +566,25 @@ def test_every_command_that_a_page_shows_is_understood(line: str) -> None:
 
 def test_the_tree_on_the_first_page_has_every_file_of_the_pipeline() -> None:
     ((_, tree),) = [block for block in blocks(DOCS / "index.md", "text") if "emitter/" in block[1]]
-    listed: set[str] = set()
+    listed: list[str] = []
+    marked_pure: set[str] = set()
     folder = ""
     for line in tree.splitlines():
         if found := re.match(r"(\S+/) ", line):
             folder = found[1]
         elif found := re.match(r"  (\S+\.py) ", line):
-            listed.add(folder + found[1])
-    there = {
+            listed.append(folder + found[1])
+            if re.search(r"; pure\b", line):
+                marked_pure.add(listed[-1])
+    there = [
         str(path.relative_to(ROOT))
         for folder in ("emitter", "consumers", "exporter", "local", "cli")
         for path in (ROOT / folder).rglob("*.py")
         if path.name != "__init__.py" or path.parent.name == "tagline"
-    }
+    ]
 
-    assert listed == there
+    assert sorted(listed) == sorted(there)
+    assert marked_pure == set(PURE)
 
 
 def test_the_arrows_on_the_first_page_carry_types_of_the_code() -> None:

@@ -26,6 +26,7 @@ from consumers.lines.extract import Rejected
 from consumers.lines.ledger import AtOnce, Ledger
 from consumers.lines.telemetry import STAGES, Timings
 from consumers.rows import late_days, schema, table
+from consumers.rows.registry import STORES
 from consumers.rows.sending import MAX_THREADS, THREADS, Pool, garbage_collection_paused, write
 from consumers.rows.store import (
     Duplicate,
@@ -37,7 +38,6 @@ from consumers.rows.store import (
     Stored,
     Traffic,
 )
-from consumers.rows.stores import STORES
 from consumers.settings import SettingsError, read_settings
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]

@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 from tagline import Record, read, write
 
 from consumers.errors import TaglineError
-from consumers.rows.stores import LIMITS
+from consumers.rows.registry import LIMITS
 
 # The mapping's revision is a row's version, with the schemas' revisions added to it: a replay after a change
 # updates rows, and a replay without one leaves them. Raise it when the same record becomes a different row.
@@ -35,13 +35,16 @@ SOURCE = "source"
 # The partition of the lake, in the row itself, so that any query can group by it.
 PARTITION = ("year", "month", "day")
 ID, TRUNC, EXTRA, EMPTY, SAID, OVERFLOW = "_id", "_trunc", "_extra", "_empty", "_said", "_overflow"
+# The measures that every row has, before its others: the identity, then those that follow from the time
+# alone, which `timed_measures` computes.
+FIXED = (ID, *PARTITION)
 # Measures that the table adds by itself, and that no field can have.
-OWN_MEASURES = (ID, *PARTITION, TRUNC, EXTRA, EMPTY, SAID, OVERFLOW)
+OWN_MEASURES = (*FIXED, TRUNC, EXTRA, EMPTY, SAID, OVERFLOW)
 # What a dimension says instead of a value that its schema does not list.
 OTHER = "other"
 
 # Names that a field of a user's cannot have as they are: the stores' and the table's own.
-RESERVED = LIMITS.names | {SOURCE, *PARTITION}
+RESERVED = LIMITS.names | {SOURCE, *FIXED[1:]}
 RESERVED_PREFIXES = LIMITS.prefixes
 MAX_NAME_BYTES = LIMITS.name_bytes
 MAX_MEASURES = LIMITS.measures
@@ -52,6 +55,7 @@ MAX_DEPTH = 300
 
 _REMEMBERED = 5_000  # how many names a plan knows the columns of, so that memory is bounded
 DAY_MS = 86_400_000
+SPAN_MS = DAY_MS  # of times whose measures in `FIXED` are the same, but for the identity
 OFFSETS = 1_000_000  # nanoseconds in a millisecond
 _BIGINT = range(-(2**63), 2**63)
 _OTHER = pattern(r"[^A-Za-z0-9_.-]|\.(?=x[0-9a-f]+\.)")
@@ -452,7 +456,7 @@ UNDECLARED = Plans()
 # --- Rows ------------------------------------------------------------------------------------------------
 
 
-def row(record: Record, source: str, plans: Plans = UNDECLARED) -> Row:
+def row(record: Record, source: str, plans: Plans) -> Row:
     """Return the row for a record. It depends on nothing but these arguments: every copy makes the same.
 
     Args:
@@ -469,7 +473,8 @@ def row(record: Record, source: str, plans: Plans = UNDECLARED) -> Row:
         raise UnmappableError(f"_id is longer than {MAX_ID_BYTES} bytes: {identity[:50]!r}...")
     name, plan = plans.of(record.type)
     fields = record.fields
-    measures = {ID: _new(Measure, ("VARCHAR", _text(identity))), **partition(record.timestamp // DAY_MS)}
+    timed = timed_measures(record.timestamp // SPAN_MS)
+    measures = {ID: _new(Measure, ("VARCHAR", _text(identity))), **timed}
     if record.trunc:
         measures[TRUNC] = _nested(record.trunc)
     rest = _Leftovers()
@@ -605,16 +610,18 @@ def _bounded(text: str, size: int) -> str:
 
 
 @lru_cache(maxsize=64)
-def partition(day: int) -> dict[str, Measure]:
-    """Return the measures that say a day, by its number since 1970.
+def timed_measures(span: int) -> dict[str, Measure]:
+    """Return the measures of `FIXED` after the identity, by the number since 1970 of a span of `SPAN_MS`.
 
     Raises:
         UnmappableError: If it is not in the years 1 to 9999.
     """
+    seconds = span * (SPAN_MS // 1000)
     try:
-        texts = datetime.fromtimestamp(day * (DAY_MS // 1000), UTC).date().isoformat().split("-")
+        texts = datetime.fromtimestamp(seconds, UTC).date().isoformat().split("-")
     except (ValueError, OverflowError, OSError):
-        raise UnmappableError(f"timestamp is {day} days after 1970, not in the years 1 to 9999") from None
+        days = span * SPAN_MS // DAY_MS
+        raise UnmappableError(f"timestamp is {days} days after 1970, not in the years 1 to 9999") from None
     return {name: Measure("VARCHAR", text) for name, text in zip(PARTITION, texts, strict=True)}
 
 
@@ -637,7 +644,7 @@ def overflow_body(record: Record) -> bytes:
     return write(record.replace(src=None, seq=None)).encode()
 
 
-def overflow_row(body: bytes, source: str, plans: Plans = UNDECLARED) -> Row:
+def overflow_row(body: bytes, source: str, plans: Plans) -> Row:
     """Return the row of a whole record as kept in the bucket, in which nothing is shortened.
 
     Args:
