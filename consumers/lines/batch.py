@@ -53,7 +53,7 @@ class Line:
         self._record = None  # type: ignore[assignment]  # it is not needed any more
 
 
-def tagged_lines(ledger: Ledger, tag: str, own_log_groups: str) -> Iterator[Line]:
+def tagged_lines(ledger: Ledger, tag: str, own_log_groups: str, prefix: str = "") -> Iterator[Line]:
     """Yield the records of a batch in stream order; what cannot be read is rejected in the ledger.
 
     One piece of one Kinesis record is in memory at a time, if the caller keeps no lines.
@@ -63,10 +63,11 @@ def tagged_lines(ledger: Ledger, tag: str, own_log_groups: str) -> Iterator[Line
         tag: The token that marks a line.
         own_log_groups: How the names of the pipeline's own log groups begin. Their lines are dropped: storing
             them would write more of them, without end.
+        prefix: The setting TAGLINE_PREFIX.
     """
     for position in range(len(ledger.records)):
         for piece in read_pieces(ledger, position, own_log_groups):
-            yield from _lines(ledger, tag, position, piece)
+            yield from _lines(ledger, tag, prefix, position, piece)
 
 
 def read_pieces(
@@ -92,7 +93,7 @@ def read_pieces(
             yield piece
 
 
-def _lines(ledger: Ledger, tag: str, position: int, piece: Piece) -> Iterator[Line]:
+def _lines(ledger: Ledger, tag: str, prefix: str, position: int, piece: Piece) -> Iterator[Line]:
     """Yield the records of a piece."""
     origin, log_events = piece[:3], piece.log_events
     try:
@@ -110,9 +111,9 @@ def _lines(ledger: Ledger, tag: str, position: int, piece: Piece) -> Iterator[Li
         except (TypeError, LookupError):
             _count_unusual(ledger, tag, position, log_event(raw, piece))
             continue
-        line = parse_line(message, tag)
+        line = parse_line(message, tag, prefix)
         if line is None:
-            ledger.ignored += 1
+            ledger.mention(position, raw["timestamp"], piece.log_group)
             continue
         ledger.received += 1
         if isinstance(line, Rejected):

@@ -11,6 +11,8 @@ from consumers.lines import quarantine
 from consumers.lines.extract import Rejected
 from consumers.lines.subscription import LogEvent
 
+_DAY_MS = 86_400_000
+
 AtOnce = Callable[[Callable[[Any], bool], Iterable[Any]], Iterable[bool]]
 """Calls something with each of several things, as `map` does, or with some of them at the same time."""
 
@@ -21,8 +23,10 @@ class Ledger:
 
     Attributes:
         records: The Kinesis records of the event.
-        received: Lines that carried the tag.
-        ignored: Lines that did not.
+        received: Lines that are marked as records, also those that were rejected.
+        mentioned: Lines that contain the tag and are not marked as records, by the position of their Kinesis
+            record, their day since 1970 and their log group.
+        ignored: Lines without the tag.
         control: CloudWatch's own messages.
         recursion: Lines of the pipeline's own log groups, dropped.
         stored: Rows that the store has taken, also those that it had already.
@@ -39,6 +43,7 @@ class Ledger:
 
     records: list[dict[str, Any]]
     received: int = 0
+    mentioned: Counter[tuple[int, int, str]] = field(default_factory=Counter)
     ignored: int = 0
     control: int = 0
     recursion: int = 0
@@ -60,6 +65,10 @@ class Ledger:
     def reject(self, position: int, event: LogEvent | None, rejected: Rejected) -> None:
         """Note a line for quarantine, or a whole Kinesis record where there is no event."""
         self._rejections[position, rejected.reason].append((event, rejected))
+
+    def mention(self, position: int, timestamp: int, log_group: str) -> None:
+        """Count a line that only mentions the tag."""
+        self.mentioned[position, timestamp // _DAY_MS, log_group] += 1
 
     def fail(self, position: int, lines: int = 1) -> None:
         """Note that lines of a Kinesis record are neither stored nor kept: it has to be delivered again."""
@@ -130,4 +139,9 @@ class Ledger:
     def counts(self) -> dict[str, int]:
         """Return the counts by name; `quarantined` is their sum."""
         counts = {each.name: getattr(self, each.name) for each in fields(self) if each.type == "int"}
-        return {"records": len(self.records), **counts, "quarantined": self.quarantined.total()}
+        return {
+            "records": len(self.records),
+            **counts,
+            "mentioned": self.mentioned.total(),
+            "quarantined": self.quarantined.total(),
+        }

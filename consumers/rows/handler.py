@@ -24,6 +24,7 @@ from consumers.lines import quarantine, telemetry
 from consumers.lines.batch import Line, tagged_lines
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import AtOnce, Ledger
+from consumers.lines.prefix import check_prefix
 from consumers.lines.telemetry import STAGES, Timings
 from consumers.rows import late_days, schema, table
 from consumers.rows.sending import MAX_THREADS, THREADS, Pool, garbage_collection_paused, write
@@ -63,6 +64,7 @@ class Settings:
     own_log_groups: str
     schemas: str = "schemas"
     store: str = STORES[0]
+    tagline_prefix: str = ""
     write_threads: int = THREADS
 
 
@@ -77,6 +79,7 @@ def make_handler(
     threads: int = 1,
     clock: Callable[[], float] = time.time,
     timings: Timings | None = None,
+    prefix: str = "",
 ) -> Handler:
     """Return a Lambda handler that stores the tagged lines of a Kinesis batch.
 
@@ -90,6 +93,7 @@ def make_handler(
         threads: Requests to the store, or to the bucket, at the same time.
         clock: Gives the seconds since 1970.
         timings: Is told how long each stage takes, and which log groups there are.
+        prefix: The setting TAGLINE_PREFIX: what may be before a record, beside the runtimes' prefixes.
     """
     timings = timings or Timings()
     packer = store.packer(plans)
@@ -101,9 +105,6 @@ def make_handler(
         def remaining() -> float:
             return float(context.get_remaining_time_in_millis()) / 1000
 
-        def is_late() -> bool:
-            return remaining() <= LAST
-
         timings.begin()
         ledger = Ledger(event["Records"])
         accounts = accounting.BatchAccounts(tag)
@@ -111,7 +112,7 @@ def make_handler(
         now = clock()
         # The export of a day may not see rows that are stored later than this.
         on_time = 1_000 * max(now - store.late_after, now // _SECONDS_PER_DAY * _SECONDS_PER_DAY)
-        lines = tagged_lines(ledger, tag, own_log_groups)
+        lines = tagged_lines(ledger, tag, own_log_groups, prefix)
         map_chunk = partial(map_lines, ledger, accounts, packer)
         keep = partial(write_large_records, ledger, objects, at_once)
         rows = read(ledger, lines, map_chunk, keep, remaining=remaining, timings=timings)
@@ -119,7 +120,7 @@ def make_handler(
             days |= record_outcomes(ledger, request, outcomes, on_time)
         ledger.write_seconds = timings.seconds["write"]
         with timings.stage("quarantine"):
-            ledger.keep(objects, at_once, is_late)
+            ledger.keep(objects, at_once, lambda: remaining() <= LAST)
             mark_late_days(ledger, days, objects, context.aws_request_id)
             accounting.write(accounts, ledger, objects)
         report(ledger)
@@ -336,4 +337,5 @@ def _from_environment() -> Handler:
         plans=schema.load_schemas(Path(__file__).parents[2] / settings.schemas),
         threads=threads,
         timings=timings,
+        prefix=check_prefix(settings.tagline_prefix),
     )
