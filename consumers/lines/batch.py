@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
+from isal import isal_zlib
 from tagline import Record
 
 from consumers.lines.extract import Rejected, parse_line, record_of
 from consumers.lines.ledger import Ledger
 from consumers.lines.subscription import LogEvent, Malformed, Piece, UndecodableError, log_event, pieces
+
+# A line that waits for the store is compressed if it is longer than this.
+LONG_LINE: Final = 32 * 1024
+# Lines that are parsed at the same time have so many characters in all, unless it is a single line. What is
+# parsed takes up to 30 times as much memory.
+CHUNK_CHARACTERS: Final = 512 * 1024
+# CloudWatch Logs takes no longer event; this is in characters, of which none has less than a byte.
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html
+MAX_LINE: Final = 1024 * 1024
 
 
 class Line:
@@ -25,7 +35,7 @@ class Line:
         fields: The line's object, until the record is made of it.
     """
 
-    __slots__ = ("_record", "fields", "origin", "position", "raw")
+    __slots__ = ("_packed", "_record", "fields", "origin", "position", "raw")
 
     position: int
     raw: dict[str, Any]
@@ -36,7 +46,10 @@ class Line:
     def event(self) -> LogEvent:
         """The log event, whose message is the line."""
         raw = self.raw
-        return LogEvent(raw["id"], raw["timestamp"], raw["message"], *self.origin)
+        message = raw["message"]
+        if message is None:
+            message = isal_zlib.decompress(self._packed).decode("utf-8", "surrogatepass")
+        return LogEvent(raw["id"], raw["timestamp"], message, *self.origin)
 
     @property
     def record(self) -> Record:
@@ -48,9 +61,22 @@ class Line:
             return self._record
 
     def forget(self) -> None:
-        """Drop all but the log event: what was parsed takes more memory than the text."""
+        """Drop all but the log event: what was parsed takes more memory than the text.
+
+        A long text is compressed: thousands of lines wait for the store, and what a Kinesis record holds a
+        thousand times its size of, compresses as well again.
+        """
         self.fields = {}
         self._record = None  # type: ignore[assignment]  # it is not needed any more
+        message = self.raw["message"]
+        if len(message) > LONG_LINE:
+            self._packed = isal_zlib.compress(message.encode("utf-8", "surrogatepass"), 1)
+            self.raw = {**self.raw, "message": None}
+
+
+TOO_LONG: Final = Rejected(
+    "unparseable", f"longer than {MAX_LINE:,} characters, which CloudWatch Logs never sends"
+)
 
 
 def tagged_lines(ledger: Ledger, tag: str, own_log_groups: str, prefix: str = "") -> Iterator[Line]:
@@ -68,6 +94,20 @@ def tagged_lines(ledger: Ledger, tag: str, own_log_groups: str, prefix: str = ""
     for position in range(len(ledger.records)):
         for piece in read_pieces(ledger, position, own_log_groups):
             yield from _lines(ledger, tag, prefix, position, piece)
+        if ledger.failed is not None and ledger.is_given_up(position):
+            return  # It is delivered again, and all that follow.
+
+
+def take_lines(lines: Iterator[Line], count: int) -> list[Line]:
+    """Return the next lines: so many, or fewer if they are long."""
+    taken: list[Line] = []
+    room = CHUNK_CHARACTERS
+    for line in lines:
+        taken.append(line)
+        room -= len(line.raw["message"])
+        if len(taken) == count or room <= 0:
+            break
+    return taken
 
 
 def read_pieces(
@@ -82,15 +122,18 @@ def read_pieces(
         undecodable: The reason of Kinesis records that are not an envelope.
     """
     try:
-        envelope = pieces(ledger.records[position]["kinesis"]["data"])
+        envelope = pieces(ledger.records[position]["kinesis"].get("data"))
     except UndecodableError as error:
         ledger.reject(position, None, Rejected(undecodable, str(error)))
         return
     for piece in envelope:
         if own_log_groups and piece.log_group.startswith(own_log_groups):
             ledger.recursion += len(piece.log_events)
-        else:
-            yield piece
+            continue
+        yield piece
+        ledger.limit_memory(position, undecodable)
+        if ledger.is_given_up(position):
+            return
 
 
 def _lines(ledger: Ledger, tag: str, prefix: str, position: int, piece: Piece) -> Iterator[Line]:
@@ -111,7 +154,7 @@ def _lines(ledger: Ledger, tag: str, prefix: str, position: int, piece: Piece) -
         except (TypeError, LookupError):
             _count_unusual(ledger, tag, position, log_event(raw, piece))
             continue
-        line = parse_line(message, tag, prefix)
+        line = parse_line(message, tag, prefix) if len(message) <= MAX_LINE else TOO_LONG
         if line is None:
             ledger.mention(position, raw["timestamp"], piece.log_group)
             continue

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import islice
 from typing import Any, Final
 
 import boto3
@@ -23,7 +22,7 @@ from consumers.lines.ledger import Ledger
 from consumers.lines.prefix import check_prefix
 from consumers.meters import destinations
 from consumers.meters.destinations import Api, Destination, Files, Retry
-from consumers.meters.meter import Unit, read_units
+from consumers.meters.meter import Unit, read_units, take_units
 from consumers.rows.store import Outcome, Refused, Stored, Unwritten
 from consumers.settings import SettingsError, read_settings
 
@@ -82,7 +81,7 @@ def make_handler(
         units = read_units(ledger, meter_tag, tag, own_log_groups, prefix)
         known: dict[str, list[Outcome]] = {}
         with ThreadPoolExecutor(WRITERS) as writers:
-            while window := list(islice(units, WRITERS)):
+            while window := take_units(units, WRITERS):
                 named = [(unit.name(), unit) for unit in window]
                 # A list that comes twice in a batch is written once: the first of them.
                 fresh = {name: unit for name, unit in reversed(named) if name not in known}

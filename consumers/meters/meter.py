@@ -26,6 +26,9 @@ MAX_DIMENSIONS: Final = 100
 # Milliseconds of 2000-01-01 and 2100-01-01: seconds lie before, microseconds after.
 FIRST_TIME, END_OF_TIME = 946_684_800_000, 4_102_444_800_000
 
+# The meter records of one Kinesis record become one file. Those of several are in memory at the same time.
+MAX_UNIT_CHARACTERS: Final = 32 * 1024 * 1024
+
 _FIELDS = ("meterApiName", "customerId", "meterTimeInMillis", "meterValue", "uniqueId", "dimensions")
 
 
@@ -60,6 +63,10 @@ class Unit:
         """Return what tells it from other lists of records."""
         return file_name(self.meters, file_body(self.meters))
 
+    def size(self) -> int:
+        """Return how many characters its records have."""
+        return sum(len(meter.text) for meter in self.meters)
+
 
 def read_units(
     ledger: Ledger, meter_tag: str, tag: str, own_log_groups: str, prefix: str = ""
@@ -90,8 +97,26 @@ def read_units(
                         ledger.mention(position, event.timestamp, event.log_group)
                     else:
                         _enter(ledger, unit, read, found)
-        if unit.meters:
+            if unit.size() > MAX_UNIT_CHARACTERS:
+                problem = f"more than {MAX_UNIT_CHARACTERS:,} characters of meter records"
+                ledger.reject_whole(position, Rejected("meter_undecodable", problem))
+        if ledger.is_given_up(position):
+            if ledger.failed is not None:
+                return  # It is delivered again, and all that follow.
+        elif unit.meters:
             yield unit
+
+
+def take_units(units: Iterator[Unit], count: int) -> list[Unit]:
+    """Return the next units: so many, or fewer if they are large."""
+    taken: list[Unit] = []
+    room = MAX_UNIT_CHARACTERS
+    for unit in units:
+        taken.append(unit)
+        room -= unit.size()
+        if len(taken) == count or room <= 0:
+            break
+    return taken
 
 
 def _enter(ledger: Ledger, unit: Unit, read: LogEvent | Malformed, found: Meter | Rejected | None) -> None:

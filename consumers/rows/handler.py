@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache, partial
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +20,7 @@ from consumers.accounts import accounting
 from consumers.bucket import Bucket
 from consumers.deadlines import LAST, RESERVE
 from consumers.lines import quarantine, telemetry
-from consumers.lines.batch import Line, tagged_lines
+from consumers.lines.batch import Line, tagged_lines, take_lines
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import AtOnce, Ledger
 from consumers.lines.prefix import check_prefix
@@ -142,7 +141,7 @@ def read(
     while True:
         over = remaining() <= RESERVE
         with timings.stage("decode"):
-            chunk = list(islice(lines, 1 if over else CHUNK))
+            chunk = take_lines(lines, 1 if over else CHUNK)
         timings.log_groups.update([line.origin[0] for line in chunk])
         if over:
             for line in chunk:

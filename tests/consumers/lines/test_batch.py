@@ -12,11 +12,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tagline import Record, UnreadableLineError, write
 
-from consumers.lines.batch import tagged_lines
+from consumers.lines import quarantine
+from consumers.lines.batch import CHUNK_CHARACTERS, LONG_LINE, MAX_LINE, tagged_lines, take_lines
 from consumers.lines.extract import MAX_DEPTH, SPLIT_BYTES
 from consumers.lines.ledger import Ledger
 from consumers.lines.subscription import PIECE_BYTES, Envelope, UndecodableError, decode, pieces
+from consumers.replay import from_quarantine
 from tests.builders import CONTROL_EVENT, GROUP, LOGGED, data, envelope, kinesis_event
+from tests.twins import Objects
 
 TAG = "usage_record"
 LINE = write(Record("r1", LOGGED, {"route": "/pets"}, src="s1", seq=0))
@@ -299,3 +302,57 @@ def test_keys_behind_the_log_events_are_read_too() -> None:
 
     assert isinstance(read, Envelope)
     assert (read.log_group, len(read.events)) == (GROUP, 60)
+
+
+# --- Kinesis records without data, and long lines -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("odd", [None, 7, {"a": 1}, ["x"], "missing"])
+def test_a_kinesis_record_without_data_is_kept_and_its_neighbours_are_read(odd: Any) -> None:
+    records = kinesis_event(data(envelope(LINE)), "", data(envelope(LINE)))["Records"]
+    if odd == "missing":
+        del records[1]["kinesis"]["data"]
+    else:
+        records[1]["kinesis"]["data"] = odd
+    ledger, objects = Ledger(records), Objects()
+
+    lines = list(tagged_lines(ledger, TAG, ""))
+    ledger.keep(objects)
+
+    assert [line.position for line in lines] == [0, 2]
+    assert ledger.quarantined == {"undecodable": 1}
+    assert ledger.bytes() == 2 * len(data(envelope(LINE)))
+    ((key, body),) = objects.items()
+    (kept,) = quarantine.read(body)
+    assert (kept.event, kept.data) == (None, "")
+    assert f"data is {None if odd == 'missing' else odd}, not text" in kept.detail
+    (again,) = from_quarantine(key, body)
+    assert again["kinesis"]["data"] == ""
+
+
+def test_a_line_that_waits_for_the_store_keeps_its_text() -> None:
+    messages = [LINE[:-1] + f',"text":"{text}"}}' for text in ("x" * LONG_LINE, "\U0001f600" * LONG_LINE)]
+    ledger = Ledger(kinesis_event(data(envelope(*messages)))["Records"])
+
+    lines = list(tagged_lines(ledger, TAG, ""))
+    for line in lines:
+        line.forget()
+
+    assert [line.event.message for line in lines] == messages
+
+
+def test_lines_are_taken_until_they_are_many_or_long() -> None:
+    long = LINE[:-1] + f',"text":"{"x" * (CHUNK_CHARACTERS // 2)}"}}'
+    ledger = Ledger(kinesis_event(data(envelope(long, LINE, long, LINE, LINE, LINE)))["Records"])
+    lines = tagged_lines(ledger, TAG, "")
+
+    assert [len(take_lines(lines, 2)) for _ in range(4)] == [2, 2, 2, 0]
+    lines = tagged_lines(ledger, TAG, "")
+    assert [len(take_lines(lines, 9)) for _ in range(3)] == [3, 3, 0]
+
+
+def test_a_line_longer_than_cloudwatchs_is_rejected() -> None:
+    _, counts, details = read(data(envelope(LINE[:-1] + f',"text":"{"x" * MAX_LINE}"}}')))
+
+    assert counts == {"received": 1, "unparseable": 1}
+    assert "longer than 1,048,576 characters" in details[0]
