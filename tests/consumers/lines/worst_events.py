@@ -90,7 +90,7 @@ class Forgetful:
         return {"RecordsIngested": {"Total": len(request["Records"])}}
 
     def write(self, key: str, body: bytes) -> None:
-        assert key and body
+        assert key, body
 
 
 class NoDestination:

@@ -166,11 +166,11 @@ def test_quarantine_is_filed_by_reason_and_by_the_day_of_arrival() -> None:
 def test_a_record_that_the_table_cannot_hold_is_kept() -> None:
     consumer = Consumer()
 
-    consumer(kinesis_event(data(envelope(line("a", item_count="many"), line("b")))))
+    consumer(kinesis_event(data(envelope(line("x" * 201), line("b", item_count="many")))))
 
     (kept,) = consumer.objects.quarantined()
     assert kept["reason"] == "invalid"
-    assert kept["detail"] == 'item_count is "many", not a whole number of 64 bits'
+    assert kept["detail"] == f"_id is longer than 200 bytes: {'x' * 50!r}..."
     assert consumer.client.ids() == ["b"]
 
 
