@@ -8,7 +8,7 @@ from typing import Any, Final
 from isal import isal_zlib
 from tagline import Record
 
-from consumers.lines.extract import Rejected, parse_line, record_of
+from consumers.lines.extract import Rejected, has_unread_time, parse_line, record_of
 from consumers.lines.ledger import Ledger
 from consumers.lines.subscription import LogEvent, Malformed, Piece, UndecodableError, log_event, pieces
 
@@ -33,14 +33,16 @@ class Line:
         raw: The log event as the envelope has it.
         origin: Log group, log stream and owner.
         fields: The line's object, until the record is made of it.
+        unread_time: Whether the line has a `timestamp` that cannot be read; known with `record`.
     """
 
-    __slots__ = ("_packed", "_record", "fields", "origin", "position", "raw")
+    __slots__ = ("_packed", "_record", "fields", "origin", "position", "raw", "unread_time")
 
     position: int
     raw: dict[str, Any]
     origin: tuple[str, str, str]
     fields: dict[str, Any]
+    unread_time: bool
 
     @property
     def event(self) -> LogEvent:
@@ -57,6 +59,7 @@ class Line:
         try:
             return self._record
         except AttributeError:
+            self.unread_time = has_unread_time(self.fields)
             self._record: Record = record_of(self.fields, self.event)
             return self._record
 

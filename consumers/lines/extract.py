@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from gc import is_tracked
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from tagline import Record, UnreadableLineError, parse_timestamp
+from tagline import Record, UnreadableLineError
 
 from consumers.lines.prefix import begin, begin_message
+from consumers.lines.times import milliseconds
 
 if TYPE_CHECKING:
     from consumers.lines.subscription import LogEvent
@@ -103,20 +104,24 @@ def parse_line(message: str, tag: str, prefix: str = "") -> dict[str, Any] | Rej
 
 
 def record_of(line: dict[str, Any], event: LogEvent) -> Record:
-    """Return the record that an object of `read_line`'s says; the object is used up.
+    """Return the record of an object of `read_line`'s; the object is used up.
 
-    A line without an `_id` of its own is identified by CloudWatch's event id, and one without a `timestamp`
-    happened when the EMF envelope says, or CloudWatch.
+    A line without an `_id` is identified by CloudWatch's event id. One without a `timestamp` has the time of
+    its EMF envelope, or else CloudWatch's. So has one whose `timestamp` cannot be read; that is kept as a
+    field of the same name.
     """
     if has_long_number(event.message):
         # Behind a prefix, the standard library has read it already.
         exact = _parse_slowly(event.message, line["_tag"], "")
         line = exact if isinstance(exact, dict) else line
-    if has_plain_names(line):
-        tag = line.pop("_tag")
-        timestamp = milliseconds(line.pop("timestamp"))
-        level, type_, identity = line.pop("level"), line.pop("_type"), line.pop("_id")
+    is_plain = has_plain_names(line)
+    written = line.pop("timestamp", None)
+    timestamp = milliseconds(written)
+    if is_plain:
+        tag, level, type_, identity = line.pop("_tag"), line.pop("level"), line.pop("_type"), line.pop("_id")
         src, seq = line.pop("_src"), line.pop("_seq")
+        if timestamp is None:
+            _keep_time(line, "timestamp", written)
         return Record(
             identity,
             event.timestamp if timestamp is None else timestamp,
@@ -127,13 +132,27 @@ def record_of(line: dict[str, Any], event: LogEvent) -> Record:
             src if src.__class__ is str else None,
             seq if seq.__class__ is int else None,
         )
-    aws = line.get("_aws")
-    stamp = aws.get("Timestamp") if isinstance(aws, dict) else None
-    stamp = parse_timestamp(stamp) if type(stamp) is int else None
+    if timestamp is None:
+        _keep_time(line, "timestamp_", written)  # as a user's field of this name is on the line
+        aws = line.get("_aws")
+        timestamp = milliseconds(aws.get("Timestamp")) if isinstance(aws, dict) else None
     # A malformed log event may have no id; it is not stored, but has to be accounted for.
     return Record.from_json(
-        line, default_id=event.id or "-", default_timestamp=event.timestamp if stamp is None else stamp
+        line,
+        default_id=event.id or "-",
+        default_timestamp=event.timestamp if timestamp is None else timestamp,
     )
+
+
+def has_unread_time(line: Mapping[str, Any]) -> bool:
+    """Tell whether an object of `read_line`'s has a `timestamp` that cannot be read."""
+    written = line.get("timestamp")
+    return written is not None and milliseconds(written) is None
+
+
+def _keep_time(line: dict[str, Any], name: str, written: Any) -> None:
+    if written is not None:
+        line.setdefault(name, written if isinstance(written, str) else json.dumps(written))
 
 
 def has_plain_names(line: Iterable[str]) -> bool:
@@ -325,28 +344,6 @@ def _is_unicode(text: str) -> bool:
 
 def _unparseable(detail: str) -> Rejected:
     return Rejected("unparseable", detail)
-
-
-@lru_cache(maxsize=1024)
-def _second(text: str) -> int | None:
-    """Return the milliseconds of a time without its fraction; the lines of a batch share a few of them."""
-    return parse_timestamp(text + "Z")
-
-
-def milliseconds(value: Any) -> int | None:
-    """Return what `parse_timestamp` does, sooner for a time as the emitter writes it."""
-    if (
-        value.__class__ is str
-        and len(value) == len("2026-11-20T10:00:00.123Z")
-        and value[19] == "."
-        and value[23] == "Z"
-    ):
-        rest = value[20:23]
-        if rest.isdecimal() and rest.isascii():
-            second = _second(value[:19])
-            if second is not None:
-                return second + int(rest)
-    return parse_timestamp(value)
 
 
 @cache

@@ -37,6 +37,7 @@ class Ledger:
         stored: Rows that the store has taken, also those that it had already.
         duplicate: Lines that say what another line of the same request says.
         not_numbers: Values left out because they are no finite numbers.
+        unread_times: Lines whose `timestamp` cannot be read, and which have the time of the log event.
         extra: Fields without a column of their own, kept in `_extra`.
         others: Dimensions that hold `other` instead of what the record said.
         overflowed: Rows whose record is kept whole beside the store.
@@ -55,6 +56,7 @@ class Ledger:
     stored: int = 0
     duplicate: int = 0
     not_numbers: int = 0
+    unread_times: int = 0
     extra: int = 0
     others: int = 0
     overflowed: int = 0

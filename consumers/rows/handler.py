@@ -187,6 +187,7 @@ def map_record(ledger: Ledger, line: Line, large: list[LargeRecord], packer: Pac
     except table.UnmappableError as error:
         ledger.reject(line.position, line.event, Rejected("invalid", str(error)))
         return None
+    ledger.unread_times += line.unread_time
     ledger.not_numbers += row.not_numbers
     ledger.extra += row.extra
     ledger.others += row.others
