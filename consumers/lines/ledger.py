@@ -23,6 +23,7 @@ class Ledger:
         records: The Kinesis records of the event.
         received: Lines that carried the tag.
         ignored: Lines that did not.
+        mentioned: Lines that only contain the tag, by position, day of the log event since 1970, log group.
         control: CloudWatch's own messages.
         recursion: Lines of the pipeline's own log groups, dropped.
         stored: Rows that the store has taken, also those that it had already.
@@ -48,6 +49,7 @@ class Ledger:
     extra: int = 0
     others: int = 0
     overflowed: int = 0
+    mentioned: Counter[tuple[int, int, str]] = field(default_factory=Counter)
     quarantined: Counter[str] = field(default_factory=Counter)
     unwritten: int = 0
     unaccounted: int = 0
