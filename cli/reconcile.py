@@ -105,13 +105,11 @@ def print_balances(day: date, balances: list[Balance], exported: int, screen: Co
             highlight=False,
         )
     elif more < 0:
-        screen.print(
-            f"{-more:,} more rows than lines: they were written on another day", highlight=False
-        )
+        screen.print(f"{-more:,} more rows than lines: they were written on another day", highlight=False)
     implausible = sum(balance.totals.implausible for balance in balances)
     if implausible:
         screen.print(
-            f"{implausible:,} lines have a number that cannot be true: it makes no other line missing",
+            f"{implausible:,} lines have a number that cannot be true; it makes no line missing",
             highlight=False,
         )
 
@@ -137,5 +135,5 @@ def _kept(target: Target, day: date, reasons: Collection[str]) -> Mapping[str, M
 
 
 def _day_of(kept: Kept, arrived: date) -> date:
-    """Return the day that a line in quarantine counts for: its log event's, else that of its Kinesis record."""
+    """Return the day that a line in quarantine counts for: its log event's, or its Kinesis record's."""
     return arrived if kept.event is None else accounting.day_of_event(kept.event)

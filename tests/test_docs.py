@@ -403,7 +403,7 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
         "RowConsumer": [lambda: row_handler.report_rows(ledger, "timestream")],
         "MeterConsumer": [lambda: meter_handler.report_meters(meters, store="s3")],
         "Reconciler": [
-            lambda: reconcile.report_day(reconcile.Day(DAY, {"/g": Totals(3, 2, 0, {"late": 1}, 1)}))
+            lambda: reconcile.report_day(reconcile.Day(DAY, {"/g": Totals(3, 2, {"late": 1}, 1)}))
         ],
         "DailyExporter": [lambda: export._report(Export(MANIFEST, kept=False))],
         "DownloadWorker": [

@@ -84,8 +84,8 @@ def merge(one: Account, other: Account) -> Account:
             for reason in sorted({*one.quarantined, *other.quarantined})
         },
         {
-            record: highest(one.records.get(record, {}), other.records.get(record, {}))
-            for record in sorted({*one.records, *other.records})
+            what: highest(one.counts.get(what, {}), other.counts.get(what, {}))
+            for what in sorted({*one.counts, *other.counts})
         },
     )
 

@@ -71,15 +71,15 @@ class Account:
     Attributes:
         delivered: Lines with a number, whatever became of them.
         quarantined: Those of them that were rejected, by reason.
-        records: Counts by Kinesis record (`record_digest`), of those that have any: `unnumbered` lines; how
-            many of these were rejected, `unnumbered_<reason>`; and lines that only mention the tag,
-            `mentioned`. A Kinesis record that was rejected as a whole counts as one rejected line. Lines
-            replayed from quarantine count for the Kinesis record that they came with.
+        counts: Lines without a number, by what is counted and by Kinesis record (`record_digest`): those that
+            were delivered, `unnumbered`; those of them that were rejected, `unnumbered_<reason>`; and lines
+            that only mention the tag, `mentioned`. A rejected Kinesis record counts as one rejected line.
+            Lines replayed from quarantine count for the Kinesis record that they came with.
     """
 
     delivered: Sources = field(default_factory=dict)
     quarantined: Mapping[str, Sources] = field(default_factory=dict)
-    records: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +123,16 @@ def totals(account: Account, losses: Losses = Losses()) -> Totals:
         account: The account of a day.
         losses: What is missing on that day, from `consumers.accounts.sources`.
     """
-    counts: Counter[str] = Counter()
-    for record in account.records.values():
-        counts.update(record)
+    counts = Counter({what: sum(lines.values()) for what, lines in account.counts.items()})
     delivered = sum(map(count, account.delivered.values())) + counts["unnumbered"]
     quarantined = Counter(
         {reason: sum(map(count, sources.values())) for reason, sources in account.quarantined.items()}
     )
     quarantined.update(
         {
-            name.removeprefix("unnumbered_"): lines
-            for name, lines in counts.items()
-            if name.startswith("unnumbered_")
+            what.removeprefix("unnumbered_"): lines
+            for what, lines in counts.items()
+            if what.startswith("unnumbered_")
         }
     )
     return Totals(
@@ -186,7 +184,7 @@ def to_json(accounts: Accounts) -> bytes:
             group: {
                 "delivered": account.delivered,
                 "quarantined": account.quarantined,
-                "records": account.records,
+                "counts": account.counts,
             }
             for group, account in groups.items()
         }
@@ -216,7 +214,7 @@ def from_json(document: bytes, key: str) -> dict[date, dict[str, Account]]:
         ValueError: If it is not a document of accounts, or without a day; also TypeError, LookupError,
             AttributeError.
     """
-    content = json.loads(document)
+    content = _load(document)
     version = check_version(content, FORMAT_VERSION)
     if version == FORMAT_VERSION:
         return {
@@ -228,15 +226,32 @@ def from_json(document: bytes, key: str) -> dict[date, dict[str, Account]]:
         raise ValueError(f"{key!r} has no day")
     year, month, day = map(int, found.groups())
     groups = content if version == 1 else content["groups"]
-    return {date(year, month, day): {group: _account(of) for group, of in groups.items()}}
+    return {date(year, month, day): {group: _old_account(of) for group, of in groups.items()}}
+
+
+def _load(document: bytes) -> Any:
+    try:
+        return orjson.loads(document)
+    except ValueError:
+        return json.loads(document)  # what orjson could not write
 
 
 def _account(content: Mapping[str, Any]) -> Account:
     return Account(
         _sources(content["delivered"]),
         {reason: _sources(sources) for reason, sources in content["quarantined"].items()},
-        content["records"],
+        content["counts"],
     )
+
+
+def _old_account(content: Mapping[str, Any]) -> Account:
+    """Return an account of version 1 or 2, whose counts were by Kinesis record first."""
+    counts: dict[str, dict[str, int]] = defaultdict(dict)
+    for record, of in content["records"].items():
+        for what, lines in of.items():
+            counts[what][record] = lines
+    counts.pop("received", None)
+    return _account({**content, "counts": counts})
 
 
 def _sources(ranges_by_src: Mapping[str, Any]) -> Sources:
@@ -334,7 +349,9 @@ class BatchAccounts:
                 self._counts[cell][f"unnumbered_{reason}" if reason else "unnumbered"] += lines
         for (day, group, position), counts in self._counts.items():
             if position < until:
-                drafts[_day(day)][group].add_counts(record_digest(ledger.records[position]), counts)
+                record = record_digest(ledger.records[position])
+                for what, lines in counts.items():
+                    drafts[_day(day)][group].add_counts(what, {record: lines})
         return accounts_of(drafts)
 
 
@@ -345,15 +362,15 @@ class MergedAccount:
         # By the reason for quarantine, empty for delivered, and by source.
         self._ranges: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
         self._limits: dict[tuple[str, str], int] = {}
-        self._records: dict[str, dict[str, int]] = {}
+        self._counts: dict[str, dict[str, int]] = defaultdict(dict)
 
     def add(self, account: Account) -> None:
         """Merge an account into the sum."""
         for reason, sources in (("", account.delivered), *account.quarantined.items()):
             for src, numbers in sources.items():
                 self.add_numbers(reason, src, numbers)
-        for record, counts in account.records.items():
-            self.add_counts(record, counts)
+        for what, lines in account.counts.items():
+            self.add_counts(what, lines)
 
     def add_numbers(self, reason: str, src: str, numbers: Iterable[Any]) -> None:
         """Merge a source's ranges of numbers: the delivered ones, or those rejected for a reason."""
@@ -364,11 +381,11 @@ class MergedAccount:
             # If many stay separate, joining them for every document would take ever longer.
             self._limits[reason, src] = max(_LOOSE, 2 * len(ranges))
 
-    def add_counts(self, record: str, counts: Mapping[str, int]) -> None:
-        """Merge the counts of a Kinesis record, which may have come before: the highest is right."""
-        known = self._records.setdefault(record, {})
-        for what, lines in counts.items():
-            known[what] = max(known.get(what, 0), lines)
+    def add_counts(self, what: str, lines_by_record: Mapping[str, int]) -> None:
+        """Merge counts of Kinesis records, which may have come before: the highest is right."""
+        known = self._counts[what]
+        for record, lines in lines_by_record.items():
+            known[record] = max(known.get(record, 0), lines)
 
     def account(self) -> Account:
         """Return the sum."""
@@ -376,7 +393,7 @@ class MergedAccount:
             reason: {src: intervals((first, last) for first, last in ranges) for src, ranges in of.items()}
             for reason, of in self._ranges.items()
         }
-        return Account(sources.pop("", {}), sources, self._records)
+        return Account(sources.pop("", {}), sources, self._counts)
 
 
 def accounts_of(merged: Mapping[date, Mapping[str, MergedAccount]]) -> Accounts:
