@@ -1,9 +1,9 @@
 """What accounting costs: processor time of merging an hour, and time and memory of reconciling a day.
 
 The traffic is that of 10,000 requests a second by 500 execution environments over 16 shards, with the
-template's defaults. A batch of a shard has the lines of five seconds, which are those of some 150 environments,
-and each environment lives for six hours. The Reconciler carries as many sources as it ever does. Another process
-serves the objects: it speaks as much of S3 as is needed.
+template's defaults. A batch of a shard has the lines of five seconds, which are those of some 150
+environments, and each environment lives for six hours. The Reconciler carries as many sources as it ever
+does. Another process serves the objects: it speaks as much of S3 as is needed.
 
 `python -m benchmarks.accounts costs` prints the table of docs/how-to/reconcile.md.
 """
