@@ -169,11 +169,13 @@ def test_an_undecodable_kinesis_record_counts_as_one_of_an_unknown_group() -> No
 
 def test_what_is_delivered_again_is_accounted_for_then() -> None:
     objects = Objects()
-    event = kinesis_event(data(envelope(line(0))), data(envelope(line(1))), data(envelope(line(2))))
+    event = kinesis_event(*(data(envelope(line(seq), line(None))) for seq in range(3)))
 
     consume(event, objects, failing=1)
 
-    assert objects.accounts(DAY)[GROUP].delivered == {"s1": ((0, 0),)}
+    account = objects.accounts(DAY)[GROUP]
+    assert account.delivered == {"s1": ((0, 0),)}
+    assert totals(account).delivered == 2
 
 
 def test_a_batch_whose_accounts_cannot_be_written_is_delivered_again_as_a_whole() -> None:
