@@ -42,6 +42,7 @@ class Target:
         tag: The token that marks a line.
         meter_tag: The token before a meter record.
         api_key: The key for the download API; None if it asks for none.
+        prefix: What may be before a record on its line: the parameter LinePrefix.
     """
 
     endpoint: str | None
@@ -50,6 +51,7 @@ class Target:
     tag: str = tagline.DEFAULT_TAG
     meter_tag: str = "meter_record_for_stream"  # the parameter's default
     api_key: str | None = None
+    prefix: str = ""
 
     def now(self) -> datetime:
         """Return the time by the pipeline's clock, which `tagline tick` puts forward."""
@@ -144,10 +146,9 @@ def deployed_target(stack: str, client: Callable[[str], Any]) -> Target:
             "give the name of the stack that template.yml made",
         )
     given = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", [])}
-    tags = {
-        field: given[name] for field, name in (("tag", "Tag"), ("meter_tag", "MeterTag")) if name in given
-    }
-    return Target(None, outputs, {}, **tags)
+    names = {"tag": "Tag", "meter_tag": "MeterTag", "prefix": "LinePrefix"}
+    marks = {field: given[name] for field, name in names.items() if name in given}
+    return Target(None, outputs, {}, **marks)
 
 
 def running_target() -> Target:

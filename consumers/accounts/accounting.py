@@ -26,7 +26,7 @@ import orjson
 from tagline import Record
 
 from consumers.documents import check_version, stamped
-from consumers.lines.extract import extract
+from consumers.lines.extract import extract, written_number
 from consumers.lines.quarantine import name
 from consumers.rows.table import DAY_MS
 
@@ -59,9 +59,6 @@ _EPOCH = date(1970, 1, 1)
 _FIRST_DAY = (date.min - _EPOCH).days
 _LAST_DAY = (date.max - _EPOCH).days
 _FOLDER = re.compile(rf"{PREFIX}year=(\d{{4}})/month=(\d\d)/day=(\d\d)/")
-
-# What can be read of a line that is not a record: its quotes are escaped if the object is a text in another.
-_NUMBER = re.compile(r'"_src\\*"\s*:\s*\\*"([^"\\]+)\\*",\s*\\*"_seq\\*"\s*:\s*(\d{1,18})\b')
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,10 +275,12 @@ class BatchAccounts:
 
     Args:
         tag: The token that marks a line.
+        prefix: The setting TAGLINE_PREFIX: what may be before a record on its line.
     """
 
-    def __init__(self, tag: str) -> None:
+    def __init__(self, tag: str, prefix: str = "") -> None:
         self._tag = tag
+        self._prefix = prefix
         # No counters, because one takes three times as long to make, and each Kinesis record has its own.
         self._counts: dict[Cell, dict[str, int]] = defaultdict(partial(defaultdict, int))
         # By the reason for quarantine, empty for all that were delivered, and by source.
@@ -323,11 +322,11 @@ class BatchAccounts:
                 arrived = float(ledger.records[position]["kinesis"]["approximateArrivalTimestamp"])
                 self.add(position, "", int(arrived * 1000), None, None, rejected.reason)
                 continue
-            record = extract(event, self._tag)
+            record = extract(event, self._tag, self._prefix)
             if isinstance(record, Record):
                 src, seq = record.src, record.seq
             else:
-                src, seq = _readable_number(event)
+                src, seq = written_number(event.message, self._tag, self._prefix) or (None, None)
                 self.add(position, event.log_group, event.timestamp, src, seq)  # it was not yielded as a line
             self.add(position, event.log_group, event.timestamp, src, seq, rejected.reason)
         for (position, day, log_group), lines in ledger.mentioned.items():
@@ -424,12 +423,6 @@ def write(batch: BatchAccounts, ledger: Ledger, objects: ObjectWriter) -> None:
 def day_of_event(event: LogEvent) -> date:
     """Return the day whose accounts have a line."""
     return _day(event.timestamp // DAY_MS)
-
-
-def _readable_number(event: LogEvent) -> tuple[str, int] | tuple[None, None]:
-    """Return the source and the number of a line that is not a record, if they can be read."""
-    number = _NUMBER.search(event.message)
-    return (number[1], int(number[2])) if number else (None, None)
 
 
 def _is_plausible(src: str) -> bool:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import Enum
 from functools import cache, lru_cache
 from math import isfinite
@@ -24,7 +25,7 @@ from consumers.rows.stores import LIMITS
 
 # The mapping's revision is a row's version, with the schemas' revisions added to it: a replay after a change
 # updates rows, and a replay without one leaves them. Raise it when the same record becomes a different row.
-REVISION = 2
+REVISION = 3
 
 Type = Literal["BIGINT", "BOOLEAN", "DOUBLE", "VARCHAR"]
 
@@ -172,7 +173,21 @@ def _double(value: float) -> Measure | _NoMeasure:
     return _new(Measure, ("DOUBLE", number or 0.0)) if isfinite(number) else _NoMeasure.NOT_A_NUMBER
 
 
+def _decimal(value: Decimal) -> Measure | _NoMeasure:
+    return _double(float(value)) if value.is_finite() else _NoMeasure.NOT_A_NUMBER
+
+
+def _whole_decimal(value: Decimal) -> Measure | _NoMeasure:
+    if not value.is_finite():
+        return _NoMeasure.NOT_A_NUMBER
+    # One of a million digits is not made a whole number to find out that it is too large.
+    is_whole = value.adjusted() < len(str(2**63)) and value == value.to_integral_value()
+    return _bigint(int(value)) if is_whole else _NoMeasure.UNFIT
+
+
 def _bigint(value: float) -> Measure | _NoMeasure:
+    if value.__class__ is float and not isfinite(value):
+        return _NoMeasure.NOT_A_NUMBER
     whole = int(value) if value == value // 1 else None
     return _NoMeasure.UNFIT if whole is None or whole not in _BIGINT else _new(Measure, ("BIGINT", whole))
 
@@ -194,16 +209,22 @@ _BY_VALUE: Mapping[type, Convert] = {
     str: _varchar,
     int: _double,
     float: _double,
+    Decimal: _decimal,
     bool: _boolean,
     dict: _nested,
     list: _nested,
 }
-_STRICT: Mapping[type, Convert] = {**_NONE, **dict.fromkeys((bool, int, float, dict, list), _unfit)}
+_STRICT: Mapping[type, Convert] = {**_NONE, **dict.fromkeys((bool, int, float, Decimal, dict, list), _unfit)}
 _EMPTY_OR_UNFIT: Convert = lambda value: _NoMeasure.UNFIT if value else _NoMeasure.EMPTY  # noqa: E731 - one of a table
 _BY_TYPE: Mapping[Type, Mapping[type, Convert]] = {
-    "BIGINT": {**_STRICT, str: _EMPTY_OR_UNFIT, bool: _bigint, int: _bigint, float: _bigint},
+    "BIGINT": {
+        **_STRICT,
+        str: _EMPTY_OR_UNFIT,
+        **dict.fromkeys((bool, int, float), _bigint),
+        Decimal: _whole_decimal,
+    },
     "BOOLEAN": {**_STRICT, str: _EMPTY_OR_UNFIT, bool: _boolean},
-    "DOUBLE": {**_STRICT, str: _EMPTY_OR_UNFIT, int: _double, float: _double},
+    "DOUBLE": {**_STRICT, str: _EMPTY_OR_UNFIT, int: _double, float: _double, Decimal: _decimal},
     "VARCHAR": {**_NONE, str: _varchar},
 }
 # Values that are said in a column as they are: their class, what makes the measure, and its type.
@@ -263,6 +284,8 @@ def _storable(value: Any, depth: int) -> Any:
         return {name: _storable(each, depth + 1) for name, each in value.items()}
     if isinstance(value, list):
         return [_storable(each, depth + 1) for each in value]
+    if isinstance(value, Decimal):
+        value = float(value) if value.is_finite() else None
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
@@ -404,7 +427,7 @@ class Plan:
         if (type_ := self._columns.get(column)) is not None:
             return column, _BY_TYPE[type_].get, type_, True
         if name.endswith("_count"):
-            return column, _BY_TYPE["BIGINT"].get, "BIGINT", False
+            return column, _BY_TYPE["BIGINT"].get, "BIGINT", True
         return column, _BY_VALUE.get, None, False
 
 
@@ -531,7 +554,7 @@ def _dimensions(
         value = fields.get(name)
         if value is None:
             continue
-        if value.__class__ is float and not isfinite(value):
+        if value.__class__ in {float, Decimal} and not isfinite(value):
             rest.not_numbers += 1
             continue
         text = _text(value) if isinstance(value, str) else _json(value)

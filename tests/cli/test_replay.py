@@ -72,6 +72,7 @@ class Account:
 
     tag = TAG
     meter_tag = "meter_record_for_stream"
+    prefix = ""
 
     def __init__(self) -> None:
         self.outputs = {"Bucket": "bucket", "RowConsumerName": "consumer"}

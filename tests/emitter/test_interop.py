@@ -217,7 +217,7 @@ def test_a_node_function_writes_a_record(console: str, way: str) -> None:
     assert (record.id, record.fields) == ("n1", {"items": 3})
 
 
-@pytest.mark.parametrize("console", ["bare", "text"])
+@pytest.mark.parametrize("console", CONSOLES)
 def test_a_node_function_writes_a_record_behind_the_bare_tag(console: str) -> None:
     assert seen(node(CONSOLES[console] + WAYS["the bare tag"])).fields == {"items": 3}
 

@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 
-from consumers.lines.extract import HEAD, has_long_number, has_plain_names, milliseconds
+from consumers.lines.extract import HEAD, has_long_number, has_plain_names
+from consumers.lines.times import milliseconds
 from consumers.rows.store import Carried, Carrier
 from consumers.rows.table import (
     DAY_MS,

@@ -147,6 +147,17 @@ def test_a_cut_line_is_quarantined_and_not_lost() -> None:
     assert objects.accounts(DAY)[GROUP].delivered == {"s1": ((0, 2),)}
 
 
+def test_text_that_a_user_typed_gives_no_number_and_a_mention_is_counted() -> None:
+    objects = Objects()
+    typed = f'INFO searched for {{"_tag":"{TAG}","_src":"s1","_seq":999}}'
+
+    consume(kinesis_event(data(envelope(line(0), typed, f"about {TAG}s", line(1)))), objects)
+
+    account = objects.accounts(DAY)[GROUP]
+    assert account.delivered == {"s1": ((0, 1),)}
+    assert totals(account) == Totals(3, 3, {"prefix": 1}, 0, mentioned=1)
+
+
 def test_what_the_store_refuses_is_quarantined_on_the_day_on_which_it_was_written() -> None:
     objects, batch = Objects(), accounting.BatchAccounts(TAG)
     ledger = Ledger(kinesis_event(data(envelope(line(7, timestamp=LOGGED - DAY_MS))))["Records"])

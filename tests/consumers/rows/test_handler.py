@@ -166,11 +166,11 @@ def test_quarantine_is_filed_by_reason_and_by_the_day_of_arrival() -> None:
 def test_a_record_that_the_table_cannot_hold_is_kept() -> None:
     consumer = Consumer()
 
-    consumer(kinesis_event(data(envelope(line("a", item_count="many"), line("b")))))
+    consumer(kinesis_event(data(envelope(line("x" * 201), line("b", item_count="many")))))
 
     (kept,) = consumer.objects.quarantined()
     assert kept["reason"] == "invalid"
-    assert kept["detail"] == 'item_count is "many", not a whole number of 64 bits'
+    assert kept["detail"] == f"_id is longer than 200 bytes: {'x' * 50!r}..."
     assert consumer.client.ids() == ["b"]
 
 
@@ -602,8 +602,8 @@ def test_the_counts_of_a_batch_add_up(messages: list[str]) -> None:
         '2026-11-20T10:00:00Z\tid\tINFO\t{"_tag":"usage_record","status":200}',
         'INFO usage_record {"status":200}',
         "usage_record {}",
-        '{"level":"INFO","message":{"_tag":"usage_record","status":200}}',
-        '{"level":"INFO","message":"usage_record {\\"status\\":200}"}',
+        '{"timestamp":"2025-11-20T10:00:00Z","level":"INFO","message":{"_tag":"usage_record","status":200}}',
+        '{"timestamp":"2025-11-20T10:00:00Z","level":"INFO","message":"usage_record {\\"status\\":200}"}',
         '{"level":"INFO","message":"called","service":"orders","_tag":"usage_record"}',
         '{"_aws":{"Timestamp":1763632800500,"CloudWatchMetrics":[]},"_tag":"usage_record","latency":7}',
     ],

@@ -7,6 +7,7 @@ import copy
 import json
 import subprocess
 import sys
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -79,6 +80,9 @@ def test_every_row_carries_its_identity_and_its_day() -> None:
         ("item_count", 3.0, Measure("BIGINT", 3)),
         ("item_count", -(2**63), Measure("BIGINT", -(2**63))),
         ("huge", 10**300, Measure("DOUBLE", 1e300)),
+        ("price", Decimal("0.25"), Measure("DOUBLE", 0.25)),
+        ("item_count", Decimal("3.00"), Measure("BIGINT", 3)),
+        ("prices", [Decimal("0.5"), Decimal("NaN")], Measure("VARCHAR", "[0.5,null]")),
     ],
 )
 def test_types_follow_the_value(name: str, value: Any, measure: Measure) -> None:
@@ -100,23 +104,46 @@ def test_empty_text_is_told_from_null_by_its_field_s_name() -> None:
     assert not {"note", "two.x20.words", "item_count"} & set(made.measures)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400])
-def test_what_is_no_number_is_left_out_and_counted(value: Any) -> None:
+@pytest.mark.parametrize("name", ["latency", "item_count"])
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), -float("inf"), Decimal("NaN"), Decimal("sNaN"), Decimal("-Infinity")],
+)
+def test_what_is_no_number_is_left_out_and_counted(name: str, value: Any) -> None:
+    made = row(record(**{name: value}), SOURCE)
+
+    assert (name in made.measures, "_extra" in made.measures, made.not_numbers) == (False, False, 1)
+
+
+@pytest.mark.parametrize("value", [10**400, Decimal("1e400")])
+def test_a_number_beyond_double_is_left_out_and_counted(value: Any) -> None:
     made = row(record(latency=value), SOURCE)
 
     assert ("latency" in made.measures, made.not_numbers) == (False, 1)
 
 
-def test_a_dimension_that_is_no_number_is_left_out_and_counted() -> None:
-    made = row(record(client=float("nan")), SOURCE)
+@pytest.mark.parametrize("value", [float("nan"), Decimal("NaN"), Decimal("Infinity")])
+def test_a_dimension_that_is_no_number_is_left_out_and_counted(value: Any) -> None:
+    made = row(record(client=value), SOURCE)
 
     assert (made.dimensions, made.not_numbers) == ({"source": SOURCE}, 1)
 
 
-@pytest.mark.parametrize("value", ["3", 2.5, 2**63, float("nan"), float("inf"), [1], {"a": 1}])
-def test_a_count_that_is_no_whole_number_is_refused_with_its_name_and_value(value: Any) -> None:
-    with pytest.raises(UnmappableError, match=r"item_count is .*, not a whole number of 64 bits"):
-        row(record(item_count=value), SOURCE)
+@pytest.mark.parametrize("value", ["3", 2.5, 2**63, [1], {"a": 1}])
+def test_a_count_that_is_not_a_whole_number_is_kept_in_extra(value: Any) -> None:
+    made = row(record(item_count=value, status=200), SOURCE)
+
+    assert "item_count" not in made.measures
+    assert made.measures["status"] == Measure("DOUBLE", 200.0)
+    assert json.loads(str(made.measures["_extra"].value)) == {"item_count": value}
+    assert made.extra == 1
+
+
+@pytest.mark.parametrize("value", [Decimal("2.5"), Decimal("1e30"), Decimal("1e1000000")])
+def test_a_decimal_that_is_not_a_whole_number_of_64_bits_is_kept_in_extra(value: Decimal) -> None:
+    made = row(record(item_count=value), SOURCE)
+
+    assert ("item_count" in made.measures, made.extra) == (False, 1)
 
 
 def test_a_dimension_that_is_no_text_becomes_text() -> None:
