@@ -19,7 +19,8 @@ def tagline_with_samples(*, window_s: int = 1, pets: bool = False) -> list[App]:
         pets: Whether to run the pets API as well; its requirements have to be installed.
     """
     samples = [App("sample", ROOT / "examples" / "template.yml"), *([pets_app()] if pets else [])]
-    functions = ["sample-SampleApi", "sample-AccessLogReplay", *(["pets-PetsApi"] if pets else [])]
+    functions = ["sample-SampleApi", "sample-AccessLogReplay", "sample-Orders"]
+    functions += ["pets-PetsApi"] if pets else []
     groups = {"LogGroups": ",".join(f"/aws/lambda/{name}" for name in functions)}
     return [*samples, App("tagline", ROOT / "template.yml", {**groups, "BatchWindowSeconds": str(window_s)})]
 

@@ -7,6 +7,7 @@ import io
 import time
 import zipfile
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from local.pipeline import Pipeline
 PATIENCE_S = 120.0
 _LOOK_EVERY_S = 0.1
 SHOWN_ROWS = 5
+# One request in so many is an order, which a function records with aws-embedded-metrics.
+ORDER_EVERY = 20
 SHOWN_COLUMNS = (TIME, "method", "route", "status", "client", "bytes")
 
 # What a reason means.
@@ -80,9 +83,11 @@ def follow(
     """
     watch = Stopwatch()
     with progress() as bars:
-        send_all(pipeline, target, log, requests, bars)
+        items = send_all(pipeline, target, log, requests, bars)
         emitted = stages.emitted(target)
         lines = [Stage("emitted: lines on stdout", emitted, watch.lap())]
+        if items:
+            lines.append(Stage(f"  metrics: items in CloudWatch, of {items} ordered", counted_items(target)))
         delivered = stages.delivered(target)
         lines.append(Stage("delivered: in the Kinesis stream", delivered, watch.lap()))
 
@@ -119,15 +124,34 @@ def follow(
 
 def send_all(
     pipeline: Pipeline, target: Target, log: feed.AccessLog | None, requests: int, bars: Progress
-) -> None:
-    """Send the requests, and wait until their lines are in the log groups."""
+) -> int:
+    """Send the requests, wait for their lines in the log groups, and return how many items were ordered."""
     bar = bars.add_task("requests", total=log.lines if log else requests)
     advance = advancing(bars, bar)
+    items = 0
     if log:
         feed.send_access_log(target, log, advance)
     else:
-        feed.send_requests(target, requests, advance)
+        orders = requests // ORDER_EVERY
+        feed.send_requests(target, requests - orders, advance)
+        items = feed.place_orders(target, orders, advance)
     pipeline.functions.flush()
+    return items
+
+
+def counted_items(target: Target) -> Count:
+    """Return the sum of the metric that the orders' lines carry."""
+    now = target.now()
+    answer = target.client("cloudwatch").get_metric_statistics(
+        Namespace="Shop",
+        MetricName="items",
+        Dimensions=[{"Name": "route", "Value": "/orders"}],
+        StartTime=now - timedelta(hours=1),
+        EndTime=now + timedelta(hours=1),
+        Period=3600,
+        Statistics=["Sum"],
+    )
+    return Count(int(sum(point["Sum"] for point in answer["Datapoints"])), 0)
 
 
 def export_stored(target: Target, bars: Progress) -> Days:

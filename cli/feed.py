@@ -148,6 +148,21 @@ def send_requests(target: Target, count: int, advance: Advance) -> None:
         list(workers.map(call, calls))
 
 
+def place_orders(target: Target, count: int, advance: Advance) -> int:
+    """Invoke the sample function that writes its records with aws-embedded-metrics.
+
+    Returns:
+        How many items were ordered: what its metric `items` counts.
+    """
+    chance = random.Random(0)  # noqa: S311 - a demonstration's orders
+    items = 0
+    for _ in range(count):
+        order = {"items": chance.randrange(1, 5), "client": chance.choice(CLIENTS)}
+        items += target.invoke("OrdersName", order)["items"]
+        advance(1)
+    return items
+
+
 def _requests(path: Path) -> Iterator[tuple[int, Any]]:
     try:
         with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:

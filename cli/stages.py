@@ -15,7 +15,7 @@ import tagline
 from cli.target import Target
 from consumers.lines import quarantine
 from consumers.lines.extract import extract
-from consumers.lines.subscription import decode
+from consumers.lines.subscription import LogEvent, decode
 from exporter.lake import manifest as archive
 from exporter.lake.manifest import Manifest
 from exporter.store import Days
@@ -35,20 +35,23 @@ class Count:
 
 
 def emitted(target: Target) -> Count:
-    """Count the lines that the emitters numbered, and the bytes of those that CloudWatch Logs has.
+    """Count the lines of records, and the bytes of those that CloudWatch Logs has.
 
     An emitter numbers its lines from 0: its highest number tells how many it wrote, also if some are missing.
+    Lines of other loggers have no numbers, and are counted one by one.
     """
     highest: dict[str | None, int] = {}
-    size = 0
+    unnumbered = size = 0
     for event in _logged(target):
-        try:
-            record = tagline.read(event)
-        except tagline.UnreadableLineError:
+        record = extract(LogEvent("-", 0, event, "", "", ""), tagline.DEFAULT_TAG)
+        if not isinstance(record, tagline.Record):
             continue
         size += len(event)
-        highest[record.src] = max(highest.get(record.src, -1), record.seq or 0)
-    return Count(sum(highest.values()) + len(highest), size)
+        if record.seq is None:
+            unnumbered += 1
+        else:
+            highest[record.src] = max(highest.get(record.src, -1), record.seq)
+    return Count(sum(highest.values()) + len(highest) + unnumbered, size)
 
 
 def delivered(target: Target) -> Count:

@@ -20,6 +20,7 @@ class Context:
     remaining_ms: int = 60_000
     aws_request_id: str = "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
     function_name: str = "function"
+    function_version: str = "$LATEST"
     memory_limit_in_mb: int = 256
     invoked_function_arn: str = f"arn:aws:lambda:us-east-1:{OWNER}:function:function"
 
@@ -154,5 +155,44 @@ def http_event(
             "time": "20/Nov/2025:10:00:00 +0000",
             "timeEpoch": LOGGED,
         },
+        "isBase64Encoded": False,
+    }
+
+
+def rest_event(
+    resource: str, path: str, query: dict[str, str] | None = None, method: str = "GET"
+) -> dict[str, Any]:
+    """Return a REST API's event, payload format 1.0, for a resource such as `/{proxy+}`."""
+    headers = {"Host": "api.example.com", "Accept": "*/*"}
+    return {
+        "resource": resource,
+        "path": path,
+        "httpMethod": method,
+        "headers": headers,
+        "multiValueHeaders": {name: [value] for name, value in headers.items()},
+        "queryStringParameters": query,
+        "multiValueQueryStringParameters": {name: [value] for name, value in query.items()}
+        if query
+        else None,
+        "pathParameters": {"proxy": path.lstrip("/")} if resource == "/{proxy+}" else None,
+        "stageVariables": None,
+        "requestContext": {
+            "accountId": OWNER,
+            "apiId": "api-id",
+            "domainName": "api.example.com",
+            "domainPrefix": "api",
+            "extendedRequestId": "JKJaXmPLvHcESHA=",
+            "httpMethod": method,
+            "identity": {"sourceIp": "192.0.2.1", "userAgent": "agent"},
+            "path": f"/Prod{path}",
+            "protocol": "HTTP/1.1",
+            "requestId": "c6af9ac6-7b61-11e6-9a41-93e8deadbeef",
+            "requestTime": "20/Nov/2025:10:00:00 +0000",
+            "requestTimeEpoch": LOGGED,
+            "resourceId": "abcdef",
+            "resourcePath": resource,
+            "stage": "Prod",
+        },
+        "body": None,
         "isBase64Encoded": False,
     }

@@ -79,7 +79,8 @@ MANIFEST = Manifest(DAY, 1, (Column("time", "timestamp"),), (PART,))
 # No part of the record: the same line, said to CloudWatch.
 KEYS_FOR_METRICS = {"_aws"}
 # Where X-Ray is on, a version is known, time was short, or nobody ended a record.
-SELDOM_ADDED = {"trace_id", "function_version", "timed_out", "unfinished"}
+SELDOM_ADDED = {"trace_id", "timed_out", "unfinished", "incomplete", "sample_rate"}
+SELDOM_ADDED |= {"trigger", "record_count", "failure_count"}  # of events that are not HTTP requests
 # Set for every function by the template's Globals, and read by a library.
 LIBRARY_SETTINGS = "All functions of the pipeline"
 # Documented by what they stand in for: `consumers.bucket.Bucket` has the same methods.
@@ -259,7 +260,9 @@ def test_every_settings_class_belongs_to_a_function_of_the_template(stack: Stack
 
 
 def test_every_variable_that_the_emitter_reads_is_documented() -> None:
-    variables = re.findall(r'environ(?:\.get\(|\[)"(\w+)"', inspect.getsource(tagline))
+    sources = "".join(path.read_text() for path in (ROOT / "emitter" / "tagline").glob("*.py"))
+    variables = re.findall(r'(?:os\.environ\.get\(|os\.environ\[|setting\()"(\w+)"', sources)
+    variables += re.findall(r'"(\w+)" in os\.environ', sources)
 
     assert named(section(REFERENCE / "settings.md", "The emitter")) == set(variables)
 

@@ -90,7 +90,6 @@ STORE_VALUES = {"timestream"}
 
 # The emitter until its own folder of modules is there, local/ until it is a distribution of its own.
 LONG_FILES = {
-    "emitter/tagline/__init__.py",
     *(
         f"local/{name}"
         for name in (

@@ -35,6 +35,7 @@ TEMPLATES = {
     "pipeline": ROOT / "template.yml",
     "examples": ROOT / "examples" / "template.yml",
     "pets": ROOT / "examples" / "pets_api" / "template.yml",
+    "pets_rest": ROOT / "examples" / "pets_api" / "template-rest.yml",
 }
 LOG_GROUPS = [f"/aws/lambda/shop-{number}" for number in range(1, 7)]
 
@@ -45,7 +46,11 @@ HANDLERS = {
     "DownloadApi": "exporter.downloads.handler.handler",
     "DownloadWorker": "exporter.zips.handler.handler",
 }
-EXAMPLE_HANDLERS = {"SampleApi": "sample_api.handler", "AccessLogReplay": "access_log_replay.handler"}
+EXAMPLE_HANDLERS = {
+    "SampleApi": "sample_api.handler",
+    "AccessLogReplay": "access_log_replay.handler",
+    "Orders": "orders.handler",
+}
 
 LINT_IGNORED = {
     "W3697": "Timestream for LiveAnalytics takes no new customers since 2025-06-20; existing ones may go on",
@@ -946,7 +951,7 @@ def test_outputs_say_where_everything_is(stack: Stack) -> None:
 # ---- The sample application --------------------------------------------------------------------------------
 
 
-def test_the_sample_application_answers_any_request_and_one_function_is_invoked_directly(
+def test_the_sample_application_answers_any_request_and_the_others_are_invoked_directly(
     examples: Stack,
 ) -> None:
     assert {(route.method, route.path, route.function) for route in http_routes(examples)} == {
@@ -965,10 +970,12 @@ def test_the_pipeline_collects_the_sample_applications_log_groups(
         "SampleApiUrl": "http://127.0.0.1:8081",
         "SampleApiName": "tagline-SampleApi",
         "AccessLogReplayName": "tagline-AccessLogReplay",
+        "OrdersName": "tagline-Orders",
         "SampleApiLogGroup": "/aws/lambda/tagline-SampleApi",
         "AccessLogReplayLogGroup": "/aws/lambda/tagline-AccessLogReplay",
+        "OrdersLogGroup": "/aws/lambda/tagline-Orders",
     }
-    groups = [outputs["SampleApiLogGroup"], outputs["AccessLogReplayLogGroup"]]
+    groups = [outputs[f"{name}LogGroup"] for name in EXAMPLE_HANDLERS]
     assert groups == [group.name for group in examples.of_type("AWS::Logs::LogGroup")]
     subscribed = stack_of(template, LogGroups=",".join(groups))
-    assert len(subscribed.of_type("AWS::Logs::SubscriptionFilter")) == 2
+    assert len(subscribed.of_type("AWS::Logs::SubscriptionFilter")) == 3

@@ -1,6 +1,5 @@
 """The local Timestream as its callers see it: one lock, one clock, writes and queries."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -12,10 +11,11 @@ import duckdb
 from local.timestream.expressions import Field
 from local.timestream.magnetic import Put, report
 from local.timestream.queries import Page, Queries
-from local.timestream.store import Conflict, Database, Ingested, Store, Table, TableSettings
+from local.timestream.records import read_records
+from local.timestream.store import Conflict, Ingested, Store, locked
 
 
-class Timestream:
+class Timestream(Store):
     """Databases, tables, records and queries, safe to call from many threads.
 
     What is written is visible at once, where the service is eventually consistent and may let six hours pass
@@ -38,24 +38,18 @@ class Timestream:
             report_magnetic_conflicts: Writes a report into S3 of records that lost to a row of the magnetic
                 store, which the service answers with success; None rejects such records in the answer.
         """
-        self._clock = clock
-        self._lock = threading.RLock()
-        self._connection = duckdb.connect(":memory:" if path is None else str(path))
-        self._store = Store(self._connection, durable=path is not None)
-        self._queries = Queries(self._connection, self._store)
+        connection = duckdb.connect(":memory:" if path is None else str(path))
+        super().__init__(connection, clock, durable=path is not None)
+        self._queries = Queries(connection, self)
         self._report = report_magnetic_conflicts
 
+    @locked
     def close(self) -> None:
         """Free the memory, and leave the file, if any, complete; nothing can be asked afterwards."""
-        with self._lock:
-            self._store.save()
-            self._connection.close()
+        self.save()
+        self._connection.close()
 
-    def save(self) -> None:
-        """Write all that waits into DuckDB, and so into its file, if it has one."""
-        with self._lock:
-            self._store.save()
-
+    @locked
     def write_records(
         self,
         database: str,
@@ -78,20 +72,20 @@ class Timestream:
             ServiceError: Nothing was written.
             RejectedRecordsError: All but the named records were written.
         """
-        with self._lock:
-            now = self._clock()
-            conflicts: list[Conflict] | None = None if self._report is None else []
-            try:
-                return self._store.write(database, table, records, common or {}, now, conflicts=conflicts)
-            finally:
-                if conflicts and self._report is not None:
-                    magnetic_writes = self._store.table(database, table).settings.magnetic_writes
-                    object_ = report(database, table, magnetic_writes, conflicts, now)
-                    if object_ is not None:
-                        # A report that cannot be written is lost, as it is at AWS.
-                        with suppress(OSError):
-                            self._report(*object_)
+        now = self.clock()
+        conflicts: list[Conflict] | None = None if self._report is None else []
+        target = self.table(database, table)
+        try:
+            return target.write(read_records(records, common or {}), now, conflicts)
+        finally:
+            if conflicts and self._report is not None:
+                object_ = report(database, table, target.settings.magnetic_writes, conflicts, now)
+                if object_ is not None:
+                    # A report that cannot be written is lost, as it is at AWS.
+                    with suppress(OSError):
+                        self._report(*object_)
 
+    @locked
     def query(
         self,
         text: str,
@@ -114,9 +108,9 @@ class Timestream:
         Raises:
             ServiceError: ValidationException, ConflictException, QueryExecutionException.
         """
-        with self._lock:
-            return self._queries.query(text, next_token, max_rows, self._clock(), client_token=client_token)
+        return self._queries.query(text, next_token, max_rows, self.clock(), client_token=client_token)
 
+    @locked
     def prepare(self, text: str) -> tuple[Field, ...]:
         """Say what a query would answer, without running it.
 
@@ -129,9 +123,9 @@ class Timestream:
         Raises:
             ServiceError: ValidationException.
         """
-        with self._lock:
-            return self._queries.prepare(text, self._clock())
+        return self._queries.prepare(text, self.clock())
 
+    @locked
     def cancel(self, query_id: str) -> str:
         """Drop what is left of a query's result.
 
@@ -144,155 +138,4 @@ class Timestream:
         Raises:
             ServiceError: ValidationException, if there is nothing to cancel.
         """
-        with self._lock:
-            return self._queries.cancel(query_id)
-
-    def create_database(self, name: str, kms_key_id: str) -> Database:
-        """Create a database.
-
-        Args:
-            name: Its name.
-            kms_key_id: A key's ARN, to be described.
-
-        Returns:
-            The database.
-
-        Raises:
-            ServiceError: ConflictException, ValidationException.
-        """
-        with self._lock:
-            return self._store.create_database(name, kms_key_id, self._clock())
-
-    def database(self, name: str) -> Database:
-        """Find a database.
-
-        Args:
-            name: Its name.
-
-        Returns:
-            The database.
-
-        Raises:
-            ServiceError: ResourceNotFoundException.
-        """
-        with self._lock:
-            return self._store.database(name)
-
-    def databases(self) -> tuple[Database, ...]:
-        """List the databases.
-
-        Returns:
-            All of them, by name.
-        """
-        with self._lock:
-            return self._store.databases()
-
-    def update_database(self, name: str, kms_key_id: str) -> Database:
-        """Change a database's key.
-
-        Args:
-            name: The database's name.
-            kms_key_id: The new key's ARN.
-
-        Returns:
-            The database.
-
-        Raises:
-            ServiceError: ResourceNotFoundException.
-        """
-        with self._lock:
-            database = self._store.database(name)
-            database.kms_key_id, database.updated = kms_key_id, self._clock()
-            self._store.save()
-            return database
-
-    def delete_database(self, name: str) -> None:
-        """Delete an empty database.
-
-        Args:
-            name: Its name.
-
-        Raises:
-            ServiceError: ResourceNotFoundException; ValidationException while it has tables.
-        """
-        with self._lock:
-            self._store.delete_database(name)
-
-    def create_table(self, database: str, name: str, settings: TableSettings) -> Table:
-        """Create a table.
-
-        Args:
-            database: Its database's name.
-            name: Its name.
-            settings: Retention and the rest.
-
-        Returns:
-            The table.
-
-        Raises:
-            ServiceError: ResourceNotFoundException, ConflictException, ValidationException.
-        """
-        with self._lock:
-            return self._store.create_table(database, name, settings, self._clock())
-
-    def table(self, database: str, name: str) -> Table:
-        """Find a table.
-
-        Args:
-            database: Its database's name.
-            name: Its name.
-
-        Returns:
-            The table.
-
-        Raises:
-            ServiceError: ResourceNotFoundException.
-        """
-        with self._lock:
-            return self._store.table(database, name)
-
-    def tables(self, database: str) -> tuple[Table, ...]:
-        """List a database's tables.
-
-        Args:
-            database: Its name.
-
-        Returns:
-            The tables, by name.
-
-        Raises:
-            ServiceError: ResourceNotFoundException.
-        """
-        with self._lock:
-            tables = self._store.database(database).tables
-            return tuple(tables[name] for name in sorted(tables))
-
-    def update_table(self, database: str, name: str, changes: Mapping[str, Any]) -> Table:
-        """Change a table's settings.
-
-        Args:
-            database: Its database's name.
-            name: Its name.
-            changes: Fields of `TableSettings` by name.
-
-        Returns:
-            The table.
-
-        Raises:
-            ServiceError: ResourceNotFoundException, ValidationException.
-        """
-        with self._lock:
-            return self._store.update_table(database, name, changes, self._clock())
-
-    def delete_table(self, database: str, name: str) -> None:
-        """Delete a table and its rows.
-
-        Args:
-            database: Its database's name.
-            name: Its name.
-
-        Raises:
-            ServiceError: ResourceNotFoundException.
-        """
-        with self._lock:
-            self._store.delete_table(database, name)
+        return self._queries.cancel(query_id)

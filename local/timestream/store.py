@@ -10,7 +10,9 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from functools import wraps
+from threading import RLock
+from typing import Any, NamedTuple, TypeVar, cast
 
 import duckdb
 
@@ -22,9 +24,10 @@ from local.timestream.records import (
     Point,
     Shape,
     Value,
-    read_records,
     type_of_name,
 )
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 # https://docs.aws.amazon.com/timestream/latest/developerguide/ts-limits.html
 MAX_MEASURE_COLUMNS = 1024
@@ -562,16 +565,32 @@ class Table:
         return None
 
 
-class Store:
-    """All databases, on one DuckDB connection. It has no lock and no clock: both are its caller's."""
+def locked(method: Method) -> Method:
+    """Let one thread at a time call a method of `Store`."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, *, durable: bool = False) -> None:
+    @wraps(method)
+    def call(self: "Store", *args: Any, **kwargs: Any) -> Any:
+        with self.lock:
+            return method(self, *args, **kwargs)
+
+    return cast(Method, call)
+
+
+class Store:
+    """All databases, on one DuckDB connection, safe to call from many threads."""
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, clock: Callable[[], int], *, durable: bool = False
+    ) -> None:
         """Start empty, or with what is there.
 
         Args:
             connection: Where the rows go.
-            durable: Whether the connection has a file, and what is no row must be in it too.
+            clock: Gives the time in nanoseconds since 1970.
+            durable: Whether the connection has a file, which then holds more than rows.
         """
+        self.lock = RLock()
+        self.clock = clock
         self._connection = connection
         self._databases: dict[str, Database] = {}
         self._made_tables = 0
@@ -614,6 +633,7 @@ class Store:
                 )
                 database.tables[table["name"]].restore(table)
 
+    @locked
     def save(self) -> None:
         """Keep everything, where there is a file: rows that wait, and what is no row."""
         for database in self._databases.values():
@@ -622,6 +642,7 @@ class Store:
         if self._saves is not None:
             self._saves()
 
+    @locked
     def databases(self) -> tuple[Database, ...]:
         """List the databases.
 
@@ -630,6 +651,7 @@ class Store:
         """
         return tuple(self._databases[name] for name in sorted(self._databases))
 
+    @locked
     def database(self, name: str) -> Database:
         """Find a database.
 
@@ -647,6 +669,7 @@ class Store:
         except KeyError:
             raise ServiceError("ResourceNotFoundException", f"The database {name} does not exist.") from None
 
+    @locked
     def table(self, database: str, name: str) -> Table:
         """Find a table.
 
@@ -667,13 +690,13 @@ class Store:
                 "ResourceNotFoundException", f"The table {name} does not exist in the database {database}."
             ) from None
 
-    def create_database(self, name: str, kms_key_id: str, now: int) -> Database:
+    @locked
+    def create_database(self, name: str, kms_key_id: str) -> Database:
         """Create a database.
 
         Args:
             name: Its name.
             kms_key_id: The key to keep in its description.
-            now: Nanoseconds since 1970.
 
         Returns:
             The database.
@@ -684,10 +707,46 @@ class Store:
         _check_name("databaseName", name)
         if name in self._databases:
             raise ServiceError("ConflictException", f"The database {name} already exists.")
-        self._databases[name] = Database(name, kms_key_id, now, now)
+        self._databases[name] = Database(name, kms_key_id, now := self.clock(), now)
         self.save()
         return self._databases[name]
 
+    @locked
+    def update_database(self, name: str, kms_key_id: str) -> Database:
+        """Change a database's key.
+
+        Args:
+            name: The database's name.
+            kms_key_id: The new key's ARN.
+
+        Returns:
+            The database.
+
+        Raises:
+            ServiceError: ResourceNotFoundException.
+        """
+        database = self.database(name)
+        database.kms_key_id, database.updated = kms_key_id, self.clock()
+        self.save()
+        return database
+
+    @locked
+    def tables(self, database: str) -> tuple[Table, ...]:
+        """List a database's tables.
+
+        Args:
+            database: Its name.
+
+        Returns:
+            The tables, by name.
+
+        Raises:
+            ServiceError: ResourceNotFoundException.
+        """
+        tables = self.database(database).tables
+        return tuple(tables[name] for name in sorted(tables))
+
+    @locked
     def delete_database(self, name: str) -> None:
         """Delete an empty database.
 
@@ -702,14 +761,14 @@ class Store:
         del self._databases[name]
         self.save()
 
-    def create_table(self, database: str, name: str, settings: TableSettings, now: int) -> Table:
+    @locked
+    def create_table(self, database: str, name: str, settings: TableSettings) -> Table:
         """Create a table.
 
         Args:
             database: Its database's name.
             name: Its name.
             settings: Retention and the rest.
-            now: Nanoseconds since 1970.
 
         Returns:
             The table.
@@ -726,19 +785,19 @@ class Store:
             )
         self._made_tables += 1
         tables[name] = Table(
-            self._connection, f"table_{self._made_tables}", name, settings, now, save=self._saves
+            self._connection, f"table_{self._made_tables}", name, settings, self.clock(), save=self._saves
         )
         self.save()
         return tables[name]
 
-    def update_table(self, database: str, name: str, changes: Mapping[str, Any], now: int) -> Table:
+    @locked
+    def update_table(self, database: str, name: str, changes: Mapping[str, Any]) -> Table:
         """Change a table's settings.
 
         Args:
             database: Its database's name.
             name: Its name.
             changes: Fields of `TableSettings` by name.
-            now: Nanoseconds since 1970.
 
         Returns:
             The table.
@@ -747,10 +806,11 @@ class Store:
             ServiceError: ResourceNotFoundException, ValidationException.
         """
         table = self.table(database, name)
-        table.change(replace(table.settings, **changes).checked(), now)
+        table.change(replace(table.settings, **changes).checked(), self.clock())
         self.save()
         return table
 
+    @locked
     def delete_table(self, database: str, name: str) -> None:
         """Delete a table and its rows.
 
@@ -764,36 +824,6 @@ class Store:
         self.table(database, name).drop()
         del self._databases[database].tables[name]
         self.save()
-
-    def write(
-        self,
-        database: str,
-        table: str,
-        records: Sequence[Mapping[str, Any]],
-        common: Mapping[str, Any],
-        now: int,
-        *,
-        conflicts: list[Conflict] | None = None,
-    ) -> Ingested:
-        """Write a request's records.
-
-        Args:
-            database: The database's name.
-            table: The table's name.
-            records: ``Records`` of the request.
-            common: ``CommonAttributes`` of the request.
-            now: Nanoseconds since 1970.
-            conflicts: As in `Table.write`.
-
-        Returns:
-            How many records went where.
-
-        Raises:
-            ServiceError: ValidationException, ResourceNotFoundException: nothing was written.
-            RejectedRecordsError: What it does not name was written.
-        """
-        target = self.table(database, table)
-        return target.write(read_records(records, common), now, conflicts)
 
 
 def _check_name(member: str, name: str) -> None:

@@ -76,6 +76,9 @@ def test_the_demo_ends_with_its_counts_and_a_zip_of_as_many_rows(tmp_path: Path)
         assert zipped.testzip() is None
     assert "emitted: lines on stdout" in done.stdout
     assert re.search("lost: [^│]*│ +0 │", done.stdout)
+    metrics = re.search(r"metrics: items in CloudWatch, of (\d+) ordered *│ +(\d+) │", done.stdout)
+    assert metrics
+    assert metrics[1] == metrics[2] > "0"
 
 
 def since(day: date) -> set[date]:

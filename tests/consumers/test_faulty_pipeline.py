@@ -36,9 +36,7 @@ def handler(event, _context):
         fields = {"route": "/pets", "number": number}
         if number % 5 == 0:
             fields["body"] = "x" * 5_000
-        if number % 7 == 0:
-            fields["item_count"] = "many"
-        emitter.emit(fields)
+        emitter.emit(fields, type="/" * 100 if number % 7 == 0 else "api_request")
 """
 
 

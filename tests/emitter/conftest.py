@@ -8,7 +8,10 @@ from tests.emitter.lines import NOW, Lines
 
 @pytest.fixture(autouse=True)
 def no_lambda(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_X_AMZN_TRACE_ID", "AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_LEVEL", "TAGLINE_TAG"):
+    for name in (
+        *("_X_AMZN_TRACE_ID", "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_LOG_LEVEL", "TAGLINE_TAG"),
+        *("AWS_LAMBDA_INITIALIZATION_TYPE", "TAGLINE_DISABLED", "TAGLINE_MAX_LINE_BYTES"),
+    ):
         monkeypatch.delenv(name, raising=False)
 
 

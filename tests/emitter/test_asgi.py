@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tagline import MAX_CORRELATION_ID, Emitter, Record, add, read
-from tagline.asgi import DEFAULT_SKIP, UNMATCHED, TaglineMiddleware, _Exchange
+from tagline.asgi import DEFAULT_SKIP, UNMATCHED, TaglineMiddleware
 
 from tests.builders import Context, http_event
 
@@ -358,8 +358,9 @@ def test_long_work_in_the_background_leaves_a_record_of_its_own(lines: Lines, em
 
     request, background = lines.records
     assert (request.type, background.type) == ("api_request", "afterwards")
-    assert background.fields.pop("duration_ms") >= 0
-    assert background.fields == {name: request.fields[name] for name in ("method", "route", "correlation_id")}
+    fields = dict(background.fields)
+    assert fields.pop("duration_ms") >= 0
+    assert fields == {name: request.fields[name] for name in ("method", "route", "correlation_id")}
 
 
 def test_work_in_the_background_that_fails_leaves_a_record_and_its_exception_goes_on(
@@ -731,14 +732,74 @@ def named(heading: str) -> set[str]:
     return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
 
-def test_the_page_has_every_field_and_every_setting(emitter: Emitter) -> None:
-    middleware = TaglineMiddleware(app_of(), emitter=emitter)
-    server = Server()
-    exchange = _Exchange(middleware, scope(), server.receive, server.send)
+def test_the_page_has_every_field_and_every_setting(
+    monkeypatch: pytest.MonkeyPatch, lines: Lines, emitter: Emitter
+) -> None:
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1-5759e988-bd862e3fe1be46a994272793")
+    invalid = app_of({**START, "status": 422}, {**END, "body": b'{"detail":[{}]}'})
+    context = Context(function_version="7")
+    ask(
+        TaglineMiddleware(invalid, emitter=emitter, client=lambda _: "acme"),
+        {**scope(), "aws.context": context},
+    )
+    with pytest.raises(RefusedError):
+        ask(TaglineMiddleware(failing_after(START, GONE), emitter=emitter), None, Server([GONE]))
 
-    assert named("The record") == {*exchange.fields, *exchange.known(None), "error", "error_type"}
-    exchange.end(None)
+    assert named("The record") == {name for record in lines.records for name in record.fields}
     assert named("Settings") == set(inspect.signature(TaglineMiddleware).parameters) - {"app"}
+
+
+def failing_after(*messages: Message) -> Any:
+    """Return an application that sends some messages, reads one, and raises."""
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(messages[0])
+        refuse()
+
+    return app
+
+
+# --- odd headers ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("response_header", [None, "x-correlation-id"])
+@pytest.mark.parametrize("kind", [list, iter, tuple, lambda headers: (header for header in headers)])
+@pytest.mark.parametrize("own", [False, True], ids=["without an id", "with an id of its own"])
+def test_headers_of_any_iterable_reach_the_client(
+    own: bool, kind: Any, response_header: str | None, lines: Lines, emitter: Emitter
+) -> None:
+    """https://asgi.readthedocs.io/en/latest/specs/www.html: an iterable of pairs; it can be read once."""
+    headers = [(b"content-type", b"text/plain"), (b"set-cookie", b"a=b")]
+    headers += [(b"X-Correlation-Id", b"own")] if own else []
+    app = app_of({**START, "headers": kind(headers)}, END)
+    server = ask(TaglineMiddleware(app, emitter=emitter, correlation_response_header=response_header))
+
+    got = list(server.got[0]["headers"])
+    assert got[: len(headers)] == headers
+    assert len(got) - len(headers) == (1 if response_header and not own else 0)
+    assert lines.fields["status"] == 200
+
+
+def test_headers_that_are_text_cost_no_request(lines: Lines, emitter: Emitter) -> None:
+    """Not by the specification, but h11 sends them."""
+    server = ask(
+        TaglineMiddleware(
+            app_of({**START, "headers": [("content-type", "text/plain")]}, END), emitter=emitter
+        )
+    )
+
+    assert server.got[0]["headers"][0] == ("content-type", "text/plain")
+    assert lines.fields["status"] == 200
+
+
+@pytest.mark.parametrize("headers", [[("content-length", "7")], [(7, 7)], [(b"a",)], 7, [None]])
+def test_an_odd_request_header_costs_no_other_field(headers: Any, lines: Lines, emitter: Emitter) -> None:
+    ask(TaglineMiddleware(app_of(START, END), emitter=emitter), scope(headers=headers))
+
+    fields = lines.fields
+    assert (fields["method"], fields["path"], fields["status"]) == ("GET", "/pets/7", 200)
+    assert (fields["route"], fields["response_bytes"]) == (UNMATCHED, 2)
 
 
 # --- the frameworks ---------------------------------------------------------------------------------------

@@ -1,41 +1,29 @@
 """A request's record is filled from anywhere, written once, and leaks nothing into the next one."""
 
 import asyncio
-import os
+import contextvars
+import gc
+import queue
 import sys
 import threading
-import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
-import tagline
-from tagline import Emitter, add, add_copy, carry, correlation_id, outgoing_headers, read
+from tagline import Emitter, add, add_copy, carry
 
 from tests.emitter.lines import NOW, Lines
 
 
-def nothing(_event: Any, _context: Any) -> None:
-    """Answer nothing."""
-
-
-def seven(_event: Any, _context: Any) -> int:
-    return 7
-
-
-def leave(_event: Any, _context: Any) -> None:
-    sys.exit(3)
-
-
 @pytest.fixture(autouse=True)
 def nothing_is_left_open() -> Iterator[None]:
+    """After each test, code in a thread of its own finds no record to add to."""
     yield
-    assert not tagline._open
-    assert not tagline._due
-    assert tagline._current() is None
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(add, left=True).result() is False
+    assert add(left=True) is False
 
 
 def test_fields_are_collected_from_anywhere_and_written_once_at_the_end(
@@ -90,10 +78,34 @@ def test_nothing_leaks_into_the_next_record(emitter: Emitter, lines: Lines) -> N
     assert "secret" not in lines.records[1].fields
 
 
-def test_adding_outside_of_a_record_does_nothing(lines: Lines) -> None:
-    add(orphan=True)
+def test_adding_outside_of_a_record_does_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    Emitter()
 
-    assert lines.getvalue() == ""
+    assert add(orphan=True) is False
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_draft_is_a_dict_of_its_fields(emitter: Emitter, lines: Lines) -> None:
+    with emitter.collect({"a": 1}) as record:
+        record["b"] = 2
+        record.setdefault("a", 7)
+        record |= {"c": 3}
+        assert record.add(d=4)
+        assert record.fields == {"a": 1, "b": 2, "c": 3, "d": 4}
+        del record["d"]
+
+    assert {name: value for name, value in lines.fields.items() if name != "duration_ms"} == {
+        "a": 1,
+        "b": 2,
+        "c": 3,
+    }
+
+
+def test_the_older_name_of_collect_still_collects(emitter: Emitter, lines: Lines) -> None:
+    with emitter.record({"a": 1}):
+        pass
+
+    assert lines.fields["a"] == 1
 
 
 def test_concurrent_tasks_and_threads_do_not_mix(emitter: Emitter, lines: Lines) -> None:
@@ -120,68 +132,6 @@ def test_concurrent_tasks_and_threads_do_not_mix(emitter: Emitter, lines: Lines)
 
     assert sorted(record.fields["task"] for record in lines.records) == list(range(28))
     assert all(record.fields["task"] == record.fields["same"] for record in lines.records)
-
-
-@dataclass
-class Context:
-    aws_request_id: str = "8f5ac1b8-4f5a-4d0c-8f5d-0c1b84f5a4d0"
-
-
-HTTP_2 = {
-    "version": "2.0",
-    "routeKey": "GET /pets/{id}",
-    "rawPath": "/pets/7",
-    "requestContext": {"http": {"method": "GET", "path": "/pets/7"}},
-}
-HTTP_1 = {"httpMethod": "POST", "resource": "/pets", "path": "/prod/pets", "requestContext": {}}
-DEFAULT_ROUTE = {**HTTP_2, "routeKey": "$default"}
-ANSWERS: dict[str, Callable[[], Any]] = {
-    "answers": lambda: {"statusCode": 201},
-    "raises": lambda: 1 / 0,
-}
-
-
-@pytest.mark.parametrize(
-    ("event", "answer", "said"),
-    [
-        (HTTP_2, "answers", {"method": "GET", "route": "/pets/{id}", "path": "/pets/7", "status": 201}),
-        (HTTP_2, "raises", {"method": "GET", "route": "/pets/{id}", "path": "/pets/7", "status": 500}),
-        (HTTP_1, "answers", {"method": "POST", "route": "/pets", "path": "/prod/pets", "status": 201}),
-        (DEFAULT_ROUTE, "answers", {"method": "GET", "route": "/pets/7", "path": "/pets/7", "status": 201}),
-        ({"Records": []}, "answers", {"status": 201}),
-        (None, "raises", {}),
-    ],
-)
-def test_a_decorated_handler_writes_what_the_invocation_says(
-    event: Any, answer: str, said: dict[str, Any], emitter: Emitter, lines: Lines
-) -> None:
-    @emitter.handler
-    def handler(event: Any, context: Any) -> Any:  # noqa: ARG001 - the handler's signature
-        return ANSWERS[answer]()
-
-    try:
-        handler(event, Context())
-    except ZeroDivisionError:
-        assert answer == "raises"
-
-    fields = lines.fields
-    assert fields.pop("request_id") == fields.pop("correlation_id") == Context.aws_request_id
-    assert fields.pop("duration_ms") >= 0
-    assert fields.pop("cold_start") is True
-    assert fields.pop("error", None) == ("division by zero" if answer == "raises" else None)
-    fields.pop("error_type", None)
-    assert fields == said
-
-
-def test_what_the_handler_says_wins(emitter: Emitter, lines: Lines) -> None:
-    @emitter.handler
-    def handler(event: Any, context: Any) -> Any:  # noqa: ARG001 - the handler's signature
-        add(route="/pets/{pet}", status=418)
-        return {"statusCode": 200}
-
-    handler(HTTP_2, None)
-
-    assert (lines.fields["route"], lines.fields["status"]) == ("/pets/{pet}", 418)
 
 
 # --- threads and tasks ------------------------------------------------------------------------------------
@@ -281,29 +231,103 @@ def test_a_task_that_outlives_its_request_adds_nothing_to_the_next(emitter: Emit
     assert all("late" not in record.fields for record in lines.records)
 
 
-def test_without_contexts_in_the_process_threads_are_told_apart_all_the_same(
-    monkeypatch: pytest.MonkeyPatch, emitter: Emitter, lines: Lines
+def test_a_pools_thread_that_inherited_its_context_works_for_one_request_after_another(
+    emitter: Emitter, lines: Lines
 ) -> None:
-    """In Lambda nothing has imported `contextvars` when a handler begins; it may do so in the middle."""
-    monkeypatch.setattr(tagline, "_contexts", None)
-    monkeypatch.setattr(sys, "modules", {k: v for k, v in sys.modules.items() if k != "contextvars"})
-    with emitter.record({"name": "outer"}):
-        assert tagline._contexts is None
-        monkeypatch.undo()
-        monkeypatch.setattr(tagline, "_contexts", None)
+    """As with `-X thread_inherit_context`, the default of free-threaded Python 3.14; here by copy_context."""
+    work: queue.Queue[Callable[[], bool]] = queue.Queue()
+    done: queue.Queue[bool] = queue.Queue()
 
-        async def tasks() -> None:
-            with emitter.record({"name": "inner"}):
-                add(said_in="inner")
-            add(said_in="outer")
+    def loop() -> None:
+        for _ in range(3):
+            done.put(work.get()())
 
-        asyncio.run(tasks())
-        assert tagline._contexts is not None
+    with emitter.collect():
+        inherited = contextvars.copy_context()
+        thread = threading.Thread(target=inherited.run, args=(loop,))
+        thread.start()
+        work.put(lambda: add(n=1))
+        assert done.get()
+    with emitter.collect():
+        work.put(lambda: add(n=2))
+        assert done.get()
+    work.put(lambda: add(n=3))
+    assert done.get() is False
+    thread.join()
 
-    assert [(r.fields["name"], r.fields["said_in"]) for r in lines.records] == [
-        ("inner", "inner"),
-        ("outer", "outer"),
-    ]
+    assert [record.fields["n"] for record in lines.records] == [1, 2]
+
+
+def test_late_work_of_an_event_loops_thread_reaches_no_other_request(emitter: Emitter, lines: Lines) -> None:
+    """`asyncio.to_thread` copies the context as well, and its work belongs to one request."""
+    go = threading.Event()
+
+    def late() -> bool:
+        go.wait(60)
+        return add(late=True)
+
+    async def request() -> asyncio.Future[bool]:
+        with emitter.collect():
+            return asyncio.ensure_future(asyncio.to_thread(late))
+
+    async def serve() -> bool:
+        work = await asyncio.create_task(request())
+        with emitter.collect({"name": "second"}):
+            go.set()
+            return await work
+
+    assert asyncio.run(serve()) is False
+    assert all("late" not in record.fields for record in lines.records)
+
+
+def test_a_task_without_a_request_adds_to_none(emitter: Emitter, lines: Lines) -> None:
+    async def serve() -> None:
+        go = asyncio.Event()
+
+        async def background() -> bool:
+            await go.wait()
+            return add(background=True)
+
+        task = asyncio.create_task(background())
+        await asyncio.sleep(0)
+        with emitter.collect():
+            go.set()
+            assert await task is False
+
+    asyncio.run(serve())
+
+    assert "background" not in lines.fields
+
+
+def test_an_inner_record_that_ends_elsewhere_leaves_the_outer_one(emitter: Emitter, lines: Lines) -> None:
+    with emitter.collect({"name": "outer"}):
+        inner = emitter.begin({"name": "inner"})
+        thread = threading.Thread(target=inner.end)
+        thread.start()
+        thread.join()
+        assert add(where="outer")
+
+    inner_record, outer_record = lines.records
+    assert (inner_record.fields["name"], outer_record.fields["where"]) == ("inner", "outer")
+
+
+def test_a_step_of_a_request_can_run_in_any_thread(emitter: Emitter, lines: Lines) -> None:
+    """As a server does that iterates a response's body."""
+    draft = emitter.collect().begin(is_block=True)
+    draft.suspend()
+
+    def step() -> bool:
+        with draft.active():
+            return add(stepped=True)
+
+    with emitter.collect({"name": "another"}), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(step).result()
+        assert add(mine=True)
+    assert draft.end()
+    assert step() is False
+
+    another, stepped = lines.records
+    assert (another.fields["mine"], stepped.fields["stepped"]) == (True, True)
 
 
 def test_records_nest_and_the_innermost_takes_what_is_added(emitter: Emitter, lines: Lines) -> None:
@@ -361,6 +385,58 @@ def test_records_that_are_ended_out_of_order_leave_nothing(emitter: Emitter, lin
 
     assert add(who="nobody") is False
     assert {r.fields["name"]: r.fields.get("who") for r in lines.records} == {"outer": None, "inner": "inner"}
+
+
+def test_a_record_that_was_begun_can_be_a_block_as_well(emitter: Emitter, lines: Lines) -> None:
+    with emitter.begin({"a": 1}, context=SimpleNamespace(aws_request_id="r1")) as draft:
+        draft["b"] = 2
+
+    assert lines.writes == 1
+    assert (lines.fields["a"], lines.fields["b"], lines.fields["request_id"]) == (1, 2, "r1")
+
+
+def test_an_emitter_ends_only_its_own_record(lines: Lines) -> None:
+    orders, pets = Emitter(stream=lines, type="order"), Emitter(stream=lines, type="pet")
+    orders.begin()
+    with pets.collect():
+        assert orders.end()
+        assert orders.end() is False
+        assert [record.type for record in lines.records] == ["order"]
+
+    assert [record.type for record in lines.records] == ["order", "pet"]
+
+
+def test_records_that_nothing_ends_are_written_and_forgotten(emitter: Emitter, lines: Lines) -> None:
+    """A worker's loop that begins one for each message, and forgets to end it after an error."""
+
+    class Payload:
+        """What a field holds, to see when it is let go."""
+
+    payloads: weakref.WeakSet[Payload] = weakref.WeakSet()
+    for number in range(1_000):
+        payload = Payload()
+        payloads.add(payload)
+        emitter.begin({"number": number, "payload": payload})
+    del payload
+    gc.collect()
+    assert len(payloads) <= 8
+    while emitter.end():
+        pass
+
+    records = lines.records
+    assert sorted(record.fields["number"] for record in records) == list(range(1_000))
+    unfinished = [record for record in records if record.fields.get("unfinished")]
+    assert len(unfinished) >= 992
+    assert all("duration_ms" not in record.fields for record in unfinished)  # nobody knows it
+
+
+def test_records_that_are_held_stay_open_however_many_they_are(emitter: Emitter, lines: Lines) -> None:
+    drafts = [emitter.begin({"number": number}) for number in range(50)]
+    for draft in drafts:
+        assert draft.end()
+
+    assert [record.fields["number"] for record in lines.records] == list(range(50))
+    assert all("unfinished" not in record.fields for record in lines.records)
 
 
 def test_the_next_invocation_writes_a_record_that_the_last_one_never_ended(
@@ -431,307 +507,3 @@ def test_threads_that_write_an_emitters_first_lines_write_as_one_source() -> Non
         assert sorted(record.seq or 0 for record in records) == list(range(8))
         assert len({record.src for record in records}) == 1
         assert len({record.id for record in records}) == 8
-
-
-# --- cancelled, timed out ---------------------------------------------------------------------------------
-
-
-def test_a_cancelled_task_leaves_its_record(emitter: Emitter, lines: Lines) -> None:
-    async def serve() -> None:
-        async def request() -> None:
-            with emitter.record({"route": "/slow"}):
-                await asyncio.sleep(60)
-
-        task = asyncio.create_task(request())
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(serve())
-
-    assert (lines.fields["route"], lines.fields["error_type"]) == ("/slow", "CancelledError")
-
-
-def test_a_handler_that_exits_leaves_its_record(emitter: Emitter, lines: Lines) -> None:
-    with pytest.raises(SystemExit):
-        emitter.handler(leave)({}, None)
-
-    assert lines.fields["error_type"] == "SystemExit"
-
-
-@dataclass
-class Ending(Context):
-    """An invocation with little time left."""
-
-    remaining_ms: int = 0
-
-    def get_remaining_time_in_millis(self) -> int:
-        return self.remaining_ms
-
-
-def until(condition: Callable[[], bool]) -> None:
-    for _ in range(12_000):
-        if condition():
-            return
-        time.sleep(0.005)
-    raise AssertionError("it did not come about in a minute")
-
-
-def test_an_invocation_that_runs_out_of_time_leaves_its_record_before_the_end(
-    emitter: Emitter, lines: Lines
-) -> None:
-    @emitter.handler
-    def handler(event: Any, context: Any) -> None:  # noqa: ARG001 - the handler's signature
-        add(step="slow")
-        until(lambda: lines.writes == 1)
-        add(step="too late")
-
-    handler(HTTP_2, Ending(remaining_ms=150))
-
-    assert lines.writes == 1
-    fields = lines.fields
-    assert (fields["timed_out"], fields["step"], fields["route"]) == (True, "slow", "/pets/{id}")
-    assert "status" not in fields
-
-
-def test_the_margin_is_a_setting_and_zero_turns_it_off(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
-    monkeypatch.setenv("TAGLINE_TIMEOUT_MARGIN_MS", "0")
-
-    with Emitter(stream=lines).record(context=Ending(remaining_ms=0)):
-        assert not tagline._due
-
-    assert "timed_out" not in lines.fields
-    assert Emitter(timeout_margin_ms=50).timeout_margin_ms == 50
-    monkeypatch.setenv("TAGLINE_TIMEOUT_MARGIN_MS", "soon")
-    assert Emitter().timeout_margin_ms == 200
-
-
-def test_an_earlier_end_than_the_watched_one_is_not_missed(emitter: Emitter, lines: Lines) -> None:
-    late = emitter.begin({"name": "late"}, context=Ending(remaining_ms=600_000))
-    early = emitter.begin({"name": "early"}, context=Ending(remaining_ms=250))
-    until(lambda: lines.writes == 1)
-
-    assert lines.fields["name"] == "early"
-    assert [early.end(), late.end()] == [False, True]
-
-
-def test_a_stream_that_ends_a_thread_does_not_end_the_watch(emitter: Emitter, lines: Lines) -> None:
-    class Leaving:
-        def write(self, text: str, /) -> None:  # noqa: ARG002 - stdout's signature
-            raise SystemExit
-
-    broken = Emitter(stream=Leaving()).begin(context=Ending(remaining_ms=201))
-    until(lambda: not broken.open)
-    emitter.begin(context=Ending(remaining_ms=201))
-    until(lambda: lines.writes == 1)
-
-    assert lines.fields["timed_out"] is True
-
-
-def test_many_invocations_are_watched_by_one_thread(emitter: Emitter, lines: Lines) -> None:
-    handler = emitter.handler(nothing)
-
-    for _ in range(200):
-        handler({}, Ending(remaining_ms=30_000))
-
-    assert sum(thread.name == "tagline-timeout" for thread in threading.enumerate()) <= 1
-    assert lines.writes == 200
-
-
-# --- copies of the process --------------------------------------------------------------------------------
-
-
-def test_a_forked_child_is_another_source_and_does_not_write_its_parents_record(
-    emitter: Emitter, lines: Lines
-) -> None:
-    emitter.emit()
-    reading, writing = os.pipe()
-    draft = emitter.begin({"name": "parent"})
-    child = os.fork()
-    if child == 0:
-        draft.end()
-        emitter.emit()
-        os.write(writing, lines.getvalue().encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        of_child = [read(line) for line in pipe.read().splitlines()]
-    os.waitpid(child, 0)
-    emitter.emit()
-    assert draft.end()
-
-    before, own = of_child  # what was in its copy of the buffer, and its own
-    assert own.src != before.src
-    assert (own.seq, own.id != before.id) == (0, True)
-    assert [record.seq for record in lines.records] == [0, 1, 2]
-    assert len({record.src for record in lines.records}) == 1
-
-
-def test_an_environment_restored_from_a_snapshot_is_another_source(
-    monkeypatch: pytest.MonkeyPatch, lines: Lines
-) -> None:
-    """As https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html has it."""
-    snapshot = pytest.importorskip("snapshot_restore_py")
-    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
-    monkeypatch.setattr(tagline, "_following", False)
-    emitter = Emitter(stream=lines)
-    emitter.emit()
-    hooks = snapshot.get_after_restore()
-    for hook, arguments, keywords in hooks:
-        hook(*arguments, **keywords)
-    emitter.emit()
-
-    before, after = lines.records
-    assert before.src != after.src
-    assert (before.seq, after.seq) == (0, 0)
-    assert emitter._ids == []  # nothing that has to be unique would be in a snapshot
-
-
-# --- the invocation ---------------------------------------------------------------------------------------
-
-
-def test_a_record_says_which_invocation_it_is_of(
-    monkeypatch: pytest.MonkeyPatch, emitter: Emitter, lines: Lines
-) -> None:
-    monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=557abc;Sampled=1")
-    context = SimpleNamespace(
-        aws_request_id="r1",
-        function_name="orders",
-        function_version="7",
-        memory_limit_in_mb="128",
-        get_remaining_time_in_millis=lambda: 2_900,
-    )
-    handler = emitter.handler(nothing)
-
-    handler({"headers": {"X-Correlation-Id": "c1"}}, context)
-    handler({}, context)
-
-    first, second = (dict(record.fields) for record in lines.records)
-    assert first.pop("duration_ms") >= 0
-    assert first == {
-        "request_id": "r1",
-        "correlation_id": "c1",
-        "trace_id": "1-5759e988-bd862e3fe1be46a994272793",
-        "function_name": "orders",
-        "function_version": "7",
-        "memory_mb": 128,
-        "cold_start": True,
-        "remaining_ms": 2_900,
-    }
-    assert (second["cold_start"], second["correlation_id"]) == (False, "r1")
-
-
-def test_provisioned_concurrency_has_no_cold_start(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
-    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "provisioned-concurrency")
-
-    Emitter(stream=lines).handler(nothing)({}, None)
-
-    assert lines.fields["cold_start"] is False
-
-
-def test_an_async_handler_is_recorded_until_it_is_done(emitter: Emitter, lines: Lines) -> None:
-    @emitter.handler
-    async def handler(event: Any, context: Any) -> dict[str, int]:  # noqa: ARG001 - the handler's signature
-        await asyncio.sleep(0)
-        add(step="done")
-        return {"statusCode": 202}
-
-    asyncio.run(handler(HTTP_2, None))
-
-    assert (lines.fields["step"], lines.fields["status"]) == ("done", 202)
-
-
-class Broken:
-    """An event and a context that answer nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise RuntimeError(name)
-
-
-@pytest.mark.parametrize("event", [Broken(), {"headers": Broken()}, {"headers": [1]}, [], "text", None])
-def test_an_event_or_context_of_any_kind_costs_no_request(event: Any, emitter: Emitter, lines: Lines) -> None:
-    assert emitter.handler(seven)(event, Broken() if event is None else None) == 7
-
-    assert len(lines.records) == 1
-
-
-@pytest.mark.parametrize(
-    ("headers", "said"),
-    [
-        ({"x-correlation-id": "a", "x-request-id": "b"}, "a"),
-        ({"X-Request-ID": "b"}, "b"),
-        ([(b"host", b"x"), (b"x-request-id", b"b")], "b"),
-        ({"x-correlation-id": "two words"}, None),
-        ({"x-correlation-id": "a\r\nset-cookie: x"}, None),
-        ({"x-correlation-id": "x" * 129}, None),
-        # https://docs.aws.amazon.com/lambda/latest/dg/services-alb.html: with multi-value headers
-        ({"X-Request-Id": ["b", "c"]}, "b"),
-        ({"x-request-id": [], "x-correlation-id": "a"}, "a"),
-        ([(10**18, "x"), ("x-request-id", 7), (b"x-correlation-id", b"a")], "a"),
-        ([("x-request-id",)], None),
-        (7, None),
-        ({}, None),
-        (None, None),
-    ],
-)
-def test_a_correlation_id_is_taken_if_it_can_be_handed_on(headers: Any, said: str | None) -> None:
-    assert correlation_id(headers) == said
-
-
-def test_a_load_balancers_headers_of_several_values_carry_a_correlation_id(
-    emitter: Emitter, lines: Lines
-) -> None:
-    """https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html."""
-    event = {"httpMethod": "GET", "path": "/pets", "multiValueHeaders": {"x-request-id": ["b"]}}
-
-    emitter.handler(nothing)(event, None)
-
-    assert (lines.fields["correlation_id"], lines.fields["route"]) == ("b", "/pets")
-
-
-def test_an_answer_that_cannot_be_asked_is_handed_on(emitter: Emitter, lines: Lines) -> None:
-    class Answer(dict[str, Any]):
-        def __contains__(self, key: object) -> bool:
-            raise RuntimeError("not now")
-
-    answer = Answer(statusCode=200)
-
-    assert (
-        emitter.handler(lambda _event, _context: answer)({"httpMethod": "GET", "path": "/"}, None) is answer
-    )
-    assert "status" not in lines.fields
-
-
-def test_an_exception_of_any_kind_is_in_the_record_and_goes_on(emitter: Emitter, lines: Lines) -> None:
-    class Odd(Exception):  # noqa: N818 - as odd as can be
-        @property  # type: ignore[misc]  # this as well
-        def __class__(self) -> type:
-            raise RuntimeError("no class")
-
-        def __str__(self) -> str:
-            raise BaseException("no text")  # noqa: TRY002 - the least that one can raise
-
-    with pytest.raises(Odd), emitter.record():
-        raise Odd
-
-    assert (lines.fields["error"], lines.fields["error_type"]) == ("<Odd>", "Odd")
-
-
-def test_the_headers_that_carry_a_correlation_id_can_be_chosen() -> None:
-    headers = {"X-Trace": "t", "x-correlation-id": "c"}
-
-    assert correlation_id(headers, ["x-missing", "x-trace"]) == "t"
-    assert correlation_id(headers, []) is None
-
-
-def test_a_correlation_id_is_handed_on(emitter: Emitter) -> None:
-    with emitter.record({"correlation_id": "c1"}):
-        assert outgoing_headers({"accept": "*/*"}) == {"accept": "*/*", "x-correlation-id": "c1"}
-        assert outgoing_headers({"X-Correlation-Id": "mine"}) == {"X-Correlation-Id": "mine"}
-    with emitter.record(context=SimpleNamespace(aws_request_id="r1")):
-        assert outgoing_headers() == {"x-correlation-id": "r1"}
-
-    assert outgoing_headers() == {}

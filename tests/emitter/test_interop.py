@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,6 +63,55 @@ def test_what_goes_through_logging_is_a_record(logger: logging.Logger, lines: Li
     assert seen(lines.getvalue()) == record
 
 
+def test_extras_keep_their_order(logger: logging.Logger, lines: Lines) -> None:
+    """Another order in each process would be other shapes, and other columns, of the same records."""
+    names = [f"field{number}" for number in range(20)]
+    logger.info("done", extra=dict.fromkeys(reversed(names), 1))
+
+    assert list(lines.fields)[-20:] == names[::-1]
+
+
+def test_attributes_of_a_log_record_factory_are_fields(logger: logging.Logger, lines: Lines) -> None:
+    """Also those of a factory that was there before the first handler was made."""
+    before = logging.getLogRecordFactory()
+
+    def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = before(*args, **kwargs)
+        record.tenant = "acme"
+        return record
+
+    logging.setLogRecordFactory(factory)
+    try:
+        logger.info("done")
+    finally:
+        logging.setLogRecordFactory(before)
+
+    assert lines.fields["tenant"] == "acme"
+
+
+def test_a_log_record_has_its_own_time(logger: logging.Logger, lines: Lines) -> None:
+    record = logger.makeRecord("orders", logging.INFO, "file", 1, "late", (), None)
+    record.created = 1_763_632_800.25
+    logger.handle(record)
+
+    assert lines.records[0].timestamp == 1_763_632_800_250
+
+
+def test_log_records_of_a_request_have_its_ids(
+    emitter: Emitter, logger: logging.Logger, lines: Lines
+) -> None:
+    context = SimpleNamespace(aws_request_id="r1")
+    with emitter.collect(event={"headers": {"x-correlation-id": "c1"}}, context=context):
+        logger.info("with both")
+    with emitter.collect(context=context):
+        logger.info("with Lambda's", extra={"correlation_id": "mine"})
+    logger.info("with none")
+
+    logged = [record.fields for record in lines.records if record.type == "log"]
+    ids = [(each.get("request_id"), each.get("correlation_id")) for each in logged]
+    assert ids == [("r1", "c1"), ("r1", "mine"), (None, None)]
+
+
 def test_an_exception_that_is_logged_is_in_the_record(logger: logging.Logger, lines: Lines) -> None:
     pets: dict[str, int] = {}
     try:
@@ -69,7 +119,9 @@ def test_an_exception_that_is_logged_is_in_the_record(logger: logging.Logger, li
     except KeyError:
         logger.exception("no such pet")
 
-    assert (lines.fields["error"], lines.fields["error_type"]) == ("'pet'", "KeyError")
+    fields = lines.fields
+    assert (fields["error"], fields["error_type"]) == ("'pet'", "KeyError")
+    assert 'pets["pet"] += 1' in fields["traceback"]
 
 
 def test_a_message_whose_arguments_do_not_fit_is_a_record_all_the_same(
@@ -238,60 +290,3 @@ def test_the_function_on_the_page_for_node_writes_whole_records(console: str) ->
     assert records[0].src == records[1].src is not None
     assert records[0].id != records[1].id
     assert all(line.isascii() for line in lines)
-
-
-# --- threads and processes on one stdout ------------------------------------------------------------------
-
-THREADS = """
-import json, sys, threading
-from awslambdaric.bootstrap import Unbuffered
-from tagline import Emitter
-
-sys.stdout = Unbuffered(sys.stdout)
-emitter = Emitter()
-
-
-def work(number):
-    for index in range({lines}):
-        emitter.emit({{"thread": number, "index": index, "text": "x" * {size}}})
-
-
-threads = [threading.Thread(target=work, args=[number]) for number in range({threads})]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
-"""
-
-
-def run(script: str, **environment: str) -> subprocess.Popen[bytes]:
-    here = str(Path(__file__).parents[2] / "emitter")
-    return subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, env={"PYTHONPATH": here, **environment}
-    )
-
-
-def test_threads_break_no_lines_on_lambdas_stdout() -> None:
-    pytest.importorskip("awslambdaric")
-    with run(THREADS.format(lines=250, threads=8, size=700)) as process:
-        assert process.stdout
-        lines = process.stdout.read().decode().splitlines()
-
-    said = [json.loads(line) for line in lines]
-    assert sorted((each["thread"], each["index"]) for each in said) == [
-        (thread, index) for thread in range(8) for index in range(250)
-    ]
-    assert sorted(each["_seq"] for each in said) == list(range(2_000))
-
-
-def test_processes_break_no_lines_under_four_kilobytes_on_one_pipe() -> None:
-    """POSIX writes up to PIPE_BUF bytes, 4,096 on Linux, at once: man 7 pipe."""
-    pytest.importorskip("awslambdaric")
-    forks = "import os\n[os.fork() for _ in range(2)]\n" + THREADS.format(lines=250, threads=1, size=3_600)
-    with run(forks) as process:
-        assert process.stdout
-        lines = process.stdout.read().decode().splitlines()
-
-    said: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    assert len(said) == 1_000
-    assert len({each["_src"] for each in said}) == 4

@@ -108,7 +108,7 @@ def emitted(
     **how: Any,
 ) -> dict[str, Any]:
     lines = Lines()
-    how.setdefault("namespace", "Shop")
+    how = {"namespace": "Shop", "max_line_bytes": 200_000, **how}
     Emitter(stream=lines, metrics=metrics, clock=lambda: now, **how).emit(fields, timestamp=timestamp)
     assert lines.writes == 1
     line: dict[str, Any] = json.loads(lines.getvalue())
@@ -160,14 +160,17 @@ def test_a_number_beyond_all_floats_beside_a_float_costs_no_record() -> None:
     assert {datum[2] for datum in effect(line)} == {"latency_ms"}
 
 
-def test_a_dimension_that_cannot_be_compared_costs_no_record() -> None:
+def test_an_object_is_a_dimension_by_its_text_on_the_line() -> None:
     class Route:
         def __hash__(self) -> int:
             raise RuntimeError("no hash")
 
+        def __str__(self) -> str:
+            return "/pets"
+
     line = emitted({"route": Route(), "items": 3}, METRICS, dimensions=[["route"], []])
 
-    assert {datum[1] for datum in effect(line)} == {frozenset()}
+    assert {datum[1] for datum in effect(line)} == {frozenset({("route", "/pets")}), frozenset()}
 
 
 def test_a_line_with_metrics_is_a_record_like_any_other() -> None:

@@ -1,5 +1,6 @@
 """However it is shipped, the emitter works alone, on every Python that is here from 3.9 up."""
 
+import ast
 import os
 import re
 import shutil
@@ -9,7 +10,6 @@ import tarfile
 import tomllib
 import zipfile
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,9 @@ import pytest
 import tagline
 from tagline import read
 
+from tests.emitter.pythons import EMITTER, OLDEST, pythons
+
 ROOT = Path(__file__).parents[2]
-EMITTER = ROOT / "emitter"
-OLDEST = (3, 9)
-NEWEST_TRIED = 20
 
 USE = """
 import sys
@@ -40,7 +39,7 @@ print(tagline.__version__, tagline.__file__)
 
 import asyncio, importlib
 
-asgi = importlib.import_module("tagline.asgi" if hasattr(tagline, "__path__") else "tagline_asgi")
+asgi = importlib.import_module("tagline.asgi")
 sent = []
 
 
@@ -55,7 +54,8 @@ async def ask():
     async def send(message):
         sent.append(message)
 
-    await asgi.TaglineMiddleware(app, route=lambda scope: "/asgi")(scope, None, send)
+    await asgi.TaglineMiddleware(app, route=lambda scope: "/asgi", background_from_ms=float("inf"))(scope,
+    None, send)
 
 
 asyncio.run(ask())
@@ -63,40 +63,20 @@ print(asgi.__file__)
 """
 
 
-@cache
-def pythons() -> dict[str, str]:
-    """Return the interpreters that are here by version: the running one, on PATH, and pyenv's."""
-    found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    for minor in range(OLDEST[1], NEWEST_TRIED):
-        name = f"python3.{minor}"
-        for path in (shutil.which(name), *map(str, sorted(pyenv.glob(f"3.{minor}.*/bin/{name}")))):
-            if path and f"3.{minor}" not in found:
-                asked = subprocess.run(
-                    [path, "-c", "import sys; print(*sys.version_info[:2], sep='.')"],
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                )
-                if asked.stdout.strip() == f"3.{minor}":
-                    found[f"3.{minor}"] = path
-    return found
-
-
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel and the sdist once."""
-    folder = tmp_path_factory.mktemp("dist")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", str(folder)],
-        cwd=EMITTER,
-        check=True,
-        capture_output=True,
-    )
+    return build(EMITTER, tmp_path_factory.mktemp("dist"))
+
+
+def build(project: Path, folder: Path) -> Path:
+    """Build the wheel and the sdist of a project into a folder."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", str(folder)]
+    subprocess.run(command, cwd=project, check=True, capture_output=True)
     return folder
 
 
-def installed(distribution: Path, folder: Path) -> Path:
+def installed(distribution: object, folder: Path) -> Path:
     """Install a distribution into a folder, from nothing but itself."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
     command += [
@@ -130,13 +110,22 @@ def layer(_dist: Path, folder: Path) -> Path:
     return folder / "python"
 
 
-def one_file(_dist: Path, folder: Path) -> Path:
-    shutil.copy(EMITTER / "tagline" / "__init__.py", folder / "tagline.py")
-    shutil.copy(EMITTER / "tagline" / "asgi.py", folder / "tagline_asgi.py")
+def copied(_dist: Path, folder: Path) -> Path:
+    shutil.copytree(EMITTER / "tagline", folder / "tagline", ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 
-WAYS: list[Callable[[Path, Path], Path]] = [wheel, sdist, layer, one_file]
+def from_git(_dist: Path, folder: Path) -> Path:
+    """Install from a repository's subdirectory, as people do before there is a release."""
+    repository = folder / "repository"
+    shutil.copytree(EMITTER, repository / "emitter", ignore=shutil.ignore_patterns("__pycache__"))
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-q", "-m", "a"]):
+        subprocess.run(["git", *command], cwd=repository, check=True, capture_output=True)
+    return installed(f"git+file://{repository}#subdirectory=emitter", folder / "installed")
+
+
+WAYS: list[Callable[[Path, Path], Path]] = [wheel, sdist, layer, copied, from_git]
 
 
 @pytest.fixture(scope="module", params=WAYS, ids=lambda way: way.__name__)
@@ -196,12 +185,66 @@ def test_a_distribution_has_the_package_its_types_and_its_metadata_and_nothing_e
         names = archive.namelist()
         folder = f"tagline_emitter-{tagline.__version__}.dist-info"
         metadata = archive.read(f"{folder}/METADATA").decode()
+        points = archive.read(f"{folder}/entry_points.txt").decode()
     with tarfile.open(next(dist.glob("*.tar.gz"))) as source:
         sources = source.getnames()
 
     package = {f"tagline/{path.name}" for path in (EMITTER / "tagline").iterdir() if path.is_file()}
-    assert {"tagline/__init__.py", "tagline/asgi.py", "tagline/py.typed"} == package
+    assert {"tagline/__init__.py", "tagline/asgi.py", "tagline/py.typed"} <= package
     assert {name for name in names if not name.startswith(folder)} == package
     assert package <= {name.partition("/")[2] for name in sources}
+    assert f"{folder}/licenses/LICENSE" in names
     assert "Requires-Dist" not in metadata
-    assert "Requires-Python: >=3.9" in metadata
+    for line in ("Requires-Python: >=3.9", "License-Expression: Apache-2.0", "Classifier: Typing :: Typed"):
+        assert line in metadata.splitlines()
+    assert "# tagline-emitter" in metadata  # the readme
+    assert points.split() == ["[pytest11]", "tagline", "=", "tagline.pytest_plugin"]
+    assert (EMITTER / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+
+
+def test_a_distribution_is_the_same_bytes_whoever_builds_it_and_when(dist: Path, tmp_path: Path) -> None:
+    """From another folder, with other times and modes of its files."""
+    copy = tmp_path / "elsewhere" / "emitter"
+    shutil.copytree(EMITTER, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in copy.rglob("*"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    built = build(copy, tmp_path / "dist")
+
+    assert {path.name: path.read_bytes() for path in built.iterdir()} == {
+        path.name: path.read_bytes() for path in dist.iterdir()
+    }
+
+
+def test_pytest_finds_the_fixture_of_an_installed_emitter(dist: Path, tmp_path: Path) -> None:
+    folder = wheel(dist, tmp_path / "installed")
+    (tmp_path / "test_it.py").write_text("def test_it(tagline_records):\n    assert tagline_records == []\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(folder)},
+    )
+
+    assert "1 passed" in done.stdout
+
+
+def test_the_files_are_few_and_short() -> None:
+    """Someone who has not seen the emitter reads it in half an hour."""
+    lines = {path.name: len(path.read_text().splitlines()) for path in (EMITTER / "tagline").glob("*.py")}
+
+    assert [name for name, number in lines.items() if number > 300] == []
+    functions = [
+        (node.name, node.end_lineno - node.lineno + 1 - documentation_lines(node))
+        for path in (EMITTER / "tagline").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno
+    ]
+    assert [name for name, number in functions if number > 60] == []
+
+
+def documentation_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    text = ast.get_docstring(function, clean=False)
+    return len(text.splitlines()) if text else 0

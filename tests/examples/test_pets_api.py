@@ -21,28 +21,11 @@ from cli.target import target_of
 from local.pipeline import Pipeline
 from local.template import Stack, functions, http_routes, resolve, translate
 from tests.builders import http_event
+from tests.examples.pets_requests import REQUESTS
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "pets_api"
 CORRELATION_ID = "order-4711"
-
-# Method, path, body; then the status and the route of the record. `{pet}` is what the first request made.
-REQUESTS: list[tuple[str, str, Any, int, str]] = [
-    ("POST", "/pets", {"name": "Tom", "kind": "cat"}, 201, "/pets"),
-    ("GET", "/pets", None, 200, "/pets"),
-    ("GET", "/pets/{pet}", None, 200, "/pets/{pet_id}"),
-    ("PATCH", "/pets/{pet}", {"name": "Tim"}, 204, "/pets/{pet_id}"),
-    ("PATCH", "/pets/{pet}", {}, 204, "/pets/{pet_id}"),
-    ("DELETE", "/pets/{pet}", None, 204, "/pets/{pet_id}"),
-    ("GET", "/pets/{pet}", None, 404, "/pets/{pet_id}"),
-    ("PATCH", "/pets/{pet}", {"name": "Tim"}, 404, "/pets/{pet_id}"),
-    ("DELETE", "/pets/{pet}", None, 404, "/pets/{pet_id}"),
-    ("POST", "/pets", {"age": 3}, 422, "/pets"),
-    ("GET", "/pets?next_token=mine", None, 400, "/pets"),
-    ("GET", "/fail", None, 500, "/fail"),
-    ("GET", "/", None, 200, "/"),
-    ("GET", "/wp-login.php", None, 404, "unmatched"),
-]
 
 
 # --- the template (what every template has to be is in test_template.py) ----------------------------------
@@ -254,7 +237,7 @@ def test_the_demos_requests_can_go_to_the_pets_api(ran: Run) -> None:
 # --- traces -----------------------------------------------------------------------------------------------
 
 
-def test_a_request_is_traced_with_its_correlation_id_and_its_steps(ran: Run) -> None:
+def test_a_request_is_traced_with_its_record_and_its_steps(ran: Run) -> None:
     environment = {
         **{name: os.environ[name] for name in ("PATH",)},
         **ran.pipeline.services.environment(),
@@ -270,7 +253,11 @@ def test_a_request_is_traced_with_its_correlation_id_and_its_steps(ran: Run) -> 
     event["headers"] |= {"content-type": "application/json", "x-correlation-id": CORRELATION_ID}
     script = (
         "from pets.app import handler; from tests.builders import Context\n"
-        f"assert handler({event!r}, Context())['statusCode'] == 201"
+        f"assert handler({event!r}, Context())['statusCode'] == 201\n"
+        "from pets.tracing import put_record, tracer\n"
+        "@tracer.capture_lambda_handler\n"
+        "def put(event, context): put_record(event)\n"
+        "put({'route': '/pets', 'token': 's3cret', 'items': [1]}, Context())"
     )
     # The X-Ray daemon takes segments as datagrams.
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as daemon:
@@ -288,7 +275,21 @@ def test_a_request_is_traced_with_its_correlation_id_and_its_steps(ran: Run) -> 
 
     assert {"## handler", "## pets.store.create", "dynamodb"} <= set(segments)
     annotations = segments["## handler"]["annotations"]
-    assert annotations["correlation_id"] == CORRELATION_ID
-    assert (annotations["ColdStart"], annotations["Service"]) == (True, "pets")
+    assert annotations == {
+        "correlation_id": CORRELATION_ID,
+        "method": "POST",
+        "route": "/pets",
+        "status": 201,
+        "client": "anonymous",
+        "ColdStart": True,
+        "Service": "pets",
+    }
+    record = segments["## handler"]["metadata"]["tagline"]["record"]
+    assert (record["kind"], record["path"], record["status"]) == ("cat", "/pets", 201)
+    assert record["response_bytes"] > 0
+    # Credentials are masked in a trace as they are on the line.
+    put = segments["## put"]
+    assert put["annotations"]["route"] == "/pets"
+    assert put["metadata"]["tagline"]["record"] == {"route": "/pets", "token": "***", "items": [1]}
     assert {segment["trace_id"] for segment in segments.values()} == {"1-5759e988-bd862e3fe1be46a994272793"}
     assert segments["dynamodb"]["parent_id"] == segments["## pets.store.create"]["id"]

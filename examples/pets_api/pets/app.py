@@ -12,7 +12,8 @@ from tagline.asgi import TaglineMiddleware
 
 from pets import models, store
 from pets.routing import RouteAwareRoute
-from pets.telemetry import emitter, logger, metrics, tracer
+from pets.telemetry import emitter, logger, metrics
+from pets.tracing import put_record, tracer
 
 api = FastAPI(title="Pets")
 api.router.route_class = RouteAwareRoute
@@ -94,7 +95,7 @@ async def unhandled(_request: Request, error: Exception) -> JSONResponse:
 
 
 class Correlated:
-    """Puts the correlation id, which TaglineMiddleware found, into every log line and the trace.
+    """Puts the correlation id, which TaglineMiddleware found, into every log line.
 
     It is pure ASGI, as TaglineMiddleware is: `@api.middleware("http")` would put a task, a stream and some
     hundred microseconds around every request.
@@ -104,12 +105,25 @@ class Correlated:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Say it, and go on."""
-        if scope["type"] == "http":
-            correlation_id = scope["state"]["correlation_id"]
-            logger.set_correlation_id(correlation_id)
-            tracer.put_annotation(key="correlation_id", value=correlation_id)
+        """Set it, and run the application."""
+        if "tagline" in scope:  # not for health checks, which leave no record
+            logger.set_correlation_id(scope["state"]["correlation_id"])
         await self.app(scope, receive, send)
+
+
+class Traced:
+    """Adds the usage record to the request's trace, once TaglineMiddleware has collected all of it."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Run the application, and add its record."""
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            if "tagline" in scope:
+                put_record(scope["tagline"])
 
 
 def client(scope: Any) -> str:
@@ -120,7 +134,7 @@ def client(scope: Any) -> str:
 
 # The outermost is first. Around the whole of FastAPI, TaglineMiddleware sees the answers of its exception
 # handler as well: added with `api.add_middleware`, it would stand inside of that.
-app = TaglineMiddleware(Correlated(api), emitter=emitter, client=client)
+app = Traced(TaglineMiddleware(Correlated(api), emitter=emitter, client=client))
 answer = Mangum(app, lifespan="off")
 # Starlette raises what its handler for Exception has answered once more; Mangum would log it a second time.
 logging.getLogger("mangum.http").setLevel(logging.CRITICAL)

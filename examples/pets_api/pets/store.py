@@ -10,7 +10,8 @@ from uuid import uuid4
 import boto3
 from boto3.dynamodb.conditions import Attr
 
-from pets.telemetry import logger, tracer
+from pets.telemetry import logger
+from pets.tracing import tracer
 
 PAGE = 10
 

@@ -1,13 +1,12 @@
-"""What the API says things with. Their settings are in the function's environment: template.yml."""
+"""Logs, metrics and usage records. Their settings are in the function's environment: template.yml."""
 
 import warnings
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Logger, Metrics
 from tagline import Emitter
 
 logger = Logger()
 metrics = Metrics()
-tracer = Tracer()
 emitter = Emitter()
 
 # Most requests have no metric of their own, and Powertools would say so on stderr.

@@ -1,0 +1,145 @@
+"""What Lambda's event and context tell about an invocation, and what its answer means to the client."""
+
+from __future__ import annotations
+
+import os
+
+from .annotations import Any, Optional, Sequence
+
+# The route of requests whose event names none: a path would be as many routes as there are ids in it.
+UNMATCHED = "unmatched"
+# A correlation id that comes in goes out again in a header, and into logs.
+MAX_CORRELATION_ID = 128
+CORRELATION_HEADERS = ("x-correlation-id", "x-request-id", "correlation-id", "request-id")
+
+_is_cold = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "provisioned-concurrency"
+
+
+class Invocation:
+    """One invocation of a function, or none if there is neither an event nor a context."""
+
+    # What the client gets if the function raises, or answers without a status.
+    _failed_status: Optional[int] = None
+    _default_status: Optional[int] = None
+    _record_count: Optional[int] = None
+
+    def __init__(self, event: Any, context: Any) -> None:
+        self.fields: dict[str, Any] = {}
+        if event is None and context is None:
+            return
+        global _is_cold
+        self.fields["cold_start"], _is_cold = _is_cold, False
+        for read in (self._read_context, self._read_event):
+            try:
+                event = getattr(event, "raw_event", event)  # Powertools' data classes
+                read(event if isinstance(event, dict) else {}, context)
+            except Exception:  # noqa: PERF203, S112 - not a Lambda event or context
+                continue
+
+    @property
+    def request_id(self) -> Optional[str]:
+        """Lambda's id of the invocation."""
+        return self.fields.get("request_id")
+
+    def _read_context(self, event: dict[str, Any], context: Any) -> None:
+        request_id = getattr(context, "aws_request_id", None)
+        # Root=1-...;Parent=...;Sampled=1:
+        # https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
+        parts = [part.partition("=") for part in os.environ.get("_X_AMZN_TRACE_ID", "").split(";")]
+        trace = {name: value for name, _, value in parts}
+        # A load balancer gives either kind of headers, as its target group is set.
+        headers = event.get("headers") or event.get("multiValueHeaders")
+        self._add(
+            request_id=request_id,
+            correlation_id=correlation_id(headers) or request_id,
+            trace_id=trace.get("Root"),
+            function_name=getattr(context, "function_name", None),
+            function_version=getattr(context, "function_version", None),
+            memory_mb=int(getattr(context, "memory_limit_in_mb", None) or 0),
+        )
+
+    def _read_event(self, event: dict[str, Any], _context: Any) -> None:
+        request = event.get("requestContext") or {}
+        http = request.get("http")
+        if http:  # HTTP API with payload 2.0, function URL
+            self._is_http(http.get("method"), event.get("routeKey", "").split(" ")[-1], event.get("rawPath"))
+            is_url = ".lambda-url." in request.get("domainName", "")
+            self._failed_status, self._default_status = (502 if is_url else 500), 200
+        elif "serviceArn" in request or "raw_path" in event:  # VPC Lattice
+            self._is_http(event["method"], None, event.get("path") or event.get("raw_path", "").split("?")[0])
+        elif "connectionId" in request:  # WebSocket API
+            self._add(route=request["routeKey"])
+            self._failed_status = 500
+        elif "httpMethod" in event:  # REST API, HTTP API with payload 1.0, load balancer
+            self._is_http(event["httpMethod"], event.get("resource"), event.get("path"))
+            if event.get("version") == "1.0":
+                self._failed_status = 500
+        elif "detail-type" in event:
+            self._is_batch("eventbridge", 1)
+        elif event.get("Records"):
+            records = event["Records"]
+            source = records[0].get("eventSource") or records[0]["EventSource"]  # SNS writes it its own way
+            self._is_batch(source.partition(":")[2], len(records))
+
+    def _is_http(self, method: Any, route: Any, path: Any) -> None:
+        self._add(method=method, route=route or UNMATCHED, path=path)
+        # https://docs.aws.amazon.com/lambda/latest/dg/services-apigateway-errors.html
+        self._failed_status = 502
+
+    def _is_batch(self, trigger: str, count: int) -> None:
+        self._add(trigger=trigger)
+        self.fields["record_count"] = self._record_count = count
+
+    def _add(self, **fields: Any) -> None:
+        self.fields.update((name, value) for name, value in fields.items() if value)
+
+    def answered(self, answer: Any) -> None:
+        """Take what an answer tells: the client's status, or how many records of a batch failed."""
+        try:
+            status = answer.get("statusCode") if isinstance(answer, dict) else None
+            status = self._default_status if status is None else status
+            if status is not None:
+                self.fields["status"] = status
+            if self._record_count is not None:
+                failures = answer.get("batchItemFailures") if isinstance(answer, dict) else None
+                self.fields["failure_count"] = len(failures or ())
+        except Exception:
+            return  # an answer that fails when it is read has no status
+
+    def failed(self) -> None:
+        """Take what the client gets because the function raised."""
+        if self._failed_status is not None:
+            self.fields["status"] = self._failed_status
+        if self._record_count is not None:
+            self.fields["failure_count"] = self._record_count
+
+
+def correlation_id(headers: Any, names: Sequence[str] = CORRELATION_HEADERS) -> Optional[str]:
+    """Return the correlation id that came in with a request's headers.
+
+    Args:
+        headers: A mapping, or pairs of names and values, as text or bytes, in any case. Of several values in
+            a list, the first counts. Anything else carries no id.
+        names: The headers that may carry it, in lower case.
+
+    Returns:
+        The value of the first of the names that is there. A value that is longer than 128 characters, or has
+        others than visible ASCII, is ignored, because it could not be sent on in a header.
+    """
+    found: dict[str, str] = {}
+    try:
+        pairs: Any = headers.items() if hasattr(headers, "items") else headers or ()
+        for name, value in list(pairs):
+            lowered = _header_text(name).lower()
+            if lowered in names:
+                text = _header_text(value[0] if isinstance(value, list) and value else value)
+                is_visible = text.isascii() and text.isprintable() and " " not in text
+                if is_visible and 0 < len(text) <= MAX_CORRELATION_ID:
+                    found.setdefault(lowered, text)
+    except Exception:
+        found.clear()  # not headers
+    return next((found[name] for name in names if name in found), None)
+
+
+def _header_text(value: object) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value if isinstance(value, str) else ""

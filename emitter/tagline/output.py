@@ -1,0 +1,170 @@
+"""Lines are numbered per source and go out whole: one write, one flush, no other emitter's line between."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import threading
+from itertools import count
+
+from .annotations import Any, Callable, Iterator, Optional, Stream
+
+MAX_TAGS = 1_000
+_is_snapstart = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
+# Under SnapStart, draw ids one by one: a snapshot may be restored many times.
+_IDS_DRAWN = 1 if _is_snapstart else 64
+
+# Generation of this process; sources created in an earlier generation renew themselves.
+_generation = 0
+# Guard ids and counters, and the stream; reentrant, because a signal handler or finalizer may emit.
+_numbering = threading.RLock()
+_writing = threading.RLock()
+_after_copy: list[Callable[[], None]] = []
+# The stream that was written to last, its methods, and its descriptor if other processes may write there.
+_last: tuple[Any, Any, Any, Optional[int]] = (None, None, None, None)
+# Set by `tagline.testing.capture`: take the lines instead of the stream.
+captures: list[Callable[[str], None]] = []
+is_strict = False  # and raise what emitters would swallow
+
+
+class Source:
+    """An emitter's identity in this process. In a copy of the process it is another one."""
+
+    def __init__(self) -> None:
+        self._ids: list[str] = []
+        self._generation = -1
+        # The source's id, and a counter for each tag. Replaced as a whole: a signal may come in between.
+        self._state: tuple[str, dict[str, Iterator[int]]] = ("", {})
+
+    def next_number(self, tag: str) -> tuple[str, int]:
+        """Return the source's id and the number of its next line with a tag, from 0.
+
+        Each tag has its own numbers: a subscription filter lets one tag through, and the other lines would
+        look like lost ones. After 1,000 tags the source takes a new id, so that the counters stay bounded.
+        """
+        with _numbering:
+            identity, numbers = self._state
+            if self._generation != _generation or (tag not in numbers and len(numbers) >= MAX_TAGS):
+                # First use, or a forked or restored copy of the process, or too many tags.
+                self._ids = []
+                identity, numbers = self._state = os.urandom(8).hex(), {}
+                self._generation = _generation
+            return identity, next(numbers.setdefault(tag, count()))
+
+    def random_id(self) -> str:
+        """Return a random id, and prefetch more: one urandom call for 64 is cheaper than 64 calls.
+
+        Call `next_number` first: it drops what was prefetched before a fork.
+        """
+        try:
+            return self._ids.pop()
+        except IndexError:
+            first, *more = os.urandom(16 * _IDS_DRAWN).hex(" ", 16).split()
+            self._ids.extend(more)
+            return first
+
+
+def line_level() -> str:
+    """Return the level that lets a line through: with LogFormat JSON, Lambda drops lines below its own.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
+    """
+    level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
+    return level if level in ("WARN", "ERROR", "FATAL") else "INFO"
+
+
+def after_copy(reset: Callable[[], None]) -> None:
+    """Have a function called in each copy of this process: a forked child, or a restored snapshot."""
+    _after_copy.append(reset)
+
+
+def _begin_generation() -> None:
+    global _generation, _numbering, _writing
+    _generation, _numbering, _writing = _generation + 1, threading.RLock(), threading.RLock()
+    for reset in _after_copy:
+        reset()
+
+
+def _before_fork() -> None:
+    """Let other threads finish their writes: the child's copy of a lock that one holds is never released."""
+    _writing.acquire()
+
+
+def _after_fork_in_parent() -> None:
+    _writing.release()
+
+
+def write_line(line: str, stream: Optional[Stream], is_shared: bool) -> None:
+    """Write a line that ends in a newline, and flush: a buffered line is lost when the process is killed.
+
+    Several worker processes may share a pipe, where one's write of more than 4,096 bytes (PIPE_BUF) can be
+    cut by another one's. A lock on the pipe keeps them apart; the system releases it when its owner dies.
+
+    Args:
+        line: The text.
+        stream: Where it goes; None for what `sys.stdout` is now.
+        is_shared: Whether other processes may write there. In Lambda none does, and no lock is taken.
+    """
+    if captures:
+        captures[-1](line)
+        return
+    global _last
+    target = stream or sys.stdout
+    with _writing:
+        if _last[0] is not target:
+            _last = _look_at(target, is_shared)
+        _, write, flush, descriptor = _last
+        if descriptor is not None:
+            _write_locked(line, write, flush, descriptor)
+        else:
+            write(line)
+            flush()
+
+
+def _write_locked(line: str, write: Any, flush: Any, descriptor: int) -> None:
+    from fcntl import LOCK_EX, LOCK_UN, lockf
+
+    flush()  # what others have left in the buffer
+    is_locked = True
+    try:
+        lockf(descriptor, LOCK_EX)
+    except OSError:
+        is_locked = False  # the system cannot lock it
+    try:
+        write(line)
+        flush()
+    finally:
+        if is_locked:
+            lockf(descriptor, LOCK_UN)
+
+
+def _look_at(target: Any, is_shared: bool) -> tuple[Any, Any, Any, Optional[int]]:
+    """Return a stream, its methods, and the descriptor of a pipe, socket or file that has to be locked."""
+    flush = getattr(target, "flush", lambda: None)
+    if not is_shared:
+        return target, target.write, flush, None
+    try:
+        import fcntl  # noqa: F401 - not on Windows
+
+        descriptor = int(target.fileno())
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode):
+            return target, target.write, flush, descriptor
+    except Exception:  # noqa: S110 - a stream in memory
+        pass
+    return target, target.write, flush, None
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_begin_generation
+    )
+if _is_snapstart:
+    # https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
+    try:
+        from snapshot_restore_py import register_after_restore  # type: ignore[import-untyped]
+
+        register_after_restore(_begin_generation)
+    except ImportError:
+        pass  # a source then begins with its first line, which most functions write after the restore

@@ -1,0 +1,300 @@
+"""WSGI middleware: one record per request, for Flask, Django and other WSGI frameworks.
+
+    from tagline.wsgi import TaglineMiddleware
+    app.wsgi_app = TaglineMiddleware(app.wsgi_app)
+
+It imports no framework and buffers no body. The record's fields are in docs/how-to/flask-django.md.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, Optional, Sequence, Tuple, cast
+
+from .asgi import DEFAULT_SKIP
+from .emitter import Emitter
+from .invocation import UNMATCHED, correlation_id
+from .values import repr_of
+
+__all__ = ["DEFAULT_SKIP", "UNMATCHED", "TaglineMiddleware", "django_route", "route_template"]
+
+Environ = Dict[str, Any]
+Headers = List[Tuple[str, str]]
+Write = Callable[[bytes], object]
+Respond = Callable[..., Write]
+App = Callable[[Environ, Respond], Iterable[bytes]]
+FromEnviron = Callable[[Environ], Optional[str]]
+
+FIELDS, EXCHANGE = "tagline.fields", "tagline.exchange"  # in the environ; PEP 3333 asks for a dot
+
+_BAD_REQUEST, _FAILED = 400, 500
+
+
+class TaglineMiddleware:
+    """Writes one record for each HTTP request that the application answers.
+
+    Args:
+        app: The WSGI application.
+        emitter: Writes the records; default a new `Emitter()`.
+        client: Returns who called, from the environ when the response starts; None, or no function: no field.
+        route: Returns the route's template from the environ, likewise; default `route_template`.
+        unmatched: The route of requests that matched no route.
+        skip: Paths that leave no record, compared exactly.
+        correlation_headers: Request headers that may carry a correlation id; the first one found is used.
+            Without any, it is Lambda's request id, else a random one.
+        correlation_response_header: Carries it out, unless the application sets that header; None for none.
+        error_details: Whether records of status 400 and above have `error_details`: the URL, the request's
+            headers, and the exception if there was one. Credentials are masked by their names.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        emitter: Optional[Emitter] = None,
+        client: Optional[FromEnviron] = None,
+        route: Optional[FromEnviron] = None,
+        unmatched: str = UNMATCHED,
+        skip: Iterable[str] = DEFAULT_SKIP,
+        correlation_headers: Sequence[str] = ("x-correlation-id", "x-request-id"),
+        correlation_response_header: Optional[str] = "x-correlation-id",
+        error_details: bool = False,
+    ) -> None:
+        self.app = app
+        self.emitter = emitter or Emitter()
+        self.client = client
+        self.route = route or route_template
+        self.unmatched = unmatched
+        self.skip: FrozenSet[str] = frozenset(skip)
+        self.correlation_headers = {
+            "HTTP_" + name.upper().replace("-", "_"): name.lower() for name in correlation_headers
+        }
+        self.correlation_response_header = (correlation_response_header or "").lower()
+        self.error_details = error_details
+        # Both answer unhandled exceptions themselves, and announce them. A receiver is connected only once.
+        for module in ("flask", "django.core.signals"):
+            with suppress(Exception):  # not imported, or an old Flask without blinker
+                sys.modules[module].got_request_exception.connect(_keep_exception)
+
+    def __call__(self, environ: Environ, start_response: Respond) -> Iterable[bytes]:
+        """Run the application, and write the record when its response is complete. Exceptions propagate."""
+        path = _path(environ)
+        if FIELDS in environ or path in self.skip:  # an outer middleware records it, or nobody
+            return self.app(environ, start_response)
+        exchange = _Exchange(self, environ, path, start_response)
+        with exchange:
+            body: Any = self.app(environ, exchange.start_response)
+        recorded = (_SizedBody if hasattr(body, "__len__") else _Body)(body, exchange)
+        wrapper = environ.get("wsgi.file_wrapper")
+        if isinstance(wrapper, type) and issubclass(type(body), wrapper):
+            with suppress(AttributeError):  # a file stays what it is: the server may send it without reading
+                body.close = recorded.close
+                exchange.is_file = True
+                return cast("Iterable[bytes]", body)
+        return recorded
+
+
+def route_template(environ: Environ) -> Optional[str]:
+    """Return the template of the route that matched a request, as the framework writes it.
+
+    Flask and Bottle leave it in the environ; Django needs `django_route`. None if no route matched.
+    """
+    rule = getattr(environ.get("werkzeug.request"), "url_rule", None) or environ.get("route.handle")
+    return getattr(rule, "rule", None)
+
+
+def django_route(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Record which URL pattern matched, which only Django knows. Put it into Django's setting MIDDLEWARE."""
+
+    def middleware(request: Any) -> Any:
+        response = get_response(request)
+        with suppress(Exception):
+            if request.resolver_match is not None:
+                request.META[FIELDS].setdefault("route", "/" + request.resolver_match.route.lstrip("^/"))
+        return response
+
+    return middleware
+
+
+def _keep_exception(*_sender: object, exception: Any = None, request: Any = None, **_more: Any) -> None:
+    """Keep an exception that a framework answers: Flask passes it, Django is handling it."""
+    with suppress(Exception):
+        environ = (request or sys.modules["flask"].request).environ
+        environ[EXCHANGE].look(exception or sys.exc_info()[1])
+
+
+class _Exchange:
+    """One request and its response. As a context manager, it records an exception that ends the response."""
+
+    status: Optional[int] = None
+    response_bytes = 0
+    is_file = sent = complete = False
+    error: Optional[BaseException] = None  # that the application answered
+    template = client = length = cast("Any", None)
+
+    def __init__(self, middleware: TaglineMiddleware, environ: Environ, path: str, respond: Respond) -> None:
+        self.middleware = middleware
+        self.environ = environ
+        self.path = path  # as it is now: a dispatcher moves parts of it into SCRIPT_NAME
+        self.script_name = str(environ.get("SCRIPT_NAME", ""))
+        self.event = environ.get("apig_wsgi.full_event") or environ.get("serverless.event")
+        self.outer_error = sys.exc_info()[1]
+        self._respond = respond
+        self._write: Write = len  # until the server returns its own
+        context = environ.get("apig_wsgi.context") or environ.get("serverless.context")
+        sent = [
+            (name, environ[key]) for key, name in middleware.correlation_headers.items() if key in environ
+        ]
+        given = correlation_id(sent, [name for name, _ in sent]) if sent else None
+        self.correlation_id = given or str(getattr(context, "aws_request_id", None) or os.urandom(16).hex())
+        fields = {"correlation_id": self.correlation_id}
+        self.draft = middleware.emitter.collect(fields, event=self.event, context=context)
+        environ.update({FIELDS: self.draft.begin(is_block=True), EXCHANGE: self})
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _kind: object, error: Optional[BaseException], _trace: object) -> None:
+        if error is not None and not isinstance(error, GeneratorExit):  # that is before the server's close()
+            self.end(error)
+
+    def start_response(self, status: str, headers: Headers, *exc_info: Any, **more: Any) -> Write:
+        """Pass on the status and the headers, with the correlation id among them."""
+        sent, name = headers, self.middleware.correlation_response_header
+        try:
+            if name and name not in [header.lower() for header, _ in headers]:
+                sent = [*headers, (name, self.correlation_id)]
+        except Exception:
+            sent = headers  # they are not what they should be: the server refuses them
+        self._write = self._respond(status, sent, *exc_info, **more)
+        try:  # quicker than `with suppress`
+            self.status, self.length = int(status[:3]), dict(headers).get("Content-Length")
+            # An exception handler answers while its exception is being handled, here as well.
+            given = exc_info[0] if exc_info else more.get("exc_info")
+            handled = given[1] if given else sys.exc_info()[1]
+            self.look(handled if handled is not self.outer_error and self.status >= _FAILED else None)
+        except Exception:
+            return self.write
+        return self.write
+
+    def look(self, error: Optional[BaseException] = None) -> None:
+        """Ask for the route and the client while the framework knows its request: Flask forgets it early."""
+        self.error = error or self.error
+        self.template = self.ask(self.middleware.route)
+        self.client = self.ask(self.middleware.client)
+
+    def write(self, part: bytes) -> object:
+        self.count(part)
+        return self._write(part)
+
+    def count(self, part: bytes) -> None:
+        self.sent = True  # most servers send the head with the first part, even if that is empty
+        try:
+            self.response_bytes += len(part)
+        except TypeError:
+            return  # no bytes: the server refuses it
+
+    def end(self, raised: Optional[BaseException] = None) -> None:
+        """Write the record, once."""
+        if not self.draft.open:
+            return
+        self.environ.pop(EXCHANGE, None)  # each refers to the other
+        if self.template is None:
+            self.look()
+        error = raised or self.error
+        with suppress(Exception):  # a record is never worth a failed request
+            for name, value in self.known(raised, error).items():
+                if value is not None:
+                    self.draft.setdefault(name, value)
+        self.draft.end(error=error)
+        self.error = self.outer_error = None  # an exception refers to its frames, and they to this
+
+    def known(self, raised: Optional[BaseException], error: Optional[BaseException]) -> Dict[str, object]:
+        """Return the record's fields. None is left out; fields that the application added take precedence."""
+        environ, middleware = self.environ, self.middleware
+        has_body = environ.get("REQUEST_METHOD") != "HEAD"  # servers send none for HEAD
+        status = self.known_status(raised)
+        mounts = str(environ.get("SCRIPT_NAME", ""))[len(self.script_name) :]
+        size = self.ask(lambda _: int(self.length)) if self.is_file else self.response_bytes * has_body
+        explain = middleware.error_details and (status or 0) >= _BAD_REQUEST
+        return {
+            "method": environ.get("REQUEST_METHOD"),
+            "route": middleware.unmatched if self.template is None else f"{mounts}{self.template}",
+            "path": self.path,
+            "status": status,
+            "client": self.client,
+            "client_ip": environ.get("REMOTE_ADDR") or None,
+            "user_agent": environ.get("HTTP_USER_AGENT"),
+            "request_bytes": self.ask(_request_bytes),
+            "response_bytes": size,
+            "incomplete": (self.sent and has_body and not self.complete) or None,
+            "error_details": self.ask(lambda _: self.details(error)) if explain else None,
+        }
+
+    def known_status(self, raised: Optional[BaseException]) -> Optional[int]:
+        """Return the status that the client got, None if it got none."""
+        if raised is None:  # servers refuse a body that no status came before, and answer for it
+            return _FAILED if self.status is None and (self.sent or self.complete) else self.status
+        if self.event is not None or not (self.sent or isinstance(raised, Exception)):
+            return None  # in Lambda the gateway answers, and the draft knows with which status
+        return (self.sent and self.status) or _FAILED
+
+    def details(self, error: Optional[BaseException]) -> Dict[str, object]:
+        sent = [name for name in self.environ if name.startswith("HTTP_")]
+        headers = {name[5:].replace("_", "-").lower(): self.environ[name] for name in sent}
+        query = self.environ.get("QUERY_STRING", "")
+        what = {} if error is None else {"type": type(error).__name__, "message": repr_of(error, str)}
+        return {**what, "url": self.path + (query and f"?{query}"), "headers": headers}
+
+    def ask(self, function: Optional[Callable[[Environ], object]]) -> object:
+        """Call a function for a field; if it raises, the field is left out."""
+        try:
+            return function(self.environ) if function else None
+        except Exception:
+            return None
+
+
+class _Body:
+    """A response's body, passed on part by part. The record is written after the last part."""
+
+    def __init__(self, body: Iterable[bytes], exchange: _Exchange) -> None:
+        self._body = body
+        self._close: Any = getattr(body, "close", None)
+        self._exchange = exchange
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._exchange:
+            for part in self._body:
+                self._exchange.count(part)
+                yield part
+        self._exchange.complete = True
+        self._exchange.end()
+
+    def close(self) -> None:
+        """Close the application's body. Servers call this in any case, also when the client has left."""
+        with self._exchange:
+            if self._close is not None:
+                self._close()
+        self._exchange.end()
+
+    def __del__(self) -> None:
+        self._exchange.end()  # test clients drop bodies that they do not read
+
+
+class _SizedBody(_Body):
+    """A body whose number of parts is known: servers send a Content-Length for a single part."""
+
+    def __len__(self) -> int:
+        return len(self._body)  # type: ignore[arg-type]  # only bodies with a length become this
+
+
+def _path(environ: Environ) -> str:
+    """Return the path as the client asked for it; the environ's text is bytes in latin-1."""
+    path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
+    return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def _request_bytes(environ: Environ) -> Optional[int]:
+    length = environ.get("CONTENT_LENGTH")
+    return int(length) if length else None if "HTTP_TRANSFER_ENCODING" in environ else 0
