@@ -17,6 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cli.errors import CommandError
+from consumers.accounts.compaction import READERS
 from consumers.bucket import Bucket
 from consumers.rows.registry import STORES
 from exporter.stores import store_of_stack
@@ -62,9 +63,10 @@ class Target:
     def client(self, service: str) -> Any:
         """Return a boto3 client of the pipeline's services."""
         # A function may run for 15 minutes, and is not called twice.
-        config = Config(read_timeout=910, retries={"total_max_attempts": 1})
+        config = Config(read_timeout=910, retries={"total_max_attempts": 1}, max_pool_connections=READERS)
         if self.endpoint is None:
-            return boto3.client(service, config=config if service == "lambda" else None)
+            pool = Config(max_pool_connections=READERS)
+            return boto3.client(service, config=config if service == "lambda" else pool)
         return services.client(self.endpoint, service, config)
 
     def bucket(self) -> Bucket:

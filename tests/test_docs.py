@@ -33,6 +33,7 @@ import cli.demo
 import cli.main
 from consumers.accounts import handler as reconcile
 from consumers.accounts.accounting import Totals
+from consumers.accounts.compaction import Day
 from consumers.lines import extract, quarantine, subscription
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
@@ -427,9 +428,7 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
     reports: dict[str, list[Any]] = {
         "RowConsumer": [lambda: row_handler.report_rows(ledger, "timestream")],
         "MeterConsumer": [lambda: meter_handler.report_meters(meters, store="s3")],
-        "Reconciler": [
-            lambda: reconcile.report_day(reconcile.Day(DAY, {"/g": Totals(3, 2, 0, {"late": 1}, 1)}))
-        ],
+        "Reconciler": [lambda: reconcile.report_day(Day(DAY, {"/g": Totals(3, 2, {"late": 1}, 1)}))],
         "DailyExporter": [lambda: export._report(Export(MANIFEST, kept=False))],
         "DownloadWorker": [
             lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.READY, rows=1)),

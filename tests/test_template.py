@@ -13,6 +13,7 @@ import pytest
 import tagline
 from cfnlint.api import ManualArgs, lint
 
+from consumers.accounts.handler import COMPACT
 from consumers.rows.registry import STORES
 from exporter.lake.formats import Format
 from local.template import (
@@ -580,7 +581,7 @@ def test_links_are_accelerated_if_the_bucket_is(status: str, template: dict[str,
 
 
 def test_the_export_runs_daily_in_utc_and_its_failures_are_told(stack: Stack) -> None:
-    daily, _ = schedules(stack)
+    daily = schedules(stack)[0]
     assert (daily.function, daily.expression) == ("tagline-DailyExporter", "cron(15 0 * * ? *)")
     assert (daily.timezone, daily.enabled) == ("UTC", True)
     target = stack.resources[daily.logical_id].properties["Target"]
@@ -594,8 +595,9 @@ def test_the_export_runs_daily_in_utc_and_its_failures_are_told(stack: Stack) ->
 
 
 def test_a_day_is_reconciled_when_none_of_its_batches_is_tried_any_more(stack: Stack) -> None:
-    _, daily = schedules(stack)
-    assert (daily.function, daily.expression) == ("tagline-Reconciler", "cron(45 6 * * ? *)")
+    daily, hourly = (each for each in schedules(stack) if each.function == "tagline-Reconciler")
+    assert (hourly.expression, hourly.payload) == ("cron(20 * * * ? *)", json.dumps({COMPACT: True}))
+    assert daily.expression == "cron(45 6 * * ? *)"
     assert (daily.timezone, daily.enabled) == ("UTC", True)
     after_midnight = 6 * 3600 + 45 * 60
     assert {
@@ -773,7 +775,8 @@ def test_no_role_may_do_more_than_its_statements_name(stack: Stack, examples: St
         ("DownloadWorkerRole", "sqs:ReceiveMessage", ["{queue}"]),
         ("ScheduleRole", "lambda:InvokeFunction", ["{exporter}", "{reconciler}"]),
         ("ReconcilerRole", "s3:GetObject", ["{bucket}/accounting/*"]),
-        ("ReconcilerRole", "s3:PutObject", []),
+        ("ReconcilerRole", "s3:PutObject", ["{bucket}/accounting/*"]),
+        ("ReconcilerRole", "s3:DeleteObject", ["{bucket}/accounting/batches/*"]),
         ("ReconcilerRole", "timestream:Select", []),
     ],
 )

@@ -106,7 +106,7 @@ def make_handler(
 
         timings.begin()
         ledger = Ledger(event["Records"])
-        accounts = accounting.BatchAccounts(tag)
+        accounts = accounting.BatchAccounts(tag, prefix)
         days: set[int] = set()
         now = clock()
         # The export of a day may not see rows that are stored later than this.
@@ -166,13 +166,13 @@ def map_lines(
 ) -> Iterator[tuple[Line, Packed]]:
     """Yield each line with its row, and account for it; `large` gets the records that rows cannot hold."""
     for line in lines:
-        source, fields = line.origin[0], line.fields
+        source, fields, written = line.origin[0], line.fields, line.raw["timestamp"]
         packed = packer.pack_line(fields, line.raw["message"], source)
         if packed is not None:
-            accounts.add(line.position, source, packed.time, fields["_src"], fields["_seq"])
+            accounts.add(line.position, source, written, fields["_src"], fields["_seq"])
         else:
             record = line.record
-            accounts.add(line.position, source, record.timestamp, record.src, record.seq)
+            accounts.add(line.position, source, written, record.src, record.seq)
             packed = map_record(ledger, line, large, packer)
         if packed is not None:
             line.forget()

@@ -185,8 +185,12 @@ def test_a_running_pipeline_is_fed_asked_exported_and_downloaded_from(up: Path, 
     assert (by_route.returncode, "299" in by_route.stdout) == (0, True), by_route.stderr
     reconciled = tagline(up, "reconcile")
     assert reconciled.returncode == 0, reconciled.stdout
-    assert "stored: 299 rows; exported: 0 rows" in reconciled.stdout
-    assert "299 lines have no row of their own" in reconciled.stdout
+    # The lines were written today, and none of them is missing; their records are of yesterday.
+    assert "table: 299 rows; lake: 0 rows" in reconciled.stdout
+    assert "299 more rows than lines: they were written on another day" in reconciled.stdout
+    today = tagline(up, "reconcile", "--day", f"{datetime.now(UTC):%Y-%m-%d}")
+    assert today.returncode == 0, today.stdout
+    assert "598 more lines than rows: they repeat an _id" in today.stdout
     exported = tagline(up, "export")
     assert exported.returncode == 0, exported.stderr
     assert "299" in exported.stdout
