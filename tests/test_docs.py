@@ -408,7 +408,10 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
         "Reconciler": [
             lambda: reconcile.report_day(reconcile.Day(DAY, {"/g": Totals(3, 2, 0, {"late": 1}, 1)}))
         ],
-        "DailyExporter": [lambda: export._report(Export(MANIFEST, kept=False))],
+        "DailyExporter": [
+            lambda: export._report(Export(MANIFEST, kept=False)),
+            lambda: export._report_failure("2026-11-19", "no", True),
+        ],
         "DownloadWorker": [
             lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.READY, rows=1)),
             lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.EMPTY, rows=0)),

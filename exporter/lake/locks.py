@@ -2,7 +2,7 @@
 
 Who has the lock has a lease with a token, renews it while it works, and hands the token over to whoever
 continues. The lock keeps two from doing the same work. That a late one cannot do harm is the commit's part:
-docs/explanation/commits.md.
+docs/reference/commits.md.
 """
 
 from __future__ import annotations
