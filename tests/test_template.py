@@ -806,6 +806,7 @@ def test_alarms_tell_the_topic_of_lag_failure_and_dead_letters(stack: Stack) -> 
         ("recursion", "tagline"),
         ("Errors", "tagline-DailyExporter"),
         ("Errors", "tagline-Reconciler"),
+        ("exported_failed", "tagline"),
         ("lost", "tagline"),
         ("ApproximateNumberOfMessagesVisible", "tagline-ScheduleDeadLetters"),
         ("ApproximateNumberOfMessagesVisible", "tagline-DownloadDeadLetters"),
@@ -827,6 +828,7 @@ def test_the_metrics_of_two_stacks_are_told_apart(template: dict[str, Any]) -> N
         }
         assert watched == {
             "recursion": {"service": name, "stage": "consumer", "store": store},
+            "exported_failed": {"service": name},
             "lost": {"service": name, "stage": "reconcile"},
         }
 

@@ -24,8 +24,8 @@ from exporter.lake.progress import Progress
 from exporter.store import SLICE_ROWS, Column, Store, Tally, minute, whole_since
 from exporter.stores.metered import Spent
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 # Whole records are fetched in parallel: each is a round trip.
 _FETCHERS = 8
@@ -164,9 +164,9 @@ def export_formats(days: Sequence[Day], store: Store, job: DayJob) -> list[Expor
     return [each if isinstance(each, Exception) else replace(each, seconds=seconds) for each in in_order]
 
 
-def _try_each(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result | Exception]:
+def _try_each(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result | Exception]:
     """Return what a function returns for each item, or raises: one format's failure is not the others'."""
-    outcomes: list[Result | Exception] = []
+    outcomes: list[_Result | Exception] = []
     for item in items:
         try:
             outcomes.append(function(item))

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, Queue
 from typing import NamedTuple, TypeVar
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 # How many items a consumer can be behind the source.
 _AHEAD = 2
@@ -20,14 +20,14 @@ class _End(NamedTuple):
     error: BaseException | None
 
 
-class _Feed(Iterator[Item]):
+class _Feed(Iterator[_Item]):
     """The items of one consumer, from whichever of its threads it takes them."""
 
     def __init__(self) -> None:
         self.is_wanted = True
-        self._queue: Queue[Item | _End] = Queue(_AHEAD)
+        self._queue: Queue[_Item | _End] = Queue(_AHEAD)
 
-    def __next__(self) -> Item:
+    def __next__(self) -> _Item:
         item = self._queue.get()
         if not isinstance(item, _End):
             return item
@@ -36,7 +36,7 @@ class _Feed(Iterator[Item]):
             raise item.error
         raise StopIteration
 
-    def put(self, item: Item | _End) -> None:
+    def put(self, item: _Item | _End) -> None:
         """Give the consumer an item as soon as it has room, unless it has ended."""
         if self.is_wanted:
             self._queue.put(item)
@@ -54,8 +54,8 @@ class _Feed(Iterator[Item]):
 
 
 def fan_out(
-    items: Iterable[Item], consumers: Sequence[Callable[[Iterator[Item]], Result]]
-) -> list[Result | Exception]:
+    items: Iterable[_Item], consumers: Sequence[Callable[[Iterator[_Item]], _Result]]
+) -> list[_Result | Exception]:
     """Give every item to every consumer, each in a thread, and return what became of each.
 
     A consumer that fails, or wants no more items, does not stop the others. The source is read as long as one
@@ -68,9 +68,9 @@ def fan_out(
     Returns:
         Each consumer's result, or the exception that it raised. If the source raises, so does each iterator.
     """
-    feeds: list[_Feed[Item]] = [_Feed() for _ in consumers]
+    feeds: list[_Feed[_Item]] = [_Feed() for _ in consumers]
 
-    def run(consumer: Callable[[Iterator[Item]], Result], feed: _Feed[Item]) -> Result:
+    def run(consumer: Callable[[Iterator[_Item]], _Result], feed: _Feed[_Item]) -> _Result:
         try:
             return consumer(feed)
         finally:
@@ -89,7 +89,7 @@ def fan_out(
             error = raised
         for feed in feeds:
             feed.put(_End(error))
-    outcomes: list[Result | Exception] = []
+    outcomes: list[_Result | Exception] = []
     for future in futures:
         failure = future.exception()
         if failure is not None and not isinstance(failure, Exception):

@@ -19,7 +19,7 @@ from exporter.lake.files import parts
 from exporter.lake.forgotten import KEY as FORGOTTEN
 from exporter.lake.forgotten import Forgotten
 from exporter.lake.formats import Format
-from exporter.lake.locks import Lease, Lock, OvertakenError
+from exporter.lake.locks import DayLease, Lock, OvertakenError
 from exporter.lake.manifest import MANIFEST, PART_BYTES, STATE, Manifest, Part, beginning, folder, part_key
 from exporter.lake.progress import Progress
 from exporter.store import Column
@@ -50,7 +50,7 @@ class Day:
     def __init__(self, objects: Objects, day: date, kind: Format) -> None:
         self.objects, self.date, self.kind = objects, day, kind
         self.lock = Lock(objects, f"{STATE}locks/{kind}/{day}.json")
-        self.lease: Lease | None = None
+        self.lease: DayLease | None = None
         self._folder = folder(day, kind)
         self._replaced_key = f"{_REPLACED}{kind}/{day}.json"
 

@@ -30,7 +30,7 @@ class OvertakenError(TaglineError, RuntimeError):
 
 
 @dataclass(slots=True)
-class Lease:
+class DayLease:
     """The lock, as long as nobody else takes it.
 
     Attributes:
@@ -88,7 +88,7 @@ class Lock:
         self._objects = objects
         self._key = key
 
-    def take(self, run: str, now: datetime, token: str | None = None) -> Lease | None:
+    def take(self, run: str, now: datetime, token: str | None = None) -> DayLease | None:
         """Take the lock and return the lease, or None if another has it.
 
         Args:
@@ -97,7 +97,7 @@ class Lock:
             token: The lease that this one continues: it is exchanged, so a continuation that is delivered
                 twice continues once.
         """
-        lease = Lease(self._objects, self._key, run, secrets.token_hex(8), now + LEASE)
+        lease = DayLease(self._objects, self._key, run, secrets.token_hex(8), now + LEASE)
         found = self._objects.read(self._key)
         if found is not None:
             held = _parsed(found[0], self._key)

@@ -1,26 +1,32 @@
 """One source of items, and consumers that run side by side."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
 from exporter.export.fan_out import fan_out
 
+Consumer = Callable[[Iterator[int]], object]
+
+
+def fanned_out(items: Iterable[int], *consumers: Consumer) -> list[object]:
+    return [*fan_out(items, consumers)]
+
 
 def test_every_consumer_gets_every_item_in_order() -> None:
-    assert fan_out(range(100), [list, sum, max]) == [list(range(100)), sum(range(100)), 99]
+    assert fanned_out(range(100), list, sum, max) == [list(range(100)), sum(range(100)), 99]
 
 
 def test_a_source_without_items_ends_each_consumer() -> None:
-    assert fan_out([], [list, list]) == [[], []]
+    assert fanned_out([], list, list) == [[], []]
 
 
 @pytest.mark.parametrize("ends", [next, lambda items: [next(items), 1 / 0]])
 def test_a_consumer_that_stops_early_does_not_stop_the_others(
     ends: Callable[[Iterator[int]], object],
 ) -> None:
-    first, rest = fan_out(iter(range(100)), [ends, list])
+    first, rest = fanned_out(iter(range(100)), ends, list)
 
     assert first == 0 or isinstance(first, ZeroDivisionError)
     assert rest == list(range(100))
@@ -34,7 +40,7 @@ def test_the_source_is_read_no_further_once_nobody_wants_more() -> None:
             read.append(number)
             yield number
 
-    assert fan_out(source(), [next, next]) == [0, 0]
+    assert fanned_out(source(), next, next) == [0, 0]
     assert len(read) < 10
 
 
@@ -53,7 +59,7 @@ def test_the_source_is_a_few_items_ahead_of_the_slowest_consumer_and_no_further(
         for item in items:
             most_ahead = max(most_ahead, read - item)
 
-    fan_out(source(), [slow, list])
+    fanned_out(source(), slow, list)
     assert most_ahead <= 4
 
 
@@ -76,7 +82,7 @@ def test_what_the_source_raises_each_consumer_raises_also_in_a_thread_of_its_own
         thread.join()
         return found
 
-    first, second = fan_out(source(), [list, in_a_thread])
+    first, second = fanned_out(source(), list, in_a_thread)
     assert isinstance(first, OSError)
     assert isinstance(second, list)
     assert [str(each) for each in second] == ["1", "no"]
@@ -91,4 +97,4 @@ def test_a_consumer_that_is_killed_kills_the_whole() -> None:
         raise Killed
 
     with pytest.raises(Killed):
-        fan_out(range(10), [killed, list])
+        fanned_out(range(10), killed, list)
