@@ -429,7 +429,10 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
         "RowConsumer": [lambda: row_handler.report_rows(ledger, "timestream")],
         "MeterConsumer": [lambda: meter_handler.report_meters(meters, store="s3")],
         "Reconciler": [lambda: reconcile.report_day(Day(DAY, {"/g": Totals(3, 2, {"late": 1}, 1)}))],
-        "DailyExporter": [lambda: export._report(Export(MANIFEST, kept=False))],
+        "DailyExporter": [
+            lambda: export._report(Export(MANIFEST, kept=False)),
+            lambda: export._report_failure("2026-11-19", "no", True),
+        ],
         "DownloadWorker": [
             lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.READY, rows=1)),
             lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.EMPTY, rows=0)),

@@ -251,6 +251,13 @@ class Bucket(dict[str, bytes]):
         self[key] = body
         return True
 
+    def remove(self, key: str, tag: str) -> bool:
+        found = self.read(key)
+        if found is None or found[1] != tag:
+            return False
+        del self[key]
+        return True
+
     def uri(self, key: str) -> str:
         return f"s3://bucket/{key}"
 
