@@ -131,7 +131,7 @@ class Emitter:
         try:
             # Take the number first: whatever fails from here on leaves a gap.
             tag = short_name(tag) if tag else self._names[0]
-            source, number = self._source.next_number(tag)
+            source, number, random_id = self._source.next_line(tag)
             now = time.time_ns() // 1_000_000 if self._clock is None else self.now()
             time_ms = now if timestamp is None else event_time(timestamp)
             if time_ms is None:
@@ -139,7 +139,7 @@ class Emitter:
             start = (
                 f'{{"_tag":"{tag}","timestamp":"{format_timestamp(time_ms)}","level":"{self._level}"'
                 f',"_type":"{short_name(type) if type else self._names[1]}"'
-                f',"_id":"{short_name(id) if id else self._source.random_id()}"'
+                f',"_id":"{short_name(id) if id else random_id}"'
                 f',"_src":"{source}","_seq":{number}'
             )
             plain, body = self._plain(fields)
