@@ -1,4 +1,4 @@
-"""Records that are being collected, and which of them code adds to."""
+"""Records that are being collected, and to which of them `add` adds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 else:
     Emitter = object  # for those who evaluate annotations
 
-# Of more records in one context, the oldest is held by its owner only, and is written when nobody holds it.
+# Beyond this many nested records, a context drops its oldest. That one is written when its owner drops it too.
 MAX_NESTED = 8
 
 
 class _Carried(tuple["Draft", ...]):
-    """A record that code was given: once it has been written, no other one takes its place."""
+    """The record that `carry` gave to code: after it has been written, `add` finds no other one."""
 
     __slots__ = ()
 
@@ -60,7 +60,7 @@ class Draft(dict[str, Any]):
         """Begin to collect: `add` reaches this record from everywhere in the request.
 
         Args:
-            is_block: Whether `end` will surely be called. If not, the next invocation may give the record up.
+            is_block: Whether `end` is certain to be called. If not, the next invocation may give the record up.
         """
         if self.open:
             self._is_block = is_block or self._is_block
@@ -172,9 +172,10 @@ class Draft(dict[str, Any]):
             return None  # no Lambda context, or it is gone
 
     def is_ours(self) -> bool:
-        """Return whether code in this record's context works for no other request.
+        """Return whether code in this record's context works for this request only.
 
-        A thread that inherited it does, under `-X thread_inherit_context`; one of `asyncio.to_thread` not.
+        `asyncio.to_thread` copies the context for one call. A thread that inherited it, as under
+        `-X thread_inherit_context`, may work for later requests.
         """
         return self._is_in_loop or self._thread == get_ident()
 
@@ -209,7 +210,7 @@ class Active:
 
 
 def current(emitter: Optional[Emitter] = None) -> Optional[Draft]:
-    """Return the record that this code adds to, if that can be told; of one emitter, if one is given."""
+    """Return the record that this code adds to, or None if it is not certain; of one emitter, if given."""
     stack = _stack.get()
     for draft in reversed(stack):
         if draft.open and emitter in (None, draft.emitter):

@@ -130,7 +130,7 @@ def correlation_id(headers: Any, names: Sequence[str] = CORRELATION_HEADERS) -> 
     try:
         pairs: Any = headers.items() if hasattr(headers, "items") else headers or ()
         for name, value in list(pairs):
-            lowered = _header_text(name).lower()
+            lowered = (name if isinstance(name, str) else _header_text(name)).lower()
             if lowered in names:
                 text = _header_text(value[0] if isinstance(value, list) and value else value)
                 if is_correlation_id(text):
