@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 else:
     Emitter = object  # for those who evaluate annotations
 
-# Beyond this many nested records, a context drops its oldest. That one is written when its owner drops it too.
+# Beyond this many nested records, a context drops its oldest, which is written when its owner drops it too.
 MAX_NESTED = 8
 
 
@@ -60,7 +60,7 @@ class Draft(dict[str, Any]):
         """Begin to collect: `add` reaches this record from everywhere in the request.
 
         Args:
-            is_block: Whether `end` is certain to be called. If not, the next invocation may give the record up.
+            is_block: Whether `end` is certain to be called. If not, the next invocation may give it up.
         """
         if self.open:
             self._is_block = is_block or self._is_block
