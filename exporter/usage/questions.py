@@ -141,6 +141,19 @@ def floor(time: datetime, grain: timedelta) -> datetime:
     return time - (time - epoch) % grain
 
 
+def data_through(rollups: Iterable[RollUp]) -> datetime:
+    """Return until when all numbers are complete.
+
+    Raises:
+        ValueError: If there are no roll-ups.
+    """
+    parts = list(rollups)
+    if not parts:
+        raise ValueError("there are no roll-ups: run the roll-up first")
+    unfinished = [part.data_through for part in parts if not part.complete]
+    return min(unfinished, default=max(part.end for part in parts))
+
+
 def preset(name: str, data_through: datetime) -> Range:
     """Return the range of a name, which ends with the hour or day that the data end in.
 
@@ -303,13 +316,13 @@ def summary(asked: Period, only: Filter = ALL) -> dict[str, Any]:
 
 
 # Shares change in points, everything else in proportion.
-_IN_POINTS = ("client_error_rate", "failure_rate", "availability")
+IN_POINTS = ("client_error_rate", "failure_rate", "availability")
 
 
 def _changes(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, float | None]:
     changes: dict[str, float | None] = {}
     for name, value in now.items():
-        if name in _IN_POINTS:
+        if name in IN_POINTS:
             known = value is not None and before[name] is not None
             changes[name] = value - before[name] if known else None
         else:
@@ -324,7 +337,7 @@ def series(asked: Period, only: Filter = ALL) -> list[dict[str, Any]]:
     """
     range_ = asked.range
     if only == ALL:
-        found = [(_hour(hour), numbers) for hour, numbers in asked.usage.hours.items()]
+        found = [(hour_of(hour), numbers) for hour, numbers in asked.usage.hours.items()]
     else:
         found = [(part.start, narrowed(part.usage, only)) for part in asked.parts]
         longest = max((part.end - part.start for part in asked.parts), default=range_.step)
@@ -500,7 +513,8 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _hour(text: str) -> datetime:
+def hour_of(text: str) -> datetime:
+    """Return the time of an hour as roll-ups write it."""
     return datetime.strptime(text, "%Y-%m-%d %H").replace(tzinfo=UTC)
 
 
