@@ -480,7 +480,7 @@ def _pipeline(asked: Period, known: Pipeline, through: datetime) -> dict[str, An
         "lag": "not measured" if known.lag_s is None else f"{known.lag_s:,.0f} s",
         "exported": "nothing yet" if known.exported_through is None else texts.date(known.exported_through),
         "lost": completeness.lost,
-        "quarantined": completeness.quarantined,
+        "quarantined": sum(known.quarantined.values()) if known.quarantined else completeness.quarantined,
         "replayed": completeness.replayed,
         "reasons": sorted(known.quarantined.items(), key=lambda each: -each[1]),
         "days": [_pipeline_day(day, parts) for day, parts in reversed(days.items())],

@@ -97,6 +97,7 @@ class Period:
     Attributes:
         range: The time.
         parts: Its roll-ups, by time; none where there are none.
+        data_through: Until when the numbers are complete, at most the range's end.
         usage: Their numbers together.
         compared: The part of the range that is compared; None if nothing can be.
         shift: How much earlier the time lies that it is compared with.
@@ -106,17 +107,12 @@ class Period:
 
     range: Range
     parts: tuple[RollUp, ...]
+    data_through: datetime
     usage: Usage
     compared: tuple[datetime, datetime] | None
     shift: timedelta
     now: Usage
     before: Usage | None
-
-    @property
-    def data_through(self) -> datetime:
-        """Until when the numbers are complete, at most the range's end."""
-        unfinished = [part.data_through for part in self.parts if not part.complete]
-        return min(unfinished, default=max((part.end for part in self.parts), default=self.range.start))
 
     @property
     def completeness(self) -> Completeness:
@@ -192,16 +188,16 @@ def period(rollups: Iterable[RollUp], range_: Range) -> Period:
     length = range_.end - range_.start
     unit, grain = (WEEK, DAY) if length >= WEEK else (DAY, HOUR)
     shift = math.ceil(length / unit) * unit
-    through = min((part.data_through for part in parts if not part.complete), default=range_.end)
+    through = min(data_through(kept), range_.end) if kept else range_.start
     until = floor(through, grain)
     now = _inside(kept, range_.start, until)
     before = _inside(kept, range_.start - shift, until - shift)
     begun = bool(kept) and kept[0].start <= range_.start - shift
     if until <= range_.start or now is None or before is None or not begun:
-        return Period(range_, parts, usage, None, shift, Usage(), None)
+        return Period(range_, parts, through, usage, None, shift, Usage(), None)
     compared = (range_.start, until)
     now_usage = usage if now == parts else _together(now)
-    return Period(range_, parts, usage, compared, shift, now_usage, _together(before))
+    return Period(range_, parts, through, usage, compared, shift, now_usage, _together(before))
 
 
 def _inside(kept: Sequence[RollUp], start: datetime, end: datetime) -> tuple[RollUp, ...] | None:

@@ -49,19 +49,20 @@ def milliseconds(duration: float | None) -> str:
     """Return a duration in milliseconds with three digits at most: `8.3 ms`, `121 ms`, `1.25 s`."""
     if duration is None:
         return UNKNOWN
-    if duration >= 60 * _THOUSAND:
+    rounded = float(f"{duration:.3g}")
+    if rounded >= 60 * _THOUSAND:
         return f"{duration / 60_000:.1f} min"
-    if duration >= _THOUSAND:
-        return f"{duration / _THOUSAND:.3g} s"
-    return f"{duration:.3g} ms"
+    if rounded >= _THOUSAND:
+        return f"{rounded / _THOUSAND:.3g} s"
+    return f"{rounded:.3g} ms"
 
 
 def size(number: float) -> str:
-    """Return bytes in a unit that needs three digits: `203 kB`."""
-    value, unit = float(number), 0
+    """Return bytes with three digits and a unit: `203 kB`."""
+    value, unit = float(f"{number:.3g}"), 0
     while value >= _THOUSAND and unit < len(_SIZES) - 1:
         value, unit = value / _THOUSAND, unit + 1
-    return f"{value:.3g} {_SIZES[unit]}"
+    return f"{value:,.0f} {_SIZES[unit]}" if value >= _HUNDRED else f"{value:.3g} {_SIZES[unit]}"
 
 
 def change(relative: float | None) -> str:

@@ -166,6 +166,17 @@ def test_equal_elapsed_times_are_compared(name: str, shift: timedelta, until: da
         assert each["change"] == (pytest.approx(counts[0] / counts[1] - 1) if counts[1] else None)
 
 
+def test_an_hour_that_has_not_begun_is_not_compared() -> None:
+    whole_hours = [each for each in ROLLUPS if each.complete]
+
+    for name, grain in (("24h", HOUR), ("7d", DAY)):
+        found = period(whole_hours, preset(name, NOW))
+        assert found.data_through == NOW.replace(minute=0)
+        assert found.compared is not None
+        assert found.compared[1] == (NOW.replace(minute=0) if grain == HOUR else START + 20 * DAY)
+        assert series(found)[-1]["complete"] is False
+
+
 def test_what_is_not_kept_any_more_is_not_compared() -> None:
     found = asked("30d")
     answer = summary(found)
