@@ -40,14 +40,16 @@
 
   const enhance = (tools) => {
     const {kind, range} = tools.dataset;
-    const {names, ranges} = data[kind];
+    const {names, units, ranges} = data[kind];
     const table = document.getElementById(`${kind}-${range}`);
     const body = table.tBodies[0];
     const first = [...body.rows];
     const isOther = (row) => row.querySelector(".more") !== null;
     // The page's last row sums up those that it leaves out; here they take its place.
     const kept = ranges[range][0].length ? first.filter((row) => !isOther(row)) : first;
-    const [places, ...columns] = ranges[range];
+    const [places, ...texts] = ranges[range];
+    const columns = texts.map((text, column) =>
+      text.split("|").map((cell) => /\d$/.test(cell) && column > 1 ? cell + units[column] : cell));
     const most = first.length ? parse(first[0].cells[1].textContent) : 0;
     const rows = [...kept, ...places.map((place, at) => makeRow(names[place], most, columns.map((each) => each[at])))];
     const state = {column: 1, down: true, all: false};

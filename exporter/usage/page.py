@@ -392,7 +392,9 @@ def _errors(asked: Period) -> list[dict[str, str]]:
 
 
 # The figures of routes and of clients that follow the requests, where requests have durations.
-_ROUTE_TIMES, _CLIENT_TIMES = ("mean_ms", "p50_ms", "p95_ms"), ("p95_ms",)
+_ROUTE_TIMES, _CLIENT_TIMES = ("p50_ms", "p95_ms"), ("p95_ms",)
+# The unit that most cells of a column end with: it is left out of the numbers for the script.
+_UNITS = ("", "", " %", " %", " ms", " ms")
 
 
 def _rows(rows: Sequence[Mapping[str, Any]], last: Sequence[str]) -> list[dict[str, Any]]:
@@ -516,15 +518,18 @@ def _more(periods: Mapping[str, Period], timed: bool) -> dict[str, Any]:
 
 
 def _columns(ranges: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return names once, and by range the places of the rows' names and a text for each column of cells."""
     names: dict[tuple[str, str, bool], int] = {}
     columns: dict[str, list[Any]] = {}
     for range_, rows in ranges.items():
-        found = [names.setdefault((row["method"], row["name"], row["named"]), len(names)) for row in rows]
-        columns[range_] = [
-            found,
-            *zip(*(row["cells"] for row in rows), strict=True),
+        places = [names.setdefault((row["method"], row["name"], row["named"]), len(names)) for row in rows]
+        cells = zip(*(row["cells"] for row in rows), strict=True)
+        texts_of = [
+            "|".join(cell.removesuffix(unit) for cell in each)
+            for each, unit in zip(cells, _UNITS, strict=False)
         ]
-    return {"names": list(names), "ranges": columns}
+        columns[range_] = [places, *texts_of]
+    return {"names": list(names), "units": _UNITS, "ranges": columns}
 
 
 def _hash(source: str) -> str:

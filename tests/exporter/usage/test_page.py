@@ -179,7 +179,7 @@ def test_the_script_has_the_rows_that_the_tables_leave_out() -> None:
         places, requests, *_ = more["routes"]["ranges"][name]
         names = [more["routes"]["names"][place] for place in places]
         assert names == [[each["method"], each["route"], True] for each in answer]
-        assert requests == [f"{each['requests']:,}" for each in answer]
+        assert requests.split("|") == [f"{each['requests']:,}" for each in answer]
 
 
 def test_each_part_of_a_chart_has_a_row_in_its_table() -> None:
