@@ -11,6 +11,12 @@
     if (!found) return null;
     return (found[1] ? -1 : 1) * Number(found[2].replaceAll(",", "")) * (UNITS[found[3]] || 1);
   };
+  // Puts back what the page has left out of a cell: the direction of a change, and the unit.
+  const unpack = (cell, column) => {
+    if (!column || !/^-?[\d,.]+$/.test(cell)) return cell;
+    if (column === 1) return cell[0] === "-" ? `▼ ${cell.slice(1)} %` : `▲ ${cell} %`;
+    return cell + (column < 4 ? " %" : " ms");
+  };
   const element = (name, text, className) => {
     const made = document.createElement(name);
     made.textContent = text;
@@ -40,18 +46,17 @@
 
   const enhance = (tools) => {
     const {kind, range} = tools.dataset;
-    const {names, units, ranges} = data[kind];
+    const {names, ranges} = data[kind];
     const table = document.getElementById(`${kind}-${range}`);
     const body = table.tBodies[0];
     const first = [...body.rows];
     const isOther = (row) => row.querySelector(".more") !== null;
     // The page's last row sums up those that it leaves out; here they take its place.
-    const kept = ranges[range][0].length ? first.filter((row) => !isOther(row)) : first;
-    const [places, ...texts] = ranges[range];
-    const columns = texts.map((text, column) =>
-      text.split("|").map((cell) => /\d$/.test(cell) && column > 1 ? cell + units[column] : cell));
+    const places = columns.length ? names.map((_, place) => place).filter((place) => columns[0][place]) : [];
+    const kept = places.length ? first.filter((row) => !isOther(row)) : first;
+    const columns = ranges[range].map((text, column) => text.split("|").map((cell) => unpack(cell, column)));
     const most = first.length ? parse(first[0].cells[1].textContent) : 0;
-    const rows = [...kept, ...places.map((place, at) => makeRow(names[place], most, columns.map((each) => each[at])))];
+    const rows = [...kept, ...places.map((place) => makeRow(names[place], most, columns.map((each) => each[place])))];
     const state = {column: 1, down: true, all: false};
     const heads = [...table.tHead.rows[0].cells];
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -26,8 +27,8 @@ from exporter.usage.rollup import Completeness, Limits, Numbers, RollUp, bounded
 _FOLDER = Path(__file__).parent
 NAMES = {"24h": "24 hours", "7d": "7 days", "30d": "30 days", "90d": "90 days"}
 # So many rows are in a table without script, and so many are there for the script to search and sort.
-SHOWN_ROUTES, SHOWN_CLIENTS, SHOWN_PROBLEMS, SHOWN_ERRORS = 25, 10, 10, 10
-MOST_ROUTES, MOST_CLIENTS = 1_000, 25
+SHOWN_ROUTES, SHOWN_CLIENTS, SHOWN_PROBLEMS, SHOWN_ERRORS, SHOWN_DAYS = 20, 8, 8, 8, 7
+MOST_ROUTES, MOST_CLIENTS = 1_000, 20
 # A client is listed as one with problems from these shares of its requests on.
 _MANY_CLIENT_ERRORS, _MANY_FAILURES, _FEW_REQUESTS = 0.1, 0.01, 20
 # It is slow if its p95 is so many times that of all requests.
@@ -88,7 +89,7 @@ def render(
     through = questions.data_through(rollups)
     periods = {name: questions.period(rollups, questions.preset(name, through)) for name in PRESETS}
     timed = any(part.usage.total.timed for part in rollups)
-    style, script = _source("page.css"), _source("page.js")
+    style, script = _style(), _script()
     return _template().render(
         title=title,
         chosen=chosen,
@@ -330,7 +331,7 @@ def _table(series: _Series, timed: bool) -> tuple[list[str], list[list[str]]]:
     rows = []
     for place, (time, part) in enumerate(zip(series.times, series.parts, strict=True)):
         counts = [texts.count(values[place]) for values in series.classes.values()]
-        rates = [texts.percent(part["client_error_rate"]), texts.percent(part["failure_rate"])]
+        rates = [texts.percent(part[name], 1) for name in ("client_error_rate", "failure_rate")]
         times = [texts.milliseconds(part[f"{name}_ms"]) for name in PERCENTILES]
         last = times if timed else [texts.size(part["bytes"])]
         rows.append([time, texts.count(part["requests"]), *counts, *rates, *last])
@@ -393,8 +394,6 @@ def _errors(asked: Period) -> list[dict[str, str]]:
 
 # The figures of routes and of clients that follow the requests, where requests have durations.
 _ROUTE_TIMES, _CLIENT_TIMES = ("p50_ms", "p95_ms"), ("p95_ms",)
-# The unit that most cells of a column end with: it is left out of the numbers for the script.
-_UNITS = ("", "", " %", " %", " ms", " ms")
 
 
 def _rows(rows: Sequence[Mapping[str, Any]], last: Sequence[str]) -> list[dict[str, Any]]:
@@ -485,7 +484,7 @@ def _pipeline(asked: Period, known: Pipeline, through: datetime) -> dict[str, An
         "quarantined": sum(known.quarantined.values()) if known.quarantined else completeness.quarantined,
         "replayed": completeness.replayed,
         "reasons": sorted(known.quarantined.items(), key=lambda each: -each[1]),
-        "days": [_pipeline_day(day, parts) for day, parts in reversed(days.items())],
+        "days": [_pipeline_day(day, parts) for day, parts in list(reversed(days.items()))[:SHOWN_DAYS]],
     }
 
 
@@ -518,28 +517,43 @@ def _more(periods: Mapping[str, Period], timed: bool) -> dict[str, Any]:
 
 
 def _columns(ranges: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Return names once, and by range the places of the rows' names and a text for each column of cells."""
-    names: dict[tuple[str, str, bool], int] = {}
-    columns: dict[str, list[Any]] = {}
-    for range_, rows in ranges.items():
-        places = [names.setdefault((row["method"], row["name"], row["named"]), len(names)) for row in rows]
-        cells = zip(*(row["cells"] for row in rows), strict=True)
-        texts_of = [
-            "|".join(cell.removesuffix(unit) for cell in each)
-            for each, unit in zip(cells, _UNITS, strict=False)
+    """Return names once, those of the longest range first, and by range a text for each column of cells.
+
+    A text has a cell for each name, empty where the range has no such row: names need no numbers then.
+    """
+    by_name = {
+        range_: {(row["method"], row["name"], row["named"]): row["cells"] for row in rows}
+        for range_, rows in ranges.items()
+    }
+    names = list(dict.fromkeys(name for range_ in reversed(by_name) for name in by_name[range_]))
+    columns = {
+        range_: [
+            "|".join(_packed(rows[name][column]) if name in rows else "" for name in names)
+            for column in range(len(next(iter(rows.values()), ())))
         ]
-        columns[range_] = [places, *texts_of]
-    return {"names": list(names), "units": _UNITS, "ranges": columns}
+        for range_, rows in by_name.items()
+    }
+    return {"names": names, "ranges": columns}
+
+
+def _packed(cell: str) -> str:
+    """Return a cell without what the script can put back: the unit of most, and the direction of changes."""
+    return cell.removesuffix(" %").removesuffix(" ms").replace("▲ ", "").replace("▼ ", "-")
 
 
 def _hash(source: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
-def _source(name: str) -> str:
-    """Return a file beside this one, without the spaces that its lines begin with."""
-    lines = (_FOLDER / name).read_text(encoding="utf-8").splitlines()
-    return "\n".join(line.lstrip() for line in lines)
+def _style() -> str:
+    """Return the style sheet without spaces that it does not need."""
+    return re.sub(r"\s*([{};,]|:(?= ))\s*", r"\1", (_FOLDER / "page.css").read_text(encoding="utf-8"))
+
+
+def _script() -> str:
+    """Return the script without indentation and comments."""
+    lines = [line.strip() for line in (_FOLDER / "page.js").read_text(encoding="utf-8").splitlines()]
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
 
 
 @cache
