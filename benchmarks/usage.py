@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from exporter.usage import page, questions
-from exporter.usage.buckets import bucket_of, merge, percentiles, upper_limit
+from exporter.usage.buckets import bucket_of, merge_counts, percentiles, upper_limit
 from exporter.usage.groups import Group, read_groups
 from exporter.usage.rollup import Limits, RollUp, bounded, read, usage_of
 
@@ -159,7 +159,7 @@ def percentile_error() -> float:
         [37.25] * SAMPLES,
         [2.0 ** chance.randint(-8, 16) for _ in range(SAMPLES)],
     ):
-        merged = merge(Counter(map(bucket_of, values[hour::HOURS])) for hour in range(HOURS))
+        merged = merge_counts(Counter(map(bucket_of, values[hour::HOURS])) for hour in range(HOURS))
         values.sort()
         for share, found in zip(SHARES, percentiles(merged, SHARES), strict=True):
             exact = values[math.ceil(round(share * len(values), 6)) - 1]

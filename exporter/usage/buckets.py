@@ -19,7 +19,7 @@ _GROWTH = 2 ** (1 / PER_DOUBLING)
 ERROR_BOUND = (_GROWTH - 1) / (_GROWTH + 1)
 
 # How many durations each bucket has.
-Counts = Mapping[int, int]
+BucketCounts = Mapping[int, int]
 
 
 def bucket_of(duration_ms: float) -> int:
@@ -37,7 +37,7 @@ def bucket_of(duration_ms: float) -> int:
 
 
 def bucket_sql(column: str) -> str:
-    """Return the SQL for the bucket of a column of numbers, for Timestream, Athena and DuckDB.
+    """Return the SQL for the bucket of a column of numbers, for all stores and DuckDB.
 
     The expression is NULL for a duration that is NULL or not positive.
 
@@ -59,7 +59,7 @@ def middle(bucket: int) -> float:
     return 2 * low * high / (low + high)
 
 
-def merge(parts: Iterable[Counts]) -> dict[int, int]:
+def merge_counts(parts: Iterable[BucketCounts]) -> dict[int, int]:
     """Return the counts of several parts together."""
     merged: dict[int, int] = {}
     for part in parts:
@@ -68,7 +68,9 @@ def merge(parts: Iterable[Counts]) -> dict[int, int]:
     return merged
 
 
-def percentiles(counts: Counts, shares: Iterable[float], max_ms: float | None = None) -> list[float | None]:
+def percentiles(
+    counts: BucketCounts, shares: Iterable[float], max_ms: float | None = None
+) -> list[float | None]:
     """Return percentiles in milliseconds, each at most `ERROR_BOUND` away from the exact one.
 
     The exact one is the value at rank `ceil(share * n)` of the sorted durations.
@@ -96,6 +98,6 @@ def percentiles(counts: Counts, shares: Iterable[float], max_ms: float | None = 
     return found
 
 
-def count_up_to(counts: Counts, limit: int) -> int:
+def count_up_to(counts: BucketCounts, limit: int) -> int:
     """Return how many durations are in a bucket or below it."""
     return sum(count for bucket, count in counts.items() if bucket <= limit)

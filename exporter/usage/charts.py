@@ -16,7 +16,7 @@ _MOST_TICKS = 5
 _MOST_LABELS = 7
 _NICE = (1, 2, 2.5, 5, 10)
 
-Values = Sequence[float | None]
+Curve = Sequence[float | None]
 Text = Callable[[float], str]
 
 
@@ -133,11 +133,11 @@ def _steps(heights: Sequence[int]) -> str:
     return f"M0 {HEIGHT}{''.join(moves)}V{HEIGHT}z"
 
 
-def lines(series: Mapping[str, Values], scale: Scale, text: Text) -> Drawing:
+def curves(series: Mapping[str, Curve], scale: Scale, text: Text) -> Drawing:
     """Return lines with a gap where there is no value; a value between two gaps is a short line.
 
     Args:
-        series: Values by the name of their class.
+        series: Curve by the name of their class.
         scale: Where they are.
         text: Writes a value of the scale.
     """
@@ -147,7 +147,7 @@ def lines(series: Mapping[str, Values], scale: Scale, text: Text) -> Drawing:
     return Drawing(WIDTH * count, shown, _ticks(scale, text))
 
 
-def _line(values: Values, scale: Scale) -> str:
+def _line(values: Curve, scale: Scale) -> str:
     path = []
     last: int | None = None
     for part, value in enumerate(values):

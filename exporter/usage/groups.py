@@ -39,7 +39,7 @@ Group = tuple[str, str | None, str | None, str | None, int, str | None, int | No
 
 
 def question(columns: Collection[str], table: str, condition: str) -> str:
-    """Return the SQL that groups a time's records, for Timestream and DuckDB.
+    """Return the SQL that groups a time's records, in the dialect that all stores and DuckDB understand.
 
     `read_groups` reads the rows of the answer.
 

@@ -75,7 +75,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """An answer to a request for the health."""
 
     status_code: int
@@ -93,7 +93,7 @@ def ready(facts: Facts) -> list[Finding]:
     return [_bucket(facts)]
 
 
-def answer(found: Sequence[Finding], now: datetime, *, accept: str = "", details: bool = False) -> Answer:
+def answer(found: Sequence[Finding], now: datetime, *, accept: str = "", details: bool = False) -> Reply:
     """Return the answer to a request.
 
     Args:
@@ -110,11 +110,11 @@ def answer(found: Sequence[Finding], now: datetime, *, accept: str = "", details
         draft: dict[str, Any] = {"status": status.in_draft}
         if details:
             draft["checks"] = {finding.name: [_in_draft(finding, time)] for finding in found}
-        return Answer(code, HEALTH_JSON, draft)
+        return Reply(code, HEALTH_JSON, draft)
     body: dict[str, Any] = {"status": status.name.lower(), "timestamp": time}
     if details:
         body["checks"] = {finding.name: _check(finding) for finding in found}
-    return Answer(code, "application/json", body)
+    return Reply(code, "application/json", body)
 
 
 def _check(finding: Finding) -> dict[str, Any]:

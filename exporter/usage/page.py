@@ -289,7 +289,7 @@ def _latency_chart(series: _Series) -> Chart:
         "Response time",
         f"Slowest p95: {p95} on {series.times[slow]}." if known else "No request has a duration.",
         "lines",
-        charts.lines(values, scale, texts.milliseconds),
+        charts.curves(values, scale, texts.milliseconds),
         tuple(PERCENTILES.items()),
     )
 
@@ -319,7 +319,7 @@ def _errors_chart(series: _Series) -> Chart:
         "Error rate",
         f"Most failures: {texts.percent(rate)} on {series.times[worst]}." if rate else "No request failed.",
         "lines",
-        charts.lines(values, charts.linear(largest or 0.01), texts.short_percent),
+        charts.curves(values, charts.linear(largest or 0.01), texts.short_percent),
         tuple(RATES.items()),
     )
 

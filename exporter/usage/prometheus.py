@@ -35,7 +35,7 @@ _STATUSES = {NO_STATUS: "none", UNANSWERED: "unanswered"}
 
 # The labels of a series, with the name of its metric first: `("requests", "GET", "/pets", "200")`.
 Series = tuple[str, ...]
-Counts = dict[Series, int]
+_Counts = dict[Series, int]
 
 
 @dataclass(slots=True)
@@ -52,8 +52,8 @@ class Counters:
     """
 
     since: datetime
-    days: dict[str, Counts] = field(default_factory=dict)
-    settled: Counts = field(default_factory=dict)
+    days: dict[str, _Counts] = field(default_factory=dict)
+    settled: _Counts = field(default_factory=dict)
     endpoints: set[tuple[str, str]] = field(default_factory=set)
     errors: set[tuple[str, str]] = field(default_factory=set)
     data_through: datetime | None = None
@@ -98,8 +98,8 @@ class Counters:
             if len(self.errors) < MOST_ERRORS:
                 self.errors.add((_labels(route)[1], error))
 
-    def _counts(self, rollup: RollUp) -> Counts:
-        usage, counts = rollup.usage, Counts()
+    def _counts(self, rollup: RollUp) -> _Counts:
+        usage, counts = rollup.usage, _Counts()
         for route, numbers in usage.routes.items():
             labels = _labels(route)
             _count(counts, labels if labels in self.endpoints else (OTHER, OTHER), numbers)
@@ -112,7 +112,7 @@ class Counters:
         _add(counts, ("quarantined",), rollup.completeness.quarantined)
         return counts
 
-    def totals(self) -> Counts:
+    def totals(self) -> _Counts:
         """Return the counters' values."""
         totals = dict(self.settled)
         for counts in self.days.values():
@@ -220,7 +220,7 @@ def _labels(route: Route) -> tuple[str, str]:
     return method or "unknown", path or "unknown"
 
 
-def _count(counts: Counts, labels: tuple[str, str], numbers: Numbers) -> None:
+def _count(counts: _Counts, labels: tuple[str, str], numbers: Numbers) -> None:
     for status, count in numbers.statuses.items():
         _add(counts, ("requests", *labels, _STATUSES.get(status, str(status))), count)
     if numbers.timed:
@@ -230,14 +230,14 @@ def _count(counts: Counts, labels: tuple[str, str], numbers: Numbers) -> None:
             _add(counts, ("within", *labels, str(limit)), count_up_to(numbers.buckets, PER_DOUBLING * power))
 
 
-def _add(counts: Counts, series: Series, count: int) -> None:
+def _add(counts: _Counts, series: Series, count: int) -> None:
     if count:
         counts[series] = counts.get(series, 0) + count
 
 
-def _packed(counts: Counts) -> list[list[str | int]]:
+def _packed(counts: _Counts) -> list[list[str | int]]:
     return [[*series, count] for series, count in counts.items()]
 
 
-def _unpacked(rows: list[list[str | int]]) -> Counts:
+def _unpacked(rows: list[list[str | int]]) -> _Counts:
     return {tuple(str(label) for label in row[:-1]): int(row[-1]) for row in rows}

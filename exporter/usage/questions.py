@@ -256,7 +256,7 @@ def figures(numbers: Numbers) -> dict[str, Any]:
     }
 
 
-def change(now: float | None, before: float | None) -> float | None:
+def relative_change(now: float | None, before: float | None) -> float | None:
     """Return the relative change; None if it is unknown, or nothing was there to grow from."""
     return None if now is None or not before else now / before - 1
 
@@ -322,7 +322,7 @@ def _changes(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, flo
             known = value is not None and before[name] is not None
             changes[name] = value - before[name] if known else None
         else:
-            changes[name] = change(value, before[name])
+            changes[name] = relative_change(value, before[name])
     return changes
 
 
@@ -470,7 +470,11 @@ def _row(
     """Return a row's figures, and how its requests changed in equal elapsed times."""
     requests_now = now[key].requests if key in now else 0
     previous = None if before is None else before[key].requests if key in before else 0
-    return {**figures(numbers), "previous_requests": previous, "change": change(requests_now, previous)}
+    return {
+        **figures(numbers),
+        "previous_requests": previous,
+        "change": relative_change(requests_now, previous),
+    }
 
 
 def _other(other: Other, named: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.usage.charts import HEIGHT, WIDTH, labels, linear, lines, logarithmic, stacked_bars
+from exporter.usage.charts import HEIGHT, WIDTH, curves, labels, linear, logarithmic, stacked_bars
 
 COUNTS = st.lists(
     st.tuples(st.integers(0, 10**7), st.integers(0, 10**5), st.integers(0, 3)), min_size=1, max_size=90
@@ -69,7 +69,7 @@ def test_bars_are_as_high_as_their_counts(counts: list[tuple[int, int, int]]) ->
 def test_lines_go_through_their_values_and_have_gaps(values: list[float | None]) -> None:
     scale = linear(max((value or 0 for value in values), default=0) or 1)
 
-    drawing = lines({"failed": values}, scale, str)
+    drawing = curves({"failed": values}, scale, str)
 
     expected = {part: scale.height(value) for part, value in enumerate(values) if value is not None}
     found = points(drawing.shapes[0].path) if drawing.shapes else {}
