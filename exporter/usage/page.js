@@ -51,11 +51,11 @@
     const body = table.tBodies[0];
     const first = [...body.rows];
     const isOther = (row) => row.querySelector(".more") !== null;
-    // The page's last row sums up those that it leaves out; here they take its place.
-    const places = columns.length ? names.map((_, place) => place).filter((place) => columns[0][place]) : [];
-    const kept = places.length ? first.filter((row) => !isOther(row)) : first;
     const columns = ranges[range].map((text, column) => text.split("|").map((cell) => unpack(cell, column)));
+    const places = columns.length ? [...names.keys()].filter((place) => columns[0][place]) : [];
     const most = first.length ? parse(first[0].cells[1].textContent) : 0;
+    // The page's last row sums up those that it leaves out; here they take its place.
+    const kept = places.length ? first.filter((row) => !isOther(row)) : first;
     const rows = [...kept, ...places.map((place) => makeRow(names[place], most, columns.map((each) => each[place])))];
     const state = {column: 1, down: true, all: false};
     const heads = [...table.tHead.rows[0].cells];
