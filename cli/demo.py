@@ -111,14 +111,8 @@ def follow(
         fetch_zip(target, days, path, bars)
         downloaded = stages.downloaded(path)
         lines.append(Stage("downloaded: rows in the zip", downloaded, watch.lap()))
-    write_report(
-        target,
-        days,
-        report,
-        title=log.path.name if log else "Pets API",
-        lost=lost,
-        quarantined={reason: count.records for reason, count in reasons.items()},
-    )
+    title = log.path.name if log else "Pets API"
+    write_report(target, days, report, title=title, lost=lost, quarantined=reasons)
     return lines, {
         "emitted": emitted.records,
         "delivered": delivered.records,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cli.stages import Count
 from cli.target import Target
 from exporter.store import Days
 from exporter.usage.page import Pipeline, render
@@ -19,7 +20,7 @@ _RANGES = {1: "24h", 7: "7d", 30: "30d"}
 
 
 def write_report(
-    target: Target, days: Days, path: Path, *, title: str, lost: int, quarantined: Mapping[str, int]
+    target: Target, days: Days, path: Path, *, title: str, lost: int, quarantined: Mapping[str, Count]
 ) -> None:
     """Write the usage page of some days.
 
@@ -29,17 +30,18 @@ def write_report(
         path: The file to write.
         title: The page's heading.
         lost: Lines that were emitted and never arrived.
-        quarantined: Records that were not stored, by reason.
+        quarantined: Lines that were not stored, by reason.
     """
     now = target.now()
     last = datetime(days.last.year, days.last.month, days.last.day, tzinfo=UTC)
     through = min(now, last + timedelta(days=1))
     store = target.store()
     rollups = [rollup for day in days for rollup in roll_up_day(store, day, TYPE, through)]
-    rollups[-1] = replace(rollups[-1], completeness=Completeness(lost, sum(quarantined.values())))
+    reasons = {reason: count.records for reason, count in quarantined.items()}
+    rollups[-1] = replace(rollups[-1], completeness=Completeness(lost, sum(reasons.values())))
     chosen = next((name for length, name in _RANGES.items() if len(days) <= length), "90d")
     page = render(
-        rollups, Pipeline(now, quarantined=quarantined, exported_through=last), title=title, chosen=chosen
+        rollups, Pipeline(now, quarantined=reasons, exported_through=last), title=title, chosen=chosen
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")

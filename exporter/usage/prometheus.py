@@ -16,11 +16,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
+from consumers import documents
 from exporter.usage.buckets import PER_DOUBLING, count_up_to
 from exporter.usage.groups import NO_STATUS, UNANSWERED
 from exporter.usage.rollup import Numbers, RollUp, Route, Usage, merge
 
-FORMAT_VERSION = 1
+_VERSION = 1
 # Limits of the histogram: powers of four of a millisecond, where buckets end exactly. From 1 ms to 16 s.
 _POWERS = range(0, 15, 2)
 LIMITS_S = tuple(2**power / 1_000 for power in _POWERS)
@@ -123,7 +124,6 @@ class Counters:
     def to_json(self) -> bytes:
         """Return the counters as they are kept."""
         document = {
-            "format_version": FORMAT_VERSION,
             "since": self.since.isoformat(),
             "days": {day: _packed(counts) for day, counts in self.days.items()},
             "settled": _packed(self.settled),
@@ -131,21 +131,17 @@ class Counters:
             "errors": sorted(self.errors),
             "data_through": self.data_through and self.data_through.isoformat(),
         }
-        return orjson.dumps(document)
+        return orjson.dumps(documents.stamped(document, _VERSION))
 
     @classmethod
     def from_json(cls, document: bytes) -> Counters:
         """Return the counters that were kept.
 
         Raises:
-            ValueError: If they are of another format.
+            NewerDocumentError: If a newer Tagline wrote them.
         """
         read = orjson.loads(document)
-        if read["format_version"] != FORMAT_VERSION:
-            raise ValueError(
-                f"the counters have format version {read['format_version']!r}, this program reads "
-                f"{FORMAT_VERSION}: update it"
-            )
+        documents.check_version(read, _VERSION, "the document of counters")
         through = read["data_through"]
         return cls(
             since=datetime.fromisoformat(read["since"]),

@@ -15,9 +15,11 @@ from typing import Any, TypeVar
 
 import orjson
 
+from consumers import documents
+from consumers.errors import TaglineError
 from exporter.usage.groups import UNANSWERED, Group
 
-FORMAT_VERSION = 1
+_VERSION = 1
 RATE_LIMITED = 429
 AUTH_FAILED = (401, 403)
 _FIRST_CLIENT_ERROR, _FIRST_SERVER_ERROR, _LAST_STATUS = 400, 500, 599
@@ -27,11 +29,11 @@ Route = tuple[str | None, str | None]
 Key = TypeVar("Key", bound=Hashable)
 
 
-class TotalMismatchError(ValueError):
+class TotalMismatchError(TaglineError):
     """A roll-up that has another number of records than the lake; the message has both."""
 
 
-class OverlapError(ValueError):
+class OverlapError(TaglineError, ValueError):
     """Roll-ups that cannot be added, because a record would count twice."""
 
 
@@ -294,7 +296,6 @@ class RollUp:
         """Return it as it is kept."""
         usage = self.usage
         document = {
-            "format_version": FORMAT_VERSION,
             "type": self.type,
             "start": self.start.isoformat(),
             "end": self.end.isoformat(),
@@ -315,7 +316,7 @@ class RollUp:
             "other_clients": [usage.other_clients.names, *_packed(usage.other_clients.numbers)],
             "other_errors": usage.other_errors,
         }
-        return orjson.dumps(document)
+        return orjson.dumps(documents.stamped(document, _VERSION))
 
     @classmethod
     def from_json(cls, document: bytes, *, pairs: bool = True) -> RollUp:
@@ -326,14 +327,10 @@ class RollUp:
             pairs: Whether to read the requests by route and client, which are most of a roll-up.
 
         Raises:
-            ValueError: If another version of Tagline wrote it in a format that this one does not know.
+            NewerDocumentError: If a newer Tagline wrote it.
         """
         read: dict[str, Any] = orjson.loads(document)
-        if read["format_version"] != FORMAT_VERSION:
-            raise ValueError(
-                f"a roll-up has format version {read['format_version']!r}, this program reads "
-                f"{FORMAT_VERSION}: update it, or write the roll-ups again"
-            )
+        documents.check_version(read, _VERSION, "the roll-up")
         return cls(
             start=datetime.fromisoformat(read["start"]),
             end=datetime.fromisoformat(read["end"]),
@@ -358,23 +355,23 @@ class RollUp:
         )
 
 
-def read(documents: Iterable[bytes], *, pairs: bool = True) -> list[RollUp]:
+def read(bodies: Iterable[bytes], *, pairs: bool = True) -> list[RollUp]:
     """Return the roll-ups that were written.
 
     Garbage collection is off meanwhile: roll-ups form no cycles, and looking for some in a hundred thousand
     objects takes longer than reading them (`custom_ms_p95_1024mb` of `benchmarks/usage.py`).
 
     Args:
-        documents: Roll-ups as they are kept.
+        bodies: Roll-ups as they are kept.
         pairs: Whether to read the requests by route and client.
 
     Raises:
-        ValueError: If one is of another format.
+        NewerDocumentError: If a newer Tagline wrote one.
     """
     enabled = gc.isenabled()
     gc.disable()
     try:
-        return [RollUp.from_json(document, pairs=pairs) for document in documents]
+        return [RollUp.from_json(document, pairs=pairs) for document in bodies]
     finally:
         if enabled:
             gc.enable()

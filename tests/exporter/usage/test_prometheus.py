@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from consumers.documents import NewerDocumentError
 from exporter.usage import prometheus
 from exporter.usage.prometheus import KEPT_DAYS, LIMITS_S, Counters, exposition
 from exporter.usage.questions import DAY, HOUR
@@ -175,5 +176,5 @@ def test_days_that_are_long_over_are_kept_as_a_sum() -> None:
 def test_counters_of_another_format_are_refused() -> None:
     document = Counters(SINCE).to_json().replace(b'"format_version":1', b'"format_version":9')
 
-    with pytest.raises(ValueError, match="format version 9, this program reads 1: update it"):
+    with pytest.raises(NewerDocumentError, match="the document of counters has format_version 9"):
         Counters.from_json(document)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consumers.documents import NewerDocumentError
 from exporter.usage.groups import COLUMNS, NO_STATUS, UNANSWERED, group_rows, question, read_groups
 from exporter.usage.rollup import (
     Completeness,
@@ -219,7 +220,7 @@ def test_a_roll_up_is_read_back(rows: list[Row]) -> None:
 def test_a_roll_up_of_another_format_is_refused() -> None:
     document = orjson.loads(rolled([], START).to_json()) | {"format_version": 2}
 
-    with pytest.raises(ValueError, match="format version 2, this program reads 1: update it"):
+    with pytest.raises(NewerDocumentError, match="the roll-up has format_version 2"):
         RollUp.from_json(orjson.dumps(document))
 
 
