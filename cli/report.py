@@ -40,8 +40,7 @@ def write_report(
     reasons = {reason: count.records for reason, count in quarantined.items()}
     rollups[-1] = replace(rollups[-1], completeness=Completeness(lost, sum(reasons.values())))
     chosen = next((name for length, name in _RANGES.items() if len(days) <= length), "90d")
-    page = render(
-        rollups, Pipeline(now, quarantined=reasons, exported_through=last), title=title, chosen=chosen
-    )
+    known = Pipeline(now, quarantined=reasons, exported_through=last, running=through == now)
+    page = render(rollups, known, title=title, chosen=chosen)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")

@@ -48,12 +48,14 @@ class Pipeline:
         lag_s: How far the consumer is behind the stream in seconds; None if it is not known.
         quarantined: Records put aside, by reason.
         exported_through: The last day that the lake has; None if there is none.
+        running: Whether more records are expected; if not, old numbers are not late.
     """
 
     written_at: datetime
     lag_s: float | None = None
     quarantined: Mapping[str, int] = field(default_factory=dict)
     exported_through: datetime | None = None
+    running: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ def _view(name: str, asked: Period, timed: bool) -> dict[str, Any]:
         "errors": _errors(asked),
         "routes": _rows(questions.routes(shown), _ROUTE_TIMES if timed else ("bytes",)),
         "clients": _rows(questions.clients(shown), _CLIENT_TIMES if timed else ("bytes",)),
+        "all_clients": texts.count(summary["clients"]),
         "problems": _problems(asked),
     }
 
@@ -477,7 +480,7 @@ def _pipeline(asked: Period, known: Pipeline, through: datetime) -> dict[str, An
         "through": texts.time(through),
         "written": texts.time(known.written_at),
         "age": texts.duration(age),
-        "late": age > 2 * HOUR,
+        "late": known.running and age > 2 * HOUR,
         "lag": "not measured" if known.lag_s is None else f"{known.lag_s:,.0f} s",
         "exported": "nothing yet" if known.exported_through is None else texts.date(known.exported_through),
         "lost": completeness.lost,

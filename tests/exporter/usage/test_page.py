@@ -161,6 +161,8 @@ def test_the_tables_have_the_answers_numbers_and_add_up(name: str) -> None:
     requests = questions.summary(asked)["total"]["requests"]
     assert f'<span class="value">{requests:,}</span>' in HTML
 
+    clients = len({each["client"] for each in questions.clients(asked)})
+    assert f"Most active of {clients}" in HTML
     for kind, answer in (("routes", questions.routes(asked)), ("clients", questions.clients(asked))):
         shown = PAGE.rows[f"{kind}-{name}"][1:]
         counts = [int(cells[1].replace(",", "")) for cells in shown]
@@ -209,6 +211,7 @@ def test_what_is_known_of_completeness_is_shown() -> None:
     assert "Lost</a>: not known" in html
     assert "Quarantined</a>: 2" in html
     assert 'class="state late"' in html
+    assert 'class="state late"' not in render([unknown], Pipeline(START + 3 * DAY, running=False))
 
 
 @pytest.mark.parametrize("name", HOSTILE)
