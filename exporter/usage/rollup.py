@@ -444,12 +444,18 @@ def _unpacked(
     statuses: list[int], buckets: list[int], duration_us: int, longest_us: int, size: int
 ) -> Numbers:
     return Numbers(
-        dict(zip(statuses[::2], statuses[1::2], strict=True)),
-        dict(zip(buckets[::2], buckets[1::2], strict=True)),
+        _pairs(statuses),
+        _pairs(buckets),
         duration_us,
         longest_us,
         size,
     )
+
+
+def _pairs(flat: list[int]) -> dict[int, int]:
+    """Return counts by key, from a list that has each key before its count."""
+    numbers = iter(flat)
+    return dict(zip(numbers, numbers, strict=True))
 
 
 def _packed_pairs(usage: Usage) -> list[list[int]]:
@@ -470,8 +476,12 @@ def _with_pairs(packed: list[list[int]], usage: Usage) -> Usage:
 
 
 def _add(into: dict[Key, int], counts: Mapping[Key, int]) -> None:
+    if not into:
+        into.update(counts)
+        return
+    get = into.get
     for key, count in counts.items():
-        into[key] = into.get(key, 0) + count
+        into[key] = get(key, 0) + count
 
 
 def _add_numbers(into: dict[Key, Numbers], parts: Mapping[Key, Numbers]) -> None:
