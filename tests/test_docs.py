@@ -614,7 +614,8 @@ def test_links_lead_to_a_page_and_its_heading(page: Path, target: str) -> None:
     linked = (page.parent / path).resolve() if path else page
 
     assert linked.is_file()
-    headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
+    text = linked.read_text() if anchor else ""  # pictures have none
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     assert not anchor or anchor in [
         re.sub(r"[^\w\s-]", "", heading).strip().lower().replace(" ", "-") for heading in headings
     ]

@@ -66,7 +66,7 @@ def test_the_demo_ends_with_its_counts_and_a_zip_of_as_many_rows(tmp_path: Path)
     counts = result(done)
     assert list(counts) == [
         *("emitted", "delivered", "stored", "quarantined", "lost", "exported", "downloaded"),
-        *("seconds", "zip"),
+        *("seconds", "zip", "report"),
     ]
     assert {name: counts[name] for name in ("emitted", "delivered", "stored", "exported", "downloaded")} == (
         dict.fromkeys(("emitted", "delivered", "stored", "exported", "downloaded"), 40)
@@ -79,6 +79,9 @@ def test_the_demo_ends_with_its_counts_and_a_zip_of_as_many_rows(tmp_path: Path)
     metrics = re.search(r"metrics: items in CloudWatch, of (\d+) ordered *│ +(\d+) │", done.stdout)
     assert metrics
     assert metrics[1] == metrics[2] > "0"
+    assert Path(counts["report"]) == tmp_path / ".tagline" / "report.html"
+    assert counts["report"] in done.stdout.splitlines()[-2]
+    assert '<span class="value">40</span>' in Path(counts["report"]).read_text(encoding="utf-8")
 
 
 def since(day: date) -> set[date]:
@@ -88,7 +91,7 @@ def since(day: date) -> set[date]:
 
 def test_the_demo_says_an_access_log_again_up_to_yesterday(tmp_path: Path, log: Path) -> None:
     began = datetime.now(UTC).date()
-    done = tagline(tmp_path, "demo", "--access-log", str(log))
+    done = tagline(tmp_path, "demo", "--access-log", str(log), "--report", "reports/traffic.html")
 
     assert done.returncode == 0, done.stderr
     counts = result(done)
@@ -100,6 +103,9 @@ def test_the_demo_says_an_access_log_again_up_to_yesterday(tmp_path: Path, log: 
     (said,) = {row["time"][:10] for row in rows}
     assert date.fromisoformat(said) + timedelta(days=1) in since(began)
     assert {row["path"] for row in rows} == {f"/item/{number}" for number in range(300)} - {"/item/7"}
+    page = (tmp_path / "reports" / "traffic.html").read_text(encoding="utf-8")
+    assert f"<h1>{log.name}</h1>" in page
+    assert '<span class="value">299</span>' in page
 
 
 @pytest.mark.parametrize(
