@@ -214,5 +214,20 @@ def test_an_object_is_replaced_only_by_who_has_seen_what_it_holds(bucket: Bucket
     assert not bucket.replace("lock", b"5", found[1])
 
 
+def test_an_object_is_removed_only_by_who_has_seen_what_it_holds(bucket: Bucket) -> None:
+    assert bucket.replace("lock", b"1", None)
+    found = bucket.read("lock")
+    assert found
+    assert bucket.replace("lock", b"2", found[1])
+
+    assert not bucket.remove("lock", found[1])
+    assert bucket.get("lock") == b"2"
+    found = bucket.read("lock")
+    assert found
+    assert bucket.remove("lock", found[1])
+    assert bucket.get("lock") is None
+    assert not bucket.remove("lock", found[1])
+
+
 def test_other_services_know_an_object_by_its_uri(bucket: Bucket) -> None:
     assert bucket.uri("records/x") == "s3://lake/records/x"
