@@ -6,6 +6,7 @@ import logging
 import shutil
 import subprocess
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from aws_lambda_powertools import Logger
@@ -19,8 +20,12 @@ from consumers.lines.extract import Rejected, extract, written_number
 from consumers.lines.ledger import Ledger
 from consumers.lines.subscription import LogEvent
 from consumers.meters.meter import Meter, extract_meter
-from tests.builders import GROUP, LOGGED, data, envelope, kinesis_event
+from consumers.replay import from_quarantine, preview
+from consumers.rows.handler import make_handler
+from consumers.rows.timestream.writer import Timestream
+from tests.builders import GROUP, LOGGED, Context, data, envelope, kinesis_event
 from tests.consumers.meters.meters import METER_TAG, TIME, line, meter
+from tests.twins import Objects, TimestreamWrite
 
 TAG = "usage_record"
 RECORD = write(Record("victim", LOGGED, {"client": "victim"}, src="s1", seq=10**15))
@@ -201,3 +206,29 @@ def test_what_a_user_typed_is_not_a_record_in_what_node_prints() -> None:
     assert len(messages) == 2 * len(FORGED)
     for message in messages:
         assert not any(isinstance(found, Record | Meter) for found in records(message)), message
+
+
+# --- The setting TAGLINE_PREFIX ----------------------------------------------------------------------------
+
+
+def test_a_line_behind_a_prefix_is_stored_by_a_replay_after_the_prefix_was_set() -> None:
+    message = f'2026-11-20 10:00:00 {{}} INFO orders - {{"level":"INFO",{RECORD[1:]}'
+    client, objects, ledgers = TimestreamWrite(), Objects(), list[Ledger]()
+
+    def deliver(records: list[dict[str, Any]], prefix: str) -> None:
+        store = Timestream(client, "tagline", "records", sleep=lambda _: None, jitter=lambda: 0.0)
+        handler = make_handler(
+            store, objects, tag=TAG, own_log_groups="/tagline/", report=ledgers.append, prefix=prefix
+        )
+        assert handler({"Records": records}, Context()) == {"batchItemFailures": []}
+
+    deliver(kinesis_event(data(envelope(message)))["Records"], "")
+    ((key, body),) = objects.under("quarantine/").items()
+    again = from_quarantine(key, body)
+    deliver(again, "* * {} INFO * -")
+
+    assert key.startswith("quarantine/prefix/")
+    assert [ledger.quarantined for ledger in ledgers] == [{"prefix": 1}, {}]
+    assert client.ids() == ["victim"]
+    assert preview(again, TAG, "/tagline/", prefix="* * {} INFO * -") == {"readable": 1}
+    assert preview(again, TAG, "/tagline/") == {"prefix": 1}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tagline import Record, write
 
 from consumers.lines.extract import Rejected
+from consumers.lines.ledger import Ledger
 from consumers.lines.subscription import LogEvent
 from consumers.meters.javascript import stringify
 from consumers.meters.meter import (
@@ -21,12 +22,16 @@ from consumers.meters.meter import (
     MAX_DIMENSIONS,
     MAX_TEXT,
     Meter,
+    Unit,
     extract_meter,
     file_body,
     file_name,
+    read_units,
+    take_units,
 )
-from tests.builders import GROUP, LOGGED
+from tests.builders import GROUP, LOGGED, data, envelope, kinesis_event
 from tests.consumers.meters.meters import METER_TAG, TAG, TIME, line, meter, needs_node
+from tests.twins import Objects
 
 LAMBDA = {"timestamp": "2025-11-20T10:00:00Z", "level": "INFO"}  # of its JSON log format
 COMPACT = json.dumps(meter(), separators=(",", ":"))
@@ -304,3 +309,33 @@ def test_a_file_is_the_list_and_its_name_is_the_first_records_day_and_the_bodys_
     assert body == f"[{COMPACT},{{}}]".encode()
     assert file_name(meters, body) == f"2022-09-13/{hashlib.sha1(body).hexdigest()}.json"
     assert len(file_name(meters, body)) == len("2022-09-13/.json") + 40
+
+
+@pytest.mark.parametrize("limit", [1, 10_000])
+def test_a_kinesis_record_with_more_meters_than_memory_is_kept_whole(
+    limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumers.meters.meter.MAX_UNIT_CHARACTERS", limit)
+    whole = data(envelope(line("a"), f"{METER_TAG} broken"))
+    ledger, objects = Ledger(kinesis_event(whole, data(envelope("noise")), whole)["Records"]), Objects()
+
+    units = list(read_units(ledger, METER_TAG, TAG, ""))
+    ledger.keep(objects)
+
+    if limit == 1:
+        assert units == []
+        assert ledger.quarantined == {"meter_undecodable": 2}
+        assert {kept["data"] for kept in objects.quarantined()} == {whole}
+    else:
+        assert [unit.position for unit in units] == [0, 2]
+        assert ledger.quarantined == {"meter_unparseable": 2}
+
+
+def test_units_are_taken_until_they_are_many_or_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    units = [Unit(position, [], [Meter(TIME, COMPACT)] * 3) for position in range(5)]
+    monkeypatch.setattr("consumers.meters.meter.MAX_UNIT_CHARACTERS", 4 * len(COMPACT))
+
+    left = iter(units)
+    assert [len(take_units(left, 8)) for _ in range(4)] == [2, 2, 1, 0]
+    left = iter(units)
+    assert [len(take_units(left, 1)) for _ in range(2)] == [1, 1]
