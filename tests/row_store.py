@@ -178,8 +178,9 @@ class MemoryStore:
             return refused
         if stored is not None and stored.version == row.version:
             return Refused("invalid", f"{row.id} is stored with other values, under the same version")
-        if stored is None or row.version > stored.version:
-            self.rows[identity] = row
+        if stored is not None and stored.version > row.version:
+            return Duplicate()
+        self.rows[identity] = row
         self._types |= {name: measure.type for name, measure in row.measures.items()}
         seen.add(identity)
         return Stored()

@@ -26,7 +26,7 @@ class Ledger:
         control: CloudWatch's own messages.
         recursion: Lines of the pipeline's own log groups, dropped.
         stored: Rows that the store has taken, also those that it had already.
-        duplicate: Lines that say what another line of the same request says.
+        duplicate: Lines whose row another line of the same request has, or the store in a higher version.
         not_numbers: Values left out because they are no finite numbers.
         extra: Fields without a column of their own, kept in `_extra`.
         others: Dimensions that hold `other` instead of what the record said.

@@ -224,7 +224,9 @@ def write_large_records(
 def record_outcomes(
     ledger: Ledger, rows: list[tuple[Line, Packed]], outcomes: list[Outcome], on_time: float
 ) -> set[int]:
-    """Record the outcomes of rows in the ledger; return the days of those that were stored late.
+    """Record the outcomes of rows in the ledger; return the days of those that the store has and were late.
+
+    Duplicates count as well: the delivery that stored the row may have failed before it marked the day.
 
     Args:
         ledger: The batch's ledger.
@@ -236,14 +238,14 @@ def record_outcomes(
     for (line, row), outcome in zip(rows, outcomes, strict=True):
         if isinstance(outcome, Stored):
             ledger.stored += 1
-            if row.time < on_time:
-                late.add(row.time // table.DAY_MS)
         elif isinstance(outcome, Duplicate):
             ledger.duplicate += 1
         elif isinstance(outcome, Refused):
             ledger.reject(line.position, line.event, Rejected(outcome.reason, outcome.detail))
         else:
             ledger.fail(line.position)
+        if isinstance(outcome, Stored | Duplicate) and row.time < on_time:
+            late.add(row.time // table.DAY_MS)
     return late
 
 

@@ -35,7 +35,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """The same record is in the same request already."""
+    """The same record is in the same request already, or the store has it under a higher version."""
 
 
 @dataclass(frozen=True, slots=True)

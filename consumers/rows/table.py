@@ -24,7 +24,7 @@ from consumers.rows.stores import LIMITS
 
 # The mapping's revision is a row's version, with the schemas' revisions added to it: a replay after a change
 # updates rows, and a replay without one leaves them. Raise it when the same record becomes a different row.
-REVISION = 2
+REVISION = 3
 
 Type = Literal["BIGINT", "BOOLEAN", "DOUBLE", "VARCHAR"]
 
@@ -626,9 +626,13 @@ def _hash(text: str, size: int) -> str:
 
 
 def overflow_key(record: Record, source: str) -> str:
-    """Return where in the bucket the whole record is kept when its row cannot hold all of it."""
+    """Return where in the bucket the whole record is kept when its row cannot hold all of it.
+
+    Two rows never share an object: its name is a hash of the log group and of all that the record says.
+    `REVISION` has to be raised when `overflow_body` changes, because the row contains the name.
+    """
     day = datetime.fromtimestamp(record.timestamp // 1000, UTC).date().isoformat()
-    name = _hash(f"{source}\0{record.id}", 16)
+    name = _hash(f"{source}\0{overflow_body(record).decode()}", 16)
     return f"overflow/{day}/{name}.json"
 
 

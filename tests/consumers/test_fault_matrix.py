@@ -440,6 +440,10 @@ MATRIX = [
 
 # Rows of the page that no batch can show, and the test that does.
 SHOWN_ELSEWHERE = {
+    "An older version of the consumer or of a schema": (
+        "tests/consumers/rows/test_handler.py",
+        "a_rollback_in_the_middle_of_a_batch_leaves_each_record_once",
+    ),
     "The night's export of a day fails": (
         "tests/exporter/export/test_run.py",
         "a_day_that_was_not_written_is_written_by_the_next_night",

@@ -135,7 +135,7 @@ class Timestream:
                 outcomes[index] = outcome
         return outcomes
 
-    def _send(self, request: list[_Item], *, retried: bool) -> list[Refused | None]:
+    def _send(self, request: list[_Item], *, retried: bool) -> list[Refused | Duplicate | None]:
         """Send one request and return per record why it was not written, or None if it was."""
         content = body(self._database, self._table, [(item.row, item.time) for item in request])
         self._count(requests=1, retries=int(retried), bytes_=len(content))
@@ -230,7 +230,7 @@ def _apply_refusals(
     attempts: list[int],
     pending: list[int],
     request: list[_Item],
-    refusals: list[Refused | None],
+    refusals: Sequence[Refused | Duplicate | None],
 ) -> list[int]:
     """Write a request's outcomes into `outcomes`, and return the indexes that are still pending.
 
@@ -242,7 +242,7 @@ def _apply_refusals(
     done: set[int] = set()
     for item, refusal in zip(request, refusals, strict=True):
         outcome: Outcome = refusal or _STORED
-        if refusal is not None and refusal.reason == "taken":
+        if isinstance(refusal, Refused) and refusal.reason == "taken":
             attempts[item.position] += 1
             outcomes[item.position] = Unwritten("no time left for another point")
             if attempts[item.position] < MAX_ATTEMPTS:
@@ -256,23 +256,31 @@ def _apply_refusals(
     return [index for index in pending if index not in done]
 
 
-def _refusals(rejected: list[dict[str, Any]], request: list[_Item]) -> list[Refused | None]:
+def _refusals(rejected: list[dict[str, Any]], request: list[_Item]) -> list[Refused | Duplicate | None]:
     """Return Timestream's rejections by position; records that are not listed were written.
 
+    A record whose point has a higher version is a duplicate: a newer mapping stored it before the rollback.
+    At another point it would be a second row.
     https://docs.aws.amazon.com/timestream/latest/developerguide/troubleshoot-rejectedrecords.html
     """
     if not rejected:
         raise TransientError("records were rejected, and the answer does not say which")
-    refusals: list[Refused | None] = [None] * len(request)
-    for item in rejected:
-        index, reason = int(item["RecordIndex"]), str(item.get("Reason", ""))
-        refusals[index] = Refused(_classify(reason, request[index].time), reason)
+    refusals: list[Refused | Duplicate | None] = [None] * len(request)
+    for rejection in rejected:
+        index, reason = int(rejection["RecordIndex"]), str(rejection.get("Reason", ""))
+        item = request[index]
+        if (
+            rejection.get("ExistingVersion") or 0
+        ) > item.row.version or "lower than the existing version" in reason:
+            refusals[index] = _DUPLICATE
+        else:
+            refusals[index] = Refused(_classify(reason, item.time), reason)
     return refusals
 
 
 def _classify(reason: str, time: int) -> str:
     """Return our word for Timestream's sentence about a record at a time in nanoseconds."""
-    if "already exists" in reason or "lower than the existing version" in reason:
+    if "already exists" in reason:
         return "taken"
     if "time range" in reason or "ingestion window" in reason:
         # One sentence for both sides of the window: its end, which is given, tells them apart.

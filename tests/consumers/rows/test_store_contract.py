@@ -200,6 +200,19 @@ def test_a_row_of_a_higher_version_replaces_the_one_that_is_stored(make: Make) -
 
 
 @of_every_store
+def test_a_row_of_a_lower_version_is_a_duplicate_and_changes_nothing(make: Make) -> None:
+    subject, expected = make(Clock()), make(Clock())
+    newer = [a_row(name, status=2, plans=Plans(revisions=1)) for name in "ab"]
+
+    deliver(subject.store, newer)
+    outcomes = deliver(subject.store, [a_row("a", status=1), a_row("c"), a_row("b", status=2)])
+    deliver(expected.store, [*newer, a_row("c")])
+
+    assert outcomes == [Duplicate(), Stored(), Duplicate()]
+    assert subject.content() == expected.content()
+
+
+@of_every_store
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
