@@ -35,6 +35,7 @@ PURE = [
     "consumers/rows/table.py",
     "consumers/rows/timestream/limits.py",
     "consumers/rows/timestream/mapping.py",
+    "consumers/workers.py",
     "exporter/lake/manifest.py",
     "exporter/lake/forgotten.py",
     "exporter/downloads/jobs.py",

@@ -118,6 +118,8 @@ class TimestreamWrite:
         if self.faults and (fault := self.faults.popleft()):
             raise fault
         self.requests.append(records)
+        if any(not 0 <= int(record["Time"]) < 2**63 for record in records):
+            raise client_error("ValidationException", message="Invalid time for record.")
         rejected = []
         for index, record in enumerate(records):
             if reason := self._refusal(record):

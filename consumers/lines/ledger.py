@@ -34,6 +34,7 @@ class Ledger:
         quarantined: Lines and Kinesis records kept in quarantine, by reason.
         unwritten: Lines that are neither stored nor kept, and are delivered again.
         unaccounted: Objects of the accounting that could not be written, for which the batch fails.
+        unreported: Batches right before this one whose metrics and summary line could not be written.
         write_seconds: How long the store took for all of its requests.
     """
 
@@ -51,6 +52,7 @@ class Ledger:
     quarantined: Counter[str] = field(default_factory=Counter)
     unwritten: int = 0
     unaccounted: int = 0
+    unreported: int = 0
     write_seconds: float = 0.0
     _rejections: dict[tuple[int, str], list[tuple[LogEvent | None, Rejected]]] = field(
         default_factory=lambda: defaultdict(list)

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import boto3
-from botocore.config import Config
 from tagline import Record
 
 from consumers.accounts import accounting
-from consumers.bucket import Bucket
-from consumers.deadlines import LAST, RESERVE
+from consumers.bucket import Bucket, consumer_config
+from consumers.deadlines import ANSWER, END, LAST, RESERVE, countdown
 from consumers.lines import quarantine, telemetry
 from consumers.lines.batch import Line, tagged_lines
 from consumers.lines.extract import Rejected
@@ -39,6 +38,7 @@ from consumers.rows.store import (
 )
 from consumers.rows.stores import STORES
 from consumers.settings import SettingsError, read_settings
+from consumers.workers import TimedWriter, Workers
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 LargeRecord = tuple[Line, Record, str]
@@ -93,39 +93,49 @@ def make_handler(
     """
     timings = timings or Timings()
     packer = store.packer(plans)
-    pool = Pool(threads) if threads > 1 else None
-    at_once = map if pool is None else pool.map
+    # A store that does not answer keeps all of its threads busy: the bucket has others.
+    senders, keepers = Pool(threads), Workers(threads)
+    report = telemetry.BestEffort(report)
 
     @garbage_collection_paused()
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-        def remaining() -> float:
-            return float(context.get_remaining_time_in_millis()) / 1000
+        nonlocal senders, keepers
 
-        def is_late() -> bool:
-            return remaining() <= LAST
-
+        remaining = countdown(context)
+        senders, keepers = senders.renewed(), keepers.renewed()
         timings.begin()
         ledger = Ledger(event["Records"])
         accounts = accounting.BatchAccounts(tag)
         days: set[int] = set()
-        now = clock()
-        # The export of a day may not see rows that are stored later than this.
-        on_time = 1_000 * max(now - store.late_after, now // _SECONDS_PER_DAY * _SECONDS_PER_DAY)
-        lines = tagged_lines(ledger, tag, own_log_groups)
+        on_time = begin_of_on_time(clock(), store.late_after)
         map_chunk = partial(map_lines, ledger, accounts, packer)
-        keep = partial(write_large_records, ledger, objects, at_once)
+        until_answer = partial(keepers.at_once, lambda: remaining() - ANSWER)
+        keep = partial(write_large_records, ledger, objects, until_answer)
+        lines = tagged_lines(ledger, tag, own_log_groups)
         rows = read(ledger, lines, map_chunk, keep, remaining=remaining, timings=timings)
-        for request, outcomes in write(store, store.requests(rows), remaining, pool, timings):
+        for request, outcomes in write(store, store.requests(rows), remaining, senders, timings):
             days |= record_outcomes(ledger, request, outcomes, on_time)
         ledger.write_seconds = timings.seconds["write"]
         with timings.stage("quarantine"):
-            ledger.keep(objects, at_once, is_late)
-            mark_late_days(ledger, days, objects, context.aws_request_id)
-            accounting.write(accounts, ledger, objects)
+            in_time = partial(keepers.at_once, lambda: remaining() - END)
+            ledger.keep(objects, in_time, lambda: remaining() <= LAST)
+            timed = TimedWriter(objects.write, keepers, remaining)
+            mark_late_days(ledger, days, timed, context.aws_request_id)
+            accounting.write(accounts, ledger, timed)
         report(ledger)
         return ledger.response()
 
     return handler
+
+
+def begin_of_on_time(now: float, late_after: float) -> float:
+    """Return the time before which rows are late, in milliseconds since 1970.
+
+    Args:
+        now: Seconds since 1970.
+        late_after: The age in seconds from which the export of a day may not see them.
+    """
+    return 1_000 * max(now - late_after, now // _SECONDS_PER_DAY * _SECONDS_PER_DAY)
 
 
 def read(
@@ -327,7 +337,7 @@ def _from_environment() -> Handler:
         report_rows(ledger, store.kind, timings, store.traffic())
         telemetry.trace_batch(ledger, timings, os.environ)
 
-    s3 = boto3.client("s3", config=Config(max_pool_connections=max(10, threads)))
+    s3 = boto3.client("s3", config=consumer_config(threads))
     return make_handler(
         store,
         Bucket(s3, settings.bucket),

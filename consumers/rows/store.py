@@ -5,7 +5,7 @@ A second store is a package beside this module, with `live.py` and `limits.py`; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -53,7 +53,21 @@ class Unwritten:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """The store refused a request of several rows as a whole: smaller requests show which rows it means.
+
+    Attributes:
+        kind: Rows of one kind have the same columns and types, so that a store mostly judges them alike.
+        detail: The store's words.
+    """
+
+    kind: Hashable
+    detail: str
+
+
 Outcome = Stored | Duplicate | Refused | Unwritten
+"""What becomes of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +136,10 @@ class Store(Protocol[Packed]):
     def requests(self, rows: Iterable[Carried[Carrier, Packed]]) -> Iterator[list[Carried[Carrier, Packed]]]:
         """Cut rows into requests of the size, and in the order, that suit the store; none is empty."""
 
-    def write(self, rows: Sequence[Packed], remaining: Callable[[], float]) -> list[Outcome]:
+    def write(self, rows: Sequence[Packed], remaining: Callable[[], float]) -> Sequence[Outcome | Undecided]:
         """Write one request's rows and return the outcome of each, in their order.
+
+        A single row is never `Undecided`.
 
         Writing a row again leaves one row; of two versions of a row, the higher stays. What fails is tried
         again while time remains, and is `Unwritten` after that.

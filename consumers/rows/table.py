@@ -609,12 +609,14 @@ def partition(day: int) -> dict[str, Measure]:
     """Return the measures that say a day, by its number since 1970.
 
     Raises:
-        UnmappableError: If it is not in the years 1 to 9999.
+        UnmappableError: If no store can hold a row of that day.
     """
-    try:
-        texts = datetime.fromtimestamp(day * (DAY_MS // 1000), UTC).date().isoformat().split("-")
-    except (ValueError, OverflowError, OSError):
-        raise UnmappableError(f"timestamp is {day} days after 1970, not in the years 1 to 9999") from None
+    if not LIMITS.first_day <= day <= LIMITS.last_day:
+        raise UnmappableError(
+            f"timestamp is {day} days after 1970-01-01, not {LIMITS.first_day} to {LIMITS.last_day}: "
+            "correct the time that the record is written with"
+        )
+    texts = datetime.fromtimestamp(day * (DAY_MS // 1000), UTC).date().isoformat().split("-")
     return {name: Measure("VARCHAR", text) for name, text in zip(PARTITION, texts, strict=True)}
 
 

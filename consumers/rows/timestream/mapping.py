@@ -329,6 +329,11 @@ class RecordPacker:
         return found
 
 
+def kind_of(packed: PackedRecord) -> tuple[Any, ...]:
+    """Return what rows have in common that have the same type, columns and types of columns."""
+    return (packed.type, *((item["Name"], item["Type"]) for item in orjson.loads(packed.measures)))
+
+
 def _truth(value: bool) -> str:
     return "true" if value else "false"
 

@@ -11,8 +11,9 @@ from typing import Any, Final, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from tagline import parse_timestamp
 
+from consumers import service_errors
 from consumers.deadlines import RESERVE, Backoff, TransientError
-from consumers.rows.store import Duplicate, Outcome, Refused, Stored, Traffic, Unwritten
+from consumers.rows.store import Duplicate, Outcome, Refused, Stored, Traffic, Undecided, Unwritten
 from consumers.rows.table import UNDECLARED, Plans
 from consumers.rows.timestream import mapping
 from consumers.rows.timestream.calls import Calls
@@ -23,8 +24,8 @@ from consumers.rows.timestream.mapping import PackedRecord, RecordPacker, body
 # one in 10 ** 32 fails.
 MAX_ATTEMPTS: Final = 32
 
+# Errors that pass although their HTTP status is that of a wrong request.
 _TRANSIENT = frozenset(["InternalServerException", "InvalidEndpointException", "RequestTimeout"])
-
 
 # One object serves for all rows.
 _STORED, _DUPLICATE = Stored(), Duplicate()
@@ -73,7 +74,9 @@ class Timestream:
             traffic, self._traffic = self._traffic, Traffic()
         return traffic
 
-    def write(self, rows: Sequence[PackedRecord], remaining: Callable[[], float]) -> list[Outcome]:
+    def write(
+        self, rows: Sequence[PackedRecord], remaining: Callable[[], float]
+    ) -> list[Outcome | Undecided]:
         """Write rows and return the outcome of each, in their order.
 
         A row whose point is taken by a different record is tried at the next one; what Timestream refuses for
@@ -89,7 +92,7 @@ class Timestream:
             rows: At most `limits.MAX_RECORDS`.
             remaining: Seconds that are left for it.
         """
-        outcomes: list[Outcome] = [Unwritten("not tried: no time left")] * len(rows)
+        outcomes: list[Outcome | Undecided] = [Unwritten("not tried: no time left")] * len(rows)
         attempts = [0] * len(rows)
         pending = list(range(len(rows)))
         backoff, wait = Backoff(self._jitter), 0.0
@@ -114,25 +117,12 @@ class Timestream:
                 continue
             except _InvalidError as error:
                 if len(request) > 1:
-                    return self._write_halves(rows, pending, outcomes, remaining)
+                    for index in pending:
+                        outcomes[index] = Undecided(mapping.kind_of(rows[index]), str(error))
+                    break
                 refusals = [Refused("invalid", str(error))]
             retried = True  # whatever is left was in this request, or waited for its point
             pending = _apply_refusals(outcomes, attempts, pending, request, refusals)
-        return outcomes
-
-    def _write_halves(
-        self,
-        rows: Sequence[PackedRecord],
-        pending: list[int],
-        outcomes: list[Outcome],
-        remaining: Callable[[], float],
-    ) -> list[Outcome]:
-        """Write the pending rows in halves: the service refused all of them because of one."""
-        middle = len(pending) // 2
-        for part in (pending[:middle], pending[middle:]):
-            written = self.write([rows[index] for index in part], remaining)
-            for index, outcome in zip(part, written, strict=True):
-                outcomes[index] = outcome
         return outcomes
 
     def _send(self, request: list[_Item], *, retried: bool) -> list[Refused | Duplicate | None]:
@@ -144,7 +134,7 @@ class Timestream:
         except ParamValidationError as error:
             raise _InvalidError(str(error)) from error
         except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "")
+            code = service_errors.code(error)
             if code == "RejectedRecordsException":
                 return _refusals(error.response.get("RejectedRecords", []), request)
             if code == "ThrottlingException":
@@ -153,8 +143,7 @@ class Timestream:
                 if "magnetic" in str(error).lower():
                     raise _MagneticThrottleError(str(error)) from error
                 raise TransientError(str(error), grows=False) from error
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            if code in _TRANSIENT or status >= 500:  # noqa: PLR2004 - HTTP's server errors
+            if code in _TRANSIENT or service_errors.is_transient(error):
                 raise TransientError(str(error)) from error
             if code == "ValidationException":
                 raise _InvalidError(str(error)) from error
@@ -221,12 +210,14 @@ def _one_per_point(rows: Sequence[PackedRecord], pending: list[int], attempts: l
     return [item for there in points.values() for item in there]
 
 
-def _with_outcome(outcomes: list[Outcome], indexes: list[int], outcome: Outcome) -> list[Outcome]:
+def _with_outcome(
+    outcomes: list[Outcome | Undecided], indexes: list[int], outcome: Outcome
+) -> list[Outcome | Undecided]:
     return [outcome if index in indexes else known for index, known in enumerate(outcomes)]
 
 
 def _apply_refusals(
-    outcomes: list[Outcome],
+    outcomes: list[Outcome | Undecided],
     attempts: list[int],
     pending: list[int],
     request: list[_Item],

@@ -19,8 +19,7 @@ from consumers.lines import subscription
 from consumers.lines.ledger import Ledger
 from consumers.rows import handler, late_days, schema
 from consumers.rows.handler import make_handler
-from consumers.rows.sending import LONG_WAIT, Pool
-from consumers.rows.store import Outcome
+from consumers.rows.sending import LONG_WAIT, Answer, Pool
 from consumers.rows.table import UNDECLARED, Plans
 from consumers.rows.timestream import live
 from consumers.rows.timestream.writer import Timestream
@@ -441,7 +440,7 @@ def test_quarantine_that_takes_longer_than_is_left_goes_on_with_the_next_deliver
     assert len(list(consumer.objects.quarantined())) == 10
 
 
-class Answer(Future[list[Outcome]]):
+class SlowAnswer(Future[Answer]):
     """What becomes of a request, so many seconds after it is asked for."""
 
     def __init__(self, clock: list[float], seconds: float) -> None:
@@ -452,18 +451,18 @@ class Answer(Future[list[Outcome]]):
     def done(self) -> bool:
         return not self._seconds
 
-    def result(self, timeout: float | None = None) -> list[Outcome]:  # noqa: ARG002 - as its parent has it
+    def result(self, timeout: float | None = None) -> Answer:  # noqa: ARG002 - as its parent has it
         self._clock[0] += self._seconds
         return []
 
 
 def test_a_store_that_is_waited_for_gets_more_requests_at_once_and_one_that_is_not_gets_fewer() -> None:
     clock = [0.0]
-    slow, quick, there = (Answer(clock, seconds) for seconds in (LONG_WAIT * 2, LONG_WAIT / 2, 0))
+    slow, quick, there = (SlowAnswer(clock, seconds) for seconds in (LONG_WAIT * 2, LONG_WAIT / 2, 0))
     with Pool(4, lambda: clock[0]) as pool:
         under_way = []
         for answer in (quick, slow, quick, slow, slow, there, there, there, there, there):
-            pool.result(answer)
+            pool.answer_of(answer, 60.0)
             under_way.append(pool.ahead)
 
     assert under_way == [2, 4, 4, 6, 6, 5, 4, 3, 2, 2]
@@ -794,3 +793,18 @@ def test_a_rollback_before_late_days_were_marked_still_marks_them() -> None:
     assert failed != ALL_WELL
     assert rolled_back(event) == ALL_WELL
     assert len(rolled_back.objects.under("late/2025-11-20/")) == 1
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59.999Z", "2262-04-11T00:00:00Z", "2500-01-01T00:00:00Z"],
+)
+def test_a_time_that_no_store_can_hold_costs_one_line_and_no_request(time: str) -> None:
+    zero = [json.dumps({"_tag": TAG, "_id": f"z{n}", "_type": "x", "timestamp": time}) for n in range(400)]
+    consumer = Consumer()
+
+    assert consumer(kinesis_event(data(envelope(*zero, line("a"))))) == ALL_WELL
+
+    assert len(consumer.client.requests) == 1
+    assert consumer.client.ids() == ["a"]
+    assert consumer.ledgers[-1].quarantined == {"invalid": 400}

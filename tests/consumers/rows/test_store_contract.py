@@ -19,7 +19,7 @@ from consumers.lines.extract import read_line
 from consumers.lines.ledger import Ledger
 from consumers.rows import stores
 from consumers.rows.handler import make_handler
-from consumers.rows.store import Duplicate, Outcome, Refused, Store, Stored, Traffic, Unwritten
+from consumers.rows.store import Duplicate, Outcome, Refused, Store, Stored, Traffic, Undecided, Unwritten
 from consumers.rows.stores import LIMITS
 from consumers.rows.table import OWN_MEASURES, UNDECLARED, Plans, Row, column_name, offset, overflow_key, row
 from consumers.rows.timestream.writer import Timestream
@@ -111,7 +111,9 @@ def deliver(store: Store[Any], rows: Iterable[Row], clock: Clock | None = None) 
     for request in store.requests(carried):
         assert request
         written = store.write([packed for _, packed in request], clock.remaining)
-        outcomes |= zip([index for index, _ in request], written, strict=True)
+        for (index, _), outcome in zip(request, written, strict=True):
+            assert not isinstance(outcome, Undecided)
+            outcomes[index] = outcome
     assert sorted(outcomes) == list(range(len(rows)))
     return [outcomes[index] for index in range(len(rows))]
 
