@@ -10,7 +10,18 @@ from enum import Enum
 from typing import Any
 
 from consumers.deadlines import RESERVE, Backoff, TransientError
-from consumers.rows.store import Carried, Carrier, Duplicate, Outcome, Refused, Stored, Traffic, Unwritten
+from consumers.rows.store import (
+    Carried,
+    Carrier,
+    Duplicate,
+    Outcome,
+    Refused,
+    ReportedRow,
+    Stored,
+    Traffic,
+    UnreadableReportError,
+    Unwritten,
+)
 from consumers.rows.stores import LIMITS
 from consumers.rows.table import DIMENSIONS, ID, OVERFLOW, PARTITION, UNDECLARED, Measure, Plans, Row, offset
 
@@ -83,6 +94,7 @@ class MemoryStore:
 
     kind = "memory"
     late_after = 45 * 60.0
+    reports = ""
 
     def __init__(
         self,
@@ -136,6 +148,9 @@ class MemoryStore:
                     break
                 self._sleep(wait)
         return outcomes
+
+    def reported(self, report: bytes) -> list[ReportedRow[PackedRow]]:
+        raise UnreadableReportError(f"there are no reports, and this one has {len(report)} bytes")
 
     def traffic(self) -> Traffic:
         with self._lock:

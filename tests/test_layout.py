@@ -35,6 +35,7 @@ PURE = [
     "consumers/rows/table.py",
     "consumers/rows/timestream/limits.py",
     "consumers/rows/timestream/mapping.py",
+    "consumers/rows/timestream/reports.py",
     "consumers/workers.py",
     "exporter/lake/manifest.py",
     "exporter/lake/forgotten.py",
@@ -69,10 +70,13 @@ UPSTREAM = {
     "exporter": (
         "consumers.asked_days",
         "consumers.bucket",
+        "consumers.deadlines",
         "consumers.documents",
         "consumers.errors",
         "consumers.rows.late_days",
         "consumers.rows.schema",
+        "consumers.rows.live",
+        "consumers.rows.store",
         "consumers.settings",
         "consumers.rows.table",
         "exporter",
@@ -98,7 +102,6 @@ LONG_FILES = {
             "functions.py",
             "template.py",
             "timestream/expressions.py",
-            "timestream/store.py",
         )
     ),
 }

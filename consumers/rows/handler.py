@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import cache, partial
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +24,7 @@ from consumers.lines.extract import Rejected
 from consumers.lines.ledger import AtOnce, Ledger
 from consumers.lines.telemetry import STAGES, Timings
 from consumers.rows import late_days, schema, table
+from consumers.rows.live import open_store
 from consumers.rows.sending import MAX_THREADS, THREADS, Pool, garbage_collection_paused, write
 from consumers.rows.store import (
     Duplicate,
@@ -50,8 +50,6 @@ STAGE: Final = "consumer"
 # processor's cache still, enough that looking at the clock between the stages costs nothing.
 CHUNK: Final = 100
 _SECONDS_PER_DAY = 86_400
-# Imported with this module: the start of an environment gets more of a processor than its first invocation.
-_LIVE = {name: import_module(f"{__package__}.{name}.live") for name in STORES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,23 +298,6 @@ def report_rows(
         times={f"{stage}_ms": timings.seconds[stage] * 1000 for stage in STAGES if stage != "write"},
         fields={"log_groups": len(timings.log_groups)},
     )
-
-
-def open_store(name: str, environ: Mapping[str, str], connections: int) -> Store[Any]:
-    """Return a store that the environment describes.
-
-    Args:
-        name: One of `STORES`.
-        environ: The environment, with the store's own settings.
-        connections: Requests at the same time.
-
-    Raises:
-        SettingsError: If there is no such store, or its settings are missing.
-    """
-    if name not in STORES:
-        raise SettingsError(f"STORE is {name!r}, not one of: {', '.join(STORES)}")
-    store: Store[Any] = _LIVE[name].from_environment(environ, connections)
-    return store
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

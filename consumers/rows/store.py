@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from consumers.errors import TaglineError
 from consumers.rows.table import Plans, Row
 
 Carrier = TypeVar("Carrier")
@@ -87,6 +88,29 @@ class Traffic:
     bytes: int = 0
 
 
+class UnreadableReportError(TaglineError, ValueError):
+    """A store's report cannot be read; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedRow(Generic[Packed]):
+    """A row that the store took, and later reported as not kept.
+
+    Attributes:
+        row: The row, to be written at another place.
+        id: The record's identity.
+        type: Its type.
+        source: The log group that it came from.
+        time: Its time in milliseconds since 1970.
+    """
+
+    row: Packed
+    id: str
+    type: str
+    source: str
+    time: int
+
+
 class Packer(Protocol[Packed_co]):
     """Turns rows into what the store sends. For one thread."""
 
@@ -122,6 +146,8 @@ class Store(Protocol[Packed]):
     Attributes:
         kind: A value of the setting `STORE`, and the dimension `store` of the metrics.
         late_after: Age in seconds from which rows, once written, may be invisible to readers for hours.
+        reports: What the keys of objects begin with in which the store reports rows that it took and did not
+            keep; empty if it keeps what it takes.
     """
 
     @property
@@ -129,6 +155,9 @@ class Store(Protocol[Packed]):
 
     @property
     def late_after(self) -> float: ...
+
+    @property
+    def reports(self) -> str: ...
 
     def packer(self, plans: Plans) -> Packer[Packed]:
         """Return a packer for records of which `plans` are declared."""
@@ -147,6 +176,13 @@ class Store(Protocol[Packed]):
         Args:
             rows: The rows of one request.
             remaining: Gives the seconds that are left of the invocation.
+        """
+
+    def reported(self, report: bytes) -> list[ReportedRow[Packed]]:
+        """Return the rows of a report. To write one twice leaves one row.
+
+        Raises:
+            UnreadableReportError: If it is not such a report.
         """
 
     def traffic(self) -> Traffic:

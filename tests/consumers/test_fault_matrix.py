@@ -469,8 +469,12 @@ SHOWN_ELSEWHERE = {
         "late_rows_of_a_day_that_the_store_no_longer_has_whole_are_refused_by_name",
     ),
     "Two different records meet at one point of the magnetic store": (
-        "tests/local/test_timestream_services.py",
-        "magnetic",
+        "tests/test_pipeline.py",
+        "rows_that_meet_in_the_magnetic_store",
+    ),
+    "A report of the magnetic store cannot be read": (
+        "tests/exporter/upkeep/test_rejected_rows.py",
+        "a_report_that_cannot_be_read_stays",
     ),
     "That bucket cannot be written by Lambda": (
         "tests/cli/test_replay.py",

@@ -62,6 +62,7 @@ class PackedRecord(NamedTuple):
         dimensions: Names and values, the log group first.
         measures: The JSON of its `MeasureValues`.
         size: No less than the bytes of its names and values, and hardly more.
+        tried: How many of its points are known to be taken.
     """
 
     id: str
@@ -71,10 +72,11 @@ class PackedRecord(NamedTuple):
     dimensions: tuple[tuple[str, str], ...]
     measures: bytes
     size: int
+    tried: int = 0
 
     def time_ns(self, attempt: int) -> int:
         """Return the point in time of the nth attempt, in nanoseconds since 1970."""
-        return self.time * OFFSETS + offset(self.id, attempt)
+        return self.time * OFFSETS + offset(self.id, self.tried + attempt)
 
 
 Series = tuple[tuple[tuple[str, str], ...], int]

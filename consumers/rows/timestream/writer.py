@@ -13,12 +13,22 @@ from tagline import parse_timestamp
 
 from consumers import service_errors
 from consumers.deadlines import RESERVE, Backoff, TransientError
-from consumers.rows.store import Duplicate, Outcome, Refused, Stored, Traffic, Undecided, Unwritten
+from consumers.rows.store import (
+    Duplicate,
+    Outcome,
+    Refused,
+    ReportedRow,
+    Stored,
+    Traffic,
+    Undecided,
+    Unwritten,
+)
 from consumers.rows.table import UNDECLARED, Plans
 from consumers.rows.timestream import mapping
 from consumers.rows.timestream.calls import Calls
 from consumers.rows.timestream.limits import LATE_AFTER_S
 from consumers.rows.timestream.mapping import PackedRecord, RecordPacker, body
+from consumers.rows.timestream.reports import PREFIX, read_report
 
 # How many points a record tries before it is given up: with 100,000 records of one series in one millisecond,
 # one in 10 ** 32 fails.
@@ -44,6 +54,7 @@ class Timestream:
 
     kind: Final = "timestream"
     late_after: Final = LATE_AFTER_S
+    reports: Final = PREFIX
     requests = staticmethod(mapping.requests)
 
     def __init__(
@@ -67,6 +78,10 @@ class Timestream:
     def packer(self, plans: Plans = UNDECLARED) -> RecordPacker:
         """Return what makes records of rows."""
         return RecordPacker(plans)
+
+    def reported(self, report: bytes) -> list[ReportedRow[PackedRecord]]:
+        """Return the rows of a report of the magnetic store, to be written again."""
+        return read_report(report, MAX_ATTEMPTS)
 
     def traffic(self) -> Traffic:
         """Return what was sent since the last call of this method."""
