@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Final, Generic, NamedTuple
@@ -90,7 +90,7 @@ def write(
     remaining: Callable[[], float],
     pool: Pool,
     timings: Timings,
-) -> Iterator[Written[Carrier, Packed]]:
+) -> Generator[Written[Carrier, Packed]]:
     """Yield rows with their outcomes; several requests are under way at once, in their order.
 
     A request that the store refuses as a whole is sent again in parts, which are under way at once as well.

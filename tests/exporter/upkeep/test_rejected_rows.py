@@ -16,7 +16,7 @@ from consumers.rows.store import Stored
 from consumers.rows.table import offset, row
 from consumers.rows.timestream.mapping import PackedRecord, RecordPacker
 from consumers.rows.timestream.writer import Timestream
-from exporter.store import Answer, Column, Span
+from exporter.store import Answer, Column, Span, Values
 from exporter.upkeep.handler import ReportsLeftError, make_handler
 from exporter.upkeep.rejected_rows import Rewritten
 from tests.builders import Context
@@ -64,7 +64,7 @@ class MagneticStore(TimestreamWrite):
         return {"RecordsIngested": {"Total": len(records)}}
 
     def rows(self, span: Span, columns: tuple[Column, ...]) -> Answer:
-        found = []
+        found: list[Values] = []
         for point, record in self.points.items():
             seconds, nanoseconds = divmod(int(record["Time"]), 10**9)
             time = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{nanoseconds:09}"
