@@ -102,6 +102,7 @@ LONG_FILES = {
             "functions.py",
             "template.py",
             "timestream/expressions.py",
+            "timestream/store.py",
         )
     ),
 }
