@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import islice
 from typing import Any, Final
 
 import boto3
@@ -19,9 +18,10 @@ from consumers.deadlines import ANSWER, END, LAST, countdown
 from consumers.lines import quarantine, telemetry
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
+from consumers.lines.prefix import check_prefix
 from consumers.meters import destinations
 from consumers.meters.destinations import Api, Destination, Files, Retry
-from consumers.meters.meter import Unit, read_units
+from consumers.meters.meter import Unit, read_units, take_units
 from consumers.rows.store import Outcome, Refused, Stored, Unwritten
 from consumers.settings import SettingsError, read_settings
 from consumers.workers import Workers
@@ -40,6 +40,7 @@ class Settings:
     meter_tag: str
     bucket: str
     own_log_groups: str
+    tagline_prefix: str = ""
     meter_bucket: str = ""
     meter_prefix: str = "ingest/records/"
     meter_bucket_region: str = ""
@@ -59,6 +60,7 @@ def make_handler(
     own_log_groups: str,
     report: Callable[[Ledger], None],
     threads: int = WRITERS,
+    prefix: str = "",
 ) -> Handler:
     """Return a Lambda handler that sends the meter records of a Kinesis batch to where they are counted.
 
@@ -70,6 +72,7 @@ def make_handler(
         own_log_groups: How the names of the pipeline's own log groups begin; lines from there are dropped.
         report: Is given the batch's ledger at its end.
         threads: Requests to the destination, or to the bucket, at the same time.
+        prefix: The setting TAGLINE_PREFIX: what may be before a record, beside the runtimes' prefixes.
     """
     # A destination that does not answer keeps all of its threads busy: the bucket has others.
     senders, keepers = Workers(threads), Workers(threads)
@@ -81,9 +84,9 @@ def make_handler(
         remaining = countdown(context)
         senders, keepers = senders.renewed(), keepers.renewed()
         ledger = Ledger(event["Records"])
-        units = read_units(ledger, meter_tag, tag, own_log_groups)
+        units = read_units(ledger, meter_tag, tag, own_log_groups, prefix)
         known: dict[str, list[Outcome]] = {}
-        while window := list(islice(units, WRITERS)):
+        while window := take_units(units, WRITERS):
             named = [(unit.name(), unit) for unit in window]
             # A list that comes twice in a batch is written once: the first of them.
             fresh = {name: unit for name, unit in reversed(named) if name not in known}
@@ -156,6 +159,7 @@ def _from_environment() -> Handler:
         tag=settings.tagline_tag,
         own_log_groups=settings.own_log_groups,
         report=partial(report_meters, store=destination.store),
+        prefix=check_prefix(settings.tagline_prefix),
     )
 
 
@@ -202,7 +206,7 @@ def make_destination(settings: Settings) -> Destination:
 
 # The ledger's counts that mean something here.
 _REPORTED = (
-    *("records", "received", "ignored", "control", "recursion"),
+    *("records", "received", "mentioned", "ignored", "control", "recursion"),
     *("stored", "duplicate", "quarantined", "unwritten", "unreported"),
 )
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import cache, partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,12 +18,14 @@ from consumers.accounts import accounting
 from consumers.bucket import Bucket, consumer_config
 from consumers.deadlines import ANSWER, END, LAST, RESERVE, countdown
 from consumers.lines import quarantine, telemetry
-from consumers.lines.batch import Line, tagged_lines
+from consumers.lines.batch import Line, tagged_lines, take_lines
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import AtOnce, Ledger
+from consumers.lines.prefix import check_prefix
 from consumers.lines.telemetry import STAGES, Timings
 from consumers.rows import late_days, schema, table
 from consumers.rows.live import open_store
+from consumers.rows.registry import STORES
 from consumers.rows.sending import MAX_THREADS, THREADS, Pool, garbage_collection_paused, write
 from consumers.rows.store import (
     Duplicate,
@@ -36,7 +37,6 @@ from consumers.rows.store import (
     Stored,
     Traffic,
 )
-from consumers.rows.stores import STORES
 from consumers.settings import SettingsError, read_settings
 from consumers.workers import TimedWriter, Workers
 
@@ -61,6 +61,7 @@ class Settings:
     own_log_groups: str
     schemas: str = "schemas"
     store: str = STORES[0]
+    tagline_prefix: str = ""
     write_threads: int = THREADS
 
 
@@ -75,6 +76,7 @@ def make_handler(
     threads: int = 1,
     clock: Callable[[], float] = time.time,
     timings: Timings | None = None,
+    prefix: str = "",
 ) -> Handler:
     """Return a Lambda handler that stores the tagged lines of a Kinesis batch.
 
@@ -88,6 +90,7 @@ def make_handler(
         threads: Requests to the store, or to the bucket, at the same time.
         clock: Gives the seconds since 1970.
         timings: Is told how long each stage takes, and which log groups there are.
+        prefix: The setting TAGLINE_PREFIX: what may be before a record, beside the runtimes' prefixes.
     """
     timings = timings or Timings()
     packer = store.packer(plans)
@@ -103,13 +106,13 @@ def make_handler(
         senders, keepers = senders.renewed(), keepers.renewed()
         timings.begin()
         ledger = Ledger(event["Records"])
-        accounts = accounting.BatchAccounts(tag)
+        accounts = accounting.BatchAccounts(tag, prefix)
         days: set[int] = set()
         on_time = begin_of_on_time(clock(), store.late_after)
         map_chunk = partial(map_lines, ledger, accounts, packer)
         until_answer = partial(keepers.at_once, lambda: remaining() - ANSWER)
         keep = partial(write_large_records, ledger, objects, until_answer)
-        lines = tagged_lines(ledger, tag, own_log_groups)
+        lines = tagged_lines(ledger, tag, own_log_groups, prefix)
         rows = read(ledger, lines, map_chunk, keep, remaining=remaining, timings=timings)
         for request, outcomes in write(store, store.requests(rows), remaining, senders, timings):
             days |= record_outcomes(ledger, request, outcomes, on_time)
@@ -149,7 +152,7 @@ def read(
     while True:
         over = remaining() <= RESERVE
         with timings.stage("decode"):
-            chunk = list(islice(lines, 1 if over else CHUNK))
+            chunk = take_lines(lines, 1 if over else CHUNK)
         timings.log_groups.update([line.origin[0] for line in chunk])
         if over:
             for line in chunk:
@@ -174,13 +177,13 @@ def map_lines(
 ) -> Iterator[tuple[Line, Packed]]:
     """Yield each line with its row, and account for it; `large` gets the records that rows cannot hold."""
     for line in lines:
-        source, fields = line.origin[0], line.fields
+        source, fields, written = line.origin[0], line.fields, line.raw["timestamp"]
         packed = packer.pack_line(fields, line.raw["message"], source)
         if packed is not None:
-            accounts.add(line.position, source, packed.time, fields["_src"], fields["_seq"])
+            accounts.add(line.position, source, written, fields["_src"], fields["_seq"])
         else:
             record = line.record
-            accounts.add(line.position, source, record.timestamp, record.src, record.seq)
+            accounts.add(line.position, source, written, record.src, record.seq)
             packed = map_record(ledger, line, large, packer)
         if packed is not None:
             line.forget()
@@ -195,6 +198,7 @@ def map_record(ledger: Ledger, line: Line, large: list[LargeRecord], packer: Pac
     except table.UnmappableError as error:
         ledger.reject(line.position, line.event, Rejected("invalid", str(error)))
         return None
+    ledger.unread_times += line.unread_time
     ledger.not_numbers += row.not_numbers
     ledger.extra += row.extra
     ledger.others += row.others
@@ -329,4 +333,5 @@ def _from_environment() -> Handler:
         plans=schema.load_schemas(Path(__file__).parents[2] / settings.schemas),
         threads=threads,
         timings=timings,
+        prefix=check_prefix(settings.tagline_prefix),
     )

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from consumers.rows.registry import STORES
 from consumers.rows.store import Store
-from consumers.rows.stores import STORES
 from consumers.settings import SettingsError
 
 # Imported with this module: the start of an environment gets more of a processor than its first invocation.

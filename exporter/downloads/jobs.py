@@ -13,7 +13,7 @@ from typing import Any
 from consumers.bucket import Listed, Upload
 from consumers.documents import known, load, stamped
 from exporter.lake import manifest as archive
-from exporter.lake.formats import Format
+from exporter.lake.formats import Format, ZipFormat
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Days
 
@@ -35,24 +35,6 @@ class State(StrEnum):
     def has_zip(self) -> bool:
         """Whether the zip can be fetched; that of an empty range holds only a manifest."""
         return self in (State.READY, State.EMPTY)
-
-
-class ZipFormat(StrEnum):
-    """The format of the files in a zip."""
-
-    CSV = "csv"
-    JSONL = "jsonl"
-    PARQUET = "parquet"
-
-
-# The lake's formats that the files can be made of, the quickest first.
-MADE_OF = {
-    ZipFormat.CSV: (Format.CSV_GZ, Format.CSV),
-    ZipFormat.JSONL: (Format.JSONL_GZ, Format.CSV_GZ, Format.CSV),
-    ZipFormat.PARQUET: (Format.PARQUET,),
-}
-# All of them.
-LAKE_FORMATS = tuple(dict.fromkeys(kind for kinds in MADE_OF.values() for kind in kinds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +211,7 @@ def chosen_manifests(request: Request, there: Iterable[str]) -> list[str]:
     in the reason why the zip cannot be made.
     """
     there = set(there)
-    kinds = dict.fromkeys((*MADE_OF[request.format], *LAKE_FORMATS))
+    kinds = dict.fromkeys((*request.format.made_of, *Format))
     chosen = []
     for day in request.days:
         keys = (archive.folder(day, kind) + archive.MANIFEST for kind in kinds)

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from consumers.bucket import Downloads, Listed, Objects
 from consumers.documents import NewerDocumentError
 from exporter.downloads.jobs import (
-    LAKE_FORMATS,
     TMP,
     Job,
     ZipPlan,
@@ -19,6 +18,7 @@ from exporter.downloads.jobs import (
     zip_key,
 )
 from exporter.lake import manifest as archive
+from exporter.lake.formats import Format
 from exporter.store import Days
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -46,7 +46,7 @@ def read_job(objects: Objects, job_id: str) -> Job | None:
 
 def find_manifests(days: Days, objects: Downloads) -> list[Listed]:
     """Return the manifests that the lake has of a range, in all formats, with their ETags."""
-    wanted = {archive.folder(day, kind) + archive.MANIFEST for day in days for kind in LAKE_FORMATS}
+    wanted = {archive.folder(day, kind) + archive.MANIFEST for day in days for kind in Format}
     prefixes = sorted(wanted if len(days) <= _FEW_DAYS else {key.partition("day=")[0] for key in wanted})
     with ThreadPoolExecutor(min(_LISTINGS_AT_ONCE, len(prefixes))) as pool:
         listings = pool.map(lambda prefix: list(objects.listed(prefix)), prefixes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from consumers.errors import TaglineError
-from exporter.downloads.jobs import MADE_OF, Request
+from exporter.downloads.jobs import Request
 from exporter.lake.formats import Format, format_of
 from exporter.lake.manifest import Manifest, Part
 from exporter.lake.text import gunzipped
@@ -36,7 +36,7 @@ def check(request: Request, manifests: Iterable[Manifest]) -> None:
             kept_as = kept_format(part.key)
             if kept_as.rules.typed and not request.whole:
                 raise UnavailableError(f"{manifest.day} is kept as {kept_as}: it can be had only as a whole")
-            if kept_as not in MADE_OF[request.format]:
+            if kept_as not in request.format.made_of:
                 kept = kept_as.rules.unpacked
                 raise UnavailableError(
                     f"{manifest.day} is kept as {kept}: it cannot be had as {request.format}"

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 
-from exporter.downloads.jobs import Request, ZipFormat
+from exporter.downloads.jobs import Request
 from exporter.lake.batch import Batch
-from exporter.lake.csv_files import csv_lines
 from exporter.lake.formats import Format
-from exporter.lake.jsonl_files import json_lines
 from exporter.store import Column, Values, places
 
 
@@ -41,11 +39,9 @@ class Selected:
         asked = tuple(self._columns[at[name]] if name in at else Column(name, "text") for name in names)
         checks = [(at.get(name), value) for name, value in self._request.values.items()]
         project = _projection([at.get(name) for name in names], len(self._columns))
-        write: Callable[[Batch], bytes] = csv_lines
-        if self._request.format is ZipFormat.JSONL:
-            write = json_lines(asked)
-        else:
-            yield csv_lines(Batch([list(names)]))
+        write, header = self._request.format.text(asked)
+        if header:
+            yield header
         for batch in self._batches:
             rows = batch.rows
             for place, value in checks:

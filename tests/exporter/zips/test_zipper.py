@@ -23,18 +23,16 @@ from hypothesis import strategies as st
 
 from consumers.bucket import PartOfUpload, Upload
 from exporter.downloads.jobs import (
-    MADE_OF,
     Job,
     Request,
     State,
-    ZipFormat,
     job_key,
     plan_key,
     zip_key,
 )
 from exporter.downloads.stored_jobs import delete_job, read_job, write_job
 from exporter.lake import manifest as archive
-from exporter.lake.formats import Format
+from exporter.lake.formats import Format, ZipFormat
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Column, Days
 from exporter.zips import handler as zipper
@@ -299,7 +297,7 @@ def test_a_day_that_is_kept_in_several_formats_is_taken_from_the_one_that_serves
 
 
 def test_each_format_of_the_lake_can_be_had_as_one() -> None:
-    assert {kind for kinds in MADE_OF.values() for kind in kinds} == set(Format)
+    assert {kept_as for wanted in ZipFormat for kept_as in wanted.made_of} == set(Format)
     with pytest.raises(UnavailableError, match=r"unknown format; the formats are csv, csv\.gz, "):
         kept_format("records/part-00000.orc")
 

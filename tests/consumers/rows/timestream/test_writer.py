@@ -18,7 +18,7 @@ from consumers.deadlines import LONGEST_WAIT, RESERVE
 from consumers.lines.telemetry import Timings
 from consumers.rows import sending
 from consumers.rows.store import Duplicate, Outcome, Refused, Stored, Traffic, Undecided, Unwritten
-from consumers.rows.table import offset, row
+from consumers.rows.table import UNDECLARED, offset, row
 from consumers.rows.timestream import live
 from consumers.rows.timestream.mapping import PackedRecord, RecordPacker
 from consumers.rows.timestream.writer import Timestream
@@ -37,7 +37,8 @@ PACKER = RecordPacker()
 
 
 def rows(*ids: str, time: int = TIME) -> list[PackedRecord]:
-    return [PACKER.record(row(Record(id=identity, timestamp=time), "/aws/lambda/orders")) for identity in ids]
+    records = [Record(id=identity, timestamp=time) for identity in ids]
+    return [PACKER.record(row(record, "/aws/lambda/orders", UNDECLARED)) for record in records]
 
 
 class Clock:
