@@ -114,7 +114,7 @@ define compile
 		|| echo "no byte code: for a quicker cold start build with make PYTHON=python$(LAMBDA_PYTHON)"
 endef
 
-.PHONY: build-RowConsumer build-MeterConsumer build-Reconciler build-DailyExporter build-DownloadApi build-DownloadWorker build-EmitterLayer
+.PHONY: build-RowConsumer build-MeterConsumer build-Reconciler build-DailyExporter build-Upkeep build-DownloadApi build-DownloadWorker build-EmitterLayer
 build-RowConsumer:
 	$(call ship,consumer,consumers schemas)
 
@@ -126,6 +126,9 @@ build-Reconciler:
 
 build-DailyExporter:
 	$(call ship,exporter,consumers exporter schemas)
+
+build-Upkeep:
+	$(call ship,exporter,consumers exporter)
 
 build-DownloadApi:
 	$(call ship,lambda,consumers exporter)

@@ -222,7 +222,7 @@ def threaded(port: int, threads: int, rows: list[Row]) -> Callable[[], None]:
         write_client(port, threads), "tagline", "records", sleep=time.sleep, jitter=random.random
     )
 
-    pool = sending.Pool(threads) if threads > 1 else None
+    pool = sending.Pool(threads)
 
     def store_all() -> None:
         packer = mapping.RecordPacker()

@@ -56,6 +56,20 @@ def client_config(*, accelerate: bool = False) -> Config:
     )
 
 
+def consumer_config(connections: int) -> Config:
+    """Return how a client waits whose user has an invocation's remaining time, and not boto3's minutes.
+
+    Args:
+        connections: Requests at the same time.
+    """
+    return Config(
+        connect_timeout=2,
+        read_timeout=5,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        max_pool_connections=max(10, connections),
+    )
+
+
 class UploadGoneError(TaglineError, OSError):
     """An upload in parts was completed or aborted by somebody else."""
 

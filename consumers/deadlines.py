@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from consumers.errors import TaglineError
 
-# What is left of the invocation when nothing more is begun, in seconds.
+# What is left of an invocation, in seconds, when
+# - nothing more is sent to a store,
 RESERVE: Final = 2.0
-# The same for what is quarantined, which comes last: the answer and the accounts take less.
+# - nobody waits for a store's answer any longer: what was refused can still be quarantined,
+ANSWER: Final = 1.5
+# - no more objects of the quarantine are begun: the accounts can still be written,
 LAST: Final = 1.0
+# - nobody waits for anything any longer, and the handler answers.
+END: Final = 0.3
 # Waits between tries: a random part of a ceiling that doubles from the first to the second, in seconds.
 # https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 FIRST_WAIT: Final = 0.05
 LONGEST_WAIT: Final = 5.0
+
+
+def countdown(context: Any) -> Callable[[], float]:
+    """Return what gives the seconds that are left of an invocation.
+
+    Args:
+        context: Lambda's context object.
+    """
+    return lambda: float(context.get_remaining_time_in_millis()) / 1000
 
 
 class TransientError(TaglineError):

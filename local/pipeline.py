@@ -76,7 +76,6 @@ class Pipeline:
         issuers: The file or local address of an issuer's keys, by the issuer; see `authorizers.read_keys`.
         now: The time to put the clock to at the start; default the real time.
         data: A folder in which Timestream's tables outlive this pipeline.
-        magnetic_reports: Report conflicts in Timestream's magnetic store to S3 afterwards, as AWS does.
 
     Attributes:
         services: The AWS services.
@@ -100,7 +99,6 @@ class Pipeline:
         issuers: Mapping[str, str] | None = None,
         now: datetime | None = None,
         data: Path | None = None,
-        magnetic_reports: bool = False,
     ) -> None:
         self._apps = apps
         self._ports = list(ports)
@@ -109,7 +107,6 @@ class Pipeline:
         self._issuers = dict(issuers or {})
         self._now = now
         self._data = data
-        self._magnetic_reports = magnetic_reports
         self.outputs: dict[str, dict[str, str]] = {}
         self.api_key = secrets.token_urlsafe(_API_KEY_BYTES) if enforce_auth else None
 
@@ -178,7 +175,6 @@ class Pipeline:
         self.services = Services(
             self._ports.pop(0) if self._ports else 0,
             self._data,
-            magnetic_reports=self._magnetic_reports,
         )
         self._stop.append(self.services.stop)
         shipper = logs.Shipper(self.client("logs"))

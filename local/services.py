@@ -42,8 +42,6 @@ class Services:
     Args:
         port: The port on 127.0.0.1; 0 takes a free one.
         data: A folder in which Timestream's tables outlive this process.
-        magnetic_reports: Report conflicts in Timestream's magnetic store to S3 afterwards, as AWS does,
-            instead of rejecting them at once.
 
     Attributes:
         endpoint: Their address.
@@ -58,8 +56,6 @@ class Services:
         self,
         port: int = 0,
         data: Path | None = None,
-        *,
-        magnetic_reports: bool = False,
     ) -> None:
         # moto says each request on stderr.
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -69,7 +65,7 @@ class Services:
             data.mkdir(parents=True, exist_ok=True)
         self.timestream = timestream.Timestream(
             path=data and data / "timestream.duckdb",
-            report_magnetic_conflicts=self._put if magnetic_reports else None,
+            report_magnetic_conflicts=self._put,
         )
         timestream.install(self.timestream)
         self.delivery = logs.install()

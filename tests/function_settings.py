@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # A store is created by what uses it, from settings beside it.
-STORES = {"exporter/export": "exporter/stores"}
+STORES = {"exporter/export": "exporter/stores", "exporter/upkeep": "exporter/stores"}
 
 
 def settings_classes(handler: str) -> dict[str, type]:

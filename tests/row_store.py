@@ -11,7 +11,18 @@ from typing import Any
 
 from consumers.deadlines import RESERVE, Backoff, TransientError
 from consumers.rows.registry import LIMITS
-from consumers.rows.store import Carried, Carrier, Duplicate, Outcome, Refused, Stored, Traffic, Unwritten
+from consumers.rows.store import (
+    Carried,
+    Carrier,
+    Duplicate,
+    Outcome,
+    Refused,
+    ReportedRow,
+    Stored,
+    Traffic,
+    UnreadableReportError,
+    Unwritten,
+)
 from consumers.rows.table import DIMENSIONS, FIXED, OVERFLOW, UNDECLARED, Measure, Plans, Row, offset
 
 Identity = tuple[Any, ...]
@@ -83,6 +94,7 @@ class MemoryStore:
 
     kind = "memory"
     late_after = 45 * 60.0
+    reports = ""
 
     def __init__(
         self,
@@ -137,6 +149,9 @@ class MemoryStore:
                 self._sleep(wait)
         return outcomes
 
+    def reported(self, report: bytes) -> list[ReportedRow[PackedRow]]:
+        raise UnreadableReportError(f"there are no reports, and this one has {len(report)} bytes")
+
     def traffic(self) -> Traffic:
         with self._lock:
             traffic, self._traffic = self._traffic, Traffic()
@@ -178,8 +193,9 @@ class MemoryStore:
             return refused
         if stored is not None and stored.version == row.version:
             return Refused("invalid", f"{row.id} is stored with other values, under the same version")
-        if stored is None or row.version > stored.version:
-            self.rows[identity] = row
+        if stored is not None and stored.version > row.version:
+            return Duplicate()
+        self.rows[identity] = row
         self._types |= {name: measure.type for name, measure in row.measures.items()}
         seen.add(identity)
         return Stored()

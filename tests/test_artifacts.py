@@ -24,6 +24,7 @@ HANDLERS = {
     "MeterConsumer": "consumers.meters.handler",
     "Reconciler": "consumers.accounts.handler",
     "DailyExporter": "exporter.export.handler",
+    "Upkeep": "exporter.upkeep.handler",
     "DownloadApi": "exporter.downloads.handler",
     "DownloadWorker": "exporter.zips.handler",
 }

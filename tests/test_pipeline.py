@@ -15,10 +15,10 @@ from rich.progress import Progress
 from tagline import Record, write
 
 from cli import feed, stages
-from cli.apps import tagline_with_samples
 from cli.download import fetch_zip
 from cli.target import target_of
 from consumers.lines.subscription import encode
+from consumers.rows.table import offset
 from exporter.store import Days
 from local.faults import Fault, Kind
 from local.pipeline import Pipeline
@@ -214,31 +214,43 @@ def test_functions_run_in_this_process_where_they_have_to(pipeline: Pipeline, tm
     assert where.store().count() == 31
 
 
-def test_conflicts_in_the_magnetic_store_are_reported_to_the_bucket_where_that_is_asked_for() -> None:
-    with Pipeline(tagline_with_samples(window_s=0), in_process=True, magnetic_reports=True) as pipeline:
-        where = target_of(pipeline)
-        write = pipeline.client("timestream-write")
-        hours_ago = str(int((datetime.now(UTC).timestamp() - 3 * 3600) * 1000))
-        for value in ("first", "second"):
-            write.write_records(
-                DatabaseName=where.outputs["TimestreamDatabase"],
-                TableName=where.outputs["TimestreamTable"],
-                Records=[
-                    {
-                        "Dimensions": [{"Name": "source", "Value": "g"}],
-                        "MeasureName": "api_request",
-                        "MeasureValueType": "MULTI",
-                        "MeasureValues": [{"Name": "_id", "Type": "VARCHAR", "Value": value}],
-                        "Time": hours_ago,
-                    }
-                ],
-            )
+def meeting(count: int) -> list[str]:
+    """Return identities of different records that meet at one point."""
+    found: dict[int, list[str]] = {}
+    while True:
+        number = sum(map(len, found.values()))
+        alike = found.setdefault(offset(f"r{number}", 0), [])
+        alike.append(f"r{number}")
+        if len(alike) == count:
+            return alike
 
-        reports = pipeline.client("s3").list_objects_v2(
-            Bucket=where.outputs["Bucket"], Prefix="timestream-rejected/"
-        )
-        assert reports["KeyCount"] == 1
-        assert [row[0] for row in where.store().sql('SELECT "_id" FROM {table}').rows] == ["first"]
+
+@pytest.mark.tagline(processes=False)
+def test_rows_that_meet_in_the_magnetic_store_are_in_the_store_and_the_lake_after_upkeep(
+    pipeline: Pipeline,
+) -> None:
+    where = target_of(pipeline)
+    ids = meeting(2)
+    time = pipeline.clock.now() - timedelta(days=2)
+    lines = [write(Record(each, int(time.timestamp() * 1000), {"route": "/"}, "order")) for each in ids]
+    pipeline.client("kinesis").put_record(
+        StreamName=where.outputs["StreamName"], PartitionKey="a", Data=encode(envelope(*lines))
+    )
+    pipeline.settle()
+    assert [row[0] for row in where.store().sql('SELECT "_id" FROM {table}').rows] == ids[:1]
+
+    pipeline.advance(timedelta(hours=14))
+    pipeline.settle()
+
+    assert {row[0] for row in where.store().sql('SELECT "_id" FROM {table}').rows} == set(ids)
+    assert where.store().count() == 2
+    bucket, s3 = where.outputs["Bucket"], where.client("s3")
+    assert s3.list_objects_v2(Bucket=bucket, Prefix="timestream-rejected/")["KeyCount"] == 0
+    pipeline.advance(timedelta(hours=32))
+    pipeline.settle()
+    manifest = f"records/year={time:%Y}/month={time:%m}/day={time:%d}/_manifest.json"
+    body = s3.get_object(Bucket=bucket, Key=manifest)["Body"].read()
+    assert json.loads(body)["rows"] == 2
 
 
 @pytest.mark.tagline(processes=False)

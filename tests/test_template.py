@@ -15,12 +15,14 @@ from cfnlint.api import ManualArgs, lint
 
 from consumers.accounts.handler import COMPACT
 from consumers.rows.registry import STORES
+from consumers.rows.timestream.writer import Timestream
 from exporter.lake.formats import Format
 from local.template import (
     AuthorizerSpec,
     FunctionSpec,
     HttpRoute,
     ParameterError,
+    ScheduleSpec,
     Stack,
     TemplateError,
     event_source_mappings,
@@ -45,6 +47,7 @@ HANDLERS = {
     "RowConsumer": "consumers.rows.handler.handler",
     "DailyExporter": "exporter.export.handler.handler",
     "Reconciler": "consumers.accounts.handler.handler",
+    "Upkeep": "exporter.upkeep.handler.handler",
     "DownloadApi": "exporter.downloads.handler.handler",
     "DownloadWorker": "exporter.zips.handler.handler",
 }
@@ -580,8 +583,13 @@ def test_links_are_accelerated_if_the_bucket_is(status: str, template: dict[str,
     assert "BucketName" not in bucket.properties
 
 
+def schedule(stack: Stack, function: str) -> ScheduleSpec:
+    (found,) = [each for each in schedules(stack) if each.function == f"tagline-{function}"]
+    return found
+
+
 def test_the_export_runs_daily_in_utc_and_its_failures_are_told(stack: Stack) -> None:
-    daily = schedules(stack)[0]
+    daily = schedule(stack, "DailyExporter")
     assert (daily.function, daily.expression) == ("tagline-DailyExporter", "cron(15 0 * * ? *)")
     assert (daily.timezone, daily.enabled) == ("UTC", True)
     target = stack.resources[daily.logical_id].properties["Target"]
@@ -607,6 +615,19 @@ def test_a_day_is_reconciled_when_none_of_its_batches_is_tried_any_more(stack: S
     } == {True}
     target = stack.resources[daily.logical_id].properties["Target"]
     assert target["DeadLetterConfig"] == {"Arn": stack.resources["ScheduleDeadLetters"].attributes["Arn"]}
+
+
+def test_rejected_rows_are_written_again_four_times_a_day_from_where_the_table_reports_them(
+    stack: Stack,
+) -> None:
+    upkeep = schedule(stack, "Upkeep")
+    assert (upkeep.expression, upkeep.timezone) == ("cron(30 5,11,17,23 * * ? *)", "UTC")
+    target = stack.resources[upkeep.logical_id].properties["Target"]
+    assert target["DeadLetterConfig"] == {"Arn": stack.resources["ScheduleDeadLetters"].attributes["Arn"]}
+    writes = stack.resources["Table"].properties["MagneticStoreWriteProperties"]
+    place = writes["MagneticStoreRejectedDataLocation"]["S3Configuration"]
+    assert place["BucketName"] == stack.resources["Bucket"].physical_id
+    assert place["ObjectKeyPrefix"] == Timestream.reports
 
 
 def test_the_alarm_of_lost_lines_takes_a_day_that_is_reconciled_twice_as_once(stack: Stack) -> None:
@@ -773,7 +794,12 @@ def test_no_role_may_do_more_than_its_statements_name(stack: Stack, examples: St
         ("DownloadWorkerRole", "s3:DeleteObject", ["{bucket}/tmp/*"]),
         ("DownloadWorkerRole", "sqs:SendMessage", ["{queue}"]),
         ("DownloadWorkerRole", "sqs:ReceiveMessage", ["{queue}"]),
-        ("ScheduleRole", "lambda:InvokeFunction", ["{exporter}", "{reconciler}"]),
+        ("ScheduleRole", "lambda:InvokeFunction", ["{exporter}", "{reconciler}", "{upkeep}"]),
+        ("UpkeepRole", "timestream:WriteRecords", ["{table}"]),
+        ("UpkeepRole", "timestream:Select", ["{table}"]),
+        ("UpkeepRole", "s3:GetObject", ["{bucket}/timestream-rejected/*"]),
+        ("UpkeepRole", "s3:DeleteObject", ["{bucket}/timestream-rejected/*"]),
+        ("UpkeepRole", "s3:PutObject", ["{bucket}/late/*"]),
         ("ReconcilerRole", "s3:GetObject", ["{bucket}/accounting/*"]),
         ("ReconcilerRole", "s3:PutObject", ["{bucket}/accounting/*"]),
         ("ReconcilerRole", "s3:DeleteObject", ["{bucket}/accounting/batches/*"]),
@@ -789,6 +815,7 @@ def test_a_role_reaches_its_part_of_the_data_and_no_other(
         "queue": stack.resources["DownloadQueue"].attributes["Arn"],
         "exporter": stack.resources["DailyExporter"].attributes["Arn"],
         "reconciler": stack.resources["Reconciler"].attributes["Arn"],
+        "upkeep": stack.resources["Upkeep"].attributes["Arn"],
     }
     assert allowed_resources(stack, role, action) == [resource.format_map(arns) for resource in resources]
 
@@ -812,6 +839,7 @@ def test_alarms_tell_the_topic_of_lag_failure_and_dead_letters(stack: Stack) -> 
         ("Errors", "tagline-DailyExporter"),
         ("Errors", "tagline-Reconciler"),
         ("exported_failed", "tagline"),
+        ("Errors", "tagline-Upkeep"),
         ("lost", "tagline"),
         ("ApproximateNumberOfMessagesVisible", "tagline-ScheduleDeadLetters"),
         ("ApproximateNumberOfMessagesVisible", "tagline-DownloadDeadLetters"),
@@ -966,6 +994,7 @@ def test_outputs_say_where_everything_is(stack: Stack) -> None:
         "RowConsumerName": "tagline-RowConsumer",
         "DailyExporterName": "tagline-DailyExporter",
         "ReconcilerName": "tagline-Reconciler",
+        "UpkeepName": "tagline-Upkeep",
         "DownloadApiName": "tagline-DownloadApi",
         "DownloadWorkerName": "tagline-DownloadWorker",
         "EmitterLayerArn": "arn:aws:lambda:us-east-1:123456789012:layer:tagline-emitter:1",

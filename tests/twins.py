@@ -119,23 +119,27 @@ class TimestreamWrite:
         if self.faults and (fault := self.faults.popleft()):
             raise fault
         self.requests.append(records)
+        if any(not 0 <= int(record["Time"]) < 2**63 for record in records):
+            raise client_error("ValidationException", message="Invalid time for record.")
         rejected = []
         for index, record in enumerate(records):
             if reason := self._refusal(record):
-                rejected.append({"RecordIndex": index, "Reason": reason})
+                rejected.append({"RecordIndex": index, "Reason": reason, **self._existing_version(record)})
         if rejected:
             raise client_error("RejectedRecordsException", 419, RejectedRecords=rejected)
         return {"RecordsIngested": {"Total": len(records)}}
+
+    def _existing_version(self, record: dict[str, Any]) -> dict[str, int]:
+        stored = self.points.get(point_of(record))
+        return (
+            {"ExistingVersion": stored["Version"]} if stored and stored["Version"] > record["Version"] else {}
+        )
 
     def _refusal(self, record: dict[str, Any]) -> str | None:
         identity = measure(record, "_id")
         if identity in self.refusing:
             return self.refusing[identity]
-        point = (
-            record["MeasureName"],
-            record["Time"],
-            *sorted((dimension["Name"], dimension["Value"]) for dimension in record["Dimensions"]),
-        )
+        point = point_of(record)
         if self.window and not self.window[0] <= int(record["Time"]) // 1_000_000 < self.window[1]:
             first, end = (datetime.fromtimestamp(at / 1000, UTC).isoformat() for at in self.window)
             return f"The record timestamp is outside the time range [{first}, {end}) of the memory store."
@@ -159,6 +163,15 @@ class TimestreamWrite:
     def ids(self) -> list[str]:
         """Return the identities of all rows, sorted, one for each row."""
         return sorted(measure(record, "_id") for record in self.points.values())
+
+
+def point_of(record: dict[str, Any]) -> Point:
+    """Return where a record of WriteRecords is stored: measure name, time and dimensions."""
+    return (
+        record["MeasureName"],
+        record["Time"],
+        *sorted((dimension["Name"], dimension["Value"]) for dimension in record["Dimensions"]),
+    )
 
 
 def merged(request: dict[str, Any]) -> list[dict[str, Any]]:

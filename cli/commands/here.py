@@ -52,13 +52,6 @@ EnforceAuth = Annotated[
 EnforceThrottling = Annotated[
     bool, typer.Option("--enforce-throttling", help="Refuse more requests than the HTTP APIs allow.")
 ]
-MagneticReports = Annotated[
-    bool,
-    typer.Option(
-        "--magnetic-reports",
-        help="Report conflicts in the store's magnetic part to S3 afterwards, as AWS does.",
-    ),
-]
 
 
 @app.command()
@@ -116,7 +109,6 @@ def up(
     port: Port = 0,
     enforce_auth: EnforceAuth = False,
     enforce_throttling: EnforceThrottling = False,
-    magnetic_reports: MagneticReports = False,
     in_process: InProcess = False,
 ) -> None:
     """Run the pipeline on this machine until Ctrl-C, and print its addresses.
@@ -152,7 +144,6 @@ def up(
             enforce_throttling=enforce_throttling,
             now=now and now.replace(tzinfo=UTC),
             data=data,
-            magnetic_reports=magnetic_reports,
         ) as pipeline:
             keep_running(pipeline)
     except TemplateError as error:

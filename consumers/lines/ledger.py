@@ -35,7 +35,7 @@ class Ledger:
         control: CloudWatch's own messages.
         recursion: Lines of the pipeline's own log groups, dropped.
         stored: Rows that the store has taken, also those that it had already.
-        duplicate: Lines that say what another line of the same request says.
+        duplicate: Lines whose row another line of the same request has, or the store in a higher version.
         not_numbers: Values left out because they are no finite numbers.
         unread_times: Lines whose `timestamp` cannot be read, and which have the time of the log event.
         extra: Fields without a column of their own, kept in `_extra`.
@@ -44,6 +44,7 @@ class Ledger:
         quarantined: Lines and Kinesis records kept in quarantine, by reason.
         unwritten: Lines that are neither stored nor kept, and are delivered again.
         unaccounted: Objects of the accounting that could not be written, for which the batch fails.
+        unreported: Batches right before this one whose metrics and summary line could not be written.
         write_seconds: How long the store took for all of its requests.
     """
 
@@ -63,6 +64,7 @@ class Ledger:
     quarantined: Counter[str] = field(default_factory=Counter)
     unwritten: int = 0
     unaccounted: int = 0
+    unreported: int = 0
     write_seconds: float = 0.0
     _rejections: dict[tuple[int, str], list[tuple[LogEvent | None, Rejected]]] = field(
         default_factory=lambda: defaultdict(list)

@@ -5,10 +5,12 @@ https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html
 
 from __future__ import annotations
 
+import sys
 import time
+import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -49,6 +51,31 @@ class Timings:
             yield
         finally:
             self.seconds[name] += time.perf_counter() - began  # type: ignore[assignment]  # seconds, not counts
+
+
+class BestEffort:
+    """Reports batches. A report that fails is counted in the next one, because the batch itself is stored.
+
+    Args:
+        report: Reports a batch.
+    """
+
+    def __init__(self, report: Callable[[Ledger], None]) -> None:
+        self._report = report
+        self._unreported = 0
+
+    def __call__(self, ledger: Ledger) -> None:
+        """Report a batch, and never raise."""
+        ledger.unreported = self._unreported
+        try:
+            self._report(ledger)
+        except Exception:  # noqa: BLE001 - whatever it is, the rows are stored
+            self._unreported += 1
+            with suppress(Exception):
+                Metrics().clear_metrics()  # else the next report would have what this one got together
+                traceback.print_exc(file=sys.stderr)
+        else:
+            self._unreported = 0
 
 
 def report_batch(

@@ -11,9 +11,11 @@ from typing import Any, Final, Protocol
 import boto3
 import botocore.session
 import urllib3
+from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 
+from consumers import service_errors
 from consumers.deadlines import RESERVE, Backoff, TransientError
 from consumers.meters.meter import Meter, file_body, file_name
 from consumers.rows.store import Outcome, Refused, Stored, Unwritten
@@ -28,10 +30,6 @@ MAX_POST_BYTES: Final = 250_000
 
 _TRANSIENT_CODES = frozenset(
     ["SlowDown", "Throttling", "ThrottlingException", "TooManyRequestsException", "RequestTimeout"]
-)
-# What another try can fix, besides errors of the server.
-_TRANSIENT_STATUSES = frozenset(
-    [HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS]
 )
 # The key is at fault, and not a record.
 _KEY_STATUSES = frozenset([HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN])
@@ -122,8 +120,7 @@ class Files:
                 Bucket=self._bucket, Key=key, Body=body, ContentType="application/json", **self._acl
             )
         except ClientError as error:
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            if error.response.get("Error", {}).get("Code") in _TRANSIENT_CODES or _can_pass(status):
+            if service_errors.code(error) in _TRANSIENT_CODES or service_errors.is_transient(error):
                 raise TransientError(str(error)) from error
             return Unwritten(str(error))  # Who asks is at fault, or the bucket: never a record.
         except BotoCoreError as error:
@@ -167,6 +164,7 @@ class Api:
 
     def _post(self, body: bytes, remaining: Callable[[], float]) -> Outcome:
         key = self._key or self._renewed_key()
+        left = max(0.1, remaining() - RESERVE)
         try:
             answer = self._http.request(
                 "POST",
@@ -175,7 +173,7 @@ class Api:
                 headers={"Content-Type": "application/json", "X-API-KEY": key},
                 redirect=False,
                 timeout=urllib3.Timeout(
-                    connect=CONNECT_TIMEOUT, read=min(READ_TIMEOUT, max(0.1, remaining() - RESERVE))
+                    total=left, connect=min(CONNECT_TIMEOUT, left), read=min(READ_TIMEOUT, left)
                 ),
             )
         except urllib3.exceptions.HTTPError as error:
@@ -184,7 +182,7 @@ class Api:
         said = f"the ingest API answered {status}: {answer.data[:200].decode(errors='replace')}"
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return Stored()
-        if _can_pass(status):
+        if service_errors.is_transient_status(status):
             raise TransientError(said, _retry_after(answer.headers.get("Retry-After", "")))
         if status in _KEY_STATUSES:
             if self._renewed_key() != key:
@@ -206,10 +204,6 @@ class Api:
 
 class _JudgedError(Exception):
     """The API refuses a post for what is in it."""
-
-
-def _can_pass(status: int) -> bool:
-    return status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_STATUSES
 
 
 def _retry_after(seconds: str) -> float:
@@ -243,7 +237,14 @@ def read_secret(arn: str) -> str:
         SettingsError: If its text cannot be a header's value; the text is not told.
     """
     service, region = arn.split(":")[2:4]
-    client = boto3.client(service, region_name=region)
+    # The destination tries again, within the time that the invocation has left.
+    client = boto3.client(
+        service,
+        region_name=region,
+        config=Config(
+            retries={"total_max_attempts": 1}, connect_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT
+        ),
+    )
     if service == "ssm":
         secret = client.get_parameter(Name=arn, WithDecryption=True)["Parameter"]["Value"]
     else:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Final
@@ -14,8 +13,8 @@ from typing import Any, Final
 import boto3
 from botocore.config import Config
 
-from consumers.bucket import Bucket
-from consumers.deadlines import LAST
+from consumers.bucket import Bucket, consumer_config
+from consumers.deadlines import ANSWER, END, LAST, countdown
 from consumers.lines import quarantine, telemetry
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
@@ -25,6 +24,7 @@ from consumers.meters.destinations import Api, Destination, Files, Retry
 from consumers.meters.meter import Unit, read_units, take_units
 from consumers.rows.store import Outcome, Refused, Stored, Unwritten
 from consumers.settings import SettingsError, read_settings
+from consumers.workers import Workers
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
@@ -59,6 +59,7 @@ def make_handler(
     tag: str,
     own_log_groups: str,
     report: Callable[[Ledger], None],
+    threads: int = WRITERS,
     prefix: str = "",
 ) -> Handler:
     """Return a Lambda handler that sends the meter records of a Kinesis batch to where they are counted.
@@ -70,34 +71,55 @@ def make_handler(
         tag: The token that marks the pipeline's own records, of which those of type `meter` are taken.
         own_log_groups: How the names of the pipeline's own log groups begin; lines from there are dropped.
         report: Is given the batch's ledger at its end.
+        threads: Requests to the destination, or to the bucket, at the same time.
         prefix: The setting TAGLINE_PREFIX: what may be before a record, beside the runtimes' prefixes.
     """
+    # A destination that does not answer keeps all of its threads busy: the bucket has others.
+    senders, keepers = Workers(threads), Workers(threads)
+    report = telemetry.BestEffort(report)
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-        def remaining() -> float:
-            return float(context.get_remaining_time_in_millis()) / 1000
+        nonlocal senders, keepers
 
+        remaining = countdown(context)
+        senders, keepers = senders.renewed(), keepers.renewed()
         ledger = Ledger(event["Records"])
         units = read_units(ledger, meter_tag, tag, own_log_groups, prefix)
         known: dict[str, list[Outcome]] = {}
-        with ThreadPoolExecutor(WRITERS) as writers:
-            while window := take_units(units, WRITERS):
-                named = [(unit.name(), unit) for unit in window]
-                # A list that comes twice in a batch is written once: the first of them.
-                fresh = {name: unit for name, unit in reversed(named) if name not in known}
-                before = remaining()
-                written = writers.map(
-                    lambda unit: destination.write(unit.meters, remaining), list(fresh.values())
-                )
-                known |= zip(fresh, written, strict=True)
-                ledger.write_seconds += before - remaining()
-                for name, unit in named:
-                    record_unit_outcomes(ledger, unit, known[name], again=fresh.get(name) is not unit)
-            ledger.keep(objects, writers.map, lambda: remaining() <= LAST)
+        while window := take_units(units, WRITERS):
+            named = [(unit.name(), unit) for unit in window]
+            # A list that comes twice in a batch is written once: the first of them.
+            fresh = {name: unit for name, unit in reversed(named) if name not in known}
+            before = remaining()
+            known |= zip(fresh, send_units(destination, fresh.values(), senders, remaining), strict=True)
+            ledger.write_seconds += before - remaining()
+            for name, unit in named:
+                record_unit_outcomes(ledger, unit, known[name], again=fresh.get(name) is not unit)
+        in_time = partial(keepers.at_once, lambda: remaining() - END)
+        ledger.keep(objects, in_time, lambda: remaining() <= LAST)
         report(ledger)
         return ledger.response()
 
     return handler
+
+
+def send_units(
+    destination: Destination, units: Iterable[Unit], workers: Workers, remaining: Callable[[], float]
+) -> Iterator[list[Outcome]]:
+    """Send units at the same time, and yield the outcomes of each one's records.
+
+    Args:
+        destination: Where they go.
+        units: The units.
+        workers: Their threads send.
+        remaining: Gives the seconds that are left of the invocation.
+    """
+    under_way = [(unit, workers.submit(destination.write, unit.meters, remaining)) for unit in units]
+    for unit, answer in under_way:
+        try:
+            yield workers.answer(answer, remaining() - ANSWER)
+        except TimeoutError:
+            yield [Unwritten("no answer in time")] * len(unit.meters)
 
 
 def record_unit_outcomes(ledger: Ledger, unit: Unit, outcomes: list[Outcome], *, again: bool) -> None:
@@ -132,7 +154,7 @@ def _from_environment() -> Handler:
     destination = make_destination(settings)
     return make_handler(
         destination,
-        Bucket(boto3.client("s3"), settings.bucket),
+        Bucket(boto3.client("s3", config=consumer_config(WRITERS)), settings.bucket),
         meter_tag=settings.meter_tag,
         tag=settings.tagline_tag,
         own_log_groups=settings.own_log_groups,
@@ -158,7 +180,11 @@ def make_destination(settings: Settings) -> Destination:
         read_key = partial(destinations.read_secret, settings.meter_api_key_arn)
         return Api(settings.meter_url, read_key, retry=retry)
     session = (
-        destinations.assume(boto3.client("sts"), settings.meter_role_arn, settings.meter_external_id)
+        destinations.assume(
+            boto3.client("sts", config=consumer_config(1)),
+            settings.meter_role_arn,
+            settings.meter_external_id,
+        )
         if settings.meter_role_arn
         else boto3.Session()
     )
@@ -181,7 +207,7 @@ def make_destination(settings: Settings) -> Destination:
 # The ledger's counts that mean something here.
 _REPORTED = (
     *("records", "received", "mentioned", "ignored", "control", "recursion"),
-    *("stored", "duplicate", "quarantined", "unwritten"),
+    *("stored", "duplicate", "quarantined", "unwritten", "unreported"),
 )
 
 

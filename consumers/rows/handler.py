@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import cache, partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import boto3
-from botocore.config import Config
 from tagline import Record
 
 from consumers.accounts import accounting
-from consumers.bucket import Bucket
-from consumers.deadlines import LAST, RESERVE
+from consumers.bucket import Bucket, consumer_config
+from consumers.deadlines import ANSWER, END, LAST, RESERVE, countdown
 from consumers.lines import quarantine, telemetry
 from consumers.lines.batch import Line, tagged_lines, take_lines
 from consumers.lines.extract import Rejected
@@ -26,6 +24,7 @@ from consumers.lines.ledger import AtOnce, Ledger
 from consumers.lines.prefix import check_prefix
 from consumers.lines.telemetry import STAGES, Timings
 from consumers.rows import late_days, schema, table
+from consumers.rows.live import open_store
 from consumers.rows.registry import STORES
 from consumers.rows.sending import MAX_THREADS, THREADS, Pool, garbage_collection_paused, write
 from consumers.rows.store import (
@@ -39,6 +38,7 @@ from consumers.rows.store import (
     Traffic,
 )
 from consumers.settings import SettingsError, read_settings
+from consumers.workers import TimedWriter, Workers
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 LargeRecord = tuple[Line, Record, str]
@@ -50,8 +50,6 @@ STAGE: Final = "consumer"
 # processor's cache still, enough that looking at the clock between the stages costs nothing.
 CHUNK: Final = 100
 _SECONDS_PER_DAY = 86_400
-# Imported with this module: the start of an environment gets more of a processor than its first invocation.
-_LIVE = {name: import_module(f"{__package__}.{name}.live") for name in STORES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,36 +94,49 @@ def make_handler(
     """
     timings = timings or Timings()
     packer = store.packer(plans)
-    pool = Pool(threads) if threads > 1 else None
-    at_once = map if pool is None else pool.map
+    # A store that does not answer keeps all of its threads busy: the bucket has others.
+    senders, keepers = Pool(threads), Workers(threads)
+    report = telemetry.BestEffort(report)
 
     @garbage_collection_paused()
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-        def remaining() -> float:
-            return float(context.get_remaining_time_in_millis()) / 1000
+        nonlocal senders, keepers
 
+        remaining = countdown(context)
+        senders, keepers = senders.renewed(), keepers.renewed()
         timings.begin()
         ledger = Ledger(event["Records"])
         accounts = accounting.BatchAccounts(tag, prefix)
         days: set[int] = set()
-        now = clock()
-        # The export of a day may not see rows that are stored later than this.
-        on_time = 1_000 * max(now - store.late_after, now // _SECONDS_PER_DAY * _SECONDS_PER_DAY)
-        lines = tagged_lines(ledger, tag, own_log_groups, prefix)
+        on_time = begin_of_on_time(clock(), store.late_after)
         map_chunk = partial(map_lines, ledger, accounts, packer)
-        keep = partial(write_large_records, ledger, objects, at_once)
+        until_answer = partial(keepers.at_once, lambda: remaining() - ANSWER)
+        keep = partial(write_large_records, ledger, objects, until_answer)
+        lines = tagged_lines(ledger, tag, own_log_groups, prefix)
         rows = read(ledger, lines, map_chunk, keep, remaining=remaining, timings=timings)
-        for request, outcomes in write(store, store.requests(rows), remaining, pool, timings):
+        for request, outcomes in write(store, store.requests(rows), remaining, senders, timings):
             days |= record_outcomes(ledger, request, outcomes, on_time)
         ledger.write_seconds = timings.seconds["write"]
         with timings.stage("quarantine"):
-            ledger.keep(objects, at_once, lambda: remaining() <= LAST)
-            mark_late_days(ledger, days, objects, context.aws_request_id)
-            accounting.write(accounts, ledger, objects)
+            in_time = partial(keepers.at_once, lambda: remaining() - END)
+            ledger.keep(objects, in_time, lambda: remaining() <= LAST)
+            timed = TimedWriter(objects.write, keepers, remaining)
+            mark_late_days(ledger, days, timed, context.aws_request_id)
+            accounting.write(accounts, ledger, timed)
         report(ledger)
         return ledger.response()
 
     return handler
+
+
+def begin_of_on_time(now: float, late_after: float) -> float:
+    """Return the time before which rows are late, in milliseconds since 1970.
+
+    Args:
+        now: Seconds since 1970.
+        late_after: The age in seconds from which the export of a day may not see them.
+    """
+    return 1_000 * max(now - late_after, now // _SECONDS_PER_DAY * _SECONDS_PER_DAY)
 
 
 def read(
@@ -225,7 +236,9 @@ def write_large_records(
 def record_outcomes(
     ledger: Ledger, rows: list[tuple[Line, Packed]], outcomes: list[Outcome], on_time: float
 ) -> set[int]:
-    """Record the outcomes of rows in the ledger; return the days of those that were stored late.
+    """Record the outcomes of rows in the ledger; return the days of those that the store has and were late.
+
+    Duplicates count as well: the delivery that stored the row may have failed before it marked the day.
 
     Args:
         ledger: The batch's ledger.
@@ -237,14 +250,14 @@ def record_outcomes(
     for (line, row), outcome in zip(rows, outcomes, strict=True):
         if isinstance(outcome, Stored):
             ledger.stored += 1
-            if row.time < on_time:
-                late.add(row.time // table.DAY_MS)
         elif isinstance(outcome, Duplicate):
             ledger.duplicate += 1
         elif isinstance(outcome, Refused):
             ledger.reject(line.position, line.event, Rejected(outcome.reason, outcome.detail))
         else:
             ledger.fail(line.position)
+        if isinstance(outcome, Stored | Duplicate) and row.time < on_time:
+            late.add(row.time // table.DAY_MS)
     return late
 
 
@@ -291,23 +304,6 @@ def report_rows(
     )
 
 
-def open_store(name: str, environ: Mapping[str, str], connections: int) -> Store[Any]:
-    """Return a store that the environment describes.
-
-    Args:
-        name: One of `STORES`.
-        environ: The environment, with the store's own settings.
-        connections: Requests at the same time.
-
-    Raises:
-        SettingsError: If there is no such store, or its settings are missing.
-    """
-    if name not in STORES:
-        raise SettingsError(f"STORE is {name!r}, not one of: {', '.join(STORES)}")
-    store: Store[Any] = _LIVE[name].from_environment(environ, connections)
-    return store
-
-
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Store the tagged lines of a Kinesis batch."""
     return _from_environment()(event, context)
@@ -326,7 +322,7 @@ def _from_environment() -> Handler:
         report_rows(ledger, store.kind, timings, store.traffic())
         telemetry.trace_batch(ledger, timings, os.environ)
 
-    s3 = boto3.client("s3", config=Config(max_pool_connections=max(10, threads)))
+    s3 = boto3.client("s3", config=consumer_config(threads))
     return make_handler(
         store,
         Bucket(s3, settings.bucket),

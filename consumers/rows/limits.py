@@ -15,6 +15,8 @@ class Limits:
         measures: Measures of one row.
         table_measures: Measures of the table.
         table_dimensions: Dimensions of the table.
+        first_day: The earliest day that rows can be of, since 1970.
+        last_day: The latest one.
         series_bytes: Bytes of all of a row's dimensions, names and values.
         names: Names that no column can have.
         prefixes: What no column's name can begin with.
@@ -25,6 +27,8 @@ class Limits:
     measures: int
     table_measures: int
     table_dimensions: int
+    first_day: int
+    last_day: int
     series_bytes: int
     names: frozenset[str]
     prefixes: tuple[str, ...]

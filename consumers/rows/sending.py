@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import gc
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Generic, NamedTuple
 
-from consumers.deadlines import LAST
+from consumers.deadlines import ANSWER, END
 from consumers.lines.telemetry import Timings
-from consumers.rows.store import Carried, Carrier, Outcome, Packed, Store, Unwritten
+from consumers.rows.store import (
+    Carried,
+    Carrier,
+    Duplicate,
+    Outcome,
+    Packed,
+    Refused,
+    Store,
+    Stored,
+    Undecided,
+    Unwritten,
+)
+from consumers.workers import Workers
 
 # Requests to the store at the same time, where the setting says nothing.
 THREADS: Final = 8
@@ -22,9 +34,14 @@ MAX_THREADS: Final = 64
 # How many are under way until one of the store's answers has taken this long, in seconds.
 FEW_AHEAD: Final = 2
 LONG_WAIT: Final = 0.004
+# After so many rows of a kind were refused one by one, and none was stored, a request that has only rows of
+# this kind and is refused as a whole is not sent again in parts: its rows are refused like the others.
+ENOUGH_REFUSED: Final = 8
+
+Answer = Sequence[Outcome | Undecided]
 
 
-class Pool(ThreadPoolExecutor):
+class Pool(Workers):
     """Threads that send requests; they stay from one invocation to the next, asleep.
 
     Threads that wait for nothing only compete for the interpreter. So a store that answers at once gets few
@@ -38,17 +55,17 @@ class Pool(ThreadPoolExecutor):
     """
 
     def __init__(self, threads: int, clock: Callable[[], float] = time.perf_counter) -> None:
-        super().__init__(threads, "write")
+        super().__init__(threads)
         self.ahead = FEW_AHEAD
         self.most = threads + 2
         self._clock = clock
 
-    def result(self, future: Future[list[Outcome]], timeout: float | None = None) -> list[Outcome]:
+    def answer_of(self, future: Future[Answer], seconds: float) -> Answer:
         """Return a request's outcomes, and adjust the limit to how long they took.
 
         Args:
             future: The request.
-            timeout: How long it is waited for, in seconds; None for as long as it takes.
+            seconds: How long it is waited for.
 
         Raises:
             TimeoutError: If it takes longer.
@@ -57,60 +74,151 @@ class Pool(ThreadPoolExecutor):
             self.ahead = max(FEW_AHEAD, self.ahead - 1)
             return future.result()
         began = self._clock()
-        outcomes = future.result(timeout)
+        outcomes = self.answer(future, seconds)
         if self._clock() - began > LONG_WAIT:
             self.ahead = min(self.most, 2 * self.ahead)
         return outcomes
+
+
+Written = tuple[list[Carried[Carrier, Packed]], list[Outcome]]
+"""Rows with their outcomes."""
 
 
 def write(
     store: Store[Packed],
     requests: Iterable[list[Carried[Carrier, Packed]]],
     remaining: Callable[[], float],
-    pool: Pool | None,
+    pool: Pool,
     timings: Timings,
-) -> Iterator[tuple[list[Carried[Carrier, Packed]], list[Outcome]]]:
-    """Yield each request's rows with their outcomes; several requests are under way at once, in their order.
+) -> Generator[Written[Carrier, Packed]]:
+    """Yield rows with their outcomes; several requests are under way at once, in their order.
+
+    A request that the store refuses as a whole is sent again in parts, which are under way at once as well.
 
     Args:
         store: Where rows are written.
         requests: The requests' rows.
         remaining: Gives the seconds that are left.
-        pool: Sends several at once; None for one after the other.
+        pool: Its threads send.
         timings: Is told how long was waited.
     """
-
-    def send(request: list[Carried[Carrier, Packed]]) -> list[Outcome]:
-        return store.write([row for _, row in request], remaining)
-
-    if pool is None:
-        for request in requests:
-            with timings.stage("write"):
-                outcomes = send(request)
-            yield request, outcomes
-        return
-
-    under_way: deque[tuple[list[Carried[Carrier, Packed]], Future[list[Outcome]]]] = deque()
-
-    def oldest() -> tuple[list[Carried[Carrier, Packed]], list[Outcome]]:
-        request, future = under_way.popleft()
-        with timings.stage("write"):
-            try:
-                return request, pool.result(future, max(0.0, remaining() - LAST))
-            except TimeoutError:
-                # A request can take longer than is left, and must not take the invocation with it. Should its
-                # rows be stored after all, the next delivery finds them there.
-                return request, [Unwritten("no answer in time")] * len(request)
-
+    under_way: UnderWay[Carrier, Packed] = UnderWay(store, remaining, pool, timings)
     try:
         for request in requests:
-            under_way.append((request, pool.submit(send, request)))
+            under_way.send(request)
             if len(under_way) >= pool.ahead:
-                yield oldest()
+                yield from under_way.receive()
         while under_way:
-            yield oldest()
+            yield from under_way.receive()
     finally:
-        wait([future for _, future in under_way])  # none is left behind by an invocation that ends early
+        under_way.wait()  # none is left behind by an invocation that ends early
+
+
+class _Sent(NamedTuple, Generic[Carrier, Packed]):
+    """A request under way: its rows, its answer, and its kind if it is a part of one that was refused."""
+
+    rows: list[Carried[Carrier, Packed]]
+    answer: Future[Answer]
+    kind: Hashable | None
+
+
+class UnderWay(Generic[Carrier, Packed]):
+    """The requests that are under way, oldest first; for the arguments, see `write`."""
+
+    def __init__(
+        self, store: Store[Packed], remaining: Callable[[], float], pool: Pool, timings: Timings
+    ) -> None:
+        self._store = store
+        self._remaining = remaining
+        self._pool = pool
+        self._timings = timings
+        self._sent: deque[_Sent[Carrier, Packed]] = deque()
+        self._refused_kinds = RefusedKinds()
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+    def send(self, rows: list[Carried[Carrier, Packed]], kind: Hashable | None = None) -> None:
+        """Send a request.
+
+        Args:
+            rows: Its rows.
+            kind: The kind of all of them; None if it is not known.
+        """
+        answer = self._pool.submit(self._store.write, [row for _, row in rows], self._remaining)
+        self._sent.append(_Sent(rows, answer, kind))
+
+    def receive(self) -> Iterator[Written[Carrier, Packed]]:
+        """Take the oldest answer: yield the rows that it decides, and send the others again."""
+        rows, answer, kind = self._sent.popleft()
+        try:
+            with self._timings.stage("write"):
+                outcomes = self._pool.answer_of(answer, self._remaining() - ANSWER)
+        except TimeoutError:
+            # A request can take longer than is left, and must not take the invocation with it. Should its
+            # rows be stored after all, the next delivery finds them there.
+            yield rows, [Unwritten("no answer in time")] * len(rows)
+            return
+        if kind is not None:
+            self._refused_kinds.learn(kind, outcomes)
+        decided, parts = split(rows, outcomes)
+        if decided:
+            yield [row for row, _ in decided], [outcome for _, outcome in decided]
+        alike = len({undecided.kind for undecided, _ in parts}) == 1
+        for undecided, part in parts:
+            if alike and self._refused_kinds.has(undecided.kind):
+                yield part, [Refused("invalid", undecided.detail)] * len(part)
+            else:
+                self.send(part, undecided.kind)
+
+    def wait(self) -> None:
+        """Wait until none is under way, or the invocation's time is over."""
+        wait([sent.answer for sent in self._sent], max(0.0, self._remaining() - END))
+
+
+class RefusedKinds:
+    """Which kinds of rows the store refuses, as far as a batch has shown."""
+
+    def __init__(self) -> None:
+        self._accepted: set[Hashable] = set()
+        self._refused: Counter[Hashable] = Counter()
+
+    def learn(self, kind: Hashable, outcomes: Answer) -> None:
+        """Take note of what became of a request whose rows are all of one kind."""
+        if any(isinstance(outcome, Stored | Duplicate) for outcome in outcomes):
+            self._accepted.add(kind)
+        # Only a row that was alone is certain to be what the store refused.
+        if len(outcomes) == 1 and isinstance(outcomes[0], Refused) and outcomes[0].reason == "invalid":
+            self._refused[kind] += 1
+
+    def has(self, kind: Hashable) -> bool:
+        """Return whether a kind was refused often enough, and never accepted."""
+        return self._refused[kind] >= ENOUGH_REFUSED and kind not in self._accepted
+
+
+def split(
+    rows: list[Carried[Carrier, Packed]], outcomes: Answer
+) -> tuple[
+    list[tuple[Carried[Carrier, Packed], Outcome]], list[tuple[Undecided, list[Carried[Carrier, Packed]]]]
+]:
+    """Return the rows that have an outcome, and the others in parts: by their kinds, or else in halves."""
+    decided: list[tuple[Carried[Carrier, Packed], Outcome]] = []
+    kinds: dict[Hashable, list[Carried[Carrier, Packed]]] = defaultdict(list)
+    undecided: dict[Hashable, Undecided] = {}
+    for row, outcome in zip(rows, outcomes, strict=True):
+        if isinstance(outcome, Undecided):
+            kinds[outcome.kind].append(row)
+            undecided[outcome.kind] = outcome
+        else:
+            decided.append((row, outcome))
+    if len(kinds) > 1:
+        return decided, [(undecided[kind], part) for kind, part in kinds.items()]
+    return decided, [
+        (undecided[kind], part)
+        for kind, alike in kinds.items()
+        for part in (alike[: len(alike) // 2], alike[len(alike) // 2 :])
+        if part
+    ]
 
 
 @contextmanager

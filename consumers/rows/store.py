@@ -5,10 +5,11 @@ A second store is a package beside this module, with `live.py` and `limits.py`; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from consumers.errors import TaglineError
 from consumers.rows.table import Plans, Row
 
 Carrier = TypeVar("Carrier")
@@ -35,7 +36,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """The same record is in the same request already."""
+    """The same record is in the same request already, or the store has it under a higher version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,21 @@ class Unwritten:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """The store refused a request of several rows as a whole: smaller requests show which rows it means.
+
+    Attributes:
+        kind: Rows of one kind have the same columns and types, so that a store mostly judges them alike.
+        detail: The store's words.
+    """
+
+    kind: Hashable
+    detail: str
+
+
 Outcome = Stored | Duplicate | Refused | Unwritten
+"""What becomes of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +86,29 @@ class Traffic:
     retries: int = 0
     throttled: int = 0
     bytes: int = 0
+
+
+class UnreadableReportError(TaglineError, ValueError):
+    """A store's report cannot be read; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedRow(Generic[Packed]):
+    """A row that the store took, and later reported as not kept.
+
+    Attributes:
+        row: The row, to be written at another place.
+        id: The record's identity.
+        type: Its type.
+        source: The log group that it came from.
+        time: Its time in milliseconds since 1970.
+    """
+
+    row: Packed
+    id: str
+    type: str
+    source: str
+    time: int
 
 
 class Packer(Protocol[Packed_co]):
@@ -108,6 +146,8 @@ class Store(Protocol[Packed]):
     Attributes:
         kind: A value of the setting `STORE`, and the dimension `store` of the metrics.
         late_after: Age in seconds from which rows, once written, may be invisible to readers for hours.
+        reports: What the keys of objects begin with in which the store reports rows that it took and did not
+            keep; empty if it keeps what it takes.
     """
 
     @property
@@ -116,14 +156,19 @@ class Store(Protocol[Packed]):
     @property
     def late_after(self) -> float: ...
 
+    @property
+    def reports(self) -> str: ...
+
     def packer(self, plans: Plans) -> Packer[Packed]:
         """Return a packer for records of which `plans` are declared."""
 
     def requests(self, rows: Iterable[Carried[Carrier, Packed]]) -> Iterator[list[Carried[Carrier, Packed]]]:
         """Cut rows into requests of the size, and in the order, that suit the store; none is empty."""
 
-    def write(self, rows: Sequence[Packed], remaining: Callable[[], float]) -> list[Outcome]:
+    def write(self, rows: Sequence[Packed], remaining: Callable[[], float]) -> Sequence[Outcome | Undecided]:
         """Write one request's rows and return the outcome of each, in their order.
+
+        A single row is never `Undecided`.
 
         Writing a row again leaves one row; of two versions of a row, the higher stays. What fails is tried
         again while time remains, and is `Unwritten` after that.
@@ -131,6 +176,13 @@ class Store(Protocol[Packed]):
         Args:
             rows: The rows of one request.
             remaining: Gives the seconds that are left of the invocation.
+        """
+
+    def reported(self, report: bytes) -> list[ReportedRow[Packed]]:
+        """Return the rows of a report. To write one twice leaves one row.
+
+        Raises:
+            UnreadableReportError: If it is not such a report.
         """
 
     def traffic(self) -> Traffic:

@@ -637,14 +637,15 @@ def timed_measures(span: int) -> dict[str, Measure]:
     """Return the measures of `FIXED` after the identity, by the number since 1970 of a span of `SPAN_MS`.
 
     Raises:
-        UnmappableError: If it is not in the years 1 to 9999.
+        UnmappableError: If no store can hold a row of that day.
     """
-    seconds = span * (SPAN_MS // 1000)
-    try:
-        texts = datetime.fromtimestamp(seconds, UTC).date().isoformat().split("-")
-    except (ValueError, OverflowError, OSError):
-        days = span * SPAN_MS // DAY_MS
-        raise UnmappableError(f"timestamp is {days} days after 1970, not in the years 1 to 9999") from None
+    days = span * SPAN_MS // DAY_MS
+    if not LIMITS.first_day <= days <= LIMITS.last_day:
+        raise UnmappableError(
+            f"timestamp is {days} days after 1970-01-01, not {LIMITS.first_day} to {LIMITS.last_day}: "
+            "correct the time that the record is written with"
+        )
+    texts = datetime.fromtimestamp(span * (SPAN_MS // 1000), UTC).date().isoformat().split("-")
     return {name: Measure("VARCHAR", text) for name, text in zip(PARTITION, texts, strict=True)}
 
 
@@ -656,9 +657,13 @@ def _hash(text: str, size: int) -> str:
 
 
 def overflow_key(record: Record, source: str) -> str:
-    """Return where in the bucket the whole record is kept when its row cannot hold all of it."""
+    """Return where in the bucket the whole record is kept when its row cannot hold all of it.
+
+    Two rows never share an object: its name is a hash of the log group and of all that the record says.
+    `REVISION` has to be raised when `overflow_body` changes, because the row contains the name.
+    """
     day = datetime.fromtimestamp(record.timestamp // 1000, UTC).date().isoformat()
-    name = _hash(f"{source}\0{record.id}", 16)
+    name = _hash(f"{source}\0{overflow_body(record).decode()}", 16)
     return f"overflow/{day}/{name}.json"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from itertools import islice
 
 from consumers.rows.table import (
@@ -23,7 +24,7 @@ from consumers.rows.table import (
 )
 from exporter.lake.batch import Batch
 from exporter.lake.manifest import TYPES
-from exporter.store import Column, Type, Values, places
+from exporter.store import TIME, TYPE, Column, Type, Values, places
 
 # Where a file may end, counted from its beginning: at the same row, whatever pages the rows came in.
 BATCH_ROWS = 1_000
@@ -103,7 +104,7 @@ class WholeRows:
                 row = overflow_row(body, values[self._places[SOURCE]] or "", self._plans)
             except ValueError:  # no record, or one that the table cannot hold any more
                 row = None
-        if row is None or row.id != values[self._places[ID]]:
+        if row is None or not self._is_row_of(row, values):
             self.not_restored += 1
             return
         self.restored += 1
@@ -124,6 +125,18 @@ class WholeRows:
             extra = self._places[EXTRA]
             known = json.loads(values[extra] or "{}")
             values[extra] = json.dumps(known | beyond, ensure_ascii=False, separators=(",", ":"))
+
+    def _is_row_of(self, row: Row, values: list[str | None]) -> bool:
+        """Tell whether a whole record's row is the one that the store has shortened.
+
+        Releases before `REVISION` 3 gave records of one `_id` the same name, so an object may be another's.
+        """
+        time = str(values[self._places[TIME]])[: len("YYYY-MM-DD HH:MM:SS.mmm")]
+        return (row.id, row.type, _time(row.time)) == (
+            values[self._places[ID]],
+            values[self._places[TYPE]],
+            time,
+        )
 
     def _mark_empty(self, row: list[str | None]) -> bool:
         """Put empty text where the row says that a field had it, and tell whether there is any."""
@@ -158,6 +171,11 @@ def _text(measure: Measure) -> str:
     if isinstance(value, str):
         return value
     return str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")
+
+
+def _time(milliseconds: int) -> str:
+    moment = datetime.fromtimestamp(milliseconds // 1000, UTC).replace(tzinfo=None)
+    return f"{moment.isoformat(' ', 'seconds')}.{milliseconds % 1000:03}"
 
 
 def _none(page: list[Values], place: int | None) -> bool:

@@ -8,11 +8,12 @@ from typing import Any
 
 import duckdb
 
+from local.timestream.errors import Rejection
 from local.timestream.expressions import Field
 from local.timestream.magnetic import Put, report
 from local.timestream.queries import Page, Queries
 from local.timestream.records import read_records
-from local.timestream.store import Conflict, Ingested, Store, locked
+from local.timestream.store import Ingested, Store, locked
 
 
 class Timestream(Store):
@@ -73,13 +74,21 @@ class Timestream(Store):
             RejectedRecordsError: All but the named records were written.
         """
         now = self.clock()
-        conflicts: list[Conflict] | None = None if self._report is None else []
+        conflicts: list[Rejection] | None = None if self._report is None else []
         target = self.table(database, table)
         try:
             return target.write(read_records(records, common or {}), now, conflicts)
         finally:
             if conflicts and self._report is not None:
-                object_ = report(database, table, target.settings.magnetic_writes, conflicts, now)
+                object_ = report(
+                    database,
+                    table,
+                    target.settings.magnetic_writes,
+                    conflicts,
+                    records=records,
+                    common=common or {},
+                    now=now,
+                )
                 if object_ is not None:
                     # A report that cannot be written is lost, as it is at AWS.
                     with suppress(OSError):

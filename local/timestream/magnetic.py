@@ -2,7 +2,7 @@
 
 https://docs.aws.amazon.com/timestream/latest/developerguide/troubleshoot-rejectedrecords.html says which
 records. How a report is named and laid out is in no document that was found, so both are ours here: one JSON
-object for a request, in the words of RejectedRecordsException.
+object for a request, in the words of RejectedRecordsException, with each record as it was sent.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from local.timestream.store import Conflict
+from local.timestream.errors import Rejection
 
 
 class Put(Protocol):
@@ -31,7 +31,14 @@ class Put(Protocol):
 
 
 def report(
-    database: str, table: str, magnetic_writes: Mapping[str, Any], conflicts: Sequence[Conflict], now: int
+    database: str,
+    table: str,
+    magnetic_writes: Mapping[str, Any],
+    conflicts: Sequence[Rejection],
+    *,
+    records: Sequence[Mapping[str, Any]],
+    common: Mapping[str, Any],
+    now: int,
 ) -> tuple[str, str, bytes] | None:
     """Make the report of one request.
 
@@ -40,6 +47,8 @@ def report(
         table: The table's name.
         magnetic_writes: The table's ``MagneticStoreWriteProperties``.
         conflicts: At least one.
+        records: The request's records.
+        common: Its common attributes.
         now: Nanoseconds since 1970.
 
     Returns:
@@ -57,17 +66,16 @@ def report(
         "TableName": table,
         "RejectedRecords": [
             {
-                "RecordIndex": conflict.rejection.index,
-                "Reason": conflict.rejection.reason,
-                "ExistingVersion": conflict.rejection.existing_version,
+                "RecordIndex": conflict.index,
+                "Reason": conflict.reason,
+                "ExistingVersion": conflict.existing_version,
                 "Record": {
+                    **common,
+                    **records[conflict.index],
                     "Dimensions": [
-                        {"Name": name, "Value": value} for name, value in conflict.dimensions.items()
+                        *common.get("Dimensions", []),
+                        *records[conflict.index].get("Dimensions", []),
                     ],
-                    "MeasureName": conflict.measure_name,
-                    "Time": str(conflict.time),
-                    "TimeUnit": "NANOSECONDS",
-                    "Version": conflict.version,
                 },
             }
             for conflict in conflicts

@@ -147,25 +147,6 @@ class Database:
     tables: dict[str, "Table"] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """A record for the magnetic store that lost to a row that is there.
-
-    Args:
-        time: Nanoseconds since 1970.
-        measure_name: What was measured.
-        dimensions: Values by name.
-        version: The record's version.
-        rejection: Its place in the request, the reason, and the version that is there.
-    """
-
-    time: int
-    measure_name: str
-    dimensions: Mapping[str, str]
-    version: int
-    rejection: Rejection
-
-
 class _Row(NamedTuple):
     time: int
     measure_name: str
@@ -311,7 +292,7 @@ class Table:
         )
 
     def write(
-        self, items: Sequence[Point | Rejection], now: int, conflicts: list[Conflict] | None
+        self, items: Sequence[Point | Rejection], now: int, conflicts: list[Rejection] | None
     ) -> Ingested:
         """Write the points of one request.
 
@@ -352,10 +333,7 @@ class Table:
                 if in_memory or conflicts is None or rejection.existing_version is None:
                     rejections.append(rejection)
                     continue
-                dimensions = dict(zip(item.shape.dimensions, item.dimensions, strict=True))
-                conflicts.append(
-                    Conflict(item.time, item.shape.measure_name, dimensions, item.version, rejection)
-                )
+                conflicts.append(rejection)
             memory += in_memory
             magnetic += not in_memory
         if len(self._buffer) >= BUFFERED_ROWS:

@@ -448,6 +448,26 @@ MATRIX = [
 
 # Rows of the page that no batch can show, and the test that does.
 SHOWN_ELSEWHERE = {
+    "A service never answers": (
+        "tests/consumers/test_deadlines.py",
+        "a_service_that_never_answers_takes_no_row_consumer_with_it",
+    ),
+    "Metrics, the summary line or the trace": (
+        "tests/consumers/test_deadlines.py",
+        "a_batch_that_cannot_be_reported_is_stored",
+    ),
+    "A record is of a time before 1970": (
+        "tests/consumers/rows/test_handler.py",
+        "a_time_that_no_store_can_hold_costs_one_line_and_no_request",
+    ),
+    "The store refuses a whole request": (
+        "tests/consumers/rows/timestream/test_writer.py",
+        "a_type_clash_among_three_thousand_lines_takes_few_requests",
+    ),
+    "An older version of the consumer or of a schema": (
+        "tests/consumers/rows/test_handler.py",
+        "a_rollback_in_the_middle_of_a_batch_leaves_each_record_once",
+    ),
     "The night's export of a day fails": (
         "tests/exporter/export/test_run.py",
         "a_day_that_was_not_written_is_written_by_the_next_night",
@@ -457,8 +477,12 @@ SHOWN_ELSEWHERE = {
         "late_rows_of_a_day_that_the_store_no_longer_has_whole_are_refused_by_name",
     ),
     "Two different records meet at one point of the magnetic store": (
-        "tests/local/test_timestream_services.py",
-        "magnetic",
+        "tests/test_pipeline.py",
+        "rows_that_meet_in_the_magnetic_store",
+    ),
+    "A report of the magnetic store cannot be read": (
+        "tests/exporter/upkeep/test_rejected_rows.py",
+        "a_report_that_cannot_be_read_stays",
     ),
     "That bucket cannot be written by Lambda": (
         "tests/cli/test_replay.py",

@@ -130,13 +130,7 @@ def test_a_conflict_in_the_magnetic_store_is_success_and_reported(
     assert rejected["RecordIndex"] == 0
     assert rejected["ExistingVersion"] == 2
     assert rejected["Reason"].startswith("The record version 1 is lower than the existing version 2.")
-    assert rejected["Record"] == {
-        "Dimensions": [{"Name": "route", "Value": "/a"}],
-        "MeasureName": "api_request",
-        "Time": str(old),
-        "TimeUnit": "NANOSECONDS",
-        "Version": 1,
-    }
+    assert rejected["Record"] == record(old, "9.0", version=1)
 
 
 def test_a_conflict_in_the_memory_store_is_in_the_answer_and_not_reported(

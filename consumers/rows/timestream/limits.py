@@ -18,6 +18,10 @@ LIMITS: Final = Limits(
     measures=256,
     table_measures=1_024,
     table_dimensions=128,
+    # A time is a whole number of nanoseconds since 1970, not negative, in 64 bits with a sign. The last day
+    # that is whole in it is 2262-04-10.
+    first_day=0,
+    last_day=(2**63 - 1) // (86_400 * 10**9) - 1,
     # Of a record's 2,000 bytes; the rest is for what a row cannot be without (its type, `_id`, the day,
     # `_overflow`).
     series_bytes=1_450,

@@ -50,6 +50,7 @@ def write_client(connections: int) -> Any:
         config=Config(
             # The writer retries, within the time that the invocation has left.
             retries={"total_max_attempts": 1},
+            connect_timeout=5,
             read_timeout=20,
             # Else threads close connections that others have to open again.
             max_pool_connections=max(10, connections),

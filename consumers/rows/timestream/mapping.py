@@ -63,6 +63,7 @@ class PackedRecord(NamedTuple):
         dimensions: Names and values, the log group first.
         measures: The JSON of its `MeasureValues`.
         size: No less than the bytes of its names and values, and hardly more.
+        tried: How many of its points are known to be taken.
     """
 
     id: str
@@ -72,10 +73,11 @@ class PackedRecord(NamedTuple):
     dimensions: tuple[tuple[str, str], ...]
     measures: bytes
     size: int
+    tried: int = 0
 
     def time_ns(self, attempt: int) -> int:
         """Return the point in time of the nth attempt, in nanoseconds since 1970."""
-        return self.time * OFFSETS + offset(self.id, attempt)
+        return self.time * OFFSETS + offset(self.id, self.tried + attempt)
 
 
 Series = tuple[tuple[tuple[str, str], ...], int]
@@ -328,6 +330,11 @@ class RecordPacker:
         if all(value is None or value.__class__ is str for value in values):
             _remember(self._series, key, found)
         return found
+
+
+def kind_of(packed: PackedRecord) -> tuple[Any, ...]:
+    """Return what rows have in common that have the same type, columns and types of columns."""
+    return (packed.type, *((item["Name"], item["Type"]) for item in orjson.loads(packed.measures)))
 
 
 def _truth(value: bool) -> str:

@@ -11,20 +11,31 @@ from typing import Any, Final, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from tagline import parse_timestamp
 
+from consumers import service_errors
 from consumers.deadlines import RESERVE, Backoff, TransientError
-from consumers.rows.store import Duplicate, Outcome, Refused, Stored, Traffic, Unwritten
+from consumers.rows.store import (
+    Duplicate,
+    Outcome,
+    Refused,
+    ReportedRow,
+    Stored,
+    Traffic,
+    Undecided,
+    Unwritten,
+)
 from consumers.rows.table import UNDECLARED, Plans
 from consumers.rows.timestream import mapping
 from consumers.rows.timestream.calls import Calls
 from consumers.rows.timestream.limits import LATE_AFTER_S
 from consumers.rows.timestream.mapping import PackedRecord, RecordPacker, body
+from consumers.rows.timestream.reports import PREFIX, read_report
 
 # How many points a record tries before it is given up: with 100,000 records of one series in one millisecond,
 # one in 10 ** 32 fails.
 MAX_ATTEMPTS: Final = 32
 
+# Errors that pass although their HTTP status is that of a wrong request.
 _TRANSIENT = frozenset(["InternalServerException", "InvalidEndpointException", "RequestTimeout"])
-
 
 # One object serves for all rows.
 _STORED, _DUPLICATE = Stored(), Duplicate()
@@ -43,6 +54,7 @@ class Timestream:
 
     kind: Final = "timestream"
     late_after: Final = LATE_AFTER_S
+    reports: Final = PREFIX
     requests = staticmethod(mapping.requests)
 
     def __init__(
@@ -67,13 +79,19 @@ class Timestream:
         """Return what makes records of rows."""
         return RecordPacker(plans)
 
+    def reported(self, report: bytes) -> list[ReportedRow[PackedRecord]]:
+        """Return the rows of a report of the magnetic store, to be written again."""
+        return read_report(report, MAX_ATTEMPTS)
+
     def traffic(self) -> Traffic:
         """Return what was sent since the last call of this method."""
         with self._counting:
             traffic, self._traffic = self._traffic, Traffic()
         return traffic
 
-    def write(self, rows: Sequence[PackedRecord], remaining: Callable[[], float]) -> list[Outcome]:
+    def write(
+        self, rows: Sequence[PackedRecord], remaining: Callable[[], float]
+    ) -> list[Outcome | Undecided]:
         """Write rows and return the outcome of each, in their order.
 
         A row whose point is taken by a different record is tried at the next one; what Timestream refuses for
@@ -89,7 +107,7 @@ class Timestream:
             rows: At most `limits.MAX_RECORDS`.
             remaining: Seconds that are left for it.
         """
-        outcomes: list[Outcome] = [Unwritten("not tried: no time left")] * len(rows)
+        outcomes: list[Outcome | Undecided] = [Unwritten("not tried: no time left")] * len(rows)
         attempts = [0] * len(rows)
         pending = list(range(len(rows)))
         backoff, wait = Backoff(self._jitter), 0.0
@@ -114,28 +132,15 @@ class Timestream:
                 continue
             except _InvalidError as error:
                 if len(request) > 1:
-                    return self._write_halves(rows, pending, outcomes, remaining)
+                    for index in pending:
+                        outcomes[index] = Undecided(mapping.kind_of(rows[index]), str(error))
+                    break
                 refusals = [Refused("invalid", str(error))]
             retried = True  # whatever is left was in this request, or waited for its point
             pending = _apply_refusals(outcomes, attempts, pending, request, refusals)
         return outcomes
 
-    def _write_halves(
-        self,
-        rows: Sequence[PackedRecord],
-        pending: list[int],
-        outcomes: list[Outcome],
-        remaining: Callable[[], float],
-    ) -> list[Outcome]:
-        """Write the pending rows in halves: the service refused all of them because of one."""
-        middle = len(pending) // 2
-        for part in (pending[:middle], pending[middle:]):
-            written = self.write([rows[index] for index in part], remaining)
-            for index, outcome in zip(part, written, strict=True):
-                outcomes[index] = outcome
-        return outcomes
-
-    def _send(self, request: list[_Item], *, retried: bool) -> list[Refused | None]:
+    def _send(self, request: list[_Item], *, retried: bool) -> list[Refused | Duplicate | None]:
         """Send one request and return per record why it was not written, or None if it was."""
         content = body(self._database, self._table, [(item.row, item.time) for item in request])
         self._count(requests=1, retries=int(retried), bytes_=len(content))
@@ -144,7 +149,7 @@ class Timestream:
         except ParamValidationError as error:
             raise _InvalidError(str(error)) from error
         except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "")
+            code = service_errors.code(error)
             if code == "RejectedRecordsException":
                 return _refusals(error.response.get("RejectedRecords", []), request)
             if code == "ThrottlingException":
@@ -153,8 +158,7 @@ class Timestream:
                 if "magnetic" in str(error).lower():
                     raise _MagneticThrottleError(str(error)) from error
                 raise TransientError(str(error), grows=False) from error
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            if code in _TRANSIENT or status >= 500:  # noqa: PLR2004 - HTTP's server errors
+            if code in _TRANSIENT or service_errors.is_transient(error):
                 raise TransientError(str(error)) from error
             if code == "ValidationException":
                 raise _InvalidError(str(error)) from error
@@ -221,16 +225,18 @@ def _one_per_point(rows: Sequence[PackedRecord], pending: list[int], attempts: l
     return [item for there in points.values() for item in there]
 
 
-def _with_outcome(outcomes: list[Outcome], indexes: list[int], outcome: Outcome) -> list[Outcome]:
+def _with_outcome(
+    outcomes: list[Outcome | Undecided], indexes: list[int], outcome: Outcome
+) -> list[Outcome | Undecided]:
     return [outcome if index in indexes else known for index, known in enumerate(outcomes)]
 
 
 def _apply_refusals(
-    outcomes: list[Outcome],
+    outcomes: list[Outcome | Undecided],
     attempts: list[int],
     pending: list[int],
     request: list[_Item],
-    refusals: list[Refused | None],
+    refusals: Sequence[Refused | Duplicate | None],
 ) -> list[int]:
     """Write a request's outcomes into `outcomes`, and return the indexes that are still pending.
 
@@ -242,7 +248,7 @@ def _apply_refusals(
     done: set[int] = set()
     for item, refusal in zip(request, refusals, strict=True):
         outcome: Outcome = refusal or _STORED
-        if refusal is not None and refusal.reason == "taken":
+        if isinstance(refusal, Refused) and refusal.reason == "taken":
             attempts[item.position] += 1
             outcomes[item.position] = Unwritten("no time left for another point")
             if attempts[item.position] < MAX_ATTEMPTS:
@@ -256,23 +262,31 @@ def _apply_refusals(
     return [index for index in pending if index not in done]
 
 
-def _refusals(rejected: list[dict[str, Any]], request: list[_Item]) -> list[Refused | None]:
+def _refusals(rejected: list[dict[str, Any]], request: list[_Item]) -> list[Refused | Duplicate | None]:
     """Return Timestream's rejections by position; records that are not listed were written.
 
+    A record whose point has a higher version is a duplicate: a newer mapping stored it before the rollback.
+    At another point it would be a second row.
     https://docs.aws.amazon.com/timestream/latest/developerguide/troubleshoot-rejectedrecords.html
     """
     if not rejected:
         raise TransientError("records were rejected, and the answer does not say which")
-    refusals: list[Refused | None] = [None] * len(request)
-    for item in rejected:
-        index, reason = int(item["RecordIndex"]), str(item.get("Reason", ""))
-        refusals[index] = Refused(_classify(reason, request[index].time), reason)
+    refusals: list[Refused | Duplicate | None] = [None] * len(request)
+    for rejection in rejected:
+        index, reason = int(rejection["RecordIndex"]), str(rejection.get("Reason", ""))
+        item = request[index]
+        if (
+            rejection.get("ExistingVersion") or 0
+        ) > item.row.version or "lower than the existing version" in reason:
+            refusals[index] = _DUPLICATE
+        else:
+            refusals[index] = Refused(_classify(reason, item.time), reason)
     return refusals
 
 
 def _classify(reason: str, time: int) -> str:
     """Return our word for Timestream's sentence about a record at a time in nanoseconds."""
-    if "already exists" in reason or "lower than the existing version" in reason:
+    if "already exists" in reason:
         return "taken"
     if "time range" in reason or "ingestion window" in reason:
         # One sentence for both sides of the window: its end, which is given, tells them apart.

@@ -17,10 +17,10 @@ from tagline import Record, read, write
 from consumers.accounts import accounting
 from consumers.lines import subscription
 from consumers.lines.ledger import Ledger
-from consumers.rows import handler, late_days
+from consumers.rows import handler, late_days, schema
 from consumers.rows.handler import make_handler
-from consumers.rows.sending import LONG_WAIT, Pool
-from consumers.rows.store import Outcome
+from consumers.rows.sending import LONG_WAIT, Answer, Pool
+from consumers.rows.table import UNDECLARED, Plans
 from consumers.rows.timestream import live
 from consumers.rows.timestream.writer import Timestream
 from consumers.settings import SettingsError
@@ -54,6 +54,7 @@ class Consumer:
         later: float = 0.0,
         client: TimestreamWrite | None = None,
         objects: Objects | None = None,
+        plans: Plans = UNDECLARED,
     ) -> None:
         self.client = client or TimestreamWrite(*faults)
         self.objects = Objects(failing=failing) if objects is None else objects
@@ -64,6 +65,7 @@ class Consumer:
             tag=TAG,
             own_log_groups="/tagline/",
             report=self.ledgers.append,
+            plans=plans,
             threads=threads,
             clock=lambda: LOGGED / 1000 + later,
         )
@@ -438,7 +440,7 @@ def test_quarantine_that_takes_longer_than_is_left_goes_on_with_the_next_deliver
     assert len(list(consumer.objects.quarantined())) == 10
 
 
-class Answer(Future[list[Outcome]]):
+class SlowAnswer(Future[Answer]):
     """What becomes of a request, so many seconds after it is asked for."""
 
     def __init__(self, clock: list[float], seconds: float) -> None:
@@ -449,18 +451,18 @@ class Answer(Future[list[Outcome]]):
     def done(self) -> bool:
         return not self._seconds
 
-    def result(self, timeout: float | None = None) -> list[Outcome]:  # noqa: ARG002 - as its parent has it
+    def result(self, timeout: float | None = None) -> Answer:  # noqa: ARG002 - as its parent has it
         self._clock[0] += self._seconds
         return []
 
 
 def test_a_store_that_is_waited_for_gets_more_requests_at_once_and_one_that_is_not_gets_fewer() -> None:
     clock = [0.0]
-    slow, quick, there = (Answer(clock, seconds) for seconds in (LONG_WAIT * 2, LONG_WAIT / 2, 0))
+    slow, quick, there = (SlowAnswer(clock, seconds) for seconds in (LONG_WAIT * 2, LONG_WAIT / 2, 0))
     with Pool(4, lambda: clock[0]) as pool:
         under_way = []
         for answer in (quick, slow, quick, slow, slow, there, there, there, there, there):
-            pool.result(answer)
+            pool.answer_of(answer, 60.0)
             under_way.append(pool.ahead)
 
     assert under_way == [2, 4, 4, 6, 6, 5, 4, 3, 2, 2]
@@ -747,3 +749,62 @@ def test_lines_that_are_numbered_and_lines_that_are_not_are_stored_and_accounted
     assert account.delivered == {"s1": ((0, 1), (3, 3))}
     assert {what: list(lines.values()) for what, lines in account.counts.items()} == {"unnumbered": [1]}
     assert sorted(consumer.client.ids()) == ["n0", "n1", "n3", "plain"]
+
+
+def declared(revision: int) -> Plans:
+    """Return what a schema of a revision declares: revision 2 has one measure more."""
+    more = '[measures.attempts]\ntype = "BIGINT"\ndefault = -1\n' if revision > 1 else ""
+    text = f'revision = {revision}\n[measures.status]\ntype = "BIGINT"\n{more}'
+    return schema.plans(schema.parse({"api_request.toml": text.encode()}))
+
+
+@pytest.mark.parametrize(
+    ("newer", "older"),
+    [(declared(2), declared(1)), (UNDECLARED, Plans(revisions=-1))],
+    ids=["of a schema", "of the mapping"],
+)
+@pytest.mark.parametrize("stored_by_the_newer", [0, 1, 2, 3])
+def test_a_rollback_in_the_middle_of_a_batch_leaves_each_record_once(
+    newer: Plans, older: Plans, stored_by_the_newer: int
+) -> None:
+    batch = [data(envelope(*[line(f"{n}-{m}", status=n) for m in range(60)])) for n in range(3)]
+    client, objects = TimestreamWrite(), Objects()
+
+    if stored_by_the_newer:
+        Consumer(client=client, objects=objects, plans=newer)(kinesis_event(*batch[:stored_by_the_newer]))
+    rolled_back = Consumer(client=client, objects=objects, plans=older)
+    responses = [rolled_back(kinesis_event(*batch)), rolled_back(kinesis_event(*batch[::-1]))]
+    counts = [ledger.counts() for ledger in rolled_back.ledgers]
+    Consumer(client=client, objects=objects, plans=newer)(kinesis_event(*batch))
+
+    assert responses == [ALL_WELL, ALL_WELL]
+    assert client.ids() == sorted(f"{n}-{m}" for n in range(3) for m in range(60))
+    assert [count["duplicate"] for count in counts] == [60 * stored_by_the_newer] * 2
+    assert [count["stored"] for count in counts] == [180 - 60 * stored_by_the_newer] * 2
+    assert objects.under("quarantine/") == {}
+
+
+def test_a_rollback_before_late_days_were_marked_still_marks_them() -> None:
+    event = kinesis_event(data(envelope(line("a"))))
+    client = TimestreamWrite()
+    failed = Consumer(client=client, failing="late/", later=86_400, plans=declared(2))(event)
+    rolled_back = Consumer(client=client, later=86_400, plans=declared(1))
+
+    assert failed != ALL_WELL
+    assert rolled_back(event) == ALL_WELL
+    assert len(rolled_back.objects.under("late/2025-11-20/")) == 1
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59.999Z", "2262-04-11T00:00:00Z", "2500-01-01T00:00:00Z"],
+)
+def test_a_time_that_no_store_can_hold_costs_one_line_and_no_request(time: str) -> None:
+    zero = [json.dumps({"_tag": TAG, "_id": f"z{n}", "_type": "x", "timestamp": time}) for n in range(400)]
+    consumer = Consumer()
+
+    assert consumer(kinesis_event(data(envelope(*zero, line("a"))))) == ALL_WELL
+
+    assert len(consumer.client.requests) == 1
+    assert consumer.client.ids() == ["a"]
+    assert consumer.ledgers[-1].quarantined == {"invalid": 400}

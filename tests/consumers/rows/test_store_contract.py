@@ -20,7 +20,7 @@ from consumers.lines.ledger import Ledger
 from consumers.rows import registry
 from consumers.rows.handler import make_handler
 from consumers.rows.registry import LIMITS
-from consumers.rows.store import Duplicate, Outcome, Refused, Store, Stored, Traffic, Unwritten
+from consumers.rows.store import Duplicate, Outcome, Refused, Store, Stored, Traffic, Undecided, Unwritten
 from consumers.rows.table import OWN_MEASURES, UNDECLARED, Plans, Row, column_name, offset, overflow_key, row
 from consumers.rows.timestream.writer import Timestream
 from tests.builders import GROUP, LOGGED, Context, data, envelope, kinesis_event
@@ -111,7 +111,9 @@ def deliver(store: Store[Any], rows: Iterable[Row], clock: Clock | None = None) 
     for request in store.requests(carried):
         assert request
         written = store.write([packed for _, packed in request], clock.remaining)
-        outcomes |= zip([index for index, _ in request], written, strict=True)
+        for (index, _), outcome in zip(request, written, strict=True):
+            assert not isinstance(outcome, Undecided)
+            outcomes[index] = outcome
     assert sorted(outcomes) == list(range(len(rows)))
     return [outcomes[index] for index in range(len(rows))]
 
@@ -196,6 +198,19 @@ def test_a_row_of_a_higher_version_replaces_the_one_that_is_stored(make: Make) -
     assert deliver(subject.store, [newer]) == [Stored()]
     deliver(expected.store, [newer, a_row("b")])
 
+    assert subject.content() == expected.content()
+
+
+@of_every_store
+def test_a_row_of_a_lower_version_is_a_duplicate_and_changes_nothing(make: Make) -> None:
+    subject, expected = make(Clock()), make(Clock())
+    newer = [a_row(name, status=2, plans=Plans(revisions=1)) for name in "ab"]
+
+    deliver(subject.store, newer)
+    outcomes = deliver(subject.store, [a_row("a", status=1), a_row("c"), a_row("b", status=2)])
+    deliver(expected.store, [*newer, a_row("c")])
+
+    assert outcomes == [Duplicate(), Stored(), Duplicate()]
     assert subject.content() == expected.content()
 
 

@@ -22,6 +22,7 @@ from consumers.rows.table import (
     MAX_ID_BYTES,
     MAX_MEASURES,
     OWN_MEASURES,
+    PARTITION,
     RESERVED,
     RESERVED_PREFIXES,
     REVISION,
@@ -182,10 +183,25 @@ def test_a_field_without_a_name_goes_into_the_extra_measure() -> None:
     assert row(record(**{"": 1}), SOURCE, UNDECLARED).measures["_extra"] == Measure("VARCHAR", '{"":1}')
 
 
-@pytest.mark.parametrize("time", [10**15, -(10**15), 10**30])
-def test_a_time_beyond_the_calendar_is_refused(time: int) -> None:
-    with pytest.raises(UnmappableError, match="not in the years 1 to 9999"):
+FIRST_TIME, LAST_TIME = 0, 9_223_286_399_999  # 2262-04-10T23:59:59.999Z
+
+
+@pytest.mark.parametrize(
+    "time", [FIRST_TIME - 1, LAST_TIME + 1, -62_135_596_800_000, 16_725_225_600_000, -(10**15), 10**30]
+)
+def test_a_time_that_no_store_can_hold_is_refused(time: int) -> None:
+    with pytest.raises(UnmappableError, match="days after 1970-01-01, not 0 to 106750: correct"):
         row(Record(id="r1", timestamp=time), SOURCE, UNDECLARED)
+
+
+@pytest.mark.parametrize(
+    ("time", "day"), [(FIRST_TIME, ("1970", "01", "01")), (LAST_TIME, ("2262", "04", "10"))]
+)
+def test_the_first_and_the_last_time_have_a_row(time: int, day: tuple[str, ...]) -> None:
+    made = row(Record(id="r1", timestamp=time), SOURCE, UNDECLARED)
+
+    assert tuple(made.measures[name].value for name in PARTITION) == day
+    assert (time + 1) * 1_000_000 <= 2**63  # the last nanosecond of its millisecond fits into 64 bits
 
 
 def test_an_identity_is_refused_past_its_limit_and_never_cut() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -27,7 +28,8 @@ def stored(record: Record) -> tuple[dict[str, tuple[Type, str]], str]:
     packer = RecordPacker()
     packed = packer.pack(made_row) or packer.pack_shortened(made_row, key)
     (made,) = merged(json.loads(body("database", "table", [(packed, packed.time_ns(0))])))
-    time = f"2025-11-20 10:00:00.{int(made['Time']) % 10**9:09}"
+    seconds, nanoseconds = divmod(int(made["Time"]), 10**9)
+    time = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{nanoseconds:09}"
     columns: dict[str, tuple[Type, str]] = {"time": ("timestamp", time)}
     columns["_type"] = ("text", made["MeasureName"])
     columns |= {each["Name"]: ("text", each["Value"]) for each in made["Dimensions"]}
@@ -118,6 +120,44 @@ def test_a_value_of_another_type_than_its_column_is_in_the_extra_column() -> Non
 
     assert row[-2] is None
     assert json.loads(row[-1] or "")["field_149"] == "value 149"
+
+
+LATER = 1_763_632_860_007
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"type": "order_shipped"},
+        {"timestamp": LATER},
+        {"fields": {**LONG, "body": "SHIPPED " * 300}},
+        {"fields": {**LONG, "route": "/other"}},
+    ],
+    ids=["type", "time", "values", "dimensions"],
+)
+def test_records_of_one_id_that_differ_have_whole_records_of_their_own(other: dict[str, Any]) -> None:
+    one = record(**LONG)
+    two = one.replace(**other)
+    kept = {overflow_key(each, SOURCE): overflow_body(each) for each in (one, two)}
+
+    found, made = whole([one, two], kept)
+
+    assert [row["body"] for row in found] == [each.fields["body"] for each in (one, two)]
+    assert (made.restored, made.not_restored) == (2, 0)
+
+
+@pytest.mark.parametrize("other", [{"type": "order_shipped"}, {"timestamp": LATER}], ids=["type", "time"])
+def test_a_whole_record_that_another_record_of_the_same_id_replaced_is_not_put_back(
+    other: dict[str, Any],
+) -> None:
+    """Older releases named the object after `_id` alone; what they wrote is still read."""
+    one = record(**LONG)
+    columns, key = stored(one)
+
+    ((row,), made) = whole([one], {key: overflow_body(one.replace(**other))})
+
+    assert row["body"] == columns["body"][1]
+    assert (made.restored, made.not_restored) == (0, 1)
 
 
 @pytest.mark.parametrize(

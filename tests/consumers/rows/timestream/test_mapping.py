@@ -442,13 +442,20 @@ def test_a_line_is_packed_as_its_row_is_up_to_the_limit(size: int) -> None:
 
 
 def test_lines_of_different_days_say_their_own() -> None:
-    for day in ("2026-11-20", "2026-11-21", "2026-11-20", "0001-01-01"):
+    for day in ("2026-11-20", "2026-11-21", "2026-11-20", "1970-01-01", "2262-04-10"):
         line = USUAL | {"timestamp": f"{day}T00:00:00.000Z", "status": 200}
 
         packed = PACKERS[UNDECLARED].pack_line(dict(line), "", GROUP)
 
         assert packed is not None
         assert packed == packed_by_its_row(line, "", UNDECLARED)
+
+
+@pytest.mark.parametrize("day", ["0001-01-01", "1969-12-31", "2262-04-11", "9999-12-31"])
+def test_a_line_of_a_day_that_no_store_can_hold_is_unusual(day: str) -> None:
+    line = USUAL | {"timestamp": f"{day}T00:00:00.000Z", "status": 200}
+
+    assert PACKERS[UNDECLARED].pack_line(line, "", GROUP) is None
 
 
 def test_a_line_of_more_fields_than_a_record_has_measures_is_unusual() -> None:
