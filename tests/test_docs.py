@@ -46,18 +46,17 @@ from exporter.downloads import handler as downloads
 from exporter.downloads import openapi
 from exporter.downloads.jobs import Job, Request, State, ZipFormat
 from exporter.downloads.service import DownloadService
-from exporter.downloads.stored_jobs import write_job
 from exporter.export import handler as export
 from exporter.export.day import Export
 from exporter.lake import manifest as archive
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Column, Days
 from exporter.zips import handler as zipper
-from exporter.zips.making import Budget, Lease, make_zip
+from exporter.zips.making import Budget, make_zip
 from local import authorizers, http_api
 from local.template import Stack, functions, http_routes, resolve, translate
 from tests import builders, function_settings
-from tests.twins import Bucket, Links
+from tests.twins import Bucket, Links, leased
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -351,8 +350,7 @@ def test_every_field_of_the_manifests_is_documented() -> None:
     bucket = Bucket()
     bucket[archive.folder(DAY) + archive.MANIFEST] = Manifest(DAY, 1, ()).to_json()
     job = Job("0" * 32, Request(Days(DAY, DAY)))
-    write_job(bucket, job)
-    make_zip(Lease(job, bucket), Budget(lambda: 900))
+    make_zip(leased(bucket, job), Budget(lambda: 900))
     with zipfile.ZipFile(io.BytesIO(bucket[f"tmp/{'0' * 32}.zip"])) as made:
         of_zip = json.loads(made.read("manifest.json"))
 

@@ -14,7 +14,9 @@ from consumers.accounts import accounting
 from consumers.accounts.accounting import Account, Sources, intervals
 from consumers.bucket import Listed, PartOfUpload, Upload, UploadGoneError
 from consumers.rows.table import DIMENSIONS, ID, SOURCE
+from exporter.downloads.jobs import Job, job_key
 from exporter.downloads.links import Link
+from exporter.downloads.stored_jobs import find_job
 from exporter.store import (
     TIME,
     TYPE,
@@ -33,6 +35,7 @@ from exporter.store import (
     unbilled,
     whole,
 )
+from exporter.zips.making import Lease
 
 Point = tuple[Any, ...]
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -290,6 +293,19 @@ class Bucket(dict[str, bytes]):
 def etag(body: bytes | bytearray) -> str:
     """Return what S3 calls a content that was put in one piece."""
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
+def write_job(bucket: dict[str, bytes], job: Job) -> None:
+    """Put a job's document into a bucket, whatever is there."""
+    bucket[job_key(job.id)] = job.to_json().encode()
+
+
+def leased(bucket: "Bucket", job: Job) -> Lease:
+    """Return a job that a worker has."""
+    write_job(bucket, job)
+    found = find_job(bucket, job.id)
+    assert found is not None
+    return Lease(found, bucket, lambda: 0, "a worker")
 
 
 class Links:

@@ -123,19 +123,16 @@ def _answer_about_downloads(
 ) -> None:
     @app.get("/downloads/<identity>")
     def status(identity: str) -> Response[Any]:
-        job = service.find(identity, tenant())
+        job = service.look(identity, tenant())
         if job is None:
             return _no_download(identity)
-        job = service.resend_if_stuck(job)
         answer = _described(job, _base_url(app.current_event.raw_event))
         return _answer(HTTPStatus.OK, {**answer, **(_linked(service.link(job)) if job.state.has_zip else {})})
 
     @app.delete("/downloads/<identity>")
     def delete(identity: str) -> Response[Any]:
-        job = service.find(identity, tenant())
-        if job is None:
+        if service.delete(identity, tenant()) is None:
             return _no_download(identity)
-        service.delete(job)
         return Response(HTTPStatus.NO_CONTENT, body="")
 
 
@@ -175,6 +172,7 @@ def _described(job: Job, base_url: str) -> dict[str, Any]:
         else {"done_bytes": job.done_bytes, "total_bytes": job.total_bytes},
         "rows": job.rows,
         "reason": job.reason,
+        "incident": job.incident,
         "status_url": f"{base_url}/downloads/{job.id}",
     }
     return {name: value for name, value in described.items() if value is not None}

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -35,6 +35,11 @@ class State(StrEnum):
     def has_zip(self) -> bool:
         """Whether the zip can be fetched; that of an empty range holds only a manifest."""
         return self in (State.READY, State.EMPTY)
+
+
+# A job that has not changed for this long is stuck: its message may have been lost with its invocation. The
+# API then sends the message again, and a worker takes the job from the worker that has it.
+STUCK_AFTER = {State.QUEUED: timedelta(minutes=1), State.RUNNING: timedelta(minutes=5)}
 
 
 class ZipFormat(StrEnum):
@@ -121,7 +126,10 @@ class Job:
         rows: Rows in the finished zip.
         kept_from: When the upload of the finished zip began, in seconds since 1970. S3 counts its age from
             then: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html.
-        reason: Why it failed.
+        reason: Why it failed: a sentence for the caller.
+        incident: What to look for in the worker's log if it failed; None otherwise.
+        worker: The worker that makes the zip now; empty if another worker may begin or resume.
+        retries: How many times in a row storage failed since the last progress.
     """
 
     id: str
@@ -133,10 +141,23 @@ class Job:
     rows: int | None = None
     kept_from: int = 0
     reason: str | None = None
+    incident: str | None = None
+    worker: str = ""
+    retries: int = 0
 
     def becoming(self, state: State, **more: Any) -> Job:
-        """Return the job in another state, with what else is known then."""
-        return replace(self, **{"rows": None, "kept_from": 0, "reason": None, **more, "state": state})
+        """Return the job in another state, with what else is known then. Without `worker` it has none."""
+        known_before = {"rows": None, "kept_from": 0, "reason": None, "incident": None, "worker": ""}
+        return replace(self, **{**known_before, **more, "state": state})
+
+    def is_stuck(self, now: float) -> bool:
+        """Tell whether the job is unfinished and has not changed for a while.
+
+        Args:
+            now: The time in seconds since 1970.
+        """
+        patience = STUCK_AFTER.get(self.state)
+        return patience is not None and now - self.changed_at >= patience.total_seconds()
 
     def to_json(self) -> str:
         """Return the job's document."""

@@ -242,6 +242,7 @@ def _download() -> dict[str, Any]:
             },
             "rows": count,
             "reason": {"type": "string"},
+            "incident": {"type": "string"},
             "download_link": {"type": "string", "format": "uri"},
             "expires_at": {"type": "string", "format": "date-time"},
             "status_url": {"type": "string", "format": "uri"},

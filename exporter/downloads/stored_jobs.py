@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from consumers.bucket import Downloads, Listed, Objects
 from consumers.documents import NewerDocumentError
@@ -27,21 +28,50 @@ _FEW_DAYS = 7
 _LISTINGS_AT_ONCE = 8
 
 
-def write_job(objects: Objects, job: Job) -> None:
-    """Write a job's document."""
-    objects.put(job_key(job.id), [job.to_json().encode()], "application/json")
+class StoredJob(NamedTuple):
+    """A job as it was read.
+
+    Attributes:
+        job: The job.
+        tag: The ETag of its document.
+    """
+
+    job: Job
+    tag: str
 
 
-def read_job(objects: Objects, job_id: str) -> Job | None:
+def find_job(objects: Objects, job_id: str) -> StoredJob | None:
     """Return a job by its id, or None if there is none or this is not an id.
 
     Raises:
         NewerDocumentError: If a newer Tagline wrote it in a format that this one does not read.
     """
-    if not _ID.fullmatch(job_id):
-        return None
-    document = objects.get(job_key(job_id))
-    return None if document is None else Job.from_json(document)
+    found = objects.read(job_key(job_id)) if _ID.fullmatch(job_id) else None
+    return None if found is None else StoredJob(Job.from_json(found[0]), found[1])
+
+
+def read_job(objects: Objects, job_id: str) -> Job | None:
+    """Return a job as `find_job` does, without its tag."""
+    found = find_job(objects, job_id)
+    return None if found is None else found.job
+
+
+def replace_job(objects: Objects, job: Job, found: StoredJob | None) -> bool:
+    """Write a job in place of the one that was found, unless that changed, and tell whether it is written.
+
+    The API and the workers change jobs with this function only: none overwrites what another wrote, and a
+    deleted job stays deleted.
+
+    Args:
+        objects: The bucket.
+        job: The job as it becomes.
+        found: The job as it was read; None if there was none.
+    """
+    body = job.to_json().encode()
+    if objects.replace(job_key(job.id), body, None if found is None else found.tag):
+        return True
+    # If the first answer was lost, a client's retry is refused although the first attempt wrote the job.
+    return objects.get(job_key(job.id)) == body
 
 
 def find_manifests(days: Days, objects: Downloads) -> list[Listed]:

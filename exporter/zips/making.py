@@ -28,13 +28,14 @@ from exporter.downloads.jobs import (
     ZipPlan,
     chosen_manifests,
     cursor_key,
-    job_key,
     plan_key,
     tail_key,
     zip_key,
 )
-from exporter.downloads.stored_jobs import abandon_zip, find_manifests
-from exporter.lake.manifest import Manifest
+from exporter.downloads.stored_jobs import StoredJob, abandon_zip, find_job, find_manifests, replace_job
+from exporter.lake import manifest as archive
+from exporter.lake.manifest import Manifest, Part
+from exporter.zips.failures import DamagedError, SlowError, file_error, passes
 from exporter.zips.packing import GROWTH, check, is_large, packing
 from exporter.zips.zip_file import MAKER, Bytes, Deflated, Entry, Member, ZipFile, skipped, watched
 
@@ -121,31 +122,39 @@ class Budget:
 class Lease:
     """A job leased by a worker, which updates it only while nobody else has.
 
-    So the last writer has the job, a deleted job stays deleted, and an earlier worker cannot overwrite what a
-    newer one wrote.
+    The worker's name is in the job's document: other workers give way until the job is stuck. A deleted job
+    stays deleted, and a worker whose job was taken cannot overwrite what the next one wrote.
 
     Args:
-        job: The job as it was read.
+        found: The job as it was read.
         objects: The bucket.
+        now: Gives the time in seconds since 1970.
+        worker: The worker's name, unique for each invocation.
 
     Attributes:
         job: The job as this worker knows it.
+
+    Raises:
+        TakenOverError: If the job was deleted or written by another.
     """
 
-    def __init__(self, job: Job, objects: Downloads) -> None:
-        self.job = job
+    def __init__(self, found: StoredJob, objects: Downloads, now: Callable[[], float], worker: str) -> None:
         self.objects = objects
+        self._now = now
+        self._worker = worker
+        self.job = found.job
+        self._write(found, State.RUNNING, worker=worker)
 
-    def check(self) -> str:
-        """Make sure that the job is still this worker's, and return the tag of its document.
+    def check(self) -> StoredJob:
+        """Make sure that the job is still this worker's, and return it as it is stored.
 
         Raises:
             TakenOverError: If the job was deleted or written by another.
         """
-        found = self.objects.read(job_key(self.job.id))
-        if found is None or Job.from_json(found[0]) != self.job:
+        found = find_job(self.objects, self.job.id)
+        if found is None or found.job != self.job:
             raise TakenOverError
-        return found[1]
+        return found
 
     def update(self, state: State, **more: Any) -> Job:
         """Write the job in another state, and return it.
@@ -153,13 +162,21 @@ class Lease:
         Raises:
             TakenOverError: If the job was deleted or written by another.
         """
-        updated = self.job.becoming(state, **more)
-        tag = self.check()
-        written = self.objects.replace(job_key(updated.id), updated.to_json().encode(), tag)
+        return self._write(self.check(), state, **{"worker": self._worker, **more})
+
+    def end(self, state: State, **more: Any) -> Job:
+        """Write the job in another state and without a worker, so that another may resume it, and return it.
+
+        Raises:
+            TakenOverError: If the job was deleted or written by another.
+        """
+        return self.update(state, worker="", **more)
+
+    def _write(self, found: StoredJob, state: State, **more: Any) -> Job:
+        updated = self.job.becoming(state, changed_at=int(self._now()), **more)
+        if not replace_job(self.objects, updated, found):
+            raise TakenOverError
         self.job = updated
-        # If the first answer was lost, a client's retry is refused although the first attempt wrote the job.
-        if not written:
-            self.check()
         return updated
 
 
@@ -174,7 +191,9 @@ def make_zip(lease: Lease, budget: Budget) -> Job:
 
     Raises:
         UnavailableError: If the request cannot be made of what the lake has.
-        ValueError: If a file of the lake differs from its manifest.
+        DamagedError: If a file of the lake differs from its manifest.
+        GoneError: If a file of the lake is gone.
+        SlowError: If there was not enough time for any progress.
         TakenOverError: If the job was deleted or taken by another worker meanwhile.
         UploadGoneError: If another completed or aborted the upload.
     """
@@ -205,8 +224,8 @@ def begin(job: Job, objects: Downloads, budget: Budget) -> ZipPlan:
     """
     keys = chosen_manifests(job.request, (item.key for item in find_manifests(job.request.days, objects)))
     with ThreadPoolExecutor(AHEAD) as pool:
-        documents = list(pool.map(objects.get, keys))
-    manifests = tuple(Manifest.from_json(document) for document in documents if document is not None)
+        found = list(pool.map(lambda key: _lake_manifest(objects, key), keys))
+    manifests = tuple(manifest for manifest in found if manifest is not None)
     check(job.request, manifests)
     total = sum(manifest.size for manifest in manifests)
     revisions = [[str(each.day), each.revision, [part.sha256 for part in each.parts]] for each in manifests]
@@ -234,6 +253,30 @@ def begin(job: Job, objects: Downloads, budget: Budget) -> ZipPlan:
     if kept is None:
         raise TakenOverError
     return kept
+
+
+def _lake_manifest(objects: Downloads, key: str) -> Manifest | None:
+    """Return a day's manifest, or None if it is gone.
+
+    Raises:
+        DamagedError: If it is damaged.
+    """
+    document = objects.get(key)
+    if document is None:
+        return None
+    try:
+        manifest = Manifest.from_json(document)
+        folder = archive.folder(manifest.day, manifest.format)
+    except Exception as error:
+        raise file_error(key, error) from error
+    if key != folder + archive.MANIFEST:
+        raise DamagedError(f"{key} is damaged: it is the manifest of {manifest.day} in {manifest.format}")
+    for part in manifest.parts:
+        if not part.key.startswith(folder) or not part.key.endswith(f".{manifest.format}"):
+            raise DamagedError(
+                f"{key} is damaged: it names {part.key[:200]!r}, which is not a file of that day"
+            )
+    return manifest
 
 
 def _part_bytes(total: int, least: int) -> int:
@@ -283,18 +326,22 @@ class _Writing:
             try:
                 if not self._upload(skipped(self._bytes(reads, checks), there), uploads):
                     return self._leave()
-            except BaseException:
+            except BaseException as error:
                 reads.shutdown(cancel_futures=True)
+                if isinstance(error, Exception) and passes(error):
+                    self._write_cursor()
                 raise
         # Before there is a zip: deleting a download aborts its upload, and then deletes its zip.
         self._lease.check()
         self._objects.complete(self._plan.upload, self._parts)
         rows = sum(self._rows)
-        ended = self._update(
+        ended = self._lease.end(
             State.READY if rows else State.EMPTY,
             rows=rows,
             done_bytes=self._total,
+            total_bytes=self._total,
             kept_from=self._plan.begun_at,
+            retries=0,
         )
         self._objects.delete([plan_key(self._id), cursor_key(self._id), tail_key(self._id)])
         return ended
@@ -306,12 +353,13 @@ class _Writing:
     def _leave(self) -> Job:
         """Leave the rest to another invocation, if this one made progress."""
         if self._begun_with == (len(self._parts), len(self._zip.entries)):
-            raise TimeoutError("an invocation has not enough time for a single member of the zip")
+            raise SlowError("an invocation has not enough time for a single member of the zip")
         # A part of an upload cannot be small. The whole members that are made of the next part are kept.
         tail = bytes(self._filled[: max(0, self._zip.offset - self._there)])
         self._lease.check()
         self._objects.put(tail_key(self._id), [tail], "application/octet-stream")
-        return self._publish(tail)
+        self._write_cursor(tail)
+        return self._lease.end(State.RUNNING, **self._progress())
 
     def _upload(self, chunks: Iterator[Bytes], uploads: ThreadPoolExecutor) -> bool:
         """Upload the rest of the zip, one part while the next is made; return whether it is complete.
@@ -348,9 +396,17 @@ class _Writing:
         if sending is not None:
             self._parts.append(sending.result())
 
-    def _publish(self, tail: bytes = b"") -> Job:
+    def _publish(self) -> None:
         """Write the progress of the job, and the cursor from which another invocation can resume."""
-        job = self._update(State.RUNNING, done_bytes=self._done)
+        self._lease.update(State.RUNNING, **self._progress())
+        self._write_cursor()
+
+    def _progress(self) -> dict[str, Any]:
+        """Return what a job's document says about progress."""
+        retries = 0 if len(self._parts) > self._begun_with[0] else self._lease.job.retries
+        return {"done_bytes": self._done, "total_bytes": self._total, "retries": retries}
+
+    def _write_cursor(self, tail: bytes = b"") -> None:
         # Without another part, the cursor that is there may be further than this one.
         if tail or len(self._parts) > self._parts_in_cursor:
             there = self._there + len(tail)
@@ -364,11 +420,6 @@ class _Writing:
             )
             self._objects.put(cursor_key(self._id), [cursor.to_json()], "application/json")
             self._parts_in_cursor = len(self._parts)
-        return job
-
-    def _update(self, state: State, **more: Any) -> Job:
-        now = int(self._budget.now())
-        return self._lease.update(state, total_bytes=self._total, changed_at=now, **more)
 
     def _bytes(self, reads: ThreadPoolExecutor, checks: ThreadPoolExecutor) -> Iterator[Bytes]:
         """Yield the zip from the first member that is not in it yet."""
@@ -376,19 +427,25 @@ class _Writing:
         files = parts[len(self._zip.entries) :]
         streams = _read_ahead(self._objects, (part.key for _, _, part in files), reads)
         for (manifest, number, part), stream in zip(files, streams, strict=True):
-            sha256 = _Sha256(checks)
-            packed, selected = packing(
-                self._request, manifest, part, watched(stream, sha256.update, self._count)
-            )
-            name = f"{manifest.day}-part-{number:05}.{self._request.format}"
-            yield from self._zip.member(Member(name, manifest.day, packed, is_large(self._request, part)))
-            if sha256.hexdigest() != part.sha256:
-                raise ValueError(f"{part.key} differs from its manifest: the checksum is not the same")
-            self._rows.append(part.rows if selected is None else selected.rows)
+            try:
+                yield from self._member(manifest, number, part, stream, _Sha256(checks))
+            except Exception as error:
+                raise file_error(part.key, error) from error
         if len(self._zip.entries) == len(parts):
             packed = Deflated([_manifest(self._request, self._plan, self._zip.entries, self._rows)])
             yield from self._zip.member(Member("manifest.json", self._request.days.last, packed))
         yield self._zip.directory()
+
+    def _member(
+        self, manifest: Manifest, number: int, part: Part, stream: Iterator[bytes], sha256: _Sha256
+    ) -> Iterator[Bytes]:
+        """Yield a file of the lake as a member of the zip."""
+        packed, selected = packing(self._request, manifest, part, watched(stream, sha256.update, self._count))
+        name = f"{manifest.day}-part-{number:05}.{self._request.format}"
+        yield from self._zip.member(Member(name, manifest.day, packed, is_large(self._request, part)))
+        if sha256.hexdigest() != part.sha256:
+            raise DamagedError(f"{part.key} differs from its manifest: the checksum is not the same")
+        self._rows.append(part.rows if selected is None else selected.rows)
 
     def _count(self, chunk: bytes) -> None:
         self._done += len(chunk)
@@ -452,8 +509,11 @@ def _read_ahead(
     """Yield the chunks of each object, and open the next objects meanwhile."""
 
     def opened(key: str) -> Iterator[bytes]:
-        stream = objects.stream(key)
-        return itertools.chain([next(stream, b"")], stream)
+        try:
+            stream = objects.stream(key)
+            return itertools.chain([next(stream, b"")], stream)
+        except Exception as error:
+            raise file_error(key, error) from error
 
     waiting = deque(reads.submit(opened, key) for key in itertools.islice(keys, AHEAD))
     while waiting:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from consumers.errors import TaglineError
 from exporter.downloads.jobs import MADE_OF, Request
 from exporter.lake.formats import Format, format_of
 from exporter.lake.manifest import Manifest, Part
 from exporter.lake.text import gunzipped
+from exporter.zips.failures import UnavailableError
 from exporter.zips.selection import Selected
 from exporter.zips.zip_file import Copied, Deflated, Kept, Packed
 
@@ -18,10 +18,6 @@ GROWTH = 4
 # enough for the length of its text.
 _COPIED_BYTES = 1 << 30
 _NEARLY_4_GIB = 0xF000_0000
-
-
-class UnavailableError(TaglineError, ValueError):
-    """A zip that cannot be made, and trying again does not help; the message says why."""
 
 
 def check(request: Request, manifests: Iterable[Manifest]) -> None:

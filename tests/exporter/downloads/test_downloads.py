@@ -27,7 +27,7 @@ from exporter.downloads.jobs import (
     zip_key,
 )
 from exporter.downloads.service import DownloadService
-from exporter.downloads.stored_jobs import delete_jobs_of, find_manifests, read_job, write_job
+from exporter.downloads.stored_jobs import delete_jobs_of, find_manifests, read_job
 from exporter.lake import manifest as archive
 from exporter.lake.formats import Format
 from exporter.store import Days
@@ -36,7 +36,7 @@ from exporter.zips.making import Budget, Cursor, begin
 from tests.builders import Context, http_event, sqs_event
 from tests.exporter.export.test_export import exported, made, store
 from tests.exporter.zips.test_zipper import put_day, read
-from tests.twins import Bucket, Links
+from tests.twins import Bucket, Links, write_job
 
 NOW = datetime(2025, 11, 22, 12, tzinfo=UTC)
 ID = "0123456789abcdef0123456789abcdef"
@@ -53,14 +53,19 @@ class Api:
         self.jobs: list[Job] = []
         self.now = NOW
         self.claims = claims
+        self.tenant_claim = tenant_claim
+        self.make()
+
+    def make(self) -> None:
+        """Make the functions."""
         service = DownloadService(
             self.bucket, Links(lambda: self.now), self.sent.append, 600, lambda: self.now
         )
-        self.handler = downloads.make_handler(service, max_days=31, tenant_claim=tenant_claim)
+        self.handler = downloads.make_handler(service, max_days=31, tenant_claim=self.tenant_claim)
         self.worker = zipper.make_handler(
             self.bucket,
-            send=self.sent.append,
-            report=self.jobs.append,
+            send=lambda message, _delay_s: self.sent.append(message),
+            report=lambda job, _error: self.jobs.append(job),
             budget=lambda left_s: Budget(left_s, now=self.timestamp),
         )
 
@@ -484,6 +489,48 @@ def test_a_zip_that_took_hours_is_there_a_day_from_its_beginning() -> None:
     # parts is as old as its upload.
     assert "seconds=300" in api.status(asked["id"])["body"]["download_link"]
     assert api.ask(**DATES)["body"]["status"] == "queued"
+
+
+class Between(Bucket):
+    """A bucket in which something is done between a read of a job and what follows."""
+
+    def __init__(self, content: Bucket, done: Callable[[], object]) -> None:
+        super().__init__(content)
+        self.done: Callable[[], object] | None = done
+
+    def read(self, key: str) -> tuple[bytes, str] | None:
+        found = super().read(key)
+        if key.startswith("tmp/") and found is not None and self.done:
+            done, self.done = self.done, None
+            done()
+        return found
+
+
+@pytest.mark.parametrize("method", ["ask", "status"])
+def test_a_job_that_ends_while_the_api_looks_stays_ended(method: str) -> None:
+    api = Api()
+    api.export()
+    identity = api.ask(**DATES)["body"]["id"]
+    api.now += timedelta(minutes=1)  # the API would send it again
+    api.bucket = Between(api.bucket, api.work)
+    api.make()
+
+    body = api.ask(**DATES)["body"] if method == "ask" else api.status(identity)["body"]
+
+    assert (body["status"], body["rows"], api.sent) == ("ready", 7, [])
+    assert api.status(identity)["body"]["status"] == "ready"
+
+
+def test_a_job_that_is_deleted_while_the_api_looks_stays_deleted() -> None:
+    api = Api()
+    identity = api.ask(**DATES)["body"]["id"]
+    api.now += timedelta(minutes=1)
+    api.sent.clear()
+    api.bucket = Between(api.bucket, lambda: api.delete(identity))
+    api.make()
+
+    assert api.status(identity)["statusCode"] == 404
+    assert (list(api.bucket.keys("tmp/")), api.sent) == ([], [])
 
 
 # --- deleted, and whose -----------------------------------------------------------------------------------

@@ -12,14 +12,16 @@ import subprocess
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from isal import isal_zlib
 
 from consumers.bucket import PartOfUpload, Upload
 from exporter.downloads.jobs import (
@@ -32,19 +34,24 @@ from exporter.downloads.jobs import (
     plan_key,
     zip_key,
 )
-from exporter.downloads.stored_jobs import delete_job, read_job, write_job
+from exporter.downloads.service import DownloadService
+from exporter.downloads.stored_jobs import read_job
 from exporter.lake import manifest as archive
+from exporter.lake.batch import Batch
+from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.lake.manifest import Manifest, Part
-from exporter.store import Column, Days
+from exporter.store import Column, Days, Values
 from exporter.zips import handler as zipper
-from exporter.zips.making import MARGIN_S, MAX_PARTS, Budget, Lease, begin, make_zip
-from exporter.zips.packing import UnavailableError, is_large, kept_format
+from exporter.zips.failures import UnavailableError
+from exporter.zips.making import MARGIN_S, MAX_PARTS, Budget, begin, make_zip
+from exporter.zips.packing import is_large, kept_format
 from tests.builders import Context, sqs_event
-from tests.twins import Bucket, client_error
+from tests.twins import Bucket, Links, client_error, leased, write_job
 
 DAY = date(2025, 11, 20)
 ID = "0123456789abcdef0123456789abcdef"
+KEY = f"{archive.folder(DAY)}part-00000-r1.csv.gz"
 COLUMNS = (Column("time", "timestamp"), Column("client", "text"), Column("n", "number"))
 MEBIBYTE = 1 << 20
 NASTY = ['"', '""', ",", "\n", "\r\n", "", " ", "\x00", "é\u2028😀", "=1+1", "x" * 10_000]
@@ -110,8 +117,7 @@ def budget(left_s: float = 900, part_bytes: int = 64 * 1024) -> Budget:
 
 
 def zip_of(bucket: Bucket, asked: Job, given: Budget | None = None) -> bytes:
-    write_job(bucket, asked)
-    made = make_zip(Lease(asked, bucket), given or budget())
+    made = make_zip(leased(bucket, asked), given or budget())
     assert made.state.has_zip
     return bucket[zip_key(asked.id)]
 
@@ -194,9 +200,8 @@ def test_a_range_without_rows_gives_a_valid_zip_that_holds_only_a_manifest(days:
     bucket = Bucket()
     for day in range(days):
         put_day(bucket, DAY + timedelta(days=day))
-    write_job(bucket, job())
 
-    made = make_zip(Lease(job(), bucket), budget())
+    made = make_zip(leased(bucket, job()), budget())
 
     files, manifest = read(bucket[zip_key(ID)])
     assert (files, manifest["rows"], made.state, made.rows) == ({}, 0, State.EMPTY, 0)
@@ -384,10 +389,20 @@ class Worker:
     def __init__(self, bucket: Bucket, given: Budget | None = None) -> None:
         self.bucket = bucket
         self.sent: list[str] = []
+        self.delays: list[int] = []
         self.reported: list[Job] = []
+        self.errors: list[Exception | None] = []
         self.handler = zipper.make_handler(
-            bucket, send=self.sent.append, report=self.reported.append, budget=lambda _left: given or budget()
+            bucket, send=self._send, report=self._report, budget=lambda _left: given or budget()
         )
+
+    def _send(self, message: str, delay_s: int) -> None:
+        self.sent.append(message)
+        self.delays.append(delay_s)
+
+    def _report(self, job: Job, error: Exception | None) -> None:
+        self.reported.append(job)
+        self.errors.append(error)
 
     def work(self, *jobs: Job) -> list[dict[str, str]]:
         for each in jobs:
@@ -432,9 +447,10 @@ def test_a_worker_that_is_killed_anywhere_and_runs_again_makes_the_same_zip(
         bucket = lake(count=1_500)
         write_job(bucket, asked)
         found = None
-        for _ in range(100):
+        for at in range(100):
             mortal = Mortal(bucket, chance.randrange(1, 20), after=after)
             given = Hurried(10_000, part_bytes=10_000, publish_every=1 if wanted else 20)
+            given.now = lambda at=at: 300 * at  # type: ignore[misc]  # a killed worker's job is stuck then
             try:
                 Worker(mortal, given).receive(asked.to_json())
             except KilledError:
@@ -519,7 +535,8 @@ def test_files_that_are_gone_meanwhile_make_it_fail_with_what_to_do() -> None:
 
     worker.receive(job().to_json())
 
-    assert worker.reported[-1].reason == "some of these days were exported anew meanwhile: ask again"
+    assert str(worker.reported[-1].reason).startswith(archive.folder(DAY + timedelta(days=2)))
+    assert str(worker.reported[-1].reason).endswith("is gone, as after a new export of its day: ask again")
     assert bucket.uploads == {}
 
 
@@ -592,33 +609,40 @@ class Crowd:
     def __init__(self, crossings: dict[int, str]) -> None:
         does = {name: getattr(self, name) for name in CROSSINGS}
         self.bucket = Crossed(lake(1, 2, 120), {call: does[name] for call, name in crossings.items()})
-        self.seconds = 0
+        self.now = datetime(2025, 11, 22, tzinfo=UTC)
         self.messages: list[str] = []
-        self.wanted = False
+        self.service = DownloadService(self.bucket, Links(self._now), self.messages.append, 600, self._now)
+        # The last download that somebody asked for, and those that are deleted.
+        self.asked = ""
+        self.deleted: set[str] = set()
 
     def works(self, looks: int = 10_000) -> None:
+        message = self.messages.pop() if self.messages else json.dumps({"id": self.asked})
         given = Hurried(looks, part_bytes=1_000, publish_every=3)
-        given.now = self._now
+        given.now = lambda: self._now().timestamp()
         worker = Worker(self.bucket, given)
-        if worker.receive(job(1).to_json()):
-            self.messages.append("again")
+        if worker.receive(message):
+            self.messages.append(message)
         self.messages += worker.sent
 
     def leaves(self) -> None:
         self.works(looks=8)
 
     def is_asked(self) -> None:
-        found = read_job(self.bucket, ID)
-        if found is None or not found.state.has_zip:
-            again = Job(ID, job(1).request) if found is None or found.state is State.FAILED else found
-            write_job(self.bucket, again.becoming(again.state, changed_at=int(self._now())))
-            self.messages.append("asked")
-        self.wanted = True
+        self.asked = self.service.request(job(1).request).id
+        self.deleted.discard(self.asked)
+
+    def is_looked_at(self) -> None:
+        self.service.look(self.asked, None)
+
+    def stands_still(self) -> None:
+        self.now += timedelta(minutes=5)
 
     def is_deleted(self) -> None:
-        delete_job(ID, self.bucket)
+        self.service.delete(self.asked, None)
         # Unless it was asked for again just after it was deleted.
-        self.wanted = job_key(ID) in self.bucket
+        if job_key(self.asked) not in self.bucket:
+            self.deleted.add(self.asked)
 
     def is_exported(self) -> None:
         put_day(self.bucket, DAY, lines(7, 50), lines(8, 90), revision=2)
@@ -629,16 +653,27 @@ class Crowd:
     def is_given_up(self) -> None:
         self.bucket.uploads.clear()
 
-    def _now(self) -> float:
-        self.seconds += 1
-        return self.seconds
+    def _now(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
 
 
-CROSSINGS = ["works", "leaves", "is_asked", "is_deleted", "is_exported", "is_given_up"]
+CROSSINGS = [
+    "works",
+    "leaves",
+    "is_asked",
+    "is_looked_at",
+    "stands_still",
+    "is_deleted",
+    "is_exported",
+    "is_given_up",
+]
 
 
 @given(st.dictionaries(st.integers(1, 60), st.sampled_from(CROSSINGS), max_size=5))
 @example({9: "works"})
+@example({9: "stands_still", 10: "works"})
+@example({9: "stands_still", 10: "is_looked_at", 11: "works", 14: "is_deleted"})
 @example({9: "is_deleted", 12: "is_asked", 13: "works"})
 @settings(deadline=None, max_examples=100)
 def test_whoever_comes_in_between_there_is_one_whole_zip_in_the_end_or_none(
@@ -648,28 +683,32 @@ def test_whoever_comes_in_between_there_is_one_whole_zip_in_the_end_or_none(
     bucket = crowd.bucket
     crowd.is_asked()
 
-    for _ in range(20):
+    for _ in range(30):
         if not crowd.messages:
             break
-        crowd.messages.pop()
         crowd.works()
+        # What a worker left without a message is sent again to the one who waits for it.
+        crowd.stands_still()
+        crowd.is_looked_at()
     bucket.crossings.clear()
 
     assert crowd.messages == []
-    found = read_job(bucket, ID)
-    if found is None:
-        assert not crowd.wanted
-        assert sorted(bucket.keys("tmp/")) == []
-    else:
-        assert found.state is State.READY
-        assert sorted(bucket.keys("tmp/")) == [job_key(ID), zip_key(ID)]
-        assert read(bucket[zip_key(ID)])[1]["rows"] == found.rows
+    found = read_job(bucket, crowd.asked)
+    assert (found is None) == (crowd.asked in crowd.deleted)
+    for identity in {key[len("tmp/") :].partition(".")[0] for key in bucket.keys("tmp/")}:
+        done = read_job(bucket, identity)
+        assert done is not None
+        assert done.state is State.READY
+        assert read(bucket[zip_key(identity)])[1]["rows"] == done.rows
+        assert sorted(bucket.keys(f"tmp/{identity}")) == [job_key(identity), zip_key(identity)]
     # Workers that fail at the same moment may leave an upload that is nobody's, until it is a day old.
     assert bucket.uploads == {} or {"is_given_up", "leaves"} & set(crossings.values())
 
 
 def overtaking(bucket: Bucket, *, publishes: bool) -> Budget:
-    """Return a budget in which another worker does all of it while this one has begun."""
+    """Return a budget in which another worker does all of it while this one stands still."""
+    later = budget()
+    later.now = lambda: 300
 
     class Overtaken(Budget):
         overtaken = False
@@ -677,10 +716,10 @@ def overtaking(bucket: Bucket, *, publishes: bool) -> Budget:
         def is_time_to_publish(self) -> bool:
             if not self.overtaken and bucket.calls > 2:
                 self.overtaken = True
-                Worker(bucket).receive(job().to_json())
+                Worker(bucket, later).receive(job().to_json())
             return publishes
 
-    return Overtaken(lambda: 900, part_bytes=64 * 1024)
+    return Overtaken(lambda: 900, now=lambda: 0, part_bytes=64 * 1024)
 
 
 @pytest.mark.parametrize("publishes", [False, True])
@@ -696,6 +735,28 @@ def test_two_workers_at_once_with_one_message_make_one_zip(publishes: bool) -> N
     found = read_job(bucket, ID)
     assert found is not None
     assert found.state is State.READY
+
+
+def test_a_worker_gives_way_to_one_that_changed_the_job_a_moment_ago() -> None:
+    bucket = lake()
+    given = Hurried(10_000)
+    given.now = lambda: 299
+    failures: list[dict[str, str]] = []
+
+    class Twice(Budget):
+        def is_time_to_publish(self) -> bool:
+            if not failures:
+                failures.extend(Worker(bucket, given).receive(job().to_json()))
+            return True
+
+    worker = Worker(bucket, Twice(lambda: 900, now=lambda: 0, part_bytes=64 * 1024))
+
+    assert worker.work(job()) == []
+
+    # The second delivery comes again after its visibility timeout, and finds the zip.
+    assert len(failures) == 1
+    assert [each.state for each in worker.reported] == [State.READY]
+    assert Worker(bucket).receive(job().to_json()) == []
 
 
 def test_a_worker_that_fails_late_takes_nothing_from_the_one_that_was_quicker() -> None:
@@ -731,6 +792,135 @@ def test_what_is_written_although_the_answer_was_lost_is_written() -> None:
 
     assert worker.reported[-1].state is State.READY
     assert (bucket[zip_key(ID)], bucket.uploads) == (zip_of(lake(), job()), {})
+
+
+class Throttled(Bucket):
+    """A bucket that refuses as many uploads of parts as told, from the sixth on."""
+
+    def __init__(self, content: Bucket, refusals: int, error: Exception) -> None:
+        super().__init__(content)
+        self.refusals, self.error = refusals, error
+
+    def add(self, upload: Upload, number: int, body: bytes | bytearray) -> PartOfUpload:
+        if self.calls >= 5 and self.refusals:
+            self.refusals -= 1
+            raise self.error
+        return super().add(upload, number, body)
+
+
+PASSING = [
+    client_error("SlowDown", 503),
+    client_error("InternalError", 500),
+    client_error("RequestTimeout", 400),
+    EndpointConnectionError(endpoint_url="https://s3"),
+    ConnectionResetError("reset"),
+]
+
+
+@pytest.mark.parametrize("error", PASSING, ids=str)
+def test_an_error_of_s3_that_passes_is_resumed_behind_the_last_part(error: Exception) -> None:
+    expected = zip_of(lake(), job())
+    bucket = Throttled(lake(), 1, error)
+    worker = Worker(bucket)
+
+    assert worker.work(job()) == []
+
+    assert (worker.reported[-1].state, worker.reported[-1].retries, worker.delays) == (State.RUNNING, 1, [60])
+    assert [len(parts) for parts in bucket.uploads.values()] == [5]
+    parts = bucket.calls
+    assert worker.receive(*worker.sent) == []
+    assert worker.reported[-1].state is State.READY
+    assert (bucket[zip_key(ID)], bucket.uploads) == (expected, {})
+    assert bucket.calls == -(-len(expected) // (64 * 1024)), f"{parts} parts were not uploaded again"
+
+
+def test_an_error_of_s3_that_does_not_pass_fails_the_zip() -> None:
+    bucket = Throttled(lake(), 100, client_error("SlowDown", 503))
+    worker = Worker(bucket)
+    worker.work(job())
+
+    turns = 1
+    while worker.reported[-1].state is State.RUNNING:
+        turns += 1
+        worker.receive(worker.sent[-1])
+
+    assert turns == zipper.MAX_RETRIES + 1
+    failed = worker.reported[-1]
+    assert (failed.state, failed.reason) == (
+        State.FAILED,
+        "the storage did not answer several times in a row: ask again",
+    )
+    assert failed.incident is not None
+    assert (bucket.uploads, plan_key(ID) in bucket) == ({}, False)
+
+
+FLIPPED: list[tuple[Format, dict[str, Any]]] = [
+    (Format.CSV_GZ, {}),
+    (Format.CSV_GZ, {"client": "acme"}),
+    (Format.CSV, {"columns": ("n",)}),
+    (Format.JSONL_GZ, {"format": ZipFormat.JSONL}),
+    (Format.JSONL_GZ, {"format": ZipFormat.JSONL, "client": "acme"}),
+    (Format.CSV_GZ, {"format": ZipFormat.JSONL}),
+    (Format.PARQUET, {"format": ZipFormat.PARQUET}),
+]
+
+
+@cache
+def _written(kind: Format) -> Bucket:
+    """Return a lake with a day of two parts, as the exporter writes it."""
+    bucket = Bucket()
+    rows: list[Values] = [
+        [f"2025-11-20 10:00:00.{number:09}", "request", "acme" if number % 3 else "zeta", str(number)]
+        for number in range(60)
+    ]
+    columns = (*COLUMNS[:1], Column("_type", "text"), *COLUMNS[1:])
+    day = Day(bucket, DAY, kind)
+    batches = (Batch(rows[start : start + 10]) for start in range(0, 60, 10))
+    parts = tuple(day.write(batches, columns, 1, size=1_000))
+    assert len(parts) > 1
+    day.commit(Manifest(DAY, 1, columns, parts, kind))
+    return bucket
+
+
+@given(st.sampled_from(FLIPPED), st.data())
+@settings(deadline=None, max_examples=250)
+def test_a_damaged_byte_of_the_lake_fails_the_zip_by_name_or_changes_nothing_in_it(
+    wanted: tuple[Format, dict[str, Any]], data: st.DataObject
+) -> None:
+    kind, request = wanted
+    asked = job(1, **request)
+    whole = read(zip_of(Bucket(_written(kind)), asked))[0]
+    bucket = Bucket(_written(kind))
+    key = data.draw(st.sampled_from([key for key in bucket if "symlink" not in key]))
+    body = bytearray(bucket[key])
+    place = data.draw(st.integers(0, len(body) - 1))
+    body[place] ^= 1 << data.draw(st.integers(0, 7))
+    bucket[key] = bytes(body)
+    worker = Worker(bucket)
+
+    worker.work(asked)
+
+    ended = worker.reported[-1]
+    if ended.state is State.FAILED:
+        assert archive.folder(DAY, kind) in str(ended.reason)
+        assert (zip_key(ID) in bucket, bucket.uploads) == (False, {})
+    else:
+        assert ended.state is State.READY
+        assert list(read(bucket[zip_key(ID)])[0].values()) == list(whole.values())
+
+
+@pytest.mark.parametrize("kind", [Format.CSV_GZ, Format.JSONL_GZ])
+def test_a_damaged_name_of_a_column_in_a_manifest_does_not_empty_the_zip(kind: Format) -> None:
+    bucket = Bucket(_written(kind))
+    key = archive.folder(DAY, kind) + archive.MANIFEST
+    bucket[key] = bucket[key].replace(b'"client"', b'"clienu"')
+    worker = Worker(bucket)
+
+    worker.work(job(1, format=ZipFormat.JSONL, client="acme"))
+
+    assert str(worker.reported[-1].reason) == (
+        f"{archive.folder(DAY, kind)}part-00000.{kind} is damaged: tell the operator"
+    )
 
 
 def test_an_upload_that_somebody_gave_up_is_begun_anew() -> None:
@@ -781,7 +971,9 @@ def test_progress_is_written_at_most_once_a_second_and_only_grows() -> None:
     slow = Slow(bucket)
     Worker(slow, Budget(lambda: 900, lambda: clock, part_bytes=64 * 1024)).work(job())
 
-    running = [(at, each) for at, each in seen if each.state is State.RUNNING]
+    (_, taken), *rest = seen
+    assert (taken.state, taken.total_bytes) == (State.RUNNING, None)
+    running = [(at, each) for at, each in rest if each.state is State.RUNNING]
     assert len(running) > 5
     assert all(later - sooner >= 1 for (sooner, _), (later, _) in itertools.pairwise(running))
     done = [each.done_bytes for _, each in running]
@@ -793,14 +985,20 @@ def test_progress_is_written_at_most_once_a_second_and_only_grows() -> None:
 @pytest.mark.parametrize(
     ("error", "reason", "again"),
     [
-        (client_error("InvalidObjectState", 403), "some of these days are in the archive", False),
-        (client_error("SlowDown", 503), "ClientError: ", True),
-        (OSError("the disk is gone"), "OSError: the disk is gone", True),
+        (client_error("InvalidObjectState", 403), f"{KEY} is in the archive: restore it", False),
+        (client_error("AccessDenied", 403), f"{KEY} cannot be read: ask again", True),
+        (client_error("PreconditionFailed", 412), f"{KEY} is gone, as after a new export", True),
+        (isal_zlib.error("invalid block"), "an internal error: ask again", True),  # type: ignore[operator]
+        (ZeroDivisionError("a secret"), "an internal error: ask again", True),
+        (OSError("the disk is gone"), "an internal error: ask again", True),
+        (KeyError("n"), f"{KEY} is damaged", True),
     ],
 )
 def test_a_zip_that_cannot_be_made_says_why_and_its_neighbours_are_made(
     error: Exception, reason: str, again: bool
 ) -> None:
+    """Every exception ends a job. Its reason has nothing of another service's; the log has the incident."""
+
     class Broken(Bucket):
         def stream(self, key: str) -> Any:  # noqa: ARG002 - a bucket's signature
             raise error
@@ -814,6 +1012,9 @@ def test_a_zip_that_cannot_be_made_says_why_and_its_neighbours_are_made(
     assert len(failures) == (1 if again else 0)
     assert [each.state for each in worker.reported] == [State.FAILED, State.EMPTY]
     assert str(worker.reported[0].reason).startswith(reason)
+    assert str(error) not in str(worker.reported[0].reason)
+    assert (worker.reported[0].incident is not None) == again
+    assert worker.errors[0] is not None
     assert read_job(bucket, ID) == worker.reported[0]
     assert bucket.uploads == {}
     assert plan_key(ID) not in bucket
@@ -830,7 +1031,7 @@ def test_a_file_that_is_not_what_its_manifest_says_fails_the_zip_before_it_is_th
 
     assert len(worker.work(job(1, **wanted))) == 1
 
-    assert f"{key} differs from its manifest" in str(worker.reported[-1].reason)
+    assert str(worker.reported[-1].reason).startswith(key)
     assert zip_key(ID) not in bucket
     assert bucket.uploads == {}
 
