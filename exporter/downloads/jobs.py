@@ -48,13 +48,22 @@ class ZipFormat(StrEnum):
     CSV = "csv"
     JSONL = "jsonl"
     PARQUET = "parquet"
+    ANY = "any"
+
+
+class Cells(StrEnum):
+    """How text is written into the cells of CSV files."""
+
+    SAFE = "safe"
+    EXACT = "exact"
 
 
 # The lake's formats that the files can be made of, the quickest first.
 MADE_OF = {
-    ZipFormat.CSV: (Format.CSV_GZ, Format.CSV),
+    ZipFormat.CSV: (Format.CSV_GZ, Format.CSV, Format.JSONL_GZ),
     ZipFormat.JSONL: (Format.JSONL_GZ, Format.CSV_GZ, Format.CSV),
     ZipFormat.PARQUET: (Format.PARQUET,),
+    ZipFormat.ANY: (Format.CSV_GZ, Format.CSV, Format.JSONL_GZ, Format.PARQUET),
 }
 # All of them.
 LAKE_FORMATS = tuple(dict.fromkeys(kind for kinds in MADE_OF.values() for kind in kinds))
@@ -71,6 +80,8 @@ class Request:
         client: Only rows of this client.
         route: Only rows of this route.
         tenant: The client that the caller is, who may have no other rows. None for callers that may have all.
+        cells: Whether text in CSV that a spreadsheet would run is behind an apostrophe.
+        allowed: The columns that the caller may have; empty for all.
     """
 
     days: Days
@@ -79,6 +90,8 @@ class Request:
     client: str | None = None
     route: str | None = None
     tenant: str | None = None
+    cells: Cells = Cells.SAFE
+    allowed: tuple[str, ...] = ()
 
     @property
     def values(self) -> dict[str, str]:
@@ -89,7 +102,15 @@ class Request:
     @property
     def whole(self) -> bool:
         """Whether all rows are wanted, with all columns."""
-        return not self.columns and not self.values
+        return not self.columns and not self.values and not self.allowed
+
+    def ending(self, kept_as: Format) -> str:
+        """Return the ending of a file in the zip.
+
+        Args:
+            kept_as: The format of the lake's file that it is made of.
+        """
+        return kept_as.rules.unpacked if self.format is ZipFormat.ANY else self.format
 
     @property
     def filename(self) -> str:
@@ -102,6 +123,7 @@ class Request:
             **asdict(self),
             "days": [self.days.first.isoformat(), self.days.last.isoformat()],
             "columns": list(self.columns),
+            "allowed": list(self.allowed),
         }
 
     @classmethod
@@ -109,7 +131,14 @@ class Request:
         """Return the request that a job's document contains."""
         first, last = map(date.fromisoformat, read["days"])
         days, format_ = Days(first, last), ZipFormat(read["format"])
-        return known(cls, {**read, "days": days, "format": format_, "columns": tuple(read["columns"])})
+        made = {
+            "days": days,
+            "format": format_,
+            "columns": tuple(read["columns"]),
+            "cells": Cells(read.get("cells", Cells.SAFE)),
+            "allowed": tuple(read.get("allowed", ())),
+        }
+        return known(cls, read | made)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Making a zip: the lake's files are read, packed and uploaded as a stream, and resumed if time runs out.
 
-Memory holds two parts of an upload and the beginnings of the next objects, whatever the range. The bytes of a
-zip follow from its plan alone. So after a time-out, or after being killed, another invocation resumes at the
-last member that begins in the parts that S3 has, and makes the same zip.
+Memory holds two parts of an upload and the beginnings of the next objects; parts grow with the zip, up to 128
+MiB. The bytes of a zip follow from its plan alone. So after a time-out, or after being killed, another
+invocation resumes at the last member that begins in the parts that S3 has, and makes the same zip.
 """
 
 from __future__ import annotations
@@ -35,14 +35,16 @@ from exporter.downloads.jobs import (
 from exporter.downloads.stored_jobs import StoredJob, abandon_zip, find_job, find_manifests, replace_job
 from exporter.lake import manifest as archive
 from exporter.lake.manifest import Manifest, Part
-from exporter.zips.failures import DamagedError, SlowError, file_error, passes
-from exporter.zips.packing import GROWTH, check, is_large, packing
+from exporter.zips.failures import DamagedError, SlowError, UnavailableError, file_error, passes
+from exporter.zips.packing import check, is_large, kept_format, packing
 from exporter.zips.zip_file import MAKER, Bytes, Deflated, Entry, Member, ZipFile, skipped, watched
 
-# Parts of an upload are at least 5 MiB, and at most 10,000: 8 MiB each makes 80 GB, and a zip that may become
-# larger has larger ones. https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+# Parts of an upload are at least 5 MiB, and at most 10,000. The first 2,000 have 8 MiB each, and the size
+# doubles after each 2,000. So a zip has up to 520 GB, and two parts in memory have up to 256 MiB.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 PART_BYTES = 8 << 20
 MAX_PARTS = 10_000
+PARTS_OF_A_SIZE = 2_000
 # How many objects are opened before they are needed, each with its first chunk: days are many and small.
 AHEAD = 3
 # The time that an invocation keeps back, to finish the part that is being uploaded and to write the cursor.
@@ -227,7 +229,6 @@ def begin(job: Job, objects: Downloads, budget: Budget) -> ZipPlan:
         found = list(pool.map(lambda key: _lake_manifest(objects, key), keys))
     manifests = tuple(manifest for manifest in found if manifest is not None)
     check(job.request, manifests)
-    total = sum(manifest.size for manifest in manifests)
     revisions = [[str(each.day), each.revision, [part.sha256 for part in each.parts]] for each in manifests]
     begun_at = int(budget.now())
     upload = objects.begin(
@@ -243,7 +244,7 @@ def begin(job: Job, objects: Downloads, budget: Budget) -> ZipPlan:
             "revisions-sha256": hashlib.sha256(json.dumps(revisions).encode()).hexdigest(),
         },
     )
-    plan = ZipPlan(upload, begun_at, MAKER, _part_bytes(total, budget.part_bytes), manifests)
+    plan = ZipPlan(upload, begun_at, MAKER, budget.part_bytes, manifests)
     if objects.replace(plan_key(job.id), plan.to_json(), None):
         return plan
     document = objects.get(plan_key(job.id))
@@ -279,10 +280,25 @@ def _lake_manifest(objects: Downloads, key: str) -> Manifest | None:
     return manifest
 
 
-def _part_bytes(total: int, least: int) -> int:
-    """Return the size of an upload's parts: the least, or as many MiB as keep their number in the limit."""
-    most = total * GROWTH
-    return least if most < least * MAX_PARTS else -(-most // MAX_PARTS // (1 << 20)) << 20
+def part_size(number: int, least: int) -> int:
+    """Return the size of a part of an upload, in bytes.
+
+    Args:
+        number: The part's number, from 1.
+        least: The size of the first.
+    """
+    return least << (number - 1) // PARTS_OF_A_SIZE
+
+
+def size_of_parts(count: int, least: int) -> int:
+    """Return the size of the first parts of an upload together, in bytes.
+
+    Args:
+        count: How many parts.
+        least: The size of the first.
+    """
+    doublings, rest = divmod(count, PARTS_OF_A_SIZE)
+    return least * (PARTS_OF_A_SIZE * ((1 << doublings) - 1) + (rest << doublings))
 
 
 class _Writing:
@@ -296,9 +312,11 @@ class _Writing:
         self._budget = budget
         self._begun_with = (len(cursor.parts), len(cursor.entries))
         self._tail_sha256 = cursor.tail_sha256
-        # Two buffers for all parts: one is filled while the other is uploaded. The system gets memory that is
-        # allocated for each part back late.
-        self._filled, self._other = bytearray(plan.part_bytes), bytearray(plan.part_bytes)
+        # The part that is being filled. Two buffers for all parts of a size: one is filled while the other is
+        # uploaded. The system gets memory that is allocated for each part back late.
+        self._number = len(cursor.parts) + 1
+        self._filled = bytearray(part_size(self._number, plan.part_bytes))
+        self._other = bytearray()
         self._length = 0
         self._parts_in_cursor = len(cursor.parts)
         self._parts = list(cursor.parts)
@@ -348,7 +366,7 @@ class _Writing:
 
     @property
     def _there(self) -> int:
-        return len(self._parts) * self._plan.part_bytes
+        return size_of_parts(len(self._parts), self._plan.part_bytes)
 
     def _leave(self) -> Job:
         """Leave the rest to another invocation, if this one made progress."""
@@ -371,14 +389,14 @@ class _Writing:
         sending: Future[PartOfUpload] | None = None
         for chunk in chunks:
             view = memoryview(chunk)
-            while room := min(len(view), self._plan.part_bytes - self._length):
+            while room := min(len(view), len(self._filled) - self._length):
                 self._filled[self._length : self._length + room] = view[:room]
                 self._length += room
                 view = view[room:]
-                if self._length == self._plan.part_bytes:
+                if self._length == len(self._filled):
                     self._sent(sending)
                     sending = self._send(uploads, self._filled)
-                    self._filled, self._other, self._length = self._other, self._filled, 0
+                    self._fill_next()
             if self._budget.is_time_to_publish():
                 self._publish()
             if self._budget.left_s() < MARGIN_S:
@@ -389,7 +407,17 @@ class _Writing:
             self._sent(self._send(uploads, self._filled[: self._length]))
         return True
 
+    def _fill_next(self) -> None:
+        self._number += 1
+        size = part_size(self._number, self._plan.part_bytes)
+        if len(self._other) != size:
+            self._other = bytearray(size)
+        self._filled, self._other, self._length = self._other, self._filled, 0
+
     def _send(self, uploads: ThreadPoolExecutor, body: bytearray) -> Future[PartOfUpload]:
+        if self._number > MAX_PARTS:
+            most = size_of_parts(MAX_PARTS, self._plan.part_bytes)
+            raise UnavailableError(f"the zip has more than {most} bytes: ask for fewer days")
         return uploads.submit(self._objects.add, self._plan.upload, len(self._parts) + 1, body)
 
     def _sent(self, sending: Future[PartOfUpload] | None) -> None:
@@ -441,8 +469,9 @@ class _Writing:
     ) -> Iterator[Bytes]:
         """Yield a file of the lake as a member of the zip."""
         packed, selected = packing(self._request, manifest, part, watched(stream, sha256.update, self._count))
-        name = f"{manifest.day}-part-{number:05}.{self._request.format}"
-        yield from self._zip.member(Member(name, manifest.day, packed, is_large(self._request, part)))
+        name = f"{manifest.day}-part-{number:05}.{self._request.ending(kept_format(part.key))}"
+        large = is_large(self._request, manifest, part)
+        yield from self._zip.member(Member(name, manifest.day, packed, large))
         if sha256.hexdigest() != part.sha256:
             raise DamagedError(f"{part.key} differs from its manifest: the checksum is not the same")
         self._rows.append(part.rows if selected is None else selected.rows)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 
-from exporter.downloads.jobs import Request, ZipFormat
+from exporter.downloads.jobs import Cells, Request, ZipFormat
 from exporter.lake.batch import Batch
+from exporter.lake.cells import MARKS, safe
 from exporter.lake.csv_files import csv_lines
 from exporter.lake.formats import Format
 from exporter.lake.jsonl_files import json_lines
@@ -33,19 +34,23 @@ class Selected:
         self._batches = kept_as.read(chunks, columns)
         self._columns = columns
         self._request = request
+        self._is_json = request.ending(kept_as) == ZipFormat.JSONL
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the text."""
         at = places(self._columns)
-        names = self._request.columns or tuple(at)
+        allowed = self._request.allowed
+        names = self._request.columns or tuple(name for name in at if not allowed or name in allowed)
         asked = tuple(self._columns[at[name]] if name in at else Column(name, "text") for name in names)
         checks = [(at.get(name), value) for name, value in self._request.values.items()]
         project = _projection([at.get(name) for name in names], len(self._columns))
         write: Callable[[Batch], bytes] = csv_lines
-        if self._request.format is ZipFormat.JSONL:
+        if self._is_json:
             write = json_lines(asked)
         else:
-            yield csv_lines(Batch([list(names)]))
+            if self._request.cells is Cells.SAFE:
+                write = _safe_lines(asked)
+            yield write(Batch([list(names)]))
         for batch in self._batches:
             rows = batch.rows
             for place, value in checks:
@@ -53,6 +58,23 @@ class Selected:
             if rows:
                 self.rows += len(rows)
                 yield write(Batch(rows if project is None else list(map(project, rows)), batch.empties))
+
+
+def _safe_lines(columns: tuple[Column, ...]) -> Callable[[Batch], bytes]:
+    """Return a function that writes rows as CSV whose text a spreadsheet does not run."""
+    texts = [place for place, column in enumerate(columns) if column.type == "text"]
+
+    def lines(batch: Batch) -> bytes:
+        rows: list[Values] = []
+        for values in batch.rows:
+            row = list(values)
+            for place in texts:
+                if (value := row[place]) and value[0] in MARKS:
+                    row[place] = safe(value)
+            rows.append(row)
+        return csv_lines(Batch(rows, batch.empties))
+
+    return lines
 
 
 def _projection(wanted: list[int | None], count: int) -> Callable[[Values], Values] | None:

