@@ -206,6 +206,8 @@ class Bucket(dict[str, bytes]):
         metadata: What completed uploads say of themselves, by key.
         calls: How many parts have been uploaded.
         modified: When objects were written, of those that were not written long ago.
+        archived: The keys of objects that have to be restored first.
+        sizes: What a listing says of the sizes of objects, of those that it is to say something else of.
     """
 
     def __init__(self, content: Mapping[str, bytes] | None = None) -> None:
@@ -215,6 +217,8 @@ class Bucket(dict[str, bytes]):
         self.begun: dict[str, dict[str, str]] = {}
         self.calls = 0
         self.modified: dict[str, datetime] = {}
+        self.archived: set[str] = set()
+        self.sizes: dict[str, int] = {}
 
     def put(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
         assert "/" in content_type
@@ -234,7 +238,18 @@ class Bucket(dict[str, bytes]):
 
     def listed(self, prefix: str) -> Iterator[Listed]:
         keys = [key for key in self if key.startswith(prefix)]
-        return iter([Listed(key, etag(self[key]), self.modified.get(key, LONG_AGO)) for key in keys])
+        return iter(
+            [
+                Listed(
+                    key,
+                    etag(self[key]),
+                    self.modified.get(key, LONG_AGO),
+                    self.sizes.get(key, len(self[key])),
+                    key in self.archived,
+                )
+                for key in keys
+            ]
+        )
 
     def has(self, key: str) -> bool:
         return key in self

@@ -300,6 +300,17 @@ def id_of_message(message: str) -> str:
     return str(json.loads(message)["id"])
 
 
+def active_prefix(tenant: str | None) -> str:
+    """Return how the keys of the markers of a tenant's unfinished jobs begin; None for all other callers."""
+    owner = "all" if tenant is None else hashlib.sha256(tenant.encode()).hexdigest()[:32]
+    return f"{TMP}active/{owner}/"
+
+
+def active_key(job: Job) -> str:
+    """Return the key of the marker that a job has while it is unfinished."""
+    return active_prefix(job.request.tenant) + job.id
+
+
 def zip_key(job_id: str) -> str:
     """Return the key of a job's zip."""
     return f"{TMP}{job_id}.zip"

@@ -8,13 +8,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from consumers.bucket import Downloads
-from exporter.downloads.jobs import STUCK_AFTER, Job, Request, job_id, message_of, zip_key
+from exporter.downloads.jobs import STUCK_AFTER, Job, Request, active_key, job_id, message_of, zip_key
+from exporter.downloads.limits import Limits, check_days, check_in_progress
 from exporter.downloads.links import Link
 from exporter.downloads.stored_jobs import (
     StoredJob,
     delete_job,
+    find_files,
     find_job,
-    find_manifests,
+    manifests_of,
     read_job,
     replace_job,
 )
@@ -43,6 +45,7 @@ class DownloadService:
         send: Puts a message on the download queue.
         link_seconds: Seconds for which a link is valid.
         now: Gives the time.
+        limits: The limits of requests.
     """
 
     objects: Downloads
@@ -50,36 +53,45 @@ class DownloadService:
     send: Callable[[str], None]
     link_seconds: int
     now: Callable[[], datetime]
+    limits: Limits
 
     def request(self, request: Request) -> Job:
-        """Return the download for a request: the existing one for the same request, or a new one."""
-        identity = job_id(request, find_manifests(request.days, self.objects))
+        """Return the download for a request: the existing one for the same request, or a new one.
+
+        Raises:
+            RefusedError: If a new one is not possible, too large, or one too many.
+            OSError: If others keep changing the download.
+        """
+        files = find_files(request.days, self.objects)
+        identity = job_id(request, manifests_of(files))
         for _ in range(_TRIES):
             found = find_job(self.objects, identity)
             if found is not None and (found.job.state in STUCK_AFTER or self._has_zip(found.job)):
                 job = self._resent_if_stuck(found)
             else:
-                job = self._sent(Job(identity, request), found)
+                check_days(request, files, self.objects, self.limits.max_bytes)
+                check_in_progress(request, self.objects, self.limits.max_in_progress)
+                job = Job(identity, request)
+                self.objects.replace(active_key(job), b"{}", None)
+                job = self._sent(job, found)
             if job is not None:
                 return job
         raise OSError(f"the download {identity} was changed by others {_TRIES} times in a row")
 
     def look(self, identity: str, tenant: str | None) -> Job | None:
         """Return a download of this tenant by its id, and send its message again if it is stuck."""
-        found = self._find(identity, tenant)
+        found = self.find(identity, tenant)
         if found is None:
             return None
         return self._resent_if_stuck(found) or read_job(self.objects, identity)
 
-    def delete(self, identity: str, tenant: str | None) -> Job | None:
-        """Delete a download of this tenant, finished or not, and return it; None if there is none."""
-        found = self._find(identity, tenant)
-        if found is None:
-            return None
-        delete_job(identity, self.objects)
-        return found.job
+    def delete(self, job: Job) -> None:
+        """Delete a download, finished or not."""
+        self.objects.delete([active_key(job)])
+        delete_job(job.id, self.objects)
 
-    def _find(self, identity: str, tenant: str | None) -> StoredJob | None:
+    def find(self, identity: str, tenant: str | None) -> StoredJob | None:
+        """Return a download of this tenant by its id."""
         found = find_job(self.objects, identity)
         return found if found is not None and found.job.request.tenant == tenant else None
 

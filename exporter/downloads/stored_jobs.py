@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from exporter.lake import manifest as archive
 from exporter.store import Days
 
 _ID = re.compile(r"[0-9a-f]{32}")
-# Manifests of up to this many days are listed one by one, of more days by the month.
+# Files of up to this many days are listed day by day, of more days by the month.
 _FEW_DAYS = 7
 _LISTINGS_AT_ONCE = 8
 
@@ -74,13 +75,24 @@ def replace_job(objects: Objects, job: Job, found: StoredJob | None) -> bool:
     return objects.get(job_key(job.id)) == body
 
 
-def find_manifests(days: Days, objects: Downloads) -> list[Listed]:
-    """Return the manifests that the lake has of a range, in all formats, with their ETags."""
-    wanted = {archive.folder(day, kind) + archive.MANIFEST for day in days for kind in LAKE_FORMATS}
+def find_files(days: Days, objects: Downloads) -> list[Listed]:
+    """Return the files that the lake has of a range, in all formats: manifests, parts and others."""
+    wanted = {archive.folder(day, kind) for day in days for kind in LAKE_FORMATS}
     prefixes = sorted(wanted if len(days) <= _FEW_DAYS else {key.partition("day=")[0] for key in wanted})
     with ThreadPoolExecutor(min(_LISTINGS_AT_ONCE, len(prefixes))) as pool:
         listings = pool.map(lambda prefix: list(objects.listed(prefix)), prefixes)
-        return [item for listing in listings for item in listing if item.key in wanted]
+        files = (item for listing in listings for item in listing)
+        return [item for item in files if item.key.rpartition("/")[0] + "/" in wanted]
+
+
+def find_manifests(days: Days, objects: Downloads) -> list[Listed]:
+    """Return the manifests that the lake has of a range, in all formats, with their ETags."""
+    return manifests_of(find_files(days, objects))
+
+
+def manifests_of(files: Iterable[Listed]) -> list[Listed]:
+    """Return the manifests among the files of a range."""
+    return [item for item in files if item.key.endswith(f"/{archive.MANIFEST}")]
 
 
 def abandon_zip(job_id: str, objects: Downloads) -> None:
@@ -105,10 +117,12 @@ def delete_job(job_id: str, objects: Downloads) -> None:
 
 def delete_jobs_of(client: str, objects: Downloads) -> int:
     """Delete all jobs whose zips may have rows of a client, and return how many there were."""
-    ids = (key.removeprefix(TMP).removesuffix(".json") for key in objects.keys(TMP))
+    keys = list(objects.keys(TMP))
+    ids = (key.removeprefix(TMP).removesuffix(".json") for key in keys)
     deleted = [each for each in ids if _ID.fullmatch(each) and _may_have(client, each, objects)]
     for each in deleted:
         delete_job(each, objects)
+    objects.delete(key for key in keys if "/active/" in key and key.rpartition("/")[2] in deleted)
     return len(deleted)
 
 

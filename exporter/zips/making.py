@@ -26,6 +26,7 @@ from exporter.downloads.jobs import (
     Request,
     State,
     ZipPlan,
+    active_key,
     chosen_manifests,
     cursor_key,
     plan_key,
@@ -172,6 +173,8 @@ class Lease:
         Raises:
             TakenOverError: If the job was deleted or written by another.
         """
+        if state is not State.RUNNING:
+            self.objects.delete([active_key(self.job)])
         return self.update(state, worker="", **more)
 
     def _write(self, found: StoredJob, state: State, **more: Any) -> Job:
