@@ -279,7 +279,7 @@ class _Lake:
         for kind, count in files.items():
             for day, key in enumerate(_keys(kind, count)):
                 body, checksum = self.bodies[kind][day % CONTENTS], self.sums[kind][day % CONTENTS]
-                part = Part(key, body.count(b"\n"), len(body), checksum, "", "")
+                part = Part(key, body.count(b"\n"), len(body), checksum, "", "", formulas=0)
                 manifest = Manifest(DAY + timedelta(days=day), 1, COLUMNS, (part,))
                 self.written[f"/{kind}/{key.rpartition('/')[0]}/{archive.MANIFEST}"] = manifest.to_json()
 
