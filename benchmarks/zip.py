@@ -298,7 +298,7 @@ class _Lake:
         """Return what is written under a prefix, manifests among it, as S3 lists it."""
         begin = f"{bucket.rstrip('/')}/"
         keys = [path.removeprefix(begin) for path in self.written if path.startswith(begin + prefix)]
-        of_each = "<ETag>e</ETag><LastModified>2026-02-01T00:00:00.000Z</LastModified>"
+        of_each = "<ETag>e</ETag><LastModified>2026-02-01T00:00:00.000Z</LastModified><Size>1</Size>"
         items = "".join(f"<Contents><Key>{key}</Key>{of_each}</Contents>" for key in keys)
         return f"<ListBucketResult><IsTruncated>false</IsTruncated>{items}</ListBucketResult>".encode()
 
