@@ -56,6 +56,8 @@ CONTENTS = 3
 DAY = date(2026, 1, 1)
 ID = "0" * 32
 LAKE = "lake"
+# The formats of the lakes, by the names that the results have.
+SUFFIXES = {"gz": "csv.gz", "csv": "csv"}
 COLUMNS = (Column("time", "timestamp"), Column("client", "text"))
 MEBIBYTE = 1 << 20
 # What is drawn, by the names that the pictures have.
@@ -239,8 +241,8 @@ def picture() -> dict[str, float]:
 
 
 def _keys(kind: str, files: int) -> list[str]:
-    suffix = {"gz": "csv.gz", "csv": "csv"}[kind]
-    return [f"{archive.folder(DAY + timedelta(days=day))}part-00000.{suffix}" for day in range(files)]
+    suffix = SUFFIXES[kind]
+    return [f"{archive.folder(DAY + timedelta(days=day), suffix)}part-00000.{suffix}" for day in range(files)]
 
 
 def _text(number: int) -> bytes:
@@ -280,7 +282,7 @@ class _Lake:
             for day, key in enumerate(_keys(kind, count)):
                 body, checksum = self.bodies[kind][day % CONTENTS], self.sums[kind][day % CONTENTS]
                 part = Part(key, body.count(b"\n"), len(body), checksum, "", "", formulas=0)
-                manifest = Manifest(DAY + timedelta(days=day), 1, COLUMNS, (part,))
+                manifest = Manifest(DAY + timedelta(days=day), 1, COLUMNS, (part,), SUFFIXES[kind])
                 self.written[f"/{kind}/{key.rpartition('/')[0]}/{archive.MANIFEST}"] = manifest.to_json()
 
     def get(self, path: str) -> bytes | None:
@@ -291,7 +293,7 @@ class _Lake:
         found = key.startswith(archive.PREFIX) and key.endswith((".csv", ".csv.gz"))
         if not found:
             return None
-        year, month, day = (int(part.partition("=")[2]) for part in key.split("/")[1:4])
+        year, month, day = (int(part.partition("=")[2]) for part in key.split("/")[-4:-1])
         return self.bodies[kind][(date(year, month, day) - DAY).days % CONTENTS]
 
     def listing(self, bucket: str, prefix: str) -> bytes:

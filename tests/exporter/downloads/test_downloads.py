@@ -723,9 +723,9 @@ def test_no_answer_is_kept_by_a_cache_and_those_about_unfinished_work_say_when_t
 
 def test_a_tenant_has_so_many_downloads_in_progress_and_then_has_to_wait() -> None:
     api = acme(limits=Limits(10**12, 3))
-    made = [api.post({**DATES, "route": f"/{number}"}) for number in range(2_000)]
+    made = [api.post({**DATES, "route": f"/{number}"}) for number in range(200)]
 
-    assert [answer["statusCode"] for answer in made] == [202] * 3 + [429] * 1_997
+    assert [answer["statusCode"] for answer in made] == [202] * 3 + [429] * 197
     assert (len(api.sent), made[-1]["headers"]["Retry-After"]) == (3, "30")
     assert "3 downloads are in progress, and at most 3 may be" in made[-1]["body"]["detail"]
     # The same again is not one more, and others are not affected.
