@@ -48,7 +48,7 @@ audit: $(AUDIT)/audit.stamp ## look for weaknesses in the templates, with tools 
 UV = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
 lock: ## pin the requirements again, after a change of requirements/*.in: needs uv
-	@cd requirements && for list in lambda zipper exporter run test lint bench docs audit; do \
+	@cd requirements && for list in lambda zipper exporter run test lint bench browser docs audit; do \
 		$(UV) $$list.in -o $$list.txt >/dev/null || exit 1; done
 	@# The Lambda runtime has these.
 	@cd requirements && $(UV) consumer.in -o consumer.txt --no-emit-package botocore --no-emit-package urllib3 \
@@ -76,8 +76,8 @@ $(VENV)/test.stamp: requirements/test.txt $(VENV)/run.stamp
 	@$(call install,$(VENV)) --require-hashes -r requirements/test.txt
 	@touch $@
 
-$(VENV)/lint.stamp $(VENV)/bench.stamp: $(VENV)/%.stamp: requirements/%.txt $(VENV)/test.stamp
-	@echo "installing what make $* needs"
+$(VENV)/lint.stamp $(VENV)/bench.stamp $(VENV)/browser.stamp: $(VENV)/%.stamp: requirements/%.txt $(VENV)/test.stamp
+	@echo "installing the list $*"
 	@$(call install,$(VENV)) --require-hashes -r requirements/$*.txt
 	@touch $@
 

@@ -36,7 +36,7 @@ from benchmarks.emit import FIELDS
 from consumers.accounts import accounting
 from consumers.lines.telemetry import Timings
 from consumers.rows import handler, late_days, sending, table
-from consumers.rows.table import REVISION, Row, row
+from consumers.rows.table import REVISION, UNDECLARED, Row, row
 from consumers.rows.timestream import live, mapping
 from consumers.rows.timestream.writer import Timestream
 
@@ -374,7 +374,7 @@ def emitter(number: int) -> str:
 def some_rows(count: int) -> list[Row]:
     """Return the rows that such lines become."""
     return [
-        row(Record(id=identity(number), timestamp=NOW - number // 7, fields=FIELDS), GROUP)
+        row(Record(id=identity(number), timestamp=NOW - number // 7, fields=FIELDS), GROUP, UNDECLARED)
         for number in range(count)
     ]
 

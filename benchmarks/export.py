@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime
+from datetime import date, datetime, timedelta
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -105,13 +105,13 @@ def _ours(kind: str) -> Way:
     from consumers.bucket import Bucket, client_config
     from exporter.export.day import export_day
     from exporter.lake.days import Day
-    from exporter.lake.formats import Format
+    from exporter.lake.formats import Format, module_of
     from exporter.stores.timestream import Timestream
 
     if kind == "parquet":
         # pyarrow looks for pandas at its first array, and loads it where it is. The function ships none.
         sys.meta_path.insert(0, _WithoutPandas())
-    importlib.import_module(f"exporter.lake.{Format(kind).rules.module}")  # imports are part of the base
+    module_of(Format(kind).rules.unpacked)  # imports are part of the base
     table = f"{kind}_{os.environ['BENCHMARK_ROWS']}"
     store = Timestream(boto3.client("timestream-query", config=Config(read_timeout=70)), "app", table)
     config = client_config().merge(Config(s3={"addressing_style": "path"}))
@@ -150,7 +150,7 @@ def _read_back(manifest: "Manifest", bucket: "Bucket") -> int:
 
         for batch in Format(manifest.format).read(summed(), manifest.columns):
             rows += len(batch.rows)
-            if not known.issuperset(map(tuple, batch.rows)):
+            if not known.issuperset((f"{DAY} 00:00{time[16:]}", *rest) for time, *rest in batch.rows if time):
                 raise AssertionError(f"{part.key} has a row that the store has not")
         if sha256.hexdigest() != part.sha256:
             raise AssertionError(f"{part.key} is not what its manifest says")
@@ -303,9 +303,8 @@ def _line(process: "subprocess.Popen[str]") -> str:
 
 def _row(number: int) -> list[str | None]:
     chance = random.Random(number)
-    when = datetime(2026, 11, 19, number % 24, number % 60, number % 59, tzinfo=UTC)
     return [
-        f"{when:%Y-%m-%d %H:%M:%S}.{chance.randrange(10**9):09}",
+        f"{DAY} 00:00:{number % 60:02}.{chance.randrange(10**9):09}",
         *("api_request", f"{chance.getrandbits(128):032x}", "/aws/lambda/orders"),
         *(
             f"/orders/{chance.randrange(40)}",
@@ -328,7 +327,6 @@ class _Timestream:
             )
             for number in range(PAGE_ROWS)
         ]
-        self._page = ",".join(self._rows)
         self._info = json.dumps([{"Name": name, "Type": {"ScalarType": kind}} for name, kind in COLUMNS])
         self._columns: dict[str, str] = {}
         self.address = ""
@@ -358,8 +356,18 @@ class _Timestream:
         rows = int((end - start).total_seconds()) // 60 * per_minute
         at = int(request.get("NextToken") or 0)
         size = min(PAGE_ROWS, rows - at)
-        page = self._page if size == PAGE_ROWS else ",".join(self._rows[:size])
+        page = ",".join(self._of_minutes(start, at, size, per_minute))
         return self._document(page, self._info, str(at + size) if at + size < rows else None)
+
+    def _of_minutes(self, start: datetime, at: int, size: int, per_minute: int) -> Iterator[str]:
+        """Yield the rows of each minute, with its time: the client compares them with the tally."""
+        end = at + size
+        while at < end:
+            count = min(end - at, per_minute - at % per_minute)
+            rows = ",".join(self._rows[at % PAGE_ROWS :][:count])
+            minute = start + timedelta(minutes=at // per_minute)
+            yield rows.replace(f'"{DAY} 00:00:', f'"{minute:%Y-%m-%d %H:%M}:')
+            at += count
 
     @staticmethod
     def _document(rows: str, info: str, token: str | None) -> bytes:
@@ -379,7 +387,6 @@ class _Timestream:
                 data = json.loads(text)["Data"]
                 self._rows[number] = json.dumps({"Data": [data[place] for place in order]})
             COLUMNS[:] = [COLUMNS[place] for place in order]
-            self._page = ",".join(self._rows)
             self._info = json.dumps([{"Name": name, "Type": {"ScalarType": kind}} for name, kind in COLUMNS])
 
 

@@ -19,6 +19,7 @@ from rich.table import Column, Table
 from cli import feed, stages
 from cli.download import fetch_zip
 from cli.errors import CommandError
+from cli.report import write_report
 from cli.screen import advancing, progress
 from cli.stages import Count
 from cli.target import FOLDER, Target
@@ -68,7 +69,7 @@ class Stopwatch:
 
 
 def follow(
-    pipeline: Pipeline, target: Target, *, log: feed.AccessLog | None, requests: int
+    pipeline: Pipeline, target: Target, *, log: feed.AccessLog | None, requests: int, report: Path
 ) -> tuple[list[Stage], dict[str, Any]]:
     """Follow records through every stage.
 
@@ -77,9 +78,10 @@ def follow(
         target: The same, as commands see it.
         log: An access log whose requests are sent, or None for generated ones.
         requests: How many generated requests.
+        report: Where the usage page is written.
 
     Returns:
-        The table's lines, and the result: a count per stage, seconds, and the zip's path.
+        The table's lines, and the result: a count per stage, seconds, and the paths of the zip and the page.
     """
     watch = Stopwatch()
     with progress() as bars:
@@ -109,6 +111,8 @@ def follow(
         fetch_zip(target, days, path, bars)
         downloaded = stages.downloaded(path)
         lines.append(Stage("downloaded: rows in the zip", downloaded, watch.lap()))
+    title = log.path.name if log else "Pets API"
+    write_report(target, days, report, title=title, lost=lost, quarantined=reasons)
     return lines, {
         "emitted": emitted.records,
         "delivered": delivered.records,
@@ -119,6 +123,7 @@ def follow(
         "downloaded": downloaded.records,
         "seconds": round(time.monotonic() - watch.began, 2),
         "zip": str(path.resolve()),
+        "report": str(report.resolve()),
     }
 
 

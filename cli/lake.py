@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -22,9 +22,6 @@ from exporter.store import Days, StoreError
 from exporter.upkeep import forget
 from exporter.upkeep.forget import Found
 from exporter.upkeep.verify import verify_day
-
-# A command has no deadline: its locks are for as long as a large day can take, and given back at its end.
-_LOCKED_FOR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +63,6 @@ def verify_days(target: Target, days: Days, bars: Progress) -> Iterator[Verified
     """Read the days again, and hold them against their manifests and what the store still has."""
     objects = target.bucket()
     store = target.store()
-    # The day of which the store forgets rows at present; it has those after it whole.
-    oldest = (target.now() - kept).date() if (kept := store.keeps_for) is not None else date.min
     kinds = kinds_of(objects, days)
     bar = bars.add_task("days", total=len(days) * len(kinds))
     for day in days:
@@ -75,7 +70,7 @@ def verify_days(target: Target, days: Days, bars: Progress) -> Iterator[Verified
             lake_day = Day(objects, day, kind)
             manifest = lake_day.manifest()
             try:
-                problems = tuple(verify_day(lake_day, store if day > oldest else None))
+                problems = tuple(verify_day(lake_day, target.now(), store))
             except (ClientError, StoreError) as error:  # in the archive, for instance
                 problems = (f"it cannot be read: {error}",)
             yield Verified(day, kind, manifest.rows if manifest else None, problems)
@@ -128,21 +123,21 @@ def erase_client(target: Target, client: str, days: Days, bars: Progress) -> tup
     try:
         for date_ in days:
             for kind in kinds:
-                day, now = Day(objects, date_, kind), target.now()
-                if not day.lock.take(run, now, now + _LOCKED_FOR):
+                day = Day(objects, date_, kind)
+                if not day.take(run, target.now()):
                     raise CommandError(
                         f"{date_} is being written at this moment", "try again in a quarter of an hour"
                     )
                 try:
                     if (found := _found(client, day)) is None:
-                        forget.clear(day, now)
+                        day.clear(target.now())
                     else:
                         # Said before it is done: who is killed in between leaves it said twice, not never.
                         forget.write_audit(client_hash, [*done, found], objects, began)
-                        forget.forget(client, found, day, now)
+                        forget.forget(client, found, day, target.now)
                         done.append(found)
                 finally:
-                    day.lock.release(run)
+                    day.release()
                 bars.advance(bar)
     finally:
         # After the days: what is asked for from now on is made of what they have now.

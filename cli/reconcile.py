@@ -15,7 +15,7 @@ from cli.quarantine import EVER, list_objects, read_object
 from cli.screen import print_rows
 from cli.target import Target
 from consumers.accounts import accounting
-from consumers.accounts.handler import UnreadableAccountError, read_accounts, reconcile
+from consumers.accounts.compaction import UnreadableAccountError, reconcile
 from consumers.lines import quarantine
 from consumers.lines.quarantine import Kept, UnreadableQuarantineError
 from exporter.store import Days
@@ -27,13 +27,13 @@ class Balance:
 
     Attributes:
         log_group: Where they were written; empty for Kinesis records of which that is not known.
-        totals: What the consumer's accounts say, and what is in quarantine now.
-        stored: Rows in the table.
+        totals: The lines written on that day, by the consumer's accounts, and those in quarantine now.
+        rows: Rows in the table whose record is of that day, whenever its line was written.
     """
 
     log_group: str
     totals: accounting.Totals
-    stored: int
+    rows: int
 
     @property
     def quarantined(self) -> int:
@@ -42,16 +42,13 @@ class Balance:
 
     @property
     def missing(self) -> int:
-        """Lines that never came, and neither did what became of them."""
+        """Lines that never came, between two of the same source that did."""
         return self.totals.lost
 
     @property
-    def without_a_row(self) -> int:
-        """Lines that came and are neither in quarantine nor a row of their own.
-
-        Nothing tells one that says again what another said, under the same `_id`, from one whose row is gone.
-        """
-        return max(0, self.totals.delivered - self.quarantined - self.stored)
+    def stored(self) -> int:
+        """Lines that came and are not in quarantine."""
+        return self.totals.delivered - self.quarantined
 
 
 def balances_of(target: Target, day: date) -> tuple[list[Balance], int]:
@@ -61,19 +58,20 @@ def balances_of(target: Target, day: date) -> tuple[list[Balance], int]:
         CommandError: If an account or an object of quarantine cannot be read: numbers without it are wrong.
     """
     try:
-        groups = reconcile(day, read_accounts(target.bucket(), day)).groups
+        (reconciled,) = reconcile(target.bucket(), [day])
     except UnreadableAccountError as error:
-        raise CommandError(str(error), "no consumer wrote it: move it away, and reconcile again") from error
-    in_store = target.store().sources(day) if groups else {}
+        raise CommandError(str(error), "then reconcile again") from error
+    groups = reconciled.groups
+    rows = target.store().sources(day)
     kept = _kept(target, day, {reason for totals in groups.values() for reason in totals.quarantined})
     nothing = accounting.totals(accounting.Account())
     found = [
         Balance(
             group,
             replace(groups.get(group, nothing), quarantined=kept.get(group, {})),
-            in_store.get(group, 0),
+            rows.get(group, 0),
         )
-        for group in sorted({*groups, *in_store, *kept})
+        for group in sorted({*groups, *rows, *kept})
     ]
     return found, stages.exported(target, Days(day, day)).records
 
@@ -81,21 +79,37 @@ def balances_of(target: Target, day: date) -> tuple[list[Balance], int]:
 def print_balances(day: date, balances: list[Balance], exported: int, screen: Console) -> None:
     """Print the balances as a table, with their sum."""
     screen.print(f"[bold]{day}[/]")
-    names = ("log group", "emitted", "delivered", "duplicate", "quarantined", "stored", "missing")
+    names = ("log group", "emitted", "delivered", "quarantined", "stored", "missing", "mentioned", "rows")
     lines = []
     for balance in balances:
         numbers = balance.totals
-        reasons = (f"{count:,} {reason}" for reason, count in sorted(numbers.quarantined.items()))
-        before = (f"{number:,}" for number in (numbers.emitted, numbers.delivered, numbers.duplicate))
-        after = (f"{number:,}" for number in (balance.stored, balance.missing))
-        lines.append((balance.log_group or "(undecodable)", *before, ", ".join(reasons) or "0", *after))
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(numbers.quarantined.items()))
+        after = (balance.stored, balance.missing, numbers.mentioned, balance.rows)
+        lines.append(
+            (
+                balance.log_group or "(undecodable)",
+                f"{numbers.emitted:,}",
+                f"{numbers.delivered:,}",
+                reasons or "0",
+                *(f"{number:,}" for number in after),
+            )
+        )
     print_rows(names, lines, screen)
-    stored = sum(balance.stored for balance in balances)
-    screen.print(f"stored: {stored:,} rows; exported: {exported:,} rows")
-    without = sum(balance.without_a_row for balance in balances)
-    if without:
+    rows = sum(balance.rows for balance in balances)
+    screen.print(f"table: {rows:,} rows; lake: {exported:,} rows")
+    more = sum(balance.stored for balance in balances) - rows
+    if more > 0:
         screen.print(
-            f"{without:,} lines have no row of their own: they repeat an _id, or their rows are gone",
+            f"{more:,} more lines than rows: they repeat an _id, their records are of another day, or "
+            "their rows are gone",
+            highlight=False,
+        )
+    elif more < 0:
+        screen.print(f"{-more:,} more rows than lines: they were written on another day", highlight=False)
+    implausible = sum(balance.totals.implausible for balance in balances)
+    if implausible:
+        screen.print(
+            f"{implausible:,} lines have a number that cannot be true; it makes no line missing",
             highlight=False,
         )
 
@@ -107,19 +121,19 @@ def _kept(target: Target, day: date, reasons: Collection[str]) -> Mapping[str, M
     """
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     seen: set[tuple[str, str]] = set()
-    # A line may arrive days after its time, and before it.
+    # A line may arrive days after it was written.
     for key, place in list_objects(target, EVER, reasons) if reasons else ():
         try:
             found = list(quarantine.read(read_object(target, key)))
         except UnreadableQuarantineError as error:
             raise CommandError(f"{key}: {error}", "move it away, and reconcile again") from error
         for kept in found:
-            if kept.identity not in seen and _day_of(kept, place.day, target.tag) == day:
+            if kept.identity not in seen and _day_of(kept, place.day) == day:
                 seen.add(kept.identity)
                 counts[kept.event.log_group if kept.event else ""][kept.reason] += 1
     return counts
 
 
-def _day_of(kept: Kept, arrived: date, tag: str) -> date:
-    """Return the day that a line in quarantine counts for: its own, else that of its Kinesis record."""
-    return arrived if kept.event is None else accounting.day_of_event(kept.event, tag)
+def _day_of(kept: Kept, arrived: date) -> date:
+    """Return the day that a line in quarantine counts for: its log event's, or its Kinesis record's."""
+    return arrived if kept.event is None else accounting.day_of_event(kept.event)

@@ -245,7 +245,7 @@ def count_items(
 def _preview(target: Target, item: ReplayItem, records: list[KinesisRecord]) -> Counter[str]:
     """Count what the decoder of an item's function makes of records."""
     meter_tag = _meter_tag(target, item.function)
-    return replay.preview(records, target.tag, OWN_LOG_GROUPS, meter_tag=meter_tag)
+    return replay.preview(records, target.tag, OWN_LOG_GROUPS, meter_tag=meter_tag, prefix=target.prefix)
 
 
 def _meter_tag(target: Target, function: str) -> str:

@@ -17,7 +17,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cli.errors import CommandError
+from consumers.accounts.compaction import READERS
 from consumers.bucket import Bucket
+from consumers.rows.registry import STORES
 from exporter.stores import store_of_stack
 from local import control, services
 
@@ -41,6 +43,7 @@ class Target:
         tag: The token that marks a line.
         meter_tag: The token before a meter record.
         api_key: The key for the download API; None if it asks for none.
+        prefix: What may be before a record on its line: the parameter LinePrefix.
     """
 
     endpoint: str | None
@@ -49,6 +52,7 @@ class Target:
     tag: str = tagline.DEFAULT_TAG
     meter_tag: str = "meter_record_for_stream"  # the parameter's default
     api_key: str | None = None
+    prefix: str = ""
 
     def now(self) -> datetime:
         """Return the time by the pipeline's clock, which `tagline tick` puts forward."""
@@ -59,9 +63,10 @@ class Target:
     def client(self, service: str) -> Any:
         """Return a boto3 client of the pipeline's services."""
         # A function may run for 15 minutes, and is not called twice.
-        config = Config(read_timeout=910, retries={"total_max_attempts": 1})
+        config = Config(read_timeout=910, retries={"total_max_attempts": 1}, max_pool_connections=READERS)
         if self.endpoint is None:
-            return boto3.client(service, config=config if service == "lambda" else None)
+            pool = Config(max_pool_connections=READERS)
+            return boto3.client(service, config=config if service == "lambda" else pool)
         return services.client(self.endpoint, service, config)
 
     def bucket(self) -> Bucket:
@@ -70,7 +75,7 @@ class Target:
 
     def store(self) -> SqlStore:
         """Return the pipeline's store, to ask it questions."""
-        return store_of_stack(self.outputs.get("Store", "timestream"), self.outputs, self.client)
+        return store_of_stack(self.outputs.get("Store", STORES[0]), self.outputs, self.client)
 
     def invoke(self, output: str, event: Mapping[str, Any]) -> Any:
         """Call a function and return its answer.
@@ -142,10 +147,9 @@ def deployed_target(stack: str, client: Callable[[str], Any]) -> Target:
             "give the name of the stack that template.yml made",
         )
     given = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", [])}
-    tags = {
-        field: given[name] for field, name in (("tag", "Tag"), ("meter_tag", "MeterTag")) if name in given
-    }
-    return Target(None, outputs, {}, **tags)
+    names = {"tag": "Tag", "meter_tag": "MeterTag", "prefix": "LinePrefix"}
+    marks = {field: given[name] for field, name in names.items() if name in given}
+    return Target(None, outputs, {}, **marks)
 
 
 def running_target() -> Target:

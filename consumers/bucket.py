@@ -108,6 +108,7 @@ class Objects(Protocol):
     def delete(self, keys: Iterable[str]) -> None: ...
     def read(self, key: str) -> tuple[bytes, str] | None: ...
     def replace(self, key: str, body: bytes, tag: str | None) -> bool: ...
+    def remove(self, key: str, tag: str) -> bool: ...
     def uri(self, key: str) -> str: ...
 
 
@@ -297,6 +298,23 @@ class Bucket:
             self._client.put_object(
                 Bucket=self._name, Key=key, Body=body, ContentType="application/json", **condition
             )
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _LOST:
+                return False
+            raise
+        return True
+
+    def remove(self, key: str, tag: str) -> bool:
+        """Remove an object unless it has changed, and return whether it was removed.
+
+        Args:
+            key: The object's key.
+            tag: The tag that `read` returned.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
+        """
+        try:
+            self._client.delete_object(Bucket=self._name, Key=key, IfMatch=tag)
         except ClientError as error:
             if error.response["Error"]["Code"] in _LOST:
                 return False

@@ -184,7 +184,7 @@ def unwritten(answer: Any, records: Sequence[KinesisRecord]) -> list[KinesisReco
 
 
 def preview(
-    records: list[KinesisRecord], tag: str, own_log_groups: str, *, meter_tag: str = ""
+    records: list[KinesisRecord], tag: str, own_log_groups: str, *, meter_tag: str = "", prefix: str = ""
 ) -> Counter[str]:
     """Count what the decoder makes of records, without storing anything.
 
@@ -193,18 +193,25 @@ def preview(
         tag: The token that marks a line.
         own_log_groups: How the names of the pipeline's own log groups begin.
         meter_tag: The token before a meter record, for what the meter consumer gets.
+        prefix: The setting TAGLINE_PREFIX.
 
     Returns:
         `readable` lines, which the store may still refuse; by its reason what would be rejected again; lines
-        that are `ignored`, and those that are dropped as `recursion`.
+        that only `mentioned` the tag or are `ignored`, and those that are dropped as `recursion`.
     """
     ledger = Ledger(records)
     if meter_tag:
-        readable = sum(len(unit.meters) for unit in read_units(ledger, meter_tag, tag, own_log_groups))
+        units = read_units(ledger, meter_tag, tag, own_log_groups, prefix)
+        readable = sum(len(unit.meters) for unit in units)
     else:
-        readable = sum(1 for _ in tagged_lines(ledger, tag, own_log_groups))
+        readable = sum(1 for _ in tagged_lines(ledger, tag, own_log_groups, prefix))
     ledger.keep(_Nowhere())
-    counts = {"readable": readable, "ignored": ledger.ignored, "recursion": ledger.recursion}
+    counts = {
+        "readable": readable,
+        "mentioned": ledger.mentioned.total(),
+        "ignored": ledger.ignored,
+        "recursion": ledger.recursion,
+    }
     return Counter({name: count for name, count in counts.items() if count}) + ledger.quarantined
 
 

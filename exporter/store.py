@@ -169,6 +169,19 @@ class SqlStore(BillingStore, Protocol):
         """
 
 
+def whole_since(store: Store, day: date, now: datetime) -> str | None:
+    """Return the time from which on a store still has a day's rows, or None if it has the whole day.
+
+    A store drops rows by their time: a day that began longer ago than it keeps rows has lost its first ones.
+    """
+    if store.keeps_for is None:
+        return None
+    oldest = now.astimezone(UTC) - store.keeps_for
+    if oldest <= datetime(day.year, day.month, day.day, tzinfo=UTC):
+        return None
+    return f"{oldest:%Y-%m-%d %H:%M:%S}.000000000"
+
+
 def unbilled() -> Bill:
     """Return a bill that nobody reads."""
     return lambda _scanned, _billed: None

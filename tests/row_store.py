@@ -10,9 +10,9 @@ from enum import Enum
 from typing import Any
 
 from consumers.deadlines import RESERVE, Backoff, TransientError
+from consumers.rows.registry import LIMITS
 from consumers.rows.store import Carried, Carrier, Duplicate, Outcome, Refused, Stored, Traffic, Unwritten
-from consumers.rows.stores import LIMITS
-from consumers.rows.table import DIMENSIONS, ID, OVERFLOW, PARTITION, UNDECLARED, Measure, Plans, Row, offset
+from consumers.rows.table import DIMENSIONS, FIXED, OVERFLOW, UNDECLARED, Measure, Plans, Row, offset
 
 Identity = tuple[Any, ...]
 
@@ -55,7 +55,7 @@ class RowPacker:
         return PackedRow(row, size) if size <= self.max_row_bytes else None
 
     def pack_shortened(self, row: Row, overflow_key: str) -> PackedRow:
-        needed = {name: row.measures[name] for name in (ID, *PARTITION)}
+        needed = {name: row.measures[name] for name in FIXED}
         short = replace(row, measures={**needed, OVERFLOW: Measure("VARCHAR", overflow_key)})
         packed = self.pack(short)
         assert packed is not None, "the dimensions alone are too large"

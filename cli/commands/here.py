@@ -68,9 +68,12 @@ def demo(
         typer.Option(help="Say again the requests of a web server's access log (common or combined format)."),
     ] = None,
     requests: Annotated[int, typer.Option(min=1, help="How many requests to send to the pets API.")] = 500,
+    report: Annotated[
+        Path, typer.Option(help="The file to write the usage page to, which any browser opens.")
+    ] = Path(".tagline/report.html"),
     in_process: InProcess = False,
 ) -> None:
-    """Run the whole pipeline on this machine, from requests to a downloaded zip.
+    """Run the whole pipeline on this machine, from requests to a downloaded zip and a usage page.
 
     The last line on stdout is one JSON object with what each stage counted. The exit status is 0 if nothing
     was lost and as many rows were downloaded as stored.
@@ -80,7 +83,7 @@ def demo(
     ```sh
     tagline demo
     tagline demo --requests 2000
-    tagline demo --access-log /var/log/nginx/access.log
+    tagline demo --access-log /var/log/nginx/access.log --report report.html
     ```
     """
     from cli import demo as demonstration
@@ -95,8 +98,11 @@ def demo(
         print_unreadable(log)
     with Pipeline(tagline_with_samples(window_s=0, pets=log is None), in_process=in_process) as pipeline:
         print_in_process(pipeline)
-        stages, result = demonstration.follow(pipeline, target_of(pipeline), log=log, requests=requests)
+        stages, result = demonstration.follow(
+            pipeline, target_of(pipeline), log=log, requests=requests, report=report
+        )
     demonstration.print_stages(stages, Path(result["zip"]), out)
+    out.print(f"Usage page, for your browser: {result['report']}", soft_wrap=True)
     sys.stdout.write(json.dumps(result) + "\n")
     if result["lost"] != 0 or result["downloaded"] != result["stored"]:
         raise typer.Exit(1)

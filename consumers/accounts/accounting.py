@@ -1,12 +1,17 @@
-"""Which lines were delivered, by emitter and number, so that those which never came can be counted. Pure.
+"""Which lines were delivered, by source and number, so that those that never came can be counted. Pure.
 
-A consumer knows no more than its batch, and a stream has many shards: what is missing can only be told from
-all batches of a day. Each leaves an object for each day of its lines, below `accounting/<day>/`.
-They are merged as unions and maxima, so that it makes no difference how often and in what order they came.
+A consumer sees only its own batch, and a stream has many shards: only all batches together show what is
+missing. Each batch writes one document below `accounting/batches/`. The Reconciler merges these into
+documents of days, and into the numbers of every source (`consumers.accounts.sources`). Documents are merged
+as unions and maxima, so their order and their number of deliveries make no difference.
+
+Lines count for the day of their log event: events are ordered like the numbers, and records are not.
+docs/how-to/reconcile.md has the model.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -18,10 +23,10 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from tagline import Record, parse_timestamp
+from tagline import Record
 
-from consumers.documents import VERSION, check_version
-from consumers.lines.extract import extract
+from consumers.documents import check_version, stamped
+from consumers.lines.extract import extract, written_number
 from consumers.lines.quarantine import name
 from consumers.rows.table import DAY_MS
 
@@ -30,41 +35,61 @@ if TYPE_CHECKING:
     from consumers.lines.quarantine import ObjectWriter
     from consumers.lines.subscription import LogEvent
 
-PREFIX = "accounting/"
-# Version 1 had the groups at its root.
-FORMAT_VERSION: Final = 2
+PREFIX: Final = "accounting/"
+BATCHES: Final = f"{PREFIX}batches/"
+# Version 1 had the groups at its root; version 2 was a document for each batch and day of its records.
+FORMAT_VERSION: Final = 3
+
+# What an emitter can write: JSON numbers are exact up to 2**53, and its sources have 16 characters.
+MAX_NUMBER: Final = 2**53
+MAX_SOURCE_CHARACTERS: Final = 64
 
 Intervals = tuple[tuple[int, int], ...]
 """Whole numbers as ranges, first and last: in order, and with gaps between them."""
 
 Sources = Mapping[str, Intervals]
-"""Numbers of lines by the emitter that wrote them."""
+"""Numbers of lines by the source that wrote them."""
 
+Accounts = Mapping[date, Mapping[str, "Account"]]
+"""Accounts by day and log group."""
+
+# Ranges of one source that are kept apart until they are joined.
+_LOOSE = 100
 _EPOCH = date(1970, 1, 1)
 _FIRST_DAY = (date.min - _EPOCH).days
 _LAST_DAY = (date.max - _EPOCH).days
-
-# What can still be read of a line that cannot: its quotes are escaped where the object is a text in another.
-_NUMBER = re.compile(r'"_src\\*"\s*:\s*\\*"([^"\\]+)\\*",\s*\\*"_seq\\*"\s*:\s*(\d{1,18})\b')
-_TIME = re.compile(r'"timestamp\\*"\s*:\s*\\*"([^"\\]+)')
+_FOLDER = re.compile(rf"{PREFIX}year=(\d{{4}})/month=(\d\d)/day=(\d\d)/")
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The lines of one log group and one day that were delivered.
+    """The delivered lines of one log group and one day.
 
     Attributes:
         delivered: Lines with a number, whatever became of them.
         quarantined: Those of them that were rejected, by reason.
-        records: For each Kinesis record, by its name, how many lines were `received`, how many of these are
-            `unnumbered`, and how many of the latter were rejected, `unnumbered_<reason>`. A Kinesis record
-            that was rejected as a whole counts as one of these. What is replayed from quarantine counts for
-            the Kinesis record that it came with: it is the same lines again.
+        counts: Lines without a number, by what is counted and by Kinesis record (`record_digest`): those that
+            were delivered, `unnumbered`; those of them that were rejected, `unnumbered_<reason>`; and lines
+            that only mention the tag, `mentioned`. A rejected Kinesis record counts as one rejected line.
+            Lines replayed from quarantine count for the Kinesis record that they came with.
     """
 
     delivered: Sources = field(default_factory=dict)
     quarantined: Mapping[str, Sources] = field(default_factory=dict)
-    records: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What the numbers of all days show to be missing on one day.
+
+    Attributes:
+        lost: Numbers that did not come, between two of their source that did.
+        implausible: Delivered lines whose number is too far from their source's others to be true.
+    """
+
+    lost: int = 0
+    implausible: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,40 +97,49 @@ class Totals:
     """An account in numbers of lines.
 
     Attributes:
-        emitted: Those that the emitters have numbered, from the lowest that came to the highest, and those
-            without a number that came.
-        delivered: Those that came, each once.
-        duplicate: How many times one of them came again.
-        quarantined: Those that were rejected, by reason; they may have been replayed since.
-        lost: Those with a number that did not come though a lower and a higher of the same emitter did.
+        emitted: Delivered and lost lines together.
+        delivered: Lines that came, each once.
+        quarantined: Those of them that were rejected, by reason; they may have been replayed since.
+        lost: Lines that did not come, between two of the same source that did.
+        implausible: Delivered lines whose number cannot be true. They do not make others look lost.
+        mentioned: Lines that contain the tag and are not records; they are not among the others.
     """
 
     emitted: int
     delivered: int
-    duplicate: int
     quarantined: Mapping[str, int]
     lost: int
+    implausible: int = 0
+    mentioned: int = 0
 
 
-def totals(account: Account) -> Totals:
-    """Return an account's numbers."""
-    counts: Counter[str] = Counter()
-    for record in account.records.values():
-        counts.update(record)
-    numbered = sum(map(count, account.delivered.values()))
-    lost = sum(map(gaps, account.delivered.values()))
-    delivered = numbered + counts["unnumbered"]
+def totals(account: Account, losses: Losses = Losses()) -> Totals:
+    """Return an account's numbers.
+
+    Args:
+        account: The account of a day.
+        losses: What is missing on that day, from `consumers.accounts.sources`.
+    """
+    counts = Counter({what: sum(lines.values()) for what, lines in account.counts.items()})
+    delivered = sum(map(count, account.delivered.values())) + counts["unnumbered"]
     quarantined = Counter(
         {reason: sum(map(count, sources.values())) for reason, sources in account.quarantined.items()}
     )
     quarantined.update(
         {
-            name.removeprefix("unnumbered_"): lines
-            for name, lines in counts.items()
-            if name.startswith("unnumbered_")
+            what.removeprefix("unnumbered_"): lines
+            for what, lines in counts.items()
+            if what.startswith("unnumbered_")
         }
     )
-    return Totals(delivered + lost, delivered, counts["received"] - delivered, dict(quarantined), lost)
+    return Totals(
+        emitted=delivered + losses.lost,
+        delivered=delivered,
+        quarantined=dict(quarantined),
+        lost=losses.lost,
+        implausible=losses.implausible,
+        mentioned=counts["mentioned"],
+    )
 
 
 # --- Intervals ---------------------------------------------------------------------------------------------
@@ -127,12 +161,7 @@ def count(numbers: Intervals) -> int:
     return sum(last - first + 1 for first, last in numbers)
 
 
-def gaps(numbers: Intervals) -> int:
-    """Return how many numbers are missing between the lowest and the highest."""
-    return numbers[-1][1] - numbers[0][0] + 1 - count(numbers) if numbers else 0
-
-
-# --- The object --------------------------------------------------------------------------------------------
+# --- The document ------------------------------------------------------------------------------------------
 
 
 def folder(day: date) -> str:
@@ -140,44 +169,96 @@ def folder(day: date) -> str:
     return f"{PREFIX}year={day:%Y}/month={day:%m}/day={day:%d}/"
 
 
-def to_json(accounts: Mapping[str, Account]) -> bytes:
-    """Return the document with the accounts of a day, by log group."""
-    groups = {
-        group: {
-            "delivered": account.delivered,
-            "quarantined": account.quarantined,
-            "records": account.records,
+def document_key(prefix: str, document: bytes) -> str:
+    """Return a document's key: it contains a digest, so that no document replaces a different one."""
+    return f"{prefix}{hashlib.blake2b(document, digest_size=8).hexdigest()}.json"
+
+
+def to_json(accounts: Accounts) -> bytes:
+    """Return the document that holds accounts."""
+    days = {
+        day.isoformat(): {
+            group: {
+                "delivered": account.delivered,
+                "quarantined": account.quarantined,
+                "counts": account.counts,
+            }
+            for group, account in groups.items()
         }
-        for group, account in sorted(accounts.items())
+        for day, groups in accounts.items()
     }
-    document = {VERSION: FORMAT_VERSION, "groups": groups}
+    return dump(stamped({"days": days}, FORMAT_VERSION))
+
+
+def dump(document: Mapping[str, Any]) -> bytes:
+    """Return a document as JSON, its keys in order."""
     try:
         return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
     except TypeError:
-        # It takes no numbers beyond 64 bits, and no halves of surrogate pairs.
+        # orjson writes no halves of surrogate pairs, which a log group's name may hold.
         return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
 
 
-def from_json(document: bytes) -> dict[str, Account]:
-    """Return the accounts of a document, by log group.
+def from_json(document: bytes, key: str) -> dict[date, dict[str, Account]]:
+    """Return the accounts of a document.
+
+    Args:
+        document: The document.
+        key: Its key, which has the day of a document of version 1 or 2.
 
     Raises:
         consumers.documents.NewerDocumentError: If a newer version of Tagline has written it.
+        ValueError: If it is not a document of accounts, or without a day; also TypeError, LookupError,
+            AttributeError.
     """
-    content = json.loads(document)
-    groups = content if check_version(content, FORMAT_VERSION) == 1 else content["groups"]
-    return {
-        group: Account(
-            _sources(account["delivered"]),
-            {reason: _sources(sources) for reason, sources in account["quarantined"].items()},
-            account["records"],
-        )
-        for group, account in groups.items()
-    }
+    content = _load(document)
+    version = check_version(content, FORMAT_VERSION)
+    if version == FORMAT_VERSION:
+        return {
+            date.fromisoformat(day): {group: _account(of) for group, of in groups.items()}
+            for day, groups in content["days"].items()
+        }
+    found = _FOLDER.match(key)
+    if found is None:
+        raise ValueError(f"{key!r} has no day")
+    year, month, day = map(int, found.groups())
+    groups = content if version == 1 else content["groups"]
+    return {date(year, month, day): {group: _old_account(of) for group, of in groups.items()}}
+
+
+def _load(document: bytes) -> Any:
+    try:
+        return orjson.loads(document)
+    except ValueError:
+        return json.loads(document)  # what orjson could not write
+
+
+def _account(content: Mapping[str, Any]) -> Account:
+    return Account(
+        _sources(content["delivered"]),
+        {reason: _sources(sources) for reason, sources in content["quarantined"].items()},
+        content["counts"],
+    )
+
+
+def _old_account(content: Mapping[str, Any]) -> Account:
+    """Return an account of version 1 or 2, whose counts were by Kinesis record first."""
+    counts: dict[str, dict[str, int]] = defaultdict(dict)
+    for record, of in content["records"].items():
+        for what, lines in of.items():
+            counts[what][record] = lines
+    counts.pop("received", None)
+    return _account({**content, "counts": counts})
 
 
 def _sources(ranges_by_src: Mapping[str, Any]) -> Sources:
     return {src: intervals((first, last) for first, last in ranges) for src, ranges in ranges_by_src.items()}
+
+
+def record_digest(kinesis_record: Mapping[str, Any]) -> str:
+    """Return a short name of a Kinesis record, the same in every delivery and replay of it."""
+    event_id = name(dict(kinesis_record)).partition(".")[0]
+    return base64.urlsafe_b64encode(hashlib.blake2b(event_id.encode(), digest_size=9).digest()).decode()
 
 
 # --- A batch -----------------------------------------------------------------------------------------------
@@ -194,34 +275,44 @@ class BatchAccounts:
 
     Args:
         tag: The token that marks a line.
+        prefix: The setting TAGLINE_PREFIX: what may be before a record on its line.
     """
 
-    def __init__(self, tag: str) -> None:
+    def __init__(self, tag: str, prefix: str = "") -> None:
         self._tag = tag
+        self._prefix = prefix
         # No counters, because one takes three times as long to make, and each Kinesis record has its own.
         self._counts: dict[Cell, dict[str, int]] = defaultdict(partial(defaultdict, int))
-        # By the reason for quarantine, empty for all that were delivered, and by emitter.
+        # By the reason for quarantine, empty for all that were delivered, and by source.
         self._runs: dict[tuple[Cell, str, str], Runs] = defaultdict(list)
 
-    def add(self, position: int, log_group: str, timestamp: int, src: str | None, seq: int | None) -> None:
+    def add(  # noqa: PLR0917 - called for every line
+        self,
+        position: int,
+        log_group: str,
+        timestamp: int,
+        src: str | None,
+        seq: int | None,
+        reason: str = "",
+    ) -> None:
         """Count a line.
 
         Args:
             position: The position of its Kinesis record.
             log_group: Where it was written.
-            timestamp: Its milliseconds since 1970.
-            src: The emitter that wrote it, if known.
+            timestamp: The log event's milliseconds since 1970.
+            src: The source that wrote it, if known.
             seq: Its number, if it has one.
+            reason: Why it was rejected; empty to count it as delivered.
         """
         cell = (timestamp // DAY_MS, log_group, position)
         if src is None or seq is None:
-            self._counts[cell]["received"] += 1
-            self._counts[cell]["unnumbered"] += 1
+            self._counts[cell][f"unnumbered_{reason}" if reason else "unnumbered"] += 1
         else:
-            _extend(self._runs[cell, "", src], seq)
+            _extend(self._runs[cell, reason, src], seq)
 
-    def by_day(self, ledger: Ledger) -> dict[date, dict[str, Account]]:
-        """Return the accounts of the batch, by day and log group; once, when its ledger is complete.
+    def of(self, ledger: Ledger) -> Accounts:
+        """Return the accounts of the batch; once, when its ledger is complete.
 
         Kinesis records from the first that failed on are left out: they are delivered again, and accounted
         for then.
@@ -229,96 +320,113 @@ class BatchAccounts:
         for position, event, rejected in ledger.rejections():
             if event is None:
                 arrived = float(ledger.records[position]["kinesis"]["approximateArrivalTimestamp"])
-                cell = (int(arrived * 1000) // DAY_MS, "", position)
-                self._counts[cell][f"unnumbered_{rejected.reason}"] += 1
+                self.add(position, "", int(arrived * 1000), None, None, rejected.reason)
                 continue
-            record = extract(event, self._tag)
+            record = extract(event, self._tag, self._prefix)
             if isinstance(record, Record):
-                timestamp, src, seq = record.timestamp, record.src, record.seq
+                src, seq = record.src, record.seq
             else:
-                timestamp, src, seq = _readable_parts(event)
-                self.add(position, event.log_group, timestamp, src, seq)  # it was not yielded as a line
-            cell = (timestamp // DAY_MS, event.log_group, position)
-            if src is None or seq is None:
-                self._counts[cell][f"unnumbered_{rejected.reason}"] += 1
-            else:
-                _extend(self._runs[cell, rejected.reason, src], seq)
+                src, seq = written_number(event.message, self._tag, self._prefix) or (None, None)
+                self.add(position, event.log_group, event.timestamp, src, seq)  # it was not yielded as a line
+            self.add(position, event.log_group, event.timestamp, src, seq, rejected.reason)
+        for (position, day, log_group), lines in ledger.mentioned.items():
+            self._counts[day, log_group, position]["mentioned"] += lines
         return self._accounts(ledger)
 
-    def _accounts(self, ledger: Ledger) -> dict[date, dict[str, Account]]:
+    def _accounts(self, ledger: Ledger) -> Accounts:
         until = len(ledger.records) if ledger.failed is None else ledger.failed
         # A batch may have thousands of Kinesis records, so the numbers of a day and group are joined once.
-        drafts: dict[tuple[date, str], _Draft] = defaultdict(_Draft)
+        drafts: dict[date, dict[str, MergedAccount]] = defaultdict(partial(defaultdict, MergedAccount))
         for (cell, reason, src), runs in self._runs.items():
             day, group, position = cell
-            if position < until:
-                drafts[_day(day), group].numbers[reason][src] += runs
-                if not reason:
-                    self._counts[cell]["received"] += sum([last - first + 1 for first, last in runs])
+            if position >= until:
+                continue
+            if _is_plausible(src) and all(first >= 0 and last <= MAX_NUMBER for first, last in runs):
+                drafts[_day(day)][group].add_numbers(reason, src, runs)
+            else:
+                lines = sum([last - first + 1 for first, last in runs])
+                self._counts[cell][f"unnumbered_{reason}" if reason else "unnumbered"] += lines
         for (day, group, position), counts in self._counts.items():
             if position < until:
-                records = drafts[_day(day), group].records
-                record = name(ledger.records[position]).partition(".")[0]
-                known = records.setdefault(record, counts)
-                if known is not counts:
-                    known.update({what: max(known.get(what, 0), count) for what, count in counts.items()})
-        accounts: dict[date, dict[str, Account]] = defaultdict(dict)
-        for (when, group), draft in drafts.items():
-            accounts[when][group] = draft.account()
-        return accounts
+                record = record_digest(ledger.records[position])
+                for what, lines in counts.items():
+                    drafts[_day(day)][group].add_counts(what, {record: lines})
+        return accounts_of(drafts)
 
 
-class _Draft:
-    """An account in the making: its numbers by reason, empty for all that were delivered, and by emitter."""
+class MergedAccount:
+    """Accounts of a log group and a day, merged one by one: only the sum is in memory."""
 
     def __init__(self) -> None:
-        self.numbers: dict[str, dict[str, Runs]] = defaultdict(lambda: defaultdict(list))
-        self.records: dict[str, dict[str, int]] = {}
+        # By the reason for quarantine, empty for delivered, and by source.
+        self._ranges: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+        self._limits: dict[tuple[str, str], int] = {}
+        self._counts: dict[str, dict[str, int]] = defaultdict(dict)
+
+    def add(self, account: Account) -> None:
+        """Merge an account into the sum."""
+        for reason, sources in (("", account.delivered), *account.quarantined.items()):
+            for src, numbers in sources.items():
+                self.add_numbers(reason, src, numbers)
+        for what, lines in account.counts.items():
+            self.add_counts(what, lines)
+
+    def add_numbers(self, reason: str, src: str, numbers: Iterable[Any]) -> None:
+        """Merge a source's ranges of numbers: the delivered ones, or those rejected for a reason."""
+        ranges = self._ranges[reason][src]
+        ranges += numbers
+        if len(ranges) > self._limits.get((reason, src), _LOOSE):
+            ranges[:] = intervals(ranges)
+            # If many stay separate, joining them for every document would take ever longer.
+            self._limits[reason, src] = max(_LOOSE, 2 * len(ranges))
+
+    def add_counts(self, what: str, lines_by_record: Mapping[str, int]) -> None:
+        """Merge counts of Kinesis records, which may have come before: the highest is right."""
+        known = self._counts[what]
+        for record, lines in lines_by_record.items():
+            known[record] = max(known.get(record, 0), lines)
 
     def account(self) -> Account:
-        """Return the account."""
-        quarantined = {
-            reason: {src: intervals((first, last) for first, last in runs) for src, runs in sources.items()}
-            for reason, sources in self.numbers.items()
+        """Return the sum."""
+        sources: dict[str, Sources] = {
+            reason: {src: intervals((first, last) for first, last in ranges) for src, ranges in of.items()}
+            for reason, of in self._ranges.items()
         }
-        return Account(quarantined.pop("", {}), quarantined, self.records)
+        return Account(sources.pop("", {}), sources, self._counts)
+
+
+def accounts_of(merged: Mapping[date, Mapping[str, MergedAccount]]) -> Accounts:
+    """Return merged accounts by day and log group."""
+    return {
+        day: {group: each.account() for group, each in sorted(groups.items())}
+        for day, groups in sorted(merged.items())
+    }
 
 
 def write(batch: BatchAccounts, ledger: Ledger, objects: ObjectWriter) -> None:
-    """Write the accounts of a batch, after everything else of it is written. If that fails, it fails.
+    """Write the accounts of a batch, after everything else of it is written. If that fails, the batch fails.
 
-    Its rows are stored by then, and stay the same when they are delivered again. Without the accounts, its
-    lines would look lost. An object is named after its content as well, so that none overwrites one with more
-    lines: a batch that begins with the same Kinesis record can be longer.
+    Its rows are stored by then, and stay the same when the batch is delivered again. Without the accounts,
+    its lines would look lost.
     """
-    for day, accounts in batch.by_day(ledger).items():
-        body = to_json(accounts)
-        digest = hashlib.blake2b(body, digest_size=8).hexdigest()
-        try:
-            objects.write(f"{folder(day)}{name(ledger.records[0])}-{digest}.json", body)
-        except OSError:
-            ledger.unaccounted += 1
-            ledger.fail(0, lines=0)
+    accounts = batch.of(ledger)
+    if not accounts:
+        return
+    body = to_json(accounts)
+    try:
+        objects.write(document_key(f"{BATCHES}{name(ledger.records[0])}-", body), body)
+    except OSError:
+        ledger.unaccounted += 1
+        ledger.fail(0, lines=0)
 
 
-def day_of_event(event: LogEvent, tag: str) -> date:
-    """Return the day whose accounts have a line.
-
-    Args:
-        event: The line.
-        tag: The token that marks a line.
-    """
-    record = extract(event, tag)
-    return _day((record.timestamp if isinstance(record, Record) else _readable_parts(event)[0]) // DAY_MS)
+def day_of_event(event: LogEvent) -> date:
+    """Return the day whose accounts have a line."""
+    return _day(event.timestamp // DAY_MS)
 
 
-def _readable_parts(event: LogEvent) -> tuple[int, str | None, int | None]:
-    """Return what can be read of a line that is not a record: its time, its emitter and its number."""
-    found = _TIME.search(event.message)
-    timestamp = parse_timestamp(found[1]) if found else None
-    number = _NUMBER.search(event.message)
-    time = event.timestamp if timestamp is None else timestamp
-    return (time, number[1], int(number[2])) if number else (time, None, None)
+def _is_plausible(src: str) -> bool:
+    return len(src) <= MAX_SOURCE_CHARACTERS and src.isascii()
 
 
 def _extend(runs: list[list[int]], number: int) -> None:

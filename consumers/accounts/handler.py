@@ -1,42 +1,33 @@
-"""Lambda entry: a day's accounts become the numbers of lines emitted, delivered, quarantined and lost."""
+"""Lambda entry: accounts of batches are merged every hour, and tell every day how many lines were lost."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import cache
-from itertools import islice
 from typing import Any, Final
 
 import boto3
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
+from botocore.config import Config
 
-from consumers.accounts import accounting
-from consumers.accounts.accounting import Account, Sources, Totals, intervals
+from consumers.accounts.compaction import READERS, Day, compact, reconcile
 from consumers.asked_days import days_of
 from consumers.bucket import Bucket, Objects
-from consumers.errors import TaglineError
 from consumers.settings import read_settings
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
-Ranges = list[tuple[int, int]]
 
-# Objects that are read at the same time, and held in memory.
-READERS: Final = 8
-# Ranges of one emitter that are kept apart until they are joined.
-_LOOSE = 100
+# The event's key with which the hourly schedule asks for merging alone.
+COMPACT: Final = "compact"
+# What is kept of an invocation's time, in seconds: to write what was merged, and to reconcile.
+KEPT_SECONDS: Final = 120
 # Log groups that the summary line names.
 MAX_NAMED: Final = 20
-
-
-class UnreadableAccountError(TaglineError, ValueError):
-    """An object of `accounting/` cannot be read as one that a consumer has written; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,125 +37,51 @@ class Settings:
     bucket: str
 
 
-@dataclass(frozen=True, slots=True)
-class Day:
-    """What became of a day's lines.
-
-    Attributes:
-        day: The day, in UTC.
-        groups: The numbers of each log group; that of Kinesis records that cannot be read has no name.
-    """
-
-    day: date
-    groups: Mapping[str, Totals]
-
-    def counts(self) -> dict[str, int]:
-        """Return the sums of all log groups by name."""
-        totals = self.groups.values()
-        return {
-            "emitted": sum(each.emitted for each in totals),
-            "delivered": sum(each.delivered for each in totals),
-            "quarantined": sum(sum(each.quarantined.values()) for each in totals),
-            "lost": sum(each.lost for each in totals),
-        }
-
-
-class MergedAccount:
-    """Accounts of a log group, merged one by one: only the sum is in memory."""
-
-    def __init__(self) -> None:
-        # By the reason for quarantine, empty for delivered, and by emitter.
-        self._ranges: dict[str, dict[str, Ranges]] = defaultdict(lambda: defaultdict(list))
-        self._limits: dict[tuple[str, str], int] = {}
-        # By what is counted, and by a digest of the Kinesis record's event id: a day may have millions.
-        self._counts: dict[str, dict[bytes, int]] = defaultdict(dict)
-
-    def add(self, account: Account) -> None:
-        """Merge an account into the sum."""
-        for reason, sources in (("", account.delivered), *account.quarantined.items()):
-            of = self._ranges[reason]
-            for src, numbers in sources.items():
-                ranges = of[src]
-                ranges += numbers
-                if len(ranges) > self._limits.get((reason, src), _LOOSE):
-                    ranges[:] = intervals(ranges)
-                    # Where many stay apart, joining them for every object would take ever longer.
-                    self._limits[reason, src] = max(_LOOSE, 2 * len(ranges))
-        for record, counts in account.records.items():
-            digest = hashlib.blake2b(record.encode(), digest_size=12).digest()
-            for name, count in counts.items():
-                seen = self._counts[name]
-                seen[digest] = max(seen.get(digest, 0), count)
-
-    def totals(self) -> Totals:
-        """Return the sum's numbers."""
-        sources: dict[str, Sources] = {
-            reason: {src: intervals(ranges) for src, ranges in of.items()}
-            for reason, of in self._ranges.items()
-        }
-        counts = {name: sum(of.values()) for name, of in self._counts.items()}
-        return accounting.totals(Account(sources.pop("", {}), sources, {"all": counts}))
-
-
-def reconcile(day: date, objects: Iterable[tuple[str, bytes]]) -> Day:
-    """Return what became of a day's lines.
-
-    Args:
-        day: The day.
-        objects: The key and the body of each of its accounts.
-
-    Raises:
-        UnreadableAccountError: If an object is not an account: numbers without it would be wrong.
-    """
-    groups: dict[str, MergedAccount] = defaultdict(MergedAccount)
-    for key, body in objects:
-        try:
-            accounts = accounting.from_json(body)
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
-            raise UnreadableAccountError(f"{key}: {type(error).__name__}: {error}") from None
-        for group, account in accounts.items():
-            groups[group].add(account)
-    return Day(day, {group: merged.totals() for group, merged in sorted(groups.items())})
-
-
-def read_accounts(objects: Objects, day: date) -> Iterator[tuple[str, bytes]]:
-    """Yield the key and the body of each of a day's accounts; at most `READERS` bodies are in memory."""
-    keys = objects.keys(accounting.folder(day))
-    with ThreadPoolExecutor(READERS) as readers:
-        while some := list(islice(keys, READERS)):
-            yield from zip(some, readers.map(lambda key: b"".join(objects.stream(key)), some), strict=True)
-
-
-def make_handler(objects: Objects, *, now: Callable[[], datetime], report: Callable[[Day], None]) -> Handler:
-    """Return a Lambda handler that reconciles days.
+def make_handler(
+    objects: Objects,
+    *,
+    now: Callable[[], datetime],
+    report: Callable[[Day], None],
+    report_compaction: Callable[[Mapping[str, int]], None] = lambda _counts: None,
+) -> Handler:
+    """Return a Lambda handler that merges the accounts of batches, and reconciles days.
 
     Args:
         objects: Where the consumers write their accounts.
         now: Gives the time.
         report: Is given what became of each day.
+        report_compaction: Is given how many documents were merged.
     """
 
-    def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
-        reconciled = []
-        for day in days_of(event, now()):
-            result = reconcile(day, read_accounts(objects, day))
-            report(result)
-            reconciled.append({"day": day.isoformat(), **result.counts()})
-        return {"days": reconciled}
+    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        def is_over() -> bool:
+            return bool(context.get_remaining_time_in_millis() < KEPT_SECONDS * 1000)
+
+        at = now()
+        days = [] if event.get(COMPACT) else days_of(event, at)
+        report_compaction(compact(objects, at.astimezone(UTC).date(), is_over))
+        reconciled = reconcile(objects, days)
+        for day in reconciled:
+            report(day)
+        return {"days": [{"day": day.day.isoformat(), **day.counts()} for day in reconciled]}
 
     return handler
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Reconcile the day before the schedule's, or the days that are asked for."""
+    """Merge the accounts of batches; reconcile the day before the schedule's, or days that are asked for."""
     return _from_environment()(event, context)
 
 
 @cache
 def _from_environment() -> Handler:
     settings = read_settings(Settings, os.environ)
+    s3 = boto3.client("s3", config=Config(max_pool_connections=READERS))
     return make_handler(
-        Bucket(boto3.client("s3"), settings.bucket), now=lambda: datetime.now(UTC), report=report_day
+        Bucket(s3, settings.bucket),
+        now=lambda: datetime.now(UTC),
+        report=report_day,
+        report_compaction=lambda counts: Logger().info("compacted", extra=dict(counts)),
     )
 
 
@@ -186,7 +103,6 @@ def report_day(result: Day) -> None:
         extra={
             "day": result.day.isoformat(),
             **counts,
-            "duplicate": sum(totals.duplicate for totals in result.groups.values()),
             "reasons": dict(sorted(reasons.items())),
             "log_groups": len(result.groups),
             "lost_of": {group: missing[group] for group in worst},

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any
+from sys import getsizeof
+from typing import Any, Final
 
 from consumers.lines import quarantine
 from consumers.lines.extract import Rejected
 from consumers.lines.subscription import LogEvent
+
+_DAY_MS = 86_400_000
+
+# Rejected lines stay in memory until the end of the batch. As JSON, they then take up to seven times as much.
+MAX_REJECTED_BYTES: Final = 32 * 1024 * 1024
+_REJECTION_BYTES: Final = 512  # beside its text
 
 AtOnce = Callable[[Callable[[Any], bool], Iterable[Any]], Iterable[bool]]
 """Calls something with each of several things, as `map` does, or with some of them at the same time."""
@@ -21,13 +28,16 @@ class Ledger:
 
     Attributes:
         records: The Kinesis records of the event.
-        received: Lines that carried the tag.
-        ignored: Lines that did not.
+        received: Lines that are marked as records, also those that were rejected.
+        mentioned: Lines that contain the tag and are not marked as records, by the position of their Kinesis
+            record, their day since 1970 and their log group.
+        ignored: Lines without the tag.
         control: CloudWatch's own messages.
         recursion: Lines of the pipeline's own log groups, dropped.
         stored: Rows that the store has taken, also those that it had already.
         duplicate: Lines that say what another line of the same request says.
         not_numbers: Values left out because they are no finite numbers.
+        unread_times: Lines whose `timestamp` cannot be read, and which have the time of the log event.
         extra: Fields without a column of their own, kept in `_extra`.
         others: Dimensions that hold `other` instead of what the record said.
         overflowed: Rows whose record is kept whole beside the store.
@@ -39,12 +49,14 @@ class Ledger:
 
     records: list[dict[str, Any]]
     received: int = 0
+    mentioned: Counter[tuple[int, int, str]] = field(default_factory=Counter)
     ignored: int = 0
     control: int = 0
     recursion: int = 0
     stored: int = 0
     duplicate: int = 0
     not_numbers: int = 0
+    unread_times: int = 0
     extra: int = 0
     others: int = 0
     overflowed: int = 0
@@ -56,10 +68,56 @@ class Ledger:
         default_factory=lambda: defaultdict(list)
     )
     _failed: int | None = None
+    _rejected_bytes: Counter[int] = field(default_factory=Counter)
+    _all_rejected_bytes: int = 0
+    _given_up: set[int] = field(default_factory=set)
 
     def reject(self, position: int, event: LogEvent | None, rejected: Rejected) -> None:
         """Note a line for quarantine, or a whole Kinesis record where there is no event."""
         self._rejections[position, rejected.reason].append((event, rejected))
+        if event is not None:
+            size = _REJECTION_BYTES + getsizeof(event.message)
+            self._rejected_bytes[position] += size
+            self._all_rejected_bytes += size
+
+    def reject_whole(self, position: int, rejected: Rejected) -> None:
+        """Note a whole Kinesis record for quarantine, instead of its lines that were rejected so far."""
+        self._give_up(position)
+        self.reject(position, None, rejected)
+
+    def limit_memory(self, position: int, reason: str) -> None:
+        """Give up the Kinesis record that is being read if the rejected lines take too much memory.
+
+        If other records have some of them, it is delivered again, with all that follow. If it has all of
+        them, it is kept whole.
+
+        Args:
+            position: The position of the Kinesis record.
+            reason: The reason of a whole Kinesis record.
+        """
+        if self._all_rejected_bytes <= MAX_REJECTED_BYTES:
+            return
+        own = self._rejected_bytes[position]
+        if own > MAX_REJECTED_BYTES or own == self._all_rejected_bytes:
+            problem = f"more than {MAX_REJECTED_BYTES:,} bytes of its lines cannot be read"
+            self.reject_whole(position, Rejected(reason, problem))
+        else:
+            self._give_up(position)
+            self.fail(position)
+
+    def is_given_up(self, position: int) -> bool:
+        """Tell whether the rest of a Kinesis record is not read."""
+        return position in self._given_up
+
+    def _give_up(self, position: int) -> None:
+        self._given_up.add(position)
+        self._all_rejected_bytes -= self._rejected_bytes.pop(position, 0)
+        for key in [key for key in self._rejections if key[0] == position]:
+            del self._rejections[key]
+
+    def mention(self, position: int, timestamp: int, log_group: str) -> None:
+        """Count a line that only mentions the tag."""
+        self.mentioned[position, timestamp // _DAY_MS, log_group] += 1
 
     def fail(self, position: int, lines: int = 1) -> None:
         """Note that lines of a Kinesis record are neither stored nor kept: it has to be delivered again."""
@@ -125,9 +183,16 @@ class Ledger:
 
     def bytes(self) -> int:
         """Return the size of the batch's data as it came: gzip, in base64."""
-        return sum(len(record["kinesis"]["data"]) for record in self.records)
+        datas = (record["kinesis"].get("data") for record in self.records)
+        return sum(len(data) for data in datas if isinstance(data, str))
 
     def counts(self) -> dict[str, int]:
         """Return the counts by name; `quarantined` is their sum."""
-        counts = {each.name: getattr(self, each.name) for each in fields(self) if each.type == "int"}
-        return {"records": len(self.records), **counts, "quarantined": self.quarantined.total()}
+        names = [each.name for each in fields(self) if each.type == "int" and not each.name.startswith("_")]
+        counts = {name: getattr(self, name) for name in names}
+        return {
+            "records": len(self.records),
+            **counts,
+            "mentioned": self.mentioned.total(),
+            "quarantined": self.quarantined.total(),
+        }

@@ -25,6 +25,12 @@ MAX_INFLATED_BYTES = 128 * 1024 * 1024
 # An envelope that inflates to more than this is read in pieces of about this size.
 PIECE_BYTES = 1024 * 1024
 
+# What cannot be read in pieces is read whole up to this size: parsed, it takes up to thirty times as much.
+# It is also the longest log event, and CloudWatch's are at most a megabyte.
+MAX_WHOLE_BYTES = 8 * 1024 * 1024
+# So many log events are given out at once.
+MAX_PIECE_EVENTS = 10_000
+
 _GZIP = 31  # zlib's window bits for "gzip, largest window"
 _GzipError: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # its stub lacks the base
 _MAGIC = b"\x1f\x8b"
@@ -97,7 +103,7 @@ class Envelope:
     malformed: tuple[Malformed, ...] = ()
 
 
-def decode(data: str | bytes) -> Envelope:
+def decode(data: object) -> Envelope:
     """Return the whole envelope in a Kinesis record's data; `pieces` needs less memory.
 
     Args:
@@ -123,7 +129,7 @@ def decode(data: str | bytes) -> Envelope:
     return Envelope(group, tuple(events), control, tuple(malformed))
 
 
-def pieces(data: str | bytes) -> Iterator[Piece]:
+def pieces(data: object) -> Iterator[Piece]:
     """Yield the log events in a Kinesis record's data, so that no more than a piece of them is in memory.
 
     An envelope that is not read to its good end yields nothing, so that nothing of it is stored that is also
@@ -131,26 +137,28 @@ def pieces(data: str | bytes) -> Iterator[Piece]:
 
     Args:
         data: Base64 text, as Lambda gives it, or the bytes themselves, as Kinesis does. Data that is not gzip
-            but begins with `{` is read as the envelope's JSON itself.
+            but begins with `{` is read as the envelope's JSON itself. Anything else is refused.
 
     Raises:
         UndecodableError: If the data is not base64, neither gzip to its end nor JSON, or not an envelope.
     """
     try:
-        packed = pybase64.b64decode(data, None, validate=True) if isinstance(data, str) else data
+        packed = _from_base64(data)
         if packed.startswith(b"{"):
-            return iter((_piece(_parse(packed)),))
+            return _whole(packed)
         member = isal_zlib.decompressobj(_GZIP)
         text = member.decompress(packed, PIECE_BYTES)
         if member.eof and not member.unused_data:
-            return iter((_piece(_parse(text)),))
+            return _whole(text)
         del member, text
         try:
             for _ in _split(packed):
                 pass
+        except UndecodableError:
+            raise
         except (ValueError, LookupError, TypeError, RecursionError, _GzipError):
             # Not written as CloudWatch Logs writes it, or not at all: read as a whole, it says which.
-            return iter((_piece(_parse(b"".join(_inflate(packed)))),))
+            return _whole(_inflate_whole(packed))
         return _split(packed)
     except UndecodableError:
         raise
@@ -215,6 +223,34 @@ def _piece(envelope: Any) -> Piece:
     return Piece(str(envelope["logGroup"]), str(envelope["logStream"]), str(envelope["owner"]), log_events)
 
 
+def _from_base64(data: object) -> bytes:
+    if isinstance(data, str):
+        return pybase64.b64decode(data, None, validate=True)
+    if isinstance(data, bytes):
+        return data
+    raise UndecodableError(f"data is {str(data)[:100]}, not text")
+
+
+def _whole(text: bytes) -> Iterator[Piece]:
+    """Return the log events of an envelope's JSON."""
+    piece = _piece(_parse(text))
+    if len(piece.log_events) <= MAX_PIECE_EVENTS:
+        return iter((piece,))
+    starts = range(0, len(piece.log_events), MAX_PIECE_EVENTS)
+    return (Piece(*piece[:3], piece.log_events[start : start + MAX_PIECE_EVENTS]) for start in starts)
+
+
+def _inflate_whole(packed: bytes) -> bytes:
+    whole = bytearray()
+    for text in _inflate(packed):
+        whole += text
+        if len(whole) > MAX_WHOLE_BYTES:
+            raise UndecodableError(
+                f"inflates to more than {MAX_WHOLE_BYTES:,} bytes that CloudWatch Logs has not written"
+            )
+    return bytes(whole)
+
+
 def _inflate(packed: bytes) -> Iterator[bytes]:
     """Yield what is in all members of a gzip; one that ends early or grows too large is an error."""
     room = MAX_INFLATED_BYTES
@@ -243,6 +279,10 @@ def _split(packed: bytes) -> Iterator[Piece]:
     envelope = _parse(head + opening + b"]}")
     for text in texts:
         rest += text
+        if len(rest) > MAX_WHOLE_BYTES:
+            raise UndecodableError(
+                f"{MAX_WHOLE_BYTES:,} bytes without a log event's end as CloudWatch Logs writes it"
+            )
         end = rest.rfind(_BETWEEN)
         if end >= 0:
             envelope["logEvents"] = _parse(b"[" + rest[: end + 1] + b"]")

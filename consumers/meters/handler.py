@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import islice
 from typing import Any, Final
 
 import boto3
@@ -20,9 +19,10 @@ from consumers.deadlines import LAST
 from consumers.lines import quarantine, telemetry
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
+from consumers.lines.prefix import check_prefix
 from consumers.meters import destinations
 from consumers.meters.destinations import Api, Destination, Files, Retry
-from consumers.meters.meter import Unit, read_units
+from consumers.meters.meter import Unit, read_units, take_units
 from consumers.rows.store import Outcome, Refused, Stored, Unwritten
 from consumers.settings import SettingsError, read_settings
 
@@ -40,6 +40,7 @@ class Settings:
     meter_tag: str
     bucket: str
     own_log_groups: str
+    tagline_prefix: str = ""
     meter_bucket: str = ""
     meter_prefix: str = "ingest/records/"
     meter_bucket_region: str = ""
@@ -58,6 +59,7 @@ def make_handler(
     tag: str,
     own_log_groups: str,
     report: Callable[[Ledger], None],
+    prefix: str = "",
 ) -> Handler:
     """Return a Lambda handler that sends the meter records of a Kinesis batch to where they are counted.
 
@@ -68,6 +70,7 @@ def make_handler(
         tag: The token that marks the pipeline's own records, of which those of type `meter` are taken.
         own_log_groups: How the names of the pipeline's own log groups begin; lines from there are dropped.
         report: Is given the batch's ledger at its end.
+        prefix: The setting TAGLINE_PREFIX: what may be before a record, beside the runtimes' prefixes.
     """
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -75,10 +78,10 @@ def make_handler(
             return float(context.get_remaining_time_in_millis()) / 1000
 
         ledger = Ledger(event["Records"])
-        units = read_units(ledger, meter_tag, tag, own_log_groups)
+        units = read_units(ledger, meter_tag, tag, own_log_groups, prefix)
         known: dict[str, list[Outcome]] = {}
         with ThreadPoolExecutor(WRITERS) as writers:
-            while window := list(islice(units, WRITERS)):
+            while window := take_units(units, WRITERS):
                 named = [(unit.name(), unit) for unit in window]
                 # A list that comes twice in a batch is written once: the first of them.
                 fresh = {name: unit for name, unit in reversed(named) if name not in known}
@@ -134,6 +137,7 @@ def _from_environment() -> Handler:
         tag=settings.tagline_tag,
         own_log_groups=settings.own_log_groups,
         report=partial(report_meters, store=destination.store),
+        prefix=check_prefix(settings.tagline_prefix),
     )
 
 
@@ -176,7 +180,7 @@ def make_destination(settings: Settings) -> Destination:
 
 # The ledger's counts that mean something here.
 _REPORTED = (
-    *("records", "received", "ignored", "control", "recursion"),
+    *("records", "received", "mentioned", "ignored", "control", "recursion"),
     *("stored", "duplicate", "quarantined", "unwritten"),
 )
 

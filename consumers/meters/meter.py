@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any, Final, TypeGuard
 
 from tagline import Record
 
 from consumers.lines.batch import read_pieces
-from consumers.lines.extract import Rejected, extract
+from consumers.lines.extract import Rejected, extract, find_object
 from consumers.lines.ledger import Ledger
 from consumers.lines.subscription import LogEvent, Malformed, log_event
 from consumers.meters.javascript import stringify
@@ -27,6 +25,9 @@ MAX_TEXT: Final = 1_024
 MAX_DIMENSIONS: Final = 100
 # Milliseconds of 2000-01-01 and 2100-01-01: seconds lie before, microseconds after.
 FIRST_TIME, END_OF_TIME = 946_684_800_000, 4_102_444_800_000
+
+# The meter records of one Kinesis record become one file. Those of several are in memory at the same time.
+MAX_UNIT_CHARACTERS: Final = 32 * 1024 * 1024
 
 _FIELDS = ("meterApiName", "customerId", "meterTimeInMillis", "meterValue", "uniqueId", "dimensions")
 
@@ -62,8 +63,14 @@ class Unit:
         """Return what tells it from other lists of records."""
         return file_name(self.meters, file_body(self.meters))
 
+    def size(self) -> int:
+        """Return how many characters its records have."""
+        return sum(len(meter.text) for meter in self.meters)
 
-def read_units(ledger: Ledger, meter_tag: str, tag: str, own_log_groups: str) -> Iterator[Unit]:
+
+def read_units(
+    ledger: Ledger, meter_tag: str, tag: str, own_log_groups: str, prefix: str = ""
+) -> Iterator[Unit]:
     """Yield the meter records of a batch, Kinesis record by Kinesis record; others are noted in the ledger.
 
     A file has the records of one Kinesis record, and never of two: batches are cut otherwise when they are
@@ -74,6 +81,7 @@ def read_units(ledger: Ledger, meter_tag: str, tag: str, own_log_groups: str) ->
         meter_tag: The token that stands right before a meter record.
         tag: The token that marks the pipeline's own records.
         own_log_groups: How the names of the pipeline's own log groups begin; lines from there are dropped.
+        prefix: The setting TAGLINE_PREFIX.
     """
     for position in range(len(ledger.records)):
         unit = Unit(position)
@@ -83,49 +91,78 @@ def read_units(ledger: Ledger, meter_tag: str, tag: str, own_log_groups: str) ->
                 if read is None:
                     ledger.control += 1
                 else:
-                    _enter(ledger, unit, read, meter_tag, tag)
-        if unit.meters:
+                    event = read.event if isinstance(read, Malformed) else read
+                    found = extract_meter(event, meter_tag, tag, prefix)
+                    if found is None and meter_tag in event.message:
+                        ledger.mention(position, event.timestamp, event.log_group)
+                    else:
+                        _enter(ledger, unit, read, found)
+            if unit.size() > MAX_UNIT_CHARACTERS:
+                problem = f"more than {MAX_UNIT_CHARACTERS:,} characters of meter records"
+                ledger.reject_whole(position, Rejected("meter_undecodable", problem))
+        if ledger.is_given_up(position):
+            if ledger.failed is not None:
+                return  # It is delivered again, and all that follow.
+        elif unit.meters:
             yield unit
 
 
-def _enter(ledger: Ledger, unit: Unit, read: LogEvent | Malformed, meter_tag: str, tag: str) -> None:
-    """Enter a log event into its unit if it says a meter record, and else into the ledger."""
-    event = read.event if isinstance(read, Malformed) else read
-    said = extract_meter(event, meter_tag, tag)
-    if said is None:
+def take_units(units: Iterator[Unit], count: int) -> list[Unit]:
+    """Return the next units: so many, or fewer if they are large."""
+    taken: list[Unit] = []
+    room = MAX_UNIT_CHARACTERS
+    for unit in units:
+        taken.append(unit)
+        room -= unit.size()
+        if len(taken) == count or room <= 0:
+            break
+    return taken
+
+
+def _enter(ledger: Ledger, unit: Unit, read: LogEvent | Malformed, found: Meter | Rejected | None) -> None:
+    """Enter a log event into its unit if it is a meter record, and else into the ledger."""
+    if found is None:
         ledger.ignored += 1
     elif isinstance(read, Malformed):
-        ledger.reject(unit.position, event, Rejected("meter_undecodable", read.problem))
+        ledger.reject(unit.position, read.event, Rejected("meter_undecodable", read.problem))
     else:
         ledger.received += 1
-        if isinstance(said, Rejected):
-            ledger.reject(unit.position, event, said)
+        if isinstance(found, Rejected):
+            ledger.reject(unit.position, read, found)
         else:
-            unit.events.append(event)
-            unit.meters.append(said)
+            unit.events.append(read)
+            unit.meters.append(found)
 
 
-def extract_meter(event: LogEvent, meter_tag: str, tag: str) -> Meter | Rejected | None:
-    """Return the meter record that a log event says.
+def extract_meter(event: LogEvent, meter_tag: str, tag: str, prefix: str = "") -> Meter | Rejected | None:
+    """Return the meter record on a log event's line.
 
-    Read are an object behind the meter tag, also where a logger has put both into its `message`; and tagged
-    records of the type `meter`, of which only a meter's own fields are taken. A record without a `uniqueId`
-    gets the tagged record's `_id`, or CloudWatch's event id: the same in every delivery of the line.
+    Read are an object marked with the meter tag, at the places where the records' consumer reads one; and
+    tagged records of the type `meter`, of which only a meter's own fields are taken. A record without a
+    `uniqueId` gets the tagged record's `_id`, or CloudWatch's event id: the same in every delivery.
 
     Args:
         event: The log event.
         meter_tag: The token that stands right before a meter record.
         tag: The token that marks the pipeline's own records.
+        prefix: The setting TAGLINE_PREFIX.
 
     Returns:
-        The record; None for what is none, also for tagged lines that cannot be read, which are the business
-        of whoever stores records; a rejection with reason `meter_unparseable` or `meter_invalid`.
+        The record; None for any other line, also for a tagged line that cannot be read, which the records'
+        consumer keeps; a rejection with reason `meter_unparseable`, `meter_prefix` or `meter_invalid`.
     """
-    said = _behind(event.message, meter_tag) if meter_tag in event.message else None
-    if said is None and TYPE in event.message and tag in event.message:
-        said = _of_record(extract(event, tag))
-    if said is None or isinstance(said, Rejected):
-        return said
+    message = event.message
+    said = find_object(message, meter_tag, prefix, _decode) if meter_tag in message else None
+    if isinstance(said, Rejected):
+        if said.reason == "prefix":
+            return Rejected("meter_prefix", said.detail)
+        return Rejected("meter_unparseable", said.detail)
+    if said is not None:
+        del said["_tag"]
+    elif TYPE in message and tag in message:
+        said = _of_record(extract(event, tag, prefix))
+    if said is None:
+        return None
     said.setdefault("uniqueId", event.id)
     try:
         return Meter(_checked(said), stringify(said))
@@ -145,35 +182,6 @@ def file_name(meters: Sequence[Meter], body: bytes) -> str:
     """
     day = datetime.fromtimestamp(meters[0].time / 1000, UTC)
     return f"{day:%Y-%m-%d}/{hashlib.sha1(body, usedforsecurity=False).hexdigest()}.json"
-
-
-def _behind(text: str, tag: str) -> dict[str, Any] | Rejected | None:
-    """Return the object behind a tag, alone or in the `message` of a logger's object."""
-    found = _tag_and_brace(tag).search(text)
-    if found is None:
-        word = _word(tag).search(text)
-        if word is None or "{" in text[: word.start()]:
-            return None  # part of another word, or an object that mentions it
-        return Rejected("meter_unparseable", "carries the meter tag and no JSON object right behind it")
-    said = _object(text, found.end())
-    if isinstance(said, dict):
-        return said
-    outer = _object(text, text.find("{"))
-    message = outer.get("message") if isinstance(outer, dict) else None
-    if isinstance(message, str) and tag in message:
-        return _behind(message, tag)
-    return said
-
-
-def _object(text: str, start: int) -> dict[str, Any] | Rejected:
-    try:
-        said, end = _decode(text, start)
-    except (ValueError, RecursionError) as error:
-        return Rejected("meter_unparseable", f"not JSON: {error}")
-    if text[end:].strip():
-        return Rejected("meter_unparseable", f"text after the object, from character {end}")
-    assert isinstance(said, dict)  # it begins with a brace
-    return said
 
 
 def _of_record(record: Record | Rejected | None) -> dict[str, Any] | None:
@@ -244,17 +252,3 @@ def _no_constant(name: str) -> None:
 
 
 _decode = json.JSONDecoder(parse_constant=_no_constant).raw_decode
-
-
-@cache
-def _word(tag: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![\w-]){re.escape(tag)}(?![\w-])")
-
-
-@cache
-def _tag_and_brace(tag: str) -> re.Pattern[str]:
-    """Return what finds the tag with an object right behind it; one more character may part them.
-
-    The agent whose lines these were skips one, whichever it is.
-    """
-    return re.compile(rf"(?<![\w-]){re.escape(tag)}[^\w{{-]?\s*(?={{)")

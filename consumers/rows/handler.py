@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache, partial
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,11 +20,13 @@ from consumers.accounts import accounting
 from consumers.bucket import Bucket
 from consumers.deadlines import LAST, RESERVE
 from consumers.lines import quarantine, telemetry
-from consumers.lines.batch import Line, tagged_lines
+from consumers.lines.batch import Line, tagged_lines, take_lines
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import AtOnce, Ledger
+from consumers.lines.prefix import check_prefix
 from consumers.lines.telemetry import STAGES, Timings
 from consumers.rows import late_days, schema, table
+from consumers.rows.registry import STORES
 from consumers.rows.sending import MAX_THREADS, THREADS, Pool, garbage_collection_paused, write
 from consumers.rows.store import (
     Duplicate,
@@ -37,7 +38,6 @@ from consumers.rows.store import (
     Stored,
     Traffic,
 )
-from consumers.rows.stores import STORES
 from consumers.settings import SettingsError, read_settings
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
@@ -63,6 +63,7 @@ class Settings:
     own_log_groups: str
     schemas: str = "schemas"
     store: str = STORES[0]
+    tagline_prefix: str = ""
     write_threads: int = THREADS
 
 
@@ -77,6 +78,7 @@ def make_handler(
     threads: int = 1,
     clock: Callable[[], float] = time.time,
     timings: Timings | None = None,
+    prefix: str = "",
 ) -> Handler:
     """Return a Lambda handler that stores the tagged lines of a Kinesis batch.
 
@@ -90,6 +92,7 @@ def make_handler(
         threads: Requests to the store, or to the bucket, at the same time.
         clock: Gives the seconds since 1970.
         timings: Is told how long each stage takes, and which log groups there are.
+        prefix: The setting TAGLINE_PREFIX: what may be before a record, beside the runtimes' prefixes.
     """
     timings = timings or Timings()
     packer = store.packer(plans)
@@ -101,17 +104,14 @@ def make_handler(
         def remaining() -> float:
             return float(context.get_remaining_time_in_millis()) / 1000
 
-        def is_late() -> bool:
-            return remaining() <= LAST
-
         timings.begin()
         ledger = Ledger(event["Records"])
-        accounts = accounting.BatchAccounts(tag)
+        accounts = accounting.BatchAccounts(tag, prefix)
         days: set[int] = set()
         now = clock()
         # The export of a day may not see rows that are stored later than this.
         on_time = 1_000 * max(now - store.late_after, now // _SECONDS_PER_DAY * _SECONDS_PER_DAY)
-        lines = tagged_lines(ledger, tag, own_log_groups)
+        lines = tagged_lines(ledger, tag, own_log_groups, prefix)
         map_chunk = partial(map_lines, ledger, accounts, packer)
         keep = partial(write_large_records, ledger, objects, at_once)
         rows = read(ledger, lines, map_chunk, keep, remaining=remaining, timings=timings)
@@ -119,7 +119,7 @@ def make_handler(
             days |= record_outcomes(ledger, request, outcomes, on_time)
         ledger.write_seconds = timings.seconds["write"]
         with timings.stage("quarantine"):
-            ledger.keep(objects, at_once, is_late)
+            ledger.keep(objects, at_once, lambda: remaining() <= LAST)
             mark_late_days(ledger, days, objects, context.aws_request_id)
             accounting.write(accounts, ledger, objects)
         report(ledger)
@@ -141,7 +141,7 @@ def read(
     while True:
         over = remaining() <= RESERVE
         with timings.stage("decode"):
-            chunk = list(islice(lines, 1 if over else CHUNK))
+            chunk = take_lines(lines, 1 if over else CHUNK)
         timings.log_groups.update([line.origin[0] for line in chunk])
         if over:
             for line in chunk:
@@ -166,13 +166,13 @@ def map_lines(
 ) -> Iterator[tuple[Line, Packed]]:
     """Yield each line with its row, and account for it; `large` gets the records that rows cannot hold."""
     for line in lines:
-        source, fields = line.origin[0], line.fields
+        source, fields, written = line.origin[0], line.fields, line.raw["timestamp"]
         packed = packer.pack_line(fields, line.raw["message"], source)
         if packed is not None:
-            accounts.add(line.position, source, packed.time, fields["_src"], fields["_seq"])
+            accounts.add(line.position, source, written, fields["_src"], fields["_seq"])
         else:
             record = line.record
-            accounts.add(line.position, source, record.timestamp, record.src, record.seq)
+            accounts.add(line.position, source, written, record.src, record.seq)
             packed = map_record(ledger, line, large, packer)
         if packed is not None:
             line.forget()
@@ -187,6 +187,7 @@ def map_record(ledger: Ledger, line: Line, large: list[LargeRecord], packer: Pac
     except table.UnmappableError as error:
         ledger.reject(line.position, line.event, Rejected("invalid", str(error)))
         return None
+    ledger.unread_times += line.unread_time
     ledger.not_numbers += row.not_numbers
     ledger.extra += row.extra
     ledger.others += row.others
@@ -336,4 +337,5 @@ def _from_environment() -> Handler:
         plans=schema.load_schemas(Path(__file__).parents[2] / settings.schemas),
         threads=threads,
         timings=timings,
+        prefix=check_prefix(settings.tagline_prefix),
     )

@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from consumers.errors import TaglineError
 from consumers.rows import table
-from consumers.rows.stores import LIMITS
+from consumers.rows.registry import LIMITS
 from consumers.rows.table import DIMENSIONS, OTHER, SOURCE, Type, column_name
 
 # The type whose schema holds for all types that have none.

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import Enum
 from functools import cache, lru_cache
 from math import isfinite
@@ -20,11 +21,11 @@ from typing import Any, Literal, NamedTuple
 from tagline import Record, read, write
 
 from consumers.errors import TaglineError
-from consumers.rows.stores import LIMITS
+from consumers.rows.registry import LIMITS
 
 # The mapping's revision is a row's version, with the schemas' revisions added to it: a replay after a change
 # updates rows, and a replay without one leaves them. Raise it when the same record becomes a different row.
-REVISION = 2
+REVISION = 3
 
 Type = Literal["BIGINT", "BOOLEAN", "DOUBLE", "VARCHAR"]
 
@@ -35,13 +36,16 @@ SOURCE = "source"
 # The partition of the lake, in the row itself, so that any query can group by it.
 PARTITION = ("year", "month", "day")
 ID, TRUNC, EXTRA, EMPTY, SAID, OVERFLOW = "_id", "_trunc", "_extra", "_empty", "_said", "_overflow"
+# The measures that every row has, before its others: the identity, then those that follow from the time
+# alone, which `timed_measures` computes.
+FIXED = (ID, *PARTITION)
 # Measures that the table adds by itself, and that no field can have.
-OWN_MEASURES = (ID, *PARTITION, TRUNC, EXTRA, EMPTY, SAID, OVERFLOW)
+OWN_MEASURES = (*FIXED, TRUNC, EXTRA, EMPTY, SAID, OVERFLOW)
 # What a dimension says instead of a value that its schema does not list.
 OTHER = "other"
 
 # Names that a field of a user's cannot have as they are: the stores' and the table's own.
-RESERVED = LIMITS.names | {SOURCE, *PARTITION}
+RESERVED = LIMITS.names | {SOURCE, *FIXED[1:]}
 RESERVED_PREFIXES = LIMITS.prefixes
 MAX_NAME_BYTES = LIMITS.name_bytes
 MAX_MEASURES = LIMITS.measures
@@ -52,6 +56,7 @@ MAX_DEPTH = 300
 
 _REMEMBERED = 5_000  # how many names a plan knows the columns of, so that memory is bounded
 DAY_MS = 86_400_000
+SPAN_MS = DAY_MS  # of times whose measures in `FIXED` are the same, but for the identity
 OFFSETS = 1_000_000  # nanoseconds in a millisecond
 _BIGINT = range(-(2**63), 2**63)
 _OTHER = pattern(r"[^A-Za-z0-9_.-]|\.(?=x[0-9a-f]+\.)")
@@ -172,7 +177,21 @@ def _double(value: float) -> Measure | _NoMeasure:
     return _new(Measure, ("DOUBLE", number or 0.0)) if isfinite(number) else _NoMeasure.NOT_A_NUMBER
 
 
+def _decimal(value: Decimal) -> Measure | _NoMeasure:
+    return _double(float(value)) if value.is_finite() else _NoMeasure.NOT_A_NUMBER
+
+
+def _whole_decimal(value: Decimal) -> Measure | _NoMeasure:
+    if not value.is_finite():
+        return _NoMeasure.NOT_A_NUMBER
+    # One of a million digits is not made a whole number to find out that it is too large.
+    is_whole = value.adjusted() < len(str(2**63)) and value == value.to_integral_value()
+    return _bigint(int(value)) if is_whole else _NoMeasure.UNFIT
+
+
 def _bigint(value: float) -> Measure | _NoMeasure:
+    if value.__class__ is float and not isfinite(value):
+        return _NoMeasure.NOT_A_NUMBER
     whole = int(value) if value == value // 1 else None
     return _NoMeasure.UNFIT if whole is None or whole not in _BIGINT else _new(Measure, ("BIGINT", whole))
 
@@ -194,16 +213,22 @@ _BY_VALUE: Mapping[type, Convert] = {
     str: _varchar,
     int: _double,
     float: _double,
+    Decimal: _decimal,
     bool: _boolean,
     dict: _nested,
     list: _nested,
 }
-_STRICT: Mapping[type, Convert] = {**_NONE, **dict.fromkeys((bool, int, float, dict, list), _unfit)}
+_STRICT: Mapping[type, Convert] = {**_NONE, **dict.fromkeys((bool, int, float, Decimal, dict, list), _unfit)}
 _EMPTY_OR_UNFIT: Convert = lambda value: _NoMeasure.UNFIT if value else _NoMeasure.EMPTY  # noqa: E731 - one of a table
 _BY_TYPE: Mapping[Type, Mapping[type, Convert]] = {
-    "BIGINT": {**_STRICT, str: _EMPTY_OR_UNFIT, bool: _bigint, int: _bigint, float: _bigint},
+    "BIGINT": {
+        **_STRICT,
+        str: _EMPTY_OR_UNFIT,
+        **dict.fromkeys((bool, int, float), _bigint),
+        Decimal: _whole_decimal,
+    },
     "BOOLEAN": {**_STRICT, str: _EMPTY_OR_UNFIT, bool: _boolean},
-    "DOUBLE": {**_STRICT, str: _EMPTY_OR_UNFIT, int: _double, float: _double},
+    "DOUBLE": {**_STRICT, str: _EMPTY_OR_UNFIT, int: _double, float: _double, Decimal: _decimal},
     "VARCHAR": {**_NONE, str: _varchar},
 }
 # Values that are said in a column as they are: their class, what makes the measure, and its type.
@@ -263,6 +288,8 @@ def _storable(value: Any, depth: int) -> Any:
         return {name: _storable(each, depth + 1) for name, each in value.items()}
     if isinstance(value, list):
         return [_storable(each, depth + 1) for each in value]
+    if isinstance(value, Decimal):
+        value = float(value) if value.is_finite() else None
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
@@ -404,7 +431,7 @@ class Plan:
         if (type_ := self._columns.get(column)) is not None:
             return column, _BY_TYPE[type_].get, type_, True
         if name.endswith("_count"):
-            return column, _BY_TYPE["BIGINT"].get, "BIGINT", False
+            return column, _BY_TYPE["BIGINT"].get, "BIGINT", True
         return column, _BY_VALUE.get, None, False
 
 
@@ -452,7 +479,7 @@ UNDECLARED = Plans()
 # --- Rows ------------------------------------------------------------------------------------------------
 
 
-def row(record: Record, source: str, plans: Plans = UNDECLARED) -> Row:
+def row(record: Record, source: str, plans: Plans) -> Row:
     """Return the row for a record. It depends on nothing but these arguments: every copy makes the same.
 
     Args:
@@ -469,7 +496,8 @@ def row(record: Record, source: str, plans: Plans = UNDECLARED) -> Row:
         raise UnmappableError(f"_id is longer than {MAX_ID_BYTES} bytes: {identity[:50]!r}...")
     name, plan = plans.of(record.type)
     fields = record.fields
-    measures = {ID: _new(Measure, ("VARCHAR", _text(identity))), **partition(record.timestamp // DAY_MS)}
+    timed = timed_measures(record.timestamp // SPAN_MS)
+    measures = {ID: _new(Measure, ("VARCHAR", _text(identity))), **timed}
     if record.trunc:
         measures[TRUNC] = _nested(record.trunc)
     rest = _Leftovers()
@@ -531,7 +559,7 @@ def _dimensions(
         value = fields.get(name)
         if value is None:
             continue
-        if value.__class__ is float and not isfinite(value):
+        if value.__class__ in {float, Decimal} and not isfinite(value):
             rest.not_numbers += 1
             continue
         text = _text(value) if isinstance(value, str) else _json(value)
@@ -605,16 +633,18 @@ def _bounded(text: str, size: int) -> str:
 
 
 @lru_cache(maxsize=64)
-def partition(day: int) -> dict[str, Measure]:
-    """Return the measures that say a day, by its number since 1970.
+def timed_measures(span: int) -> dict[str, Measure]:
+    """Return the measures of `FIXED` after the identity, by the number since 1970 of a span of `SPAN_MS`.
 
     Raises:
         UnmappableError: If it is not in the years 1 to 9999.
     """
+    seconds = span * (SPAN_MS // 1000)
     try:
-        texts = datetime.fromtimestamp(day * (DAY_MS // 1000), UTC).date().isoformat().split("-")
+        texts = datetime.fromtimestamp(seconds, UTC).date().isoformat().split("-")
     except (ValueError, OverflowError, OSError):
-        raise UnmappableError(f"timestamp is {day} days after 1970, not in the years 1 to 9999") from None
+        days = span * SPAN_MS // DAY_MS
+        raise UnmappableError(f"timestamp is {days} days after 1970, not in the years 1 to 9999") from None
     return {name: Measure("VARCHAR", text) for name, text in zip(PARTITION, texts, strict=True)}
 
 
@@ -637,7 +667,7 @@ def overflow_body(record: Record) -> bytes:
     return write(record.replace(src=None, seq=None)).encode()
 
 
-def overflow_row(body: bytes, source: str, plans: Plans = UNDECLARED) -> Row:
+def overflow_row(body: bytes, source: str, plans: Plans) -> Row:
     """Return the row of a whole record as kept in the bucket, in which nothing is shortened.
 
     Args:

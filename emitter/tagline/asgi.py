@@ -37,7 +37,7 @@ FromScope = Callable[[Scope], Optional[str]]
 
 _VALIDATION_FAILED = 422
 _FAILED = 500
-_MAX_DIGITS = 20  # of a length: no body is longer, and Python reads no number of any length
+_MAX_DIGITS = 20  # of a Content-Length: no body is longer, and Python refuses numbers of many digits
 
 
 class TaglineMiddleware:
@@ -45,18 +45,17 @@ class TaglineMiddleware:
 
     Args:
         app: The ASGI application.
-        emitter: What writes the records; default a new `Emitter()`.
-        client: Gives who called, from the scope as it is when the response is complete (with `user`, where an
-            authentication middleware put one); None leaves the field out. Default: no client.
-        route: Gives the route's template from the scope; default `route_template`.
-        unmatched: The route of requests that none took.
-        skip: Paths that leave no record, exactly as they come in.
-        correlation_headers: Request headers that may carry a correlation id; the first that does counts.
-            Where none does, it is Lambda's request id, or else a random one.
-        correlation_response_header: The response header that carries it out, unless the application sets that
-            header itself; None for no header.
-        background_type: The type of the record that work after the response leaves.
-        background_from_ms: Such work leaves a record if it took at least so many milliseconds, or failed.
+        emitter: Writes the records; default a new `Emitter()`.
+        client: Returns who called, from the scope when the response is complete (with `user`, if an
+            authentication middleware set one); None, or no function: no field.
+        route: Returns the route's template from the scope; default `route_template`.
+        unmatched: The route of requests that matched no route.
+        skip: Paths that leave no record, compared exactly.
+        correlation_headers: Request headers that may carry a correlation id; the first one found is used.
+            Without any, it is Lambda's request id, else a random one.
+        correlation_response_header: Carries it out, unless the application sets that header; None for none.
+        background_type: Type of the records of work after the response.
+        background_from_ms: Such work leaves a record if it took at least this many milliseconds, or failed.
     """
 
     def __init__(
@@ -191,7 +190,7 @@ class _Exchange:
             self.response_bytes += len(body)
 
     def end(self, error: Optional[BaseException]) -> None:
-        """Write what is not written yet, now that the application has returned or raised."""
+        """Write the record if it is not written yet: the application has returned or raised."""
         if self.completed_at is None:
             self.write(error or self.error, incomplete=self.status is not None)
         else:
@@ -232,7 +231,7 @@ class _Exchange:
         self.middleware.emitter.emit(fields, type=self.middleware.background_type)
 
     def ask(self, hook: Optional[FromScope]) -> Optional[str]:
-        """Ask what the developer gave; its failure is no answer."""
+        """Call a function for a field; if it raises, the field is left out."""
         try:
             return hook(self.scope) if hook else None
         except Exception:
@@ -242,25 +241,25 @@ class _Exchange:
         """Return the status that the client got, None if it got none.
 
         Mangum sends nothing before the application has returned: if that fails, the client gets a 500
-        whatever the application had begun to send. Elsewhere a status that was sent is sent.
+        whatever the application had begun to send. Under other servers, a status that was sent stands.
         """
         buffered = self.scope.get("aws.context") is not None
         if error is not None and (buffered or self.status is None) and (incomplete or self.status is None):
             answered = isinstance(error, Exception) and not self.disconnected
             return _FAILED if buffered or answered else None
         if self.status is None and not self.disconnected:
-            return _FAILED  # The application sent nothing, and servers answer for it.
+            return _FAILED  # the application sent nothing, so the server answers
         return self.status
 
 
 def _correlation_id(scope: Scope, names: Sequence[str]) -> str:
-    """Return the request's correlation id: a header's, Lambda's, or a new one."""
+    """Return the request's correlation id: that of a header, Lambda's request id, or a random one."""
     given = correlation_id(scope.get("headers"), names)
     return given or str(getattr(scope.get("aws.context"), "aws_request_id", None) or os.urandom(16).hex())
 
 
 def _announced_bytes(scope: Scope) -> Optional[int]:
-    """Return the size of a body that the application did not read, None if it cannot be told."""
+    """Return the size of a body that the application did not read, None if it is not known."""
     try:
         headers = {name.lower(): value for name, value in scope.get("headers", ())}
         length = _as_bytes(headers.get(b"content-length") or headers.get("content-length", b""))
@@ -279,7 +278,7 @@ def _as_bytes(text: Any) -> bytes:
 
 
 def _count_errors(error: BaseException) -> Optional[int]:
-    """Return how many errors an exception of a validation names, as FastAPI's and Pydantic's do."""
+    """Return how many errors a validation's exception lists, like FastAPI's and Pydantic's."""
     try:
         return len(error.errors())  # type: ignore[attr-defined]  # known by what it can do
     except Exception:
@@ -287,7 +286,7 @@ def _count_errors(error: BaseException) -> Optional[int]:
 
 
 def _count_details(body: bytes) -> Optional[int]:
-    """Return how many errors the body of FastAPI's answer to an invalid request names."""
+    """Return how many errors the body of FastAPI's answer to an invalid request lists."""
     try:
         detail = json.loads(body)["detail"]
     except Exception:

@@ -1,4 +1,4 @@
-"""The route that took an ASGI request, as Starlette's and FastAPI's routers leave it in the scope."""
+"""The route that matched an ASGI request, as Starlette's and FastAPI's routers leave it in the scope."""
 
 from __future__ import annotations
 
@@ -6,38 +6,37 @@ from typing import Any, MutableMapping, Optional
 
 
 def route_template(scope: MutableMapping[str, Any]) -> Optional[str]:
-    """Return the template of the route that took a request, such as `/v1/pets/{pet_id}`.
+    """Return the template of the route that matched a request, such as `/v1/pets/{pet_id}`.
 
-    It is found where Starlette's and FastAPI's routers leave it, with the templates of the mounts and the
-    prefixes of the included routers before it. A mounted application without routes (static files) counts as
-    one route, `/static/{path}`.
+    It begins with the templates of the mounts and the prefixes of the included routers. A mounted application
+    without routes (static files) counts as one route, `/static/{path}`.
 
     Args:
         scope: The request's scope, after routing.
 
     Returns:
-        The template, or None if no route took the request or none can be told.
+        The template, or None if no route matched, or the framework leaves none.
     """
     router = scope.get("router")
     mounted, routes = "", list(getattr(router, "routes", ()))
     if "app_root_path" in scope:
         mounted, routes = _through_mounts(routes, scope["root_path"][len(scope["app_root_path"]) :])
-    # FastAPI keeps a router that was included as it is, and the route as it is with its prefix beside it.
+    # FastAPI keeps an included router unchanged: the prefix is in a context beside the route.
     included = scope.get("fastapi")
     context = included.get("effective_route_context") if isinstance(included, dict) else None
     route = getattr(context, "starlette_route", None) or context
-    if route is None or hasattr(route, "routes"):  # none, or a mount, whose own router went on
+    if route is None or hasattr(route, "routes"):  # none, or a mount, whose own router chose the route
         route = scope.get("route") or _route_to(scope.get("endpoint"), routes)
-    if route is None or hasattr(route, "routes"):  # nothing that was mounted there took the request
+    if route is None or hasattr(route, "routes"):  # nothing mounted there matched
         return mounted + "/{path}" if mounted and not routes else None
     path = getattr(route, "path", None)
     return mounted + path if isinstance(path, str) else None
 
 
 def _through_mounts(routes: list[Any], taken: str) -> tuple[str, list[Any]]:
-    """Return the template of what mounts took of the path, and the routes that it leads to.
+    """Return the template of the part of the path that mounts matched, and the routes behind them.
 
-    The scope has it as the client wrote it (`/tenants/acme`); the mounts have it as the developer did.
+    The scope has that part as the client wrote it (`/tenants/acme`), the mounts as the developer did.
     """
     if taken:
         for mount in routes:
@@ -51,7 +50,7 @@ def _through_mounts(routes: list[Any], taken: str) -> tuple[str, list[Any]]:
 
 
 def _route_to(endpoint: Any, routes: list[Any]) -> Any:
-    """Return the only route to an endpoint: what older Starlettes leave in the scope."""
+    """Return the only route to an endpoint: older Starlettes leave just the endpoint in the scope."""
     found = [
         route for route in routes if endpoint is not None and getattr(route, "endpoint", None) is endpoint
     ]

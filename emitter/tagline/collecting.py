@@ -1,4 +1,4 @@
-"""Records that are being collected, and which of them code adds to."""
+"""Records that are being collected, and to which of them `add` adds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from threading import get_ident
 
 from . import deadline
-from .annotations import TYPE_CHECKING, Any, Callable, Fields, Mapping, Optional, Timestamp
+from .annotations import TYPE_CHECKING, Any, Callable, Fields, Mapping, Optional
 from .invocation import CORRELATION_HEADERS, Invocation, correlation_id
 from .output import after_copy
 from .values import as_dict, repr_of, to_json
@@ -19,23 +19,18 @@ if TYPE_CHECKING:
 else:
     Emitter = object  # for those who evaluate annotations
 
-# Of more records in one context, the oldest is held by its owner only, and is written when nobody holds it.
+# Beyond this many nested records, a context drops its oldest, which is written when its owner drops it too.
 MAX_NESTED = 8
 
 
-class _Stack(tuple["Draft", ...]):
-    """The records that were begun in a context, the innermost last."""
+class _Carried(tuple["Draft", ...]):
+    """The record that `carry` gave to code: after it has been written, `add` finds no other one."""
 
     __slots__ = ()
 
 
-class _Carried(_Stack):
-    """A record that code was given: once it has been written, no other one takes its place."""
-
-    __slots__ = ()
-
-
-_stack: ContextVar[_Stack] = ContextVar("tagline", default=_Stack())  # noqa: B039 - a tuple
+# The records that were begun in a context, the innermost last.
+_stack: ContextVar[tuple[Draft, ...]] = ContextVar("tagline", default=())
 _open: dict[int, weakref.ref[Draft]] = {}
 
 
@@ -50,20 +45,11 @@ class Draft(dict[str, Any]):
     _is_block = False
 
     def __init__(
-        self,
-        emitter: Emitter,
-        fields: Any,
-        *,
-        type: Optional[str] = None,
-        id: Optional[str] = None,
-        timestamp: Optional[Timestamp] = None,
-        tag: Optional[str] = None,
-        event: Any = None,
-        context: Any = None,
+        self, emitter: Emitter, fields: Any, *, event: Any = None, context: Any = None, **options: Any
     ) -> None:
         super().__init__(as_dict(fields))
         self.emitter = emitter
-        self._options: dict[str, Any] = {"type": type, "id": id, "timestamp": timestamp, "tag": tag}
+        self._options = options  # for `emit`
         self._request = event, context
 
     @property
@@ -74,31 +60,33 @@ class Draft(dict[str, Any]):
         """Begin to collect: `add` reaches this record from everywhere in the request.
 
         Args:
-            is_block: Whether `end` will surely be called. If not, the next invocation may give the record up.
+            is_block: Whether `end` is certain to be called. If not, the next invocation may give it up.
         """
         if self.open:
             self._is_block = is_block or self._is_block
             return self
         event, context = self._request
         self._request = None, context if is_block else None
-        self._get_context = _weakly(context)
+        self._get_context = None if context is None else _weakly(context)
         self.invocation = Invocation(event, context)
         self._is_block = is_block
         stack = _stack.get()
+        outer: tuple[Draft, ...] = ()
         for draft in stack:
             if draft.open and self._is_after(draft):
                 draft.give_up()
-        outer = [draft for draft in stack if draft.open]
-        self.is_nested = bool(outer)
+            elif draft.open:
+                outer += (draft,)
+        self.is_nested = outer != ()
         self._thread, self._is_in_loop = get_ident(), _is_in_loop()
-        if self._options["timestamp"] is None:
+        if self._options.get("timestamp") is None:
             self._options["timestamp"] = self.emitter.now() / 1000
         self._began = time.perf_counter()
         self.open = True
         _open[id(self)] = weakref.ref(self)
         _stack.set(stack.__class__((*outer, self)[-MAX_NESTED:]))
         margin_ms = self.emitter.timeout_margin_ms
-        if margin_ms > 0 and (left_ms := self._remaining_ms()) is not None:
+        if context is not None and margin_ms > 0 and (left_ms := self._remaining_ms()) is not None:
             deadline.watch(self, (left_ms - margin_ms) / 1000)
         return self
 
@@ -140,9 +128,9 @@ class Draft(dict[str, Any]):
             known.update(error=repr_of(error, str), error_type=type(error).__name__)
             self.invocation.failed()
         known["duration_ms"] = round((time.perf_counter() - self._began) * 1000, 3)
-        if (remaining_ms := self._remaining_ms()) is not None:
+        if self._get_context and (remaining_ms := self._remaining_ms()) is not None:
             known["remaining_ms"] = remaining_ms
-        self._write(as_dict(fields))
+        self._write(None if fields is None else as_dict(fields))
         return True
 
     def give_up(self) -> None:
@@ -167,12 +155,13 @@ class Draft(dict[str, Any]):
             return False
         # Close before reading the fields, so that add() never reports a field that is not on the line.
         self.open = False
-        deadline.forget(self)
+        if self._get_context:
+            deadline.forget(self)
         self.suspend()
         return True
 
-    def _write(self, last: dict[str, Any]) -> None:
-        self.emitter.emit({**self.invocation.fields, **self, **last}, **self._options)
+    def _write(self, last: Optional[Fields]) -> None:
+        self.emitter.emit({**self.invocation.fields, **self, **(last or {})}, **self._options)
 
     def _remaining_ms(self) -> Optional[int]:
         if self._get_context is None:
@@ -183,9 +172,10 @@ class Draft(dict[str, Any]):
             return None  # no Lambda context, or it is gone
 
     def is_ours(self) -> bool:
-        """Return whether code in this record's context works for no other request.
+        """Return whether code in this record's context works for this request only.
 
-        A thread that inherited it does, under `-X thread_inherit_context`; one of `asyncio.to_thread` not.
+        `asyncio.to_thread` copies the context for one call. A thread that inherited it, as under
+        `-X thread_inherit_context`, may work for later requests.
         """
         return self._is_in_loop or self._thread == get_ident()
 
@@ -220,7 +210,7 @@ class Active:
 
 
 def current(emitter: Optional[Emitter] = None) -> Optional[Draft]:
-    """Return the record that this code adds to, if that can be told; of one emitter, if one is given."""
+    """Return the record that this code adds to, or None if it is not certain; of one emitter, if given."""
     stack = _stack.get()
     for draft in reversed(stack):
         if draft.open and emitter in (None, draft.emitter):
@@ -270,10 +260,8 @@ def outgoing_headers(headers: Optional[Mapping[str, str]] = None, /) -> dict[str
     return known
 
 
-def _weakly(context: Any) -> Optional[Callable[[], Any]]:
-    """Return a function that gives a context as long as its invocation holds it, if there is one."""
-    if context is None:
-        return None
+def _weakly(context: Any) -> Callable[[], Any]:
+    """Return a function that gives a context as long as its invocation holds it."""
     try:
         return weakref.ref(context)
     except TypeError:
@@ -285,9 +273,10 @@ def _open_drafts() -> list[Draft]:
 
 
 def _is_in_loop() -> bool:
+    asyncio = sys.modules.get("asyncio")
     try:
-        return sys.modules["asyncio"].get_running_loop() is not None
-    except (KeyError, AttributeError, RuntimeError):
+        return asyncio is not None and asyncio.get_running_loop() is not None
+    except (AttributeError, RuntimeError):  # it is being imported, or no loop runs
         return False
 
 

@@ -71,9 +71,8 @@ class _Watcher(threading.Thread):
 def _forget_all() -> None:
     global _watcher, _lock
     _due.clear()
-    if (
-        _watcher is not None and not _watcher.is_alive()
-    ):  # threads are in a snapshot, and not in a forked child
+    # A restored snapshot has the thread, a forked child has not.
+    if _watcher is not None and not _watcher.is_alive():
         _watcher, _lock = None, threading.Lock()
 
 

@@ -42,15 +42,15 @@ class Emitter:
         max_line_bytes: Longest line; default `TAGLINE_MAX_LINE_BYTES`, else 200,000 in Lambda and 16,000
             elsewhere, where Docker cuts at 16 KB. Over it, the largest values are shortened and named in
             `_trunc`.
-        stream: Where lines go; default whatever `sys.stdout` is at the time.
-        clock: Gives the time in milliseconds since 1970; default the system's.
+        stream: Where lines go; default `sys.stdout` as it is when a line is written.
+        clock: Returns the time in milliseconds since 1970; default the system's.
         privacy: What must not reach the line; default `Privacy()`, which masks credentials.
-        metrics: Numeric fields that become CloudWatch metrics, each with its unit, or its unit and 1 for a
-            resolution of one second: `{"items": "Count", "latency_ms": ("Milliseconds", 1)}`.
+        metrics: Numeric fields that become CloudWatch metrics, each with its unit, or with its unit and 1 for
+            a resolution of one second: `{"items": "Count", "latency_ms": ("Milliseconds", 1)}`.
         namespace: The metrics' namespace; needed with `metrics`.
         dimensions: Sets of fields whose texts are the metrics' dimensions; default one empty set.
-        timeout_margin_ms: How much time an invocation has left when its record is written as timed out;
-            default `TAGLINE_TIMEOUT_MARGIN_MS`, else 200; 0 for never.
+        timeout_margin_ms: How long before an invocation's deadline, in milliseconds, its record is written as
+            timed out; default `TAGLINE_TIMEOUT_MARGIN_MS`, else 200; 0 for never.
         sample_rate: Share of the records that are written, above 0 and at most 1. Below 1, each line has it
             as the field `sample_rate`: a line stands for `1 / sample_rate` records.
         on_error: Called with each exception that cost a record or a field. The attribute `errors` counts
@@ -127,11 +127,11 @@ class Emitter:
         if self._is_disabled and not output.captures:
             return
         if self.sample_rate < 1 and int.from_bytes(os.urandom(4), "big") >= self.sample_rate * 2**32:
-            return  # without a number: it is not lost
+            return  # it took no number, so it does not count as lost
         try:
-            # Take the number first: whatever fails from here on leaves a gap.
+            # Take the number first: any failure after this leaves a gap.
             tag = short_name(tag) if tag else self._names[0]
-            source, number = self._source.next_number(tag)
+            source, number, random_id = self._source.next_line(tag)
             now = time.time_ns() // 1_000_000 if self._clock is None else self.now()
             time_ms = now if timestamp is None else event_time(timestamp)
             if time_ms is None:
@@ -139,7 +139,7 @@ class Emitter:
             start = (
                 f'{{"_tag":"{tag}","timestamp":"{format_timestamp(time_ms)}","level":"{self._level}"'
                 f',"_type":"{short_name(type) if type else self._names[1]}"'
-                f',"_id":"{short_name(id) if id else self._source.random_id()}"'
+                f',"_id":"{short_name(id) if id else random_id}"'
                 f',"_src":"{source}","_seq":{number}'
             )
             plain, body = self._plain(fields)
@@ -200,8 +200,8 @@ class Emitter:
     ) -> Draft:
         """Begin a record that `end` writes, here or anywhere in the request. The arguments are `collect`'s.
 
-        A record of an earlier invocation that was not ended, because the handler raised, is written now, as
-        `unfinished`. So is one that nothing holds any more.
+        If an earlier invocation left a record open because its handler raised, that record is written now, as
+        `unfinished`. So is a record that nothing refers to any more.
         """
         return self.collect(
             fields, type=type, id=id, timestamp=timestamp, tag=tag, event=event, context=context

@@ -130,15 +130,19 @@ def correlation_id(headers: Any, names: Sequence[str] = CORRELATION_HEADERS) -> 
     try:
         pairs: Any = headers.items() if hasattr(headers, "items") else headers or ()
         for name, value in list(pairs):
-            lowered = _header_text(name).lower()
+            lowered = (name if isinstance(name, str) else _header_text(name)).lower()
             if lowered in names:
                 text = _header_text(value[0] if isinstance(value, list) and value else value)
-                is_visible = text.isascii() and text.isprintable() and " " not in text
-                if is_visible and 0 < len(text) <= MAX_CORRELATION_ID:
+                if is_correlation_id(text):
                     found.setdefault(lowered, text)
     except Exception:
         found.clear()  # not headers
     return next((found[name] for name in names if name in found), None)
+
+
+def is_correlation_id(text: str) -> bool:
+    """Return whether a text can be sent on in a header: visible ASCII, at most 128 characters."""
+    return 0 < len(text) <= MAX_CORRELATION_ID and text.isascii() and text.isprintable() and " " not in text
 
 
 def _header_text(value: object) -> str:

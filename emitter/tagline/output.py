@@ -37,8 +37,8 @@ class Source:
         # The source's id, and a counter for each tag. Replaced as a whole: a signal may come in between.
         self._state: tuple[str, dict[str, Iterator[int]]] = ("", {})
 
-    def next_number(self, tag: str) -> tuple[str, int]:
-        """Return the source's id and the number of its next line with a tag, from 0.
+    def next_line(self, tag: str) -> tuple[str, int, str]:
+        """Return the source's id, the number of its next line with a tag, from 0, and a random id.
 
         Each tag has its own numbers: a subscription filter lets one tag through, and the other lines would
         look like lost ones. After 1,000 tags the source takes a new id, so that the counters stay bounded.
@@ -50,19 +50,13 @@ class Source:
                 self._ids = []
                 identity, numbers = self._state = os.urandom(8).hex(), {}
                 self._generation = _generation
-            return identity, next(numbers.setdefault(tag, count()))
-
-    def random_id(self) -> str:
-        """Return a random id, and prefetch more: one urandom call for 64 is cheaper than 64 calls.
-
-        Call `next_number` first: it drops what was prefetched before a fork.
-        """
-        try:
-            return self._ids.pop()
-        except IndexError:
-            first, *more = os.urandom(16 * _IDS_DRAWN).hex(" ", 16).split()
-            self._ids.extend(more)
-            return first
+            # A signal handler that emits may come between any two steps.
+            number = next(numbers[tag] if tag in numbers else numbers.setdefault(tag, count()))
+            try:
+                return identity, number, self._ids.pop()
+            except IndexError:  # one urandom call for 64 ids is cheaper than 64 calls
+                random_id, *self._ids = os.urandom(16 * _IDS_DRAWN).hex(" ", 16).split()
+                return identity, number, random_id
 
 
 def line_level() -> str:

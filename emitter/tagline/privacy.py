@@ -87,7 +87,8 @@ class Privacy:
         """
         if self._allowed is not None and not self._allowed.issuperset(fields):
             return False
-        return self._are_clean((fields,), 0, _NUMBERS if texts else _SCALARS)
+        is_known = self._harmless.issuperset(fields) or self._learn(fields)
+        return is_known and self._are_clean(fields.values(), 1, _NUMBERS if texts else _SCALARS)
 
     def _are_clean(self, values: Iterable[Any], depth: int, harmless: frozenset[object]) -> bool:
         for value in values:

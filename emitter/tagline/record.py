@@ -187,10 +187,7 @@ def format_timestamp(milliseconds: int) -> str:
     Raises:
         ValueError: If the year is not between 1 and 9999.
     """
-    if not _FIRST_MS <= milliseconds <= _LAST_MS:
-        raise ValueError(f"{milliseconds} ms is not between the years 1 and 9999")
-    second, millis = divmod(milliseconds, 1000)
-    return f"{_second(second)}.{millis:03d}Z"
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
 
 
 @lru_cache(maxsize=64)
@@ -199,6 +196,8 @@ def _second(seconds: int) -> str:
 
     The date is counted in eras of 400 years that begin on 1 March, so that a leap day ends its year.
     """
+    if not _FIRST_MS <= seconds * 1000 <= _LAST_MS:
+        raise ValueError(f"{seconds} s after 1970 is not between the years 1 and 9999")
     days, rest = divmod(seconds, _DAY)
     era, day_of_era = divmod(days + 719_468, 146_097)
     year = (day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096) // 365

@@ -15,8 +15,9 @@ from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, Opt
 
 from .asgi import DEFAULT_SKIP
 from .emitter import Emitter
-from .invocation import UNMATCHED, correlation_id
+from .invocation import UNMATCHED, is_correlation_id
 from .values import repr_of
+from .wsgi_routes import FIELDS, django_route, route_template
 
 __all__ = ["DEFAULT_SKIP", "UNMATCHED", "TaglineMiddleware", "django_route", "route_template"]
 
@@ -27,7 +28,7 @@ Respond = Callable[..., Write]
 App = Callable[[Environ, Respond], Iterable[bytes]]
 FromEnviron = Callable[[Environ], Optional[str]]
 
-FIELDS, EXCHANGE = "tagline.fields", "tagline.exchange"  # in the environ; PEP 3333 asks for a dot
+EXCHANGE = "tagline.exchange"  # in the environ
 
 _BAD_REQUEST, _FAILED = 400, 500
 
@@ -68,9 +69,7 @@ class TaglineMiddleware:
         self.route = route or route_template
         self.unmatched = unmatched
         self.skip: FrozenSet[str] = frozenset(skip)
-        self.correlation_headers = {
-            "HTTP_" + name.upper().replace("-", "_"): name.lower() for name in correlation_headers
-        }
+        self.correlation_headers = ["HTTP_" + name.upper().replace("-", "_") for name in correlation_headers]
         self.correlation_response_header = (correlation_response_header or "").lower()
         self.error_details = error_details
         # Both answer unhandled exceptions themselves, and announce them. A receiver is connected only once.
@@ -84,8 +83,11 @@ class TaglineMiddleware:
         if FIELDS in environ or path in self.skip:  # an outer middleware records it, or nobody
             return self.app(environ, start_response)
         exchange = _Exchange(self, environ, path, start_response)
-        with exchange:
+        try:
             body: Any = self.app(environ, exchange.start_response)
+        except BaseException as error:
+            exchange.end(error)
+            raise
         recorded = (_SizedBody if hasattr(body, "__len__") else _Body)(body, exchange)
         wrapper = environ.get("wsgi.file_wrapper")
         if isinstance(wrapper, type) and issubclass(type(body), wrapper):
@@ -96,28 +98,6 @@ class TaglineMiddleware:
         return recorded
 
 
-def route_template(environ: Environ) -> Optional[str]:
-    """Return the template of the route that matched a request, as the framework writes it.
-
-    Flask and Bottle leave it in the environ; Django needs `django_route`. None if no route matched.
-    """
-    rule = getattr(environ.get("werkzeug.request"), "url_rule", None) or environ.get("route.handle")
-    return getattr(rule, "rule", None)
-
-
-def django_route(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Record which URL pattern matched, which only Django knows. Put it into Django's setting MIDDLEWARE."""
-
-    def middleware(request: Any) -> Any:
-        response = get_response(request)
-        with suppress(Exception):
-            if request.resolver_match is not None:
-                request.META[FIELDS].setdefault("route", "/" + request.resolver_match.route.lstrip("^/"))
-        return response
-
-    return middleware
-
-
 def _keep_exception(*_sender: object, exception: Any = None, request: Any = None, **_more: Any) -> None:
     """Keep an exception that a framework answers: Flask passes it, Django is handling it."""
     with suppress(Exception):
@@ -126,13 +106,14 @@ def _keep_exception(*_sender: object, exception: Any = None, request: Any = None
 
 
 class _Exchange:
-    """One request and its response. As a context manager, it records an exception that ends the response."""
+    """One request and its response."""
 
     status: Optional[int] = None
     response_bytes = 0
     is_file = sent = complete = False
     error: Optional[BaseException] = None  # that the application answered
-    template = client = length = cast("Any", None)
+    template = client = cast("Any", None)
+    headers: Headers = []  # noqa: RUF012 - replaced, never changed
 
     def __init__(self, middleware: TaglineMiddleware, environ: Environ, path: str, respond: Respond) -> None:
         self.middleware = middleware
@@ -144,20 +125,16 @@ class _Exchange:
         self._respond = respond
         self._write: Write = len  # until the server returns its own
         context = environ.get("apig_wsgi.context") or environ.get("serverless.context")
-        sent = [
-            (name, environ[key]) for key, name in middleware.correlation_headers.items() if key in environ
-        ]
-        given = correlation_id(sent, [name for name, _ in sent]) if sent else None
-        self.correlation_id = given or str(getattr(context, "aws_request_id", None) or os.urandom(16).hex())
+        for name in middleware.correlation_headers:
+            if name in environ and is_correlation_id(environ[name]):
+                self.correlation_id = environ[name]
+                break
+        else:
+            self.correlation_id = str(getattr(context, "aws_request_id", None) or os.urandom(16).hex())
         fields = {"correlation_id": self.correlation_id}
         self.draft = middleware.emitter.collect(fields, event=self.event, context=context)
-        environ.update({FIELDS: self.draft.begin(is_block=True), EXCHANGE: self})
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _kind: object, error: Optional[BaseException], _trace: object) -> None:
-        if error is not None and not isinstance(error, GeneratorExit):  # that is before the server's close()
-            self.end(error)
+        environ[FIELDS] = self.draft.begin(is_block=True)
+        environ[EXCHANGE] = self
 
     def start_response(self, status: str, headers: Headers, *exc_info: Any, **more: Any) -> Write:
         """Pass on the status and the headers, with the correlation id among them."""
@@ -169,7 +146,7 @@ class _Exchange:
             sent = headers  # they are not what they should be: the server refuses them
         self._write = self._respond(status, sent, *exc_info, **more)
         try:  # quicker than `with suppress`
-            self.status, self.length = int(status[:3]), dict(headers).get("Content-Length")
+            self.status, self.headers = int(status[:3]), headers
             # An exception handler answers while its exception is being handled, here as well.
             given = exc_info[0] if exc_info else more.get("exc_info")
             handled = given[1] if given else sys.exc_info()[1]
@@ -203,10 +180,13 @@ class _Exchange:
         if self.template is None:
             self.look()
         error = raised or self.error
-        with suppress(Exception):  # a record is never worth a failed request
-            for name, value in self.known(raised, error).items():
-                if value is not None:
-                    self.draft.setdefault(name, value)
+        try:
+            known = self.known(raised, error)
+        except Exception:
+            known = {}  # a record is never worth a failed request
+        for name, value in known.items():
+            if value is not None:
+                self.draft.setdefault(name, value)
         self.draft.end(error=error)
         self.error = self.outer_error = None  # an exception refers to its frames, and they to this
 
@@ -216,7 +196,7 @@ class _Exchange:
         has_body = environ.get("REQUEST_METHOD") != "HEAD"  # servers send none for HEAD
         status = self.known_status(raised)
         mounts = str(environ.get("SCRIPT_NAME", ""))[len(self.script_name) :]
-        size = self.ask(lambda _: int(self.length)) if self.is_file else self.response_bytes * has_body
+        size = self.ask(self.announced_bytes) if self.is_file else self.response_bytes * has_body
         explain = middleware.error_details and (status or 0) >= _BAD_REQUEST
         return {
             "method": environ.get("REQUEST_METHOD"),
@@ -239,6 +219,9 @@ class _Exchange:
         if self.event is not None or not (self.sent or isinstance(raised, Exception)):
             return None  # in Lambda the gateway answers, and the draft knows with which status
         return (self.sent and self.status) or _FAILED
+
+    def announced_bytes(self, _environ: Environ) -> int:
+        return int(dict(self.headers)["Content-Length"])
 
     def details(self, error: Optional[BaseException]) -> Dict[str, object]:
         sent = [name for name in self.environ if name.startswith("HTTP_")]
@@ -264,18 +247,27 @@ class _Body:
         self._exchange = exchange
 
     def __iter__(self) -> Iterator[bytes]:
-        with self._exchange:
+        exchange = self._exchange
+        try:
             for part in self._body:
-                self._exchange.count(part)
+                exchange.count(part)
                 yield part
-        self._exchange.complete = True
-        self._exchange.end()
+            exchange.complete = True
+        except GeneratorExit:  # the server calls close()
+            raise
+        except BaseException as error:
+            exchange.end(error)
+            raise
+        exchange.end()
 
     def close(self) -> None:
         """Close the application's body. Servers call this in any case, also when the client has left."""
-        with self._exchange:
+        try:
             if self._close is not None:
                 self._close()
+        except BaseException as error:
+            self._exchange.end(error)
+            raise
         self._exchange.end()
 
     def __del__(self) -> None:

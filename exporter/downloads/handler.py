@@ -21,7 +21,7 @@ from consumers.documents import NewerDocumentError
 from consumers.settings import read_settings
 from exporter.downloads import openapi
 from exporter.downloads.audit import Action, AuditLog, audit_line
-from exporter.downloads.jobs import STUCK_AFTER, Job, Request, ZipFormat
+from exporter.downloads.jobs import STUCK_AFTER, Job, Request
 from exporter.downloads.limits import LOOK_AFTER_S, Limits, RefusedError
 from exporter.downloads.links import Link, Signer
 from exporter.downloads.parameters import (
@@ -32,6 +32,7 @@ from exporter.downloads.parameters import (
     tenant_of,
 )
 from exporter.downloads.service import DownloadService
+from exporter.lake.formats import ZipFormat
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 

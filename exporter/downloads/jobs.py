@@ -13,7 +13,7 @@ from typing import Any
 from consumers.bucket import Listed, Upload
 from consumers.documents import known, load, stamped
 from exporter.lake import manifest as archive
-from exporter.lake.formats import Format
+from exporter.lake.formats import Format, ZipFormat
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Days
 
@@ -42,31 +42,11 @@ class State(StrEnum):
 STUCK_AFTER = {State.QUEUED: timedelta(minutes=1), State.RUNNING: timedelta(minutes=5)}
 
 
-class ZipFormat(StrEnum):
-    """The format of the files in a zip."""
-
-    CSV = "csv"
-    JSONL = "jsonl"
-    PARQUET = "parquet"
-    ANY = "any"
-
-
 class Cells(StrEnum):
     """How text is written into the cells of CSV files."""
 
     SAFE = "safe"
     EXACT = "exact"
-
-
-# The lake's formats that the files can be made of, the quickest first.
-MADE_OF = {
-    ZipFormat.CSV: (Format.CSV_GZ, Format.CSV, Format.JSONL_GZ),
-    ZipFormat.JSONL: (Format.JSONL_GZ, Format.CSV_GZ, Format.CSV),
-    ZipFormat.PARQUET: (Format.PARQUET,),
-    ZipFormat.ANY: (Format.CSV_GZ, Format.CSV, Format.JSONL_GZ, Format.PARQUET),
-}
-# All of them.
-LAKE_FORMATS = tuple(dict.fromkeys(kind for kinds in MADE_OF.values() for kind in kinds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +84,8 @@ class Request:
         """Whether all rows are wanted, with all columns."""
         return not self.columns and not self.values and not self.allowed
 
-    def ending(self, kept_as: Format) -> str:
-        """Return the ending of a file in the zip.
+    def ending(self, kept_as: Format) -> ZipFormat:
+        """Return the format, and ending, of a file in the zip.
 
         Args:
             kept_as: The format of the lake's file that it is made of.
@@ -279,7 +259,7 @@ def chosen_manifests(request: Request, there: Iterable[str]) -> list[str]:
     in the reason why the zip cannot be made.
     """
     there = set(there)
-    kinds = dict.fromkeys((*MADE_OF[request.format], *LAKE_FORMATS))
+    kinds = dict.fromkeys((*request.format.made_of, *Format))
     chosen = []
     for day in request.days:
         keys = (archive.folder(day, kind) + archive.MANIFEST for kind in kinds)

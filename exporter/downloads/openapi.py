@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.downloads.jobs import Cells, State, ZipFormat
+from exporter.downloads.jobs import Cells, State
+from exporter.lake.formats import ZipFormat
 
 DATES = ("start_date", "end_date")
 PARAMETERS = (*DATES, "format", "cells", "columns", "client", "route")

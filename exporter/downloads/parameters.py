@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from consumers.errors import TaglineError
 from exporter.downloads import openapi
-from exporter.downloads.jobs import Cells, Request, ZipFormat
+from exporter.downloads.jobs import Cells, Request
+from exporter.lake.formats import ZipFormat
 from exporter.store import Days
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from consumers.bucket import Downloads, Listed, Objects
 from consumers.documents import NewerDocumentError
 from exporter.downloads.jobs import (
-    LAKE_FORMATS,
     TMP,
     Job,
     ZipPlan,
@@ -21,6 +20,7 @@ from exporter.downloads.jobs import (
     zip_key,
 )
 from exporter.lake import manifest as archive
+from exporter.lake.formats import Format
 from exporter.store import Days
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -77,7 +77,7 @@ def replace_job(objects: Objects, job: Job, found: StoredJob | None) -> bool:
 
 def find_files(days: Days, objects: Downloads) -> list[Listed]:
     """Return the files that the lake has of a range, in all formats: manifests, parts and others."""
-    wanted = {archive.folder(day, kind) for day in days for kind in LAKE_FORMATS}
+    wanted = {archive.folder(day, kind) for day in days for kind in Format}
     prefixes = sorted(wanted if len(days) <= _FEW_DAYS else {key.partition("day=")[0] for key in wanted})
     with ThreadPoolExecutor(min(_LISTINGS_AT_ONCE, len(prefixes))) as pool:
         listings = pool.map(lambda prefix: list(objects.listed(prefix)), prefixes)

@@ -1,33 +1,34 @@
-"""One day is written: rows of the store become part files, and a manifest that commits them."""
+"""One day is written in its formats, in one pass: rows of the store become part files and manifests."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, TypeVar
 
 from consumers.rows import late_days
-from consumers.rows.table import OVERFLOW, SAID, UNDECLARED, Plans
+from consumers.rows.table import UNDECLARED, Plans
+from exporter.export.fan_out import fan_out
+from exporter.export.reading import Position, Reading, Source
 from exporter.export.whole_rows import WholeRows
 from exporter.lake.ahead import ahead
 from exporter.lake.batch import Batch
 from exporter.lake.columns import extend_lake_columns
 from exporter.lake.days import Day
-from exporter.lake.forgotten import CLIENT, Forgotten, clients_of
-from exporter.lake.manifest import PART_BYTES, Manifest
-from exporter.lake.overflow import is_whole_record
+from exporter.lake.formats import Format
+from exporter.lake.manifest import PART_BYTES, Manifest, Part
 from exporter.lake.progress import Progress
-from exporter.store import SLICE_ROWS, TIME, Column, Span, Store, Tally, Values, minute, places, slices
+from exporter.store import SLICE_ROWS, Column, Store, Tally, minute, whole_since
 from exporter.stores.metered import Spent
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 # Whole records are fetched in parallel: each is a round trip.
 _FETCHERS = 8
-# How many clients are cached while a day is written without some of them.
-_CLIENTS = 10_000
 # The time that an invocation keeps to store how far it is and to call the next.
 LEAST_SECONDS = 20.0
 # The longest that an invocation can be.
@@ -39,11 +40,13 @@ class OutOfTimeError(Exception):
 
     Attributes:
         got_on: Whether it wrote any part.
+        done: The formats that were committed all the same.
     """
 
-    def __init__(self, *, got_on: bool = False) -> None:
+    def __init__(self, *, got_on: bool = False, done: Sequence[Export] = ()) -> None:
         super().__init__("the invocation has no time left")
         self.got_on = got_on
+        self.done = done
 
 
 class RowsGoneError(RuntimeError):
@@ -108,278 +111,330 @@ class Export:
 
 
 def export_day(day: Day, store: Store, job: DayJob | None = None) -> Export:
-    """Write a day's rows to the lake. Doing it again changes nothing, unless there are other rows.
+    """Write a day in one format: `export_formats`, raising the exception of the one that fails."""
+    (outcome,) = export_formats((day,), store, job or DayJob())
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
-    The manifest is written last. A day of which the store has fewer rows than the lake stays as it is: the
-    store drops rows older than its retention, the lake does not. The caller has the day's lock.
+
+def export_formats(days: Sequence[Day], store: Store, job: DayJob) -> list[Export | Exception]:
+    """Write a day's rows to the lake in several formats.
+
+    Doing it again changes nothing, unless there are other rows.
+
+    The store is asked once for all formats. A format's manifest is written last. The store drops rows older
+    than its retention, the lake does not: once the store no longer has the whole day, the lake keeps what it
+    has. If the lake has nothing of such a day, what is left is written and marked with `partial_since`.
+
+    Args:
+        days: The same day in each format. The caller has their locks.
+        store: The store that has the rows.
+        job: How the day is written.
+
+    Returns:
+        What became of each format, or the exception that stopped it: it does not stop the others.
 
     Raises:
         OutOfTimeError: If the invocation ends before the day does: called again, it resumes.
-        RowsGoneError: If rows came late to a day that the store no longer has whole, or the day is older than
-            what the store keeps and the lake has nothing of it.
     """
-    job = job or DayJob()
     began = time.monotonic()
-    known, tally = day.manifest(), store.tally(day.date)
-    kept = known if known is not None and _has_dropped_rows(tally, known) else None
-    _check_that_rows_are_there(day.date, store, job, tally, known, is_kept=kept is not None)
-    if kept is not None:
-        manifest = kept
-    else:
-        there = store.columns(day.date) if tally else ()
-        rows = _Rows(day, store, job, tally, there, day.forgotten())
-        progress = _write_parts(rows, _begin(rows, known))
-        manifest = _manifest_of(rows, progress, known)
-        _commit(day, manifest, known, job.now())
-    day.drop_progress()
-    day.tidy(job.now())
-    return Export(manifest, kept is not None, time.monotonic() - began)
+    outcomes: dict[Format, Export | Exception] = {}
+    writing: list[_Files] = []
+    # Manifests are read before the store: rows that others commit meanwhile make this commit fail.
+    read = _try_each(lambda day: _Files(day, *day.committed()), days)
+    found = _Found(store.tally(days[0].date), whole_since(store, days[0].date, job.now()), store, job)
+    for day, files in zip(days, read, strict=True):
+        try:
+            if isinstance(files, Exception):
+                raise files  # noqa: TRY301 - it is handled as those of the next lines
+            if found.is_kept(files):
+                outcomes[day.kind] = files.keep(job)
+            else:
+                writing.append(files)
+        except Exception as error:  # noqa: BLE001 - one format's failure is not the others'
+            outcomes[day.kind] = error
+    for files, outcome in zip(writing, _write(writing, found) if writing else (), strict=True):
+        outcomes[files.day.kind] = outcome
+    if any(isinstance(outcome, OutOfTimeError) for outcome in outcomes.values()):
+        done = [outcome for outcome in outcomes.values() if isinstance(outcome, Export)]
+        raise OutOfTimeError(got_on=bool(done) or any(files.got_on for files in writing), done=done)
+    seconds = time.monotonic() - began
+    in_order = [outcomes[day.kind] for day in days]
+    return [each if isinstance(each, Exception) else replace(each, seconds=seconds) for each in in_order]
 
 
-def _has_dropped_rows(tally: Tally, known: Manifest) -> bool:
-    """Tell whether the store has dropped rows that the lake has: it drops a day's earliest rows first."""
-    if sum(tally.values()) < known.rows + known.forgotten:
-        return True
-    return bool(known.parts) and min(tally) > minute(known.parts[0].first_time)
-
-
-def _check_that_rows_are_there(
-    day: date, store: Store, job: DayJob, tally: Tally, known: Manifest | None, *, is_kept: bool
-) -> None:
-    """Make sure that the store has not dropped rows that the lake lacks.
-
-    Raises:
-        RowsGoneError: If it has.
-    """
-    if job.late and (is_kept or not tally):
-        raise RowsGoneError(
-            f"rows came late, as {job.late:,} objects under {late_days.PREFIX}{day}/ say, but the store has "
-            "forgotten rows of the day: the lake keeps what it has. Ask the store for the late ones as long "
-            "as it has them, and remove these objects"
-        )
-    keeps_for = store.keeps_for
-    if known is not None or tally or keeps_for is None:
-        return
-    if day < (job.now() - keeps_for).date():
-        raise RowsGoneError(
-            f"the store has no rows for this day and keeps rows for {keeps_for / timedelta(days=1):g} days, "
-            "so whether the day had any can no longer be determined"
-        )
+def _try_each(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result | Exception]:
+    """Return what a function returns for each item, or raises: one format's failure is not the others'."""
+    outcomes: list[_Result | Exception] = []
+    for item in items:
+        try:
+            outcomes.append(function(item))
+        except Exception as error:  # noqa: BLE001 - the caller reports it
+            outcomes.append(error)
+    return outcomes
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
-    """The rows of a day, before any is read: when they are, and which of the files' columns they have."""
+class _Found:
+    """What the store has of a day: how many rows each minute has, and since when it has them all."""
 
-    day: Day
+    tally: Tally
+    since: str | None
     store: Store
     job: DayJob
-    tally: Tally
-    there: tuple[Column, ...]
-    forgotten: Forgotten | None
 
-    @property
-    def order(self) -> str:
-        """What progress is made for: these late rows, without these clients."""
-        return self.job.order + (self.forgotten.digest if self.forgotten else "")
+    def is_kept(self, files: _Files) -> bool:
+        """Tell whether the lake keeps what it has of a format, because the store no longer has it whole.
 
-    @property
-    def count(self) -> int:
-        """How many rows there are."""
-        return sum(self.tally.values())
+        Raises:
+            RowsGoneError: If the store has dropped rows that the lake lacks, or may have.
+        """
+        known = files.known
+        is_kept = known is not None and (self.since is not None or self._has_dropped_rows(known))
+        if self.job.late and (is_kept or not self.tally):
+            raise RowsGoneError(
+                f"rows came late ({self.job.late:,} objects under {late_days.PREFIX}{files.day.date}/), but "
+                "the store has dropped rows of the day: the lake keeps what it has. Ask the store for the "
+                "late rows as long as it has them, and remove these objects"
+            )
+        if is_kept and known is not None and sum(self.tally.values()) > known.rows + known.forgotten:
+            raise RowsGoneError(
+                f"the store has {sum(self.tally.values()):,} rows of this day, the lake {known.rows:,}, and "
+                f"the store has dropped the rows before {self.since or 'its first one'}: the lake keeps what "
+                "it has. To replace it with what the store has left, remove the day's _manifest.json and "
+                "export it again"
+            )
+        keeps_for = self.store.keeps_for
+        if known is None and not self.tally and self.since is not None and keeps_for is not None:
+            raise RowsGoneError(
+                f"the store has no rows for this day and keeps rows for {keeps_for / timedelta(days=1):g} "
+                "days, so whether the day had any can no longer be determined"
+            )
+        return is_kept
 
-    def count_until(self, time: str) -> int:
-        """Return how many rows there are up to the end of a time's minute."""
-        last = minute(time)
-        return sum(count for each, count in self.tally.items() if each <= last)
+    def _has_dropped_rows(self, known: Manifest) -> bool:
+        """Tell whether the store has dropped rows that the lake has: it drops a day's earliest rows first."""
+        if sum(self.tally.values()) < known.rows + known.forgotten:
+            return True
+        return bool(known.parts) and min(self.tally) > minute(known.parts[0].first_time)
 
 
-# --- where the parts begin --------------------------------------------------------------------------------
+class _Rows(NamedTuple):
+    """Rows on their way to the files, and how many rows were made whole up to their end."""
+
+    batch: Batch
+    restored: int
+    not_restored: int
 
 
-def _begin(rows: _Rows, known: Manifest | None) -> Progress:
-    """Return where to resume: behind the last part, or at the first row if rows came before that."""
-    columns = _columns(rows, known)
-    revision = 1 if known is None else known.revision + 1
-    found = rows.day.progress()
-    if (
-        found is not None
-        and (found.order, found.revision, found.columns) == (rows.order, revision, columns)
-        and (not found.time or rows.count_until(found.time) == found.rows_before)
+class _Files:
+    """The files of a day in one format while they are written."""
+
+    def __init__(self, day: Day, known: Manifest | None, tag: str | None) -> None:
+        self.day, self.known, self._tag = day, known, tag
+        self.got_on = False
+        self.progress = Progress("", 0, ())
+        self._progress_tag: str | None = None
+
+    def keep(self, job: DayJob) -> Export:
+        """Leave the day as it is."""
+        assert self.known is not None
+        self.day.drop_progress()
+        self.day.tidy(job.now())
+        return Export(self.known, kept=True)
+
+    def begin(self, source: Source, columns: tuple[Column, ...], order: str) -> None:
+        """Resume behind the last part, or begin at the first row if other rows came before that.
+
+        Raises:
+            OvertakenError: If another attempt resumes from there.
+        """
+        revision = 1 if self.known is None else self.known.revision + 1
+        found, tag = self.day.progress()
+        if (
+            found is None
+            or (found.order, found.revision, found.columns) != (order, revision, columns)
+            or (found.time and source.count_until(found.time) != found.source_rows)
+        ):
+            found = Progress(order, revision, columns)
+        self.progress = replace(found, attempt=self.day.attempt)
+        self._progress_tag = self.day.write_progress(self.progress, tag)
+
+    def write(self, items: Iterator[_Rows], reading: Reading, source: Source, job: DayJob, skip: int) -> None:
+        """Write the parts that are missing.
+
+        Args:
+            items: The rows.
+            reading: Where they come from.
+            source: The same, before any was read.
+            job: How the day is written.
+            skip: How many of the first rows are in parts already.
+        """
+        begun = self.progress
+        first = minute(begun.time) if begun.time else 0
+        position = Position(begun.columns, begun.time, begun.at_minute)
+        taken = _Taken(items, skip, lambda: self.day.renew(job.now()))
+        batches = position.passing(taken.batches())
+        for part in self.day.write(
+            batches, begun.columns, begun.revision, size=job.size, first=len(begun.parts)
+        ):
+            last = minute(position.time)
+            reading.check(last)
+            self.progress = replace(
+                self.progress,
+                parts=(*self.progress.parts, part),
+                time=position.time,
+                at_minute=position.at_minute,
+                source_rows=source.count_until(position.time),
+                restored=begun.restored + taken.restored,
+                not_restored=begun.not_restored + taken.not_restored,
+                forgotten=begun.forgotten + reading.left_out(first, last),
+            )
+            self._progress_tag = self.day.write_progress(self.progress, self._progress_tag)
+            self.got_on = True
+        reading.check()
+        self.progress = replace(self.progress, forgotten=begun.forgotten + reading.left_out(first))
+
+    def commit(self, since: str | None, job: DayJob) -> Export:
+        """Commit the manifest that names the parts; the known one stays if it has the same rows.
+
+        Raises:
+            OutOfTimeError: If the invocation ends before the known parts are read.
+            OvertakenError: If another attempt has committed the day.
+        """
+        made = self.progress
+        manifest = Manifest(
+            self.day.date,
+            made.revision,
+            made.columns,
+            made.parts,
+            self.day.kind,
+            restored=made.restored,
+            not_restored=made.not_restored,
+            forgotten=made.forgotten,
+            partial_since=since or (self.known.partial_since if self.known else None),
+        )
+
+        def are_whole(parts: Iterable[Part]) -> bool:
+            return all(self.day.is_whole(part, lambda: _check_time(job)) for part in parts)
+
+        manifest = manifest.succeeding(self.known, are_whole)
+        if manifest == self.known:
+            self.day.list_files()
+            self.day.discard(made, self._progress_tag)
+        else:
+            if self.known is not None and manifest.revision != self.known.revision:
+                self.day.retire(self.known.parts, job.now())
+            self.day.commit(manifest, self._tag, job.now())
+        self.day.tidy(job.now())
+        return Export(manifest, kept=False)
+
+
+class _Taken:
+    """The items that files get: without the first ones, which are in parts already.
+
+    Args:
+        items: The items.
+        skip: How many of the first rows are left out.
+        renew: Is called before each item: it keeps the day's lock, or raises that another has it.
+    """
+
+    def __init__(self, items: Iterator[_Rows], skip: int, renew: Callable[[], None]) -> None:
+        self._items, self._skip, self._renew = items, skip, renew
+        self.restored = self.not_restored = 0
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the rows, and keep how many of them were made whole."""
+        restored = not_restored = 0
+        for item in self._items:
+            self._renew()
+            rows = item.batch.rows
+            if self._skip >= len(rows):
+                self._skip -= len(rows)
+                restored, not_restored = item.restored, item.not_restored
+                continue
+            self.restored, self.not_restored = item.restored - restored, item.not_restored - not_restored
+            yield Batch(rows[self._skip :], item.batch.empties) if self._skip else item.batch
+            self._skip = 0
+
+
+def _write(writing: list[_Files], found: _Found) -> list[Export | Exception]:
+    """Write a day's rows in all formats that need it, and return what became of each."""
+    first = writing[0].day
+    there = found.store.columns(first.date) if found.tally else ()
+    source = Source(first, found.store, found.tally, there, first.forgotten(), found.job.slice_rows)
+    columns = _columns(source, [files.known for files in writing])
+    order = found.job.order + (source.forgotten.digest if source.forgotten else "")
+    outcomes: dict[_Files, Export | Exception] = {}
+    begun: list[_Files] = []
+    for files, error in zip(
+        writing, _try_each(lambda files: files.begin(source, columns, order), writing), strict=True
     ):
-        return found
-    progress = Progress(rows.order, revision, columns)
-    rows.day.write_progress(progress)
-    rows.day.tidy(rows.job.now())
-    return progress
+        if error is None:
+            begun.append(files)
+        else:
+            outcomes[files] = error
+    for files, error in zip(begun, _write_parts(begun, source, found.job) if begun else (), strict=True):
+        outcomes[files] = error or _try_each(lambda files: files.commit(found.since, found.job), [files])[0]
+    return [outcomes[files] for files in writing]
 
 
-def _columns(rows: _Rows, known: Manifest | None) -> tuple[Column, ...]:
+def _columns(source: Source, known: Sequence[Manifest | None]) -> tuple[Column, ...]:
     """Return the columns of a day's files: those that they have, and others up to the last in use.
 
-    So a day that is written again is the same, even if other days have brought columns since.
+    So a day that is written again is the same, even if other days have brought columns since. All formats
+    have the same columns.
     """
-    if not rows.there:
-        return known.columns if known else ()
+    has = max((manifest.columns for manifest in known if manifest), key=len, default=())
+    if not source.there:
+        return has
     # A table that was created again may have other types than the lake: a day's files have their rows' types.
-    types = {column.name: column.type for column in rows.there}
+    types = {column.name: column.type for column in source.there}
     columns = tuple(
         Column(name, types.get(name, type_))
-        for name, type_ in extend_lake_columns(rows.day.objects, rows.there)
+        for name, type_ in extend_lake_columns(source.day.objects, source.there)
     )
-    if known is None or not known.columns or known.columns != columns[: len(known.columns)]:
+    if not has or has != columns[: len(has)]:
         return columns
-    behind = [column.name for column in columns[len(known.columns) :]]
+    behind = [column.name for column in columns[len(has) :]]
     asked = [name for name in behind if name in types]
-    filled = rows.store.filled(rows.day.date, asked) if asked else set()
+    filled = source.store.filled(source.day.date, asked) if asked else set()
     last = max((number for number, name in enumerate(behind, 1) if name in filled), default=0)
-    return columns[: len(known.columns) + last]
+    return columns[: len(has) + last]
 
 
-# --- the parts --------------------------------------------------------------------------------------------
-
-
-def _write_parts(rows: _Rows, progress: Progress) -> Progress:
-    """Write the parts that are missing, and return the progress that names all."""
-    begun_with = len(progress.parts)
-    try:
-        for further in _further(rows, progress):
-            progress = further
-    except OutOfTimeError:
-        progress = rows.day.progress() or progress
-        raise OutOfTimeError(got_on=len(progress.parts) > begun_with) from None
-    return progress
-
-
-def _further(rows: _Rows, progress: Progress) -> Iterator[Progress]:
-    """Write one part after the other, and yield how far the day is after each."""
-    day, job = rows.day, rows.job
+def _write_parts(writing: list[_Files], source: Source, job: DayJob) -> list[Exception | None]:
+    """Write the parts that are missing of each format, side by side, and return what stopped each."""
+    base = min((files.progress for files in writing), key=lambda progress: progress.rows)
+    reading = Reading(source, base.columns, base.time, base.at_minute)
     with ThreadPoolExecutor(_FETCHERS) as pool:
-        whole = WholeRows(progress.columns, lambda keys: pool.map(day.objects.get, keys), job.plans)
-        position = _Position(progress)
-        batches = position.passing(_timed(whole.batches(ahead(_pages(rows, progress))), job))
-        for part in day.write(
-            batches, progress.columns, progress.revision, size=job.size, first=len(progress.parts)
-        ):
-            progress = replace(
-                progress,
-                parts=(*progress.parts, part),
-                time=position.time,
-                at_time=position.at_time,
-                rows_before=rows.count_until(position.time),
-                restored=progress.restored + whole.restored,
-                not_restored=progress.not_restored + whole.not_restored,
-            )
-            whole.restored = whole.not_restored = 0
-            day.write_progress(progress)
-            yield progress
+        objects = source.day.objects
+        whole = WholeRows(base.columns, lambda keys: pool.map(objects.get, keys), job.plans)
+        items = _timed(whole, reading, job)
+
+        def consumer(files: _Files) -> Callable[[Iterator[_Rows]], None]:
+            return lambda items: files.write(items, reading, source, job, files.progress.rows - base.rows)
+
+        return fan_out(items, [consumer(files) for files in writing])
 
 
-def _pages(rows: _Rows, progress: Progress) -> Iterator[list[Values]]:
-    """Yield the rows that are not in a part yet, in the order of the files' columns."""
-    has = {column.name for column in rows.there}
-    asked = tuple(column for column in progress.columns if column.name in has)
-    skip = progress.at_time
-    for span in slices(rows.day.date, rows.tally, rows.job.slice_rows) if rows.tally else ():
-        if span.end <= progress.time:
-            continue
-        answer = rows.store.rows(Span(max(span.start, progress.time), span.end), asked)
-        pages = answer.pages if asked == progress.columns else _widened(answer.pages, asked, progress.columns)
-        if rows.forgotten is not None:
-            pages = _without(rows.forgotten, pages, progress.columns, rows.day)
-        for page in pages:
-            yield page[skip:] if skip else page
-            skip -= min(skip, len(page))
-
-
-def _without(
-    forgotten: Forgotten, pages: Iterable[list[Values]], columns: tuple[Column, ...], day: Day
-) -> Iterator[list[Values]]:
-    """Yield the rows of clients that are not forgotten; whole records of the others are removed."""
-    client, said, overflow = (places(columns).get(name) for name in (CLIENT, SAID, OVERFLOW))
-    assert client is not None
-
-    @lru_cache(_CLIENTS)  # a hash for each client, not for each row
-    def is_forgotten(client: str | None, said: str | None) -> bool:
-        return forgotten.has_any(clients_of(client, said))
-
-    for page in pages:
-        left: list[Values] = []
-        removed: list[str] = []
-        for row in page:
-            if not is_forgotten(row[client], None if said is None else row[said]):
-                left.append(row)
-            elif overflow is not None and is_whole_record(key := row[overflow]):
-                removed.append(key)
-        day.objects.delete(removed)
-        yield left
-
-
-def _widened(
-    pages: Iterable[list[Values]], has: tuple[Column, ...], wanted: tuple[Column, ...]
-) -> Iterator[list[Values]]:
-    """Yield rows with a place for columns that the store does not have."""
-    place_of = places(has)
-    taken = [place_of.get(column.name) for column in wanted]
-    for page in pages:
-        yield [[None if place is None else row[place] for place in taken] for row in page]
-
-
-def _timed(batches: Iterator[Batch], job: DayJob) -> Iterator[Batch]:
-    """Yield batches as long as there is time.
+def _timed(whole: WholeRows, reading: Reading, job: DayJob) -> Iterator[_Rows]:
+    """Yield rows as long as there is time.
 
     Raises:
-        OutOfTimeError: If there is none for another batch.
+        OutOfTimeError: If there is no time for another batch.
     """
-    for batch in batches:
-        yield batch
-        if job.seconds_left() < LEAST_SECONDS:
-            raise OutOfTimeError
+    for batch in whole.batches(ahead(reading.pages())):
+        yield _Rows(batch, whole.restored, whole.not_restored)
+        _check_time(job)
 
 
-class _Position:
-    """How far rows have been passed on: the last row's time, and how many rows have that time."""
+def _check_time(job: DayJob) -> None:
+    """Make sure that there is time to go on.
 
-    def __init__(self, progress: Progress) -> None:
-        self.time, self.at_time = progress.time, progress.at_time
-        self._when = places(progress.columns).get(TIME, 0)
-
-    def passing(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Yield batches, and keep where they end."""
-        for batch in batches:
-            last = batch.rows[-1][self._when] or ""
-            others = (number for number, row in enumerate(reversed(batch.rows)) if row[self._when] != last)
-            at_time = next(others, len(batch.rows))
-            if at_time == len(batch.rows) and last == self.time:
-                at_time += self.at_time
-            self.time, self.at_time = last, at_time
-            yield batch
-
-
-# --- the manifest -----------------------------------------------------------------------------------------
-
-
-def _manifest_of(rows: _Rows, progress: Progress, known: Manifest | None) -> Manifest:
-    """Return the manifest that names the parts; the known one's parts if these have the same rows."""
-    manifest = Manifest(
-        rows.day.date,
-        progress.revision,
-        progress.columns,
-        progress.parts,
-        rows.day.kind,
-        restored=progress.restored,
-        not_restored=progress.not_restored,
-    )
-    if rows.forgotten is not None:
-        manifest = replace(manifest, forgotten=max(0, rows.count - manifest.rows))
-    return manifest.succeeding(known, whole=lambda parts: all(map(rows.day.is_whole, parts)))
-
-
-def _commit(day: Day, manifest: Manifest, known: Manifest | None, now: datetime) -> None:
-    """Commit the manifest, unless the lake has it already."""
-    if known is not None and manifest.revision != known.revision:
-        day.retire(known.parts, now)
-    if manifest != known:
-        day.commit(manifest)
-    else:
-        day.list_files(manifest)
+    Raises:
+        OutOfTimeError: If the invocation ends soon.
+    """
+    if job.seconds_left() < LEAST_SECONDS:
+        raise OutOfTimeError

@@ -16,6 +16,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from consumers.bucket import Bucket, Objects, client_config
 from consumers.rows import schema
+from consumers.rows.registry import STORES
 from consumers.settings import SettingsError, read_settings
 from exporter.export.day import DayJob, Export
 from exporter.export.run import Exporter, run_of
@@ -44,7 +45,7 @@ class Settings:
     export_max_scanned_gb: int
     lake_database: str
     schemas: str = "schemas"
-    store: str = "timestream"
+    store: str = STORES[0]
 
 
 def make_handler(
@@ -55,6 +56,7 @@ def make_handler(
     formats: tuple[Format, ...] = (Format.CSV_GZ,),
     job: DayJob | None = None,
     report: Callable[[Export], None] = lambda _export: None,
+    report_failure: Callable[[str, str, bool], None] = lambda _day, _reason, _given_up: None,
     describe: Callable[[Format, tuple[Column, ...]], None] = lambda _format, _columns: None,
 ) -> Handler:
     """Return a Lambda handler that exports days.
@@ -63,9 +65,10 @@ def make_handler(
         store: The store that has the rows.
         objects: The lake's bucket.
         invoke: Invokes a function, by its name, with an event, without waiting for it.
-        formats: The files' formats; the store is asked for each.
+        formats: The files' formats.
         job: How days are written.
-        report: Is given what became of each day.
+        report: Is given what became of each day in each format.
+        report_failure: Is given each day that a night could not write, why, and whether it is given up.
         describe: Is given the columns that the files of a format have by now.
     """
     job = job or DayJob()
@@ -73,20 +76,25 @@ def make_handler(
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         run = run_of(event, objects, context.aws_request_id, job.now(), store.settles_after)
-        store.reset()  # a function's process lives longer than its invocation
+        store.reset(run.scanned)  # a function's process lives longer than its invocation
         done: list[dict[str, Any]] = []
         left = exporter.write(run, lambda: context.get_remaining_time_in_millis() / 1000, done)
         if left.days:
             if not run.waited_for:
                 invoke(context.function_name, left.to_event())
             return {"days": done, "continues": left.to_event()}
-        if run.replaced:
-            exporter.tidy_up(run)
         for each in formats:
             describe(each, lake_columns(objects))
-        if left.failed:
-            raise DaysFailedError("; ".join(left.failed))
-        return {"days": done}
+        if not run.nightly:
+            if left.failed:
+                raise DaysFailedError("; ".join(f"{day}: {reason}" for day, reason in left.failed.items()))
+            return {"days": done}
+        exporter.tidy_up(run)
+        given_up = exporter.note_failures(left)
+        for day, reason in left.failed.items():
+            report_failure(day, reason, day in given_up)
+        # Lambda would repeat the whole night for an exception: only the days that failed are tried again.
+        return {"days": done, "failed": dict(left.failed)} if left.failed else {"days": done}
 
     return handler
 
@@ -113,6 +121,7 @@ def _from_environment() -> Handler:
         # The schemas are beside the code, wherever that was unpacked.
         job=DayJob(plans=schema.load_schemas(Path(__file__).parents[2] / settings.schemas)),
         report=_report,
+        report_failure=_report_failure,
         describe=Catalog.of_account(settings.lake_database).describe,
     )
 
@@ -137,4 +146,11 @@ def _report(export: Export) -> None:
     metrics.add_metric(name="exported_bytes", unit=MetricUnit.Bytes, value=manifest.size)
     metrics.add_metric(name="exported_scanned_bytes", unit=MetricUnit.Bytes, value=export.spent.scanned)
     metrics.add_metric(name="exported_not_restored", unit=MetricUnit.Count, value=manifest.not_restored)
+    metrics.flush_metrics()
+
+
+def _report_failure(day: str, reason: str, is_given_up: bool) -> None:
+    Logger().error("day failed", extra={"day": day, "reason": reason, "given_up": is_given_up})
+    metrics = Metrics()
+    metrics.add_metric(name="exported_failed", unit=MetricUnit.Count, value=1)
     metrics.flush_metrics()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -13,17 +13,22 @@ from typing import Any
 from consumers.asked_days import BY_HAND, days_of
 from consumers.bucket import Objects
 from consumers.rows import late_days
-from exporter.export.day import LEAST_SECONDS, DayJob, Export, OutOfTimeError, export_day
+from exporter.export.day import LEAST_SECONDS, DayJob, Export, OutOfTimeError, export_formats
 from exporter.lake.days import Day, days_with_replaced_files
 from exporter.lake.formats import Format
-from exporter.stores.metered import Metered
+from exporter.lake.locks import OvertakenError
+from exporter.stores.metered import Metered, Spent
 
 # Lambda itself stops a chain of 16: https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
 MAX_CONTINUATIONS = 12
 # A continuation carries late markers in its event, whose size is limited; the others are for the next run.
 MAX_LATE_KEYS = 1_000
-# The name of the schedule's marker: the night that writes the day removes it.
-NIGHTLY = "nightly"
+# The names of the markers that no late row has left: the schedule's, and one for each night that failed.
+NIGHTLY, FAILED = "nightly", "failed"
+# A day that failed on so many nights is given up.
+NIGHTS = 7
+# What is left of a day that was given up.
+GIVEN_UP = f"{late_days.PREFIX}given-up/"
 
 
 class StuckError(RuntimeError):
@@ -35,22 +40,29 @@ class Run:
     """What is left to do, and as whom: an invocation hands it to the next as its event.
 
     Attributes:
-        id: What locks know it by: the request id of its first invocation.
+        id: What locks call it: the request id of its first invocation.
         days: The days that are left; the first may be begun.
         late: The markers that ask for a day, by day: removed when it is written.
-        replaced: Whether days with replaced files are tidied up afterwards.
+        nightly: Whether the schedule asked for it: days with replaced files are tidied up afterwards, and
+            days that fail are tried again by the next night.
         continuations: How many invocations there were before.
         waited_for: Whether the caller invokes the function again, instead of the function itself.
-        failed: Which days failed before, and why; the last invocation raises it.
+        failed: Why days failed before, by day; the last invocation reports them.
+        formats: The formats that are left of the first day; empty for all.
+        leases: The tokens of the first day's locks, by format: the next invocation exchanges them.
+        scanned: How many bytes the store has read for it.
     """
 
     id: str
     days: tuple[date, ...]
     late: Mapping[str, list[str]] = field(default_factory=dict)
-    replaced: bool = False
+    nightly: bool = False
     continuations: int = 0
     waited_for: bool = False
-    failed: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+    formats: tuple[str, ...] = ()
+    leases: Mapping[str, str] = field(default_factory=dict)
+    scanned: int = 0
 
     def to_event(self) -> dict[str, Any]:
         """Return the event that continues the run."""
@@ -61,7 +73,7 @@ class Run:
         """Return the run that an event of `to_event` continues."""
         read = event["run"]
         days = tuple(date.fromisoformat(day) for day in read["days"])
-        return cls(**read | {"days": days, "failed": tuple(read["failed"])})
+        return cls(**read | {"days": days, "formats": tuple(read["formats"])})
 
 
 def run_of(
@@ -91,12 +103,13 @@ def run_of(
         late[days[0]].add(marker)
     # A day that is not over is written when it is.
     wanted = [day for day in sorted(late) if (day in days if by_hand else day <= days[-1])]
+    wanted = wanted[-MAX_LATE_KEYS:]
     share = MAX_LATE_KEYS // max(1, len(wanted))
     return Run(
         request_id,
         days if by_hand else (*days, *(day for day in wanted if day not in days)),
         {day.isoformat(): sorted(late[day])[:share] for day in wanted},
-        replaced=not by_hand,
+        nightly=not by_hand,
         waited_for=bool(event.get("wait")),
     )
 
@@ -116,6 +129,16 @@ def _late_markers(objects: Objects, before: datetime) -> defaultdict[date, set[s
     return late
 
 
+class _OutOfTimeError(Exception):
+    """A day is not done: what is left of it, and whether anything of it was written."""
+
+    def __init__(
+        self, *, got_on: bool, formats: tuple[str, ...] = (), leases: Mapping[str, str] = {}
+    ) -> None:
+        super().__init__(formats)
+        self.got_on, self.formats, self.leases = got_on, formats, leases
+
+
 @dataclass(frozen=True, slots=True)
 class Exporter:
     """Writes the days of runs.
@@ -123,9 +146,9 @@ class Exporter:
     Attributes:
         store: The store that has the rows.
         objects: The lake's bucket.
-        formats: The files' formats; the store is asked for each.
+        formats: The files' formats.
         job: How days are written.
-        report: Is given what became of each day.
+        report: Is given what became of each day in each format.
     """
 
     store: Metered
@@ -145,62 +168,134 @@ class Exporter:
         Raises:
             StuckError: If the run does not get further.
         """
-        failed = list(run.failed)
+        failed = dict(run.failed)
         for place, day in enumerate(run.days):
+            left = run if place == 0 else replace(run, formats=(), leases={})
             try:
                 if seconds_left() < LEAST_SECONDS:
-                    raise OutOfTimeError  # noqa: TRY301 - a day is begun as it is resumed
-                self._write_day(day, run, seconds_left, done)
-            except OutOfTimeError as error:
+                    raise _OutOfTimeError(got_on=False, formats=left.formats, leases=left.leases)  # noqa: TRY301
+                self._write_day(day, left, seconds_left, done)
+            except _OutOfTimeError as error:
                 left = replace(
-                    run, days=run.days[place:], continuations=run.continuations + 1, failed=tuple(failed)
+                    run,
+                    days=run.days[place:],
+                    continuations=run.continuations + 1,
+                    failed=failed,
+                    formats=error.formats,
+                    leases=error.leases,
+                    scanned=self.store.spent.scanned,
                 )
                 _ensure_it_ends(left, got_on=error.got_on or bool(done) or run.continuations == 0)
                 return left
+            except DayFailedError as error:
+                failed[day.isoformat()] = str(error)
             except Exception as error:  # noqa: BLE001 - one day's failure is not the other days'
-                failed.append(f"{day}: {type(error).__name__}: {error}")
-        return replace(run, days=(), failed=tuple(failed))
+                failed[day.isoformat()] = f"{type(error).__name__}: {error}"
+        return replace(run, days=(), failed=failed, formats=(), leases={})
 
     def _write_day(
         self, date: date, run: Run, seconds_left: Callable[[], float], done: list[dict[str, Any]]
     ) -> None:
-        """Write a day in all formats, and remove the markers that asked for it."""
+        """Write a day in the formats that are left, and remove the markers that asked for it.
+
+        Raises:
+            DayFailedError: If the day could not be written in a format.
+        """
         markers = run.late.get(date.isoformat(), [])
+        late = sorted(marker for marker in markers if _is_of_rows(marker))
         job = replace(
             self.job,
-            order=hashlib.blake2b("\n".join(sorted(markers)).encode(), digest_size=8).hexdigest(),
-            late=sum(not marker.endswith(NIGHTLY) for marker in markers),
+            order=hashlib.blake2b("\n".join(late).encode(), digest_size=8).hexdigest(),
+            late=len(late),
             seconds_left=seconds_left,
         )
-        is_locked = False
-        for kind in self.formats:
-            day, now = Day(self.objects, date, kind), job.now()
-            if not day.lock.take(run.id, now, now + timedelta(seconds=seconds_left())):
-                is_locked = True
-                done.append({"day": date.isoformat(), "format": kind, "locked": True})
-                continue
-            before = replace(self.store.spent)
-            try:
-                export = export_day(day, self.store, job)
-            except OutOfTimeError:
-                raise  # the run keeps the day's lock
-            except BaseException:
-                day.lock.release(run.id)
-                raise
-            day.lock.release(run.id)
-            export = replace(export, spent=self.store.spent.since(before))
-            self.report(export)
-            done.append(export.summary())
-        if not is_locked:
+        days = [Day(self.objects, date, Format(kind)) for kind in run.formats or self.formats]
+        taken = [day for day in days if day.take(run.id, job.now(), run.leases.get(day.kind))]
+        outcomes = self._export(taken, days, job, done) if taken else []
+        pairs = list(zip(taken, outcomes, strict=True))
+        locked = [day for day in days if day not in taken]
+        locked += [day for day, outcome in pairs if isinstance(outcome, OvertakenError)]
+        done += [{"day": date.isoformat(), "format": day.kind, "locked": True} for day in locked]
+        failures = [
+            f"{day.kind}: {type(outcome).__name__}: {outcome}"
+            for day, outcome in pairs
+            if isinstance(outcome, Exception) and day not in locked
+        ]
+        if failures:
+            raise DayFailedError("; ".join(failures))
+        if not locked:
             self.objects.delete(markers)
+
+    def _export(
+        self, taken: list[Day], days: list[Day], job: DayJob, done: list[dict[str, Any]]
+    ) -> list[Export | Exception]:
+        """Write a day in the formats whose lock was taken, and give the locks back unless time runs out."""
+        before = replace(self.store.spent)
+        kept: list[Day] = []
+        try:
+            outcomes = export_formats(taken, self.store, job)
+        except OutOfTimeError as error:
+            self._finish(error.done, before, done)
+            written = {export.manifest.format for export in error.done}
+            kept = [day for day in days if day.kind not in written]
+            leases = {str(day.kind): day.lease.token for day in kept if day.lease}
+            raise _OutOfTimeError(
+                got_on=error.got_on, formats=tuple(day.kind for day in kept), leases=leases
+            ) from None
+        finally:
+            for day in taken:
+                if day not in kept:
+                    day.release()
+        self._finish([outcome for outcome in outcomes if isinstance(outcome, Export)], before, done)
+        return outcomes
+
+    def _finish(self, exports: Sequence[Export], before: Spent, done: list[dict[str, Any]]) -> None:
+        """Report what was written; what the store was asked for all formats counts for the first."""
+        spent = self.store.spent.since(before)
+        for export in exports:
+            self.report(measured := replace(export, spent=spent))
+            done.append(measured.summary())
+            spent = Spent()
 
     def tidy_up(self, run: Run) -> None:
         """Remove replaced files of days that nobody has written since, if their time of grace is over."""
         for day in list(days_with_replaced_files(self.objects)):
             now = self.job.now()
-            if day.lock.take(run.id, now, now + timedelta(seconds=LEAST_SECONDS)):
+            if day.take(run.id, now):
                 day.tidy(now)
-                day.lock.release(run.id)
+                day.release()
+
+    def note_failures(self, run: Run) -> list[str]:
+        """Have the next night try failed days again, and give up those that failed on `NIGHTS` nights.
+
+        Returns:
+            The days that are given up.
+        """
+        given_up: list[str] = []
+        for day, reason in run.failed.items():
+            markers = list(self.objects.keys(f"{late_days.PREFIX}{day}/"))
+            tonight = late_days.marker_key(date.fromisoformat(day), FAILED, f"{self.job.now():%Y-%m-%d}")
+            nights = {marker for marker in markers if _name(marker).startswith(f"{FAILED}.")} | {tonight}
+            if len(nights) < NIGHTS:
+                self.objects.put(tonight, [], "text/plain")
+                continue
+            self.objects.put(f"{GIVEN_UP}{day}", [reason.encode()], "text/plain")
+            self.objects.delete(markers)
+            given_up.append(day)
+        return given_up
+
+
+class DayFailedError(RuntimeError):
+    """A day could not be written in some formats; the message names each with its reason."""
+
+
+def _name(marker: str) -> str:
+    return marker.rpartition("/")[2]
+
+
+def _is_of_rows(marker: str) -> bool:
+    """Tell whether a marker was left for late rows."""
+    return not _name(marker).startswith((f"{NIGHTLY}.", f"{FAILED}."))
 
 
 def _ensure_it_ends(left: Run, *, got_on: bool) -> None:

@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-athena-q
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 
 from consumers.bucket import Objects
@@ -20,13 +20,28 @@ def list_key(day: date, kind: str) -> str:
     return f"{PREFIX}tables/{kind}/year={day:%Y}/month={day:%m}/day={day:%d}/symlink.txt"
 
 
-def write_file_list(objects: Objects, manifest: Manifest) -> None:
-    """Write the names of a day's files, or remove the list of a day without files."""
-    key = list_key(manifest.day, manifest.format)
-    if names := _file_list(objects, manifest):
-        objects.put(key, [names], "text/plain")
-    else:
-        objects.delete([key])
+def write_file_list(objects: Objects, day: date, kind: str, committed: Callable[[], Manifest | None]) -> bool:
+    """Write the names of a day's files, or remove the list of a day without files.
+
+    Args:
+        objects: The lake's bucket.
+        day: The day in UTC.
+        kind: The files' format.
+        committed: Gives the day's manifest. It is asked after the list is read, so the last of several
+            writers writes the newest manifest's names.
+
+    Returns:
+        Whether the list is right; False if another wrote it meanwhile.
+    """
+    key = list_key(day, kind)
+    found = objects.read(key)
+    manifest = committed()
+    names = _file_list(objects, manifest) if manifest else b""
+    if names == (b"" if found is None else found[0]):
+        return True
+    if names:
+        return objects.replace(key, names, found and found[1])
+    return found is not None and objects.remove(key, found[1])
 
 
 def file_list_problems(objects: Objects, manifest: Manifest) -> Iterator[str]:

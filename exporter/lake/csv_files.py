@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from exporter.lake.batch import Batch
@@ -21,14 +21,19 @@ def writer(columns: tuple[Column, ...], *, pack: bool) -> TextWriter:
     return _CsvFile(columns, pack=pack)
 
 
+def text(columns: tuple[Column, ...]) -> tuple[Callable[[Batch], bytes], bytes]:
+    """Return what writes rows as CSV, and the header."""
+    return csv_lines, csv_lines(Batch([[column.name for column in columns]]))
+
+
 class _CsvFile(TextWriter):
     """A CSV file while it is written; it counts the cells that a spreadsheet would run."""
 
     def __init__(self, columns: tuple[Column, ...], *, pack: bool) -> None:
-        names: Values = [column.name for column in columns]
         self._formulas = sum(is_formula(column.name) for column in columns)
         self._is_text = tuple(column.type == "text" for column in columns)
-        super().__init__(self._lines, header=csv_lines(Batch([names])), pack=pack)
+        _, header = text(columns)
+        super().__init__(self._lines, header=header, pack=pack)
 
     def summary(self) -> dict[str, Any]:
         """Return the fields of the file's entry in a manifest that are about its text."""
@@ -83,25 +88,25 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-def rows(text: Iterable[bytes], columns: tuple[Column, ...]) -> Iterator[list[Values]]:
+def rows(chunks: Iterable[bytes], columns: tuple[Column, ...]) -> Iterator[list[Values]]:
     """Yield pages of a file's rows.
 
     Raises:
         ValueError: If the header does not name these columns, a row cannot be read, or the file ends inside
             of a value.
     """
-    records = _records(text)
+    records = _records(chunks)
     header = next(records, b"")
     if _values(header) != [column.name for column in columns]:
         raise ValueError(f"the file's columns are {header.decode()}, not those of its manifest")
     yield from pages(records, _values)
 
 
-def _records(text: Iterable[bytes]) -> Iterator[bytes]:
+def _records(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Yield rows as they are written: a line each, or several if values have line ends."""
     record: list[bytes] = []
     is_open = False
-    for line in lines(text):
+    for line in lines(chunks):
         # A value's quotes come in pairs: after an odd number of them, a value continues in the next line.
         is_open ^= line.count(b'"') % 2 == 1
         if not is_open and not record:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 from botocore.exceptions import ClientError
@@ -18,7 +19,7 @@ from exporter.lake.files import parts
 from exporter.lake.forgotten import KEY as FORGOTTEN
 from exporter.lake.forgotten import Forgotten
 from exporter.lake.formats import Format
-from exporter.lake.locks import Lock
+from exporter.lake.locks import DayLease, Lock, OvertakenError
 from exporter.lake.manifest import MANIFEST, PART_BYTES, STATE, Manifest, Part, beginning, folder, part_key
 from exporter.lake.progress import Progress
 from exporter.store import Column
@@ -28,6 +29,7 @@ PROGRESS = "_progress.json"
 GRACE = timedelta(hours=6)
 _REPLACED = f"{STATE}replaced/"
 _REPLACED_VERSION = 1
+_TRIES = 20
 # A piece of a file takes longer to make than the piece before takes to upload.
 _PIECE_BYTES = 1 << 20
 
@@ -41,34 +43,91 @@ class Day:
         kind: The files' format.
 
     Attributes:
-        lock: Whoever writes or removes files of the day has it.
+        lock: Who writes or removes files of the day has it.
+        lease: The lock's lease, once `take` has taken it.
     """
 
     def __init__(self, objects: Objects, day: date, kind: Format) -> None:
         self.objects, self.date, self.kind = objects, day, kind
         self.lock = Lock(objects, f"{STATE}locks/{kind}/{day}.json")
+        self.lease: DayLease | None = None
         self._folder = folder(day, kind)
         self._replaced_key = f"{_REPLACED}{kind}/{day}.json"
+
+    # --- who writes it ------------------------------------------------------------------------------------
+
+    def take(self, run: str, now: datetime, token: str | None = None) -> bool:
+        """Take the day's lock, and tell whether this has it now; the arguments are those of `Lock.take`."""
+        self.lease = self.lock.take(run, now, token)
+        return self.lease is not None
+
+    @property
+    def attempt(self) -> str:
+        """What no other attempt to write the day has; empty without a lease."""
+        return self.lease.token[:8] if self.lease else ""
+
+    def renew(self, now: datetime) -> None:
+        """Keep the lock for longer.
+
+        Raises:
+            OvertakenError: If another has it by now.
+        """
+        if self.lease:
+            self.lease.renew(now)
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self.lease:
+            self.lease.release()
 
     # --- what it holds ------------------------------------------------------------------------------------
 
     def manifest(self) -> Manifest | None:
         """Return what the lake has of the day, or None if the day was never written."""
-        document = self.document()
-        return None if document is None else Manifest.from_json(document)
+        return self.committed()[0]
+
+    def committed(self) -> tuple[Manifest | None, str | None]:
+        """Return what the lake has of the day and the tag that `commit` compares, or None for both."""
+        found = self.objects.read(self._folder + MANIFEST)
+        return (None, None) if found is None else (Manifest.from_json(found[0]), found[1])
 
     def document(self) -> bytes | None:
         """Return the manifest as it is stored."""
         return self.objects.get(self._folder + MANIFEST)
 
-    def commit(self, manifest: Manifest) -> None:
-        """Write the manifest: from here on its files are what the lake has, also for the tables over them."""
-        self.objects.put(self._folder + MANIFEST, [manifest.to_json()], "application/json")
-        self.list_files(manifest)
+    def commit(self, manifest: Manifest, tag: str | None, now: datetime) -> None:
+        """Write the manifest: from here on its files are what the lake has, also for the tables over them.
 
-    def list_files(self, manifest: Manifest) -> None:
-        """Write the file list that the tables read: it is as old as the parts, to expire with them."""
-        write_file_list(self.objects, manifest)
+        Files that nothing names any more are removed: no other attempt can commit them, because it would have
+        to replace the manifest that this one has replaced. Files that came since belong to a later attempt.
+
+        Args:
+            manifest: The manifest.
+            tag: The tag of the manifest that it follows, as `committed` returned it.
+            now: The time.
+
+        Raises:
+            OvertakenError: If another manifest was committed since, or another has the lock.
+        """
+        before = self.keys()
+        if self.lease:
+            self.lease.confirm(now)
+        if not self.objects.replace(self._folder + MANIFEST, manifest.to_json(), tag):
+            raise OvertakenError(f"another run has written {self.date} in {self.kind}: its files are kept")
+        self.list_files()
+        self.drop_progress()
+        self.objects.delete(before.intersection(self._unnamed(self._replaced()[1])))
+
+    def list_files(self) -> None:
+        """Write the file list that the tables read, unless it names the committed files already.
+
+        Raises:
+            OSError: If other runs keep changing it.
+        """
+        for _ in range(_TRIES):
+            if write_file_list(self.objects, self.date, self.kind, self.manifest):
+                return
+        raise OSError(f"the file list of {self.date} was changed by others {_TRIES} times in a row")
 
     def rows(self, manifest: Manifest) -> Iterator[Batch]:
         """Yield the rows of the files that a manifest names.
@@ -100,7 +159,7 @@ class Day:
         for file in parts(
             batches,
             columns,
-            lambda number: part_key(self.date, number, revision, self.kind),
+            lambda number: part_key(self.date, number, revision, self.kind, self.attempt),
             self.kind,
             size=size,
             first=first,
@@ -108,11 +167,17 @@ class Day:
             self.objects.put(file.key, ahead(_pieces(file.chunks())), self.kind.rules.content_type)
             yield file.summary()
 
-    def is_whole(self, part: Part) -> bool:
-        """Tell whether a part is as its manifest describes it, so that its rows need not be written again."""
+    def is_whole(self, part: Part, check_time: Callable[[], None]) -> bool:
+        """Tell whether a part is as its manifest describes it, so that its rows need not be written again.
+
+        Args:
+            part: The part.
+            check_time: Is called between its pieces; what it raises ends the reading.
+        """
         sha256, size = hashlib.sha256(), 0
         try:
             for chunk in self.objects.stream(part.key):
+                check_time()
                 sha256.update(chunk)
                 size += len(chunk)
         except ClientError as error:
@@ -130,18 +195,39 @@ class Day:
 
     # --- while it is written ------------------------------------------------------------------------------
 
-    def progress(self) -> Progress | None:
-        """Return how far the day is, or None if it is not being written."""
-        document = self.objects.get(self._folder + PROGRESS)
-        return None if document is None else Progress.from_json(document)
+    def progress(self) -> tuple[Progress | None, str | None]:
+        """Return how far the day is and the tag that `write_progress` compares, or None."""
+        found = self.objects.read(self._folder + PROGRESS)
+        return (None, None) if found is None else (Progress.from_json(found[0]), found[1])
 
-    def write_progress(self, progress: Progress) -> None:
-        """Store how far the day is."""
-        self.objects.put(self._folder + PROGRESS, [progress.to_json()], "application/json")
+    def write_progress(self, progress: Progress, tag: str | None) -> str:
+        """Store how far the day is, and return the new tag.
+
+        Args:
+            progress: How far it is.
+            tag: The tag of the progress that it follows.
+
+        Raises:
+            OvertakenError: If another attempt has stored its progress since.
+        """
+        key, body = self._folder + PROGRESS, progress.to_json()
+        if self.objects.replace(key, body, tag):
+            found = self.objects.read(key)
+            if found is not None and found[0] == body:
+                return found[1]
+        raise OvertakenError(f"another run writes {self.date} in {self.kind}, and resumes from what is there")
 
     def drop_progress(self) -> None:
         """Remove how far the day is: the next export begins at the first row."""
         self.objects.delete([self._folder + PROGRESS])
+
+    def discard(self, progress: Progress, tag: str | None) -> None:
+        """Remove an attempt's own progress and files, unless another attempt has resumed from there."""
+        key = self._folder + PROGRESS
+        if tag is None or not self.objects.remove(key, tag):
+            return
+        unnamed = set(self._unnamed(self._replaced()[1]))
+        self.objects.delete([part.key for part in progress.parts if part.key in unnamed])
 
     # --- files that are no longer wanted ------------------------------------------------------------------
 
@@ -154,38 +240,75 @@ class Day:
         return self._unnamed(self._replaced()[1])
 
     def retire(self, replaced: Iterable[Part], now: datetime) -> None:
-        """Store that parts were replaced: the first `tidy` after their time of grace removes them."""
-        keys = sorted({*self._replaced()[1], *(part.key for part in replaced)})
-        document = stamped({"since": now.isoformat(), "keys": keys}, _REPLACED_VERSION)
-        self.objects.put(self._replaced_key, [json.dumps(document).encode()], "application/json")
+        """Store that parts are replaced: the first `tidy` after their time of grace removes them.
+
+        Raises:
+            OSError: If other runs keep changing the list.
+        """
+        names = [part.key for part in replaced]
+        for _ in range(_TRIES):
+            found = self.objects.read(self._replaced_key)
+            known = [] if found is None else self._parsed(found[0])[1]
+            document = stamped(
+                {"since": now.isoformat(), "keys": sorted({*known, *names})}, _REPLACED_VERSION
+            )
+            body = json.dumps(document).encode()
+            if self.objects.replace(self._replaced_key, body, found and found[1]):
+                return
+        raise OSError(f"{self._replaced_key} was changed by others {_TRIES} times in a row")
 
     def end_grace(self) -> None:
-        """End the time of grace of the replaced files: the next `tidy` removes them."""
+        """End the time of grace of the replaced files: the next commit removes them."""
         self.objects.delete([self._replaced_key])
 
     def tidy(self, now: datetime) -> None:
-        """Remove files that no reader can want: never committed, or replaced longer ago than `GRACE`.
+        """Remove files that were replaced, or written and never committed, longer ago than `GRACE`.
 
-        The caller has the lock.
+        The caller has the lock. A younger file may be one that another attempt is about to commit.
         """
-        since, replaced = self._replaced()
-        is_over = since is not None and since + GRACE <= now
-        # Committed files are never overwritten: a file that nothing names is nobody's.
-        self.objects.delete(self._unnamed([] if is_over else replaced))
-        if is_over:
-            self.end_grace()
+        found = self.objects.read(self._replaced_key)
+        replaced: list[str] = []
+        if found is not None:
+            since, replaced = self._parsed(found[0])
+            if since + GRACE <= now and self.objects.remove(self._replaced_key, found[1]):
+                self.objects.delete(set(replaced).intersection(self._unnamed(())))
+        old = {item.key for item in self.objects.listed(self._folder) if item.modified + GRACE <= now}
+        self.objects.delete(old.intersection(self._unnamed(replaced)))
+
+    def clear(self, now: datetime) -> None:
+        """Remove all files that the manifest does not name, at once: no reader of an older one gets grace.
+
+        If there are any, the manifest gets the next revision, so that nobody commits what is removed here.
+        The caller has the lock.
+
+        Raises:
+            OvertakenError: If another has written the day meanwhile.
+        """
+        self.drop_progress()
+        self.end_grace()
+        self.list_files()
+        manifest, tag = self.committed()
+        unnamed = self._unnamed(())
+        if not unnamed:
+            return
+        if manifest is None:
+            self.objects.delete(unnamed)
+        else:
+            self.commit(replace(manifest, revision=manifest.revision + 1), tag, now)
 
     def _unnamed(self, replaced: Iterable[str]) -> list[str]:
         named = {self._folder + MANIFEST, self._folder + PROGRESS, *replaced}
-        for each in (self.manifest(), self.progress()):
+        there = self.keys()
+        for each in (self.progress()[0], self.manifest()):
             named |= {part.key for part in (each.parts if each else ())}
-        return sorted(self.keys() - named)
+        return sorted(there - named)
 
     def _replaced(self) -> tuple[datetime | None, list[str]]:
         """Return since when files are replaced, and their keys."""
         document = self.objects.get(self._replaced_key)
-        if document is None:
-            return None, []
+        return (None, []) if document is None else self._parsed(document)
+
+    def _parsed(self, document: bytes) -> tuple[datetime, list[str]]:
         read = load(document, _REPLACED_VERSION, self._replaced_key)
         return datetime.fromisoformat(read["since"]), read["keys"]
 

@@ -1,8 +1,8 @@
-"""The formats of part files: a line for each, and the module that writes and reads it. Pure."""
+"""The formats of downloads and of the lake's part files: a line for each. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from importlib import import_module
 from typing import NamedTuple, Protocol, Self, cast
@@ -11,38 +11,80 @@ from exporter.lake.batch import Batch, Writer
 from exporter.store import Column, Values
 
 
-class Rules(NamedTuple):
-    """The rules of a format.
+class ZipFormat(StrEnum):
+    """A format of the files in a download, by their ending. To add one, write its module and add its line.
 
     Attributes:
-        module: The module of this package that writes and reads it. It is imported when it is first used:
-            libraries are large, and a function that only names files ships none of them.
-        content_type: The media type of its files.
-        unpacked: The ending of its files in a download, where nothing is packed twice.
-        table: The name of the template's table over its files; empty if there is no table.
+        module: The module of this package that writes and reads it; empty for any format. It is imported when
+            it is first used: libraries are large, and a function that only names files ships none of them.
         typed: Whether its files have types, and are read by the names of their columns; otherwise all values
             are text, and columns are read by their position.
     """
 
     module: str
+    typed: bool
+
+    CSV = "csv", "csv_files"
+    JSONL = "jsonl", "jsonl_files"
+    PARQUET = "parquet", "parquet", True
+    ANY = "any"  # each day in the format that the lake has
+
+    def __new__(cls, ending: str, module: str = "", typed: bool = False) -> Self:
+        """Make the member of a line."""
+        member = str.__new__(cls, ending)
+        member._value_ = ending
+        member.module, member.typed = module, typed
+        return member
+
+    def text(self, columns: tuple[Column, ...]) -> tuple[Callable[[Batch], bytes], bytes]:
+        """Return what writes rows as text, and the text's first line, which may be empty.
+
+        Args:
+            columns: Names and types, in the order of the rows' values.
+        """
+        return cast("_TextModule", module_of(self)).text(columns)
+
+    @property
+    def made_of(self) -> tuple[Format, ...]:
+        """The lake's formats that its files can be made of, the quickest first."""
+        order = list(ZipFormat)
+        # What is packed already is copied.
+        kinds = sorted(Format, key=lambda kind: (order.index(kind.rules.unpacked), not kind.is_gzip))
+        own = [kind for kind in kinds if self in (kind.rules.unpacked, ZipFormat.ANY)]
+        others = [kind for kind in kinds if kind.rules.rewritten and not self.typed]
+        return tuple(dict.fromkeys([*own, *others]))
+
+
+class Rules(NamedTuple):
+    """The rules of a format of the lake.
+
+    Attributes:
+        unpacked: The format of its files in a download, where nothing is packed twice.
+        content_type: The media type of its files.
+        table: The name of the template's table over its files; empty if there is no table.
+        rewritten: Whether its files can be written again in another text format.
+    """
+
+    unpacked: ZipFormat
     content_type: str
-    unpacked: str
     table: str = ""
-    typed: bool = False
+    rewritten: bool = False
+
+    @property
+    def typed(self) -> bool:
+        """Whether its files have types; see `ZipFormat`."""
+        return self.unpacked.typed
 
 
 class Format(StrEnum):
-    """A format, by the ending of its files' keys. To add one, write its module and add its line here."""
+    """A format of the lake, by the ending of its files' keys; `ExportFormats` of the template lists them."""
 
     rules: Rules
 
-    CSV = "csv", Rules("csv_files", "text/csv", "csv")
-    CSV_GZ = "csv.gz", Rules("csv_files", "application/gzip", "csv", table="records_csv")
-    JSONL_GZ = "jsonl.gz", Rules("jsonl_files", "application/gzip", "jsonl")
-    PARQUET = (
-        "parquet",
-        Rules("parquet", "application/vnd.apache.parquet", "parquet", table="records", typed=True),
-    )
+    CSV = "csv", Rules(ZipFormat.CSV, "text/csv", rewritten=True)
+    CSV_GZ = "csv.gz", Rules(ZipFormat.CSV, "application/gzip", table="records_csv", rewritten=True)
+    JSONL_GZ = "jsonl.gz", Rules(ZipFormat.JSONL, "application/gzip", rewritten=True)
+    PARQUET = "parquet", Rules(ZipFormat.PARQUET, "application/vnd.apache.parquet", table="records")
 
     def __new__(cls, ending: str, *rules: Rules) -> Self:
         """Make the member of a line."""
@@ -62,7 +104,7 @@ class Format(StrEnum):
         Args:
             columns: Names and types, in the order of the rows' values.
         """
-        return self._module().writer(columns, pack=self.is_gzip)
+        return module_of(self.rules.unpacked).writer(columns, pack=self.is_gzip)
 
     def read(self, chunks: Iterable[bytes], columns: tuple[Column, ...]) -> Iterator[Batch]:
         """Yield the rows of a file.
@@ -78,13 +120,10 @@ class Format(StrEnum):
             from exporter.lake.text import gunzipped  # noqa: PLC0415 - it needs a library
 
             chunks = gunzipped(chunks)
-        for rows in self._module().rows(chunks, columns):
+        for rows in module_of(self.rules.unpacked).rows(chunks, columns):
             if any(len(row) != len(columns) for row in rows):
                 raise ValueError(f"a row does not have {len(columns)} values, one for each column")
             yield Batch(rows, any("" in row for row in rows))
-
-    def _module(self) -> _Module:
-        return cast("_Module", import_module(f"exporter.lake.{self.rules.module}"))
 
 
 class _Module(Protocol):
@@ -92,6 +131,17 @@ class _Module(Protocol):
 
     def writer(self, columns: tuple[Column, ...], *, pack: bool) -> Writer: ...
     def rows(self, chunks: Iterable[bytes], columns: tuple[Column, ...]) -> Iterator[list[Values]]: ...
+
+
+class _TextModule(_Module, Protocol):
+    """A module of a text format."""
+
+    def text(self, columns: tuple[Column, ...]) -> tuple[Callable[[Batch], bytes], bytes]: ...
+
+
+def module_of(kind: ZipFormat) -> _Module:
+    """Return the module that writes and reads a format, imported."""
+    return cast("_Module", import_module(f"exporter.lake.{kind.module}"))
 
 
 def format_of(key: str) -> Format | None:

@@ -36,6 +36,11 @@ def writer(columns: tuple[Column, ...], *, pack: bool) -> TextWriter:
     return TextWriter(json_lines(columns), pack=pack)
 
 
+def text(columns: tuple[Column, ...]) -> tuple[Callable[[Batch], bytes], bytes]:
+    """Return what writes rows as JSON lines; there is no header."""
+    return json_lines(columns), b""
+
+
 def json_lines(columns: tuple[Column, ...]) -> Callable[[Batch], bytes]:
     """Return a function that writes rows as JSON lines: numbers as the store writes them, and no nulls."""
     encode = msgspec.json.Encoder().encode_lines
@@ -56,7 +61,7 @@ def json_lines(columns: tuple[Column, ...]) -> Callable[[Batch], bytes]:
     return text_of
 
 
-def rows(text: Iterable[bytes], columns: tuple[Column, ...]) -> Iterator[list[Values]]:
+def rows(chunks: Iterable[bytes], columns: tuple[Column, ...]) -> Iterator[list[Values]]:
     """Yield pages of a file's rows.
 
     Raises:
@@ -74,4 +79,4 @@ def rows(text: Iterable[bytes], columns: tuple[Column, ...]) -> Iterator[list[Va
         values = map(read.get, names)
         return [str(value).lower() if isinstance(value, bool) else value for value in values]
 
-    return pages(lines(text), row_of)
+    return pages(lines(chunks), row_of)

@@ -1,18 +1,83 @@
-"""A lock: a day in a format is written by one run at a time."""
+"""A lock: a day in a format is written by one attempt at a time.
+
+Who has the lock has a lease with a token, renews it while it works, and hands the token over to whoever
+continues. The lock keeps two from doing the same work. That a late one cannot do harm is the commit's part:
+docs/reference/commits.md.
+"""
 
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from consumers.bucket import Objects
 from consumers.documents import load, stamped
+from consumers.errors import TaglineError
 
-_VERSION = 1
+# Version 1 had no token, and was as long as an invocation.
+_VERSION = 2
+# A run that is killed keeps a day locked for so long. Lambda retries an event after one minute and two more.
+# https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
+LEASE = timedelta(minutes=3)
+_RENEW_BEFORE = timedelta(minutes=2)
+
+
+class OvertakenError(TaglineError, RuntimeError):
+    """Another has the lock, or has written the day, since this one began; what this one did has no effect."""
+
+
+@dataclass(slots=True)
+class DayLease:
+    """The lock, as long as nobody else takes it.
+
+    Attributes:
+        token: What the lock contains while this lease has it.
+        until: When others may take the lock.
+    """
+
+    objects: Objects
+    key: str
+    run: str
+    token: str
+    until: datetime
+
+    def renew(self, now: datetime) -> None:
+        """Make the lease longer if less than two minutes are left.
+
+        Raises:
+            OvertakenError: If another has the lock by now.
+        """
+        if self.until - now < _RENEW_BEFORE:
+            self.confirm(now)
+
+    def confirm(self, now: datetime) -> None:
+        """Make sure that this lease has the lock, and make it longer.
+
+        Raises:
+            OvertakenError: If another has the lock by now.
+        """
+        found = self.objects.read(self.key)
+        until = now + LEASE
+        if (
+            found is None
+            or _parsed(found[0], self.key).get("token") != self.token
+            or not self.objects.replace(self.key, _document(self.run, self.token, until), found[1])
+        ):
+            raise OvertakenError(f"another run has taken the lock {self.key}; it writes the day")
+        self.until = until
+
+    def release(self) -> None:
+        """Give the lock back, if this lease still has it."""
+        found = self.objects.read(self.key)
+        if found is not None and _parsed(found[0], self.key).get("token") == self.token:
+            self.objects.remove(self.key, found[1])
 
 
 class Lock:
-    """The lock of a day in a format. A run that was killed keeps it until the time that it could have lived.
+    """The lock of a day in a format. A run that was killed keeps it until its lease ends.
 
     Args:
         objects: The lake's bucket.
@@ -23,34 +88,35 @@ class Lock:
         self._objects = objects
         self._key = key
 
-    def take(self, run: str, now: datetime, until: datetime) -> bool:
-        """Take the lock for a run, and tell whether the run has it now.
+    def take(self, run: str, now: datetime, token: str | None = None) -> DayLease | None:
+        """Take the lock and return the lease, or None if another has it.
 
         Args:
-            run: The run's name; a run can take again what it has.
+            run: The run's name, for people who look at the lock.
             now: The time.
-            until: How long the run can live.
+            token: The lease that this one continues: it is exchanged, so a continuation that is delivered
+                twice continues once.
         """
-        body = json.dumps(
-            stamped({"run": run, "until": until.astimezone(UTC).isoformat()}, _VERSION)
-        ).encode()
+        lease = DayLease(self._objects, self._key, run, secrets.token_hex(8), now + LEASE)
         found = self._objects.read(self._key)
-        if found is None:
-            return self._objects.replace(self._key, body, None)
-        held = self._parsed(found[0])
-        if held["run"] != run and datetime.fromisoformat(held["until"]) > now:
-            return False
-        return self._objects.replace(self._key, body, found[1])
+        if found is not None:
+            held = _parsed(found[0], self._key)
+            continues = token is not None and held.get("token") == token
+            if not continues and datetime.fromisoformat(held["until"]) > now:
+                return None
+        document = _document(run, lease.token, lease.until)
+        return lease if self._objects.replace(self._key, document, found and found[1]) else None
 
-    def release(self, run: str) -> None:
-        """Give the lock back, if this run has it."""
+    def is_held(self, now: datetime) -> bool:
+        """Tell whether a run has the lock; one whose lease has ended does not have it any more."""
         found = self._objects.get(self._key)
-        if found is not None and self._parsed(found)["run"] == run:
-            self._objects.delete([self._key])
+        return found is not None and datetime.fromisoformat(_parsed(found, self._key)["until"]) > now
 
-    def is_taken(self) -> bool:
-        """Tell whether a run has the lock, or died with it."""
-        return self._objects.get(self._key) is not None
 
-    def _parsed(self, document: bytes) -> dict[str, str]:
-        return load(document, _VERSION, f"the lock {self._key}")
+def _document(run: str, token: str, until: datetime) -> bytes:
+    document = {"run": run, "token": token, "until": until.astimezone(UTC).isoformat()}
+    return json.dumps(stamped(document, _VERSION)).encode()
+
+
+def _parsed(document: bytes, key: str) -> dict[str, Any]:
+    return load(document, _VERSION, f"the lock {key}")

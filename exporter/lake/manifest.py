@@ -84,6 +84,8 @@ class Manifest:
         restored: How many rows had a value put back that was too long for the store.
         not_restored: How many rows have a value that stayed cut, because the whole one is gone.
         forgotten: How many rows were left out because their client was to be forgotten.
+        partial_since: The time from which on the store still had all rows when the day was first written;
+            None if it had the whole day.
     """
 
     day: date
@@ -94,6 +96,7 @@ class Manifest:
     restored: int = 0
     not_restored: int = 0
     forgotten: int = 0
+    partial_since: str | None = None
 
     @property
     def rows(self) -> int:
@@ -129,6 +132,7 @@ class Manifest:
             "restored": self.restored,
             "not_restored": self.not_restored,
             "forgotten": self.forgotten,
+            "partial_since": self.partial_since,
             "columns": columns_to_json(self.columns),
             "parts": [asdict(part) for part in self.parts],
         }
@@ -190,7 +194,18 @@ def beginning(kind: str) -> str:
     return f"{PREFIX}{of_format}year="
 
 
-def part_key(day: date, number: int, revision: int, kind: str = FORMAT) -> str:
-    """Return the key of a part. Two revisions never share one: no reader sees half of each."""
+def part_key(day: date, number: int, revision: int, kind: str = FORMAT, attempt: str = "") -> str:
+    """Return the key of a part.
+
+    Two attempts never share one: no reader sees half of each, and nobody overwrites what another committed.
+
+    Args:
+        day: The day in UTC.
+        number: The part's number, from 0.
+        revision: The revision that it is for.
+        kind: Its format.
+        attempt: What no other attempt to write the day has.
+    """
     of_revision = f"-r{revision}" if revision > 1 else ""
-    return f"{folder(day, kind)}part-{number:05}{of_revision}.{kind}"
+    of_attempt = f"-{attempt}" if attempt else ""
+    return f"{folder(day, kind)}part-{number:05}{of_revision}{of_attempt}.{kind}"

@@ -1,4 +1,4 @@
-"""Adapters of the asking port, one file per store, and which of them a setting names."""
+"""Adapters of the asking port, a file for each store of the registry; a setting names one of them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from consumers.rows.registry import STORES
 from consumers.settings import SettingsError
 from exporter.store import BillingStore, SqlStore
-
-# The values of the setting STORE, and of a stack's output of that name, with the module of each. It has
-# `of_function` and `of_stack`.
-STORES = {"timestream": "exporter.stores.timestream"}
 
 
 def store_of_function(kind: str, environ: Mapping[str, str], client: Callable[..., Any]) -> BillingStore:
@@ -25,7 +22,7 @@ def store_of_function(kind: str, environ: Mapping[str, str], client: Callable[..
     Raises:
         SettingsError: If there is no such store, or one of its settings is missing.
     """
-    store: BillingStore = _adapter(kind).of_function(environ, client)
+    store: BillingStore = _adapter(kind).from_environment(environ, client)
     return store
 
 
@@ -47,4 +44,4 @@ def store_of_stack(kind: str, outputs: Mapping[str, str], client: Callable[[str]
 def _adapter(kind: str) -> Any:
     if kind not in STORES:
         raise SettingsError(f"STORE is {kind!r}; the stores are {', '.join(STORES)}")
-    return importlib.import_module(STORES[kind])
+    return importlib.import_module(f"{__package__}.{kind}")

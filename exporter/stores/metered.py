@@ -58,9 +58,13 @@ class Metered:
         self.spent = Spent()
         store.bill = self._open_bill
 
-    def reset(self) -> None:
-        """Start to count from zero: the limit applies to the questions from here on."""
-        self.spent = Spent()
+    def reset(self, scanned: int = 0) -> None:
+        """Start to count again: the limit applies to the questions from here on.
+
+        Args:
+            scanned: Bytes that count towards the limit already.
+        """
+        self.spent = Spent(scanned=scanned)
 
     def _open_bill(self) -> Bill:
         # A page that another thread still reads after a reset counts for what was spent before.

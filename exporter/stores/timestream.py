@@ -63,7 +63,7 @@ class Settings:
     magnetic_store_days: int
 
 
-def of_function(environ: Mapping[str, str], client: Callable[..., Any]) -> Timestream:
+def from_environment(environ: Mapping[str, str], client: Callable[..., Any]) -> Timestream:
     """Return the table that a function's environment names.
 
     Args:

@@ -75,7 +75,7 @@ def remember_to_forget(client: str, objects: Objects, new_key: Callable[[], str]
             return forgotten
 
 
-def forget(client: str, found: Found, day: Day, now: datetime) -> Manifest:
+def forget(client: str, found: Found, day: Day, now: Callable[[], datetime]) -> Manifest:
     """Write a day again without a client's rows, and remove these from the bucket at once.
 
     It is safe to repeat after a crash: whole records are removed while the manifest still leads to them,
@@ -83,31 +83,27 @@ def forget(client: str, found: Found, day: Day, now: datetime) -> Manifest:
 
     Raises:
         ValueError: If a part is not as its manifest describes it.
+        OvertakenError: If another has written the day meanwhile.
     """
-    known = day.manifest()
+    known, tag = day.committed()
     assert known is not None
     revision = known.revision + 1
-    batches = (others for others, _ in _sorted_out(known, client, day) if others.rows)
-    made = tuple(day.write(batches, known.columns, revision))
-    manifest = replace(known, revision=revision, parts=made, forgotten=known.forgotten + found.rows)
+    removed = 0
+
+    def others() -> Iterator[Batch]:
+        nonlocal removed
+        for batch, theirs in _sorted_out(known, client, day):
+            day.renew(now())
+            removed += len(theirs.rows)
+            if batch.rows:
+                yield batch
+
+    made = tuple(day.write(others(), known.columns, revision))
+    manifest = replace(known, revision=revision, parts=made, forgotten=known.forgotten + removed)
     day.objects.delete(found.overflow)
-    day.commit(manifest)
-    clear(day, now)
-    return manifest
-
-
-def clear(day: Day, now: datetime) -> None:
-    """Remove all files of a day that its manifest does not name: they may hold what is to be forgotten.
-
-    Readers of older revisions get no time of grace. The caller has the day's lock.
-    """
-    if not day.keys():
-        return
-    day.drop_progress()
     day.end_grace()
-    if (manifest := day.manifest()) is not None:
-        day.list_files(manifest)
-    day.tidy(now)
+    day.commit(manifest, tag, now())
+    return manifest
 
 
 def write_audit(client_hash: str, done: list[Found], objects: Objects, now: datetime) -> str:

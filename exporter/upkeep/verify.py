@@ -6,28 +6,41 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
+
+from botocore.exceptions import ClientError
 
 from exporter.lake.athena import file_list_problems
 from exporter.lake.batch import Batch
 from exporter.lake.days import Day
 from exporter.lake.manifest import Manifest, Part
-from exporter.store import TIME, TYPE, Store, places
+from exporter.store import TIME, TYPE, Store, places, whole_since
 
 # Sums in a manifest that follow from its parts.
 _SUMS = ("rows", "types", "bytes", "first_time", "last_time")
 
 
-def verify_day(day: Day, store: Store | None = None) -> Iterator[str]:
+def verify_day(day: Day, now: datetime, store: Store | None = None) -> Iterator[str]:
     """Yield what is wrong with a day, in sentences; nothing if all is as its manifest describes it.
 
     Every part is read: its bytes and checksum, its rows and their types, and whether their times are in
-    order, of the day and as described. Files that nothing names are reported, and so is a wrong file list.
+    order, of the day and as described. Files that nothing names are reported, and so are a wrong file list
+    and a day of which the store had dropped rows before it was exported.
 
     Args:
         day: The day.
-        store: The store, while it still has the day; None if it may have dropped some of it.
+        now: The time.
+        store: The store. It is asked as long as it has the whole day.
     """
-    document = day.document()
+    while True:
+        document = day.document()
+        problems = list(_day_problems(day, document, now, store))
+        if not problems or day.document() == document:
+            break  # otherwise an export has replaced the day, or its files, meanwhile
+    yield from problems
+
+
+def _day_problems(day: Day, document: bytes | None, now: datetime, store: Store | None) -> Iterator[str]:
     if document is None:
         yield "there is no manifest: the day was never exported"
         return
@@ -40,12 +53,15 @@ def verify_day(day: Day, store: Store | None = None) -> Iterator[str]:
         yield f"the manifest is of {manifest.day} in {manifest.format}"
         return
     yield from _sum_problems(manifest, document)
+    if manifest.partial_since:
+        since = manifest.partial_since
+        yield f"the day is partial: the store had dropped rows before {since} when it was exported"
     yield from file_list_problems(day.objects, manifest)
     # A run that is at work may have written a file that it has not named yet.
-    if not day.lock.is_taken():
+    if not day.lock.is_held(now):
         yield from (f"{_name(key)} is there, but nothing names it" for key in day.unnamed())
     yield from _part_problems(day, manifest)
-    if store is not None:
+    if store is not None and whole_since(store, day.date, now) is None:
         rows = sum(store.tally(day.date).values())
         if rows != manifest.rows + manifest.forgotten:
             yield (
@@ -68,10 +84,16 @@ def _part_problems(day: Day, manifest: Manifest) -> Iterator[str]:
     there = day.keys()
     last = ""
     for part in manifest.parts:
-        if part.key not in there:
+        try:
+            problems = list(_problems(day, part, manifest, last)) if part.key in there else None
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NoSuchKey":
+                raise
+            problems = None
+        if problems is None:
             yield f"{_name(part.key)} is not there"
             continue
-        yield from (f"{_name(part.key)}: {problem}" for problem in _problems(day, part, manifest, last))
+        yield from (f"{_name(part.key)}: {problem}" for problem in problems)
         last = part.last_time
 
 

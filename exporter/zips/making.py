@@ -527,6 +527,7 @@ def _manifest(request: Request, plan: ZipPlan, entries: list[Entry], rows: list[
         "rows": sum(rows),
         "days": [
             {"day": manifest.day.isoformat(), "rows": by_day[manifest.day], "revision": manifest.revision}
+            | ({"partial_since": manifest.partial_since} if manifest.partial_since else {})
             for manifest in plan.manifests
         ],
         "days_not_exported": [day.isoformat() for day in request.days if day not in by_day],

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from exporter.downloads.jobs import MADE_OF, Cells, Request, ZipFormat
-from exporter.lake.formats import Format, format_of
+from exporter.downloads.jobs import Cells, Request
+from exporter.lake.formats import Format, ZipFormat, format_of
 from exporter.lake.manifest import Manifest, Part
 from exporter.lake.text import gunzipped
 from exporter.zips.failures import UnavailableError
@@ -34,7 +34,7 @@ def check(request: Request, manifests: Iterable[Manifest]) -> None:
             kept = kept_as.rules.unpacked
             if kept_as.rules.typed and not request.whole:
                 raise UnavailableError(f"{manifest.day} is kept as {kept}: it can be had only as a whole")
-            if kept_as not in MADE_OF[request.format]:
+            if kept_as not in request.format.made_of:
                 raise UnavailableError(
                     f"{manifest.day} is kept as {kept}: it cannot be had as {request.format};"
                     f" format {ZipFormat.ANY} gives each day as it is kept"
@@ -105,7 +105,7 @@ def most_bytes(request: Request, manifest: Manifest, part: Part) -> int:
         return text + text // 1000 + 1000
     names = request.columns or tuple(column.name for column in manifest.columns)
     name_bytes = sum(len(name.encode()) for name in names)
-    if request.ending(kept_as) == ZipFormat.JSONL:
+    if request.ending(kept_as) is ZipFormat.JSONL:
         # A name has two quotes, a colon and a comma, and its value two more quotes; a row has braces.
         of_row = _JSON_BYTES * name_bytes + 6 * len(names) + 3
         return _JSON_BYTES * text + part.rows * of_row

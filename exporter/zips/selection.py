@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 
-from exporter.downloads.jobs import Cells, Request, ZipFormat
+from exporter.downloads.jobs import Cells, Request
 from exporter.lake.batch import Batch
 from exporter.lake.cells import MARKS, safe
-from exporter.lake.csv_files import csv_lines
-from exporter.lake.formats import Format
-from exporter.lake.jsonl_files import json_lines
+from exporter.lake.formats import Format, ZipFormat
 from exporter.store import Column, Values, places
 
 
@@ -34,7 +32,7 @@ class Selected:
         self._batches = kept_as.read(chunks, columns)
         self._columns = columns
         self._request = request
-        self._is_json = request.ending(kept_as) == ZipFormat.JSONL
+        self._ending = request.ending(kept_as)
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the text."""
@@ -44,13 +42,12 @@ class Selected:
         asked = tuple(self._columns[at[name]] if name in at else Column(name, "text") for name in names)
         checks = [(at.get(name), value) for name, value in self._request.values.items()]
         project = _projection([at.get(name) for name in names], len(self._columns))
-        write: Callable[[Batch], bytes] = csv_lines
-        if self._is_json:
-            write = json_lines(asked)
-        else:
-            if self._request.cells is Cells.SAFE:
-                write = _safe_lines(asked)
-            yield write(Batch([list(names)]))
+        write, header = self._ending.text(asked)
+        if self._ending is ZipFormat.CSV and self._request.cells is Cells.SAFE:
+            write = _safe_lines(asked, write)
+            header = write(Batch([list(names)]))
+        if header:
+            yield header
         for batch in self._batches:
             rows = batch.rows
             for place, value in checks:
@@ -60,8 +57,8 @@ class Selected:
                 yield write(Batch(rows if project is None else list(map(project, rows)), batch.empties))
 
 
-def _safe_lines(columns: tuple[Column, ...]) -> Callable[[Batch], bytes]:
-    """Return a function that writes rows as CSV whose text a spreadsheet does not run."""
+def _safe_lines(columns: tuple[Column, ...], write: Callable[[Batch], bytes]) -> Callable[[Batch], bytes]:
+    """Return a function that writes rows as `write` does, with text that a spreadsheet does not run."""
     texts = [place for place, column in enumerate(columns) if column.type == "text"]
 
     def lines(batch: Batch) -> bytes:
@@ -72,7 +69,7 @@ def _safe_lines(columns: tuple[Column, ...]) -> Callable[[Batch], bytes]:
                 if (value := row[place]) and value[0] in MARKS:
                     row[place] = safe(value)
             rows.append(row)
-        return csv_lines(Batch(rows, batch.empties))
+        return write(Batch(rows, batch.empties))
 
     return lines
 

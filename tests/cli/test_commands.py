@@ -66,7 +66,7 @@ def test_the_demo_ends_with_its_counts_and_a_zip_of_as_many_rows(tmp_path: Path)
     counts = result(done)
     assert list(counts) == [
         *("emitted", "delivered", "stored", "quarantined", "lost", "exported", "downloaded"),
-        *("seconds", "zip"),
+        *("seconds", "zip", "report"),
     ]
     assert {name: counts[name] for name in ("emitted", "delivered", "stored", "exported", "downloaded")} == (
         dict.fromkeys(("emitted", "delivered", "stored", "exported", "downloaded"), 40)
@@ -79,6 +79,9 @@ def test_the_demo_ends_with_its_counts_and_a_zip_of_as_many_rows(tmp_path: Path)
     metrics = re.search(r"metrics: items in CloudWatch, of (\d+) ordered *│ +(\d+) │", done.stdout)
     assert metrics
     assert metrics[1] == metrics[2] > "0"
+    assert Path(counts["report"]) == tmp_path / ".tagline" / "report.html"
+    assert counts["report"] in done.stdout.splitlines()[-2]
+    assert '<span class="value">40</span>' in Path(counts["report"]).read_text(encoding="utf-8")
 
 
 def since(day: date) -> set[date]:
@@ -88,7 +91,7 @@ def since(day: date) -> set[date]:
 
 def test_the_demo_says_an_access_log_again_up_to_yesterday(tmp_path: Path, log: Path) -> None:
     began = datetime.now(UTC).date()
-    done = tagline(tmp_path, "demo", "--access-log", str(log))
+    done = tagline(tmp_path, "demo", "--access-log", str(log), "--report", "reports/traffic.html")
 
     assert done.returncode == 0, done.stderr
     counts = result(done)
@@ -100,6 +103,9 @@ def test_the_demo_says_an_access_log_again_up_to_yesterday(tmp_path: Path, log: 
     (said,) = {row["time"][:10] for row in rows}
     assert date.fromisoformat(said) + timedelta(days=1) in since(began)
     assert {row["path"] for row in rows} == {f"/item/{number}" for number in range(300)} - {"/item/7"}
+    page = (tmp_path / "reports" / "traffic.html").read_text(encoding="utf-8")
+    assert f"<h1>{log.name}</h1>" in page
+    assert '<span class="value">299</span>' in page
 
 
 @pytest.mark.parametrize(
@@ -185,8 +191,12 @@ def test_a_running_pipeline_is_fed_asked_exported_and_downloaded_from(up: Path, 
     assert (by_route.returncode, "299" in by_route.stdout) == (0, True), by_route.stderr
     reconciled = tagline(up, "reconcile")
     assert reconciled.returncode == 0, reconciled.stdout
-    assert "stored: 299 rows; exported: 0 rows" in reconciled.stdout
-    assert "299 lines have no row of their own" in reconciled.stdout
+    # The lines were written today, and none of them is missing; their records are of yesterday.
+    assert "table: 299 rows; lake: 0 rows" in reconciled.stdout
+    assert "299 more rows than lines: they were written on another day" in reconciled.stdout
+    today = tagline(up, "reconcile", "--day", f"{datetime.now(UTC):%Y-%m-%d}")
+    assert today.returncode == 0, today.stdout
+    assert "598 more lines than rows: they repeat an _id" in today.stdout
     exported = tagline(up, "export")
     assert exported.returncode == 0, exported.stderr
     assert "299" in exported.stdout

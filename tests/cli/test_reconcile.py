@@ -1,39 +1,84 @@
-"""A day's balance: what is missing is told from what repeats itself."""
+"""A day's balance: the lines that were written on it, and the rows whose records are of it."""
 
 from datetime import date
+from typing import Any
 
+import pytest
 from rich.console import Console
 
-from cli.reconcile import Balance, print_balances
-from consumers.accounts.accounting import Account, Totals, totals
+from cli.reconcile import Balance, balances_of, print_balances
+from cli.target import Target
+from consumers.accounts.accounting import Totals
+from consumers.rows.table import SOURCE
+from exporter.store import TIME, Type
+from tests import twins
 
 
-def test_lines_between_two_that_came_are_missing_and_others_are_not() -> None:
-    account = Account({"s1": ((0, 4), (7, 9))}, {"late": {"s1": ((8, 8),)}}, {"k": {"received": 8}})
+class Reached(Target):
+    """A pipeline whose bucket is empty and whose table has rows."""
 
-    balance = Balance("/a", totals(account), 7)
+    def bucket(self) -> Any:
+        return twins.Bucket()
 
-    assert (balance.totals.emitted, balance.totals.delivered, balance.missing) == (10, 8, 2)
-    assert (balance.quarantined, balance.without_a_row) == (1, 0)
+    def store(self) -> Any:
+        columns: dict[str, Type] = {TIME: "timestamp", SOURCE: "text"}
+        rows = [("2026-11-19 10:00:00.000000000", "/a"), ("2026-11-20 10:00:00.000000000", "/a")]
+        return twins.Rows(columns, rows)
 
 
-def test_a_line_that_says_again_what_another_said_has_no_row_and_is_not_missing() -> None:
-    balance = Balance("/a", Totals(10, 10, 0, {}, 0), 9)
+def printed(balances: list[Balance], exported: int = 0) -> str:
+    screen = Console(width=140, record=True, quiet=False, file=None, force_terminal=False, no_color=True)
+    with screen.capture() as text:
+        print_balances(date(2026, 11, 19), balances, exported, screen)
+    return text.get()
 
-    assert (balance.missing, balance.without_a_row) == (0, 1)
+
+def cells(text: str, log_group: str) -> list[str]:
+    (row,) = (line for line in text.splitlines() if log_group in line)
+    return [cell.strip() for cell in row.strip("│ ").split("│")]
+
+
+def test_what_is_stored_is_what_came_and_is_not_in_quarantine() -> None:
+    balance = Balance("/a", Totals(10, 8, {"late": 1}, 2), 7)
+
+    assert (balance.stored, balance.quarantined, balance.missing) == (7, 1, 2)
 
 
 def test_the_table_has_a_row_for_each_group_and_the_sums_below() -> None:
-    screen = Console(width=120, record=True, quiet=False, file=None, force_terminal=False, no_color=True)
-    balances = [Balance("/a", Totals(12, 10, 1, {"late": 2}, 2), 8), Balance("", Totals(0, 0, 0, {}, 0), 0)]
-
-    with screen.capture() as printed:
-        print_balances(date(2026, 11, 19), balances, 8, screen)
-
-    text = printed.get()
-    (row,) = (line for line in text.splitlines() if "/a" in line)
-    assert [cell.strip() for cell in row.strip("│ ").split("│")] == [
-        *("/a", "12", "10", "1", "2 late", "8", "2"),
+    balances = [
+        Balance("/a", Totals(12, 10, {"late": 2}, 2, mentioned=3), 8),
+        Balance("", Totals(0, 0, {}, 0), 0),
     ]
-    assert "(undecodable)" in text
-    assert "stored: 8 rows; exported: 8 rows" in text
+
+    text = printed(balances, exported=8)
+
+    assert cells(text, "/a") == ["/a", "12", "10", "2 late", "8", "2", "3", "8"]
+    assert cells(text, "(undecodable)")[1:] == ["0"] * 7
+    assert text.rstrip().endswith("table: 8 rows; lake: 8 rows")
+
+
+@pytest.mark.parametrize(
+    ("stored", "rows", "words"),
+    [
+        (
+            10,
+            9,
+            "1 more lines than rows: they repeat an _id, their records are of another day, or their rows",
+        ),
+        (9, 10, "1 more rows than lines: they were written on another day"),
+    ],
+)
+def test_a_difference_between_lines_and_rows_is_explained(stored: int, rows: int, words: str) -> None:
+    assert words in printed([Balance("/a", Totals(stored, stored, {}, 0), rows)])
+
+
+def test_lines_with_a_number_that_cannot_be_true_are_named() -> None:
+    text = printed([Balance("/a", Totals(2, 2, {}, 0, implausible=1), 2)])
+
+    assert "1 lines have a number that cannot be true" in text
+
+
+def test_the_store_is_asked_also_if_there_are_no_accounts() -> None:
+    ((balance,), exported) = balances_of(Reached(None, {}, {}), date(2026, 11, 19))
+
+    assert (balance.log_group, balance.rows, balance.totals.emitted, exported) == ("/a", 1, 0, 0)

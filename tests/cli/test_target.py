@@ -24,6 +24,7 @@ def test_a_deployed_stack_is_found_by_its_outputs_and_its_tag() -> None:
         "Parameters": [
             {"ParameterKey": "Tag", "ParameterValue": "my_tag"},
             {"ParameterKey": "MeterTag", "ParameterValue": "my_meter"},
+            {"ParameterKey": "LinePrefix", "ParameterValue": "web-* |"},
             {"ParameterKey": "ShardCount", "ParameterValue": "1"},
         ],
         "Outputs": [{"OutputKey": name, "OutputValue": value} for name, value in outputs.items()],
@@ -40,7 +41,7 @@ def test_a_deployed_stack_is_found_by_its_outputs_and_its_tag() -> None:
         with pytest.raises(CommandError, match=r"cannot find the stack none: .* does not exist"):
             deployed_target("none", lambda _: client)
 
-    assert found == Target(None, outputs, {}, "my_tag", "my_meter")
+    assert found == Target(None, outputs, {}, "my_tag", "my_meter", prefix="web-* |")
     assert found.client("lambda").meta.endpoint_url == "https://lambda.us-east-1.amazonaws.com"
     assert found.client("lambda").meta.config.retries["total_max_attempts"] == 1
 

@@ -10,6 +10,7 @@ import gzip
 import json
 import random
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -31,7 +32,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagline import Record, write
 
-from consumers.accounts import accounting
+from consumers.accounts import accounting, compaction
+from consumers.accounts.compaction import Day
 from consumers.lines.extract import extract
 from consumers.lines.ledger import Ledger
 from consumers.lines.subscription import LogEvent
@@ -50,7 +52,7 @@ from tests.builders import (
     kinesis_record,
 )
 from tests.deliveries import SETTINGS, Deliveries, DiedError, KinesisRecord
-from tests.twins import Objects, TimestreamWrite, client_error, measure, merge
+from tests.twins import Bucket, Objects, TimestreamWrite, client_error, measure
 
 ROOT = Path(__file__).parents[2]
 FAILURES = ROOT / "docs" / "reference" / "failures.md"
@@ -65,6 +67,10 @@ FEW_RETRIES = replace(SETTINGS, maximum_retry_attempts=4)
 
 
 # --- what is in a batch -------------------------------------------------------------------------------------
+
+
+# Each of its characters is escaped, and a name has at most 256 bytes.
+UNMAPPABLE_TYPE = "/" * 100
 
 
 def line(identity: str, seq: int, **fields: Any) -> str:
@@ -318,13 +324,15 @@ MATRIX = [
         "a line has the tag and is no record",
         "A line has the tag and is no record",
         "unparseable",
-        Victim(lambda seq: f'{TAG} {{"_src": "environment", "_seq": {seq}'),
+        Victim(lambda seq: says()(seq)[:-1]),  # cut, and its number can still be read
     ),
     wrong_line(
         "a record does not fit into the table",
         "A record does not fit into the table",
         "invalid",
-        Victim(says(item_count="many")),
+        Victim(
+            lambda seq: write(Record(VICTIM, LOGGED, {}, UNMAPPABLE_TYPE, src="environment", seq=seq)),
+        ),
     ),
     wrong_line("a record is late", "A record's time is before", "late", LATE),
     wrong_line("a record is in the future", "A record's time is after", "future", FUTURE),
@@ -473,7 +481,7 @@ SHOWN_ELSEWHERE = {
         "a_log_group_is_replayed_into_an_empty_table",
     ),
     "The Reconciler fails": (
-        "tests/consumers/accounts/test_handler.py",
+        "tests/consumers/accounts/test_compaction.py",
         "an_object_that_is_no_account_is_named_and_not_left_out",
     ),
     "CloudWatch or the runtime loses a line": (
@@ -569,7 +577,7 @@ class Life:
         if failed_at is None:
             assert self.days_of(done) <= {late_days.marker_day(key) for key in self.objects.under("late/")}
         # A line may be missing in the accounts, and none that is nowhere may be in them.
-        assert accounts(self.objects).delivered <= len(found)
+        assert sum(day.counts()["delivered"] for day in accounts(self.objects)) <= len(found)
         if self.ledgers:
             balance(self.ledgers[-1])
 
@@ -665,12 +673,14 @@ def balance(ledger: Ledger) -> None:
     assert ledger.received + whole == ends
 
 
-def accounts(objects: Objects) -> accounting.Totals:
-    """Return what the accounts of the day say of all log groups."""
-    account = accounting.Account()
-    for each in objects.accounts().values():
-        account = merge(account, each)
-    return accounting.totals(account)
+def accounts(objects: Objects) -> list[Day]:
+    """Return what became of the lines of each day that has accounts."""
+    days = {
+        day
+        for key, body in objects.under(accounting.PREFIX).items()
+        for day in accounting.from_json(body, key)
+    }
+    return compaction.reconcile(Bucket(objects), sorted(days))
 
 
 CASES = [
@@ -717,9 +727,9 @@ def test_every_line_is_found_exactly_once(failure: Failure, retry: Retry, positi
     assert overflows(rows.values()) == set(life.objects.under("overflow/"))
     assert {late_days.marker_day(key) for key in life.objects.under(late_days.PREFIX)} == {DAY}
     assert not failure.sees or retry is Retry.AT_ONCE or life.seen()[failure.sees] > 0
-    books = accounts(life.objects)
-    assert (books.lost, books.delivered) == (lost(failure, position), numbered(batch))
-    assert sum(books.quarantined.values()) == len(kept)
+    (day,) = [day.counts() for day in accounts(life.objects)]
+    assert (day["lost"], day["delivered"]) == (lost(failure, position), numbered(batch))
+    assert day["quarantined"] == len(kept)
 
 
 def overflows(rows: Iterable[dict[str, Any]]) -> set[str]:
@@ -795,7 +805,8 @@ class Anything:
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
         self._numbers = 0
-        self._seqs: Counter[str] = Counter()
+        self._seqs: Counter[tuple[str, str]] = Counter()
+        self._group = ""
         self._good: list[tuple[str, str]] = []
         self._meeting = list(twins_of_a_point())
         self._refusals: dict[str, str] = {}
@@ -827,6 +838,9 @@ class Anything:
         if chance.random() < 0.2:  # nobody's
             lines.insert(0, chance.choice(["START", f"about {TAG}s", 'meter_record_for_stream {"a": 1}']))
         whole = envelope(*lines, group=group)
+        for event in whole["logEvents"]:
+            # The same for a line that is said again: whatever its record's time, numbers count for this day.
+            event["timestamp"] = TIMES[zlib.crc32(event["message"].encode()) % len(TIMES)]
         whole["owner"] = chance.choice(["123456789012", "210987654321"])
         if chance.random() < 0.1:
             whole["logEvents"].insert(chance.randint(0, len(lines)), dict(CONTROL_EVENT))
@@ -838,11 +852,12 @@ class Anything:
 
     def _line(self, group: str) -> str:
         self._numbers += 1
+        self._group = group
         identity, chance = f"r{self._numbers}", self._chance.random()
         if chance < 0.05:
             return self._say(identity, body="x" * 5_000)
         if chance < 0.1:
-            return self._say(identity, item_count="many")
+            return write(Record(identity, LOGGED, {}, UNMAPPABLE_TYPE, src="a", seq=self._number("a")))
         if chance < 0.15:
             return f'{TAG} {{"_src": "{identity}", "_seq": 7, "{identity}": '
         if chance < 0.2:
@@ -861,8 +876,8 @@ class Anything:
         return self._say(identity)
 
     def _number(self, src: str) -> int:
-        self._seqs[src] += 1
-        return self._seqs[src]
+        self._seqs[self._group, src] += 1
+        return self._seqs[self._group, src]
 
     def _say(self, identity: str, **fields: Any) -> str:
         """Return a line of the emitter's, or of another logger's: without a number, and behind something."""
@@ -957,10 +972,12 @@ def test_whatever_fails_together_every_line_is_found_exactly_once_in_any_order(
             life.mapping.run(batch.records, settings=replace(SETTINGS, batch_size=chance.randint(1, 5)))
     assert (life.client.points, sorted(kept_identities(life.objects))) == (rows, kept)
     assert overflows(rows.values()) <= set(life.objects.under("overflow/"))
-    books = accounts(life.objects)
-    assert books.lost == 0
-    assert books.delivered == sum(len(said) for said in batch.said if said not in undecodable(batch))
-    assert fickle or sum(books.quarantined.values()) == len(kept)
+    days = [day.counts() for day in accounts(life.objects)]
+    assert [day["lost"] for day in days] == [0] * len(days)
+    assert sum(day["delivered"] for day in days) == sum(
+        len(said) for said in batch.said if said not in undecodable(batch)
+    )
+    assert fickle or sum(day["quarantined"] for day in days) == len(kept)
 
 
 def undecodable(batch: Batch) -> list[list[str]]:

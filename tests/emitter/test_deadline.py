@@ -88,11 +88,8 @@ def test_an_invocation_that_ended_long_ago_did_not_time_out(emitter: Emitter, li
 
     class Thawed(Ending):
         def get_remaining_time_in_millis(self) -> int:
-            first, self._ends = (
-                self._ends,
-                0.0,
-            )  # the first answer is the watch's, the next one is after the thaw
-            return 210 if first else -5_000
+            first, self._ends = self._ends, 0.0
+            return 210 if first else -5_000  # when it began, and after the thaw
 
     context = Thawed(0)
     emitter.begin(context=context)
@@ -101,6 +98,33 @@ def test_an_invocation_that_ended_long_ago_did_not_time_out(emitter: Emitter, li
     fields = lines.fields
     assert fields["unfinished"] is True
     assert not {"timed_out", "duration_ms", "remaining_ms"} & fields.keys()
+
+
+@pytest.mark.parametrize("next_invocation_first", [True, False])
+def test_a_warm_environment_that_still_has_the_context_says_unfinished(
+    emitter: Emitter, lines: Lines, *, next_invocation_first: bool
+) -> None:
+    """The next invocation comes after the first one's timeout. Either it or the watch runs first then."""
+
+    class Frozen(Ending):
+        thawed = False
+
+        def get_remaining_time_in_millis(self) -> int:
+            return -60_000 if self.thawed else 30_000 if next_invocation_first else 300
+
+    context = Frozen(0)  # something global holds it, and the draft
+    draft = emitter.begin({"step": "begun"}, context=context)
+    context.thawed = True
+    if not next_invocation_first:
+        until(lambda: lines.writes == 1)
+    with emitter.collect({"step": "later"}, context=Ending(30_000, "r2")):
+        pass
+
+    first, second = lines.records
+    assert (first.fields["request_id"], first.fields["unfinished"]) == ("r1", True)
+    assert not {"timed_out", "duration_ms", "remaining_ms"} & first.fields.keys()
+    assert (second.fields["request_id"], "unfinished" in second.fields) == ("r2", False)
+    assert draft.end() is False
 
 
 def test_an_invocation_whose_context_is_gone_did_not_time_out(emitter: Emitter, lines: Lines) -> None:

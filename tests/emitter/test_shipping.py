@@ -1,12 +1,14 @@
 """However it is shipped, the emitter works alone, on every Python that is here from 3.9 up."""
 
 import ast
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tokenize
 import tomllib
 import zipfile
 from collections.abc import Callable
@@ -243,6 +245,31 @@ def test_the_files_are_few_and_short() -> None:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno
     ]
     assert [name for name, number in functions if number > 60] == []
+
+
+def test_the_core_is_at_most_1400_lines_of_code() -> None:
+    """Without blank lines, comments and docstrings, and without what serves one framework or tests only."""
+    apart = {"asgi", "asgi_routes", "wsgi", "wsgi_routes", "testing", "pytest_plugin"}
+    core = [path for path in (EMITTER / "tagline").glob("*.py") if path.stem not in apart]
+
+    assert sum(len(code_lines(path.read_text())) for path in core) <= 1_400
+
+
+def code_lines(source: str) -> set[int]:
+    """Return the numbers of the lines that have code."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    lines = {
+        number
+        for token in tokens
+        if token.string.strip() and token.type != tokenize.COMMENT
+        for number in range(token.start[0], token.end[0] + 1)
+    }
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            text = node.body[0]
+            if ast.get_docstring(node) is not None:
+                lines -= set(range(text.lineno, (text.end_lineno or text.lineno) + 1))
+    return lines
 
 
 def documentation_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

@@ -12,6 +12,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from moto.timestreamwrite.responses import TimestreamWriteResponse
 
+from consumers.rows import registry
 from exporter.store import (
     BillingStore,
     Column,
@@ -124,6 +125,10 @@ def _nanoseconds(time: str) -> int:
 
 
 STORES: list[Callable[[], AbstractContextManager[Make]]] = [twin, timestream]
+
+
+def test_the_contract_holds_every_store_that_there_is() -> None:
+    assert {store.__name__ for store in STORES} == {*registry.STORES, twin.__name__}
 
 
 @pytest.fixture(scope="module", params=STORES, ids=lambda store: store.__name__)

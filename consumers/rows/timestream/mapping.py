@@ -12,16 +12,17 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 
-from consumers.lines.extract import HEAD, has_long_number, has_plain_names, milliseconds
+from consumers.lines.extract import HEAD, has_long_number, has_plain_names
+from consumers.lines.times import milliseconds
 from consumers.rows.store import Carried, Carrier
 from consumers.rows.table import (
-    DAY_MS,
+    FIXED,
     ID,
     MAX_DIMENSION_BYTES,
     MAX_ID_BYTES,
     OFFSETS,
     OVERFLOW,
-    PARTITION,
+    SPAN_MS,
     UNDECLARED,
     Measure,
     Plan,
@@ -30,8 +31,8 @@ from consumers.rows.table import (
     Type,
     UnmappableError,
     offset,
-    partition,
     plain_dimensions,
+    timed_measures,
 )
 from consumers.rows.timestream.limits import MAX_RECORD_BYTES, MAX_RECORDS
 
@@ -95,18 +96,17 @@ class _Shape:
         framing: The bytes of their JSON that are neither names nor values.
         values: Gets a line's values, the identity first.
         slots: The measures of these values.
+        span: The span of time in the measures that every row has, since 1970.
         types: The types that these have, by a value's class.
         kinds: The classes of the last line's values. The measures have these types, and are grouped by
             them: `texts`, `floats`, `wholes` with the fraction that a DOUBLE has, and `others`, each with
             the index of its value.
-        day: The day in the partition's measures, since 1970.
         has_nested: Whether an object or a list was among the last line's values.
         has_nulls: Whether a null has ever been among the values. There is no such measure: lines with these
             keys are read without their nulls.
     """
 
     __slots__ = (
-        "day",
         "floats",
         "framing",
         "has_nested",
@@ -116,6 +116,7 @@ class _Shape:
         "others",
         "plan",
         "slots",
+        "span",
         "texts",
         "type",
         "types",
@@ -127,32 +128,31 @@ class _Shape:
         self, type_: str, plan: Plan, columns: Mapping[str, tuple[str, Mapping[type, Type]]]
     ) -> None:
         absent = [(column, default) for name, column, default in plan.defaults if name not in columns]
-        present = [ID, *PARTITION, *[column for column, _ in columns.values()]]
+        present = [*FIXED, *[column for column, _ in columns.values()]]
         self.type = type_
         self.plan = plan
         self.items, self.framing = _items([*present, *[column for column, _ in absent]])
         self.values = itemgetter(ID, *columns)
-        own = 1 + len(PARTITION)
-        self.slots = [self.items[0], *self.items[own : len(present)]]
+        self.slots = [self.items[0], *self.items[len(FIXED) : len(present)]]
         self.types: list[Mapping[type, Type]] = [{str: "VARCHAR"}, *[types for _, types in columns.values()]]
-        for item in self.items[1:own]:
+        for item in self.items[1 : len(FIXED)]:
             item["Type"] = "VARCHAR"
         for item, (_, default) in zip(self.items[len(present) :], absent, strict=True):
             item["Type"], item["Value"] = default.type, _text(default)
         self.kinds: tuple[type, ...] = ()
-        self.day: int | None = None
+        self.span: int | None = None
         self.has_nested = self.has_nulls = False
 
-    def fill(self, day: int, line: dict[str, Any]) -> bool:
+    def fill(self, span: int, line: dict[str, Any]) -> bool:
         """Write a line's values into the measures, and return whether all of them fit as they are.
 
         Raises:
             LookupError: If a value does not fit its column by its class.
             TypeError: If it is nested too deeply for orjson.
-            UnmappableError: If there is no such day.
+            UnmappableError: If there is no such span of time.
         """
-        if day != self.day:
-            self._fill_day(day)
+        if span != self.span:
+            self._fill_span(span)
         values = self.values(line)
         kinds = tuple(map(type, values))
         if kinds != self.kinds:
@@ -197,10 +197,11 @@ class _Shape:
                 self.others.append((item, at, _truth if kind is bool else _nested))
         self.kinds = kinds
 
-    def _fill_day(self, day: int) -> None:
-        for item, measure in zip(self.items[1:], partition(day).values(), strict=False):
-            item["Value"] = _text(measure)
-        self.day = day
+    def _fill_span(self, span: int) -> None:
+        measures = timed_measures(span)
+        for item, name in zip(self.items[1:], FIXED[1:], strict=False):
+            item["Value"] = _text(measures[name])
+        self.span = span
 
 
 class RecordPacker:
@@ -264,7 +265,7 @@ class RecordPacker:
         try:
             time = milliseconds(line["timestamp"])
             found = self._find_series(line, source, shape)
-            if time is None or found is None or not shape.fill(time // DAY_MS, line):
+            if time is None or found is None or not shape.fill(time // SPAN_MS, line):
                 return None
             # A long number that is a value itself is too large for `fill`.
             if shape.has_nested and has_long_number(message):
@@ -299,7 +300,7 @@ class RecordPacker:
         fields = [name for name in names[len(HEAD) :] if name not in dimensions]
         columns = {name: plan.column(name) for name in fields}
         known = {name: column for name, column in columns.items() if column is not None}
-        if not fields or len(known) < len(fields) or 1 + len(PARTITION) + len(fields) > plan.room:
+        if not fields or len(known) < len(fields) or len(FIXED) + len(fields) > plan.room:
             return None
         shape = _Shape(type_, plan, known)
         shape.has_nulls = None in line.values()
@@ -468,7 +469,7 @@ def fit(row: Row, overflow_key: str) -> Row:
     texts = {
         name: str(measure.value)
         for name, measure in row.measures.items()
-        if measure.type == "VARCHAR" and name not in (ID, *PARTITION)
+        if measure.type == "VARCHAR" and name not in FIXED
     }
     while True:
         short = replace(row, dimensions=dimensions, measures=measures)

@@ -1,59 +1,48 @@
-"""What is missing is told from all batches together, however often and in what order they came."""
+"""A batch's accounts hold what came, however often and in what order the batches came."""
 
-import random
-from datetime import date
+from datetime import UTC, date, datetime
 from itertools import pairwise
-from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from tagline import Record, write
 
 from consumers.accounts import accounting
-from consumers.accounts.accounting import Account, count, from_json, gaps, intervals, to_json, totals
-from consumers.lines.batch import Line, tagged_lines
+from consumers.accounts.accounting import (
+    Account,
+    Losses,
+    MergedAccount,
+    Totals,
+    count,
+    day_of_event,
+    from_json,
+    intervals,
+    to_json,
+    totals,
+)
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
+from consumers.lines.subscription import LogEvent
 from consumers.replay import from_quarantine
 from tests.builders import GROUP, LOGGED, data, envelope, kinesis_event
+from tests.consumers.accounts.batches import TAG, consume, line, lines_of, note, written
 from tests.twins import Objects, merge
 
-TAG = "usage_record"
 DAY = date(2025, 11, 20)
+DAY_MS = 86_400_000
 
 RANGES = st.lists(
     st.tuples(st.integers(0, 40), st.integers(0, 9)).map(lambda at: (at[0], at[0] + at[1])), max_size=6
 )
 SOURCES = st.dictionaries(st.sampled_from("ab"), RANGES.map(intervals), max_size=2)
-COUNTS = st.dictionaries(st.sampled_from(["received", "unnumbered", "unnumbered_late"]), st.integers(0, 9))
+SOME_SOURCES = st.dictionaries(st.sampled_from("ab"), RANGES.map(intervals), min_size=1, max_size=2)
+COUNTS = st.dictionaries(st.sampled_from(["k1", "k2"]), st.integers(0, 9), min_size=1)
 ACCOUNTS = st.builds(
     Account,
     SOURCES,
-    st.dictionaries(st.sampled_from(["late", "invalid"]), SOURCES, max_size=2),
-    st.dictionaries(st.sampled_from(["k1", "k2"]), COUNTS, max_size=2),
+    st.dictionaries(st.sampled_from(["late", "invalid"]), SOME_SOURCES, max_size=2),
+    st.dictionaries(st.sampled_from(["mentioned", "unnumbered", "unnumbered_late"]), COUNTS),
 )
-
-
-def line(seq: int | None, *, src: str | None = "s1", timestamp: int = LOGGED, **fields: Any) -> str:
-    return write(Record(f"{src}-{seq}", timestamp, fields, src=src, seq=seq))
-
-
-def note(batch: accounting.BatchAccounts, said: Line) -> None:
-    record = said.record
-    batch.add(said.position, said.origin[0], record.timestamp, record.src, record.seq)
-
-
-def consume(event: dict[str, Any], objects: Objects, *, failing: int | None = None) -> Ledger:
-    """Do with a batch what the handler does around its store, which takes everything."""
-    ledger, batch = Ledger(event["Records"]), accounting.BatchAccounts(TAG)
-    for each in tagged_lines(ledger, TAG, ""):
-        note(batch, each)
-    if failing is not None:
-        ledger.fail(failing)
-    ledger.keep(objects)
-    accounting.write(batch, ledger, objects)
-    return ledger
 
 
 @given(RANGES)
@@ -65,59 +54,51 @@ def test_intervals_hold_the_same_numbers_in_order_and_apart(ranges: list[tuple[i
     assert [number for first, last in joined for number in range(first, last + 1)] == sorted(numbers)
     assert all(after[0] > before[1] + 1 for before, after in pairwise(joined))
     assert count(joined) == len(numbers)
-    assert gaps(joined) == (max(numbers) - min(numbers) + 1 - len(numbers) if numbers else 0)
 
 
-@given(ACCOUNTS, ACCOUNTS, ACCOUNTS)
-def test_accounts_merge_in_any_order_and_any_number_of_times(
-    one: Account, two: Account, three: Account
+@given(st.lists(ACCOUNTS, max_size=5))
+@settings(max_examples=40)
+def test_accounts_merged_in_place_are_the_union_in_any_order_and_number(accounts: list[Account]) -> None:
+    expected = Account()
+    for each in accounts:
+        expected = merge(expected, each)
+    for order in (accounts, accounts[::-1], accounts * 2):
+        merged = MergedAccount()
+        for each in order:
+            merged.add(each)
+
+        assert merge(Account(), merged.account()) == merge(Account(), expected)
+
+
+@settings(max_examples=40)
+@given(st.dictionaries(st.dates(), st.dictionaries(st.text(max_size=5), ACCOUNTS, max_size=2), max_size=2))
+def test_a_document_holds_the_accounts_that_it_was_made_of(
+    accounts: dict[date, dict[str, Account]],
 ) -> None:
-    assert merge(one, two) == merge(two, one)
-    assert merge(merge(one, two), three) == merge(one, merge(two, three))
-    assert merge(merge(one, two), two) == merge(one, two)
-    assert merge(one, one) == merge(one, Account())
+    assert from_json(to_json(accounts), "accounting/batches/x.json") == accounts
 
 
-@given(st.dictionaries(st.text(), ACCOUNTS))
-def test_an_object_says_the_accounts_that_it_was_made_of(accounts: dict[str, Account]) -> None:
-    assert from_json(to_json(accounts)) == accounts
+def test_totals_add_up() -> None:
+    account = Account(
+        {"s": ((0, 4), (7, 9))},
+        {"late": {"s": ((8, 8),)}},
+        {"unnumbered": {"k": 3, "l": 1}, "unnumbered_late": {"k": 1}, "mentioned": {"k": 2}},
+    )
+
+    found = totals(account, Losses(lost=2, implausible=1))
+
+    assert found == Totals(14, 12, {"late": 2}, 2, implausible=1, mentioned=2)
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 60)), min_size=1, max_size=60),
-    st.randoms(use_true_random=False),
-)
-def test_whatever_is_dropped_between_two_that_came_is_lost_and_nothing_else(
-    came: list[tuple[str, int]], chance: random.Random
-) -> None:
-    datas = [data(envelope(line(seq, src=src))) for src, seq in came]
+def test_a_line_counts_for_the_day_of_its_log_event_and_not_of_its_record() -> None:
     objects = Objects()
-    records = kinesis_event(*datas)["Records"]
-    while records:  # batches of any size, each delivered once or twice
-        batch = records[: (size := chance.randrange(1, 9))]
-        for _ in range(chance.randrange(1, 3)):
-            consume({"Records": batch}, objects)
-        records = records[size:]
+    said = written((line(0, timestamp=LOGGED - 3 * DAY_MS), LOGGED), (line(1), LOGGED + DAY_MS))
 
-    found = totals(objects.accounts(DAY)[GROUP])
+    consume(kinesis_event(data(said)), objects)
 
-    by_source = {src: {seq for other, seq in came if other == src} for src, _ in came}
-    emitted = sum(max(seqs) - min(seqs) + 1 for seqs in by_source.values())
-    assert (found.emitted, found.delivered) == (emitted, len(set(came)))
-    assert found.lost == emitted - len(set(came))
-    assert found.duplicate == len(came) - len(set(came))
-
-
-def test_lines_of_two_days_are_accounted_for_on_their_own_day() -> None:
-    objects = Objects()
-
-    consume(kinesis_event(data(envelope(line(0), line(1, timestamp=LOGGED - 86_400_000)))), objects)
-
-    assert sorted(key[:40] for key in objects) == [
-        "accounting/year=2025/month=11/day=19/sha",
-        "accounting/year=2025/month=11/day=20/sha",
-    ]
+    assert len(objects) == 1
     assert objects.accounts(DAY)[GROUP].delivered == {"s1": ((0, 0),)}
+    assert objects.accounts(date(2025, 11, 21))[GROUP].delivered == {"s1": ((1, 1),)}
 
 
 def test_lines_without_a_number_are_counted_by_kinesis_record() -> None:
@@ -127,32 +108,66 @@ def test_lines_without_a_number_are_counted_by_kinesis_record() -> None:
     consume(event, objects)
     consume(event, objects)
 
-    assert totals(objects.accounts(DAY)[GROUP]) == accounting.Totals(2, 2, 0, {}, 0)
+    assert totals(objects.accounts(DAY)[GROUP]) == Totals(2, 2, {}, 0)
 
 
-@pytest.mark.parametrize("escaped", [False, True])
-def test_a_cut_line_is_quarantined_and_not_lost(escaped: bool) -> None:
+@pytest.mark.parametrize(
+    ("src", "seq"), [("s" * 65, 0), ("\u00e9", 0), ("s1", -1), ("s1", 2**53 + 1), ("s1", 10**30)]
+)
+def test_what_no_emitter_writes_as_a_number_is_no_number(src: str, seq: int) -> None:
+    objects = Objects()
+    batch, ledger = accounting.BatchAccounts(TAG), Ledger(kinesis_event(data(envelope("x")))["Records"])
+    batch.add(0, GROUP, LOGGED, src, seq)
+
+    accounting.write(batch, ledger, objects)
+
+    assert objects.accounts(DAY)[GROUP].delivered == {}
+    assert totals(objects.accounts(DAY)[GROUP]).delivered == 1
+
+
+def test_mentions_are_counted_once_for_each_kinesis_record() -> None:
+    objects = Objects()
+    event = kinesis_event(data(envelope(line(0))), data(envelope(line(1))))
+    for _ in range(2):
+        ledger, batch = Ledger(event["Records"]), accounting.BatchAccounts(TAG)
+        ledger.mentioned.update({(0, LOGGED // DAY_MS, GROUP): 2, (1, LOGGED // DAY_MS, "/other"): 1})
+        accounting.write(batch, ledger, objects)
+
+    mentioned = {group: totals(each).mentioned for group, each in objects.accounts(DAY).items()}
+    assert mentioned == {GROUP: 2, "/other": 1}
+
+
+def test_a_cut_line_is_quarantined_and_not_lost() -> None:
     cut = line(1, text="x" * 50)[:-20]
-    cut = '{"level":"INFO","message":"' + cut.replace('"', '\\"') if escaped else cut
     objects = Objects()
 
     consume(kinesis_event(data(envelope(line(0), cut, line(2)))), objects)
 
-    assert totals(objects.accounts(DAY)[GROUP]) == accounting.Totals(3, 3, 0, {"unparseable": 1}, 0)
+    assert totals(objects.accounts(DAY)[GROUP]) == Totals(3, 3, {"unparseable": 1}, 0)
+    assert objects.accounts(DAY)[GROUP].delivered == {"s1": ((0, 2),)}
 
 
-def test_what_the_store_refuses_is_quarantined_on_its_own_day() -> None:
+def test_text_that_a_user_typed_gives_no_number_and_a_mention_is_counted() -> None:
+    objects = Objects()
+    typed = f'INFO searched for {{"_tag":"{TAG}","_src":"s1","_seq":999}}'
+
+    consume(kinesis_event(data(envelope(line(0), typed, f"about {TAG}s", line(1)))), objects)
+
+    account = objects.accounts(DAY)[GROUP]
+    assert account.delivered == {"s1": ((0, 1),)}
+    assert totals(account) == Totals(3, 3, {"prefix": 1}, 0, mentioned=1)
+
+
+def test_what_the_store_refuses_is_quarantined_on_the_day_on_which_it_was_written() -> None:
     objects, batch = Objects(), accounting.BatchAccounts(TAG)
-    ledger = Ledger(kinesis_event(data(envelope(line(7, timestamp=LOGGED - 86_400_000))))["Records"])
-    (only,) = tagged_lines(ledger, TAG, "")
+    ledger = Ledger(kinesis_event(data(envelope(line(7, timestamp=LOGGED - DAY_MS))))["Records"])
+    (only,) = lines_of(ledger)
     note(batch, only)
     ledger.reject(only.position, only.event, Rejected("late", "too old"))
 
     accounting.write(batch, ledger, objects)
 
-    account = objects.accounts(date(2025, 11, 19))[GROUP]
-    assert account.quarantined == {"late": {"s1": ((7, 7),)}}
-    assert len(objects) == 1
+    assert objects.accounts(DAY)[GROUP].quarantined == {"late": {"s1": ((7, 7),)}}
 
 
 def test_an_undecodable_kinesis_record_counts_as_one_of_an_unknown_group() -> None:
@@ -165,11 +180,13 @@ def test_an_undecodable_kinesis_record_counts_as_one_of_an_unknown_group() -> No
 
 def test_what_is_delivered_again_is_accounted_for_then() -> None:
     objects = Objects()
-    event = kinesis_event(data(envelope(line(0))), data(envelope(line(1))), data(envelope(line(2))))
+    event = kinesis_event(*(data(envelope(line(seq), line(None))) for seq in range(3)))
 
     consume(event, objects, failing=1)
 
-    assert objects.accounts(DAY)[GROUP].delivered == {"s1": ((0, 0),)}
+    account = objects.accounts(DAY)[GROUP]
+    assert account.delivered == {"s1": ((0, 0),)}
+    assert totals(account).delivered == 2
 
 
 def test_a_batch_whose_accounts_cannot_be_written_is_delivered_again_as_a_whole() -> None:
@@ -183,7 +200,7 @@ def test_a_batch_whose_accounts_cannot_be_written_is_delivered_again_as_a_whole(
 
 
 @pytest.mark.parametrize("fewer", [{"records": 1}, {"records": 3, "failing": 1}])
-def test_a_batch_that_begins_as_another_and_tells_of_less_takes_nothing_of_that_away(
+def test_a_batch_that_begins_like_another_and_has_less_takes_nothing_of_that_away(
     fewer: dict[str, int],
 ) -> None:
     event = kinesis_event(*(data(envelope(line(seq))) for seq in range(3)))
@@ -196,7 +213,7 @@ def test_a_batch_that_begins_as_another_and_tells_of_less_takes_nothing_of_that_
 
 
 @pytest.mark.parametrize("body", ["AAAA", data(envelope(line(None), f"{TAG} {{broken", f"{TAG} {{too"))])
-def test_what_is_replayed_from_quarantine_is_no_other_line(body: str) -> None:
+def test_what_is_replayed_from_quarantine_is_the_same_line(body: str) -> None:
     objects = Objects()
     consume(kinesis_event(body), objects)
     before = {group: totals(account) for group, account in objects.accounts(DAY).items()}
@@ -210,22 +227,17 @@ def test_what_is_replayed_from_quarantine_is_no_other_line(body: str) -> None:
 
 
 def test_a_time_beyond_the_calendar_is_accounted_for_on_its_last_day() -> None:
-    said = envelope(write(Record("r", LOGGED, {})).replace('"2025-', '"x-'))
-    said["logEvents"][0]["timestamp"] = 10**18
     objects = Objects()
 
-    consume(kinesis_event(data(said)), objects)
+    consume(kinesis_event(data(written((line(0), 10**18)))), objects)
 
     assert totals(objects.accounts(date.max)[GROUP]).delivered == 1
 
 
-@pytest.mark.parametrize("sources", [{"\ud800": ((0, 1),)}, {"s1": ((0, 10**18), (2**70, 2**70))}])
-def test_what_orjson_cannot_say_is_accounted_for_all_the_same(
-    sources: dict[str, tuple[tuple[int, int], ...]],
-) -> None:
-    accounts = {GROUP: Account(delivered=sources)}
+def test_a_log_group_that_orjson_cannot_write_is_accounted_for() -> None:
+    accounts: dict[date, dict[str, Account]] = {DAY: {"\ud800": Account({"s1": ((0, 1),)})}}
 
-    assert from_json(to_json(accounts)) == accounts
+    assert from_json(to_json(accounts), "accounting/batches/x.json") == accounts
 
 
 def test_a_kinesis_record_that_comes_twice_in_a_batch_counts_once_for_each_of_its_lines() -> None:
@@ -237,4 +249,19 @@ def test_a_kinesis_record_that_comes_twice_in_a_batch_counts_once_for_each_of_it
 
     (account,) = objects.accounts(DAY).values()
     assert account.delivered == {"s1": ((0, 1),)}
-    assert list(account.records.values()) == [{"received": 3, "unnumbered": 1}]
+    assert {what: list(lines.values()) for what, lines in account.counts.items()} == {"unnumbered": [1]}
+
+
+def test_a_batch_without_tagged_lines_writes_no_accounts() -> None:
+    objects = Objects()
+
+    consume(kinesis_event(data(envelope("START"))), objects)
+
+    assert objects == {}
+
+
+def test_the_day_of_a_log_event_is_in_utc() -> None:
+    last = int(datetime(2025, 11, 20, 23, 59, 59, tzinfo=UTC).timestamp()) * 1000
+    days = [day_of_event(LogEvent("1", time, "", GROUP, "s", "o")) for time in (last, last + 1000)]
+
+    assert days == [DAY, date(2025, 11, 21)]

@@ -12,11 +12,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tagline import Record, UnreadableLineError, write
 
-from consumers.lines.batch import tagged_lines
+from consumers.lines import quarantine
+from consumers.lines.batch import CHUNK_CHARACTERS, LONG_LINE, MAX_LINE, tagged_lines, take_lines
 from consumers.lines.extract import MAX_DEPTH, SPLIT_BYTES
 from consumers.lines.ledger import Ledger
 from consumers.lines.subscription import PIECE_BYTES, Envelope, UndecodableError, decode, pieces
+from consumers.lines.times import milliseconds
+from consumers.replay import from_quarantine
 from tests.builders import CONTROL_EVENT, GROUP, LOGGED, data, envelope, kinesis_event
+from tests.twins import Objects
 
 TAG = "usage_record"
 LINE = write(Record("r1", LOGGED, {"route": "/pets"}, src="s1", seq=0))
@@ -30,6 +34,7 @@ def read(*datas: str, tag: str = TAG) -> Read:
     records = [line.record for line in tagged_lines(ledger, tag, "/tagline/")]
     rejections = [each for group in ledger._rejections.values() for each in group]
     counts = Counter({"received": ledger.received, "ignored": ledger.ignored, "control": ledger.control})
+    counts["mentioned"] = ledger.mentioned.total()
     counts.update(rejected.reason for _, rejected in rejections)
     return records, +counts, [rejected.detail for _, rejected in rejections]
 
@@ -52,14 +57,25 @@ def slowly(envelope: dict[str, Any]) -> tuple[list[Record], Counter[str]]:
         if event["id"] == "":
             counts["control"] += 1
             continue
-        found = slow_line(event["message"])
-        if found is None:
+        if TAG not in event["message"]:
             counts["ignored"] += 1
             continue
+        found = slow_line(event["message"])
+        if found is None:
+            counts["mentioned"] += 1
+            continue
         counts["received"] += 1
+        written = found.pop("timestamp", None)
+        time = milliseconds(written)
+        if time is None and written is not None:
+            found.setdefault("timestamp_", written if isinstance(written, str) else json.dumps(written))
         try:
             records.append(
-                Record.from_json(found, default_id=event["id"], default_timestamp=event["timestamp"])
+                Record.from_json(
+                    found,
+                    default_id=event["id"],
+                    default_timestamp=event["timestamp"] if time is None else time,
+                )
             )
         except UnreadableLineError:
             counts["unparseable"] += 1
@@ -67,13 +83,11 @@ def slowly(envelope: dict[str, Any]) -> tuple[list[Record], Counter[str]]:
 
 
 def slow_line(message: str) -> dict[str, Any] | None:
-    if TAG not in message:
-        return None
     try:
         line = json.loads(message)
     except ValueError:
-        marked = re.search(rf'"_tag"\s*:\s*"{TAG}"', message)
-        return {} if marked else None  # no record: unparseable
+        marked = re.search(rf'"_tag"\s*:\s*"{TAG}"|^\s*{TAG}(?![\w-])', message)
+        return {} if marked else None  # not a record: unparseable
     if not isinstance(line, dict) or line.get("_tag") != TAG:
         return None
     if re.search(r"\\ud[89a-f]", json.dumps(line)):
@@ -152,10 +166,7 @@ def test_a_batch_is_read_as_the_standard_library_reads_it(messages: list[str]) -
         ('{"_tag":"usage_record","a":"cut \\ud83d"}', {"a": "cut \ufffd"}),
         ('{"_tag":"usage_record","a":1e999}', {"a": float("inf")}),
         ('{"_tag":"usage_record","a":' + "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1) + "}", None),
-        ('{"message":"usage_record {\\"a\\":1}","level":"INFO"}', {"a": 1}),
-        ('{"message":"done: {\\"_tag\\":\\"usage_record\\",\\"a\\":1}"}', {"a": 1}),
-        ('[user={7}] {"_tag":"usage_record","a":1}', {"a": 1}),
-        ('{main} usage_record {"a":1}', {"a": 1}),
+        ('{"timestamp":"t","message":"usage_record {\\"a\\":1}","level":"INFO"}', {"a": 1}),
     ],
 )
 def test_what_is_unusual_is_read(message: str, fields: dict[str, Any] | None) -> None:
@@ -172,7 +183,7 @@ def test_what_is_unusual_is_read(message: str, fields: dict[str, Any] | None) ->
         ('{"_tag":"usage_record","a":' + '{"a":' * 10_000 + "1" + "}" * 10_001, "deeper than 200 levels"),
         (LINE + LINE, "text after the object, from character"),
         (LINE[:-9] + ',"text":"' + "x" * SPLIT_BYTES, "split by CloudWatch Logs, at 256 KB"),
-        ('{"message":"{\\"_tag\\":\\"usage_record\\",\\"a\\":"}', "not JSON"),
+        ('{"timestamp":"t","level":"INFO","message":"{\\"_tag\\":\\"usage_record\\",\\"a\\":"}', "not JSON"),
         ('{"_tag":"usage_record","a":' + "9" * 4_301 + "}", "not JSON"),
     ],
     ids=["deep", "very deep", "two objects", "split", "cut inside a text", "more digits than Python takes"],
@@ -194,12 +205,18 @@ def test_the_second_half_of_a_split_line_is_nobodys() -> None:
     [
         "one usage_record was written",
         "the usage_record of {today} is {late",
-        "INFO usage_record: see {docs}",
         '{"note": "usage_record {", "a": 1}',
     ],
 )
-def test_the_tag_in_a_sentence_is_nobodys(message: str) -> None:
-    assert read(data(envelope(message))) == ([], {"ignored": 1}, [])
+def test_the_tag_in_a_sentence_is_counted(message: str) -> None:
+    ledger = Ledger(kinesis_event(data(envelope("noise")), data(envelope(message, LINE, message)))["Records"])
+
+    (line,) = tagged_lines(ledger, TAG, "/tagline/")
+
+    assert line.record.id == "r1"
+    assert ledger.mentioned == {(1, LOGGED // 86_400_000, GROUP): 2}
+    counts = ledger.counts()
+    assert (counts["received"], counts["mentioned"], counts["ignored"]) == (1, 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -294,3 +311,58 @@ def test_keys_behind_the_log_events_are_read_too() -> None:
 
     assert isinstance(read, Envelope)
     assert (read.log_group, len(read.events)) == (GROUP, 60)
+
+
+# --- Kinesis records without data, and long lines -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("odd", [None, 7, {"a": 1}, ["x"], "missing"])
+def test_a_kinesis_record_without_data_is_kept_and_its_neighbours_are_read(odd: Any) -> None:
+    whole = data(envelope(LINE))
+    records = kinesis_event(whole, "", whole)["Records"]
+    if odd == "missing":
+        del records[1]["kinesis"]["data"]
+    else:
+        records[1]["kinesis"]["data"] = odd
+    ledger, objects = Ledger(records), Objects()
+
+    lines = list(tagged_lines(ledger, TAG, ""))
+    ledger.keep(objects)
+
+    assert [line.position for line in lines] == [0, 2]
+    assert ledger.quarantined == {"undecodable": 1}
+    assert ledger.bytes() == 2 * len(whole)
+    ((key, body),) = objects.items()
+    (kept,) = quarantine.read(body)
+    assert (kept.event, kept.data) == (None, "")
+    assert f"data is {None if odd == 'missing' else odd}, not text" in kept.detail
+    (again,) = from_quarantine(key, body)
+    assert again["kinesis"]["data"] == ""
+
+
+def test_a_line_that_waits_for_the_store_keeps_its_text() -> None:
+    messages = [LINE[:-1] + f',"text":"{text}"}}' for text in ("x" * LONG_LINE, "\U0001f600" * LONG_LINE)]
+    ledger = Ledger(kinesis_event(data(envelope(*messages)))["Records"])
+
+    lines = list(tagged_lines(ledger, TAG, ""))
+    for line in lines:
+        line.forget()
+
+    assert [line.event.message for line in lines] == messages
+
+
+def test_lines_are_taken_until_they_are_many_or_long() -> None:
+    long = LINE[:-1] + f',"text":"{"x" * (CHUNK_CHARACTERS // 2)}"}}'
+    ledger = Ledger(kinesis_event(data(envelope(long, LINE, long, LINE, LINE, LINE)))["Records"])
+    lines = tagged_lines(ledger, TAG, "")
+
+    assert [len(take_lines(lines, 2)) for _ in range(4)] == [2, 2, 2, 0]
+    lines = tagged_lines(ledger, TAG, "")
+    assert [len(take_lines(lines, 9)) for _ in range(3)] == [3, 3, 0]
+
+
+def test_a_line_longer_than_cloudwatchs_is_rejected() -> None:
+    _, counts, details = read(data(envelope(LINE[:-1] + f',"text":"{"x" * MAX_LINE}"}}')))
+
+    assert counts == {"received": 1, "unparseable": 1}
+    assert "longer than 1,048,576 characters" in details[0]

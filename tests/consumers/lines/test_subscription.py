@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.lines.subscription import MAX_INFLATED_BYTES, UndecodableError, decode, encode
+from consumers.lines.subscription import MAX_WHOLE_BYTES, UndecodableError, decode, encode
 from tests.builders import CONTROL, CONTROL_EVENT, GROUP, LOGGED, OWNER, data, envelope
 
 
@@ -75,7 +75,14 @@ def test_all_members_of_a_gzip_are_read() -> None:
         (packed("[" * 100_000), "RecursionError"),
         (packed("[]"), "TypeError"),
         (packed("{}"), "KeyError: 'logEvents'"),
-        (packed(b" " * (MAX_INFLATED_BYTES + 1)), "inflates to more than 134,217,728 bytes"),
+        (packed(b" " * (MAX_WHOLE_BYTES + 1)), "inflates to more than 8,388,608 bytes that CloudWatch"),
+        (
+            packed(b'{"logEvents":[' + b" " * (MAX_WHOLE_BYTES + 99)),
+            "8,388,608 bytes without a log event's end",
+        ),
+        (None, "data is None, not text"),
+        (7, "data is 7, not text"),
+        ({"a": 1}, "not text"),
     ],
     # Not the data: gzip holds the time.
     ids=[
@@ -92,10 +99,14 @@ def test_all_members_of_a_gzip_are_read() -> None:
         "too deep",
         "a list",
         "an empty object",
-        "a bomb",
+        "spaces",
+        "a log event without an end",
+        "null",
+        "a number",
+        "an object",
     ],
 )
-def test_what_is_no_envelope_is_refused_with_the_step_that_failed(broken: str, reason: str) -> None:
+def test_what_is_no_envelope_is_refused_with_the_step_that_failed(broken: Any, reason: str) -> None:
     with pytest.raises(UndecodableError, match=reason):
         decode(broken)
 

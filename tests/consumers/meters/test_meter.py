@@ -28,6 +28,7 @@ from consumers.meters.meter import (
 from tests.builders import GROUP, LOGGED
 from tests.consumers.meters.meters import METER_TAG, TAG, TIME, line, meter, needs_node
 
+LAMBDA = {"timestamp": "2025-11-20T10:00:00Z", "level": "INFO"}  # of its JSON log format
 COMPACT = json.dumps(meter(), separators=(",", ":"))
 PRETTY = json.dumps(meter(), indent=2)
 # As the page shows an entry, also without the comma that is missing there.
@@ -57,11 +58,9 @@ def rejected(message: str) -> Rejected:
         f"{METER_TAG}{COMPACT}",
         f"{METER_TAG}: {COMPACT}",
         f"{METER_TAG}={COMPACT}  \n",
-        f"{{request 7}} {METER_TAG} {COMPACT}",
-        f"a {METER_TAG} comes: {METER_TAG} {COMPACT}",
-        json.dumps({"level": "INFO", "requestId": "7", "message": f"{METER_TAG} {COMPACT}"}),
-        json.dumps({"message": f"INFO {METER_TAG} {PRETTY}\n", "level": "INFO"}) + "\n",
-        json.dumps({"message": json.dumps({"message": f"{METER_TAG} {COMPACT}"})}),
+        json.dumps({**LAMBDA, "requestId": "7", "message": f"{METER_TAG} {COMPACT}"}),
+        json.dumps({"message": f"{METER_TAG} {PRETTY}\n", **LAMBDA, "logger": "root"}) + "\n",
+        json.dumps({"_tag": METER_TAG, **meter()}),
     ],
 )
 def test_a_meter_record_is_read_in_every_wrapping(message: str) -> None:
@@ -80,6 +79,15 @@ def test_a_meter_record_is_read_in_every_wrapping(message: str) -> None:
         json.dumps({"message": f"{METER_TAG}s were written"}),
         write(Record(id="r1", timestamp=LOGGED, fields={"route": "/pets", "kind": "meter"})),
         f"{TAG} meter {{broken",
+        f"{{request 7}} {METER_TAG} {COMPACT}",
+        f"a {METER_TAG} comes: {METER_TAG} {COMPACT}",
+        f"INFO search for m {METER_TAG} {COMPACT}",
+        f"[INFO]\t2022-09-13T18:35:05.062Z\t025f281a\tsearch for {METER_TAG} {COMPACT}",
+        json.dumps({"level": "INFO", "message": f"{METER_TAG} {COMPACT}"}),
+        json.dumps({**LAMBDA, "message": f"INFO {METER_TAG} {COMPACT}"}),
+        json.dumps({**LAMBDA, "message": json.dumps({**LAMBDA, "message": f"{METER_TAG} {COMPACT}"})}),
+        json.dumps({"_tag": "audit", "message": f"{METER_TAG} {COMPACT}"}),
+        write(Record(id="r1", timestamp=LOGGED, fields={"message": f"{METER_TAG} {COMPACT}"})),
     ],
 )
 def test_what_only_mentions_the_tag_is_not_ours(message: str) -> None:
@@ -98,9 +106,9 @@ def test_what_only_mentions_the_tag_is_not_ours(message: str) -> None:
         (f"{METER_TAG} {{ meterApiName: 'api-calls' }}", "not JSON"),
         (f"{METER_TAG} {COMPACT} {COMPACT}", "text after the object, from character"),
         (f"{METER_TAG} {COMPACT}".replace(":1,", ":NaN,"), "not JSON: NaN is no JSON"),
-        (f'{METER_TAG} {{"a":' + "[" * 100_000, "not JSON"),
+        (f'{METER_TAG} {{"a":' + "[" * 100_000, "nested deeper than 200 levels"),
         (f'{METER_TAG} {{"meterValue":' + "9" * 5_000 + "}", "not JSON"),
-        (json.dumps({"message": f"{METER_TAG} {SEEN}"}), "not JSON: Expecting ',' delimiter"),
+        (json.dumps({**LAMBDA, "message": f"{METER_TAG} {SEEN}"}), "not JSON: Expecting ',' delimiter"),
     ],
 )
 def test_a_meter_line_that_cannot_be_read_is_rejected_with_the_place(message: str, detail: str) -> None:

@@ -15,7 +15,7 @@ from consumers.lines.ledger import Ledger
 from consumers.rows import schema, table
 from consumers.rows.handler import make_handler
 from consumers.rows.schema import Schema, SchemaError, Verdict, changes, parse, plans
-from consumers.rows.table import Measure, Row, UnmappableError, row
+from consumers.rows.table import UNDECLARED, Measure, Row, UnmappableError, row
 from consumers.rows.timestream import mapping
 from consumers.rows.timestream.writer import Timestream
 from tests.builders import LOGGED, Context, data, envelope, kinesis_event
@@ -125,7 +125,7 @@ def test_the_shipped_schemas_are_valid_and_make_the_rows_that_there_were_without
         "n": 3,
     }
     record = Record(id="r1", timestamp=TIME, fields=fields)
-    made, before = row(record, SOURCE, schema.load_schemas(SHIPPED)), row(record, SOURCE)
+    made, before = row(record, SOURCE, schema.load_schemas(SHIPPED)), row(record, SOURCE, UNDECLARED)
 
     assert (made.dimensions, made.measures) == (before.dimensions, before.measures)
     assert made.version > before.version

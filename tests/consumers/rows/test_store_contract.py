@@ -17,10 +17,10 @@ from tagline import Record, write
 from consumers.deadlines import RESERVE
 from consumers.lines.extract import read_line
 from consumers.lines.ledger import Ledger
-from consumers.rows import stores
+from consumers.rows import registry
 from consumers.rows.handler import make_handler
+from consumers.rows.registry import LIMITS
 from consumers.rows.store import Duplicate, Outcome, Refused, Store, Stored, Traffic, Unwritten
-from consumers.rows.stores import LIMITS
 from consumers.rows.table import OWN_MEASURES, UNDECLARED, Plans, Row, column_name, offset, overflow_key, row
 from consumers.rows.timestream.writer import Timestream
 from tests.builders import GROUP, LOGGED, Context, data, envelope, kinesis_event
@@ -325,7 +325,7 @@ def test_a_row_too_large_is_stored_shortened_and_names_the_whole_record(make: Ma
     packer = subject.store.packer(UNDECLARED)
     record = Record(id="large", timestamp=LOGGED, fields={"body": "x" * 20_000, "note": "y" * 20_000})
     key = overflow_key(record, GROUP)
-    large = row(record, GROUP)
+    large = row(record, GROUP, UNDECLARED)
 
     assert packer.pack(large) is None
     packed = packer.pack_shortened(large, key)
@@ -355,7 +355,7 @@ def test_a_line_that_is_packed_directly_is_what_its_row_is(
 
     packed = packer.pack_line(line, message, GROUP)
 
-    assert packed is None or packed == packer.pack(row(record, GROUP))
+    assert packed is None or packed == packer.pack(row(record, GROUP, UNDECLARED))
 
 
 @of_every_store
@@ -368,7 +368,11 @@ def test_a_row_at_the_limits_of_the_table_is_stored(make: Make, size: int) -> No
     assert deliver(make(Clock()).store, [a_row("a", **fields)]) == [Stored()]
 
 
-@pytest.mark.parametrize("name", stores.STORES)
+def test_the_contract_holds_every_store_that_there_is() -> None:
+    assert {make.__name__ for make in STORES} == {*registry.STORES, memory.__name__}
+
+
+@pytest.mark.parametrize("name", registry.STORES)
 def test_no_store_is_stricter_than_the_limits_of_a_row(name: str) -> None:
     limits = import_module(f"consumers.rows.{name}.limits").LIMITS
     assert limits.name_bytes >= LIMITS.name_bytes

@@ -7,6 +7,7 @@ import copy
 import json
 import subprocess
 import sys
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tagline import Record, read
 
 from consumers.rows.table import (
     DIMENSIONS,
+    FIXED,
     MAX_DIMENSION_BYTES,
     MAX_ID_BYTES,
     MAX_MEASURES,
@@ -49,14 +51,15 @@ def record(**fields: Any) -> Record:
 
 
 def test_dimensions_are_the_declared_ones_and_always_the_source() -> None:
-    made = row(record(route="/pets", method="GET", client="acme", status=200), SOURCE)
+    made = row(record(route="/pets", method="GET", client="acme", status=200), SOURCE, UNDECLARED)
 
     assert made.dimensions == {"source": SOURCE, "route": "/pets", "method": "GET", "client": "acme"}
-    assert row(record(), SOURCE).dimensions == {"source": SOURCE}
+    assert row(record(), SOURCE, UNDECLARED).dimensions == {"source": SOURCE}
 
 
 def test_every_row_carries_its_identity_and_its_day() -> None:
-    assert row(record(), SOURCE).measures == {
+    assert tuple(row(record(x=1), SOURCE, UNDECLARED).measures) == (*FIXED, "x")
+    assert row(record(), SOURCE, UNDECLARED).measures == {
         "_id": Measure("VARCHAR", "r1"),
         "year": Measure("VARCHAR", "2015"),
         "month": Measure("VARCHAR", "05"),
@@ -79,48 +82,74 @@ def test_every_row_carries_its_identity_and_its_day() -> None:
         ("item_count", 3.0, Measure("BIGINT", 3)),
         ("item_count", -(2**63), Measure("BIGINT", -(2**63))),
         ("huge", 10**300, Measure("DOUBLE", 1e300)),
+        ("price", Decimal("0.25"), Measure("DOUBLE", 0.25)),
+        ("item_count", Decimal("3.00"), Measure("BIGINT", 3)),
+        ("prices", [Decimal("0.5"), Decimal("NaN")], Measure("VARCHAR", "[0.5,null]")),
     ],
 )
 def test_types_follow_the_value(name: str, value: Any, measure: Measure) -> None:
-    assert row(record(**{name: value}), SOURCE).measures[name] == measure
+    assert row(record(**{name: value}), SOURCE, UNDECLARED).measures[name] == measure
 
 
 def test_null_is_left_out() -> None:
-    made = row(record(note=None, route=None), SOURCE)
+    made = row(record(note=None, route=None), SOURCE, UNDECLARED)
 
     assert set(made.measures) == {"_id", "year", "month", "day"}
     assert made.dimensions == {"source": SOURCE}
 
 
 def test_empty_text_is_told_from_null_by_its_field_s_name() -> None:
-    made = row(record(note="", route="", **{"two words": "", "item_count": ""}), SOURCE)
+    made = row(record(note="", route="", **{"two words": "", "item_count": ""}), SOURCE, UNDECLARED)
 
     assert made.dimensions == {"source": SOURCE}
     assert made.measures["_empty"] == Measure("VARCHAR", '["route","note","two words","item_count"]')
     assert not {"note", "two.x20.words", "item_count"} & set(made.measures)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400])
-def test_what_is_no_number_is_left_out_and_counted(value: Any) -> None:
-    made = row(record(latency=value), SOURCE)
+@pytest.mark.parametrize("name", ["latency", "item_count"])
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), -float("inf"), Decimal("NaN"), Decimal("sNaN"), Decimal("-Infinity")],
+)
+def test_what_is_no_number_is_left_out_and_counted(name: str, value: Any) -> None:
+    made = row(record(**{name: value}), SOURCE, UNDECLARED)
+
+    assert (name in made.measures, "_extra" in made.measures, made.not_numbers) == (False, False, 1)
+
+
+@pytest.mark.parametrize("value", [10**400, Decimal("1e400")])
+def test_a_number_beyond_double_is_left_out_and_counted(value: Any) -> None:
+    made = row(record(latency=value), SOURCE, UNDECLARED)
 
     assert ("latency" in made.measures, made.not_numbers) == (False, 1)
 
 
-def test_a_dimension_that_is_no_number_is_left_out_and_counted() -> None:
-    made = row(record(client=float("nan")), SOURCE)
+@pytest.mark.parametrize("value", [float("nan"), Decimal("NaN"), Decimal("Infinity")])
+def test_a_dimension_that_is_no_number_is_left_out_and_counted(value: Any) -> None:
+    made = row(record(client=value), SOURCE, UNDECLARED)
 
     assert (made.dimensions, made.not_numbers) == ({"source": SOURCE}, 1)
 
 
-@pytest.mark.parametrize("value", ["3", 2.5, 2**63, float("nan"), float("inf"), [1], {"a": 1}])
-def test_a_count_that_is_no_whole_number_is_refused_with_its_name_and_value(value: Any) -> None:
-    with pytest.raises(UnmappableError, match=r"item_count is .*, not a whole number of 64 bits"):
-        row(record(item_count=value), SOURCE)
+@pytest.mark.parametrize("value", ["3", 2.5, 2**63, [1], {"a": 1}])
+def test_a_count_that_is_not_a_whole_number_is_kept_in_extra(value: Any) -> None:
+    made = row(record(item_count=value, status=200), SOURCE, UNDECLARED)
+
+    assert "item_count" not in made.measures
+    assert made.measures["status"] == Measure("DOUBLE", 200.0)
+    assert json.loads(str(made.measures["_extra"].value)) == {"item_count": value}
+    assert made.extra == 1
+
+
+@pytest.mark.parametrize("value", [Decimal("2.5"), Decimal("1e30"), Decimal("1e1000000")])
+def test_a_decimal_that_is_not_a_whole_number_of_64_bits_is_kept_in_extra(value: Decimal) -> None:
+    made = row(record(item_count=value), SOURCE, UNDECLARED)
+
+    assert ("item_count" in made.measures, made.extra) == (False, 1)
 
 
 def test_a_dimension_that_is_no_text_becomes_text() -> None:
-    assert row(record(client=7, route=["a"]), SOURCE).dimensions == {
+    assert row(record(client=7, route=["a"]), SOURCE, UNDECLARED).dimensions == {
         "source": SOURCE,
         "client": "7",
         "route": '["a"]',
@@ -129,8 +158,8 @@ def test_a_dimension_that_is_no_text_becomes_text() -> None:
 
 def test_a_record_fills_its_measures_and_the_rest_goes_into_one() -> None:
     room = MAX_MEASURES - len(OWN_MEASURES)
-    full = row(record(**{f"f{number}": number for number in range(room)}), SOURCE)
-    over = row(record(**{f"f{number}": number for number in range(300)}, note=""), SOURCE)
+    full = row(record(**{f"f{number}": number for number in range(room)}), SOURCE, UNDECLARED)
+    over = row(record(**{f"f{number}": number for number in range(300)}, note=""), SOURCE, UNDECLARED)
 
     assert "_extra" not in full.measures
     assert (full.extra, len(full.measures)) == (0, room + 4)
@@ -142,7 +171,7 @@ def test_a_record_fills_its_measures_and_the_rest_goes_into_one() -> None:
 
 
 def test_a_name_longer_than_a_column_can_be_goes_into_the_extra_measure() -> None:
-    made = row(record(**{"n" * 256: 1, "m" * 257: 2}), SOURCE)
+    made = row(record(**{"n" * 256: 1, "m" * 257: 2}), SOURCE, UNDECLARED)
 
     assert made.measures["n" * 256] == Measure("DOUBLE", 1.0)
     assert made.measures["_extra"] == Measure("VARCHAR", '{"' + "m" * 257 + '":2}')
@@ -150,25 +179,25 @@ def test_a_name_longer_than_a_column_can_be_goes_into_the_extra_measure() -> Non
 
 
 def test_a_field_without_a_name_goes_into_the_extra_measure() -> None:
-    assert row(record(**{"": 1}), SOURCE).measures["_extra"] == Measure("VARCHAR", '{"":1}')
+    assert row(record(**{"": 1}), SOURCE, UNDECLARED).measures["_extra"] == Measure("VARCHAR", '{"":1}')
 
 
 @pytest.mark.parametrize("time", [10**15, -(10**15), 10**30])
 def test_a_time_beyond_the_calendar_is_refused(time: int) -> None:
     with pytest.raises(UnmappableError, match="not in the years 1 to 9999"):
-        row(Record(id="r1", timestamp=time), SOURCE)
+        row(Record(id="r1", timestamp=time), SOURCE, UNDECLARED)
 
 
 def test_an_identity_is_refused_past_its_limit_and_never_cut() -> None:
-    assert row(Record(id="x" * MAX_ID_BYTES, timestamp=TIME), SOURCE).id == "x" * MAX_ID_BYTES
+    assert row(Record(id="x" * MAX_ID_BYTES, timestamp=TIME), SOURCE, UNDECLARED).id == "x" * MAX_ID_BYTES
     with pytest.raises(UnmappableError, match="longer than 200 bytes"):
-        row(Record(id="x" * (MAX_ID_BYTES + 1), timestamp=TIME), SOURCE)
+        row(Record(id="x" * (MAX_ID_BYTES + 1), timestamp=TIME), SOURCE, UNDECLARED)
 
 
 def test_a_kind_of_record_is_refused_past_the_limit_of_a_name() -> None:
-    assert row(Record(id="x", timestamp=TIME, type="t" * 256), SOURCE).type == "t" * 256
+    assert row(Record(id="x", timestamp=TIME, type="t" * 256), SOURCE, UNDECLARED).type == "t" * 256
     with pytest.raises(UnmappableError, match="257 bytes long, more than 256"):
-        row(Record(id="x", timestamp=TIME, type="t" * 257), SOURCE)
+        row(Record(id="x", timestamp=TIME, type="t" * 257), SOURCE, UNDECLARED)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +243,7 @@ def test_two_fields_never_share_a_column_not_even_by_case(one: str, other: str) 
 @given(st.lists(st.sampled_from([*DIMENSIONS, "source", "year", "time", "time_", "_id", "a b", "a.x20.b"])))
 def test_no_two_fields_share_a_column(names: list[str]) -> None:
     fields = dict.fromkeys(names, 1)
-    made = row(record(**fields), SOURCE)
+    made = row(record(**fields), SOURCE, UNDECLARED)
 
     assert len(made.measures) + len(made.dimensions) == 4 + 1 + len(fields)
 
@@ -241,7 +270,7 @@ WHOLE = st.integers(-(2**63), 2**63 - 1)
     )
 )
 def test_a_nested_value_is_the_json_that_the_standard_library_writes(value: Any) -> None:
-    made = row(record(body=[value]), SOURCE).measures["body"]
+    made = row(record(body=[value]), SOURCE, UNDECLARED).measures["body"]
 
     assert made.value == json.dumps([value], ensure_ascii=False, separators=(",", ":"))
 
@@ -253,7 +282,7 @@ def test_a_nested_value_is_the_json_that_the_standard_library_writes(value: Any)
     )
 )
 def test_a_nested_value_reads_back_as_it_was_whatever_its_numbers(value: Any) -> None:
-    assert json.loads(str(row(record(body=[value]), SOURCE).measures["body"].value)) == [value]
+    assert json.loads(str(row(record(body=[value]), SOURCE, UNDECLARED).measures["body"].value)) == [value]
 
 
 @pytest.mark.parametrize(
@@ -267,7 +296,7 @@ def test_a_nested_value_reads_back_as_it_was_whatever_its_numbers(value: Any) ->
     ],
 )
 def test_a_nested_value_that_json_has_no_word_for(value: Any, text: str) -> None:
-    assert row(record(body=value), SOURCE).measures["body"].value == text
+    assert row(record(body=value), SOURCE, UNDECLARED).measures["body"].value == text
 
 
 def test_a_value_is_refused_past_the_depth_that_can_be_written() -> None:
@@ -277,9 +306,10 @@ def test_a_value_is_refused_past_the_depth_that_can_be_written() -> None:
             value = [value]
         return value
 
-    assert row(record(body=nested(300)), SOURCE).measures["body"].value == "[" * 300 + "1" + "]" * 300
+    made = row(record(body=nested(300)), SOURCE, UNDECLARED)
+    assert made.measures["body"].value == "[" * 300 + "1" + "]" * 300
     with pytest.raises(UnmappableError, match="deeper than 300 levels"):
-        row(record(body=nested(301)), SOURCE)
+        row(record(body=nested(301)), SOURCE, UNDECLARED)
 
 
 def test_the_names_of_the_table_can_be_read_where_orjson_is_not_installed() -> None:
@@ -295,9 +325,9 @@ def test_the_names_of_the_table_can_be_read_where_orjson_is_not_installed() -> N
 @pytest.mark.parametrize("letter", ["a", "é", "𝄞"])
 def test_a_dimension_past_its_bytes_is_cut_with_a_hash_and_said_whole(letter: str) -> None:
     fits = letter * (MAX_DIMENSION_BYTES // len(letter.encode()))
-    one, other = (row(record(route=fits + end), SOURCE) for end in ("1", "2"))
+    one, other = (row(record(route=fits + end), SOURCE, UNDECLARED) for end in ("1", "2"))
 
-    assert row(record(route=fits), SOURCE).dimensions["route"] == fits
+    assert row(record(route=fits), SOURCE, UNDECLARED).dimensions["route"] == fits
     assert one.dimensions["route"] != other.dimensions["route"]
     assert len(one.dimensions["route"].encode()) <= MAX_DIMENSION_BYTES
     assert one.dimensions["route"].startswith(fits[:60])
@@ -307,7 +337,7 @@ def test_a_dimension_past_its_bytes_is_cut_with_a_hash_and_said_whole(letter: st
 
 def test_a_log_group_of_the_longest_name_is_told_from_its_neighbour() -> None:
     # 512 characters: https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_CreateLogGroup.html
-    one, other = (row(record(), "g" * 511 + end) for end in "12")
+    one, other = (row(record(), "g" * 511 + end, UNDECLARED) for end in "12")
 
     assert one.dimensions["source"] != other.dimensions["source"]
     assert json.loads(str(one.measures["_said"].value)) == {"source": "g" * 511 + "1"}
@@ -465,7 +495,7 @@ def test_a_column_that_another_type_declares_is_of_that_type_or_left_alone() -> 
 
 
 def test_the_version_of_a_row_is_the_mapping_s_and_the_schemas_revisions_together() -> None:
-    assert row(record(), SOURCE).version == REVISION == UNDECLARED.version
+    assert row(record(), SOURCE, UNDECLARED).version == REVISION == UNDECLARED.version
     assert row(record(), SOURCE, Plans(revisions=7)).version == REVISION + 7
 
 

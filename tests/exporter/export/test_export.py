@@ -185,9 +185,9 @@ def test_a_part_in_the_archive_is_left_there() -> None:
 def test_the_manifest_of_a_day_that_stays_the_same_is_not_written_again() -> None:
     # It would live longer than the files that it names: lifecycle rules go by an object's age.
     class Watched(Bucket):
-        def put(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
-            super().put(key, chunks, content_type)
+        def replace(self, key: str, body: bytes, tag: str | None) -> bool:
             written.append(key)
+            return super().replace(key, body, tag)
 
     written: list[str] = []
     bucket = Watched()
@@ -282,9 +282,7 @@ def test_a_day_of_one_row_or_of_nasty_ones_comes_back_as_it_was(kind: Format, cl
     assert read == [(row[5], row[6]) for row in rows]
 
 
-@pytest.mark.parametrize(
-    "left", [[made(2)], [made(2), made(3), made(4)]], ids=["fewer rows", "more rows, without the first"]
-)
+@pytest.mark.parametrize("left", [[made(2)], [made(2), made(3)]], ids=["fewer rows", "not the first"])
 def test_a_day_that_the_store_has_forgotten_stays_in_the_lake(left: list[Values]) -> None:
     bucket = Bucket()
     exported(DAY, store(made(1), made(2)), bucket)
@@ -436,6 +434,10 @@ class Dying(Bucket):
         super().put(key, counted(), content_type)
         self._count()
 
+    def remove(self, key: str, tag: str) -> bool:
+        self._count()
+        return super().remove(key, tag)
+
     def delete(self, keys: Iterable[str]) -> None:
         for key in list(keys):
             self._count()
@@ -501,14 +503,14 @@ def test_an_invocation_that_runs_out_of_time_is_continued_behind_its_last_part()
 
     with pytest.raises(OutOfTimeError):
         exported(DAY, rows, bucket, replace(SMALL, seconds_left=iter([900.0, 900.0, 1.0]).__next__))
-    progress = Day(bucket, DAY, Format.CSV_GZ).progress()
+    progress, _ = Day(bucket, DAY, Format.CSV_GZ).progress()
     assert progress is not None
     assert len(progress.parts) == 3
     assert Day(bucket, DAY, Format.CSV_GZ).manifest() is None
     rows.asked.clear()
     exported(DAY, rows, bucket, SMALL)
 
-    assert rows.asked[0].start == progress.time
+    assert rows.asked[0].start == progress.time[:16] + ":00.000000000"
     assert bucket.lake() == undisturbed.lake()
 
 

@@ -1,6 +1,7 @@
 """The export's function: the days that an event asks for are written, by as many invocations as it takes."""
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date, timedelta
@@ -12,20 +13,31 @@ from consumers.rows import late_days
 from consumers.settings import SettingsError
 from exporter.export.day import DayJob, Export
 from exporter.export.handler import DaysFailedError, make_handler, parse_formats
-from exporter.export.run import Run, StuckError
+from exporter.export.run import Run, StuckError, run_of
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.store import FIRST, Values
 from exporter.stores.metered import Metered
 from tests.builders import Context
-from tests.exporter.export.test_export import COLUMNS, DAY, FOLDER, NOW, SMALL, made, many, read, store
+from tests.exporter.export.test_export import (
+    COLUMNS,
+    DAY,
+    FOLDER,
+    NOW,
+    SMALL,
+    exported,
+    made,
+    many,
+    read,
+    store,
+)
 from tests.twins import Bucket, Rows
 
 
 def test_formats_are_listed_with_commas_and_others_refused_by_name() -> None:
     assert parse_formats("parquet, csv.gz") == (Format.PARQUET, Format.CSV_GZ)
     with pytest.raises(
-        SettingsError, match=r"EXPORT_FORMATS is 'orc': .* there are csv, csv.gz, jsonl.gz, parquet"
+        SettingsError, match=rf"EXPORT_FORMATS is 'orc': .* there are {re.escape(', '.join(Format))}"
     ):
         parse_formats("orc")
 
@@ -42,17 +54,20 @@ class Function:
         bucket: Bucket | None = None,
         job: DayJob = SMALL,
         formats: tuple[Format, ...] = (Format.CSV_GZ,),
+        max_scanned: int = 10**12,
     ) -> None:
         self.bucket = Bucket() if bucket is None else bucket
         self.reported: list[Export] = []
+        self.failures: list[tuple[str, str, bool]] = []
         self.called: list[tuple[str, dict[str, Any]]] = []
         self.described: list[tuple[Format, list[str]]] = []
         self.now = NOW
         self._handler = make_handler(
-            Metered(rows),
+            Metered(rows, max_scanned),
             self.bucket,
             job=replace(job, now=lambda: self.now),
             report=self.reported.append,
+            report_failure=lambda *failure: self.failures.append(failure),
             invoke=lambda name, event: self.called.append((name, event)),
             describe=lambda kind, columns: self.described.append((kind, [column.name for column in columns])),
             formats=formats,
@@ -171,8 +186,7 @@ def test_a_day_that_was_not_written_is_written_by_the_next_night() -> None:
 
     rows = Failing(COLUMNS, [made(1, date(2025, 11, 30))])
     function = Function(rows)
-    with pytest.raises(DaysFailedError):
-        function({})
+    assert function({})["failed"] == {"2025-11-30": "OSError: no"}
 
     rows.fails = False
     function.now += timedelta(days=1)
@@ -182,7 +196,7 @@ def test_a_day_that_was_not_written_is_written_by_the_next_night() -> None:
     assert list(function.bucket.keys("late/")) == []
 
 
-@pytest.mark.parametrize(("kept", "written"), [(10, False), (11, True), (None, True)])
+@pytest.mark.parametrize(("kept", "written"), [(10, False), (11, False), (12, True), (None, True)])
 def test_a_day_that_the_store_has_forgotten_before_it_was_written_is_no_day_without_rows(
     kept: int | None, written: bool
 ) -> None:
@@ -195,7 +209,7 @@ def test_a_day_that_the_store_has_forgotten_before_it_was_written_is_no_day_with
     else:
         with pytest.raises(
             DaysFailedError,
-            match="RowsGoneError: the store has no rows for this day and keeps rows for 10 days",
+            match=r"csv.gz: RowsGoneError: the store has no rows for this day and keeps rows for 1[01] days",
         ):
             function({"day": "2025-11-20"})
         assert Day(function.bucket, DAY, Format.CSV_GZ).manifest() is None
@@ -219,7 +233,7 @@ def test_late_rows_of_a_day_that_the_store_no_longer_has_whole_are_refused_by_na
     function.bucket[late("2025-11-20")] = b""
 
     with pytest.raises(
-        DaysFailedError, match=r"2025-11-20: RowsGoneError: rows came late, as 1 objects under"
+        DaysFailedError, match=r"2025-11-20: csv.gz: RowsGoneError: rows came late \(1 objects under"
     ):
         function({"day": "2025-11-20"})
 
@@ -236,10 +250,12 @@ def test_a_day_that_fails_keeps_its_late_rows_and_does_not_keep_the_others_from_
     bucket = Failing({late("2025-11-20"): b"", late("2025-11-21"): b""})
     function = Function(store(made(1), made(2, date(2025, 11, 21))), bucket)
 
-    with pytest.raises(DaysFailedError, match=r"2025-11-20: OSError: no"):
-        function({})
+    assert function({})["failed"] == {"2025-11-20": "csv.gz: OSError: no"}
 
-    assert list(bucket.keys("late/")) == [late("2025-11-20")]
+    assert list(bucket.keys("late/")) == [
+        late("2025-11-20"),
+        late_days.marker_key(DAY, "failed", "2025-12-01"),
+    ]
     assert [str(export.manifest.day) for export in function.reported] == ["2025-11-30", "2025-11-21"]
 
 
@@ -248,12 +264,12 @@ def test_replaced_files_of_other_days_are_removed_by_the_daily_run() -> None:
     function({"day": "2025-11-20"})
     function = Function(store(made(1), made(2)), function.bucket)
     function({"day": "2025-11-20"})
-    assert FOLDER + "part-00000.csv.gz" in function.bucket
+    assert len(list(function.bucket.keys(FOLDER + "part-"))) == 2
 
     function.now = NOW + timedelta(days=1)
     function({})
 
-    assert FOLDER + "part-00000.csv.gz" not in function.bucket
+    assert len(list(function.bucket.keys(FOLDER + "part-"))) == 1
     assert len(read(function.bucket)) == 2
 
 
@@ -269,7 +285,7 @@ def test_a_range_that_takes_longer_than_an_invocation_is_continued_with_the_same
     invocations = 0
     while True:
         invocations += 1
-        answer = function(event, Ticking(calls=6))
+        answer = function(event, Ticking(calls=5))
         told += answer["days"]
         if "continues" not in answer:
             break
@@ -279,7 +295,15 @@ def test_a_range_that_takes_longer_than_an_invocation_is_continued_with_the_same
 
     assert invocations > 2
     assert [(day["day"], day["rows"]) for day in told] == [("2025-11-20", 4_000), ("2025-11-21", 3_000)]
-    assert function.bucket.lake() == undisturbed.bucket.lake()
+    assert contents(function.bucket) == contents(undisturbed.bucket)
+
+
+def contents(bucket: Bucket) -> dict[str, list[bytes]]:
+    """Return what a reader of the lake gets, by manifest: names of parts differ from attempt to attempt."""
+    manifests = {
+        key: json.loads(body) for key, body in bucket.lake().items() if key.endswith("_manifest.json")
+    }
+    return {key: [bucket[part["key"]] for part in each["parts"]] for key, each in manifests.items()}
 
 
 class Ticking(Context):
@@ -338,3 +362,102 @@ def test_two_runs_of_one_day_do_not_meet() -> None:
     assert inner == [{"days": [{"day": "2025-11-20", "format": "csv.gz", "locked": True}]}]
     assert answer["days"][0]["rows"] == 1
     assert not any("locks/" in key for key in function.bucket)
+
+
+def test_a_continuation_that_is_delivered_twice_is_continued_once() -> None:
+    function = Function(store(*many()))
+    answer = function({"day": "2025-11-20", "wait": True}, Ticking(calls=4))
+    inner: list[dict[str, Any]] = []
+
+    class Meeting(Rows):
+        def tally(self, day: date) -> dict[int, int]:
+            if not inner:
+                inner.append({})
+                inner[0] = Function(store(*many()), function.bucket)(answer["continues"])
+            return super().tally(day)
+
+    days = Function(Meeting(COLUMNS, many()), function.bucket)(answer["continues"])["days"]
+
+    assert inner == [{"days": [{"day": "2025-11-20", "format": "csv.gz", "locked": True}]}]
+    assert [(day["rows"], day["revision"]) for day in days] == [(4_000, 1)]
+    assert not any("locks/" in key for key in function.bucket)
+
+
+# --- units of work: a day in a format ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("calls", [3, 4, 6, 9, 100])
+@pytest.mark.parametrize("formats", [(Format.CSV_GZ, Format.JSONL_GZ), tuple(Format)], ids=["two", "all"])
+def test_each_day_is_written_once_in_each_format_however_long_invocations_are(
+    formats: tuple[Format, ...], calls: int
+) -> None:
+    rows = store(*many(2_500), *(made(number, date(2025, 11, 21)) for number in range(1_500)))
+    function = Function(rows, formats=formats)
+    event: dict[str, Any] | None = {"from": "2025-11-20", "to": "2025-11-21", "wait": True}
+
+    done: list[tuple[str, str]] = []
+    while event is not None:
+        answer = function(event, Ticking(calls))
+        done += [(day["day"], day["format"]) for day in answer["days"]]
+        event = answer.get("continues")
+
+    assert sorted(done) == sorted((f"2025-11-{day}", kind) for day in (20, 21) for kind in formats)
+    for kind in formats:
+        manifest = Day(function.bucket, DAY, kind).manifest()
+        assert manifest is not None
+        assert (manifest.rows, manifest.revision) == (2_500, 1)
+
+
+def test_a_day_that_fails_does_not_make_the_night_repeat_the_others() -> None:
+    rows = store(made(1, date(2025, 11, 30)))
+    function = Function(rows)
+    function.bucket[late("2025-11-20")] = b""
+
+    answer = function({})  # an exception would make Lambda repeat the event
+
+    assert [(day["day"], day["rows"]) for day in answer["days"]] == [("2025-11-30", 1)]
+    assert list(answer["failed"]) == ["2025-11-20"]
+    assert function.failures == [("2025-11-20", answer["failed"]["2025-11-20"], False)]
+    asked = len(rows.asked)
+    function.now += timedelta(days=1)
+    function({})
+    assert len(rows.asked) == asked
+
+
+def test_a_day_that_nobody_can_write_is_given_up_after_seven_nights() -> None:
+    function = Function(store())
+    function.bucket[late("2025-11-20")] = b""
+
+    for _ in range(10):
+        function({})
+        function.now += timedelta(days=1)
+
+    assert [given_up for _, _, given_up in function.failures] == [False] * 6 + [True]
+    assert list(function.bucket.keys("late/")) == ["late/given-up/2025-11-20"]
+    assert b"RowsGoneError" in function.bucket["late/given-up/2025-11-20"]
+    # Rows that come later ask for the day again.
+    function.bucket[late("2025-11-20", "later")] = b""
+    assert "failed" in function({})
+
+
+def test_late_rows_of_more_days_than_an_event_can_carry_are_written_in_several_nights() -> None:
+    days = [DAY - timedelta(days=number) for number in range(1_002)]
+    bucket = Bucket({late(day.isoformat()): b"" for day in days})
+    run = run_of({}, bucket, "id", NOW, timedelta(hours=7))
+
+    assert len(run.late) == 1_000
+    assert all(len(markers) == 1 for markers in run.late.values())
+    assert len(run.days) == 1_000
+
+
+def test_the_limit_of_what_the_store_reads_is_for_a_run_with_its_continuations() -> None:
+    rows = store(*many())
+    whole_day = Metered(rows)
+    exported(DAY, whole_day, Bucket(), SMALL)
+    function = Function(rows, max_scanned=whole_day.spent.scanned - 1)
+
+    answer = function({"day": "2025-11-20", "wait": True}, Ticking(calls=4))
+    assert 0 < answer["continues"]["run"]["scanned"] < whole_day.spent.scanned
+
+    with pytest.raises(DaysFailedError, match=r"QuestionTooLargeError: .* raise EXPORT_MAX_SCANNED_GB"):
+        function(answer["continues"])

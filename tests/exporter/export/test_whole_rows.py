@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagline import Record
 
-from consumers.rows.table import overflow_body, overflow_key, row
+from consumers.rows.table import UNDECLARED, overflow_body, overflow_key, row
 from consumers.rows.timestream.mapping import RecordPacker, body
 from exporter.export.whole_rows import BATCH_ROWS, BATCH_WHOLE_ROWS, WholeRows
 from exporter.lake.batch import Batch
@@ -23,7 +23,7 @@ SOURCE = "/aws/lambda/orders"
 def stored(record: Record) -> tuple[dict[str, tuple[Type, str]], str]:
     """Return a record's row as Timestream would answer it: types and text by column, and its overflow key."""
     key = overflow_key(record, SOURCE)
-    made_row = row(record, SOURCE)
+    made_row = row(record, SOURCE, UNDECLARED)
     packer = RecordPacker()
     packed = packer.pack(made_row) or packer.pack_shortened(made_row, key)
     (made,) = merged(json.loads(body("database", "table", [(packed, packed.time_ns(0))])))

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
 
 import pytest
 
@@ -16,7 +15,6 @@ from tests.exporter.export.test_export import DAY, NOW, made, store
 from tests.twins import Bucket
 
 FOLDER = "records/year=2025/month=11/day=20/"
-LATER = NOW + timedelta(hours=1)
 
 
 @pytest.fixture
@@ -26,7 +24,7 @@ def bucket() -> Bucket:
     day = Day(bucket, DAY, Format.CSV_GZ)
     for count in (1, 2):
         export_day(day, store(*map(made, range(count))), DayJob(now=lambda: NOW))
-    assert day.lock.take("run", NOW, LATER)
+    assert day.lock.take("run", NOW)
     forget.remember_to_forget("somebody", bucket, lambda: "ab" * 32)
     job = DayJob(size=1_000, now=lambda: NOW, seconds_left=iter([900.0, 1.0]).__next__)
     with pytest.raises(OutOfTimeError):
@@ -36,9 +34,9 @@ def bucket() -> Bucket:
 
 READERS: dict[str, Callable[[Day], object]] = {
     FOLDER + "_manifest.json": Day.manifest,
-    FOLDER + "_progress.json": Day.progress,
+    FOLDER + "_progress.json": lambda day: day.progress()[0],
     "lake/columns.json": lambda day: lake_columns(day.objects),
-    "lake/locks/csv.gz/2025-11-20.json": lambda day: day.lock.take("other", NOW, LATER),
+    "lake/locks/csv.gz/2025-11-20.json": lambda day: day.lock.take("other", NOW),
     "lake/replaced/csv.gz/2025-11-20.json": Day.unnamed,
     "lake/forgotten.json": Day.forgotten,
 }
@@ -83,7 +81,18 @@ def test_keys_that_are_unknown_here_are_ignored(bucket: Bucket, key: str) -> Non
     assert read(Day(bucket, DAY, Format.CSV_GZ)) == expected
 
 
-@pytest.mark.parametrize("key", [key for key in READERS if key != "lake/columns.json"])
+def test_progress_of_an_older_version_is_not_resumed(bucket: Bucket) -> None:
+    # Its position within a minute is counted in another way.
+    document = json.loads(bucket[FOLDER + "_progress.json"])
+    bucket[FOLDER + "_progress.json"] = json.dumps(document | {"format_version": 1}).encode()
+
+    assert Day(bucket, DAY, Format.CSV_GZ).progress()[0] is None
+
+
+LATER_VERSIONS = ("lake/columns.json", FOLDER + "_progress.json")
+
+
+@pytest.mark.parametrize("key", [key for key in READERS if key not in LATER_VERSIONS])
 def test_documents_from_before_versions_are_read(bucket: Bucket, key: str) -> None:
     read = READERS[key]
     expected = read(Day(Bucket(bucket), DAY, Format.CSV_GZ))

@@ -1,7 +1,7 @@
 """The lake held against its manifests, and against the store."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import cache
@@ -15,7 +15,7 @@ from exporter.lake.athena import list_key
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.lake.manifest import Manifest
-from exporter.store import Type, Values
+from exporter.store import Store, Type, Values
 from exporter.upkeep.verify import verify_day
 from tests.twins import Bucket, Rows
 
@@ -24,6 +24,10 @@ COLUMNS: dict[str, Type] = {"time": "timestamp", "_id": "text", "note": "text"}
 NOW = datetime(2025, 12, 1, tzinfo=UTC)
 FOLDER = "records/year=2025/month=11/day=20/"
 KEYS = [f"{FOLDER}part-0000{number}.csv.gz" for number in range(3)]
+
+
+def verified(day: Day, store: Store | None = None) -> Iterator[str]:
+    return verify_day(day, NOW, store)
 
 
 def rows(count: int) -> Rows:
@@ -48,11 +52,11 @@ def small(kind: Format) -> Bucket:
 @pytest.mark.parametrize("kind", Format)
 @pytest.mark.parametrize("count", [0, 1, 2_500])
 def test_a_day_as_it_was_written_has_nothing_wrong(kind: Format, count: int) -> None:
-    assert list(verify_day(Day(exported(kind, count), DAY, kind), rows(count))) == []
+    assert list(verified(Day(exported(kind, count), DAY, kind), rows(count))) == []
 
 
 def test_a_day_that_was_never_exported_is_named() -> None:
-    assert list(verify_day(Day(Bucket(), DAY, Format.CSV_GZ))) == [
+    assert list(verified(Day(Bucket(), DAY, Format.CSV_GZ))) == [
         "there is no manifest: the day was never exported"
     ]
 
@@ -61,7 +65,7 @@ def test_a_part_that_is_gone_is_named_and_the_others_are_read() -> None:
     bucket = exported()
     del bucket[KEYS[1]]
 
-    assert list(verify_day(Day(bucket, DAY, Format.CSV_GZ))) == ["part-00001.csv.gz is not there"]
+    assert list(verified(Day(bucket, DAY, Format.CSV_GZ))) == ["part-00001.csv.gz is not there"]
 
 
 @pytest.mark.parametrize("kind", Format)
@@ -70,7 +74,7 @@ def test_a_part_that_was_changed_is_named_by_its_checksum(kind: Format) -> None:
     (key, *_) = [key for key in bucket if "part-00001" in key]
     bucket[key] = bucket[key][:-30] + bytes(30)
 
-    problems = list(verify_day(Day(bucket, DAY, kind)))
+    problems = list(verified(Day(bucket, DAY, kind)))
 
     assert problems
     assert "with the checksum" in problems[0]
@@ -134,21 +138,19 @@ def test_damage_beside_the_parts_is_named(damage: Callable[[Bucket], object], pr
     bucket = exported()
     damage(bucket)
 
-    assert any(
-        found.startswith(problem) for found in verify_day(Day(bucket, DAY, Format.CSV_GZ), rows(2_500))
-    )
+    assert any(found.startswith(problem) for found in verified(Day(bucket, DAY, Format.CSV_GZ), rows(2_500)))
 
 
 def test_files_that_are_there_for_a_while_are_no_damage() -> None:
     bucket = exported()
     export_day(Day(bucket, DAY, Format.CSV_GZ), rows(2_501), DayJob(size=1_000))
     assert KEYS[0] in bucket
-    assert list(verify_day(Day(bucket, DAY, Format.CSV_GZ))) == []
+    assert list(verified(Day(bucket, DAY, Format.CSV_GZ))) == []
 
     # A run is at work, and has not said yet what it has written.
     bucket[FOLDER + "part-00000-r3.csv.gz"] = b""
-    Day(bucket, DAY, Format.CSV_GZ).lock.take("a run", NOW, NOW)
-    assert list(verify_day(Day(bucket, DAY, Format.CSV_GZ))) == []
+    Day(bucket, DAY, Format.CSV_GZ).take("a run", NOW)
+    assert list(verified(Day(bucket, DAY, Format.CSV_GZ))) == []
 
 
 def test_rows_of_another_day_are_named() -> None:
@@ -160,7 +162,7 @@ def test_rows_of_another_day_are_named() -> None:
         b'"2025-11-20"', b'"2025-11-21"'
     )
 
-    problems = list(verify_day(Day(bucket, date(2025, 11, 21), Format.CSV_GZ)))
+    problems = list(verified(Day(bucket, date(2025, 11, 21), Format.CSV_GZ)))
 
     assert "part-00000.csv.gz: a row of 2025-11-20 10:00:00.000000000 is of another day" in problems
 
@@ -184,7 +186,7 @@ def test_a_part_of_which_one_bit_or_the_end_is_another_is_named(
         body.insert(place, bit)
     bucket[key] = bytes(body)
 
-    problems = list(verify_day(Day(bucket, DAY, kind)))
+    problems = list(verified(Day(bucket, DAY, kind)))
 
     assert "with the checksum" in problems[0]
     assert all(problem.startswith("part-00000") for problem in problems)
@@ -200,25 +202,25 @@ def test_a_parquet_file_that_says_nonsense_of_itself_is_named() -> None:
             body = bytearray(whole)
             body[place] ^= 1 << bit
             bucket[key] = bytes(body)
-            assert "with the checksum" in next(verify_day(Day(bucket, DAY, Format.PARQUET)))
+            assert "with the checksum" in next(verified(Day(bucket, DAY, Format.PARQUET)))
 
 
 def test_parts_that_changed_places_are_out_of_order() -> None:
     bucket = exported()
-    manifest = Day(bucket, DAY, Format.CSV_GZ).manifest()
+    manifest, tag = Day(bucket, DAY, Format.CSV_GZ).committed()
     assert manifest is not None
     first, second, third = manifest.parts
     changed = Manifest(DAY, 1, manifest.columns, (second, first, third))
-    Day(bucket, DAY, Format.CSV_GZ).commit(changed)
+    Day(bucket, DAY, Format.CSV_GZ).commit(changed, tag, NOW)
 
-    (problem,) = verify_day(Day(bucket, DAY, Format.CSV_GZ))
+    (problem,) = verified(Day(bucket, DAY, Format.CSV_GZ))
 
     assert problem.startswith("part-00000.csv.gz: a row of 2025-11-20 10:00:00.000000000 comes after one of")
 
 
 @pytest.mark.parametrize("count", [2_499, 2_501])
 def test_a_store_that_has_other_rows_is_named_with_both_counts(count: int) -> None:
-    (problem,) = verify_day(Day(exported(), DAY, Format.CSV_GZ), rows(count))
+    (problem,) = verified(Day(exported(), DAY, Format.CSV_GZ), rows(count))
 
     assert problem.startswith(f"the store has {count:,} rows, the lake 2,500")
 
@@ -234,10 +236,14 @@ def test_rows_by_type_are_counted_again() -> None:
     manifest = export_day(day, store).manifest
 
     assert manifest.types == {"api_request": 10, "job": 20}
-    assert list(verify_day(day, store)) == []
+    assert list(verified(day, store)) == []
     (part,) = manifest.parts
-    day.commit(replace(manifest, parts=(replace(part, types={"api_request": 20, "job": 10}),)))
-    (problem,) = verify_day(day)
+    day.commit(
+        replace(manifest, parts=(replace(part, types={"api_request": 20, "job": 10}),)),
+        day.committed()[1],
+        NOW,
+    )
+    (problem,) = verified(day)
     assert problem == (
         "part-00000.csv.gz: rows by type are {'api_request': 10, 'job': 20}, "
         "not {'api_request': 20, 'job': 10}"
@@ -252,7 +258,7 @@ def test_a_manifest_from_before_types_were_counted_is_not_damaged(count: int) ->
         del each["types"]
     bucket[FOLDER + "_manifest.json"] = json.dumps(document).encode()
 
-    assert list(verify_day(Day(bucket, DAY, Format.CSV_GZ))) == []
+    assert list(verified(Day(bucket, DAY, Format.CSV_GZ))) == []
     # Exporting the day again leaves it: nothing in its files has changed.
     assert export_day(Day(bucket, DAY, Format.CSV_GZ), rows(count)).manifest.types == (
         {} if count == 0 else None

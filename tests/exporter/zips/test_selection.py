@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.downloads.jobs import Cells, Request, ZipFormat
+from exporter.downloads.jobs import Cells, Request
 from exporter.lake.batch import Batch
 from exporter.lake.csv_files import csv_lines
-from exporter.lake.formats import Format
+from exporter.lake.formats import Format, ZipFormat
 from exporter.lake.jsonl_files import json_lines
 from exporter.store import Column, Days, Type, Values
 from exporter.zips.selection import Selected

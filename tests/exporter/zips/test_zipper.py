@@ -25,12 +25,10 @@ from isal import isal_zlib
 
 from consumers.bucket import PartOfUpload, Upload
 from exporter.downloads.jobs import (
-    MADE_OF,
     Cells,
     Job,
     Request,
     State,
-    ZipFormat,
     job_key,
     plan_key,
     zip_key,
@@ -42,7 +40,7 @@ from exporter.lake import manifest as archive
 from exporter.lake.batch import Batch
 from exporter.lake.cells import is_formula, safe
 from exporter.lake.days import Day
-from exporter.lake.formats import Format
+from exporter.lake.formats import Format, ZipFormat
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Column, Days, Values
 from exporter.zips import handler as zipper
@@ -318,7 +316,7 @@ def test_a_day_that_is_kept_in_several_formats_is_taken_from_the_one_that_serves
 
 
 def test_each_format_of_the_lake_can_be_had_as_one() -> None:
-    assert {kind for kinds in MADE_OF.values() for kind in kinds} == set(Format)
+    assert {kept_as for wanted in ZipFormat for kept_as in wanted.made_of} == set(Format)
     with pytest.raises(UnavailableError, match=r"unknown format; the formats are csv, csv\.gz, "):
         kept_format("records/part-00000.orc")
 

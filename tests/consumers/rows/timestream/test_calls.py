@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 from tagline import Record
 
 from consumers.rows.store import Stored
-from consumers.rows.table import row
+from consumers.rows.table import UNDECLARED, row
 from consumers.rows.timestream.calls import Calls
 from consumers.rows.timestream.mapping import RecordPacker, body
 from consumers.rows.timestream.writer import Timestream
@@ -25,8 +25,13 @@ from local.signatures import Keys, SignedRequest, verify_headers
 from tests.twins import TimestreamWrite, merged
 
 KEY, SECRET, REGION = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "eu-west-1"
+FIELDS = {"route": "/pets", "q": 'é "\n'}
 ROWS = [
-    row(Record(id=f"r{n}", timestamp=1_431_857_103_000, fields={"route": "/pets", "q": 'é "\n'}), "/g")
+    row(
+        Record(id=f"r{n}", timestamp=1_431_857_103_000, fields={"route": "/pets", "q": 'é "\n'}),
+        "/g",
+        UNDECLARED,
+    )
     for n in range(3)
 ]
 pack = RecordPacker().record

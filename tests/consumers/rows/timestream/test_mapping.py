@@ -48,7 +48,7 @@ KEY = "overflow/2015-05-17/" + "0" * 32 + ".json"
 
 
 def made(**fields: Any) -> Row:
-    return row(Record(id="r1", timestamp=TIME, fields=fields), "/aws/lambda/orders")
+    return row(Record(id="r1", timestamp=TIME, fields=fields), "/aws/lambda/orders", UNDECLARED)
 
 
 PACKER = RecordPacker()
@@ -342,11 +342,13 @@ USUAL = {
 }
 
 
-def packed_by_its_row(line: dict[str, Any], message: str, plans: Plans) -> PackedRecord | None:
+def packed_by_its_row(
+    line: dict[str, Any], message: str, plans: Plans, source: str = GROUP
+) -> PackedRecord | None:
     """Return what the row says of a line, or None if it says more than a record that is sent as it is."""
-    record = record_of(copy.deepcopy(line), LogEvent("e1", TIME, message, GROUP, "stream", "1"))
+    record = record_of(copy.deepcopy(line), LogEvent("e1", TIME, message, source, "stream", "1"))
     try:
-        made = row(record, GROUP, plans)
+        made = row(record, source, plans)
     except UnmappableError:
         return None
     packed = RecordPacker().record(made)
@@ -363,16 +365,20 @@ def packed_by_its_row(line: dict[str, Any], message: str, plans: Plans) -> Packe
     ),
     st.dictionaries(NAMES, VALUES, max_size=6) | st.dictionaries(NAMES, PLAIN_VALUES, max_size=4),
     st.sampled_from([UNDECLARED, DECLARED]),
+    # A log group's name may have 512 characters, and a dimension has room for fewer.
+    st.sampled_from([GROUP, "g" * 301, "\u00e9" * 160]),
 )
-def test_a_line_is_packed_as_its_row_is(head: dict[str, Any], fields: dict[str, Any], plans: Plans) -> None:
+def test_a_line_is_packed_as_its_row_is(
+    head: dict[str, Any], fields: dict[str, Any], plans: Plans, source: str
+) -> None:
     message = json.dumps(head | {name: value for name, value in fields.items() if name not in head})
     line = read_line(message, TAG)
     assume(isinstance(line, dict))
     assert isinstance(line, dict)
 
-    packed = PACKERS[plans].pack_line(copy.deepcopy(line), message, GROUP)
+    packed = PACKERS[plans].pack_line(copy.deepcopy(line), message, source)
 
-    assert packed is None or packed == packed_by_its_row(line, message, plans)
+    assert packed is None or packed == packed_by_its_row(line, message, plans, source)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from tagline import Record, parse_timestamp
 
 from consumers.deadlines import LONGEST_WAIT, RESERVE
 from consumers.rows.store import Duplicate, Outcome, Refused, Stored, Traffic, Unwritten
-from consumers.rows.table import offset, row
+from consumers.rows.table import UNDECLARED, offset, row
 from consumers.rows.timestream.mapping import PackedRecord, RecordPacker
 from consumers.rows.timestream.writer import Timestream
 from tests.twins import TimestreamWrite, client_error, measure
@@ -33,7 +33,8 @@ PACKER = RecordPacker()
 
 
 def rows(*ids: str, time: int = TIME) -> list[PackedRecord]:
-    return [PACKER.record(row(Record(id=identity, timestamp=time), "/aws/lambda/orders")) for identity in ids]
+    records = [Record(id=identity, timestamp=time) for identity in ids]
+    return [PACKER.record(row(record, "/aws/lambda/orders", UNDECLARED)) for record in records]
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""Which stores there are, and the limits of a row in all of them."""
+"""The registry of stores, and the limits of a row in all of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Final
 
 from consumers.rows.limits import Limits
 
-# The values of the setting `STORE`; each is the name of a package beside this module.
+# The values of the setting `STORE`. Each is the name of a package beside this module, whose `live.py` has
+# `from_environment`, and of a module of exporter/stores/, which has `from_environment` and `of_stack`.
+# The first is the default, and the store of stacks that do not name theirs.
 STORES: Final = ("timestream",)
 
 # What a row may have in every store, so that a column has the same name, and a record the same row, in each:

@@ -1,0 +1,153 @@
+"""Groups of alike records: what a roll-up is made from, counted by the store or from rows. Pure.
+
+A group is what `GROUP BY` answers for one hour's records of one type; rows are grouped by the same rules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+from exporter.store import TIME, TYPE
+from exporter.usage.buckets import bucket_of, bucket_sql
+
+# In place of a status: the record has none that HTTP knows, or there was no answer (a time-out, a crash).
+NO_STATUS, UNANSWERED = 0, -1
+_FIRST_STATUS, _LAST_STATUS = 100, 599
+_US_PER_MS = 1_000
+
+# The columns that are read. A store may lack any of them but the time.
+_TEXTS = ("method", "route", "client")
+_STATUS, _ERROR, _DURATION, _BYTES = "status", "error_type", "duration_ms", "bytes"
+_UNANSWERED = ("timed_out", "unfinished")
+COLUMNS = (TIME, TYPE, *_TEXTS, _STATUS, _ERROR, _DURATION, _BYTES, *_UNANSWERED)
+
+
+# How many records of one hour are alike:
+#   hour         in UTC, as in `2026-11-28 13`
+#   method, route, client
+#   status       from 100 to 599, or NO_STATUS, or UNANSWERED
+#   error_type   the exception's class
+#   bucket       of their duration; None for records without one, or with one that is not positive
+#   records      how many there are
+#   duration_us  the sum of their durations in microseconds
+#   longest_us   the longest duration in microseconds
+#   bytes        the sum of their answers' sizes
+# A plain tuple: there is one for each group of each hour, and a named one takes as long as counting it.
+Group = tuple[str, str | None, str | None, str | None, int, str | None, int | None, int, int, int, int]
+
+
+def question(columns: Collection[str], table: str, condition: str) -> str:
+    """Return the SQL that groups a time's records, in the dialect that all stores and DuckDB understand.
+
+    `read_groups` reads the rows of the answer.
+
+    Args:
+        columns: The columns that the table has, of `COLUMNS`.
+        table: The table, quoted.
+        condition: What the records have to fulfil: their time and their type.
+    """
+    texts = [_quoted(name) if name in columns else "CAST(NULL AS VARCHAR)" for name in (*_TEXTS, _ERROR)]
+    status, duration, size = (
+        f'"{name}"' if name in columns else "CAST(NULL AS DOUBLE)" for name in (_STATUS, _DURATION, _BYTES)
+    )
+    unanswered = " OR ".join(f'"{name}"' for name in _UNANSWERED if name in columns) or "false"
+    status = (
+        f"CASE WHEN {status} IS NULL AND ({unanswered}) THEN {UNANSWERED} "
+        f"WHEN {status} >= {_FIRST_STATUS} AND {status} < {_LAST_STATUS + 1} "
+        f"THEN CAST(floor({status}) AS BIGINT) ELSE {NO_STATUS} END"
+    )
+    microseconds = (
+        f"CASE WHEN {duration} > 0 THEN CAST(floor({duration} * {_US_PER_MS} + 0.5) AS BIGINT) ELSE 0 END"
+    )
+    whole_bytes = f"CASE WHEN {size} > 0 THEN CAST(floor({size}) AS BIGINT) ELSE 0 END"
+    alike = [
+        f"CAST(date_trunc('hour', {TIME}) AS VARCHAR)",
+        *texts[:3],
+        status,
+        texts[3],
+        bucket_sql(duration),
+    ]
+    counted = ["count(*)", f"sum({microseconds})", f"max({microseconds})", f"sum({whole_bytes})"]
+    columns_sql, groups_sql = ", ".join([*alike, *counted]), ", ".join(alike)
+    return f"SELECT {columns_sql} FROM {table} WHERE {condition} GROUP BY {groups_sql}"  # noqa: S608 - names of ours
+
+
+def read_groups(rows: Iterable[Sequence[Any]]) -> Iterator[Group]:
+    """Yield the groups of an answer to `question`, whose values are text or numbers."""
+    for hour, method, route, client, status, error, bucket, records, duration_us, longest_us, size in rows:
+        yield (
+            str(hour)[:13],
+            method or None,
+            route or None,
+            client or None,
+            int(status),
+            error or None,
+            None if bucket is None else int(bucket),
+            int(records),
+            int(duration_us),
+            int(longest_us),
+            int(size),
+        )
+
+
+def group_rows(columns: Sequence[str], rows: Iterable[Sequence[str | None]], type_: str) -> Iterator[Group]:
+    """Yield a group for each row of one type, as the store or a file of the lake has rows.
+
+    Args:
+        columns: The columns' names.
+        rows: The rows; None or empty text where there is no value.
+        type_: The type of the records that count.
+    """
+    places = {name: place for place, name in enumerate(columns)}
+    # A value past the end of each row stands for the columns that are not there.
+    time, kind, method, route, client, status, error, duration, size, timed_out, unfinished = (
+        places.get(name, len(columns)) for name in COLUMNS
+    )
+    for values in rows:
+        row = (*values, None)
+        if row[kind] != type_:
+            continue
+        bucket, microseconds = _duration(row[duration])
+        found = _status(row[status])
+        if not row[status] and "true" in (row[timed_out], row[unfinished]):
+            found = UNANSWERED
+        yield (
+            (row[time] or "")[:13],
+            row[method] or None,
+            row[route] or None,
+            row[client] or None,
+            found,
+            row[error] or None,
+            bucket,
+            1,
+            microseconds,
+            microseconds,
+            max(0, int(_number(row[size]))),
+        )
+
+
+def _status(text: str | None) -> int:
+    """Return a status of HTTP, or `NO_STATUS` for anything else."""
+    status = _number(text)
+    return int(status) if _FIRST_STATUS <= status < _LAST_STATUS + 1 else NO_STATUS
+
+
+def _duration(text: str | None) -> tuple[int | None, int]:
+    """Return a duration's bucket and microseconds; no bucket where there is no positive duration."""
+    duration_ms = _number(text)
+    return (bucket_of(duration_ms), int(duration_ms * _US_PER_MS + 0.5)) if duration_ms > 0 else (None, 0)
+
+
+def _number(text: str | None) -> float:
+    """Return a finite number; 0 for anything else, which has no place in sums."""
+    try:
+        number = float(text or 0)
+    except ValueError:
+        return 0.0
+    return number if math.isfinite(number) else 0.0
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
