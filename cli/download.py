@@ -6,6 +6,7 @@ import json
 import time
 import zipfile
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from local.authorizers import API_KEY_HEADER
 
 TIMEOUT_S = 30
 WAIT_S = 15 * 60  # as long as the worker may run
-_LOOK_EVERY_S = 0.1
+# API Gateway's own 429 does not say when to ask again.
+_LOOK_AFTER_S = 1
 CHUNK_BYTES = 1 << 20
 
 
@@ -44,24 +46,28 @@ def fetch_zip(target: Target, days: Days, path: Path, bars: Progress) -> Fetched
     Args:
         target: The pipeline.
         days: The range.
-        path: The file; it is there only when all of it is.
+        path: The file; it is there only when all of it is. A link is followed.
         bars: Where the progress is shown.
 
     Raises:
         CommandError: If the API refuses, or the zip cannot be made, fetched or written.
     """
-    if path.is_dir() or not path.parent.is_dir():
+    file = path.resolve()
+    if not file.parent.is_dir():
         raise CommandError(f"{path} cannot be written", "give --out a file in a folder that is there")
+    if file.exists() and not file.is_file():
+        raise CommandError(
+            f"{path} cannot be written: it is not a regular file", "give --out a file, or - for stdout"
+        )
     base = target.outputs["DownloadUrl"]
     query = {"start_date": days.first.isoformat(), "end_date": days.last.isoformat()}
     with requests.Session() as session:
         if target.api_key is not None:
             session.headers[API_KEY_HEADER] = target.api_key
-        asked = _answer(session.get(f"{base}/download/usage", params=query, timeout=TIMEOUT_S))
-        bar = bars.add_task("zip", total=None)
-        state = _await(session, f"{base}/downloads/{asked['id']}", bars, bar)
+        bar = bars.add_task("zip", total=1)
+        state = _await(session, f"{base}/download/usage", query, bars, bar)
     # The link speaks for itself: the key is not for where it leads.
-    part = path.with_name(path.name + ".part")
+    part = file.with_name(file.name + ".part")
     with requests.get(state["download_link"], stream=True, timeout=TIMEOUT_S) as response:
         if not response.ok:
             raise CommandError(
@@ -69,32 +75,37 @@ def fetch_zip(target: Target, days: Days, path: Path, bars: Progress) -> Fetched
             )
         size = int(response.headers["content-length"])
         bars.update(bar, total=size, completed=0, description="bytes of the zip")
-        with part.open("wb") as file:
+        with part.open("wb") as written:
             for chunk in response.iter_content(CHUNK_BYTES):
-                file.write(chunk)
+                written.write(chunk)
                 bars.advance(bar, len(chunk))
-    part.replace(path)
-    with zipfile.ZipFile(path) as fetched:
+    part.replace(file)
+    with zipfile.ZipFile(file) as fetched:
         manifest = json.loads(fetched.read("manifest.json"))
-    return Fetched(manifest["rows"], path.stat().st_size, tuple(manifest["days_not_exported"]))
+    return Fetched(manifest["rows"], file.stat().st_size, tuple(manifest["days_not_exported"]))
 
 
-def _await(session: requests.Session, status_url: str, bars: Progress, bar: TaskID) -> dict[str, Any]:
+def _await(
+    session: requests.Session, url: str, query: dict[str, str], bars: Progress, bar: TaskID
+) -> dict[str, Any]:
+    """Ask for a zip, and return the answer once the zip is ready.
+
+    After each answer, it waits as long as the API says there.
+    """
     deadline = time.monotonic() + WAIT_S
+    status_url = None
     while time.monotonic() < deadline:
-        state = _answer(session.get(status_url, timeout=TIMEOUT_S))
-        if state["status"] in ("ready", "empty"):
-            return state
-        if state["status"] == "failed":
-            raise CommandError(f"the zip could not be made: {state['reason']}", "fix that, and ask again")
-        if progress := state.get("progress"):
-            bars.update(bar, total=progress["total_bytes"], completed=progress["done_bytes"])
-        time.sleep(_LOOK_EVERY_S)
-    raise CommandError(f"the zip is not ready after {WAIT_S} seconds", f"look again: {status_url}")
-
-
-def _answer(response: requests.Response) -> dict[str, Any]:
-    body: dict[str, Any] = response.json()
-    if not response.ok:
-        raise CommandError(str(body.get("detail", body.get("message", body))), "see tagline download --help")
-    return body
+        response = session.get(status_url or url, params=None if status_url else query, timeout=TIMEOUT_S)
+        state = response.json()
+        if response.ok:
+            status_url = f"{url.removesuffix('/download/usage')}/downloads/{state['id']}"
+            if state["status"] in ("ready", "empty"):
+                return dict(state)
+            if state["status"] == "failed":
+                raise CommandError(f"the zip could not be made: {state['reason']}", "fix that, and ask again")
+            bars.update(bar, completed=state.get("progress", 0))
+        elif response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
+            detail = str(state.get("detail", state.get("message", state)))
+            raise CommandError(detail, "see tagline download --help")
+        time.sleep(float(response.headers.get("Retry-After", _LOOK_AFTER_S)))
+    raise CommandError(f"the zip is not ready after {WAIT_S} seconds", f"look again: {status_url or url}")

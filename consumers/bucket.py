@@ -34,6 +34,8 @@ _ABSENT = ("NoSuchKey", "404")
 _LOST = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", *_ABSENT)
 # A connection that breaks in the middle of an object is taken up where it broke, unless nothing comes.
 _READ_TRIES = 3
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects.html
+_ARCHIVE = ("GLACIER", "DEEP_ARCHIVE")
 _DELETE_KEYS = 1_000  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 
 
@@ -75,11 +77,21 @@ class UploadGoneError(TaglineError, OSError):
 
 
 class Listed(NamedTuple):
-    """A key of a bucket, what changes with its content, and when it was written."""
+    """A key of a bucket.
+
+    Attributes:
+        key: The key.
+        etag: What changes with its content.
+        modified: When it was written.
+        size: Its size in bytes.
+        is_archived: Whether it has to be restored before it can be read.
+    """
 
     key: str
     etag: str
     modified: datetime
+    size: int
+    is_archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +202,19 @@ class Bucket:
         return (item.key for item in self.listed(prefix))
 
     def listed(self, prefix: str) -> Iterator[Listed]:
-        """Yield the keys that begin with a prefix, with what changes with their content, and their times."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name, Prefix=prefix)
+        """Yield the keys that begin with a prefix, with what a listing says of them."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._name, Prefix=prefix, OptionalObjectAttributes=["RestoreStatus"]
+        )
         for page in pages:
             for item in page.get("Contents", []):
-                yield Listed(item["Key"], item["ETag"].strip('"'), item["LastModified"])
+                yield Listed(
+                    item["Key"],
+                    item["ETag"].strip('"'),
+                    item["LastModified"],
+                    item["Size"],
+                    item.get("StorageClass") in _ARCHIVE and not _is_restored(item),
+                )
 
     def has(self, key: str) -> bool:
         """Return whether there is an object, without reading it."""
@@ -353,6 +373,11 @@ class Bucket:
             )
             for error in answer.get("Errors", []):
                 raise OSError(f"{error['Key']} was not removed: {error['Code']}")
+
+
+def _is_restored(item: Mapping[str, Any]) -> bool:
+    status = item.get("RestoreStatus", {})
+    return "RestoreExpiryDate" in status and not status.get("IsRestoreInProgress")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import sys
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -46,8 +46,8 @@ from consumers.rows.timestream import limits, writer
 from exporter.downloads import handler as downloads
 from exporter.downloads import openapi
 from exporter.downloads.jobs import Job, Request, State
+from exporter.downloads.limits import Limits
 from exporter.downloads.service import DownloadService
-from exporter.downloads.stored_jobs import write_job
 from exporter.export import handler as export
 from exporter.export.day import Export
 from exporter.lake import manifest as archive
@@ -55,12 +55,12 @@ from exporter.lake.formats import Format, ZipFormat
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Column, Days
 from exporter.zips import handler as zipper
-from exporter.zips.making import Budget, Lease, make_zip
+from exporter.zips.making import Budget, make_zip
 from local import authorizers, http_api
 from local.template import Stack, functions, http_routes, resolve, translate
 from tests import builders, function_settings
 from tests.test_layout import PURE
-from tests.twins import Bucket, Links
+from tests.twins import Bucket, Links, leased
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -281,8 +281,11 @@ def test_every_route_is_documented(stack: Stack) -> None:
 def test_every_field_of_the_apis_answers_is_documented() -> None:
     bucket = Bucket()
     today = datetime(2025, 11, 21, tzinfo=UTC)
-    service = DownloadService(bucket, Links(lambda: today), lambda _message: None, 60, lambda: today)
-    api = downloads.make_handler(service, max_days=1)
+    audited: list[Mapping[str, Any]] = []
+    service = DownloadService(
+        bucket, Links(lambda: today), lambda _message: None, 60, lambda: today, Limits(1 << 40, 1)
+    )
+    api = downloads.make_handler(service, audited.append, max_days=1)
 
     def fields_of(route: str, path: str, query: dict[str, str] | None = None, **parameters: str) -> set[str]:
         answer = api(builders.http_event(route, path, query, **parameters), builders.Context())
@@ -294,7 +297,7 @@ def test_every_field_of_the_apis_answers_is_documented() -> None:
     request = Request(Days(DAY, DAY), ZipFormat.CSV, ("time",), "acme", "/")
     for job in (
         Job("1" * 32, request, State.READY, rows=1, kept_from=1),
-        Job("2" * 32, request, State.FAILED, reason="no"),
+        Job("2" * 32, request, State.FAILED, reason="no", incident="one"),
         Job("3" * 32, request, State.RUNNING, total_bytes=1),
     ):
         bucket[f"tmp/{job.id}.json"] = job.to_json().encode()
@@ -304,7 +307,16 @@ def test_every_field_of_the_apis_answers_is_documented() -> None:
     assert named(section(page, f"`{ask}`")) - {"start_date", "end_date"} == asked - {"start_date", "end_date"}
     assert named(section(page, "`POST /downloads`")) == set(openapi.PARAMETERS)
     assert named(section(page, f"`{status}`")) == states
-    assert named(section(page, "Problems")) == fields_of(ask, "/download/usage")
+    assert named(section(page, "Problems")) - {"days"} == fields_of(ask, "/download/usage")
+    assert named(section(page, "Problems")) == set(
+        openapi.document(1)["components"]["schemas"]["Problem"]["properties"]
+    )
+    listed = {
+        name
+        for cell in re.findall("(?m)^[|] (`.*?) [|]", section(page, "The audit log"))
+        for name in re.findall("`(.+?)`", cell)
+    }
+    assert listed == set(audited[0])
     assert all(f"`{state}`" in section(page, f"`{status}`") for state in State)
     assert asked | states == set(openapi.document(1)["components"]["schemas"]["Download"]["properties"])
 
@@ -374,8 +386,7 @@ def test_every_field_of_the_manifests_is_documented() -> None:
     bucket = Bucket()
     bucket[archive.folder(DAY) + archive.MANIFEST] = Manifest(DAY, 1, ()).to_json()
     job = Job("0" * 32, Request(Days(DAY, DAY)))
-    write_job(bucket, job)
-    make_zip(Lease(job, bucket), Budget(lambda: 900))
+    make_zip(leased(bucket, job), Budget(lambda: 900))
     with zipfile.ZipFile(io.BytesIO(bucket[f"tmp/{'0' * 32}.zip"])) as made:
         of_zip = json.loads(made.read("manifest.json"))
 
@@ -434,10 +445,10 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
             lambda: export._report_failure("2026-11-19", "no", True),
         ],
         "DownloadWorker": [
-            lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.READY, rows=1)),
-            lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.EMPTY, rows=0)),
-            lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.RUNNING)),
-            lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.FAILED, reason="no")),
+            lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.READY, rows=1), None),
+            lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.EMPTY, rows=0), None),
+            lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.RUNNING), None),
+            lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.FAILED, reason="no"), None),
         ],
     }
     for function, calls in reports.items():

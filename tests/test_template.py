@@ -17,6 +17,7 @@ from consumers.accounts.handler import COMPACT
 from consumers.rows.registry import STORES
 from consumers.rows.timestream.writer import Timestream
 from exporter.lake.formats import Format
+from exporter.lake.manifest import beginning
 from local.template import (
     AuthorizerSpec,
     FunctionSpec,
@@ -61,6 +62,7 @@ LINT_IGNORED = {
     "W3697": "Timestream for LiveAnalytics takes no new customers since 2025-06-20; existing ones may go on",
 }
 
+LAKE_FORMATS = (Format.CSV_GZ, Format.CSV, Format.JSONL_GZ, Format.PARQUET)
 CONSUMER_PREFIXES = ("quarantine", "overflow", "accounting", "late", "aws/lambda")
 
 WILDCARD_RESOURCE_NEEDED = {
@@ -275,9 +277,11 @@ def test_every_function_writes_to_its_own_log_group_which_expires(template: dict
         group.name: group.properties["RetentionInDays"] for group in stack.of_type("AWS::Logs::LogGroup")
     }
     assert {spec.log_group for spec in functions(stack)} == {f"/tagline/tagline/{name}" for name in HANDLERS}
-    assert retention == dict.fromkeys(
-        [f"/tagline/tagline/{name}" for name in [*HANDLERS, "DownloadHttpApi"]], 7
-    )
+    audit = stack.resources["DownloadAuditLogs"].name
+    assert retention == {
+        **dict.fromkeys([f"/tagline/tagline/{name}" for name in [*HANDLERS, "DownloadHttpApi"]], 7),
+        audit: 400,
+    }
     assert {spec.log_format for spec in functions(stack)} == {"JSON"}
 
 
@@ -692,7 +696,7 @@ def test_tenants_have_tokens_and_tokens_are_for_somebody(template: dict[str, Any
         ]
         for rule in (template["Rules"][name] for name in ("TokensAreForSomebody", "TenantsHaveTokens"))
     }
-    assert rules == {"JwtIssuer": ["JwtAudience"], "TenantClaim": ["JwtIssuer"]}
+    assert rules == {"JwtIssuer": ["JwtAudience", "TenantClaim"], "TenantClaim": ["JwtIssuer"]}
 
 
 def test_links_are_signed_by_a_role_that_can_fetch_zips_and_nothing_else(stack: Stack) -> None:
@@ -709,9 +713,24 @@ def test_links_are_signed_by_a_role_that_can_fetch_zips_and_nothing_else(stack: 
 def test_the_api_is_throttled_and_logs_each_request(stack: Stack) -> None:
     (stage,) = stack.of_type("AWS::ApiGatewayV2::Stage")
     assert stage.properties["DefaultRouteSettings"] == {"ThrottlingRateLimit": 10, "ThrottlingBurstLimit": 20}
+    _, worker = event_source_mappings(stack)
+    assert worker.maximum_concurrency == 5, "other functions keep the rest of the account's concurrency"
     access_log = stage.properties["AccessLogSettings"]
     assert access_log["DestinationArn"] == stack.resources["DownloadHttpApiLogs"].attributes["Arn"]
     assert json.loads(access_log["Format"])["route"] == "$context.routeKey"
+
+
+def test_the_audit_log_of_downloads_outlives_the_stack(template: dict[str, Any]) -> None:
+    stack = stack_of(template, AuditRetentionDays="3653")
+    group = stack.resources["DownloadAuditLogs"]
+
+    assert group.properties["RetentionInDays"] == 3653
+    assert function(stack, "DownloadApi").environment["DOWNLOAD_AUDIT_LOG_GROUP"] == group.name
+    assert stack.outputs()["DownloadAuditLogGroup"] == group.name
+    declared = template["Resources"]["DownloadAuditLogs"]
+    assert (declared["DeletionPolicy"], declared["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    # A stack of the same name that is created again must not ask for a name that is taken.
+    assert json.dumps(declared["Properties"]["LogGroupName"]).count("AWS::StackId") == 1
 
 
 def test_a_zip_in_the_making_is_not_started_a_second_time(stack: Stack) -> None:
@@ -784,14 +803,38 @@ def test_no_role_may_do_more_than_its_statements_name(stack: Stack, examples: St
             "s3:DeleteObject",
             ["{bucket}/records/*", "{bucket}/lake/*", "{bucket}/late/*", "{bucket}/overflow/*"],
         ),
-        ("DownloadApiRole", "s3:GetObject", ["{bucket}/tmp/*"]),
-        ("DownloadApiRole", "s3:DeleteObject", ["{bucket}/tmp/*"]),
+        (
+            "DownloadApiRole",
+            "s3:GetObject",
+            ["{bucket}/tmp/*.json", "{bucket}/tmp/*.zip", "{bucket}/records/*/_manifest.json"],
+        ),
+        (
+            "DownloadApiRole",
+            "s3:DeleteObject",
+            ["{bucket}/tmp/*.json", "{bucket}/tmp/*.tail", "{bucket}/tmp/*.zip", "{bucket}/tmp/active/*"],
+        ),
         ("DownloadLinkRole", "s3:GetObject", ["{bucket}/tmp/*.zip"]),
-        ("DownloadApiRole", "s3:PutObject", ["{bucket}/tmp/*"]),
+        ("DownloadApiRole", "s3:PutObject", ["{bucket}/tmp/*.json", "{bucket}/tmp/active/*"]),
         ("DownloadApiRole", "sqs:SendMessage", ["{queue}"]),
-        ("DownloadWorkerRole", "s3:GetObject", ["{bucket}/records/*", "{bucket}/tmp/*"]),
-        ("DownloadWorkerRole", "s3:PutObject", ["{bucket}/tmp/*"]),
-        ("DownloadWorkerRole", "s3:DeleteObject", ["{bucket}/tmp/*"]),
+        (
+            "DownloadWorkerRole",
+            "s3:GetObject",
+            [
+                *(f"{{bucket}}/{beginning(kind)}*" for kind in LAKE_FORMATS),
+                "{bucket}/tmp/*.json",
+                "{bucket}/tmp/*.tail",
+            ],
+        ),
+        (
+            "DownloadWorkerRole",
+            "s3:PutObject",
+            ["{bucket}/tmp/*.json", "{bucket}/tmp/*.tail", "{bucket}/tmp/*.zip"],
+        ),
+        (
+            "DownloadWorkerRole",
+            "s3:DeleteObject",
+            ["{bucket}/tmp/*.json", "{bucket}/tmp/*.tail", "{bucket}/tmp/active/*"],
+        ),
         ("DownloadWorkerRole", "sqs:SendMessage", ["{queue}"]),
         ("DownloadWorkerRole", "sqs:ReceiveMessage", ["{queue}"]),
         ("ScheduleRole", "lambda:InvokeFunction", ["{exporter}", "{reconciler}", "{upkeep}"]),
@@ -841,6 +884,8 @@ def test_alarms_tell_the_topic_of_lag_failure_and_dead_letters(stack: Stack) -> 
         ("exported_failed", "tagline"),
         ("Errors", "tagline-Upkeep"),
         ("lost", "tagline"),
+        ("Errors", "tagline-DownloadWorker"),
+        ("zip_incidents", "tagline"),
         ("ApproximateNumberOfMessagesVisible", "tagline-ScheduleDeadLetters"),
         ("ApproximateNumberOfMessagesVisible", "tagline-DownloadDeadLetters"),
     }
@@ -996,6 +1041,7 @@ def test_outputs_say_where_everything_is(stack: Stack) -> None:
         "ReconcilerName": "tagline-Reconciler",
         "UpkeepName": "tagline-Upkeep",
         "DownloadApiName": "tagline-DownloadApi",
+        "DownloadAuditLogGroup": stack.resources["DownloadAuditLogs"].name,
         "DownloadWorkerName": "tagline-DownloadWorker",
         "EmitterLayerArn": "arn:aws:lambda:us-east-1:123456789012:layer:tagline-emitter:1",
     }

@@ -14,7 +14,9 @@ from consumers.accounts import accounting
 from consumers.accounts.accounting import Account, Sources, intervals
 from consumers.bucket import Listed, PartOfUpload, Upload, UploadGoneError
 from consumers.rows.table import DIMENSIONS, ID, SOURCE
+from exporter.downloads.jobs import Job, job_key
 from exporter.downloads.links import Link
+from exporter.downloads.stored_jobs import find_job
 from exporter.store import (
     TIME,
     TYPE,
@@ -33,6 +35,7 @@ from exporter.store import (
     unbilled,
     whole,
 )
+from exporter.zips.making import Lease
 
 Point = tuple[Any, ...]
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -217,6 +220,8 @@ class Bucket(dict[str, bytes]):
         metadata: What completed uploads say of themselves, by key.
         calls: How many parts have been uploaded.
         modified: When objects were written, of those that were not written long ago.
+        archived: The keys of objects that have to be restored first.
+        sizes: What a listing says of the sizes of objects, of those that it is to say something else of.
     """
 
     def __init__(self, content: Mapping[str, bytes] | None = None) -> None:
@@ -226,6 +231,8 @@ class Bucket(dict[str, bytes]):
         self.begun: dict[str, dict[str, str]] = {}
         self.calls = 0
         self.modified: dict[str, datetime] = {}
+        self.archived: set[str] = set()
+        self.sizes: dict[str, int] = {}
 
     def put(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
         assert "/" in content_type
@@ -245,7 +252,18 @@ class Bucket(dict[str, bytes]):
 
     def listed(self, prefix: str) -> Iterator[Listed]:
         keys = [key for key in self if key.startswith(prefix)]
-        return iter([Listed(key, etag(self[key]), self.modified.get(key, LONG_AGO)) for key in keys])
+        return iter(
+            [
+                Listed(
+                    key,
+                    etag(self[key]),
+                    self.modified.get(key, LONG_AGO),
+                    self.sizes.get(key, len(self[key])),
+                    key in self.archived,
+                )
+                for key in keys
+            ]
+        )
 
     def has(self, key: str) -> bool:
         return key in self
@@ -311,6 +329,19 @@ class Bucket(dict[str, bytes]):
 def etag(body: bytes | bytearray) -> str:
     """Return what S3 calls a content that was put in one piece."""
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
+def write_job(bucket: dict[str, bytes], job: Job) -> None:
+    """Put a job's document into a bucket, whatever is there."""
+    bucket[job_key(job.id)] = job.to_json().encode()
+
+
+def leased(bucket: "Bucket", job: Job) -> Lease:
+    """Return a job that a worker has."""
+    write_job(bucket, job)
+    found = find_job(bucket, job.id)
+    assert found is not None
+    return Lease(found, bucket, lambda: 0, "a worker")
 
 
 class Links:

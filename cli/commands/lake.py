@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +14,12 @@ from rich.table import Column, Table
 
 from cli.errors import CommandError
 from cli.options import FirstDay, LastDay, OneDay, day_option, days_between
-from cli.screen import out, progress
+from cli.screen import err, out, progress
 
 app = typer.Typer()
+
+# The exit status of a download of days that the lake does not have.
+_NOTHING_EXPORTED = 3
 
 
 @app.command()
@@ -152,9 +158,13 @@ def forget(
 def download(
     first: FirstDay = None,
     last: LastDay = None,
-    to_file: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("usage.zip"),
+    to_file: Annotated[Path, typer.Option("--out", help="The file to write, - for stdout.")] = Path(
+        "usage.zip"
+    ),
 ) -> None:
     """Fetch the exported days of a range as a zip of CSV files.
+
+    The exit status is 3 if the lake has none of the days.
 
     For example:
 
@@ -167,14 +177,23 @@ def download(
 
     target = running_target()
     days = days_between(target, first, last or first)
-    with progress() as bars:
-        fetched = fetch_zip(target, days, to_file, bars)
-    out.print(f"{to_file}: {fetched.rows:,} rows, {fetched.bytes:,} bytes")
+    is_piped = str(to_file) == "-"
+    shown = err if is_piped else out
+    with progress() as bars, tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "usage.zip") if is_piped else to_file
+        fetched = fetch_zip(target, days, path, bars)
+        if is_piped:
+            with path.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+    shown.print(f"{to_file}: {fetched.rows:,} rows, {fetched.bytes:,} bytes")
     if missing := fetched.days_not_exported:
         until = f" to {missing[-1]}" if len(missing) > 1 else ""
-        out.print(
+        shown.print(
             f"Days that the lake does not have yet: {len(missing)} of {len(days)}, {missing[0]}{until}."
             " `tagline export` writes them.",
             soft_wrap=True,
             highlight=False,
         )
+        if len(missing) == len(days):
+            raise typer.Exit(_NOTHING_EXPORTED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -13,7 +13,6 @@ from http import HTTPStatus
 from typing import Any
 
 import boto3
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from botocore.config import Config
 
@@ -21,7 +20,9 @@ from consumers.bucket import Bucket, client_config
 from consumers.documents import NewerDocumentError
 from consumers.settings import read_settings
 from exporter.downloads import openapi
-from exporter.downloads.jobs import Job
+from exporter.downloads.audit import Action, AuditLog, audit_line
+from exporter.downloads.jobs import STUCK_AFTER, Job, Request
+from exporter.downloads.limits import LOOK_AFTER_S, Limits, RefusedError
 from exporter.downloads.links import Link, Signer
 from exporter.downloads.parameters import (
     ForbiddenError,
@@ -31,11 +32,14 @@ from exporter.downloads.parameters import (
     tenant_of,
 )
 from exporter.downloads.service import DownloadService
+from exporter.lake.formats import ZipFormat
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 PREPARING = "Your file is being prepared, use the link to download the file after a couple of minutes"
 PREPARED = "Your file is ready, use the link to download the file"
+# Answers have links, which are for their caller alone.
+_NO_STORE = {"Cache-Control": "no-store"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,11 @@ class Settings:
     download_link_seconds: int
     download_max_days: int
     bucket_acceleration: str
+    download_max_gb: int
+    download_max_in_progress: int
+    download_audit_log_group: str
     download_tenant_claim: str = ""
+    download_tenant_columns: str = ""
     download_token_issuer: str = ""
     download_token_scope: str = ""
 
@@ -57,14 +65,23 @@ class Settings:
 
 
 def make_handler(
-    service: DownloadService, *, max_days: int, tenant_claim: str = "", tokens: openapi.Tokens | None = None
+    service: DownloadService,
+    audit: Callable[[Mapping[str, Any]], None],
+    *,
+    max_days: int,
+    tenant_claim: str = "",
+    tenant_columns: tuple[str, ...] = (),
+    tokens: openapi.Tokens | None = None,
 ) -> Handler:
     """Return a Lambda handler for the download API.
 
     Args:
         service: The downloads.
+        audit: Writes an audit line. A request whose line cannot be written gets no link.
         max_days: The longest range of one request, in days.
-        tenant_claim: The claim of a token that names the client whose rows a caller may have; empty for all.
+        tenant_claim: The claim of a token that names the client whose rows a caller may have; `*` for all,
+            empty if requests are signed.
+        tenant_columns: The columns that such a caller may have; empty for all.
         tokens: The tokens that API Gateway requires of callers; None if it requires signatures.
     """
     app = APIGatewayHttpResolver()
@@ -73,26 +90,42 @@ def make_handler(
     def tenant() -> str | None:
         return tenant_of(app.current_event.raw_event, tenant_claim)
 
-    _answer_requests(app, service, tenant, max_days)
+    def parse(given: Mapping[str, Any]) -> Request:
+        return parse_request(
+            given,
+            tenant=tenant(),
+            today=service.now().date(),
+            max_days=max_days,
+            tenant_columns=tenant_columns,
+        )
+
+    def record(action: Action, job: Job, link: Link | None = None) -> None:
+        audit(audit_line(action, app.current_event.raw_event, job, service.now(), link))
+
+    _answer_requests(app, service, parse, record)
     _describe(app, openapi.document(max_days, tokens))
-    _answer_about_downloads(app, service, tenant)
+    _answer_about_downloads(app, service, tenant, record)
     return app.resolve
 
 
 def _answer_requests(
-    app: APIGatewayHttpResolver, service: DownloadService, tenant: Callable[[], str | None], max_days: int
+    app: APIGatewayHttpResolver,
+    service: DownloadService,
+    parse: Callable[[Mapping[str, Any]], Request],
+    record: Callable[[Action, Job, Link], None],
 ) -> None:
     def requested(given: Mapping[str, Any]) -> Response[Any]:
-        request = parse_request(given, tenant=tenant(), today=service.now().date(), max_days=max_days)
-        job = service.request(request)
+        job = service.request(parse(given))
+        link = service.link(job)
+        record(Action.REQUEST, job, link)
         done = job.state.has_zip
         answer = {
             "result": "ok",
             "message": PREPARED if done else PREPARING,
             **_described(job, _base_url(app.current_event.raw_event)),
-            **_linked(service.link(job)),
+            **_linked(link),
         }
-        return _answer(HTTPStatus.OK if done else HTTPStatus.ACCEPTED, answer)
+        return _answer(HTTPStatus.OK if done else HTTPStatus.ACCEPTED, answer, _pause(job))
 
     @app.get("/download/usage")
     def request_days() -> Response[Any]:
@@ -119,24 +152,31 @@ def _describe(app: APIGatewayHttpResolver, document: dict[str, Any]) -> None:
 
 
 def _answer_about_downloads(
-    app: APIGatewayHttpResolver, service: DownloadService, tenant: Callable[[], str | None]
+    app: APIGatewayHttpResolver,
+    service: DownloadService,
+    tenant: Callable[[], str | None],
+    record: Callable[[Action, Job, Link | None], None],
 ) -> None:
     @app.get("/downloads/<identity>")
     def status(identity: str) -> Response[Any]:
-        job = service.find(identity, tenant())
+        job = service.look(identity, tenant())
         if job is None:
             return _no_download(identity)
-        job = service.resend_if_stuck(job)
         answer = _described(job, _base_url(app.current_event.raw_event))
-        return _answer(HTTPStatus.OK, {**answer, **(_linked(service.link(job)) if job.state.has_zip else {})})
+        if job.state.has_zip:
+            link = service.link(job)
+            record(Action.LINK, job, link)
+            answer |= _linked(link)
+        return _answer(HTTPStatus.OK, answer, _pause(job))
 
     @app.delete("/downloads/<identity>")
     def delete(identity: str) -> Response[Any]:
-        job = service.find(identity, tenant())
-        if job is None:
+        found = service.find(identity, tenant())
+        if found is None:
             return _no_download(identity)
-        service.delete(job)
-        return Response(HTTPStatus.NO_CONTENT, body="")
+        record(Action.DELETE, found.job, None)
+        service.delete(found.job)
+        return Response(HTTPStatus.NO_CONTENT, body="", headers=dict(_NO_STORE))
 
 
 def _refuse(app: APIGatewayHttpResolver) -> None:
@@ -149,6 +189,10 @@ def _refuse(app: APIGatewayHttpResolver) -> None:
     def forbidden(error: ForbiddenError) -> Response[Any]:
         return _problem(HTTPStatus.FORBIDDEN, str(error))
 
+    def refused(error: RefusedError) -> Response[Any]:
+        days = [day.isoformat() for day in error.days]
+        return _problem(error.status, str(error), retry_after_s=error.retry_after_s, days=days)
+
     def newer(error: NewerDocumentError) -> Response[Any]:
         return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
 
@@ -156,6 +200,7 @@ def _refuse(app: APIGatewayHttpResolver) -> None:
     app.exception_handler(NewerDocumentError)(newer)
     app.exception_handler(InvalidParameterError)(invalid)
     app.exception_handler(ForbiddenError)(forbidden)
+    app.exception_handler(RefusedError)(refused)
 
 
 def _described(job: Job, base_url: str) -> dict[str, Any]:
@@ -167,14 +212,15 @@ def _described(job: Job, base_url: str) -> dict[str, Any]:
         "start_date": request.days.first.isoformat(),
         "end_date": request.days.last.isoformat(),
         "format": request.format,
+        "cells": request.cells if request.format in (ZipFormat.CSV, ZipFormat.ANY) else None,
         "columns": list(request.columns) or None,
         "client": request.client if request.tenant is None else request.tenant,
         "route": request.route,
-        "progress": None
-        if job.total_bytes is None
-        else {"done_bytes": job.done_bytes, "total_bytes": job.total_bytes},
+        # A share: the size of the days is that of everybody's records, not a tenant's to know.
+        "progress": None if job.total_bytes is None else round(job.done_bytes / max(1, job.total_bytes), 2),
         "rows": job.rows,
         "reason": job.reason,
+        "incident": job.incident,
         "status_url": f"{base_url}/downloads/{job.id}",
     }
     return {name: value for name, value in described.items() if value is not None}
@@ -216,8 +262,17 @@ def _base_url(event: dict[str, Any]) -> str:
     return f"{headers.get('x-forwarded-proto', 'https')}://{host}"
 
 
-def _answer(status: HTTPStatus, body: dict[str, Any]) -> Response[Any]:
-    return Response(status, content_type="application/json", body=json.dumps(body))
+def _pause(job: Job) -> dict[str, str | list[str]]:
+    """Return the header that says when to look again at a job that is in progress."""
+    return {"Retry-After": str(LOOK_AFTER_S)} if job.state in STUCK_AFTER else {}
+
+
+def _answer(
+    status: HTTPStatus, body: dict[str, Any], headers: Mapping[str, str | list[str]]
+) -> Response[Any]:
+    return Response(
+        status, content_type="application/json", body=json.dumps(body), headers={**_NO_STORE, **headers}
+    )
 
 
 def _no_download(identity: str) -> Response[Any]:
@@ -226,7 +281,14 @@ def _no_download(identity: str) -> Response[Any]:
     )
 
 
-def _problem(status: HTTPStatus, detail: str, *, field: str | None = None) -> Response[Any]:
+def _problem(
+    status: HTTPStatus,
+    detail: str,
+    *,
+    field: str | None = None,
+    retry_after_s: int | None = None,
+    days: Sequence[str] = (),
+) -> Response[Any]:
     """Return an error as a problem document: https://www.rfc-editor.org/rfc/rfc9457."""
     body = {
         "type": "about:blank",
@@ -234,10 +296,17 @@ def _problem(status: HTTPStatus, detail: str, *, field: str | None = None) -> Re
         "status": status,
         "detail": detail,
         **({"field": field} if field else {}),
+        **({"days": days} if days else {}),
         "result": "error",
         "message": detail,
     }
-    return Response(status, content_type="application/problem+json", body=json.dumps(body))
+    pause = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    return Response(
+        status,
+        content_type="application/problem+json",
+        body=json.dumps(body),
+        headers={**_NO_STORE, **pause},
+    )
 
 
 # --- the function -----------------------------------------------------------------------------------------
@@ -258,7 +327,6 @@ def _from_environment() -> Handler:
 
     def send(message: str) -> None:
         sqs.send_message(QueueUrl=settings.download_queue_url, MessageBody=message)
-        Logger().info("asked", extra={"bytes": len(message)})
 
     def assume() -> Mapping[str, Any]:
         answer = sts.assume_role(RoleArn=settings.download_link_role, RoleSessionName="download-links")
@@ -279,11 +347,15 @@ def _from_environment() -> Handler:
 
     objects = Bucket(boto3.client("s3", config=client_config().merge(quick)), settings.bucket)
     signer = Signer(assume, client, settings.bucket, now)
-    service = DownloadService(objects, signer, send, settings.download_link_seconds, now)
+    limits = Limits(settings.download_max_gb * 10**9, settings.download_max_in_progress)
+    service = DownloadService(objects, signer, send, settings.download_link_seconds, now, limits)
+    audit = AuditLog(boto3.client("logs", config=quick), settings.download_audit_log_group)
     issuer = settings.download_token_issuer
     return make_handler(
         service,
+        audit.write,
         max_days=settings.download_max_days,
         tenant_claim=settings.download_tenant_claim,
+        tenant_columns=tuple(filter(None, settings.download_tenant_columns.split(","))),
         tokens=openapi.Tokens(issuer, settings.download_token_scope) if issuer else None,
     )

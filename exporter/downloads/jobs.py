@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -37,6 +37,18 @@ class State(StrEnum):
         return self in (State.READY, State.EMPTY)
 
 
+# A job that has not changed for this long is stuck: its message may have been lost with its invocation. The
+# API then sends the message again, and a worker takes the job from the worker that has it.
+STUCK_AFTER = {State.QUEUED: timedelta(minutes=1), State.RUNNING: timedelta(minutes=5)}
+
+
+class Cells(StrEnum):
+    """How text is written into the cells of CSV files."""
+
+    SAFE = "safe"
+    EXACT = "exact"
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A request for a download.
@@ -48,6 +60,8 @@ class Request:
         client: Only rows of this client.
         route: Only rows of this route.
         tenant: The client that the caller is, who may have no other rows. None for callers that may have all.
+        cells: Whether text in CSV that a spreadsheet would run is behind an apostrophe.
+        allowed: The columns that the caller may have; empty for all.
     """
 
     days: Days
@@ -56,6 +70,8 @@ class Request:
     client: str | None = None
     route: str | None = None
     tenant: str | None = None
+    cells: Cells = Cells.SAFE
+    allowed: tuple[str, ...] = ()
 
     @property
     def values(self) -> dict[str, str]:
@@ -66,7 +82,15 @@ class Request:
     @property
     def whole(self) -> bool:
         """Whether all rows are wanted, with all columns."""
-        return not self.columns and not self.values
+        return not self.columns and not self.values and not self.allowed
+
+    def ending(self, kept_as: Format) -> ZipFormat:
+        """Return the format, and ending, of a file in the zip.
+
+        Args:
+            kept_as: The format of the lake's file that it is made of.
+        """
+        return kept_as.rules.unpacked if self.format is ZipFormat.ANY else self.format
 
     @property
     def filename(self) -> str:
@@ -79,6 +103,7 @@ class Request:
             **asdict(self),
             "days": [self.days.first.isoformat(), self.days.last.isoformat()],
             "columns": list(self.columns),
+            "allowed": list(self.allowed),
         }
 
     @classmethod
@@ -86,7 +111,14 @@ class Request:
         """Return the request that a job's document contains."""
         first, last = map(date.fromisoformat, read["days"])
         days, format_ = Days(first, last), ZipFormat(read["format"])
-        return known(cls, {**read, "days": days, "format": format_, "columns": tuple(read["columns"])})
+        made = {
+            "days": days,
+            "format": format_,
+            "columns": tuple(read["columns"]),
+            "cells": Cells(read.get("cells", Cells.SAFE)),
+            "allowed": tuple(read.get("allowed", ())),
+        }
+        return known(cls, read | made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +135,10 @@ class Job:
         rows: Rows in the finished zip.
         kept_from: When the upload of the finished zip began, in seconds since 1970. S3 counts its age from
             then: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html.
-        reason: Why it failed.
+        reason: Why it failed: a sentence for the caller.
+        incident: What to look for in the worker's log if it failed; None otherwise.
+        worker: The worker that makes the zip now; empty if another worker may begin or resume.
+        retries: How many times in a row storage failed since the last progress.
     """
 
     id: str
@@ -115,10 +150,23 @@ class Job:
     rows: int | None = None
     kept_from: int = 0
     reason: str | None = None
+    incident: str | None = None
+    worker: str = ""
+    retries: int = 0
 
     def becoming(self, state: State, **more: Any) -> Job:
-        """Return the job in another state, with what else is known then."""
-        return replace(self, **{"rows": None, "kept_from": 0, "reason": None, **more, "state": state})
+        """Return the job in another state, with what else is known then. Without `worker` it has none."""
+        known_before = {"rows": None, "kept_from": 0, "reason": None, "incident": None, "worker": ""}
+        return replace(self, **{**known_before, **more, "state": state})
+
+    def is_stuck(self, now: float) -> bool:
+        """Tell whether the job is unfinished and has not changed for a while.
+
+        Args:
+            now: The time in seconds since 1970.
+        """
+        patience = STUCK_AFTER.get(self.state)
+        return patience is not None and now - self.changed_at >= patience.total_seconds()
 
     def to_json(self) -> str:
         """Return the job's document."""
@@ -230,6 +278,17 @@ def message_of(job: Job) -> str:
 def id_of_message(message: str) -> str:
     """Return the id of the job that a message is for."""
     return str(json.loads(message)["id"])
+
+
+def active_prefix(tenant: str | None) -> str:
+    """Return how the keys of the markers of a tenant's unfinished jobs begin; None for all other callers."""
+    owner = "all" if tenant is None else hashlib.sha256(tenant.encode()).hexdigest()[:32]
+    return f"{TMP}active/{owner}/"
+
+
+def active_key(job: Job) -> str:
+    """Return the key of the marker that a job has while it is unfinished."""
+    return active_prefix(job.request.tenant) + job.id
 
 
 def zip_key(job_id: str) -> str:

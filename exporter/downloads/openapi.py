@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.downloads.jobs import State
+from exporter.downloads.jobs import Cells, State
 from exporter.lake.formats import ZipFormat
 
 DATES = ("start_date", "end_date")
-PARAMETERS = (*DATES, "format", "columns", "client", "route")
+PARAMETERS = (*DATES, "format", "cells", "columns", "client", "route")
 MAX_COLUMNS = 200
 MAX_VALUE = 2_000
 
@@ -35,6 +35,9 @@ _OF_FUNCTION = {
     "400": "Something that was given cannot be used.",
     "403": "The caller may not have that.",
     "404": "There is no such download.",
+    "409": "Some of the days are in the archive: `days` has them.",
+    "413": "The lake's files of these days are too large together: ask for fewer days.",
+    "429": "Too many downloads of the caller are in progress: ask again after `Retry-After` seconds.",
 }
 
 
@@ -126,6 +129,11 @@ def _ask_for_part(max_days: int) -> dict[str, Any]:
     properties: dict[str, Any] = {
         **_dates(max_days),
         "format": {"type": "string", "enum": list(ZipFormat), "description": "What the files are to be."},
+        "cells": {
+            "type": "string",
+            "enum": list(Cells),
+            "description": "Whether text in CSV that a spreadsheet would run is behind an apostrophe.",
+        },
         "columns": {
             "type": "array",
             "items": _TEXT,
@@ -147,7 +155,7 @@ def _ask_for_part(max_days: int) -> dict[str, Any]:
         "operationId": "askForRecords",
         "summary": "Ask for records of a range of days: some columns, of a client, of a route.",
         "requestBody": {"required": True, "content": {_JSON: {"schema": schema}}},
-        "responses": _asked("413"),
+        "responses": _asked(),
     }
 
 
@@ -192,11 +200,11 @@ def _dates(max_days: int) -> dict[str, Any]:
     }
 
 
-def _asked(*besides: str) -> dict[str, Any]:
+def _asked() -> dict[str, Any]:
     return {
         "200": _answer("The zip is there."),
         "202": _answer("The zip is being made; the link works once it is there."),
-        **_refused("400", "403", *besides),
+        **_refused("400", "403", "409", "413", "429"),
     }
 
 
@@ -233,16 +241,14 @@ def _download() -> dict[str, Any]:
             "start_date": day,
             "end_date": day,
             "format": {"enum": list(ZipFormat)},
+            "cells": {"enum": list(Cells)},
             "columns": {"type": "array", "items": {"type": "string"}},
             "client": {"type": "string"},
             "route": {"type": "string"},
-            "progress": {
-                "type": "object",
-                "properties": {"done_bytes": count, "total_bytes": count},
-                "required": ["done_bytes", "total_bytes"],
-            },
+            "progress": {"type": "number", "minimum": 0, "maximum": 1},
             "rows": count,
             "reason": {"type": "string"},
+            "incident": {"type": "string"},
             "download_link": {"type": "string", "format": "uri"},
             "expires_at": {"type": "string", "format": "date-time"},
             "status_url": {"type": "string", "format": "uri"},
@@ -263,6 +269,7 @@ def _problem() -> dict[str, Any]:
             "status": {"type": "integer"},
             "detail": text,
             "field": text,
+            "days": {"type": "array", "items": {"type": "string", "format": "date"}},
             "result": {"const": "error"},
             "message": text,
         },

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import date
-from typing import Any
+from typing import Any, TypeVar
 
 from consumers.errors import TaglineError
 from exporter.downloads import openapi
-from exporter.downloads.jobs import Request
+from exporter.downloads.jobs import Cells, Request
 from exporter.lake.formats import ZipFormat
 from exporter.store import Days
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _SHOWN = 40
+# The claim that stands for all records: without it, tokens that name no client would have them by mistake.
+EVERYONE = "*"
+Choice = TypeVar("Choice", ZipFormat, Cells)
 
 
 def shown(value: Any) -> str:
@@ -34,7 +37,14 @@ class ForbiddenError(TaglineError):
     """A caller may not have what they ask for; the message says why."""
 
 
-def parse_request(given: Mapping[str, Any], *, tenant: str | None, today: date, max_days: int) -> Request:
+def parse_request(
+    given: Mapping[str, Any],
+    *,
+    tenant: str | None,
+    today: date,
+    max_days: int,
+    tenant_columns: tuple[str, ...] = (),
+) -> Request:
     """Return the request that parameters describe.
 
     Args:
@@ -42,10 +52,11 @@ def parse_request(given: Mapping[str, Any], *, tenant: str | None, today: date, 
         tenant: The client that the caller is; None for a caller that may have all rows.
         today: The day in UTC.
         max_days: The longest range of one request, in days.
+        tenant_columns: The columns that a tenant may have; empty for all.
 
     Raises:
         InvalidParameterError: If a parameter is missing, unknown or cannot be used.
-        ForbiddenError: If another client's rows are requested.
+        ForbiddenError: If another client's rows are requested, or a column that a tenant may not have.
     """
     for name in given:
         if name not in openapi.PARAMETERS:
@@ -56,13 +67,20 @@ def parse_request(given: Mapping[str, Any], *, tenant: str | None, today: date, 
     client, route = _text(given, "client"), _text(given, "route")
     if tenant is not None and client not in (None, tenant):
         raise ForbiddenError(f"client is {client!r}, and you may have the rows of {tenant!r} only")
+    allowed = () if tenant is None else tenant_columns
+    columns = _columns(given)
+    for name in columns:
+        if allowed and name not in allowed:
+            raise ForbiddenError(f"columns has {shown(name)!r}, and you may have {', '.join(allowed)} only")
     return Request(
         parse_days(given, today=today, max_days=max_days),
-        _format(given),
-        _columns(given),
+        _choice(given, "format", ZipFormat.CSV),
+        columns,
         client if tenant is None else None,
         route,
         tenant,
+        _choice(given, "cells", Cells.SAFE),
+        allowed,
     )
 
 
@@ -98,13 +116,13 @@ def _day(given: Mapping[str, Any], name: str) -> date:
     raise InvalidParameterError(name, f"{name} is {shown(value)!r}, not a date such as 2026-11-19")
 
 
-def _format(given: Mapping[str, Any]) -> ZipFormat:
-    value = given.get("format", ZipFormat.CSV)
+def _choice(given: Mapping[str, Any], name: str, default: Choice) -> Choice:
+    value, choices = given.get(name, default), type(default)
     try:
-        return ZipFormat(value)
+        return choices(value)
     except ValueError:
         raise InvalidParameterError(
-            "format", f"format is {shown(value)!r}, not one of {', '.join(ZipFormat)}"
+            name, f"{name} is {shown(value)!r}, not one of {', '.join(choices)}"
         ) from None
 
 
@@ -150,14 +168,18 @@ def tenant_of(event: Mapping[str, Any], claim: str) -> str | None:
 
     Args:
         event: The request's event.
-        claim: The claim's name; empty if callers may have all rows.
+        claim: The claim's name; `*` if every token may have all rows, empty if callers sign their requests.
 
     Raises:
         ForbiddenError: If the claim is missing, or is not text that a row could have.
     """
-    if not claim:
-        return None
     authorizer = event["requestContext"].get("authorizer") or {}
+    if claim == EVERYONE:
+        return None
+    if not claim:
+        if "jwt" in authorizer:
+            raise ForbiddenError("tokens give no records here: the operator has to set TenantClaim")
+        return None
     tenant: str | None = authorizer.get("jwt", {}).get("claims", {}).get(claim)
     if not _is_text(tenant):
         raise ForbiddenError(

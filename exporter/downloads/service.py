@@ -8,16 +8,24 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from consumers.bucket import Downloads
-from exporter.downloads.jobs import Job, Request, State, job_id, message_of, zip_key
+from exporter.downloads.jobs import STUCK_AFTER, Job, Request, active_key, job_id, message_of, zip_key
+from exporter.downloads.limits import Limits, check_days, check_in_progress
 from exporter.downloads.links import Link
-from exporter.downloads.stored_jobs import delete_job, find_manifests, read_job, write_job
+from exporter.downloads.stored_jobs import (
+    StoredJob,
+    delete_job,
+    find_files,
+    find_job,
+    manifests_of,
+    read_job,
+    replace_job,
+)
 
 # The bucket's lifecycle deletes a zip after a day. One that has less than this left is made again.
 KEPT_FOR = timedelta(days=1)
 NEARLY_GONE = timedelta(hours=2)
-# A job that makes no progress for this long is sent again: a message may be lost with its invocation, and an
-# extra delivery changes nothing.
-SENT_AGAIN_AFTER = {State.QUEUED: timedelta(minutes=1), State.RUNNING: timedelta(minutes=5)}
+# How many times a request is tried if the job changes each time. A caller can ask again.
+_TRIES = 5
 
 
 class Links(Protocol):
@@ -37,6 +45,7 @@ class DownloadService:
         send: Puts a message on the download queue.
         link_seconds: Seconds for which a link is valid.
         now: Gives the time.
+        limits: The limits of requests.
     """
 
     objects: Downloads
@@ -44,29 +53,52 @@ class DownloadService:
     send: Callable[[str], None]
     link_seconds: int
     now: Callable[[], datetime]
+    limits: Limits
 
     def request(self, request: Request) -> Job:
-        """Return the download for a request: the existing one for the same request, or a new one."""
-        identity = job_id(request, find_manifests(request.days, self.objects))
-        job = read_job(self.objects, identity)
-        if job is not None and (job.state in SENT_AGAIN_AFTER or self._has_zip(job)):
-            return self.resend_if_stuck(job)
-        return self._send(Job(identity, request))
+        """Return the download for a request: the existing one for the same request, or a new one.
 
-    def find(self, identity: str, tenant: str | None) -> Job | None:
-        """Return a download by its id, if it belongs to this tenant."""
-        job = read_job(self.objects, identity)
-        return job if job is not None and job.request.tenant == tenant else None
+        Raises:
+            RefusedError: If a new one is not possible, too large, or one too many.
+            OSError: If others keep changing the download.
+        """
+        files = find_files(request.days, self.objects)
+        identity = job_id(request, manifests_of(files))
+        for _ in range(_TRIES):
+            found = find_job(self.objects, identity)
+            if found is not None and (found.job.state in STUCK_AFTER or self._has_zip(found.job)):
+                job = self._resent_if_stuck(found)
+            else:
+                check_days(request, files, self.objects, self.limits.max_bytes)
+                check_in_progress(request, self.objects, self.limits.max_in_progress)
+                job = Job(identity, request)
+                self.objects.replace(active_key(job), b"{}", None)
+                job = self._sent(job, found)
+            if job is not None:
+                return job
+        raise OSError(f"the download {identity} was changed by others {_TRIES} times in a row")
 
-    def resend_if_stuck(self, job: Job) -> Job:
-        """Send a download's message again if the download makes no progress, and return its job."""
-        patience = SENT_AGAIN_AFTER.get(job.state)
-        changed_at = datetime.fromtimestamp(job.changed_at, UTC)
-        return job if patience is None or self.now() - changed_at < patience else self._send(job)
+    def look(self, identity: str, tenant: str | None) -> Job | None:
+        """Return a download of this tenant by its id, and send its message again if it is stuck."""
+        found = self.find(identity, tenant)
+        if found is None:
+            return None
+        return self._resent_if_stuck(found) or read_job(self.objects, identity)
 
     def delete(self, job: Job) -> None:
         """Delete a download, finished or not."""
+        self.objects.delete([active_key(job)])
         delete_job(job.id, self.objects)
+
+    def find(self, identity: str, tenant: str | None) -> StoredJob | None:
+        """Return a download of this tenant by its id."""
+        found = find_job(self.objects, identity)
+        return found if found is not None and found.job.request.tenant == tenant else None
+
+    def _resent_if_stuck(self, found: StoredJob) -> Job | None:
+        """Return a job, and send its message again if it is stuck; None if it changed meanwhile."""
+        is_stuck = found.job.is_stuck(self.now().timestamp())
+        return self._sent(found.job, found) if is_stuck else found.job
 
     def link(self, job: Job) -> Link:
         """Return a new link to a download's zip, and its true expiry."""
@@ -85,8 +117,14 @@ class DownloadService:
         """Return how long it takes until a zip is deleted."""
         return datetime.fromtimestamp(job.kept_from, UTC) + KEPT_FOR - self.now()
 
-    def _send(self, job: Job) -> Job:
+    def _sent(self, job: Job, found: StoredJob | None) -> Job | None:
+        """Write a job without a worker in place of the one that was found, and send its message.
+
+        Returns:
+            The job; None if another changed or deleted it meanwhile.
+        """
         job = job.becoming(job.state, changed_at=int(self.now().timestamp()))
-        write_job(self.objects, job)
+        if not replace_job(self.objects, job, found):
+            return None
         self.send(message_of(job))
         return job

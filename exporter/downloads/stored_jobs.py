@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from consumers.bucket import Downloads, Listed, Objects
 from consumers.documents import NewerDocumentError
@@ -22,35 +24,75 @@ from exporter.lake.formats import Format
 from exporter.store import Days
 
 _ID = re.compile(r"[0-9a-f]{32}")
-# Manifests of up to this many days are listed one by one, of more days by the month.
+# Files of up to this many days are listed day by day, of more days by the month.
 _FEW_DAYS = 7
 _LISTINGS_AT_ONCE = 8
 
 
-def write_job(objects: Objects, job: Job) -> None:
-    """Write a job's document."""
-    objects.put(job_key(job.id), [job.to_json().encode()], "application/json")
+class StoredJob(NamedTuple):
+    """A job as it was read.
+
+    Attributes:
+        job: The job.
+        tag: The ETag of its document.
+    """
+
+    job: Job
+    tag: str
 
 
-def read_job(objects: Objects, job_id: str) -> Job | None:
+def find_job(objects: Objects, job_id: str) -> StoredJob | None:
     """Return a job by its id, or None if there is none or this is not an id.
 
     Raises:
         NewerDocumentError: If a newer Tagline wrote it in a format that this one does not read.
     """
-    if not _ID.fullmatch(job_id):
-        return None
-    document = objects.get(job_key(job_id))
-    return None if document is None else Job.from_json(document)
+    found = objects.read(job_key(job_id)) if _ID.fullmatch(job_id) else None
+    return None if found is None else StoredJob(Job.from_json(found[0]), found[1])
+
+
+def read_job(objects: Objects, job_id: str) -> Job | None:
+    """Return a job as `find_job` does, without its tag."""
+    found = find_job(objects, job_id)
+    return None if found is None else found.job
+
+
+def replace_job(objects: Objects, job: Job, found: StoredJob | None) -> bool:
+    """Write a job in place of the one that was found, unless that changed, and tell whether it is written.
+
+    The API and the workers change jobs with this function only: none overwrites what another wrote, and a
+    deleted job stays deleted.
+
+    Args:
+        objects: The bucket.
+        job: The job as it becomes.
+        found: The job as it was read; None if there was none.
+    """
+    body = job.to_json().encode()
+    if objects.replace(job_key(job.id), body, None if found is None else found.tag):
+        return True
+    # If the first answer was lost, a client's retry is refused although the first attempt wrote the job.
+    return objects.get(job_key(job.id)) == body
+
+
+def find_files(days: Days, objects: Downloads) -> list[Listed]:
+    """Return the files that the lake has of a range, in all formats: manifests, parts and others."""
+    wanted = {archive.folder(day, kind) for day in days for kind in Format}
+    prefixes = sorted(wanted if len(days) <= _FEW_DAYS else {key.partition("day=")[0] for key in wanted})
+    with ThreadPoolExecutor(min(_LISTINGS_AT_ONCE, len(prefixes))) as pool:
+        listings = pool.map(lambda prefix: list(objects.listed(prefix)), prefixes)
+        files = (item for listing in listings for item in listing)
+        return [item for item in files if item.key.rpartition("/")[0] + "/" in wanted]
 
 
 def find_manifests(days: Days, objects: Downloads) -> list[Listed]:
     """Return the manifests that the lake has of a range, in all formats, with their ETags."""
-    wanted = {archive.folder(day, kind) + archive.MANIFEST for day in days for kind in Format}
-    prefixes = sorted(wanted if len(days) <= _FEW_DAYS else {key.partition("day=")[0] for key in wanted})
-    with ThreadPoolExecutor(min(_LISTINGS_AT_ONCE, len(prefixes))) as pool:
-        listings = pool.map(lambda prefix: list(objects.listed(prefix)), prefixes)
-        return [item for listing in listings for item in listing if item.key in wanted]
+    return manifests_of(find_files(days, objects))
+
+
+def manifests_of(files: Iterable[Listed]) -> list[Listed]:
+    """Return the manifests among the files of a range."""
+    return [item for item in files if item.key.endswith(f"/{archive.MANIFEST}")]
 
 
 def abandon_zip(job_id: str, objects: Downloads) -> None:
@@ -75,10 +117,12 @@ def delete_job(job_id: str, objects: Downloads) -> None:
 
 def delete_jobs_of(client: str, objects: Downloads) -> int:
     """Delete all jobs whose zips may have rows of a client, and return how many there were."""
-    ids = (key.removeprefix(TMP).removesuffix(".json") for key in objects.keys(TMP))
+    keys = list(objects.keys(TMP))
+    ids = (key.removeprefix(TMP).removesuffix(".json") for key in keys)
     deleted = [each for each in ids if _ID.fullmatch(each) and _may_have(client, each, objects)]
     for each in deleted:
         delete_job(each, objects)
+    objects.delete(key for key in keys if "/active/" in key and key.rpartition("/")[2] in deleted)
     return len(deleted)
 
 

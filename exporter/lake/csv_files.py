@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from exporter.lake.batch import Batch
+from exporter.lake.cells import count_formulas, is_formula
 from exporter.lake.text import TextWriter, lines, pages
 from exporter.store import Column, Values
 
@@ -16,8 +18,7 @@ _FIELD = re.compile(r',("[^"]*(?:""[^"]*)*"|[^",][^,]*|)')
 
 def writer(columns: tuple[Column, ...], *, pack: bool) -> TextWriter:
     """Return a CSV file to write, with its header."""
-    text_of, header = text(columns)
-    return TextWriter(text_of, header=header, pack=pack)
+    return _CsvFile(columns, pack=pack)
 
 
 def text(columns: tuple[Column, ...]) -> tuple[Callable[[Batch], bytes], bytes]:
@@ -25,25 +26,62 @@ def text(columns: tuple[Column, ...]) -> tuple[Callable[[Batch], bytes], bytes]:
     return csv_lines, csv_lines(Batch([[column.name for column in columns]]))
 
 
+class _CsvFile(TextWriter):
+    """A CSV file while it is written; it counts the cells that a spreadsheet would run."""
+
+    def __init__(self, columns: tuple[Column, ...], *, pack: bool) -> None:
+        self._formulas = sum(is_formula(column.name) for column in columns)
+        self._is_text = tuple(column.type == "text" for column in columns)
+        _, header = text(columns)
+        super().__init__(self._lines, header=header, pack=pack)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the fields of the file's entry in a manifest that are about its text."""
+        return super().summary() | {"formulas": self._formulas}
+
+    def _lines(self, batch: Batch) -> bytes:
+        texts, togethers = _texts(batch)
+        for is_text, values, together in zip(self._is_text, texts, togethers, strict=True):
+            if is_text:
+                self._formulas += count_formulas(values, together)
+        return _joined(texts, togethers, batch)
+
+
 def csv_lines(batch: Batch) -> bytes:
-    """Return rows as CSV.
+    """Return rows as CSV."""
+    return _joined(*_texts(batch), batch)
+
+
+def _texts(batch: Batch) -> tuple[list[list[str]], list[str]]:
+    """Return the columns of rows as texts, and for each column all its texts together."""
+    texts = [[value or "" for value in values] for values in zip(*batch.rows, strict=True)]
+    return texts, list(map("".join, texts))
+
+
+def _joined(texts: list[list[str]], togethers: list[str], batch: Batch) -> bytes:
+    """Return columns as lines.
 
     A column at a time: the csv module looks at each character of each value. Most columns have nothing to
     quote, which one look at all their values together tells.
     """
-    columns = (_csv_column(values, empties=batch.empties) for values in zip(*batch.rows, strict=True))
+    columns: Iterable[Iterable[str]] = map(_csv_column, texts, togethers)
+    if batch.empties:
+        columns = map(_with_empties, columns, zip(*batch.rows, strict=True))
     return "".join([f"{line}\n" for line in map(",".join, zip(*columns, strict=True))]).encode()
 
 
-def _csv_column(values: tuple[str | None, ...], *, empties: bool) -> Iterable[str]:
+def _csv_column(texts: list[str], together: str) -> Iterable[str]:
     """Return a column's values as they are written."""
-    texts: Iterable[str] = [value or "" for value in values]
-    together = "".join(texts)
     if any(mark in together for mark in _MARKS):
-        texts = [_quoted(text) if any(mark in text for mark in _MARKS) else text for text in texts]
-    if empties and "" in values:
-        texts = ['""' if value == "" else text for value, text in zip(values, texts, strict=True)]
+        return [_quoted(text) if any(mark in text for mark in _MARKS) else text for text in texts]
     return texts
+
+
+def _with_empties(texts: Iterable[str], values: tuple[str | None, ...]) -> Iterable[str]:
+    """Return a column's values as they are written, with quotes for empty text."""
+    if "" not in values:
+        return texts
+    return ['""' if value == "" else text for value, text in zip(values, texts, strict=True)]
 
 
 def _quoted(text: str) -> str:

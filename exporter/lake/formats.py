@@ -15,8 +15,8 @@ class ZipFormat(StrEnum):
     """A format of the files in a download, by their ending. To add one, write its module and add its line.
 
     Attributes:
-        module: The module of this package that writes and reads it. It is imported when it is first used:
-            libraries are large, and a function that only names files ships none of them.
+        module: The module of this package that writes and reads it; empty for any format. It is imported when
+            it is first used: libraries are large, and a function that only names files ships none of them.
         typed: Whether its files have types, and are read by the names of their columns; otherwise all values
             are text, and columns are read by their position.
     """
@@ -27,6 +27,7 @@ class ZipFormat(StrEnum):
     CSV = "csv", "csv_files"
     JSONL = "jsonl", "jsonl_files"
     PARQUET = "parquet", "parquet", True
+    ANY = "any"  # each day in the format that the lake has
 
     def __new__(cls, ending: str, module: str = "", typed: bool = False) -> Self:
         """Make the member of a line."""
@@ -46,8 +47,10 @@ class ZipFormat(StrEnum):
     @property
     def made_of(self) -> tuple[Format, ...]:
         """The lake's formats that its files can be made of, the quickest first."""
-        kinds = sorted(Format, key=lambda kind: not kind.is_gzip)  # what is packed already is copied
-        own = [kind for kind in kinds if kind.rules.unpacked is self]
+        order = list(ZipFormat)
+        # What is packed already is copied.
+        kinds = sorted(Format, key=lambda kind: (order.index(kind.rules.unpacked), not kind.is_gzip))
+        own = [kind for kind in kinds if self in (kind.rules.unpacked, ZipFormat.ANY)]
         others = [kind for kind in kinds if kind.rules.rewritten and not self.typed]
         return tuple(dict.fromkeys([*own, *others]))
 
@@ -80,7 +83,7 @@ class Format(StrEnum):
 
     CSV = "csv", Rules(ZipFormat.CSV, "text/csv", rewritten=True)
     CSV_GZ = "csv.gz", Rules(ZipFormat.CSV, "application/gzip", table="records_csv", rewritten=True)
-    JSONL_GZ = "jsonl.gz", Rules(ZipFormat.JSONL, "application/gzip")
+    JSONL_GZ = "jsonl.gz", Rules(ZipFormat.JSONL, "application/gzip", rewritten=True)
     PARQUET = "parquet", Rules(ZipFormat.PARQUET, "application/vnd.apache.parquet", table="records")
 
     def __new__(cls, ending: str, *rules: Rules) -> Self:

@@ -65,14 +65,17 @@ def rows(chunks: Iterable[bytes], columns: tuple[Column, ...]) -> Iterator[list[
     """Yield pages of a file's rows.
 
     Raises:
-        ValueError: If a line is not a JSON object.
+        ValueError: If a line is not a JSON object, or has another column.
     """
     names = [column.name for column in columns]
+    known = set(names)
 
     def row_of(line: bytes) -> Values:
         read = json.loads(line, parse_float=str, parse_int=str)
         if not isinstance(read, dict):
             raise ValueError(f"a line is not a JSON object: {line[:200]!r}")  # noqa: TRY004 - as the others
+        if not read.keys() <= known:
+            raise ValueError(f"a line has the columns {sorted(read.keys() - known)}, unlike the manifest")
         values = map(read.get, names)
         return [str(value).lower() if isinstance(value, bool) else value for value in values]
 

@@ -50,6 +50,7 @@ class Part:
         text_sha256: Of it before it was packed, in hex; None as above.
         line_breaks: How many line ends are inside of values: readers that go line by line miscount its rows.
         types: How many rows each `_type` has; None in older manifests.
+        formulas: How many cells a spreadsheet would run; None if they were not counted.
     """
 
     key: str
@@ -62,6 +63,7 @@ class Part:
     text_sha256: str | None = None
     line_breaks: int = 0
     types: Mapping[str, int] | None = None
+    formulas: int | None = None
 
     @property
     def content(self) -> tuple[int, str]:

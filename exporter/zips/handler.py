@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,18 +14,20 @@ import boto3
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from isal import isal_zlib
 
 from consumers.bucket import Bucket, Downloads, UploadGoneError, client_config
-from consumers.documents import NewerDocumentError
 from consumers.settings import read_settings
 from exporter.downloads.jobs import Job, State, id_of_message, message_of
-from exporter.downloads.stored_jobs import abandon_zip, read_job
+from exporter.downloads.stored_jobs import abandon_zip, find_job, read_job
+from exporter.zips.failures import failure_of
 from exporter.zips.making import Budget, Lease, TakenOverError, make_zip
-from exporter.zips.packing import UnavailableError
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
+
+# An error of S3 that passes is tried again after this time, and so often in a row without progress.
+RETRY_AFTER_S = 60
+MAX_RETRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +41,16 @@ class Settings:
 def make_handler(
     objects: Downloads,
     *,
-    send: Callable[[str], None],
-    report: Callable[[Job], None],
+    send: Callable[[str, int], None],
+    report: Callable[[Job, Exception | None], None],
     budget: Callable[[Callable[[], float]], Budget] = Budget,
 ) -> Handler:
     """Return a Lambda handler that makes the zips of a batch of SQS messages.
 
     Args:
         objects: The lake's bucket, which also holds the zips.
-        send: Puts a message on the queue, so that another invocation resumes a job.
-        report: Receives each job when it ends or is left to another invocation.
+        send: Puts a message on the queue, so that another invocation resumes a job after so many seconds.
+        report: Receives each job when it ends or is left to another invocation, and the error that ended it.
         budget: Makes the budget of an invocation, from a function that gives the seconds that are left.
     """
 
@@ -59,9 +62,9 @@ def make_handler(
         for message in event["Records"]:
             outcome = process_job(id_of_message(message["body"]), objects, budget(left_s))
             if outcome.job is not None:
-                report(outcome.job)
+                report(outcome.job, outcome.error)
                 if outcome.job.state is State.RUNNING:
-                    send(message_of(outcome.job))
+                    send(message_of(outcome.job), 0 if outcome.error is None else RETRY_AFTER_S)
             if outcome.again:
                 failures.append({"itemIdentifier": message["messageId"]})
         return {"batchItemFailures": failures}
@@ -76,14 +79,18 @@ class Processed:
     Attributes:
         job: The job as it is now; None if there was nothing to do.
         again: Whether SQS is to deliver the message again.
+        error: What ended or interrupted it.
     """
 
     job: Job | None
     again: bool = False
+    error: Exception | None = None
 
 
 def process_job(job_id: str, objects: Downloads, budget: Budget) -> Processed:
     """Make the zip of a job, or write the reason into the job why it cannot be made.
+
+    Every exception ends the job as failed, except one that passes by itself: the zip is then resumed.
 
     Args:
         job_id: The job's id.
@@ -93,17 +100,19 @@ def process_job(job_id: str, objects: Downloads, budget: Budget) -> Processed:
     Raises:
         NewerDocumentError: If a newer Tagline wrote the job in a format that this one does not read.
     """
-    job = read_job(objects, job_id)
+    found = find_job(objects, job_id)
     # SQS delivers at least once, and a deleted job is no longer wanted.
-    if job is None or job.state.has_zip:
+    if found is None or found.job.state.has_zip:
         return Processed(None)
-    lease = Lease(job, objects)
+    if found.job.worker and not found.job.is_stuck(budget.now()):
+        # A worker makes this zip. If it does not finish, there is still this message.
+        return Processed(None, again=True)
     try:
-        return _processed(lease, budget)
+        return _processed(Lease(found, objects, budget.now, uuid.uuid4().hex), budget)
     except TakenOverError:
-        now = read_job(objects, job.id)
+        now = read_job(objects, job_id)
         if now is None or now.state.has_zip:
-            abandon_zip(job.id, objects)
+            abandon_zip(job_id, objects)
             return Processed(None)
         # If the other worker does not finish, there is still this message.
         return Processed(None, again=True)
@@ -112,12 +121,19 @@ def process_job(job_id: str, objects: Downloads, budget: Budget) -> Processed:
 def _processed(lease: Lease, budget: Budget) -> Processed:
     try:
         return Processed(_made(lease, budget))
-    except (ClientError, BotoCoreError, ValueError, OSError) as error:
+    except TakenOverError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a job that no worker ends would be running for ever
+        failure = failure_of(error)
+        retries = lease.job.retries + 1
+        if failure.passes and retries <= MAX_RETRIES:
+            return Processed(lease.end(State.RUNNING, retries=retries), error=error)
         lease.check()
-        with suppress(ClientError, BotoCoreError, NewerDocumentError):  # the same error may occur here
+        with suppress(Exception):  # the same error may occur here
             abandon_zip(lease.job.id, lease.objects)
-        failed = lease.update(State.FAILED, reason=_reason(error), changed_at=int(budget.now()))
-        return Processed(failed, again=not (isinstance(error, UnavailableError) or _is_archived(error)))
+        incident = uuid.uuid4().hex[:12] if failure.is_ours else None
+        failed = lease.end(State.FAILED, reason=failure.reason, incident=incident, retries=0)
+        return Processed(failed, again=failure.again, error=error)
 
 
 def _made(lease: Lease, budget: Budget) -> Job:
@@ -128,22 +144,6 @@ def _made(lease: Lease, budget: Budget) -> Job:
         lease.check()
         abandon_zip(lease.job.id, lease.objects)
         return make_zip(lease, budget)
-
-
-def _is_archived(error: Exception) -> bool:
-    return isinstance(error, ClientError) and error.response["Error"]["Code"] == "InvalidObjectState"
-
-
-def _reason(error: Exception) -> str:
-    """Return why a zip could not be made, for the user who requested it."""
-    if _is_archived(error):
-        return "some of these days are in the archive and have to be restored first"
-    if isinstance(error, ClientError) and error.response["Error"]["Code"] in (
-        "NoSuchKey",
-        "PreconditionFailed",
-    ):
-        return "some of these days were exported anew meanwhile: ask again"
-    return str(error) if isinstance(error, UnavailableError) else f"{type(error).__name__}: {error}"
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -161,22 +161,28 @@ def _from_environment() -> Handler:
     )
     return make_handler(
         Bucket(boto3.client("s3", config=config), settings.bucket, isal_zlib.crc32),
-        send=lambda message: sqs.send_message(QueueUrl=settings.download_queue_url, MessageBody=message),
+        send=lambda message, delay_s: sqs.send_message(
+            QueueUrl=settings.download_queue_url, MessageBody=message, DelaySeconds=delay_s
+        ),
         report=_report,
     )
 
 
-def _report(job: Job) -> None:
-    Logger().info(
+def _report(job: Job, error: Exception | None) -> None:
+    log = Logger().info if job.incident is None else Logger().error
+    log(
         "zip",
+        exc_info=error,
         extra={
             "job": job.id,
             "state": job.state,
             "rows": job.rows,
             "reason": job.reason,
+            "incident": job.incident,
             "bytes": job.done_bytes,
         },
     )
     metrics = Metrics()
     metrics.add_metric(name=f"zips_{job.state}", unit=MetricUnit.Count, value=1)
+    metrics.add_metric(name="zip_incidents", unit=MetricUnit.Count, value=int(job.incident is not None))
     metrics.flush_metrics()

@@ -1,8 +1,8 @@
 """Making a zip: the lake's files are read, packed and uploaded as a stream, and resumed if time runs out.
 
-Memory holds two parts of an upload and the beginnings of the next objects, whatever the range. The bytes of a
-zip follow from its plan alone. So after a time-out, or after being killed, another invocation resumes at the
-last member that begins in the parts that S3 has, and makes the same zip.
+Memory holds two parts of an upload and the beginnings of the next objects; parts grow with the zip, up to 128
+MiB. The bytes of a zip follow from its plan alone. So after a time-out, or after being killed, another
+invocation resumes at the last member that begins in the parts that S3 has, and makes the same zip.
 """
 
 from __future__ import annotations
@@ -26,22 +26,26 @@ from exporter.downloads.jobs import (
     Request,
     State,
     ZipPlan,
+    active_key,
     chosen_manifests,
     cursor_key,
-    job_key,
     plan_key,
     tail_key,
     zip_key,
 )
-from exporter.downloads.stored_jobs import abandon_zip, find_manifests
-from exporter.lake.manifest import Manifest
-from exporter.zips.packing import GROWTH, check, is_large, packing
+from exporter.downloads.stored_jobs import StoredJob, abandon_zip, find_job, find_manifests, replace_job
+from exporter.lake import manifest as archive
+from exporter.lake.manifest import Manifest, Part
+from exporter.zips.failures import DamagedError, SlowError, UnavailableError, file_error, passes
+from exporter.zips.packing import check, is_large, kept_format, packing
 from exporter.zips.zip_file import MAKER, Bytes, Deflated, Entry, Member, ZipFile, skipped, watched
 
-# Parts of an upload are at least 5 MiB, and at most 10,000: 8 MiB each makes 80 GB, and a zip that may become
-# larger has larger ones. https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+# Parts of an upload are at least 5 MiB, and at most 10,000. The first 2,000 have 8 MiB each, and the size
+# doubles after each 2,000. So a zip has up to 520 GB, and two parts in memory have up to 256 MiB.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 PART_BYTES = 8 << 20
 MAX_PARTS = 10_000
+PARTS_OF_A_SIZE = 2_000
 # How many objects are opened before they are needed, each with its first chunk: days are many and small.
 AHEAD = 3
 # The time that an invocation keeps back, to finish the part that is being uploaded and to write the cursor.
@@ -121,31 +125,39 @@ class Budget:
 class Lease:
     """A job leased by a worker, which updates it only while nobody else has.
 
-    So the last writer has the job, a deleted job stays deleted, and an earlier worker cannot overwrite what a
-    newer one wrote.
+    The worker's name is in the job's document: other workers give way until the job is stuck. A deleted job
+    stays deleted, and a worker whose job was taken cannot overwrite what the next one wrote.
 
     Args:
-        job: The job as it was read.
+        found: The job as it was read.
         objects: The bucket.
+        now: Gives the time in seconds since 1970.
+        worker: The worker's name, unique for each invocation.
 
     Attributes:
         job: The job as this worker knows it.
+
+    Raises:
+        TakenOverError: If the job was deleted or written by another.
     """
 
-    def __init__(self, job: Job, objects: Downloads) -> None:
-        self.job = job
+    def __init__(self, found: StoredJob, objects: Downloads, now: Callable[[], float], worker: str) -> None:
         self.objects = objects
+        self._now = now
+        self._worker = worker
+        self.job = found.job
+        self._write(found, State.RUNNING, worker=worker)
 
-    def check(self) -> str:
-        """Make sure that the job is still this worker's, and return the tag of its document.
+    def check(self) -> StoredJob:
+        """Make sure that the job is still this worker's, and return it as it is stored.
 
         Raises:
             TakenOverError: If the job was deleted or written by another.
         """
-        found = self.objects.read(job_key(self.job.id))
-        if found is None or Job.from_json(found[0]) != self.job:
+        found = find_job(self.objects, self.job.id)
+        if found is None or found.job != self.job:
             raise TakenOverError
-        return found[1]
+        return found
 
     def update(self, state: State, **more: Any) -> Job:
         """Write the job in another state, and return it.
@@ -153,13 +165,23 @@ class Lease:
         Raises:
             TakenOverError: If the job was deleted or written by another.
         """
-        updated = self.job.becoming(state, **more)
-        tag = self.check()
-        written = self.objects.replace(job_key(updated.id), updated.to_json().encode(), tag)
+        return self._write(self.check(), state, **{"worker": self._worker, **more})
+
+    def end(self, state: State, **more: Any) -> Job:
+        """Write the job in another state and without a worker, so that another may resume it, and return it.
+
+        Raises:
+            TakenOverError: If the job was deleted or written by another.
+        """
+        if state is not State.RUNNING:
+            self.objects.delete([active_key(self.job)])
+        return self.update(state, worker="", **more)
+
+    def _write(self, found: StoredJob, state: State, **more: Any) -> Job:
+        updated = self.job.becoming(state, changed_at=int(self._now()), **more)
+        if not replace_job(self.objects, updated, found):
+            raise TakenOverError
         self.job = updated
-        # If the first answer was lost, a client's retry is refused although the first attempt wrote the job.
-        if not written:
-            self.check()
         return updated
 
 
@@ -174,7 +196,9 @@ def make_zip(lease: Lease, budget: Budget) -> Job:
 
     Raises:
         UnavailableError: If the request cannot be made of what the lake has.
-        ValueError: If a file of the lake differs from its manifest.
+        DamagedError: If a file of the lake differs from its manifest.
+        GoneError: If a file of the lake is gone.
+        SlowError: If there was not enough time for any progress.
         TakenOverError: If the job was deleted or taken by another worker meanwhile.
         UploadGoneError: If another completed or aborted the upload.
     """
@@ -205,10 +229,9 @@ def begin(job: Job, objects: Downloads, budget: Budget) -> ZipPlan:
     """
     keys = chosen_manifests(job.request, (item.key for item in find_manifests(job.request.days, objects)))
     with ThreadPoolExecutor(AHEAD) as pool:
-        documents = list(pool.map(objects.get, keys))
-    manifests = tuple(Manifest.from_json(document) for document in documents if document is not None)
+        found = list(pool.map(lambda key: _lake_manifest(objects, key), keys))
+    manifests = tuple(manifest for manifest in found if manifest is not None)
     check(job.request, manifests)
-    total = sum(manifest.size for manifest in manifests)
     revisions = [[str(each.day), each.revision, [part.sha256 for part in each.parts]] for each in manifests]
     begun_at = int(budget.now())
     upload = objects.begin(
@@ -224,7 +247,7 @@ def begin(job: Job, objects: Downloads, budget: Budget) -> ZipPlan:
             "revisions-sha256": hashlib.sha256(json.dumps(revisions).encode()).hexdigest(),
         },
     )
-    plan = ZipPlan(upload, begun_at, MAKER, _part_bytes(total, budget.part_bytes), manifests)
+    plan = ZipPlan(upload, begun_at, MAKER, budget.part_bytes, manifests)
     if objects.replace(plan_key(job.id), plan.to_json(), None):
         return plan
     document = objects.get(plan_key(job.id))
@@ -236,10 +259,49 @@ def begin(job: Job, objects: Downloads, budget: Budget) -> ZipPlan:
     return kept
 
 
-def _part_bytes(total: int, least: int) -> int:
-    """Return the size of an upload's parts: the least, or as many MiB as keep their number in the limit."""
-    most = total * GROWTH
-    return least if most < least * MAX_PARTS else -(-most // MAX_PARTS // (1 << 20)) << 20
+def _lake_manifest(objects: Downloads, key: str) -> Manifest | None:
+    """Return a day's manifest, or None if it is gone.
+
+    Raises:
+        DamagedError: If it is damaged.
+    """
+    document = objects.get(key)
+    if document is None:
+        return None
+    try:
+        manifest = Manifest.from_json(document)
+        folder = archive.folder(manifest.day, manifest.format)
+    except Exception as error:
+        raise file_error(key, error) from error
+    if key != folder + archive.MANIFEST:
+        raise DamagedError(f"{key} is damaged: it is the manifest of {manifest.day} in {manifest.format}")
+    for part in manifest.parts:
+        if not part.key.startswith(folder) or not part.key.endswith(f".{manifest.format}"):
+            raise DamagedError(
+                f"{key} is damaged: it names {part.key[:200]!r}, which is not a file of that day"
+            )
+    return manifest
+
+
+def part_size(number: int, least: int) -> int:
+    """Return the size of a part of an upload, in bytes.
+
+    Args:
+        number: The part's number, from 1.
+        least: The size of the first.
+    """
+    return least << (number - 1) // PARTS_OF_A_SIZE
+
+
+def size_of_parts(count: int, least: int) -> int:
+    """Return the size of the first parts of an upload together, in bytes.
+
+    Args:
+        count: How many parts.
+        least: The size of the first.
+    """
+    doublings, rest = divmod(count, PARTS_OF_A_SIZE)
+    return least * (PARTS_OF_A_SIZE * ((1 << doublings) - 1) + (rest << doublings))
 
 
 class _Writing:
@@ -253,9 +315,11 @@ class _Writing:
         self._budget = budget
         self._begun_with = (len(cursor.parts), len(cursor.entries))
         self._tail_sha256 = cursor.tail_sha256
-        # Two buffers for all parts: one is filled while the other is uploaded. The system gets memory that is
-        # allocated for each part back late.
-        self._filled, self._other = bytearray(plan.part_bytes), bytearray(plan.part_bytes)
+        # The part that is being filled. Two buffers for all parts of a size: one is filled while the other is
+        # uploaded. The system gets memory that is allocated for each part back late.
+        self._number = len(cursor.parts) + 1
+        self._filled = bytearray(part_size(self._number, plan.part_bytes))
+        self._other = bytearray()
         self._length = 0
         self._parts_in_cursor = len(cursor.parts)
         self._parts = list(cursor.parts)
@@ -283,35 +347,40 @@ class _Writing:
             try:
                 if not self._upload(skipped(self._bytes(reads, checks), there), uploads):
                     return self._leave()
-            except BaseException:
+            except BaseException as error:
                 reads.shutdown(cancel_futures=True)
+                if isinstance(error, Exception) and passes(error):
+                    self._write_cursor()
                 raise
         # Before there is a zip: deleting a download aborts its upload, and then deletes its zip.
         self._lease.check()
         self._objects.complete(self._plan.upload, self._parts)
         rows = sum(self._rows)
-        ended = self._update(
+        ended = self._lease.end(
             State.READY if rows else State.EMPTY,
             rows=rows,
             done_bytes=self._total,
+            total_bytes=self._total,
             kept_from=self._plan.begun_at,
+            retries=0,
         )
         self._objects.delete([plan_key(self._id), cursor_key(self._id), tail_key(self._id)])
         return ended
 
     @property
     def _there(self) -> int:
-        return len(self._parts) * self._plan.part_bytes
+        return size_of_parts(len(self._parts), self._plan.part_bytes)
 
     def _leave(self) -> Job:
         """Leave the rest to another invocation, if this one made progress."""
         if self._begun_with == (len(self._parts), len(self._zip.entries)):
-            raise TimeoutError("an invocation has not enough time for a single member of the zip")
+            raise SlowError("an invocation has not enough time for a single member of the zip")
         # A part of an upload cannot be small. The whole members that are made of the next part are kept.
         tail = bytes(self._filled[: max(0, self._zip.offset - self._there)])
         self._lease.check()
         self._objects.put(tail_key(self._id), [tail], "application/octet-stream")
-        return self._publish(tail)
+        self._write_cursor(tail)
+        return self._lease.end(State.RUNNING, **self._progress())
 
     def _upload(self, chunks: Iterator[Bytes], uploads: ThreadPoolExecutor) -> bool:
         """Upload the rest of the zip, one part while the next is made; return whether it is complete.
@@ -323,14 +392,14 @@ class _Writing:
         sending: Future[PartOfUpload] | None = None
         for chunk in chunks:
             view = memoryview(chunk)
-            while room := min(len(view), self._plan.part_bytes - self._length):
+            while room := min(len(view), len(self._filled) - self._length):
                 self._filled[self._length : self._length + room] = view[:room]
                 self._length += room
                 view = view[room:]
-                if self._length == self._plan.part_bytes:
+                if self._length == len(self._filled):
                     self._sent(sending)
                     sending = self._send(uploads, self._filled)
-                    self._filled, self._other, self._length = self._other, self._filled, 0
+                    self._fill_next()
             if self._budget.is_time_to_publish():
                 self._publish()
             if self._budget.left_s() < MARGIN_S:
@@ -341,16 +410,34 @@ class _Writing:
             self._sent(self._send(uploads, self._filled[: self._length]))
         return True
 
+    def _fill_next(self) -> None:
+        self._number += 1
+        size = part_size(self._number, self._plan.part_bytes)
+        if len(self._other) != size:
+            self._other = bytearray(size)
+        self._filled, self._other, self._length = self._other, self._filled, 0
+
     def _send(self, uploads: ThreadPoolExecutor, body: bytearray) -> Future[PartOfUpload]:
+        if self._number > MAX_PARTS:
+            most = size_of_parts(MAX_PARTS, self._plan.part_bytes)
+            raise UnavailableError(f"the zip has more than {most} bytes: ask for fewer days")
         return uploads.submit(self._objects.add, self._plan.upload, len(self._parts) + 1, body)
 
     def _sent(self, sending: Future[PartOfUpload] | None) -> None:
         if sending is not None:
             self._parts.append(sending.result())
 
-    def _publish(self, tail: bytes = b"") -> Job:
+    def _publish(self) -> None:
         """Write the progress of the job, and the cursor from which another invocation can resume."""
-        job = self._update(State.RUNNING, done_bytes=self._done)
+        self._lease.update(State.RUNNING, **self._progress())
+        self._write_cursor()
+
+    def _progress(self) -> dict[str, Any]:
+        """Return what a job's document says about progress."""
+        retries = 0 if len(self._parts) > self._begun_with[0] else self._lease.job.retries
+        return {"done_bytes": self._done, "total_bytes": self._total, "retries": retries}
+
+    def _write_cursor(self, tail: bytes = b"") -> None:
         # Without another part, the cursor that is there may be further than this one.
         if tail or len(self._parts) > self._parts_in_cursor:
             there = self._there + len(tail)
@@ -364,11 +451,6 @@ class _Writing:
             )
             self._objects.put(cursor_key(self._id), [cursor.to_json()], "application/json")
             self._parts_in_cursor = len(self._parts)
-        return job
-
-    def _update(self, state: State, **more: Any) -> Job:
-        now = int(self._budget.now())
-        return self._lease.update(state, total_bytes=self._total, changed_at=now, **more)
 
     def _bytes(self, reads: ThreadPoolExecutor, checks: ThreadPoolExecutor) -> Iterator[Bytes]:
         """Yield the zip from the first member that is not in it yet."""
@@ -376,19 +458,26 @@ class _Writing:
         files = parts[len(self._zip.entries) :]
         streams = _read_ahead(self._objects, (part.key for _, _, part in files), reads)
         for (manifest, number, part), stream in zip(files, streams, strict=True):
-            sha256 = _Sha256(checks)
-            packed, selected = packing(
-                self._request, manifest, part, watched(stream, sha256.update, self._count)
-            )
-            name = f"{manifest.day}-part-{number:05}.{self._request.format}"
-            yield from self._zip.member(Member(name, manifest.day, packed, is_large(self._request, part)))
-            if sha256.hexdigest() != part.sha256:
-                raise ValueError(f"{part.key} differs from its manifest: the checksum is not the same")
-            self._rows.append(part.rows if selected is None else selected.rows)
+            try:
+                yield from self._member(manifest, number, part, stream, _Sha256(checks))
+            except Exception as error:
+                raise file_error(part.key, error) from error
         if len(self._zip.entries) == len(parts):
             packed = Deflated([_manifest(self._request, self._plan, self._zip.entries, self._rows)])
             yield from self._zip.member(Member("manifest.json", self._request.days.last, packed))
         yield self._zip.directory()
+
+    def _member(
+        self, manifest: Manifest, number: int, part: Part, stream: Iterator[bytes], sha256: _Sha256
+    ) -> Iterator[Bytes]:
+        """Yield a file of the lake as a member of the zip."""
+        packed, selected = packing(self._request, manifest, part, watched(stream, sha256.update, self._count))
+        name = f"{manifest.day}-part-{number:05}.{self._request.ending(kept_format(part.key))}"
+        large = is_large(self._request, manifest, part)
+        yield from self._zip.member(Member(name, manifest.day, packed, large))
+        if sha256.hexdigest() != part.sha256:
+            raise DamagedError(f"{part.key} differs from its manifest: the checksum is not the same")
+        self._rows.append(part.rows if selected is None else selected.rows)
 
     def _count(self, chunk: bytes) -> None:
         self._done += len(chunk)
@@ -453,8 +542,11 @@ def _read_ahead(
     """Yield the chunks of each object, and open the next objects meanwhile."""
 
     def opened(key: str) -> Iterator[bytes]:
-        stream = objects.stream(key)
-        return itertools.chain([next(stream, b"")], stream)
+        try:
+            stream = objects.stream(key)
+            return itertools.chain([next(stream, b"")], stream)
+        except Exception as error:
+            raise file_error(key, error) from error
 
     waiting = deque(reads.submit(opened, key) for key in itertools.islice(keys, AHEAD))
     while waiting:

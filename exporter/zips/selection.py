@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 
-from exporter.downloads.jobs import Request
+from exporter.downloads.jobs import Cells, Request
 from exporter.lake.batch import Batch
-from exporter.lake.formats import Format
+from exporter.lake.cells import MARKS, safe
+from exporter.lake.formats import Format, ZipFormat
 from exporter.store import Column, Values, places
 
 
@@ -31,15 +32,20 @@ class Selected:
         self._batches = kept_as.read(chunks, columns)
         self._columns = columns
         self._request = request
+        self._ending = request.ending(kept_as)
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the text."""
         at = places(self._columns)
-        names = self._request.columns or tuple(at)
+        allowed = self._request.allowed
+        names = self._request.columns or tuple(name for name in at if not allowed or name in allowed)
         asked = tuple(self._columns[at[name]] if name in at else Column(name, "text") for name in names)
         checks = [(at.get(name), value) for name, value in self._request.values.items()]
         project = _projection([at.get(name) for name in names], len(self._columns))
-        write, header = self._request.format.text(asked)
+        write, header = self._ending.text(asked)
+        if self._ending is ZipFormat.CSV and self._request.cells is Cells.SAFE:
+            write = _safe_lines(asked, write)
+            header = write(Batch([list(names)]))
         if header:
             yield header
         for batch in self._batches:
@@ -49,6 +55,23 @@ class Selected:
             if rows:
                 self.rows += len(rows)
                 yield write(Batch(rows if project is None else list(map(project, rows)), batch.empties))
+
+
+def _safe_lines(columns: tuple[Column, ...], write: Callable[[Batch], bytes]) -> Callable[[Batch], bytes]:
+    """Return a function that writes rows as `write` does, with text that a spreadsheet does not run."""
+    texts = [place for place, column in enumerate(columns) if column.type == "text"]
+
+    def lines(batch: Batch) -> bytes:
+        rows: list[Values] = []
+        for values in batch.rows:
+            row = list(values)
+            for place in texts:
+                if (value := row[place]) and value[0] in MARKS:
+                    row[place] = safe(value)
+            rows.append(row)
+        return write(Batch(rows, batch.empties))
+
+    return lines
 
 
 def _projection(wanted: list[int | None], count: int) -> Callable[[Values], Values] | None:

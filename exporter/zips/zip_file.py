@@ -23,7 +23,7 @@ MAX_16 = 0xFFFF
 BLOCK_BYTES = 256 * 1024
 
 # Who can resume a zip: another release of the library, or of this package, may make other bytes of it.
-MAKER = f"2/isal-{isal.__version__}"
+MAKER = f"3/isal-{isal.__version__}"
 
 Bytes = bytes | memoryview
 

@@ -17,7 +17,7 @@ from cli.main import app
 from cli.target import target_of, write_running
 from exporter.downloads.jobs import Job
 from exporter.downloads.jobs import Request as DownloadRequest
-from exporter.downloads.stored_jobs import read_job, write_job
+from exporter.downloads.stored_jobs import read_job, replace_job
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.store import Days
@@ -48,7 +48,7 @@ def test_days_are_exported_verified_and_rid_of_a_client(tagline: Pipeline, bars:
     assert sum(each.rows for each in found) == 2
     objects = where.bucket()
     download = Job("0" * 32, DownloadRequest(days))
-    write_job(objects, download)
+    assert replace_job(objects, download, None)
     done, key = commands.erase_client(where, "acme", days, bars)
     assert sum(each.rows for each in done) == 2
     assert read_job(objects, download.id) is None

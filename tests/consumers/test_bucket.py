@@ -2,11 +2,13 @@
 
 import io
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError, ResponseStreamingError
+from botocore.stub import Stubber
 from moto import mock_aws
 
 from consumers.bucket import Bucket, Listed, Upload, UploadGoneError, client_config
@@ -54,6 +56,46 @@ def test_all_keys_of_a_prefix_are_listed(bucket: Bucket, monkeypatch: pytest.Mon
     bucket.put("b/not", [b""], "text/plain")
 
     assert list(bucket.keys("a/")) == [f"a/{number}" for number in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("storage_class", "status", "is_archived"),
+    [
+        ("STANDARD", None, False),
+        ("STANDARD_IA", None, False),
+        ("GLACIER_IR", None, False),
+        ("GLACIER", None, True),
+        ("DEEP_ARCHIVE", None, True),
+        ("GLACIER", {"IsRestoreInProgress": True}, True),
+        (
+            "GLACIER",
+            {"IsRestoreInProgress": False, "RestoreExpiryDate": datetime(2026, 1, 1, tzinfo=UTC)},
+            False,
+        ),
+    ],
+)
+def test_a_listing_says_what_has_to_be_restored_first(
+    storage_class: str, status: dict[str, Any] | None, is_archived: bool
+) -> None:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html; moto lists no restores."""
+    client = boto3.client("s3", config=client_config())
+    item = {
+        "Key": "k",
+        "ETag": '"e"',
+        "LastModified": datetime(2025, 1, 1, tzinfo=UTC),
+        "Size": 7,
+        "StorageClass": storage_class,
+        **({"RestoreStatus": status} if status else {}),
+    }
+    with Stubber(client) as stubbed:
+        stubbed.add_response(
+            "list_objects_v2",
+            {"IsTruncated": False, "Contents": [item]},
+            {"Bucket": "lake", "Prefix": "k", "OptionalObjectAttributes": ["RestoreStatus"]},
+        )
+        (found,) = Bucket(client, "lake").listed("k")
+
+    assert (found.size, found.is_archived) == (7, is_archived)
 
 
 def test_more_keys_are_deleted_than_one_request_takes(bucket: Bucket) -> None:

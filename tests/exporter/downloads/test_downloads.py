@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -14,6 +14,7 @@ from consumers.documents import NewerDocumentError
 from exporter.downloads import handler as downloads
 from exporter.downloads import openapi
 from exporter.downloads.jobs import (
+    Cells,
     Job,
     Request,
     State,
@@ -24,20 +25,23 @@ from exporter.downloads.jobs import (
     tail_key,
     zip_key,
 )
+from exporter.downloads.limits import Limits, ranges
 from exporter.downloads.service import DownloadService
-from exporter.downloads.stored_jobs import delete_jobs_of, find_manifests, read_job, write_job
+from exporter.downloads.stored_jobs import delete_jobs_of, find_manifests, read_job
 from exporter.lake import manifest as archive
 from exporter.lake.formats import Format, ZipFormat
+from exporter.lake.manifest import Manifest
 from exporter.store import Days
 from exporter.zips import handler as zipper
 from exporter.zips.making import Budget, Cursor, begin
 from tests.builders import Context, http_event, sqs_event
 from tests.exporter.export.test_export import exported, made, store
 from tests.exporter.zips.test_zipper import put_day, read
-from tests.twins import Bucket, Links
+from tests.twins import Bucket, Links, write_job
 
 NOW = datetime(2025, 11, 22, 12, tzinfo=UTC)
 ID = "0123456789abcdef0123456789abcdef"
+LIMITS = Limits(10**12, 20)
 DAY = date(2025, 11, 20)
 DATES = {"start_date": "2025-11-20", "end_date": "2025-11-21"}
 
@@ -45,20 +49,41 @@ DATES = {"start_date": "2025-11-20", "end_date": "2025-11-21"}
 class Api:
     """The download API and its worker among twins."""
 
-    def __init__(self, *, tenant_claim: str = "", claims: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        tenant_claim: str = "",
+        claims: dict[str, Any] | None = None,
+        limits: Limits = LIMITS,
+        tenant_columns: tuple[str, ...] = (),
+    ) -> None:
         self.bucket = Bucket()
         self.sent: list[str] = []
         self.jobs: list[Job] = []
         self.now = NOW
         self.claims = claims
+        self.tenant_claim = tenant_claim
+        self.tenant_columns = tenant_columns
+        self.limits = limits
+        self.audited: list[Mapping[str, Any]] = []
+        self.make()
+
+    def make(self) -> None:
+        """Make the functions."""
         service = DownloadService(
-            self.bucket, Links(lambda: self.now), self.sent.append, 600, lambda: self.now
+            self.bucket, Links(lambda: self.now), self.sent.append, 600, lambda: self.now, self.limits
         )
-        self.handler = downloads.make_handler(service, max_days=31, tenant_claim=tenant_claim)
+        self.handler = downloads.make_handler(
+            service,
+            self.audited.append,
+            max_days=31,
+            tenant_claim=self.tenant_claim,
+            tenant_columns=self.tenant_columns,
+        )
         self.worker = zipper.make_handler(
             self.bucket,
-            send=self.sent.append,
-            report=self.jobs.append,
+            send=lambda message, _delay_s: self.sent.append(message),
+            report=lambda job, _error: self.jobs.append(job),
             budget=lambda left_s: Budget(left_s, now=self.timestamp),
         )
 
@@ -119,6 +144,7 @@ def test_the_answer_comes_at_once_and_names_the_link_its_expiry_and_the_status_a
         "start_date": "2025-11-20",
         "end_date": "2025-11-21",
         "format": "csv",
+        "cells": "safe",
         "expires_at": "2025-11-22T12:10:00Z",
         "status_url": f"https://api.example.com/downloads/{identity}",
     }
@@ -201,6 +227,7 @@ def test_the_longest_range_is_allowed() -> None:
         ('{"client": "acme", "client": "zeta"}', "client", "the body has 'client' twice"),
         ({**DATES, "start_date": 20251120}, "start_date", "start_date is '20251120', not a date"),
         ({**DATES, "format": "xml"}, "format", f"format is 'xml', not one of {', '.join(ZipFormat)}"),
+        ({**DATES, "cells": "loose"}, "cells", "cells is 'loose', not one of safe, exact"),
         ({**DATES, "format": []}, "format", "format is '[]', not one of"),
         ({**DATES, "client": ""}, "client", "client is '', not a text of 1 to 2000 characters"),
         ({**DATES, "client": None}, "client", "client is 'None', not a text"),
@@ -214,7 +241,7 @@ def test_the_longest_range_is_allowed() -> None:
         (
             {**DATES, "colour": "red"},
             "colour",
-            "'colour' is not a parameter; the parameters are start_date, end_date, format,",
+            "'colour' is not a parameter; the parameters are start_date, end_date, format, cells,",
         ),
     ],
 )
@@ -263,7 +290,7 @@ def test_a_download_goes_from_queued_over_running_to_ready_and_then_has_a_link()
     assert job is not None
     write_job(api.bucket, job.becoming(State.RUNNING, done_bytes=5, total_bytes=9))
     running = api.status(identity)["body"]
-    assert (running["status"], running["progress"]) == ("running", {"done_bytes": 5, "total_bytes": 9})
+    assert (running["status"], running["progress"]) == ("running", 0.56)
     assert api.work() == {"batchItemFailures": []}
 
     ready = api.status(identity)["body"]
@@ -285,8 +312,9 @@ def test_what_is_exported_in_one_format_only_can_be_had(wanted: ZipFormat, kind:
     (part,) = (key for key in api.bucket.keys(archive.folder(DAY, kind)) if "part-" in key)
     kept = gzip.decompress(api.bucket[part]) if kind.endswith(".gz") else api.bucket[part]
     assert api.status(before)["body"]["rows"] == 7
-    assert list(files) == [f"{DAY}-part-00000.{wanted}"]
-    assert (files[f"{DAY}-part-00000.{wanted}"] == kept) is kind.startswith(wanted)
+    ending = Request(Days(DAY, DAY), wanted).ending(Format(kind))
+    assert list(files) == [f"{DAY}-part-00000.{ending}"]
+    assert (files[f"{DAY}-part-00000.{ending}"] == kept) is kind.startswith(ending)
 
     # Another revision in that format alone is seen, too.
     exported(
@@ -376,6 +404,7 @@ def test_the_find_manifests_a_range_are_found_in_all_formats_and_no_others(days:
 
 OTHERS: list[dict[str, Any]] = [
     {"format": "jsonl"},
+    {"cells": "exact"},
     {"columns": ["time"]},
     {"columns": ["time", "route"]},
     {"columns": ["route", "time"]},
@@ -417,7 +446,7 @@ def test_a_download_that_does_not_get_on_is_sent_again_and_goes_on_where_it_is(
     answer = api.ask(**DATES)["body"]
 
     assert (answer["id"], answer["status"], len(api.sent)) == (identity, state, sent)
-    assert answer["progress"] == {"done_bytes": 3, "total_bytes": 9}
+    assert answer["progress"] == 0.33
 
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING])
@@ -482,6 +511,48 @@ def test_a_zip_that_took_hours_is_there_a_day_from_its_beginning() -> None:
     # parts is as old as its upload.
     assert "seconds=300" in api.status(asked["id"])["body"]["download_link"]
     assert api.ask(**DATES)["body"]["status"] == "queued"
+
+
+class Between(Bucket):
+    """A bucket in which something is done between a read of a job and what follows."""
+
+    def __init__(self, content: Bucket, done: Callable[[], object]) -> None:
+        super().__init__(content)
+        self.done: Callable[[], object] | None = done
+
+    def read(self, key: str) -> tuple[bytes, str] | None:
+        found = super().read(key)
+        if key.startswith("tmp/") and found is not None and self.done:
+            done, self.done = self.done, None
+            done()
+        return found
+
+
+@pytest.mark.parametrize("method", ["ask", "status"])
+def test_a_job_that_ends_while_the_api_looks_stays_ended(method: str) -> None:
+    api = Api()
+    api.export()
+    identity = api.ask(**DATES)["body"]["id"]
+    api.now += timedelta(minutes=1)  # the API would send it again
+    api.bucket = Between(api.bucket, api.work)
+    api.make()
+
+    body = api.ask(**DATES)["body"] if method == "ask" else api.status(identity)["body"]
+
+    assert (body["status"], body["rows"], api.sent) == ("ready", 7, [])
+    assert api.status(identity)["body"]["status"] == "ready"
+
+
+def test_a_job_that_is_deleted_while_the_api_looks_stays_deleted() -> None:
+    api = Api()
+    identity = api.ask(**DATES)["body"]["id"]
+    api.now += timedelta(minutes=1)
+    api.sent.clear()
+    api.bucket = Between(api.bucket, lambda: api.delete(identity))
+    api.make()
+
+    assert api.status(identity)["statusCode"] == 404
+    assert (list(api.bucket.keys("tmp/")), api.sent) == ([], [])
 
 
 # --- deleted, and whose -----------------------------------------------------------------------------------
@@ -584,6 +655,205 @@ def test_a_download_is_there_for_its_tenant_only(method: str) -> None:
     assert tenant(acme, "zeta").ask(**DATES)["body"]["id"] != identity
 
 
+def test_tokens_that_name_no_client_give_nothing_unless_all_may_have_all() -> None:
+    claims = {"sub": "someone"}
+
+    closed = Api(claims=claims).ask(**DATES)
+    everyone = Api(tenant_claim="*", claims=claims).ask(**DATES)
+
+    assert (closed["statusCode"], everyone["statusCode"]) == (403, 202)
+    assert "TenantClaim" in closed["body"]["detail"]
+
+
+def acme(**more: Any) -> Api:
+    api = Api(tenant_claim="client_id", claims={"client_id": "acme", "sub": "user-1"}, **more)
+    put_day(
+        api.bucket, DAY, b"time,client,note,source\n1,acme,a,/aws/lambda/x\n2,zeta,b,/aws/lambda/x\n" * 500
+    )
+    return api
+
+
+def test_a_tenant_gets_the_columns_that_are_allowed_and_no_others() -> None:
+    api = acme(tenant_columns=("time", "client", "other"))
+    identity = api.ask(**DATES)["body"]["id"]
+    api.work()
+
+    files, _ = read(api.bucket[zip_key(identity)])
+    assert next(iter(files.values())).startswith(b"time,client\n1,acme\n1,acme\n")
+    refused = api.post({**DATES, "columns": ["time", "source"]})
+    assert (refused["statusCode"], refused["body"]["detail"]) == (
+        403,
+        "columns has 'source', and you may have time, client, other only",
+    )
+    missing = api.post({**DATES, "columns": ["other"]})["body"]["id"]
+    api.work()
+    assert api.status(missing)["body"]["reason"] == "no day has a column 'other'"
+
+
+def test_a_tenant_learns_a_share_of_the_work_and_not_how_much_others_have() -> None:
+    api = acme(limits=Limits(10, 20))
+    identity = "f" * 32
+    request = Request(Days(DAY, DAY), tenant="acme")
+    write_job(api.bucket, Job(identity, request, State.RUNNING, int(NOW.timestamp()), 700, 1_000))
+
+    assert api.status(identity)["body"]["progress"] == 0.7
+    refused = api.ask(**DATES)
+    assert (refused["statusCode"], refused["body"]["detail"]) == (
+        413,
+        "a request may be for at most 10 bytes of the lake; ask for fewer days",
+    )
+
+
+def test_no_answer_is_kept_by_a_cache_and_those_about_unfinished_work_say_when_to_look() -> None:
+    api = Api()
+    asked = api.ask(**DATES)
+    identity = asked["body"]["id"]
+    waiting = api.status(identity)
+    api.work()
+    answers = [asked, waiting, api.status(identity), api.ask(), api.delete(identity), api.status(identity)]
+
+    assert {answer["headers"]["Cache-Control"] for answer in answers} == {"no-store"}
+    assert [answer["headers"].get("Retry-After") for answer in answers] == ["1", "1", *[None] * 4]
+
+
+# --- limits ---------------------------------------------------------------------------------------------
+
+
+def test_a_tenant_has_so_many_downloads_in_progress_and_then_has_to_wait() -> None:
+    api = acme(limits=Limits(10**12, 3))
+    made = [api.post({**DATES, "route": f"/{number}"}) for number in range(200)]
+
+    assert [answer["statusCode"] for answer in made] == [202] * 3 + [429] * 197
+    assert (len(api.sent), made[-1]["headers"]["Retry-After"]) == (3, "30")
+    assert "3 downloads are in progress, and at most 3 may be" in made[-1]["body"]["detail"]
+    # The same again is not one more, and others are not affected.
+    assert api.post({**DATES, "route": "/1"})["statusCode"] == 202
+    api.claims = {"client_id": "zeta"}
+    assert api.post(DATES)["statusCode"] == 202
+    api.claims = {"client_id": "acme"}
+    api.delete(made[0]["body"]["id"])
+    assert api.post({**DATES, "route": "/new"})["statusCode"] == 202
+    api.work()
+    assert [api.post({**DATES, "route": f"/{number}"})["statusCode"] for number in range(10, 14)] == [
+        202
+    ] * 3 + [429]
+
+
+def test_a_marker_that_was_left_behind_does_not_count() -> None:
+    api = Api(limits=Limits(10**12, 1))
+    api.ask(**DATES)
+    (marker,) = api.bucket.keys("tmp/active/")
+    api.work()
+    api.bucket[marker] = b"{}"
+
+    assert api.ask(start_date="2025-11-20", end_date="2025-11-20")["statusCode"] == 202
+    assert marker not in api.bucket
+
+
+def test_a_request_for_more_than_a_download_may_have_is_refused_with_the_limit() -> None:
+    api = Api()
+    api.export()
+    manifest = Manifest.from_json(api.bucket[archive.folder(DAY) + archive.MANIFEST])
+    (part,) = manifest.parts
+    replaced = f"{archive.folder(DAY)}part-00000-r0.csv.gz"
+    api.bucket[replaced] = b""
+    api.bucket.sizes[replaced] = 10**9
+
+    api.limits = Limits(part.bytes, 20)
+    api.make()
+    assert api.ask(**DATES)["statusCode"] == 202, "a file that no manifest names is not counted"
+    api.limits = Limits(part.bytes - 1, 20)
+    api.make()
+    refused = api.post({**DATES, "route": "/"})
+
+    assert refused["statusCode"] == 413
+    assert refused["body"]["detail"] == (
+        f"the lake's files of these days have {part.bytes} bytes: a request may be for at most"
+        f" {part.bytes - 1} bytes of the lake; ask for fewer days"
+    )
+
+
+def test_days_in_the_archive_are_named_at_once() -> None:
+    api = Api()
+    for number in (0, 1, 2, 4):
+        api.export(date(2025, 11, 17) + timedelta(days=number))
+    first, second, other = (
+        Manifest.from_json(api.bucket[archive.folder(date(2025, 11, day)) + archive.MANIFEST]).parts[0].key
+        for day in (17, 18, 21)
+    )
+    replaced = f"{archive.folder(date(2025, 11, 19))}part-00000-r0.csv.gz"
+    api.bucket[replaced] = b""
+    api.bucket.archived |= {first, second, other, replaced}
+
+    refused = api.ask(start_date="2025-11-17", end_date="2025-11-21")
+
+    assert (refused["statusCode"], refused["body"]["detail"]) == (
+        409,
+        "in the archive are 2025-11-17 to 2025-11-18, 2025-11-21: restore these days, or ask for others",
+    )
+    assert refused["body"]["days"] == ["2025-11-17", "2025-11-18", "2025-11-21"]
+    assert api.sent == []
+    # A file that was replaced is in nobody's way, and a restored one neither.
+    assert api.ask(start_date="2025-11-19", end_date="2025-11-20")["statusCode"] == 202
+    api.bucket.archived.clear()
+    assert api.ask(start_date="2025-11-17", end_date="2025-11-21")["statusCode"] == 202
+
+
+def test_many_days_in_a_message_are_cut_after_some_ranges() -> None:
+    days = [date(2025, 1, 1) + timedelta(days=2 * number) for number in range(9)]
+
+    assert ranges(days) == "2025-01-01, 2025-01-03, 2025-01-05, 2025-01-07, 2025-01-09, and 4 more days"
+
+
+# --- audited ----------------------------------------------------------------------------------------------
+
+
+def test_each_request_link_and_delete_leaves_a_line_that_says_who_and_what() -> None:
+    api = acme(tenant_columns=("time", "client"))
+    body = api.post({**DATES, "route": "/pets", "columns": ["time"]})["body"]
+    api.status(body["id"])
+    api.work()
+    linked = api.status(body["id"])["body"]
+    api.delete(body["id"])
+    api.delete(body["id"])
+    api.ask()
+
+    assert [line["action"] for line in api.audited] == ["request", "link", "delete"]
+    assert api.audited[0] == {
+        "time": NOW.isoformat(),
+        "action": "request",
+        "caller": "user-1",
+        "tenant": "acme",
+        "source_ip": "192.0.2.1",
+        "request_id": api.audited[0]["request_id"],
+        "job": body["id"],
+        "start_date": "2025-11-20",
+        "end_date": "2025-11-21",
+        "format": "csv",
+        "cells": "safe",
+        "columns": ["time"],
+        "filters": {"client": "acme", "route": "/pets"},
+        "expires_at": "2025-11-22T12:10:00+00:00",
+    }
+    assert api.audited[0]["request_id"]
+    assert api.audited[2]["expires_at"] is None
+    # No line has a secret.
+    assert linked["download_link"] not in json.dumps(api.audited)
+
+
+def test_a_request_whose_line_cannot_be_written_gets_no_link() -> None:
+    class Full(list[Any]):
+        def append(self, line: Any) -> None:  # noqa: ARG002 - a list's signature
+            raise OSError("the audit line was refused")
+
+    api = Api()
+    api.audited = Full()
+    api.make()
+
+    with pytest.raises(OSError, match="refused"):
+        api.ask(**DATES)
+
+
 # --- erased -----------------------------------------------------------------------------------------------
 
 
@@ -620,11 +890,11 @@ def test_no_zip_and_no_beginning_of_one_that_may_have_a_forgotten_clients_rows_s
     "request_",
     [
         Request(Days(DAY, DAY)),
-        Request(Days(DAY, DAY), ZipFormat.JSONL, ("a", "é"), "c", "/r", "t"),
+        Request(Days(DAY, DAY), ZipFormat.JSONL, ("a", "é"), "c", "/r", "t", Cells.EXACT, ("a", "b")),
     ],
 )
 def test_a_job_is_read_back(request_: Request) -> None:
-    job = Job(ID, request_, State.READY, 7, 3, 9, 4, 6, "why")
+    job = Job(ID, request_, State.READY, 7, 3, 9, 4, 6, "why", "an incident", "a worker", 2)
 
     assert Job.from_json(job.to_json()) == job
     assert Job.from_json(replace(job, total_bytes=None).to_json()).total_bytes is None

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -23,10 +24,12 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from rich.progress import Progress
+from typer.testing import CliRunner
 
 from cli.commands.here import print_addresses
 from cli.download import Fetched, fetch_zip
 from cli.errors import CommandError
+from cli.main import app
 from cli.target import FILE, running_target, target_of, write_running
 from exporter.store import Days
 from local.functions import Result
@@ -162,6 +165,36 @@ def test_the_command_asks_with_the_key_of_the_pipeline_that_runs_in_its_folder(
     assert fetched == Fetched(30, (tmp_path / "usage.zip").stat().st_size, (str(before),))
     with zipfile.ZipFile(tmp_path / "usage.zip") as made:
         assert json.loads(made.read("manifest.json"))["rows"] == 30
+
+
+def test_the_command_writes_through_a_link_or_to_stdout_and_refuses_what_is_no_file(
+    signing: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    put_lake(signing, YESTERDAY)
+    write_running(target_of(signing))
+    (tmp_path / "kept").mkdir()
+    target, link, pipe = tmp_path / "kept" / "usage.zip", tmp_path / "link.zip", tmp_path / "pipe"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    run = CliRunner().invoke
+    day = ["--from", str(YESTERDAY), "--to", str(YESTERDAY)]
+
+    linked = run(app, ["download", *day, "--out", "link.zip"])
+    piped = run(app, ["download", *day, "--out", "-"])
+    nothing = run(app, ["download", "--from", "2025-01-01", "--to", "2025-01-02", "--out", "none.zip"])
+    refused = run(app, ["download", *day, "--out", str(pipe)])
+
+    assert (linked.exit_code, piped.exit_code, nothing.exit_code) == (0, 0, 3)
+    assert link.is_symlink()
+    assert zipfile.is_zipfile(target)
+    with zipfile.ZipFile(io.BytesIO(piped.stdout_bytes)) as made:
+        assert json.loads(made.read("manifest.json"))["rows"] == 30
+    assert "2 of 2" in nothing.stdout
+    assert isinstance(refused.exception, CommandError)
+    assert str(refused.exception) == f"{pipe} cannot be written: it is not a regular file"
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
 def test_each_pipeline_has_a_key_of_its_own_and_none_if_everyone_may_ask() -> None:

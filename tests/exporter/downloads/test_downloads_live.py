@@ -1,6 +1,7 @@
 """The download API as it is deployed, on one machine: over HTTP, with its queue, its worker and its links."""
 
 import io
+import json
 import zipfile
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -140,3 +141,17 @@ def test_a_message_that_is_delivered_twice_makes_one_zip(tagline: Pipeline) -> N
     assert requests.get(answer["download_link"], timeout=TIMEOUT_S).ok
     bucket = Bucket(tagline.client("s3"), tagline.outputs["tagline"]["Bucket"])
     assert sorted(bucket.keys("tmp/")) == [f"tmp/{answer['id']}.json", f"tmp/{answer['id']}.zip"]
+
+
+def test_the_audit_log_has_who_asked_got_a_link_and_deleted(tagline: Pipeline) -> None:
+    answer = ready(tagline, client="zeta")
+    requests.delete(answer["status_url"], timeout=TIMEOUT_S)
+
+    group = tagline.outputs["tagline"]["DownloadAuditLogGroup"]
+    events = tagline.client("logs").filter_log_events(logGroupName=group)["events"]
+    lines = [json.loads(event["message"]) for event in events]
+    of_job = [line for line in lines if line["job"] == answer["id"]]
+    assert [line["action"] for line in of_job] == ["request", "link", "delete"]
+    assert of_job[1]["filters"] == {"client": "zeta"}
+    assert of_job[1]["source_ip"] == "127.0.0.1"
+    assert "X-Amz-Signature" not in json.dumps(lines)

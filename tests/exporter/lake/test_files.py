@@ -315,6 +315,7 @@ def test_a_part_is_summed_up_by_what_is_kept_and_by_its_text() -> None:
         text_bytes=len(text),
         text_sha256=hashlib.sha256(text).hexdigest(),
         types={"a": 1, "b": 1, "c": 1},
+        formulas=0,
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.downloads.jobs import Request
+from exporter.downloads.jobs import Cells, Request
 from exporter.lake.batch import Batch
 from exporter.lake.csv_files import csv_lines
 from exporter.lake.formats import Format, ZipFormat
@@ -46,7 +46,7 @@ def request(
     format_: ZipFormat = ZipFormat.CSV,
     route: str | None = None,
 ) -> Request:
-    return Request(Days(DAY, DAY), format_, columns, client, route)
+    return Request(Days(DAY, DAY), format_, columns, client, route, cells=Cells.EXACT)
 
 
 ROWS = st.lists(st.lists(st.none() | TEXTS, min_size=3, max_size=3), max_size=20)

