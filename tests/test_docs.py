@@ -46,7 +46,7 @@ from consumers.rows.timestream import limits, writer
 from exporter.downloads import handler as downloads
 from exporter.downloads import openapi
 from exporter.downloads.jobs import Job, Request, State
-from exporter.downloads.limits import Limits
+from exporter.downloads.limits import DownloadLimits
 from exporter.downloads.service import DownloadService
 from exporter.export import handler as export
 from exporter.export.day import Export
@@ -283,7 +283,7 @@ def test_every_field_of_the_apis_answers_is_documented() -> None:
     today = datetime(2025, 11, 21, tzinfo=UTC)
     audited: list[Mapping[str, Any]] = []
     service = DownloadService(
-        bucket, Links(lambda: today), lambda _message: None, 60, lambda: today, Limits(1 << 40, 1)
+        bucket, Links(lambda: today), lambda _message: None, 60, lambda: today, DownloadLimits(1 << 40, 1)
     )
     api = downloads.make_handler(service, audited.append, max_days=1)
 

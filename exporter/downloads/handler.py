@@ -22,7 +22,7 @@ from consumers.settings import read_settings
 from exporter.downloads import openapi
 from exporter.downloads.audit import Action, AuditLog, audit_line
 from exporter.downloads.jobs import STUCK_AFTER, Job, Request
-from exporter.downloads.limits import LOOK_AFTER_S, Limits, RefusedError
+from exporter.downloads.limits import LOOK_AFTER_S, DownloadLimits, RefusedError
 from exporter.downloads.links import Link, Signer
 from exporter.downloads.parameters import (
     ForbiddenError,
@@ -347,7 +347,7 @@ def _from_environment() -> Handler:
 
     objects = Bucket(boto3.client("s3", config=client_config().merge(quick)), settings.bucket)
     signer = Signer(assume, client, settings.bucket, now)
-    limits = Limits(settings.download_max_gb * 10**9, settings.download_max_in_progress)
+    limits = DownloadLimits(settings.download_max_gb * 10**9, settings.download_max_in_progress)
     service = DownloadService(objects, signer, send, settings.download_link_seconds, now, limits)
     audit = AuditLog(boto3.client("logs", config=quick), settings.download_audit_log_group)
     issuer = settings.download_token_issuer

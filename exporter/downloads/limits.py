@@ -21,7 +21,7 @@ ASK_AFTER_S = 30
 _SHOWN_RANGES = 5
 
 
-class Limits(NamedTuple):
+class DownloadLimits(NamedTuple):
     """The limits of requests.
 
     Attributes:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from consumers.bucket import Downloads
 from exporter.downloads.jobs import STUCK_AFTER, Job, Request, active_key, job_id, message_of, zip_key
-from exporter.downloads.limits import Limits, check_days, check_in_progress
+from exporter.downloads.limits import DownloadLimits, check_days, check_in_progress
 from exporter.downloads.links import Link
 from exporter.downloads.stored_jobs import (
     StoredJob,
@@ -53,7 +53,7 @@ class DownloadService:
     send: Callable[[str], None]
     link_seconds: int
     now: Callable[[], datetime]
-    limits: Limits
+    limits: DownloadLimits
 
     def request(self, request: Request) -> Job:
         """Return the download for a request: the existing one for the same request, or a new one.

@@ -1,4 +1,4 @@
-"""Why a zip cannot be made: a sentence for its caller, and whether trying again may help. Pure.
+"""Why a zip cannot be made: a sentence for its caller, and whether trying again may help.
 
 A caller may be a tenant. So a sentence has days, names of the lake's files and what the caller asked for, and
 never the text of another service's error. That is in the worker's log, under the incident.

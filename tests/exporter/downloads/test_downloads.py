@@ -25,7 +25,7 @@ from exporter.downloads.jobs import (
     tail_key,
     zip_key,
 )
-from exporter.downloads.limits import Limits, ranges
+from exporter.downloads.limits import DownloadLimits, ranges
 from exporter.downloads.service import DownloadService
 from exporter.downloads.stored_jobs import delete_jobs_of, find_manifests, read_job
 from exporter.lake import manifest as archive
@@ -41,7 +41,7 @@ from tests.twins import Bucket, Links, write_job
 
 NOW = datetime(2025, 11, 22, 12, tzinfo=UTC)
 ID = "0123456789abcdef0123456789abcdef"
-LIMITS = Limits(10**12, 20)
+LIMITS = DownloadLimits(10**12, 20)
 DAY = date(2025, 11, 20)
 DATES = {"start_date": "2025-11-20", "end_date": "2025-11-21"}
 
@@ -54,7 +54,7 @@ class Api:
         *,
         tenant_claim: str = "",
         claims: dict[str, Any] | None = None,
-        limits: Limits = LIMITS,
+        limits: DownloadLimits = LIMITS,
         tenant_columns: tuple[str, ...] = (),
     ) -> None:
         self.bucket = Bucket()
@@ -691,7 +691,7 @@ def test_a_tenant_gets_the_columns_that_are_allowed_and_no_others() -> None:
 
 
 def test_a_tenant_learns_a_share_of_the_work_and_not_how_much_others_have() -> None:
-    api = acme(limits=Limits(10, 20))
+    api = acme(limits=DownloadLimits(10, 20))
     identity = "f" * 32
     request = Request(Days(DAY, DAY), tenant="acme")
     write_job(api.bucket, Job(identity, request, State.RUNNING, int(NOW.timestamp()), 700, 1_000))
@@ -720,7 +720,7 @@ def test_no_answer_is_kept_by_a_cache_and_those_about_unfinished_work_say_when_t
 
 
 def test_a_tenant_has_so_many_downloads_in_progress_and_then_has_to_wait() -> None:
-    api = acme(limits=Limits(10**12, 3))
+    api = acme(limits=DownloadLimits(10**12, 3))
     made = [api.post({**DATES, "route": f"/{number}"}) for number in range(200)]
 
     assert [answer["statusCode"] for answer in made] == [202] * 3 + [429] * 197
@@ -740,7 +740,7 @@ def test_a_tenant_has_so_many_downloads_in_progress_and_then_has_to_wait() -> No
 
 
 def test_a_marker_that_was_left_behind_does_not_count() -> None:
-    api = Api(limits=Limits(10**12, 1))
+    api = Api(limits=DownloadLimits(10**12, 1))
     api.ask(**DATES)
     (marker,) = api.bucket.keys("tmp/active/")
     api.work()
@@ -759,10 +759,10 @@ def test_a_request_for_more_than_a_download_may_have_is_refused_with_the_limit()
     api.bucket[replaced] = b""
     api.bucket.sizes[replaced] = 10**9
 
-    api.limits = Limits(part.bytes, 20)
+    api.limits = DownloadLimits(part.bytes, 20)
     api.make()
     assert api.ask(**DATES)["statusCode"] == 202, "a file that no manifest names is not counted"
-    api.limits = Limits(part.bytes - 1, 20)
+    api.limits = DownloadLimits(part.bytes - 1, 20)
     api.make()
     refused = api.post({**DATES, "route": "/"})
 

@@ -33,7 +33,7 @@ from exporter.downloads.jobs import (
     plan_key,
     zip_key,
 )
-from exporter.downloads.limits import Limits
+from exporter.downloads.limits import DownloadLimits
 from exporter.downloads.service import DownloadService
 from exporter.downloads.stored_jobs import read_job
 from exporter.lake import manifest as archive
@@ -60,6 +60,7 @@ from tests.builders import Context, sqs_event
 from tests.twins import Bucket, Links, client_error, leased, write_job
 
 DAY = date(2025, 11, 20)
+NOW = datetime(2025, 11, 22, tzinfo=UTC)
 ID = "0123456789abcdef0123456789abcdef"
 KEY = f"{archive.folder(DAY)}part-00000-r1.csv.gz"
 COLUMNS = (Column("time", "timestamp"), Column("client", "text"), Column("n", "number"))
@@ -621,10 +622,10 @@ class Crowd:
     def __init__(self, crossings: dict[int, str]) -> None:
         does = {name: getattr(self, name) for name in CROSSINGS}
         self.bucket = Crossed(lake(1, 2, 120), {call: does[name] for call, name in crossings.items()})
-        self.now = datetime(2025, 11, 22, tzinfo=UTC)
+        self.now = NOW
         self.messages: list[str] = []
         self.service = DownloadService(
-            self.bucket, Links(self._now), self.messages.append, 600, self._now, Limits(1 << 40, 100)
+            self.bucket, Links(self._now), self.messages.append, 600, self._now, DownloadLimits(1 << 40, 100)
         )
         # The last download that somebody asked for, and those that are deleted.
         self.asked = ""
@@ -895,7 +896,7 @@ def _written(kind: Format) -> Bucket:
     batches = (Batch(rows[start : start + 10]) for start in range(0, 60, 10))
     parts = tuple(day.write(batches, columns, 1, size=1_000))
     assert len(parts) > 1
-    day.commit(Manifest(DAY, 1, columns, parts, kind))
+    day.commit(Manifest(DAY, 1, columns, parts, kind), None, NOW)
     return bucket
 
 
@@ -1156,7 +1157,7 @@ def test_cells_are_safe_or_exact_as_asked_and_files_are_no_larger_than_was_fores
     empties = any("" in pair for pair in texts)
     parts = tuple(day.write(iter([Batch(rows, empties)] if rows else []), known, 1))
     manifest = Manifest(DAY, 1, known, parts, kind)
-    day.commit(manifest)
+    day.commit(manifest, None, NOW)
     asked = job(1, format=wanted, columns=columns, cells=cells)
 
     files, in_zip = read(zip_of(bucket, asked))
