@@ -19,6 +19,7 @@ REGISTRY = "consumers/rows/registry.py"
 
 PURE = [
     "consumers/accounts/accounting.py",
+    "consumers/accounts/sources.py",
     "consumers/deadlines.py",
     "consumers/documents.py",
     "consumers/errors.py",
@@ -26,7 +27,9 @@ PURE = [
     "consumers/lines/batch.py",
     "consumers/lines/extract.py",
     "consumers/lines/ledger.py",
+    "consumers/lines/prefix.py",
     "consumers/lines/quarantine.py",
+    "consumers/lines/times.py",
     "consumers/meters/javascript.py",
     "consumers/meters/meter.py",
     "consumers/replay.py",
@@ -57,6 +60,7 @@ PURE = [
     "exporter/store.py",
     "exporter/zips/packing.py",
     "exporter/zips/selection.py",
+    "exporter/export/fan_out.py",
     "exporter/export/whole_rows.py",
     "exporter/zips/zip_file.py",
     "emitter/tagline/metrics.py",

@@ -101,7 +101,6 @@ def make_handler(
     @garbage_collection_paused()
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         nonlocal senders, keepers
-
         remaining = countdown(context)
         senders, keepers = senders.renewed(), keepers.renewed()
         timings.begin()
@@ -118,8 +117,9 @@ def make_handler(
             days |= record_outcomes(ledger, request, outcomes, on_time)
         ledger.write_seconds = timings.seconds["write"]
         with timings.stage("quarantine"):
-            in_time = partial(keepers.at_once, lambda: remaining() - END)
-            ledger.keep(objects, in_time, lambda: remaining() <= LAST)
+            ledger.keep(
+                objects, partial(keepers.at_once, lambda: remaining() - END), lambda: remaining() <= LAST
+            )
             timed = TimedWriter(objects.write, keepers, remaining)
             mark_late_days(ledger, days, timed, context.aws_request_id)
             accounting.write(accounts, ledger, timed)

@@ -13,7 +13,7 @@ from tagline import Record
 
 from consumers.rows.late_days import marker_day
 from consumers.rows.store import Stored
-from consumers.rows.table import offset, row
+from consumers.rows.table import UNDECLARED, offset, row
 from consumers.rows.timestream.mapping import PackedRecord, RecordPacker
 from consumers.rows.timestream.writer import Timestream
 from exporter.store import Answer, Column, Span, Values
@@ -106,7 +106,8 @@ class Upkeep:
 
 def rows(*ids: str, version: int = 0) -> list[PackedRecord]:
     made = [
-        RecordPacker().record(row(Record(each, TIME, {"n": 1}, "order"), "/aws/lambda/o")) for each in ids
+        RecordPacker().record(row(Record(each, TIME, {"n": 1}, "order"), "/aws/lambda/o", UNDECLARED))
+        for each in ids
     ]
     return [packed._replace(version=packed.version + version) for packed in made]
 
