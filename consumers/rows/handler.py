@@ -92,8 +92,7 @@ def make_handler(
         timings: Is told how long each stage takes, and which log groups there are.
         prefix: The setting TAGLINE_PREFIX: what may be before a record, beside the runtimes' prefixes.
     """
-    timings = timings or Timings()
-    packer = store.packer(plans)
+    timings, packer = timings or Timings(), store.packer(plans)
     # A store that does not answer keeps all of its threads busy: the bucket has others.
     senders, keepers = Pool(threads), Workers(threads)
     report = telemetry.BestEffort(report)
@@ -117,9 +116,8 @@ def make_handler(
             days |= record_outcomes(ledger, request, outcomes, on_time)
         ledger.write_seconds = timings.seconds["write"]
         with timings.stage("quarantine"):
-            ledger.keep(
-                objects, partial(keepers.at_once, lambda: remaining() - END), lambda: remaining() <= LAST
-            )
+            in_time = partial(keepers.at_once, lambda: remaining() - END)
+            ledger.keep(objects, in_time, lambda: remaining() <= LAST)
             timed = TimedWriter(objects.write, keepers, remaining)
             mark_late_days(ledger, days, timed, context.aws_request_id)
             accounting.write(accounts, ledger, timed)
