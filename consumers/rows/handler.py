@@ -92,8 +92,7 @@ def make_handler(
         timings: Is told how long each stage takes, and which log groups there are.
         prefix: The setting TAGLINE_PREFIX: what may be before a record, beside the runtimes' prefixes.
     """
-    timings = timings or Timings()
-    packer = store.packer(plans)
+    timings, packer = timings or Timings(), store.packer(plans)
     # A store that does not answer keeps all of its threads busy: the bucket has others.
     senders, keepers = Pool(threads), Workers(threads)
     report = telemetry.BestEffort(report)
@@ -101,7 +100,6 @@ def make_handler(
     @garbage_collection_paused()
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         nonlocal senders, keepers
-
         remaining = countdown(context)
         senders, keepers = senders.renewed(), keepers.renewed()
         timings.begin()

@@ -17,6 +17,7 @@ from consumers.bucket import Bucket, Objects, client_config
 from consumers.deadlines import countdown
 from consumers.errors import TaglineError
 from consumers.rows.live import open_store
+from consumers.rows.registry import STORES
 from consumers.rows.store import Store as WritingStore
 from consumers.settings import read_settings
 from exporter.store import Store as AskingStore
@@ -35,7 +36,7 @@ class Settings:
     """The settings in the function's environment; docs/reference/settings.md."""
 
     bucket: str
-    store: str = "timestream"
+    store: str = STORES[0]
 
 
 def make_handler(
