@@ -193,9 +193,9 @@ class _Pages:
                 self._account._called()
                 yield {
                     "Contents": [
-                        {"Key": key, "ETag": _etag(self._account.objects[key]), "LastModified": LISTED}
+                        {"Key": key, "ETag": _etag(body), "LastModified": LISTED, "Size": len(body)}
                         for key in keys[start : start + 2]
-                        if key in self._account.objects
+                        if (body := self._account.objects.get(key)) is not None
                     ]
                 }
         elif self._operation == "describe_log_groups":
