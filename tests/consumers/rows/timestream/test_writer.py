@@ -431,7 +431,7 @@ def test_a_record_that_fails_its_whole_request_is_found_and_its_neighbours_are_s
 def typed(number: int, **fields: Any) -> PackedRecord:
     """Return a row of a millisecond that no other number has."""
     record = Record(id=f"r{number:04}", timestamp=TIME + number, fields=fields)
-    return PACKER.record(row(record, "/aws/lambda/orders"))
+    return PACKER.record(row(record, "/aws/lambda/orders", UNDECLARED))
 
 
 def is_text(record: dict[str, Any]) -> bool:
