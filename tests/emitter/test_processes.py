@@ -174,9 +174,10 @@ def test_a_signals_handler_may_emit_while_a_line_is_written() -> None:
 
     records = [read(line) for line in lines]
     assert len({record.seq for record in records}) == len(records)
-    # A buffered stream refuses what comes in the middle of its own write; the line is counted, and its gap is
-    # there.
-    assert len(records) + int(errors) == max(record.seq or 0 for record in records) + 1
+    # A buffered stream refuses what comes in the middle of its own write or flush. Each refusal is counted. A
+    # line whose write was refused is missing; one whose flush was refused comes with the next.
+    numbered = max(record.seq or 0 for record in records) + 1
+    assert len(records) <= numbered <= len(records) + int(errors)
     assert sum("number" in record.fields for record in records) >= 2_000 - int(errors)
 
 
