@@ -30,7 +30,7 @@ def main() -> None:
     for unknown in set(arguments.names) - set(names):
         parser.error(f"there is no benchmark {unknown!r}, only {', '.join(names)}")
     chosen = arguments.names or [name for name in names if name not in ONLY_WHEN_NAMED]
-    if len(chosen) > 1:  # each in a process of its own: none sees what another one imported or warmed up
+    if len(chosen) > 1:  # a process for each: what one imports or warms up does not change another
         for name in chosen:
             options = ["--json"] if arguments.json else []
             subprocess.run([sys.executable, "-m", "benchmarks", name, *options], check=True)
