@@ -58,6 +58,7 @@ ENDPOINT = "AWS_ENDPOINT_URL_TIMESTREAM_WRITE"
 # What the consumer's function needs to have in its environment.
 SETTINGS = {
     "TAGLINE_TAG": TAG,
+    "STORE": "timestream",
     "TIMESTREAM_DATABASE": "tagline",
     "TIMESTREAM_TABLE": "records",
     "BUCKET": "lake",

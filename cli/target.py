@@ -19,7 +19,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from cli.errors import CommandError
 from consumers.accounts.compaction import READERS
 from consumers.bucket import Bucket
-from consumers.rows.registry import STORES
 from exporter.stores import store_of_stack
 from local import control, services
 
@@ -75,7 +74,7 @@ class Target:
 
     def store(self) -> SqlStore:
         """Return the pipeline's store, to ask it questions."""
-        return store_of_stack(self.outputs.get("Store", STORES[0]), self.outputs, self.client)
+        return store_of_stack(self.outputs["StoreName"], self.outputs, self.client)
 
     def invoke(self, output: str, event: Mapping[str, Any]) -> Any:
         """Call a function and return its answer.
@@ -140,11 +139,11 @@ def deployed_target(stack: str, client: Callable[[str], Any]) -> Target:
             "give its name, and credentials and region that may cloudformation:DescribeStacks",
         ) from error
     outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
-    missing = sorted({"Bucket", "RowConsumerName"} - set(outputs))
+    missing = sorted({"Bucket", "RowConsumerName", "StoreName"} - set(outputs))
     if missing:
         raise CommandError(
             f"the stack {stack} is not a pipeline: it has no output {', '.join(missing)}",
-            "give the name of the stack that template.yml made",
+            "give the name of a stack that this version of template.yml made",
         )
     given = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", [])}
     names = {"tag": "Tag", "meter_tag": "MeterTag", "prefix": "LinePrefix"}

@@ -1029,6 +1029,7 @@ def test_outputs_say_where_everything_is(stack: Stack) -> None:
     assert stack.outputs({"DownloadHttpApi": "http://127.0.0.1:8080"}) == {
         "StreamName": "tagline-Stream",
         "Bucket": "tagline-bucket",
+        "StoreName": "timestream",
         "TimestreamDatabase": "tagline-Database",
         "TimestreamTable": "tagline-Table",
         "LakeDatabase": "tagline-LakeDatabase",

@@ -25,7 +25,6 @@ from consumers.lines.prefix import check_prefix
 from consumers.lines.telemetry import STAGES, Timings
 from consumers.rows import late_days, schema, table
 from consumers.rows.live import open_store
-from consumers.rows.registry import STORES
 from consumers.rows.sending import MAX_THREADS, THREADS, Pool, garbage_collection_paused, write
 from consumers.rows.store import (
     Duplicate,
@@ -59,8 +58,8 @@ class Settings:
     tagline_tag: str
     bucket: str
     own_log_groups: str
+    store: str
     schemas: str = "schemas"
-    store: str = STORES[0]
     tagline_prefix: str = ""
     write_threads: int = THREADS
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import Final
 
 from consumers.rows.limits import Limits
 
-# The values of the setting `STORE`. Each is the name of a package beside this module, whose `live.py` has
-# `from_environment`, and of a module of exporter/stores/, which has `from_environment` and `of_stack`.
-# The first is the default, and the store of stacks that do not name theirs.
-STORES: Final = ("timestream",)
+# The values of the setting `STORE`: the packages beside this module. The `live.py` of each has
+# `from_environment`; exporter/stores/ has a module of the same name with `from_environment` and `of_stack`.
+STORES: Final = tuple(module.name for module in iter_modules([str(Path(__file__).parent)]) if module.ispkg)
 
 # What a row may have in every store, so that a column has the same name, and a record the same row, in each:
 # tests/consumers/rows/test_store_contract.py holds all stores to it.

@@ -1,6 +1,6 @@
 """The port through which rows are written: what a store is asked to do, and what it answers.
 
-A second store is a package beside this module, with `live.py` and `limits.py`; `registry.STORES` names it.
+A second store is a package beside this module, with `live.py` and `limits.py`.
 """
 
 from __future__ import annotations

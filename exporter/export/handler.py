@@ -16,7 +16,6 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from consumers.bucket import Bucket, Objects, client_config
 from consumers.rows import schema
-from consumers.rows.registry import STORES
 from consumers.settings import SettingsError, read_settings
 from exporter.export.day import DayJob, Export
 from exporter.export.run import Exporter, run_of
@@ -44,8 +43,8 @@ class Settings:
     export_formats: str
     export_max_scanned_gb: int
     lake_database: str
+    store: str
     schemas: str = "schemas"
-    store: str = STORES[0]
 
 
 def make_handler(

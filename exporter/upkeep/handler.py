@@ -17,7 +17,6 @@ from consumers.bucket import Bucket, Objects, client_config
 from consumers.deadlines import countdown
 from consumers.errors import TaglineError
 from consumers.rows.live import open_store
-from consumers.rows.registry import STORES
 from consumers.rows.store import Store as WritingStore
 from consumers.settings import read_settings
 from exporter.store import Store as AskingStore
@@ -36,7 +35,7 @@ class Settings:
     """The settings in the function's environment; docs/reference/settings.md."""
 
     bucket: str
-    store: str = STORES[0]
+    store: str
 
 
 def make_handler(

@@ -23,6 +23,7 @@ RECENT = int(time.time()) * 1000 - 3_600_000
 
 ENVIRON = {
     "TAGLINE_TAG": "usage_record",
+    "STORE": "timestream",
     "TIMESTREAM_DATABASE": "tagline",
     "TIMESTREAM_TABLE": "records",
     "BUCKET": "bucket",

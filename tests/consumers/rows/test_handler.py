@@ -694,6 +694,7 @@ def test_quarantine_holds_the_original_bytes() -> None:
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in ("TAGLINE_TAG", "TIMESTREAM_DATABASE", "TIMESTREAM_TABLE", "BUCKET", "OWN_LOG_GROUPS"):
         monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("STORE", "timestream")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     return monkeypatch
 
