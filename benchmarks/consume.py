@@ -278,6 +278,7 @@ def cold_start() -> dict[str, float]:
     consumer = "from consumers.rows import handler; handler._from_environment()"
     timed = "import time; began = time.perf_counter(); {}; print((time.perf_counter() - began) * 1000)"
     variables = os.environ | SETTINGS | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
 
     def started(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
