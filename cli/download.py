@@ -10,7 +10,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import boto3
 import requests
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from requests import PreparedRequest
+from requests.auth import AuthBase
 from rich.progress import Progress, TaskID
 
 from cli.errors import CommandError
@@ -40,7 +45,28 @@ class Fetched:
     days_not_exported: tuple[str, ...]
 
 
-def fetch_zip(target: Target, days: Days, path: Path, bars: Progress) -> Fetched:
+class SignedRequests(AuthBase):
+    """Signs requests to an API of AWS with this process's credentials, by Signature Version 4."""
+
+    def __init__(self) -> None:
+        session = boto3.Session()
+        credentials = session.get_credentials()
+        if credentials is None or session.region_name is None:
+            raise CommandError(
+                "requests to the download API cannot be signed: there are no credentials, or no region",
+                "set AWS_PROFILE and AWS_REGION, or give --token where the API asks for tokens",
+            )
+        self._signer = SigV4Auth(credentials, "execute-api", session.region_name)
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        """Sign a request."""
+        signed = AWSRequest(request.method, request.url, data=request.body)
+        self._signer.add_auth(signed)
+        request.headers.update(dict(signed.headers.items()))
+        return request
+
+
+def fetch_zip(target: Target, days: Days, path: Path, bars: Progress, token: str | None = None) -> Fetched:
     """Write the zip of a range of days to a file, and return what is in it.
 
     Args:
@@ -48,6 +74,7 @@ def fetch_zip(target: Target, days: Days, path: Path, bars: Progress) -> Fetched
         days: The range.
         path: The file; it is there only when all of it is. A link is followed.
         bars: Where the progress is shown.
+        token: A token for the API; without one, requests to a stack on AWS are signed.
 
     Raises:
         CommandError: If the API refuses, or the zip cannot be made, fetched or written.
@@ -62,8 +89,12 @@ def fetch_zip(target: Target, days: Days, path: Path, bars: Progress) -> Fetched
     base = target.outputs["DownloadUrl"]
     query = {"start_date": days.first.isoformat(), "end_date": days.last.isoformat()}
     with requests.Session() as session:
-        if target.api_key is not None:
+        if token is not None:
+            session.headers["Authorization"] = f"Bearer {token}"
+        elif target.api_key is not None:
             session.headers[API_KEY_HEADER] = target.api_key
+        elif target.endpoint is None:
+            session.auth = SignedRequests()
         bar = bars.add_task("zip", total=1)
         state = _await(session, f"{base}/download/usage", query, bars, bar)
     # The link speaks for itself: the key is not for where it leads.

@@ -86,7 +86,11 @@ class Target:
         Raises:
             CommandError: If the function fails.
         """
-        name = {**self.outputs, **self.samples}[output]
+        name = {**self.outputs, **self.samples}.get(output)
+        if name is None:
+            raise CommandError(
+                f"the stack has no output {output}: an older template deployed it", "deploy this version's"
+            )
         response = self.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event).encode())
         answer = json.loads(response["Payload"].read())
         if "FunctionError" in response:

@@ -400,7 +400,12 @@ METERED = {
     ),
     "api": (
         {"MeterUrl": "https://ingest.example.com/ingest", "MeterApiKeyArn": API_KEY},
-        {"secretsmanager:GetSecretValue": [API_KEY], "ssm:GetParameter": [API_KEY]},
+        {
+            "secretsmanager:GetSecretValue": [API_KEY],
+            "ssm:GetParameter": [API_KEY],
+            # Of this secret or parameter alone: the condition of each statement.
+            "kms:Decrypt": ["arn:aws:kms:*:*:key/*"] * 2,
+        },
     ),
 }
 
@@ -440,6 +445,9 @@ def test_the_consumer_of_meters_has_its_settings_and_may_do_what_it_has_to(
         if not action.startswith(("logs:", "xray:", "kinesis:"))
     }
     assert granted == set(everyone) | set(allowed)
+    decrypts = [each["Condition"] for each in statements(stack, role) if each["Action"] == "kms:Decrypt"]
+    contexts = ("SecretARN", "PARAMETER_ARN") if decrypts else ()
+    assert decrypts == [{"StringEquals": {f"kms:EncryptionContext:{name}": API_KEY}} for name in contexts]
     for action in granted:
         expected = everyone.get(action, []) + allowed.get(action, [])
         assert allowed_resources(stack, role, action) == expected
@@ -795,13 +803,38 @@ def test_no_role_may_do_more_than_its_statements_name(stack: Stack, examples: St
         (
             "DailyExporterRole",
             "s3:GetObject",
-            ["{bucket}/records/*", "{bucket}/lake/*", "{bucket}/overflow/*"],
+            [
+                "{bucket}/records/*",
+                "{bucket}/lake/locks/*",
+                "{bucket}/lake/replaced/*",
+                "{bucket}/lake/columns.json",
+                "{bucket}/lake/forgotten.json",
+                "{bucket}/overflow/*",
+            ],
         ),
-        ("DailyExporterRole", "s3:PutObject", ["{bucket}/records/*", "{bucket}/lake/*", "{bucket}/late/*"]),
+        (
+            "DailyExporterRole",
+            "s3:PutObject",
+            [
+                "{bucket}/records/*",
+                "{bucket}/lake/locks/*",
+                "{bucket}/lake/replaced/*",
+                "{bucket}/lake/columns.json",
+                "{bucket}/late/*/nightly.nightly",
+                "{bucket}/late/*/failed.*",
+                "{bucket}/late/given-up/*",
+            ],
+        ),
         (
             "DailyExporterRole",
             "s3:DeleteObject",
-            ["{bucket}/records/*", "{bucket}/lake/*", "{bucket}/late/*", "{bucket}/overflow/*"],
+            [
+                "{bucket}/records/*",
+                "{bucket}/lake/locks/*",
+                "{bucket}/lake/replaced/*",
+                "{bucket}/late/*",
+                "{bucket}/overflow/*",
+            ],
         ),
         (
             "DownloadApiRole",
@@ -840,9 +873,6 @@ def test_no_role_may_do_more_than_its_statements_name(stack: Stack, examples: St
         ("ScheduleRole", "lambda:InvokeFunction", ["{exporter}", "{reconciler}", "{upkeep}"]),
         ("UpkeepRole", "timestream:WriteRecords", ["{table}"]),
         ("UpkeepRole", "timestream:Select", ["{table}"]),
-        ("UpkeepRole", "s3:GetObject", ["{bucket}/timestream-rejected/*"]),
-        ("UpkeepRole", "s3:DeleteObject", ["{bucket}/timestream-rejected/*"]),
-        ("UpkeepRole", "s3:PutObject", ["{bucket}/late/*"]),
         ("ReconcilerRole", "s3:GetObject", ["{bucket}/accounting/*"]),
         ("ReconcilerRole", "s3:PutObject", ["{bucket}/accounting/*"]),
         ("ReconcilerRole", "s3:DeleteObject", ["{bucket}/accounting/batches/*"]),

@@ -5,15 +5,16 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Column, Table
 
 from cli.errors import CommandError
-from cli.options import FirstDay, LastDay, OneDay, day_option, days_between
+from cli.options import FirstDay, LastDay, OneDay, Stack, day_option, days_between
 from cli.screen import err, out, progress
 
 app = typer.Typer()
@@ -31,6 +32,7 @@ def export(
         float | None,
         typer.Option(min=0, help="What your contract says of a gigabyte scanned, to see what days cost."),
     ] = None,
+    stack: Stack = None,
 ) -> None:
     """Write days to the lake now, as the daily schedule does with yesterday.
 
@@ -44,9 +46,9 @@ def export(
     ```
     """
     from cli.lake import export_days
-    from cli.target import running_target
+    from cli.target import find_target
 
-    target = running_target()
+    target = find_target(stack)
     days = days_between(target, first or day, last or day or first)
     # Nine columns in the eighty of a narrow terminal: nothing of a number may be cut off.
     table = Table("day", "format", padding=0)
@@ -77,7 +79,7 @@ def export(
 
 
 @app.command()
-def verify(first: FirstDay = None, last: LastDay = None) -> None:
+def verify(first: FirstDay = None, last: LastDay = None, stack: Stack = None) -> None:
     """Read exported days again: checksums, rows and times, and what the store still has of them.
 
     The exit status is 0 if all is as the manifests say, and 1 if anything is not.
@@ -86,23 +88,38 @@ def verify(first: FirstDay = None, last: LastDay = None) -> None:
 
     ```sh
     tagline verify --from 2026-11-01 --to 2026-11-19
+    tagline verify --from 2026-11-01 --to 2026-11-19 --stack tagline-prod
     ```
     """
-    from cli.lake import verify_days
-    from cli.target import running_target
+    from cli.lake import do_task
+    from cli.target import find_target
 
-    target = running_target()
+    target = find_target(stack)
     days = days_between(target, first, last or first)
     table = Table("day", "format", Column("rows", justify="right"), "what is wrong")
     wrong = 0
     with progress() as bars:
-        for verified in verify_days(target, days, bars):
-            wrong += bool(verified.problems)
-            rows = "" if verified.rows is None else f"{verified.rows:,}"
-            table.add_row(str(verified.day), verified.kind, rows, "\n".join(verified.problems) or "nothing")
+        for answer in do_task(target, "verify", days, bars):
+            for result in answer["results"]:
+                problems = list(result.get("problems", ()))
+                if "failed" in result:
+                    problems.append(f"it cannot be read: {result['failed']}")
+                wrong += bool(problems)
+                shown = "\n".join(problems) or "nothing"
+                table.add_row(_days_of(result), result["format"], _number(result.get("rows")), shown)
     out.print(table)
     if wrong:
         raise typer.Exit(1)
+
+
+def _days_of(result: Mapping[str, Any]) -> str:
+    """Return the day of a result, or its days."""
+    first, last = result["day"], result.get("last_day", result["day"])
+    return str(first) if first == last else f"{first} to {last}"
+
+
+def _number(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"
 
 
 @app.command()
@@ -113,12 +130,13 @@ def forget(
     do_it: Annotated[
         bool, typer.Option("--yes", help="Do it. Without this, only what would be done is shown.")
     ] = False,
+    stack: Stack = None,
 ) -> None:
     """Remove a client's rows from exported days, and keep them from coming back.
 
     The days that hold them are written again without them, their whole records in `overflow/` are removed,
     and so are zips for download that may hold them. An entry without personal data says what was done.
-    docs/how-to/erase.md has what this does not reach.
+    docs/how-to/erase.md has what this does not reach. The exit status is 1 if a day could not be read.
 
     For example:
 
@@ -127,31 +145,42 @@ def forget(
     tagline forget --client customer-17 --from 2026-11-01 --to 2026-11-19 --yes
     ```
     """
-    from cli.lake import erase_client, find_client
-    from cli.target import running_target
+    from cli.lake import do_task
+    from cli.target import find_target
 
     if not client:
         raise CommandError("--client is empty", "give the client as the column `client` has it")
-    target = running_target()
+    target = find_target(stack)
     days = days_between(target, first, last)
-    with progress() as bars:
-        found = list(find_client(target, client, days, bars))
     table = Table("day", "format", Column("rows", justify="right"), Column("whole records", justify="right"))
-    for each in found:
-        table.add_row(str(each.day), each.kind, f"{each.rows:,}", f"{len(each.overflow):,}")
-    out.print(table if found else "The lake has no rows of this client on these days.")
-    if not do_it:
-        out.print("Nothing was done. To do it, say the same with --yes.")
-        return
+    found: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    audit = ""
     with progress() as bars:
-        done, key = erase_client(target, client, days, bars)
-    rows = sum(each.rows for each in done)
-    out.print(
-        f"Removed {rows:,} of the client's rows; written again: {len(done):,} of the lake's days.",
-        highlight=False,
-    )
-    out.print("Zips for download that may have had them are gone; who asks again gets new ones.")
-    out.print(f"{key} says so.", soft_wrap=True, highlight=False)
+        for answer in do_task(target, "forget" if do_it else "find", days, bars, client):
+            found += [result for result in answer["results"] if result.get("rows")]
+            failed += [result for result in answer["results"] if "failed" in result]
+            audit = answer.get("audit", "")
+    for each in found:
+        table.add_row(each["day"], each["format"], _number(each["rows"]), _number(each["whole_records"]))
+    out.print(table if found else "The lake has no rows of this client on these days.")
+    for each in failed:
+        err.print(f"{each['day']} in {each['format']}: {each['failed']}", soft_wrap=True, highlight=False)
+    if do_it:
+        rows = sum(each["rows"] for each in found)
+        out.print(
+            f"Removed {rows:,} of the client's rows; written again: {len(found):,} of the lake's days.",
+            highlight=False,
+        )
+        out.print("Zips for download that may have had them are gone; who asks again gets new ones.")
+        out.print(f"{audit} says so.", soft_wrap=True, highlight=False)
+    else:
+        out.print("Nothing was done. To do it, say the same with --yes.")
+    if failed:
+        raise CommandError(
+            f"{len(failed):,} of the lake's days are as they were: they could not be read or written",
+            "see above for the reasons, and run the command again; it continues",
+        )
 
 
 @app.command()
@@ -161,6 +190,14 @@ def download(
     to_file: Annotated[Path, typer.Option("--out", help="The file to write, - for stdout.")] = Path(
         "usage.zip"
     ),
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="TAGLINE_TOKEN",
+            help="A token, where the download API asks for one. Default: requests to a stack are signed.",
+        ),
+    ] = None,
+    stack: Stack = None,
 ) -> None:
     """Fetch the exported days of a range as a zip of CSV files.
 
@@ -170,18 +207,19 @@ def download(
 
     ```sh
     tagline download --from 2026-11-01 --to 2026-11-19 --out november.zip
+    tagline download --from 2026-11-01 --to 2026-11-19 --stack tagline-prod
     ```
     """
     from cli.download import fetch_zip
-    from cli.target import running_target
+    from cli.target import find_target
 
-    target = running_target()
+    target = find_target(stack)
     days = days_between(target, first, last or first)
     is_piped = str(to_file) == "-"
     shown = err if is_piped else out
     with progress() as bars, tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "usage.zip") if is_piped else to_file
-        fetched = fetch_zip(target, days, path, bars)
+        fetched = fetch_zip(target, days, path, bars, token)
         if is_piped:
             with path.open("rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)

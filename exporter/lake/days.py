@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from os.path import commonprefix
 
 from botocore.exceptions import ClientError
 
@@ -20,13 +23,14 @@ from exporter.lake.forgotten import KEY as FORGOTTEN
 from exporter.lake.forgotten import Forgotten
 from exporter.lake.formats import Format
 from exporter.lake.locks import DayLease, Lock, OvertakenError
-from exporter.lake.manifest import MANIFEST, PART_BYTES, STATE, Manifest, Part, beginning, folder, part_key
+from exporter.lake.manifest import MANIFEST, PART_BYTES, STATE, Manifest, Part, folder, part_key
 from exporter.lake.progress import Progress
-from exporter.store import Column
+from exporter.store import Column, Days
 
 PROGRESS = "_progress.json"
 # A reader that has read the manifest before has this long to read the parts that it names.
 GRACE = timedelta(hours=6)
+_LOCKS = f"{STATE}locks/"
 _REPLACED = f"{STATE}replaced/"
 _REPLACED_VERSION = 1
 _TRIES = 20
@@ -49,7 +53,7 @@ class Day:
 
     def __init__(self, objects: Objects, day: date, kind: Format) -> None:
         self.objects, self.date, self.kind = objects, day, kind
-        self.lock = Lock(objects, f"{STATE}locks/{kind}/{day}.json")
+        self.lock = Lock(objects, f"{_LOCKS}{kind}/{day}.json")
         self.lease: DayLease | None = None
         self._folder = folder(day, kind)
         self._replaced_key = f"{_REPLACED}{kind}/{day}.json"
@@ -320,9 +324,23 @@ def days_with_replaced_files(objects: Objects) -> Iterator[Day]:
         yield Day(objects, date.fromisoformat(day), Format(kind))
 
 
-def kept_formats(objects: Objects) -> list[Format]:
-    """Return the formats that the lake has files of."""
-    return [kind for kind in Format if any(objects.keys(beginning(kind)))]
+def dates_of_files(objects: Objects, days: Days, kind: Format) -> dict[date, set[str]]:
+    """Return the names of the files of each day of a range that has any."""
+    first, last = folder(days.first, kind), folder(days.last, kind)
+    found: defaultdict[date, set[str]] = defaultdict(set)
+    for key in objects.keys(commonprefix([first, last])):  # noqa: RUF071 - of texts: one listing
+        place, slash, name = key.rpartition("/")
+        if first <= place + slash <= last:
+            found[date(*map(int, re.findall(r"[a-z]+=(\d+)", place)))].add(name)
+    return found
+
+
+def dates_of_locks(objects: Objects, days: Days, kind: Format) -> Iterator[date]:
+    """Yield the days of a range that have a lock."""
+    for key in objects.keys(f"{_LOCKS}{kind}/"):
+        day = date.fromisoformat(key.rpartition("/")[2].removesuffix(".json"))
+        if days.first <= day <= days.last:
+            yield day
 
 
 def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:

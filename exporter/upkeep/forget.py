@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from consumers.bucket import Objects
-from consumers.documents import VERSION
+from consumers.documents import load, stamped
 from consumers.rows.table import OVERFLOW, SAID
 from exporter.lake.batch import Batch
 from exporter.lake.days import Day
@@ -19,6 +19,7 @@ from exporter.lake.overflow import is_whole_record
 from exporter.store import Values, places
 
 AUDIT = f"{STATE}audit/"
+_AUDIT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,17 @@ class Found:
     overflow: tuple[str, ...] = ()
 
 
-def find(client: str, day: Day) -> Found | None:
+def find(client: str, day: Day, now: Callable[[], datetime]) -> Found | None:
     """Return what the lake has of a client on a day, or None if that is nothing.
+
+    Args:
+        client: The client.
+        day: The day; if the caller has its lock, the lock is renewed.
+        now: Gives the time.
 
     Raises:
         ValueError: If a part is not as its manifest describes it.
+        OvertakenError: If another has the lock by now.
     """
     manifest = day.manifest()
     if manifest is None:
@@ -52,6 +59,7 @@ def find(client: str, day: Day) -> Found | None:
     overflow: list[str] = []
     rows = 0
     for _, theirs in _sorted_out(manifest, client, day):
+        day.renew(now())
         rows += len(theirs.rows)
         overflow += _overflow_keys(manifest, theirs)
     return Found(day.date, day.kind, manifest.revision, rows, tuple(overflow)) if rows else None
@@ -106,33 +114,41 @@ def forget(client: str, found: Found, day: Day, now: Callable[[], datetime]) -> 
     return manifest
 
 
-def write_audit(client_hash: str, done: list[Found], objects: Objects, now: datetime) -> str:
-    """Write down what is forgotten, without whose it was but for a hash, and return the entry's key.
+def write_audit(client_hash: str, found: Found | None, objects: Objects, began: datetime) -> str:
+    """Store what is forgotten, without whose it was but for a hash, and return the entry's key.
 
     Args:
         client_hash: The hash.
-        done: What was found on the days that are written again.
+        found: What was found on a day that is written again: it is added to the entry; None to add nothing.
         objects: The lake's bucket.
-        now: When it began: the same time has the same entry.
+        began: When the command began: the same time has the same entry.
     """
-    key = f"{AUDIT}{now:%Y-%m-%dT%H-%M-%S}-{client_hash[:8]}.json"
-    entry = {
-        VERSION: 1,
-        "time": now.isoformat(),
-        "client_hash": client_hash,
-        "rows": sum(found.rows for found in done),
-        "overflow_objects": len({key for found in done for key in found.overflow}),
-        "days": [
+    key = f"{AUDIT}{began:%Y-%m-%dT%H-%M-%S}-{client_hash[:8]}.json"
+    document = objects.get(key)
+    days = [] if document is None else load(document, _AUDIT_VERSION, f"the audit's entry {key}")["days"]
+    if found is not None:
+        days.append(
             {
                 "day": found.day.isoformat(),
                 "format": found.kind,
                 "rows": found.rows,
+                "overflow_objects": len(found.overflow),
                 "revision": found.revision + 1,
             }
-            for found in done
-        ],
+        )
+    # The formats of a day name the same whole records.
+    overflow = {day["day"]: 0 for day in days}
+    for day in days:
+        overflow[day["day"]] = max(overflow[day["day"]], day["overflow_objects"])
+    entry = {
+        "time": began.isoformat(),
+        "client_hash": client_hash,
+        "rows": sum(day["rows"] for day in days),
+        "overflow_objects": sum(overflow.values()),
+        "days": days,
     }
-    objects.put(key, [json.dumps(entry, indent=1).encode() + b"\n"], "application/json")
+    body = json.dumps(stamped(entry, _AUDIT_VERSION), indent=1).encode() + b"\n"
+    objects.put(key, [body], "application/json")
     return key
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from botocore.exceptions import ClientError
@@ -16,8 +17,30 @@ from exporter.lake.days import Day
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import TIME, TYPE, Store, places, whole_since
 
+NEVER_EXPORTED = "there is no manifest: the day was never exported"
 # Sums in a manifest that follow from its parts.
 _SUMS = ("rows", "types", "bytes", "first_time", "last_time")
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How far a day is verified; the rest is resumed from here.
+
+    Attributes:
+        document: The checksum of the manifest that the day is compared with.
+        parts: How many parts are read.
+        last_time: The last row's time in them.
+        rows: How many rows the manifest names; None if it cannot be read.
+        problems: What is wrong so far, in sentences.
+        is_done: Whether everything is read.
+    """
+
+    document: str = ""
+    parts: int = 0
+    last_time: str = ""
+    rows: int | None = None
+    problems: tuple[str, ...] = ()
+    is_done: bool = False
 
 
 def verify_day(day: Day, now: datetime, store: Store | None = None) -> Iterator[str]:
@@ -32,27 +55,72 @@ def verify_day(day: Day, now: datetime, store: Store | None = None) -> Iterator[
         now: The time.
         store: The store. It is asked as long as it has the whole day.
     """
+    yield from verify_parts(day, Verification(), now, store, lambda: True).problems
+
+
+def verify_parts(
+    day: Day, begun: Verification, now: datetime, store: Store | None, has_time: Callable[[], bool]
+) -> Verification:
+    """Verify a day as `verify_day` does, as long as there is time, and return how far it is.
+
+    Args:
+        day: The day.
+        begun: How far it was. A day that was replaced since begins again.
+        now: The time.
+        store: The store. It is asked as long as it has the whole day.
+        has_time: Tells after each part whether there is time for another.
+    """
     while True:
         document = day.document()
-        problems = list(_day_problems(day, document, now, store))
-        if not problems or day.document() == document:
-            break  # otherwise an export has replaced the day, or its files, meanwhile
-    yield from problems
+        digest = hashlib.sha256(document or b"").hexdigest()
+        if begun.document != digest:
+            begun = Verification(digest)
+        manifest = _read_manifest(day, document)
+        if isinstance(manifest, str):
+            verified = replace(begun, problems=(manifest,), is_done=True)
+        else:
+            if begun.parts == 0:
+                problems = (*_sum_problems(manifest, document or b""), *_folder_problems(day, manifest, now))
+                begun = replace(begun, rows=manifest.rows, problems=problems)
+            verified = _read_parts(day, manifest, begun, has_time)
+            if verified.is_done:
+                in_store = _store_problems(day, manifest, now, store)
+                verified = replace(verified, problems=(*verified.problems, *in_store))
+        if not verified.problems or day.document() == document:
+            return verified
 
 
-def _day_problems(day: Day, document: bytes | None, now: datetime, store: Store | None) -> Iterator[str]:
+def _read_parts(
+    day: Day, manifest: Manifest, begun: Verification, has_time: Callable[[], bool]
+) -> Verification:
+    there = day.keys()
+    for number, part in enumerate(manifest.parts[begun.parts :], begun.parts + 1):
+        found = _part_problems(day, part, manifest, begun.last_time) if part.key in there else None
+        begun = replace(
+            begun,
+            parts=number,
+            last_time=begun.last_time if found is None else part.last_time,
+            problems=(*begun.problems, *_named(part, found)),
+        )
+        if number < len(manifest.parts) and not has_time():
+            return begun
+    return replace(begun, is_done=True)
+
+
+def _read_manifest(day: Day, document: bytes | None) -> Manifest | str:
+    """Return the manifest in a document, or what is wrong with it."""
     if document is None:
-        yield "there is no manifest: the day was never exported"
-        return
+        return NEVER_EXPORTED
     try:
         manifest = Manifest.from_json(document)
     except (ValueError, KeyError, TypeError) as error:
-        yield f"the manifest cannot be read: {type(error).__name__}: {error}"
-        return
+        return f"the manifest cannot be read: {type(error).__name__}: {error}"
     if (manifest.day, manifest.format) != (day.date, day.kind):
-        yield f"the manifest is of {manifest.day} in {manifest.format}"
-        return
-    yield from _sum_problems(manifest, document)
+        return f"the manifest is of {manifest.day} in {manifest.format}"
+    return manifest
+
+
+def _folder_problems(day: Day, manifest: Manifest, now: datetime) -> Iterator[str]:
     if manifest.partial_since:
         since = manifest.partial_since
         yield f"the day is partial: the store had dropped rows before {since} when it was exported"
@@ -60,7 +128,9 @@ def _day_problems(day: Day, document: bytes | None, now: datetime, store: Store 
     # A run that is at work may have written a file that it has not named yet.
     if not day.lock.is_held(now):
         yield from (f"{_name(key)} is there, but nothing names it" for key in day.unnamed())
-    yield from _part_problems(day, manifest)
+
+
+def _store_problems(day: Day, manifest: Manifest, now: datetime, store: Store | None) -> Iterator[str]:
     if store is not None and whole_since(store, day.date, now) is None:
         rows = sum(store.tally(day.date).values())
         if rows != manifest.rows + manifest.forgotten:
@@ -80,21 +150,21 @@ def _sum_problems(manifest: Manifest, document: bytes) -> Iterator[str]:
             yield f"the manifest says {stored.get(name)} {name}, but {summed_up[name]} of its parts"
 
 
-def _part_problems(day: Day, manifest: Manifest) -> Iterator[str]:
-    there = day.keys()
-    last = ""
-    for part in manifest.parts:
-        try:
-            problems = list(_problems(day, part, manifest, last)) if part.key in there else None
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "NoSuchKey":
-                raise
-            problems = None
-        if problems is None:
-            yield f"{_name(part.key)} is not there"
-            continue
-        yield from (f"{_name(part.key)}: {problem}" for problem in problems)
-        last = part.last_time
+def _part_problems(day: Day, part: Part, manifest: Manifest, last: str) -> list[str] | None:
+    """Return what is wrong with a part; None if it is not there."""
+    try:
+        return list(_problems(day, part, manifest, last))
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchKey":
+            raise
+        return None
+
+
+def _named(part: Part, problems: list[str] | None) -> list[str]:
+    """Return the problems of a part in sentences that name it."""
+    if problems is None:
+        return [f"{_name(part.key)} is not there"]
+    return [f"{_name(part.key)}: {problem}" for problem in problems]
 
 
 def _name(key: str) -> str:

@@ -62,7 +62,13 @@ def test_the_option_or_the_environment_names_a_stack_instead_of_the_pipeline_tha
     monkeypatch.chdir(tmp_path)
     write_running(target_of(tagline))
 
-    for command in (("quarantine", "ls"), ("replay", "quarantine"), ("reconcile",)):
+    days = ("--from", "2026-01-01", "--to", "2026-01-01")
+    for command in (
+        ("quarantine", "ls"),
+        ("replay", "quarantine"),
+        ("reconcile",),
+        ("forget", "--client", "acme", *days),
+    ):
         here = CliRunner().invoke(app, command)
         by_option = CliRunner().invoke(app, [*command, "--stack", "prod"])
         by_environment = CliRunner(env={"TAGLINE_STACK": "prod"}).invoke(app, command)

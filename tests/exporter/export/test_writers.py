@@ -266,7 +266,7 @@ class Lake:
         if not day.take("erasure", self.turns.now):
             return
         try:
-            found = forget.find(client, day)
+            found = forget.find(client, day, lambda: self.turns.now)
         except ClientError:  # another erasure has removed the files: the command has to be repeated
             return
         if found is None:

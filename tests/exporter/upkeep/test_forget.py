@@ -69,7 +69,7 @@ def clients(bucket: Bucket, kind: Format) -> Counter[str | None]:
 
 
 def erased(bucket: Bucket, client: str = "acme", kind: Format = Format.CSV_GZ) -> tuple[Found, Manifest]:
-    found = forget.find(client, Day(bucket, DAY, kind))
+    found = forget.find(client, Day(bucket, DAY, kind), lambda: NOW)
     assert found is not None
     forget.remember_to_forget(client, bucket, lambda: "ab" * 32)
     return found, forget.forget(client, found, Day(bucket, DAY, kind), lambda: NOW)
@@ -79,11 +79,11 @@ def test_what_there_is_of_a_client_is_found_without_a_change() -> None:
     bucket = exported()
     before = dict(bucket)
 
-    assert forget.find("acme", csv_day(bucket)) == Found(
+    assert forget.find("acme", csv_day(bucket), lambda: NOW) == Found(
         DAY, Format.CSV_GZ, 1, 833, ("overflow/2025-11-20/1.json", "overflow/2025-11-20/4.json")
     )
-    assert forget.find("nobody", csv_day(bucket)) is None
-    assert forget.find("acme", Day(bucket, date(2025, 11, 21), Format.CSV_GZ)) is None
+    assert forget.find("nobody", csv_day(bucket), lambda: NOW) is None
+    assert forget.find("acme", Day(bucket, date(2025, 11, 21), Format.CSV_GZ), lambda: NOW) is None
     assert dict(bucket) == before
 
 
@@ -106,7 +106,7 @@ def test_nothing_in_the_bucket_says_who_it_was() -> None:
     found, _ = erased(bucket)
     forgotten = csv_day(bucket).forgotten()
     assert forgotten is not None
-    key = forget.write_audit(forgotten.hash_of("acme"), [found], bucket, NOW)
+    key = forget.write_audit(forgotten.hash_of("acme"), found, bucket, NOW)
 
     for name, body in bucket.items():
         assert b"acme" not in (gzip.decompress(body) if name.endswith(".gz") else body), name
@@ -120,7 +120,9 @@ def test_nothing_in_the_bucket_says_who_it_was() -> None:
         "client_hash": Forgotten("ab" * 32).hash_of("acme"),
         "rows": 833,
         "overflow_objects": 2,
-        "days": [{"day": "2025-11-20", "format": "csv.gz", "rows": 833, "revision": 2}],
+        "days": [
+            {"day": "2025-11-20", "format": "csv.gz", "rows": 833, "overflow_objects": 2, "revision": 2}
+        ],
     }
 
 
@@ -208,13 +210,13 @@ def test_killed_at_any_point_and_done_again_nothing_of_the_client_is_left(operat
     bucket = exported()
     forget.remember_to_forget("acme", bucket, lambda: "ab" * 32)
     bucket = Dying(bucket, operations)
-    found = forget.find("acme", csv_day(bucket))
+    found = forget.find("acme", csv_day(bucket), lambda: NOW)
     assert found is not None
     with pytest.raises(Killed):
         forget.forget("acme", found, csv_day(bucket), lambda: NOW)
 
     bucket = Bucket(bucket)
-    again = forget.find("acme", csv_day(bucket))
+    again = forget.find("acme", csv_day(bucket), lambda: NOW)
     if again is None:
         csv_day(bucket).clear(NOW)
     else:
@@ -233,7 +235,7 @@ def test_files_of_a_client_that_no_manifest_names_are_removed() -> None:
         export_day(csv_day(bucket), rows(), DayJob(size=1_000, seconds_left=iter([900.0, 1.0]).__next__))
     assert any("part-" in key for key in bucket)
 
-    assert forget.find("acme", csv_day(bucket)) is None
+    assert forget.find("acme", csv_day(bucket), lambda: NOW) is None
     csv_day(bucket).clear(NOW)
 
     assert not any("day=20" in key for key in bucket)

@@ -88,6 +88,7 @@ class Upkeep:
             self.store,  # type: ignore[arg-type]  # only the questions that are asked
             self.bucket,
             report=self.done.append,
+            invoke=lambda *_: None,
             now=lambda: self.store.now,
         )
 
@@ -210,6 +211,7 @@ def test_a_run_that_was_ended_in_the_middle_is_taken_up_by_the_next() -> None:
         upkeep.store,  # type: ignore[arg-type]  # only the questions that are asked
         dying,
         report=upkeep.done.append,
+        invoke=lambda *_: None,
         now=lambda: upkeep.store.now,
     )
     with pytest.raises(DiedError):
@@ -274,6 +276,7 @@ def test_a_row_that_the_store_refuses_is_named_and_its_report_stays() -> None:
         upkeep.store,  # type: ignore[arg-type]  # only the questions that are asked
         upkeep.bucket,
         report=upkeep.done.append,
+        invoke=lambda *_: None,
         now=lambda: upkeep.store.now,
     )
 

@@ -1,0 +1,250 @@
+"""Tasks over a range of days, day by day, by as many invocations as it takes: verify, find, forget."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date, datetime
+from itertools import groupby
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from consumers.bucket import Downloads
+from exporter.downloads.stored_jobs import delete_jobs_of
+from exporter.lake.days import Day, dates_of_files, dates_of_locks
+from exporter.lake.formats import Format
+from exporter.lake.locks import OvertakenError
+from exporter.lake.manifest import MANIFEST
+from exporter.store import Days, Store, StoreError
+from exporter.upkeep import forget
+from exporter.upkeep.forget import Found
+from exporter.upkeep.verify import NEVER_EXPORTED, Verification, verify_parts
+
+VERIFY, FIND, FORGET = "verify", "find", "forget"
+# Lambda itself stops a chain of 16: https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
+MAX_CONTINUATIONS = 12
+
+# A day in a format: what a task does at a time.
+Unit = tuple[date, Format]
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What an event asks for, and how far it is: an invocation hands it to the next as its event.
+
+    Attributes:
+        name: `verify`, `find` or `forget`.
+        days: The days.
+        client: Whose rows are found or forgotten.
+        wait: Whether the caller waits, and invokes the function again, instead of the function itself.
+        began: When it began, in ISO 8601; what is forgotten is in the audit's entry of that time.
+        after: The last unit that is done.
+        verified: How far the next one is verified.
+        continuations: How many invocations there were before.
+    """
+
+    name: str
+    days: Days
+    client: str = ""
+    wait: bool = False
+    began: str = ""
+    after: Unit | None = None
+    verified: Verification = field(default_factory=Verification)
+    continuations: int = 0
+
+    def to_event(self) -> dict[str, Any]:
+        """Return the event that continues the task."""
+        return {
+            "task": self.name,
+            "from": self.days.first.isoformat(),
+            "to": self.days.last.isoformat(),
+            "client": self.client,
+            "wait": self.wait,
+            "began": self.began,
+            "after": self.after and [self.after[0].isoformat(), self.after[1]],
+            "verified": asdict(self.verified),
+            "continuations": self.continuations,
+        }
+
+    @classmethod
+    def from_event(cls, event: dict[str, Any], now: datetime) -> Task:
+        """Return the task that an event asks for.
+
+        Args:
+            event: `{"task": ..., "from": ..., "to": ...}` (dates, both inclusive), with `client` unless the
+                task is `verify`; or what `to_event` returned.
+            now: The time.
+
+        Raises:
+            ValueError: If the event is none of these.
+        """
+        name, client, after = event["task"], event.get("client", ""), event.get("after")
+        if name not in (VERIFY, FIND, FORGET):
+            raise ValueError(f"task is {name!r}; give {VERIFY}, {FIND} or {FORGET}")
+        if name != VERIFY and not client:
+            raise ValueError(f"the task {name} needs a client; give it as the column client has it")
+        days = Days(date.fromisoformat(event["from"]), date.fromisoformat(event["to"]))
+        verified = Verification(**event.get("verified", {}))
+        return cls(
+            name,
+            days,
+            client,
+            wait=bool(event.get("wait")),
+            began=event.get("began") or now.isoformat(),
+            after=(date.fromisoformat(after[0]), Format(after[1])) if after else None,
+            verified=replace(verified, problems=tuple(verified.problems)),
+            continuations=int(event.get("continuations", 0)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What an invocation did of a task.
+
+    Attributes:
+        results: What became of each unit, or of a range of days that were never exported.
+        done: How many units are done, with those of invocations before.
+        total: How many there are.
+        left: What is left; None if nothing is.
+        audit: The key of the audit's entry, of a `forget` that is done.
+    """
+
+    results: list[Result]
+    done: int
+    total: int
+    left: Task | None = None
+    audit: str | None = None
+
+    def to_answer(self) -> dict[str, Any]:
+        """Return what the function answers."""
+        answer: dict[str, Any] = {"results": self.results, "done": self.done, "total": self.total}
+        if self.audit:
+            answer["audit"] = self.audit
+        return answer | ({"continues": self.left.to_event()} if self.left else {})
+
+
+class Tasks:
+    """Does tasks.
+
+    Args:
+        objects: The lake's bucket.
+        store: The store, as long as it has a day that is verified.
+        run: What locks call this invocation.
+        now: Gives the time.
+    """
+
+    def __init__(self, objects: Downloads, store: Store, run: str, now: Callable[[], datetime]) -> None:
+        self._objects, self._store, self._run, self._now = objects, store, run, now
+        self._client_hash = ""
+
+    def do(self, task: Task, has_time: Callable[[], bool]) -> Done:
+        """Do a task as long as there is time; some of it in any case.
+
+        A unit that fails is reported, and does not stop the others.
+
+        Args:
+            task: The task.
+            has_time: Tells whether there is time for more.
+        """
+        if task.name == FORGET:
+            # Before the days are listed: an export that begins later leaves the client out by itself.
+            forgotten = forget.remember_to_forget(task.client, self._objects, lambda: os.urandom(32).hex())
+            self._client_hash = forgotten.hash_of(task.client)
+        units = self._units(task)
+        results = list(_gaps(task.days, units)) if task.name == VERIFY and not task.continuations else []
+        place = sum(task.after is not None and unit <= task.after for unit in units)
+        for unit in units[place:]:
+            outcome = self._do(task, unit, has_time)
+            if isinstance(outcome, Verification):
+                left = replace(task, verified=outcome, continuations=task.continuations + 1)
+                return Done(results, place, len(units), left)
+            results.append({"day": unit[0].isoformat(), "format": unit[1], **outcome})
+            place += 1
+            task = replace(task, after=unit, verified=Verification())
+            if place < len(units) and not has_time():
+                return Done(results, place, len(units), replace(task, continuations=task.continuations + 1))
+        return Done(results, place, len(units), audit=self._finish(task) if task.name == FORGET else None)
+
+    def _units(self, task: Task) -> list[Unit]:
+        """Return the days that have something to do, in each format.
+
+        A client's rows are also in files that no manifest names, of an export or an erasure that was ended;
+        and where there is a lock, there may be files a moment later.
+        """
+        units: set[Unit] = set()
+        for kind in Format:
+            for day, names in dates_of_files(self._objects, task.days, kind).items():
+                if task.name == FORGET or MANIFEST in names:
+                    units.add((day, kind))
+            if task.name == FORGET:
+                units |= {(day, kind) for day in dates_of_locks(self._objects, task.days, kind)}
+        return sorted(units)
+
+    def _do(self, task: Task, unit: Unit, has_time: Callable[[], bool]) -> Result | Verification:
+        """Return what became of a unit, or how far it is verified if the time is over."""
+        day = Day(self._objects, *unit)
+        try:
+            if task.name == VERIFY:
+                return self._verify(day, task.verified, has_time)
+            if task.name == FIND:
+                return _counts(forget.find(task.client, day, self._now))
+            return self._forget(day, task)
+        except (ClientError, StoreError, OvertakenError, ValueError, OSError) as error:
+            # A day in the archive, for instance.
+            return {"failed": f"{type(error).__name__}: {error}"}
+
+    def _verify(self, day: Day, begun: Verification, has_time: Callable[[], bool]) -> Result | Verification:
+        verified = verify_parts(day, begun, self._now(), self._store, has_time)
+        return {"rows": verified.rows, "problems": verified.problems} if verified.is_done else verified
+
+    def _forget(self, day: Day, task: Task) -> Result:
+        if not day.take(self._run, self._now()):
+            return {"failed": "another run is writing the day: try again in a quarter of an hour"}
+        try:
+            found = forget.find(task.client, day, self._now)
+            if found is None:
+                # It may have files that no manifest names.
+                day.clear(self._now())
+            else:
+                # Before it is done: who is killed in between leaves it written twice, not never.
+                self._write_audit(task, found)
+                forget.forget(task.client, found, day, self._now)
+        finally:
+            day.release()
+        return _counts(found)
+
+    def _finish(self, task: Task) -> str:
+        """Delete the client's downloads, and return the key of the audit's entry."""
+        # After the days: what is asked for from now on is made of what they have now.
+        delete_jobs_of(task.client, self._objects)
+        return self._write_audit(task, None)
+
+    def _write_audit(self, task: Task, found: Found | None) -> str:
+        began = datetime.fromisoformat(task.began)
+        return forget.write_audit(self._client_hash, found, self._objects, began)
+
+
+def _counts(found: Found | None) -> Result:
+    return {
+        "rows": 0 if found is None else found.rows,
+        "whole_records": 0 if found is None else len(found.overflow),
+    }
+
+
+def _gaps(days: Days, units: list[Unit]) -> Iterator[Result]:
+    """Yield the days that were never exported, as ranges, in the formats that others of them are in."""
+    for kind in sorted({kind for _, kind in units} or {Format.CSV_GZ}):
+        there = {day for day, of in units if of == kind}
+        for is_there, run in groupby(days, there.__contains__):
+            first, *rest = run
+            if not is_there:
+                last = rest[-1] if rest else first
+                yield {
+                    "day": first.isoformat(),
+                    "last_day": last.isoformat(),
+                    "format": kind,
+                    "problems": [NEVER_EXPORTED],
+                }
