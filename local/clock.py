@@ -24,6 +24,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._travel: time_machine.travel | None = None
+        self._traveller: time_machine.Traveller | None = None
         self.offset = timedelta()
 
     def now(self) -> datetime:
@@ -39,22 +40,24 @@ class Clock:
         self.advance(at - self.now())
 
     def advance(self, by: timedelta) -> None:
-        """Put the clock forward, or back."""
-        self.stop(self.offset + by)
-        if self.offset:
-            self._travel = time_machine.travel(datetime.now(UTC) + self.offset, tick=True)
-            self._travel.start()
+        """Put the clock forward, or back. Other threads see the time before or after, and nothing between."""
+        self.offset += by
+        if self._traveller is not None:
+            self._traveller.shift(by)
+        elif by:
+            self._travel = time_machine.travel(datetime.now(UTC) + by, tick=True)
+            self._traveller = self._travel.start()
 
     def environment(self) -> dict[str, str]:
         """Return the variables by which a process gets the same time."""
         return {OFFSET: str(self.offset.total_seconds())} if self.offset else {}
 
-    def stop(self, offset: timedelta | None = None) -> None:
+    def stop(self) -> None:
         """Let time be the real time again."""
         if self._travel is not None:
             self._travel.stop()
-            self._travel = None
-        self.offset = offset or timedelta()
+        self._travel = self._traveller = None
+        self.offset = timedelta()
 
 
 def module(name: str, environ: Mapping[str, str]) -> list[str]:

@@ -13,6 +13,7 @@ import re
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -38,6 +39,7 @@ class Kind(StrEnum):
     ERROR = "error"  # a server error, and not carried out
     DENY = "deny"  # access denied
     LATENCY = "latency"  # carried out later
+    RESET = "reset"  # not carried out, and the connection ends
     CUT = "cut"  # carried out, and the connection ends before the answer
     DUPLICATE = "duplicate"  # delivered twice
     DELAY = "delay"  # delivered later
@@ -48,7 +50,7 @@ class Kind(StrEnum):
     NONE = "none"  # nothing goes wrong any more
 
 
-OF_CALLS = (Kind.THROTTLE, Kind.ERROR, Kind.DENY, Kind.LATENCY, Kind.CUT)
+OF_CALLS = (Kind.THROTTLE, Kind.ERROR, Kind.DENY, Kind.LATENCY, Kind.RESET, Kind.CUT)
 OF_DELIVERIES = (Kind.DUPLICATE, Kind.DELAY, Kind.CORRUPT, Kind.LOSE)
 
 
@@ -101,6 +103,7 @@ class Faults:
         self._application = application
         self._chance = random.Random(seed)  # noqa: S311 - a run has to repeat
         self._lock = threading.Lock()
+        # Each with the number of calls that it has met.
         self._rules: list[list[Any]] = []
 
     def add(self, fault: Fault) -> None:
@@ -116,12 +119,16 @@ class Faults:
             raise ValueError(f"{fault.kind} happens to no call, only {', '.join(OF_CALLS)}")
         fault = replace(fault, service=_signed_as(fault.service, fault.operation))
         with self._lock:
-            self._rules.append([fault, fault.times])
+            self._rules.append([fault, 0])
 
-    def clear(self) -> None:
-        """Take all rules out of force."""
+    def clear(self) -> dict[Fault, int]:
+        """Take all rules out of force, and return how many calls each has met."""
         with self._lock:
-            self._rules.clear()
+            rules, self._rules = self._rules, []
+        met: Counter[Fault] = Counter()
+        for rule, calls in rules:
+            met[rule] += calls
+        return met
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request, or do to it what the first rule that it meets says."""
@@ -132,10 +139,14 @@ class Faults:
         if fault.kind is Kind.LATENCY:
             time.sleep(fault.seconds)
             return self._application(environ, start_response)
+        if fault.kind is Kind.RESET:
+            # Before the connection ends: the server would take what is left of the request for another one.
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         if fault.kind is Kind.CUT:
             list(self._application(environ, lambda *_: lambda _: None))
+        if fault.kind in {Kind.RESET, Kind.CUT}:
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
-            raise ConnectionAbortedError(f"{service} {operation}: cut off on demand")
+            raise ConnectionAbortedError(f"{service} {operation}: {fault.kind} on demand")
         # AWS's oldest protocol: a form in, XML out.
         form = environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded")
         return _refused(fault.kind, "query" if form else service, start_response)
@@ -143,15 +154,14 @@ class Faults:
     def _met(self, service: str, operation: str) -> Fault | None:
         with self._lock:
             for rule in self._rules:
-                fault, left = rule
+                fault, met = rule
                 if (
-                    left != 0
+                    met != fault.times
                     and fault.service in ("", service)
                     and fault.operation in ("", operation)
                     and self._chance.random() < fault.chance
                 ):
-                    if left is not None:
-                        rule[1] = left - 1
+                    rule[1] = met + 1
                     found: Fault = fault
                     return found
         return None

@@ -259,9 +259,9 @@ def fault(
 ) -> None:
     """Let something go wrong in the pipeline that runs here, to see that nothing is lost.
 
-    To calls: throttle, error, deny, latency, cut (the connection, after the work was done). To deliveries of
-    lines into the stream: duplicate, delay, corrupt, lose. To batches: redeliver. To a function: kill.
-    `none` takes everything back.
+    To calls: throttle, error, deny, latency, and reset and cut (the connection ends, before and after the
+    work was done). To deliveries of lines into the stream: duplicate, delay, corrupt, lose. To batches:
+    redeliver. To a function: kill. `none` takes everything back.
 
     For example:
 

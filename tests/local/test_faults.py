@@ -1,6 +1,7 @@
 """Faults on demand, met by real clients of the services."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -88,6 +89,30 @@ def test_a_connection_is_cut_after_the_work_was_done(services: Services) -> None
         put(services)
 
     assert records(services) == before + 1
+
+
+def test_a_connection_is_reset_before_the_work_is_done(services: Services) -> None:
+    before = records(services)
+    services.faults.add(Fault(Kind.RESET, "kinesis", "PutRecord"))
+
+    with pytest.raises(ConnectionClosedError):
+        put(services)
+
+    assert records(services) == before
+
+
+def test_rules_that_are_taken_back_say_how_many_calls_they_met(services: Services) -> None:
+    services.faults.add(Fault(Kind.ERROR, "kinesis", "PutRecord", times=2))
+    services.faults.add(Fault(Kind.DENY, "sqs"))
+    for _ in range(3):
+        with suppress(ClientError):
+            put(services)
+
+    assert services.faults.clear() == {
+        Fault(Kind.ERROR, "kinesis", "PutRecord", times=2): 2,
+        Fault(Kind.DENY, "sqs"): 0,
+    }
+    assert services.faults.clear() == {}
 
 
 def test_latency_changes_nothing_else(services: Services) -> None:
