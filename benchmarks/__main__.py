@@ -10,7 +10,7 @@ import sys
 import benchmarks
 
 # They take minutes, or write pictures into the documentation.
-ONLY_WHEN_NAMED = {"collisions", "curves", "curves_export", "servers"}
+ONLY_WHEN_NAMED = {"collisions", "curves", "curves_export", "servers", "soak"}
 
 
 def main() -> None:
@@ -26,22 +26,30 @@ def main() -> None:
         help=f"one of {', '.join(names)}; default all but {', '.join(sorted(ONLY_WHEN_NAMED))}",
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON per benchmark")
+    parser.add_argument("--minutes", type=float, help="how long soak lasts; default 10")
+    parser.add_argument("--seed", type=int, help="where soak's chance begins; default 0")
     arguments = parser.parse_args()
     for unknown in set(arguments.names) - set(names):
         parser.error(f"there is no benchmark {unknown!r}, only {', '.join(names)}")
+    given = {"minutes": arguments.minutes, "seed": arguments.seed}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and arguments.names != ["soak"]:
+        parser.error("only soak takes --minutes and --seed: python -m benchmarks soak --minutes 10")
     chosen = arguments.names or [name for name in names if name not in ONLY_WHEN_NAMED]
     if len(chosen) > 1:  # a process for each: what one imports or warms up does not change another
         for name in chosen:
             options = ["--json"] if arguments.json else []
             subprocess.run([sys.executable, "-m", "benchmarks", name, *options], check=True)
         return
-    numbers: dict[str, float] = importlib.import_module(f"benchmarks.{chosen[0]}").run()
+    numbers: dict[str, float] = importlib.import_module(f"benchmarks.{chosen[0]}").run(**given)
     if arguments.json:
         print(json.dumps(numbers))
-        return
-    print(chosen[0])
-    for label, number in numbers.items():
-        print(f"  {label:<32}{number:>16,.3f}")
+    else:
+        print(chosen[0])
+        for label, number in numbers.items():
+            print(f"  {label:<32}{number:>16,.3f}")
+    if numbers.get("wrong"):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

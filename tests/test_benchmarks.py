@@ -1,11 +1,14 @@
 """What benchmarks compare does the same work: each way in small, read back. Its time decides nothing."""
 
+from collections import Counter
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from benchmarks import accounts, export
+from benchmarks import accounts, export, soak
 from benchmarks import zip as zips
+from benchmarks.soak import Line
 
 # What only `make bench` installs, by the way that needs it.
 NEEDS = {
@@ -40,3 +43,63 @@ def test_the_page_has_what_accounting_costs() -> None:
     page = (Path(__file__).parents[1] / "docs" / "how-to" / "reconcile.md").read_text()
 
     assert "\n".join(accounts.costs()) in page
+
+
+def test_a_short_soak_loses_nothing_doubles_nothing_and_counts_every_day_right() -> None:
+    numbers = soak.run(minutes=0.03, seed=1)
+
+    assert numbers["wrong"] == 0
+    assert numbers["midnights"] >= 1
+    assert numbers["kills"] >= 1
+    assert sum(count for name, count in numbers.items() if name.startswith("faults_")) >= 5
+    assert numbers["rows"] + numbers["quarantined"] > 100
+
+
+MONDAY, TUESDAY = date(2026, 11, 30), date(2026, 12, 1)
+
+
+def line(identity: str, number: int | None = None, day: date = MONDAY, **changes: bool) -> Line:
+    place = None if number is None else ("source", number)
+    return Line("group", day, identity, place, **{"rejected": False, "arrives": True, **changes})
+
+
+@pytest.mark.parametrize(
+    ("in_table", "in_quarantine", "what", "identity"),
+    [
+        (["a"], [], "lost", "rejected"),
+        ([], ["rejected"], "lost", "a"),
+        (["a", "a"], ["rejected"], "doubled", "a"),
+        (["a"], ["rejected", "rejected"], "doubled", "rejected"),
+        (["a"], ["a", "rejected"], "doubled", "a"),
+        (["a"], ["a", "rejected"], "misplaced", "a"),
+        (["a", "rejected"], [], "misplaced", "rejected"),
+        (["a", "never delivered"], ["rejected"], "doubled", "never delivered"),
+    ],
+)
+def test_a_soak_finds_what_is_lost_doubled_or_in_the_wrong_place(
+    in_table: list[str], in_quarantine: list[str], what: str, identity: str
+) -> None:
+    lines = [line("a"), line("rejected", rejected=True), line("never delivered", arrives=False)]
+    nothing: dict[str, list[str]] = {"lost": [], "doubled": [], "misplaced": []}
+
+    assert soak.differences(lines, Counter(["a"]), Counter(["rejected"])) == nothing
+    assert identity in soak.differences(lines, Counter(in_table), Counter(in_quarantine))[what]
+
+
+def test_a_soak_expects_a_gap_on_the_day_of_the_next_number_and_a_repeated_number_once_a_day() -> None:
+    lines = [
+        line("before the first", 0, arrives=False),
+        line("a", 1),
+        line("a", 1),
+        line("lost", 2, arrives=False),
+        line("a", 1, TUESDAY),
+        line("rejected", 3, TUESDAY, rejected=True),
+        line("after the last", 4, TUESDAY, arrives=False),
+        line("without a number"),
+        line("without a number either"),
+    ]
+
+    assert soak.expected_days(lines, {MONDAY: 5}, {TUESDAY: 1}) == {
+        MONDAY: {"emitted": 3, "delivered": 3, "quarantined": 0, "mentioned": 5},
+        TUESDAY: {"emitted": 3, "delivered": 2, "quarantined": 2, "lost": 1},
+    }
