@@ -115,6 +115,16 @@ class Store(Protocol):
     def keeps_for(self) -> timedelta | None:
         """How long the store keeps a row, by the row's time; None if it keeps all."""
 
+    @property
+    def includes_exports(self) -> bool:
+        """Whether answers have the rows that were exported as well, and none of forgotten clients.
+
+        Such a store never has less of a day than was exported of it.
+        """
+
+    def whole_since(self, day: date, now: datetime) -> str | None:
+        """Return the time from which on the store still has a day's rows, or None if it has the whole day."""
+
     def count(self) -> int:
         """Return how many rows there are."""
 
@@ -128,7 +138,7 @@ class Store(Protocol):
         """Return how many rows each minute of a day has."""
 
     def columns(self, day: date) -> tuple[Column, ...]:
-        """Return the columns of a day's rows, also those without a value on that day; none without rows."""
+        """Return the columns of a day's rows, maybe also others without a value on that day; none without rows."""
 
     def filled(self, day: date, names: Collection[str]) -> set[str]:
         """Return which of these columns have a value in a row of a day."""
@@ -169,14 +179,20 @@ class SqlStore(BillingStore, Protocol):
         """
 
 
-def whole_since(store: Store, day: date, now: datetime) -> str | None:
+def oldest_kept(keeps_for: timedelta | None, day: date, now: datetime) -> str | None:
     """Return the time from which on a store still has a day's rows, or None if it has the whole day.
 
-    A store drops rows by their time: a day that began longer ago than it keeps rows has lost its first ones.
+    This is for a store that drops rows by their time: it has lost the first ones of a day that began longer ago
+    than it keeps rows.
+
+    Args:
+        keeps_for: How long it keeps rows; None for ever.
+        day: The day in UTC.
+        now: The time.
     """
-    if store.keeps_for is None:
+    if keeps_for is None:
         return None
-    oldest = now.astimezone(UTC) - store.keeps_for
+    oldest = now.astimezone(UTC) - keeps_for
     if oldest <= datetime(day.year, day.month, day.day, tzinfo=UTC):
         return None
     return f"{oldest:%Y-%m-%d %H:%M:%S}.000000000"

@@ -31,6 +31,7 @@ from exporter.store import (
     Type,
     Values,
     minute,
+    oldest_kept,
     places,
     unbilled,
     whole,
@@ -373,6 +374,7 @@ class Rows:
 
     name = "the twin"
     settles_after = timedelta(hours=7)
+    includes_exports = False
     _FITS: Mapping[str, str] = {
         "text": "(?s).*",
         "integer": "-?[0-9]+",
@@ -411,6 +413,9 @@ class Rows:
         order = (TIME, ID, TYPE, SOURCE, *DIMENSIONS)
         values = (row[self._places[name]] for name in order if name in self._places)
         return tuple((value is None, value or "") for value in values)
+
+    def whole_since(self, day: date, now: datetime) -> str | None:
+        return oldest_kept(self.keeps_for, day, now)
 
     def count(self) -> int:
         self.bill()(100 * len(self.kept), 1_000)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from datetime import date
 
 PREFIX = "late/"
+# What is left of a day that the exporter could not write, and has given up.
+GIVEN_UP = f"{PREFIX}given-up/"
 
 
 def marker_key(day: date, batch: str, delivery: str) -> str:

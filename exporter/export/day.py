@@ -21,7 +21,7 @@ from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.lake.manifest import PART_BYTES, Manifest, Part
 from exporter.lake.progress import Progress
-from exporter.store import SLICE_ROWS, Column, Store, Tally, minute, whole_since
+from exporter.store import SLICE_ROWS, Column, Store, Tally, minute
 from exporter.stores.metered import Spent
 
 _Item = TypeVar("_Item")
@@ -143,7 +143,7 @@ def export_formats(days: Sequence[Day], store: Store, job: DayJob) -> list[Expor
     writing: list[_Files] = []
     # Manifests are read before the store: rows that others commit meanwhile make this commit fail.
     read = _try_each(lambda day: _Files(day, *day.committed()), days)
-    found = _Found(store.tally(days[0].date), whole_since(store, days[0].date, job.now()), store, job)
+    found = _Found(store.tally(days[0].date), store.whole_since(days[0].date, job.now()), store, job)
     for day, files in zip(days, read, strict=True):
         try:
             if isinstance(files, Exception):
@@ -191,8 +191,11 @@ class _Found:
             RowsGoneError: If the store has dropped rows that the lake lacks, or may have.
         """
         known = files.known
-        is_kept = known is not None and (self.since is not None or self._has_dropped_rows(known))
-        if self.job.late and (is_kept or not self.tally):
+        has_all = self.store.includes_exports
+        is_kept = (
+            known is not None and not has_all and (self.since is not None or self._has_dropped_rows(known))
+        )
+        if self.job.late and not has_all and (is_kept or not self.tally):
             raise RowsGoneError(
                 f"rows came late ({self.job.late:,} objects under {late_days.PREFIX}{files.day.date}/), but "
                 "the store has dropped rows of the day: the lake keeps what it has. Ask the store for the "

@@ -14,6 +14,7 @@ from consumers.asked_days import BY_HAND, days_of
 from consumers.bucket import Objects
 from consumers.rows import late_days
 from exporter.export.day import LEAST_SECONDS, DayJob, Export, OutOfTimeError, export_formats
+from exporter.lake.closed import close_day
 from exporter.lake.days import Day, days_with_replaced_files
 from exporter.lake.formats import Format
 from exporter.lake.locks import OvertakenError
@@ -27,8 +28,6 @@ MAX_LATE_KEYS = 1_000
 NIGHTLY, FAILED = "nightly", "failed"
 # A day that failed on so many nights is given up.
 NIGHTS = 7
-# What is left of a day that was given up.
-GIVEN_UP = f"{late_days.PREFIX}given-up/"
 
 
 class StuckError(RuntimeError):
@@ -224,6 +223,8 @@ class Exporter:
         if failures:
             raise DayFailedError("; ".join(failures))
         if not locked:
+            if self.store.includes_exports and date < job.now().date():
+                close_day(self.objects, date)
             self.objects.delete(markers)
 
     def _export(
@@ -279,7 +280,7 @@ class Exporter:
             if len(nights) < NIGHTS:
                 self.objects.put(tonight, [], "text/plain")
                 continue
-            self.objects.put(f"{GIVEN_UP}{day}", [reason.encode()], "text/plain")
+            self.objects.put(f"{late_days.GIVEN_UP}{day}", [reason.encode()], "text/plain")
             self.objects.delete(markers)
             given_up.append(day)
         return given_up

@@ -98,6 +98,15 @@ class Metered:
         """As the store."""
         return self._store.keeps_for
 
+    @property
+    def includes_exports(self) -> bool:
+        """As the store."""
+        return self._store.includes_exports
+
+    def whole_since(self, day: date, now: datetime) -> str | None:
+        """As the store."""
+        return self._store.whole_since(day, now)
+
     def count(self) -> int:
         """As the store."""
         return self._store.count()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -32,6 +32,7 @@ from exporter.store import (
     Values,
     minute,
     minute_of,
+    oldest_kept,
     unbilled,
     whole,
 )
@@ -159,6 +160,7 @@ class Timestream:
 
     name = "Timestream"
     settles_after = _SETTLES_AFTER
+    includes_exports = False
 
     def __init__(
         self,
@@ -183,6 +185,10 @@ class Timestream:
     def keeps_for(self) -> timedelta | None:
         """How long the table keeps a row in its memory and magnetic store together."""
         return self._keeps_for()
+
+    def whole_since(self, day: date, now: datetime) -> str | None:
+        """Return the time from which on the table still has a day's rows, or None if it has the whole day."""
+        return oldest_kept(self.keeps_for, day, now)
 
     def count(self) -> int:
         """Return how many rows there are."""

@@ -15,7 +15,7 @@ from exporter.lake.athena import file_list_problems
 from exporter.lake.batch import Batch
 from exporter.lake.days import Day
 from exporter.lake.manifest import Manifest, Part
-from exporter.store import TIME, TYPE, Store, places, whole_since
+from exporter.store import TIME, TYPE, Store, places
 
 NEVER_EXPORTED = "there is no manifest: the day was never exported"
 # Sums in a manifest that follow from its parts.
@@ -131,11 +131,12 @@ def _folder_problems(day: Day, manifest: Manifest, now: datetime) -> Iterator[st
 
 
 def _store_problems(day: Day, manifest: Manifest, now: datetime, store: Store | None) -> Iterator[str]:
-    if store is not None and whole_since(store, day.date, now) is None:
+    if store is not None and (store.includes_exports or store.whole_since(day.date, now) is None):
         rows = sum(store.tally(day.date).values())
-        if rows != manifest.rows + manifest.forgotten:
+        forgotten = 0 if store.includes_exports else manifest.forgotten
+        if rows != manifest.rows + forgotten:
             yield (
-                f"the store has {rows:,} rows, the lake {manifest.rows:,} and {manifest.forgotten:,} that "
+                f"the store has {rows:,} rows, the lake {manifest.rows:,} and {forgotten:,} that "
                 "are to be forgotten: export the day again"
             )
 

@@ -1,0 +1,310 @@
+"""Adapter: questions to the lake store, answered from its fragments and from the days that are exported.
+
+A day's rows are those of its fragments and those of its committed parts together, each once, without those of
+forgotten clients. So an answer is the same before, while and after a day is exported, and stays whole when its
+fragments are gone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
+
+import orjson
+import pyarrow.compute as pc
+from botocore.exceptions import BotoCoreError, ClientError
+
+from consumers.bucket import Bucket, Objects, client_config
+from consumers.rows import late_days
+from consumers.rows.lake.fragments import FIELDS, PREFIX, day_folder, parse_key
+from consumers.rows.table import DIMENSIONS, EXTRA, SOURCE
+from consumers.settings import read_settings
+from exporter.lake.columns import lake_columns
+from exporter.lake.days import Day
+from exporter.lake.forgotten import KEY, Forgotten
+from exporter.lake.formats import Format
+from exporter.lake.manifest import MANIFEST, beginning
+from exporter.store import (
+    FIRST_COLUMNS,
+    SLICE_ROWS,
+    Answer,
+    Bill,
+    Column,
+    Days,
+    QuestionTooLargeError,
+    Span,
+    StoreError,
+    Tally,
+    Type,
+    Values,
+    oldest_kept,
+    unbilled,
+    whole,
+)
+from exporter.stores.lake.committed import find_committed
+from exporter.stores.lake.copies import MOMENT
+from exporter.stores.lake.day_rows import SECOND, DayRows, Listing
+from exporter.stores.lake.texts import kind_of
+
+# Fragments are deleted so many days after they were written: the lifecycle rule in template.yml.
+FRAGMENT_DAYS: Final = 8
+# How many rows one answer may have; a larger one is refused, as by every store.
+MAX_ROWS = 10_000_000
+_MINUTE = 60 * SECOND
+_FIELDS = (Column(FIELDS, "text"),)
+_DAY_FOLDER = f"{PREFIX}day="
+_NUMBERS = re.compile(r"[0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The part of a function's environment that is for this store; docs/reference/settings.md."""
+
+    bucket: str
+
+
+def from_environment(environ: Mapping[str, str], client: Callable[..., Any]) -> LakeStore:
+    """Return the store in the bucket that a function's environment names.
+
+    Args:
+        environ: The environment.
+        client: Gives a boto3 client by a service's name.
+
+    Raises:
+        SettingsError: If a setting is missing.
+    """
+    settings = read_settings(Settings, environ)
+    return LakeStore(Bucket(client("s3", config=client_config()), settings.bucket))
+
+
+def of_stack(outputs: Mapping[str, str], client: Callable[[str], Any]) -> LakeStore:
+    """Return the store in the bucket that a stack's outputs name.
+
+    Args:
+        outputs: The outputs.
+        client: Gives a boto3 client by a service's name.
+    """
+    return LakeStore(Bucket(client("s3"), outputs["Bucket"]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """What reading all rows of a day once tells about it."""
+
+    listing: Listing
+    tally: Tally = field(default_factory=dict)
+    sources: dict[str, int] = field(default_factory=dict)
+    types: dict[str, Type] = field(default_factory=dict)
+
+
+class LakeStore:
+    """The fragments and exported days of a bucket.
+
+    Args:
+        objects: The bucket.
+        max_rows: How many rows one answer may have.
+        piece_rows: How many rows are in memory at once.
+    """
+
+    name = "the lake store"
+    # A row can be read as soon as its fragment is written.
+    settles_after = timedelta(0)
+    keeps_for = timedelta(days=FRAGMENT_DAYS)
+    includes_exports = True
+
+    def __init__(self, objects: Objects, max_rows: int = MAX_ROWS, piece_rows: int = SLICE_ROWS) -> None:
+        self.bill: Callable[[], Bill] = unbilled
+        self._objects = objects
+        self._max_rows = max_rows
+        self._piece_rows = piece_rows
+        self._last: _Survey | None = None
+
+    def whole_since(self, day: date, now: datetime) -> str | None:
+        """Return the time from which on the store still has a day's rows, or None if it has the whole day.
+
+        Fragments are gone some days after they were written. A day has lost some if it was never exported, and
+        what asked for its export is older than that.
+        """
+        committed = find_committed(self._objects, day)
+        if committed is not None:
+            return committed.partial_since
+        oldest = now - self.keeps_for
+        asked = self._objects.listed(f"{late_days.PREFIX}{day.isoformat()}/")
+        if self._objects.get(f"{late_days.GIVEN_UP}{day}") is None and all(
+            marker.modified > oldest for marker in asked
+        ):
+            return None
+        return oldest_kept(self.keeps_for, day, now)
+
+    def count(self) -> int:
+        """Return how many rows there are."""
+        read = self._billed()
+        return sum(sum(self._survey(day, read).tally.values()) for day in self._days())
+
+    def days(self) -> Days | None:
+        """Return the days from the earliest row to the latest; None if there are no rows."""
+        self._billed()
+        days = self._days()
+        return Days(days[0], days[-1]) if days else None
+
+    def sources(self, day: date) -> dict[str, int]:
+        """Return how many rows of a day each log group has."""
+        return self._survey(day, self._billed()).sources
+
+    def tally(self, day: date) -> Tally:
+        """Return how many rows each minute of a day has."""
+        return self._survey(day, self._billed()).tally
+
+    def columns(self, day: date) -> tuple[Column, ...]:
+        """Return the columns that have a value in a row of a day."""
+        return tuple(Column(*column) for column in self._survey(day, self._billed()).types.items())
+
+    def filled(self, day: date, names: Collection[str]) -> set[str]:
+        """Return which of these columns have a value in a row of a day."""
+        return set(names) & self._survey(day, self._billed()).types.keys()
+
+    def rows(self, span: Span, columns: tuple[Column, ...]) -> Answer:
+        """Return columns of a span's rows, in order of time, identity, type, source and dimensions."""
+        return Answer(columns, self._pages(span, columns))
+
+    def _pages(self, span: Span, columns: tuple[Column, ...]) -> Iterator[list[Values]]:
+        read = self._billed()
+        day = date.fromisoformat(span.start[:10])
+        # An export asks for many spans of a day: what the day consists of is listed for the first.
+        survey = self._last if self._last and self._last.listing.day == day else self._survey(day, read)
+        known = {*survey.types, *(each.name for each in (*FIRST_COLUMNS, *lake_columns(self._objects)))}
+        if unknown := [column.name for column in columns if column.name not in known]:
+            raise StoreError(f"the lake store has no column {unknown[0]} on {day}")
+        rows = DayRows(survey.listing, self._reader(read), self._piece_rows)
+        count = 0
+        for piece in rows.pieces(_nanoseconds(span.start), _nanoseconds(span.end), columns):
+            for page in piece.pages(columns):
+                count += len(page)
+                if count > self._max_rows:
+                    raise QuestionTooLargeError(
+                        f"an answer has more than {self._max_rows:,} rows, which is the limit of one question"
+                    )
+                yield page
+
+    def _survey(self, day: date, read: Callable[[int], None]) -> _Survey:
+        """Read the identities and the names of the fields of a day, unless it is as it was the last time."""
+        listing = self._listing(day)
+        if self._last is not None and self._last.listing == listing:
+            return self._last
+        found = _Survey(listing)
+        if listing.fragments or listing.committed is not None:
+            rows = DayRows(listing, self._reader(read), self._piece_rows)
+            self._fill(found, rows)
+        self._last = found
+        return found
+
+    def _fill(self, survey: _Survey, rows: DayRows) -> None:
+        tally: Counter[int] = Counter()
+        sources: Counter[str] = Counter()
+        fields: dict[str, Type] = {}
+        dimensions: set[str] = set()
+        conflicts: set[str] = set()
+        day = _nanoseconds(whole(survey.listing.day).start)
+        for piece in rows.pieces(day, day + 86_400 * SECOND, _FIELDS):
+            minutes = pc.divide(pc.subtract(piece.values(MOMENT), day), _MINUTE)
+            tally.update(_counts(minutes))
+            sources.update(_counts(piece.values(SOURCE)))
+            dimensions |= {name for name in DIMENSIONS if piece.values(name).null_count < len(minutes)}
+            if FIELDS in piece.fragments.column_names:
+                _note_fields(piece.fragments[FIELDS].to_pylist(), fields, conflicts)
+        conflicts |= rows.conflicts
+        survey.tally.update(sorted(tally.items()))
+        survey.sources.update(sorted(sources.items()))
+        if not tally:
+            return
+        committed = survey.listing.committed
+        found: dict[str, Type] = {column.name: column.type for column in FIRST_COLUMNS}
+        for name in set(DIMENSIONS) - dimensions:
+            del found[name]
+        found |= {column.name: column.type for column in (committed.columns if committed else ())}
+        for name, type_ in (*rows.types.items(), *sorted(fields.items())):
+            if found.setdefault(name, type_) != type_:
+                conflicts.add(name)
+        # The lake's first type of a column is its type for ever.
+        for column in lake_columns(self._objects):
+            if column.name in found and found[column.name] != column.type:
+                conflicts.add(column.name)
+                found[column.name] = column.type
+        if conflicts:
+            found.setdefault(EXTRA, "text")
+        survey.types.update(found)
+
+    def _listing(self, day: date) -> Listing:
+        found = self._objects.get(KEY)
+        return Listing(
+            day,
+            tuple(sorted(parse_key(key) for key in self._objects.keys(day_folder(day)))),
+            find_committed(self._objects, day),
+            None if found is None else Forgotten.from_json(found),
+        )
+
+    def _days(self) -> list[date]:
+        """Return the days that have a fragment or an exported row."""
+        days = {date.fromisoformat(key[len(_DAY_FOLDER) :][:10]) for key in self._objects.keys(_DAY_FOLDER)}
+        for kind in Format:
+            for key in self._objects.keys(beginning(kind)):
+                if key.endswith(f"/{MANIFEST}"):
+                    day = date(*(int(number) for number in _NUMBERS.findall(key)[-3:]))
+                    if (manifest := Day(self._objects, day, kind).manifest()) and manifest.rows:
+                        days.add(day)
+        return sorted(days)
+
+    def _billed(self) -> Callable[[int], None]:
+        """Begin a question: what is returned is called with the bytes that are read for it."""
+        bill, scanned = self.bill(), 0
+        bill(0, 0)
+
+        def read(size: int) -> None:
+            nonlocal scanned
+            scanned += size
+            bill(scanned, scanned)
+
+        return read
+
+    def _reader(self, read: Callable[[int], None]) -> Callable[[str], Iterator[bytes]]:
+        def stream(key: str) -> Iterator[bytes]:
+            try:
+                for chunk in self._objects.stream(key):
+                    read(len(chunk))
+                    yield chunk
+            except (BotoCoreError, ClientError) as error:
+                raise StoreError(f"the lake store cannot read {key}: {error}") from error
+
+        return stream
+
+
+def _note_fields(texts: list[str | None], types: dict[str, Type], conflicts: set[str]) -> None:
+    """Add the names in `fields` with their first types, and those that have others as well."""
+    seen: set[tuple[Any, ...]] = set()
+    for text in texts:
+        if text is None:
+            continue
+        fields = orjson.loads(text)
+        shape = (*fields, *map(type, fields.values()))
+        if shape in seen:
+            continue
+        seen.add(shape)
+        for name, value in fields.items():
+            kind = kind_of(value)
+            if types.setdefault(name, kind) != kind:
+                conflicts.add(name)
+
+
+def _counts(values: Any) -> dict[Any, int]:
+    counted = values.value_counts()
+    return dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True))
+
+
+def _nanoseconds(time: str) -> int:
+    """Return a time of the port in nanoseconds since 1970."""
+    seconds = datetime.fromisoformat(time[:19]).replace(tzinfo=UTC).timestamp()
+    return int(seconds) * SECOND + int(time[20:])

@@ -1,0 +1,111 @@
+"""Values of fragments and of Parquet parts as the asking port's text. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from consumers.rows.table import EXTRA
+from exporter.store import Column, Type
+
+PER_MILLISECOND = 1_000_000
+# Numbers from here on, and those below a thousandth, have an exponent.
+_LARGE, _SMALL = 1e7, 1e-3
+_KINDS: Mapping[type, Type] = {bool: "boolean", int: "integer", float: "number", str: "text"}
+
+
+def number_text(number: float) -> str:
+    """Return a DOUBLE as every store answers it: as Java prints it, without a fraction of zero.
+
+    https://docs.oracle.com/en/java/javase/21/docs/api/java.base/java/lang/Double.html#toString(double)
+    """
+    if number == 0:
+        return "0"
+    if _SMALL <= abs(number) < _LARGE:
+        return repr(number).removesuffix(".0")
+    sign, digits, exponent = Decimal(repr(number)).normalize().as_tuple()
+    first, *rest = map(str, digits)
+    power = int(exponent) + len(digits) - 1
+    return f"{'-' if sign else ''}{first}.{''.join(rest) or '0'}E{power}"
+
+
+def type_of(type_: pa.DataType) -> Type:
+    """Return the port's name of a column's type."""
+    if pa.types.is_timestamp(type_):
+        return "timestamp"
+    if pa.types.is_boolean(type_):
+        return "boolean"
+    if pa.types.is_integer(type_):
+        return "integer"
+    return "number" if pa.types.is_floating(type_) else "text"
+
+
+def texts(values: pa.Array) -> list[str | None]:
+    """Return a column's values as text, in the forms of `exporter.store.Values`."""
+    type_ = values.type
+    if pa.types.is_timestamp(type_):
+        return time_texts(pc.multiply(values.cast(pa.timestamp("ms")).cast(pa.int64()), PER_MILLISECOND))
+    if pa.types.is_floating(type_):
+        # The quick way for numbers that both print alike.
+        if not (size := pc.min_max(pc.abs(pc.if_else(pc.equal(values, 0), None, values))))["min"].is_valid:
+            return _listed(values.cast(pa.string()))
+        if size["min"].as_py() >= _SMALL and size["max"].as_py() < _LARGE:
+            return _listed(values.cast(pa.string()))
+        return [None if value is None else number_text(value) for value in values.to_pylist()]
+    return _listed(values.cast(pa.string()))
+
+
+def time_texts(nanoseconds: pa.Array) -> list[str | None]:
+    """Return times in nanoseconds since 1970 as the port's text."""
+    return _listed(nanoseconds.cast(pa.timestamp("ns")).cast(pa.string()))
+
+
+def _listed(values: pa.Array) -> list[str | None]:
+    listed: list[str | None] = values.to_pylist()
+    return listed
+
+
+def kind_of(value: Any) -> Type:
+    """Return the type of the measure that a value in `fields` is."""
+    return _KINDS[value.__class__]
+
+
+def put_fields(
+    fields: Sequence[str | None], columns: Sequence[Column], values: Sequence[list[str | None]]
+) -> None:
+    """Put the measures without a column of their own into the columns that are asked for.
+
+    A value of another type than its column's goes into `_extra`, as one that a schema does not expect does.
+
+    Args:
+        fields: The JSON objects of rows; None for a row without such measures.
+        columns: The columns.
+        values: The rows' values as text, a list for each column.
+    """
+    place_of = {column.name: (column.type, place) for column, place in zip(columns, values, strict=True)}
+    extra = place_of.get(EXTRA)
+    for row, text in enumerate(fields):
+        if text is None:
+            continue
+        for name, value in orjson.loads(text).items():
+            if (found := place_of.get(name)) is None:
+                continue
+            type_, place = found
+            kind = _KINDS[value.__class__]
+            if kind == type_ or (kind == "integer" and type_ == "number"):
+                place[row] = value if kind == "text" else value_text(value)
+            elif extra is not None:
+                known = orjson.loads(extra[1][row] or "{}")
+                extra[1][row] = orjson.dumps({**known, name: value}).decode()
+
+
+def value_text(value: bool | float) -> str:
+    """Return a value of `fields` that is not a text, as text."""
+    if value.__class__ is float:
+        return number_text(value)
+    return ("false", "true")[value] if value.__class__ is bool else str(value)
