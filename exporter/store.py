@@ -138,7 +138,7 @@ class Store(Protocol):
         """Return how many rows each minute of a day has."""
 
     def columns(self, day: date) -> tuple[Column, ...]:
-        """Return the columns of a day's rows, maybe also others without a value on that day; none without rows."""
+        """Return the columns that have a value in a day's rows, and maybe others; none without rows."""
 
     def filled(self, day: date, names: Collection[str]) -> set[str]:
         """Return which of these columns have a value in a row of a day."""
@@ -182,8 +182,8 @@ class SqlStore(BillingStore, Protocol):
 def oldest_kept(keeps_for: timedelta | None, day: date, now: datetime) -> str | None:
     """Return the time from which on a store still has a day's rows, or None if it has the whole day.
 
-    This is for a store that drops rows by their time: it has lost the first ones of a day that began longer ago
-    than it keeps rows.
+    This is for a store that drops rows by their time: it has lost the first ones of a day that began longer
+    ago than it keeps rows.
 
     Args:
         keeps_for: How long it keeps rows; None for ever.

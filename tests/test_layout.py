@@ -60,6 +60,8 @@ PURE = [
     "exporter/lake/overflow.py",
     "exporter/lake/progress.py",
     "exporter/store.py",
+    "exporter/stores/lake/copies.py",
+    "exporter/stores/lake/texts.py",
     "exporter/zips/packing.py",
     "exporter/zips/selection.py",
     "exporter/export/fan_out.py",

@@ -1,8 +1,8 @@
 """The boundary between fragments and parts: the days of the lake store that people's SQL reads from parts.
 
-A day is closed by one replacement of this document, once its parts are committed and before the markers that asked
-for its export are removed. What reads a closed day from its parts and every other day from its fragments counts
-each row once, before and after.
+A day is closed by one replacement of this document, once its parts are committed and before the markers that
+asked for its export are removed. A reader that takes closed days from parts and all others from fragments
+counts each row once, before and after.
 """
 
 from __future__ import annotations

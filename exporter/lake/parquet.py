@@ -64,7 +64,7 @@ class ParquetWriter:
         for column, values in zip(self._columns, zip(*batch.rows, strict=True), strict=True):
             if batch.empties and column.type != "text":
                 # A number's column has no empty text: `_empty` names the field.
-                values = [value or None for value in values]  # noqa: PLW2901 - the same column's
+                values = tuple(value or None for value in values)  # noqa: PLW2901 - the same column's
             texts = pa.array(values, pa.string())
             self._group_bytes += texts.nbytes
             self.size += texts.nbytes

@@ -1,4 +1,4 @@
-"""The lake store: rows in fragments under `store/`, and in the days that are exported. docs/reference/lake-store.md."""
+"""The lake store: rows in fragments under `store/`, and in exported days. docs/reference/lake-store.md."""
 
 from exporter.stores.lake.questions import from_environment, of_stack
 

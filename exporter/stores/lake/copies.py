@@ -1,4 +1,4 @@
-"""Which rows count, of those that are in several fragments or in a committed day as well; and their order. Pure.
+"""Which rows count, of those in several fragments or in a committed day as well, and their order. Pure.
 
 docs/reference/lake-store.md says why that counts every row exactly once.
 """

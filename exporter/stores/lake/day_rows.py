@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any
@@ -106,7 +106,8 @@ class DayRows:
 
     Attributes:
         conflicts: Columns of which a fragment has another type as well.
-        types: The first type of each column that the fragments read so far have, but for those of all fragments.
+        types: The first type of each column that the fragments read so far have, but for those that all
+            fragments have.
     """
 
     def __init__(self, listing: Listing, read: Read, limit: int = SLICE_ROWS) -> None:
@@ -195,7 +196,7 @@ class DayRows:
                 type_ = type_of(file.schema_arrow.field(name).type)
                 if name not in _OWN and self.types.setdefault(name, type_) != type_:
                     self.conflicts.add(name)
-            read = [name for name in there if name in ALWAYS or name in names or name == FIELDS and names]
+            read = [name for name in there if name in ALWAYS or name in names or (name == FIELDS and names)]
             table = file.read(read, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise StoreError(

@@ -1,8 +1,8 @@
 """Adapter: questions to the lake store, answered from its fragments and from the days that are exported.
 
 A day's rows are those of its fragments and those of its committed parts together, each once, without those of
-forgotten clients. So an answer is the same before, while and after a day is exported, and stays whole when its
-fragments are gone.
+forgotten clients. So an answer is the same before, while and after a day is exported, and stays whole when
+its fragments are gone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from consumers.bucket import Bucket, Objects, client_config
 from consumers.rows import late_days
-from consumers.rows.lake.fragments import FIELDS, PREFIX, day_folder, parse_key
+from consumers.rows.lake.fragments import FIELDS, PREFIX, Fragment, day_folder, parse_fragment
 from consumers.rows.table import DIMENSIONS, EXTRA, SOURCE
 from consumers.settings import read_settings
 from exporter.lake.columns import lake_columns
@@ -126,8 +126,8 @@ class LakeStore:
     def whole_since(self, day: date, now: datetime) -> str | None:
         """Return the time from which on the store still has a day's rows, or None if it has the whole day.
 
-        Fragments are gone some days after they were written. A day has lost some if it was never exported, and
-        what asked for its export is older than that.
+        Fragments are gone some days after they were written. A day has lost some if it was never exported,
+        and what asked for its export is older than that.
         """
         committed = find_committed(self._objects, day)
         if committed is not None:
@@ -242,7 +242,7 @@ class LakeStore:
         found = self._objects.get(KEY)
         return Listing(
             day,
-            tuple(sorted(parse_key(key) for key in self._objects.keys(day_folder(day)))),
+            tuple(sorted(map(_parsed, self._objects.keys(day_folder(day))))),
             find_committed(self._objects, day),
             None if found is None else Forgotten.from_json(found),
         )
@@ -280,6 +280,13 @@ class LakeStore:
                 raise StoreError(f"the lake store cannot read {key}: {error}") from error
 
         return stream
+
+
+def _parsed(key: str) -> Fragment:
+    try:
+        return parse_fragment(key)
+    except ValueError as error:
+        raise StoreError(f"the lake store: {error}; move it away, and ask again") from error
 
 
 def _note_fields(texts: list[str | None], types: dict[str, Type], conflicts: set[str]) -> None:

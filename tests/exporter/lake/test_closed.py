@@ -2,6 +2,7 @@
 
 import json
 from datetime import date, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -26,14 +27,13 @@ def test_the_closed_days_are_those_that_were_closed_and_no_two_ranges_touch(numb
     assert [day for days in closed for day in days] == [
         FIRST + timedelta(days=number) for number in sorted(set(numbers))
     ]
-    assert all(
-        before.last + timedelta(days=1) < after.first
-        for before, after in zip(closed, closed[1:], strict=False)
-    )
+    assert all(before.last + timedelta(days=1) < after.first for before, after in pairwise(closed))
 
 
 def test_a_day_that_another_run_closes_at_the_same_time_stays_closed() -> None:
     class Contended(Bucket):
+        other = Bucket()
+
         def replace(self, key: str, body: bytes, tag: str | None) -> bool:
             if len(self) == 0:
                 close_day(self.other, FIRST)
@@ -41,7 +41,6 @@ def test_a_day_that_another_run_closes_at_the_same_time_stays_closed() -> None:
             return super().replace(key, body, tag)
 
     bucket = Contended()
-    bucket.other = Bucket()
     close_day(bucket, FIRST + timedelta(days=5))
 
     assert closed_days(bucket) == (
@@ -51,5 +50,5 @@ def test_a_day_that_another_run_closes_at_the_same_time_stays_closed() -> None:
 
 
 def test_a_newer_document_is_refused() -> None:
-    with pytest.raises(NewerDocumentError, match="closed.json"):
+    with pytest.raises(NewerDocumentError, match=r"closed\.json"):
         closed_days(Bucket({KEY: json.dumps({"format_version": 2, "days": []}).encode()}))

@@ -117,6 +117,14 @@ def test_what_is_written_is_read_back_with_none_and_empty_text_told_apart(
     assert part.rows == len(rows)
 
 
+def test_empty_text_in_a_column_of_another_type_is_no_value_in_parquet() -> None:
+    body, _ = file([["2025-11-20 10:00:00.000000001", "", "", "", ""]], Format.PARQUET)
+
+    (read,) = Format.PARQUET.read([body], COLUMNS)
+
+    assert read.rows == [["2025-11-20 10:00:00.000000001", "", None, None, None]]
+
+
 @given(rows=ROWS)
 @settings(deadline=None, max_examples=25)
 def test_pythons_own_reader_sees_the_same_values(rows: list[Any]) -> None:

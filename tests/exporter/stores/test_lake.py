@@ -28,8 +28,14 @@ COLUMNS = (Column("time", "timestamp"), Column("_id", "text"), Column("n", "numb
 def record(number: int, *, day: date = DAY, **more: Any) -> dict[str, Any]:
     time = f"{day} {number // 60 % 24:02}:{number % 60:02}:00.000{number % 1_000_000:06}"
     return {
-        **{"time": time, "_type": "api_request", "_id": f"id-{number:05}", "source": "/g"},
-        **{"route": "/pets", "client": f"client-{number % 3}", "n": float(number), **more},
+        "time": time,
+        "_type": "api_request",
+        "_id": f"id-{number:05}",
+        "source": "/g",
+        "route": "/pets",
+        "client": f"client-{number % 3}",
+        "n": float(number),
+        **more,
     }
 
 
@@ -99,7 +105,7 @@ def test_a_record_that_comes_again_in_a_newer_version_takes_the_place_of_the_exp
 
 def test_a_day_that_is_exported_from_its_own_parts_again_keeps_its_revision() -> None:
     bucket = Bucket()
-    odd = {
+    odd: dict[str, Any] = {
         "n": 1e10,
         "ratio": 1e-7,
         "empty_count": 3,
