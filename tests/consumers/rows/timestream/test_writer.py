@@ -218,6 +218,7 @@ def test_a_record_with_no_free_point_is_refused_in_the_end() -> None:
             "late",
         ),
         ("Multi measure names clash: status is DOUBLE", "2015-05-17T10:05:03Z", "invalid"),
+        ("The table has 8192 measure names already, which is the limit.", "2015-05-17T10:05:03Z", "invalid"),
     ],
 )
 def test_what_timestream_refuses_for_good_has_a_reason_and_its_neighbours_are_stored(
