@@ -1,4 +1,4 @@
-"""ASGI middleware: one record per HTTP request, for FastAPI, Starlette and other ASGI frameworks.
+"""ASGI middleware: one record per HTTP request and WebSocket, for FastAPI, Starlette and other frameworks.
 
     from fastapi import FastAPI
     from tagline.asgi import TaglineMiddleware
@@ -6,42 +6,35 @@
     app = FastAPI()
     app.add_middleware(TaglineMiddleware)
 
-It imports no framework, buffers no body and starts no task. WebSockets and lifespan pass through untouched.
-The formats are those of https://asgi.readthedocs.io/en/latest/specs/www.html. docs/how-to/fastapi.md says
-what is in the record.
+It imports no framework, buffers no body and starts no task. Lifespan passes through untouched. The formats
+are those of https://asgi.readthedocs.io/en/latest/specs/www.html. docs/how-to/fastapi.md lists the fields.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
-from typing import Any, Awaitable, Callable, Iterable, MutableMapping, Optional, Sequence
+from typing import Awaitable, Callable, Iterable, Optional, Sequence, Union
 
+from .asgi_exchange import FAILED, Exchange, FromScope, Message, Receive, Scope, Send
 from .asgi_routes import route_template
+from .asgi_websocket import Connection
 from .emitter import Emitter
-from .invocation import UNMATCHED, correlation_id
+from .invocation import UNMATCHED
 from .values import repr_of
 
 __all__ = ["DEFAULT_SKIP", "UNMATCHED", "TaglineMiddleware", "route_template"]
 
 DEFAULT_SKIP = ("/health", "/healthz", "/livez", "/readyz")
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-FromScope = Callable[[Scope], Optional[str]]
 
 _VALIDATION_FAILED = 422
-_FAILED = 500
-_MAX_DIGITS = 20  # of a Content-Length: no body is longer, and Python refuses numbers of many digits
 
 
 class TaglineMiddleware:
-    """Writes one record for each HTTP request that the application answers.
+    """Writes one record for each HTTP request that the application answers, and for each WebSocket.
 
     Args:
         app: The ASGI application.
@@ -56,6 +49,7 @@ class TaglineMiddleware:
         correlation_response_header: Carries it out, unless the application sets that header; None for none.
         background_type: Type of the records of work after the response.
         background_from_ms: Such work leaves a record if it took at least this many milliseconds, or failed.
+        websocket_type: Type of the records of WebSockets.
     """
 
     def __init__(
@@ -71,6 +65,7 @@ class TaglineMiddleware:
         correlation_response_header: Optional[str] = "x-correlation-id",
         background_type: str = "background_task",
         background_from_ms: float = 100.0,
+        websocket_type: str = "websocket",
     ) -> None:
         self.app = app
         self.emitter = emitter or Emitter()
@@ -78,20 +73,23 @@ class TaglineMiddleware:
         self.route = route or route_template
         self.unmatched = unmatched
         self.skip: frozenset[str] = frozenset(skip)
-        self.correlation_headers = [name.lower() for name in correlation_headers]
+        self.correlation_headers = [name.lower().encode("latin-1") for name in correlation_headers]
         self.correlation_response_header = (correlation_response_header or "").lower().encode("latin-1")
         self.background_type = background_type
         self.background_from_ms = background_from_ms
+        self.websocket_type = websocket_type
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application, and write the record when its response is complete. Its exceptions propagate.
 
         A request that an outer middleware of this kind already records is left to that one.
         """
-        if scope["type"] != "http" or scope["path"] in self.skip or "tagline" in scope:
+        kind = scope["type"]
+        if kind not in ("http", "websocket") or scope["path"] in self.skip or "tagline" in scope:
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(self, scope, receive, send)
+        record = _Request if kind == "http" else Connection
+        exchange: Union[_Request, Connection] = record(self, scope, receive, send)
         try:
             await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
@@ -100,32 +98,20 @@ class TaglineMiddleware:
         exchange.end(None)
 
 
-class _Exchange:
+class _Request(Exchange):
     """One request and its response, counted while they pass."""
 
+    completed_at: Optional[float] = None
+    request_bytes = 0
+    response_bytes: Optional[int] = 0
+    request_read = trailers = disconnected = False
+    status: Optional[int] = None
+    validation_errors: Optional[int] = None
+    error: Optional[BaseException] = None
+
     def __init__(self, middleware: TaglineMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
-        self.middleware = middleware
-        self.scope = scope
-        self._receive = receive
-        self._send = send
-        self.path = scope["path"]  # older Starlettes cut off what a mount took
-        self.completed_at: Optional[float] = None
-        self.request_bytes = 0
-        self.request_read = False
-        self.response_bytes: Optional[int] = 0
-        self.status: Optional[int] = None
-        self.trailers = False
-        self.disconnected = False
-        self.validation_errors: Optional[int] = None
-        self.error: Optional[BaseException] = None
+        super().__init__(middleware, scope, receive, send)
         self.outer_error = sys.exc_info()[1]
-        self.correlation_id = _correlation_id(scope, middleware.correlation_headers)
-        state = scope.setdefault("state", {})
-        if isinstance(state, dict):  # request.state.correlation_id, to send on
-            state["correlation_id"] = self.correlation_id
-        fields = {"correlation_id": self.correlation_id}
-        self.draft = middleware.emitter.collect(fields, context=scope.get("aws.context"))
-        scope["tagline"] = self.draft.begin(is_block=True)
 
     async def receive(self) -> Message:
         """Pass on what the client sends, and count it."""
@@ -172,15 +158,11 @@ class _Exchange:
         # An exception handler answers while its exception is being handled, here as well.
         handled = sys.exc_info()[1]
         if handled is not None and handled is not self.outer_error:
-            if message["status"] >= _FAILED:
+            if message["status"] >= FAILED:
                 self.error = handled
             else:
                 self.validation_errors = _count_errors(handled)
-        headers: list[Any] = list(message.get("headers") or ())  # an iterator can be read once
-        name = self.middleware.correlation_response_header
-        if name and all(_as_bytes(header[0]).lower() != name for header in headers):
-            headers.append((name, self.correlation_id.encode("latin-1")))
-        return {**message, "headers": headers}
+        return {**message, "headers": self.with_id(message.get("headers"))}
 
     def count(self, body: bytes) -> None:
         """Count a part of the body. The first part of a 422 may also tell how many errors there are."""
@@ -199,24 +181,21 @@ class _Exchange:
         self.error = self.outer_error = None
 
     def write(self, error: Optional[BaseException], *, incomplete: bool = False) -> None:
-        """Write the record; what the application itself added under one of its names takes precedence."""
+        """Write the record."""
         known = {
             "method": self.scope.get("method"),
             "route": self.ask(self.middleware.route) or self.middleware.unmatched,
             "path": self.path,
             "status": self.known_status(error, incomplete=incomplete),
             "client": self.ask(self.middleware.client),
-            "request_bytes": self.request_bytes if self.request_read else _announced_bytes(self.scope),
+            "request_bytes": self.request_bytes if self.request_read else self.announced_bytes(),
             "response_bytes": self.response_bytes,
             "validation_error_count": self.validation_errors,
             "disconnected": self.disconnected or None,
             "incomplete": incomplete or None,
         }
-        for name, value in known.items():
-            if value is not None:
-                self.draft.setdefault(name, value)
         self.completed_at = time.perf_counter()
-        self.draft.end(error=error)
+        self.write_record(known, error)
 
     def write_background(self, error: Optional[BaseException]) -> None:
         """Write a record of the work after the response, if it took long or failed."""
@@ -230,13 +209,6 @@ class _Exchange:
         fields["duration_ms"] = took_ms
         self.middleware.emitter.emit(fields, type=self.middleware.background_type)
 
-    def ask(self, hook: Optional[FromScope]) -> Optional[str]:
-        """Call a function for a field; if it raises, the field is left out."""
-        try:
-            return hook(self.scope) if hook else None
-        except Exception:
-            return None
-
     def known_status(self, error: Optional[BaseException], *, incomplete: bool) -> Optional[int]:
         """Return the status that the client got, None if it got none.
 
@@ -246,35 +218,10 @@ class _Exchange:
         buffered = self.scope.get("aws.context") is not None
         if error is not None and (buffered or self.status is None) and (incomplete or self.status is None):
             answered = isinstance(error, Exception) and not self.disconnected
-            return _FAILED if buffered or answered else None
+            return FAILED if buffered or answered else None
         if self.status is None and not self.disconnected:
-            return _FAILED  # the application sent nothing, so the server answers
+            return FAILED  # the application sent nothing, so the server answers
         return self.status
-
-
-def _correlation_id(scope: Scope, names: Sequence[str]) -> str:
-    """Return the request's correlation id: that of a header, Lambda's request id, or a random one."""
-    given = correlation_id(scope.get("headers"), names)
-    return given or str(getattr(scope.get("aws.context"), "aws_request_id", None) or os.urandom(16).hex())
-
-
-def _announced_bytes(scope: Scope) -> Optional[int]:
-    """Return the size of a body that the application did not read, None if it is not known."""
-    try:
-        headers = {name.lower(): value for name, value in scope.get("headers", ())}
-        length = _as_bytes(headers.get(b"content-length") or headers.get("content-length", b""))
-    except Exception:
-        return None  # not headers
-    if length.isdigit() and len(length) < _MAX_DIGITS:
-        return int(length)
-    # Without either header there is no body in HTTP/1: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
-    is_announced = b"transfer-encoding" in headers or b"content-length" in headers
-    return 0 if not is_announced and scope.get("http_version", "")[:1] == "1" else None
-
-
-def _as_bytes(text: Any) -> bytes:
-    """Return a header's name or value as bytes: some servers take text as well."""
-    return text.encode("latin-1") if isinstance(text, str) else bytes(text)
 
 
 def _count_errors(error: BaseException) -> Optional[int]:

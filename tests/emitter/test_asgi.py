@@ -209,7 +209,7 @@ def test_the_skipped_paths_can_be_chosen(lines: Lines, emitter: Emitter) -> None
     assert lines.fields["path"] == "/health"
 
 
-@pytest.mark.parametrize("kind", ["websocket", "lifespan", "other"])
+@pytest.mark.parametrize("kind", ["lifespan", "other"])
 def test_what_is_not_http_passes_through_untouched(kind: str, lines: Lines, emitter: Emitter) -> None:
     seen: list[Any] = []
 
@@ -1062,31 +1062,6 @@ def test_a_stream_that_breaks_keeps_the_status_that_was_sent(lines: Lines, emitt
     fields = lines.fields
     assert (fields["status"], fields["incomplete"], fields["error_type"]) == (200, True, "RefusedError")
     assert fields["response_bytes"] == 3
-
-
-def test_a_websocket_of_starlette_works_and_leaves_no_record(lines: Lines, emitter: Emitter) -> None:
-    fastapi = pytest.importorskip("fastapi")
-    websockets = pytest.importorskip("starlette.websockets")
-    app = fastapi.FastAPI()
-
-    async def echo(websocket: Any) -> None:
-        await websocket.accept()
-        await websocket.send_text(await websocket.receive_text())
-        await websocket.close()
-
-    echo.__annotations__["websocket"] = websockets.WebSocket
-    app.websocket("/echo")(echo)
-    said = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hello"}]
-    request = {**scope("/echo"), "type": "websocket", "subprotocols": []}
-    server = ask(inside(app, emitter), request, Server(said))
-
-    assert [message["type"] for message in server.got] == [
-        "websocket.accept",
-        "websocket.send",
-        "websocket.close",
-    ]
-    assert server.got[1]["text"] == "hello"
-    assert lines.records == []
 
 
 # --- Mangum -----------------------------------------------------------------------------------------------
