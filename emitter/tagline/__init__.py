@@ -17,28 +17,18 @@ imported lazily, but for `contextvars`; types only for the type checker.
 """
 
 from .annotations import TYPE_CHECKING
-from .budget import DEFAULT_MAX_LINE_BYTES, MAX_LINE_BYTES, MAX_NAME_BYTES, MIN_LINE_BYTES
 from .collecting import Draft, add, add_copy, outgoing_headers
-from .deadline import DEFAULT_TIMEOUT_MARGIN_MS
 from .emitter import Emitter
 from .handlers import carry
-from .invocation import CORRELATION_HEADERS, MAX_CORRELATION_ID, correlation_id
+from .invocation import CORRELATION_HEADERS, DEFAULT_TIMEOUT_MARGIN_MS, MAX_CORRELATION_ID, correlation_id
+from .output import DEFAULT_MAX_LINE_BYTES, MAX_LINE_BYTES, MAX_NAME_BYTES, MIN_LINE_BYTES
 from .privacy import MASK, MASKED_NAMES, MIN_NAME_END, UNMASKED_NAMES, Privacy
-from .record import (
-    DEFAULT_TAG,
-    DEFAULT_TYPE,
-    Record,
-    UnreadableLineError,
-    format_timestamp,
-    parse_timestamp,
-    read,
-    write,
-)
-from .values import MAX_DEPTH, MAX_REPR
+from .values import DEFAULT_TAG, DEFAULT_TYPE, MAX_DEPTH, MAX_REPR, format_timestamp, parse_timestamp
 
 if TYPE_CHECKING:
     from .logs import LogHandler
     from .metrics import MAX_METRICS, UNITS
+    from .record import Record, UnreadableLineError, read, write
 
 __version__ = "0.3.0"
 
@@ -51,12 +41,15 @@ __all__ += ["MAX_METRICS", "MAX_NAME_BYTES", "MAX_REPR", "MIN_LINE_BYTES", "MIN_
 __all__ += ["UNITS", "UNMASKED_NAMES"]
 
 
+_LAZY = {"LogHandler": "logs", "MAX_METRICS": "metrics", "UNITS": "metrics", "Record": "record"}
+_LAZY.update(UnreadableLineError="record", read="record", write="record")
+
+
 def __getattr__(name: str) -> object:
     """Import lazily what most functions do not use: each file takes a tenth of a millisecond."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    module = {"LogHandler": "logs", "MAX_METRICS": "metrics", "UNITS": "metrics"}.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f".{module}", __name__), name)
+    value = globals()[name] = getattr(import_module(f".{_LAZY[name]}", __name__), name)
     return value

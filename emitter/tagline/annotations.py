@@ -4,7 +4,7 @@ Type checkers see the real names. At run time `typing.get_type_hints` finds all 
 aliases are `object` then, and `Optional` and `Union` import `typing` when something evaluates them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,5 +43,5 @@ else:
         return function
 
 
-__all__ = ["TYPE_CHECKING", "Any", "Callable", "Fields", "Function", "Iterable", "Iterator", "Mapping"]
-__all__ += ["Optional", "Sequence", "Stream", "Timestamp", "Union", "Unit", "overload"]
+__all__ = ["TYPE_CHECKING", "Any", "Callable", "Collection", "Fields", "Function", "Iterable", "Iterator"]
+__all__ += ["Mapping", "Optional", "Sequence", "Stream", "Timestamp", "Union", "Unit", "overload"]

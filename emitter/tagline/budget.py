@@ -1,58 +1,26 @@
-"""The size of a line: CloudWatch cuts longer ones, and their second half has no tag."""
+"""What is done with lines and names that are too long; imported for the first of them."""
 
 from __future__ import annotations
 
-import os
-
 from .annotations import TYPE_CHECKING, Any, Optional
-from .record import field_name
-from .values import encode, repr_of
+from .values import encode, field_name
 
 if TYPE_CHECKING:
     from .metrics import Metrics
 
-MIN_LINE_BYTES = 1_000
-# Lambda's lines were cut at 262,119 bytes: github.com/DataDog/datadog-serverless-functions/pull/462.
-MAX_LINE_BYTES = 262_118
-DEFAULT_MAX_LINE_BYTES = 200_000
-# Docker hands on 16 KB at a time, and not every log driver joins them: github.com/moby/moby/issues/41794.
-DEFAULT_OUTSIDE_LAMBDA = 16_000
-MAX_NAME_BYTES = 200  # of a tag, a type and an id each; a row cannot hold a longer id
 
+def shorten_name(text: str, name: str, allowed: int) -> str:
+    """Return a name, escaped for JSON, that is cut and ends in a digest of the whole.
 
-def line_budget(chosen: Optional[int], *, is_in_lambda: bool) -> int:
-    """Return the longest line in bytes: what was chosen, or `TAGLINE_MAX_LINE_BYTES`, or the default.
-
-    Raises:
-        ValueError: If what was chosen is not between 1,000 and 262,118.
+    Args:
+        text: The name.
+        name: The same, escaped for JSON.
+        allowed: Longest result in bytes.
     """
-    if chosen is None:
-        default = DEFAULT_MAX_LINE_BYTES if is_in_lambda else DEFAULT_OUTSIDE_LAMBDA
-        setting = whole_number(os.environ.get("TAGLINE_MAX_LINE_BYTES"), default)
-        return max(MIN_LINE_BYTES, min(setting, MAX_LINE_BYTES))
-    if not MIN_LINE_BYTES <= chosen <= MAX_LINE_BYTES:
-        raise ValueError(f"max_line_bytes is {chosen}; choose {MIN_LINE_BYTES} to {MAX_LINE_BYTES}")
-    return chosen
-
-
-def whole_number(text: Optional[str], default: int) -> int:
-    """Return a setting's number, or the default if there is none or it cannot be read."""
-    try:
-        return int(text or default)
-    except ValueError:
-        return default
-
-
-def short_name(value: object) -> str:
-    """Return a tag, type or id, escaped for JSON; over-long values are cut and end in a digest."""
-    text = value if isinstance(value, str) else repr_of(value, str)
-    name = encode(text)[1:-1]
-    if len(name) <= MAX_NAME_BYTES:
-        return name
     from hashlib import blake2b
 
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-    return encode(_cut(text, name + '""', MAX_NAME_BYTES + 1 - len(digest)))[1:-1] + "~" + digest
+    return encode(_cut(text, name + '""', allowed + 1 - len(digest)))[1:-1] + "~" + digest
 
 
 def shorten(

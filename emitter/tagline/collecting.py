@@ -8,9 +8,8 @@ import weakref
 from contextvars import ContextVar
 from threading import get_ident
 
-from . import deadline
 from .annotations import TYPE_CHECKING, Any, Callable, Fields, Mapping, Optional
-from .invocation import CORRELATION_HEADERS, Invocation, correlation_id
+from .invocation import CORRELATION_HEADERS, Invocation, correlation_id, forget, watch
 from .output import after_copy
 from .values import as_dict, repr_of, to_json
 
@@ -42,12 +41,12 @@ class Draft(dict[str, Any]):
     """
 
     open = False  # from `begin` until it is written
-    _is_block = False
+    _is_block = _has_begun = False
 
     def __init__(
         self, emitter: Emitter, fields: Any, *, event: Any = None, context: Any = None, **options: Any
     ) -> None:
-        super().__init__(as_dict(fields))
+        super().__init__(fields if type(fields) is dict else as_dict(fields))
         self.emitter = emitter
         self._options = options  # for `emit`
         self._request = event, context
@@ -66,29 +65,32 @@ class Draft(dict[str, Any]):
             self._is_block = is_block or self._is_block
             return self
         event, context = self._request
+        # Only a block keeps its context: otherwise, one that is gone tells that the invocation is over.
         self._request = None, context if is_block else None
         self._get_context = None if context is None else _weakly(context)
         self.invocation = Invocation(event, context)
         self._is_block = is_block
         stack = _stack.get()
-        outer: tuple[Draft, ...] = ()
-        for draft in stack:
-            if draft.open and self._is_after(draft):
-                draft.give_up()
-            elif draft.open:
-                outer += (draft,)
+        outer = self._outer(stack) if stack else ()
         self.is_nested = outer != ()
         self._thread, self._is_in_loop = get_ident(), _is_in_loop()
         if self._options.get("timestamp") is None:
             self._options["timestamp"] = self.emitter.now() / 1000
         self._began = time.perf_counter()
-        self.open = True
+        self.open = self._has_begun = True
         _open[id(self)] = weakref.ref(self)
-        _stack.set(stack.__class__((*outer, self)[-MAX_NESTED:]))
+        _stack.set(stack.__class__((*outer[1 - MAX_NESTED :], self)))
         margin_ms = self.emitter.timeout_margin_ms
         if context is not None and margin_ms > 0 and (left_ms := self._remaining_ms()) is not None:
-            deadline.watch(self, (left_ms - margin_ms) / 1000)
+            watch(self, (left_ms - margin_ms) / 1000)
         return self
+
+    def _outer(self, stack: tuple[Draft, ...]) -> tuple[Draft, ...]:
+        """Return the open records around this one; give up those that an earlier invocation left."""
+        for draft in stack:
+            if draft.open and self._is_after(draft):
+                draft.give_up()
+        return tuple([draft for draft in stack if draft.open])
 
     def _is_after(self, draft: Draft) -> bool:
         """Return whether this record's invocation means that the other one's is over and left it open."""
@@ -156,7 +158,7 @@ class Draft(dict[str, Any]):
         # Close before reading the fields, so that add() never reports a field that is not on the line.
         self.open = False
         if self._get_context:
-            deadline.forget(self)
+            forget(self)
         self.suspend()
         return True
 
@@ -191,6 +193,11 @@ class Draft(dict[str, Any]):
                 self.give_up()
             except Exception:
                 return  # the interpreter is shutting down
+        elif not self._has_begun:
+            from warnings import warn
+
+            how = "write `with emitter.collect(...)` or `emitter.begin(...)`"
+            warn(f"a record was never begun: {how}", RuntimeWarning, stacklevel=2)
 
 
 class Active:

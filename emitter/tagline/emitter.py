@@ -21,13 +21,12 @@ from .annotations import (  # fmt: skip
     Unit,
     overload,
 )
-from .budget import line_budget, short_name, shorten, whole_number
 from .collecting import Draft, current
-from .deadline import DEFAULT_TIMEOUT_MARGIN_MS
 from .handlers import decorate
+from .invocation import DEFAULT_TIMEOUT_MARGIN_MS
+from .output import line_budget, short_name, whole_number
 from .privacy import Privacy
-from .record import DEFAULT_TAG, DEFAULT_TYPE, event_time, field_key, format_timestamp
-from .values import as_dict, encode
+from .values import DEFAULT_TAG, DEFAULT_TYPE, as_dict, encode, event_time, field_key, format_timestamp
 
 if TYPE_CHECKING:
     from .metrics import Metrics
@@ -53,8 +52,7 @@ class Emitter:
             timed out; default `TAGLINE_TIMEOUT_MARGIN_MS`, else 200; 0 for never.
         sample_rate: Share of the records that are written, above 0 and at most 1. Below 1, each line has it
             as the field `sample_rate`: a line stands for `1 / sample_rate` records.
-        on_error: Called with each exception that cost a record or a field. The attribute `errors` counts
-            them.
+        on_error: Called with each exception that cost a record or a field; `errors` counts them.
 
     Raises:
         ValueError: If CloudWatch refuses the metrics, namespace or dimensions, the longest line is not 1,000
@@ -101,7 +99,7 @@ class Emitter:
 
             self._metrics = Metrics(namespace, metrics, dimensions)
         self._source = output.Source()
-        self._names = short_name(self.tag), short_name(type)
+        self._short_tag, self._short_type = short_name(self.tag), short_name(type)
         self._bound: dict[str, Any] = {"sample_rate": sample_rate} if sample_rate < 1 else {}
 
     def emit(
@@ -130,7 +128,7 @@ class Emitter:
             return  # it took no number, so it does not count as lost
         try:
             # Take the number first: any failure after this leaves a gap.
-            tag = short_name(tag) if tag else self._names[0]
+            tag = short_name(tag) if tag else self._short_tag
             source, number, random_id = self._source.next_line(tag)
             now = time.time_ns() // 1_000_000 if self._clock is None else self.now()
             time_ms = now if timestamp is None else event_time(timestamp)
@@ -138,7 +136,7 @@ class Emitter:
                 fields, time_ms = {"timestamp": timestamp, **as_dict(fields)}, now
             start = (
                 f'{{"_tag":"{tag}","timestamp":"{format_timestamp(time_ms)}","level":"{self._level}"'
-                f',"_type":"{short_name(type) if type else self._names[1]}"'
+                f',"_type":"{short_name(type) if type else self._short_type}"'
                 f',"_id":"{short_name(id) if id else random_id}"'
                 f',"_src":"{source}","_seq":{number}'
             )
@@ -146,6 +144,8 @@ class Emitter:
             metrics = self._metrics.envelope(plain, time_ms, now) if self._metrics else ""
             line = f"{start}{metrics},{body[1:]}\n" if plain else start + "}\n"
             if len(line) > self.max_line_bytes + 1:
+                from .budget import shorten
+
                 budget, declared = self.max_line_bytes, self._metrics
                 line = shorten(start, plain, budget, metrics=declared, time_ms=time_ms, now=now)
             output.write_line(line, self._stream, self._is_shared)
@@ -244,14 +244,14 @@ class Emitter:
         """
 
         def draft_of(event: Any, context: Any) -> Draft:
-            draft = self.collect(type=type, event=event, context=context)
+            first: dict[str, Any] = {}
             try:
-                draft.update(as_dict(fields(event) if callable(fields) else fields))
+                first.update(as_dict(fields(event) if callable(fields) else fields))
                 if route and (template := route(event)):
-                    draft.setdefault("route", template)
+                    first.setdefault("route", template)
             except Exception as error:
                 self._report(error)
-            return draft
+            return self.collect(first, type=type, event=event, context=context)
 
         if function is None:
             return lambda function: decorate(function, draft_of)

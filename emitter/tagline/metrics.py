@@ -6,8 +6,7 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedd
 from __future__ import annotations
 
 from .annotations import Any, Mapping, Sequence, Unit
-from .record import field_key
-from .values import encode, repr_of
+from .values import encode, field_key, repr_of
 
 MAX_METRICS = 100  # in one directive: more are split into several
 MAX_METRIC_VALUES = 100

@@ -1,4 +1,4 @@
-"""Lines are numbered per source and go out whole: one write, one flush, no other emitter's line between."""
+"""Lines on their way out: numbered per source, within their limits, and whole: one write, one flush."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import threading
 from itertools import count
 
 from .annotations import Any, Callable, Iterator, Optional, Stream
+from .values import encode, repr_of
 
+MIN_LINE_BYTES = 1_000
+# Lambda's lines were cut at 262,119 bytes: github.com/DataDog/datadog-serverless-functions/pull/462.
+MAX_LINE_BYTES = 262_118
+DEFAULT_MAX_LINE_BYTES = 200_000
+# Docker hands on 16 KB at a time, and not every log driver joins them: github.com/moby/moby/issues/41794.
+DEFAULT_OUTSIDE_LAMBDA = 16_000
+MAX_NAME_BYTES = 200  # of a tag, a type and an id each; a row cannot hold a longer id
 MAX_TAGS = 1_000
 _is_snapstart = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
 # Under SnapStart, draw ids one by one: a snapshot may be restored many times.
@@ -57,6 +65,40 @@ class Source:
             except IndexError:  # one urandom call for 64 ids is cheaper than 64 calls
                 random_id, *self._ids = os.urandom(16 * _IDS_DRAWN).hex(" ", 16).split()
                 return identity, number, random_id
+
+
+def line_budget(chosen: Optional[int], *, is_in_lambda: bool) -> int:
+    """Return the longest line in bytes: what was chosen, or `TAGLINE_MAX_LINE_BYTES`, or the default.
+
+    Raises:
+        ValueError: If what was chosen is not between 1,000 and 262,118.
+    """
+    if chosen is None:
+        default = DEFAULT_MAX_LINE_BYTES if is_in_lambda else DEFAULT_OUTSIDE_LAMBDA
+        setting = whole_number(os.environ.get("TAGLINE_MAX_LINE_BYTES"), default)
+        return max(MIN_LINE_BYTES, min(setting, MAX_LINE_BYTES))
+    if not MIN_LINE_BYTES <= chosen <= MAX_LINE_BYTES:
+        raise ValueError(f"max_line_bytes is {chosen}; choose {MIN_LINE_BYTES} to {MAX_LINE_BYTES}")
+    return chosen
+
+
+def whole_number(text: Optional[str], default: int) -> int:
+    """Return a setting's number, or the default if there is none or it cannot be read."""
+    try:
+        return int(text or default)
+    except ValueError:
+        return default
+
+
+def short_name(value: object) -> str:
+    """Return a tag, type or id, escaped for JSON; over-long values are cut and end in a digest."""
+    text = value if isinstance(value, str) else repr_of(value, str)
+    name = encode(text)[1:-1]
+    if len(name) <= MAX_NAME_BYTES:
+        return name
+    from .budget import shorten_name
+
+    return shorten_name(text, name, MAX_NAME_BYTES)
 
 
 def line_level() -> str:

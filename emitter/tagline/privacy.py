@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from .annotations import Any, Callable, Iterable, Optional
-from .record import field_key
-from .values import MAX_DEPTH, drop, encode, repr_of, to_json
+from .annotations import Any, Callable, Collection, Iterable, Optional
+from .values import MAX_DEPTH, drop, encode, field_key, repr_of, to_json
 
 # Values under these names are masked, and under names that end with one: `db_password`, `authtoken`.
 MASKED_NAMES = (
@@ -90,7 +89,9 @@ class Privacy:
         is_known = self._harmless.issuperset(fields) or self._learn(fields)
         return is_known and self._are_clean(fields.values(), 1, _NUMBERS if texts else _SCALARS)
 
-    def _are_clean(self, values: Iterable[Any], depth: int, harmless: frozenset[object]) -> bool:
+    def _are_clean(self, values: Collection[Any], depth: int, harmless: frozenset[object]) -> bool:
+        if harmless.issuperset(map(type, values)):
+            return True
         for value in values:
             kind = type(value)
             if kind in harmless:

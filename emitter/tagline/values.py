@@ -1,4 +1,4 @@
-"""What values become: plain JSON values, and JSON text."""
+"""How values, names and times are written on a line: any value as JSON, a field's key, a time as text."""
 
 from __future__ import annotations
 
@@ -6,18 +6,26 @@ import json
 import sys
 from collections import deque
 from enum import Enum
+from functools import lru_cache
 from itertools import count
 
-from .annotations import TYPE_CHECKING, Any, Callable, Optional
+from .annotations import TYPE_CHECKING, Any, Callable, Optional, Timestamp
 
 if TYPE_CHECKING:
     from .privacy import Privacy
 
+DEFAULT_TAG = "usage_record"
+DEFAULT_TYPE = "api_request"
+RESERVED = frozenset(["timestamp", "level"])
 MAX_DEPTH = 32  # lists and objects that are nested deeper are cut
 MAX_CONTAINERS = 100_000  # so are more than this many in one record: objects that refer to each other
 MAX_CONVERSIONS = 8  # a model may become a dict of another class, which has to be converted in turn
 MAX_REPR = 1_000  # longest text of an object that JSON has no form for, in characters
 _MAX_DIGITS = 40  # DynamoDB's numbers have 38; writing out Decimal("1E999999999") would take hours
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999  # the years 1 and 9999
+# A whole number below this is a number of seconds that someone passed as milliseconds.
+_YEAR_2000_MS = 946_684_800_000
+_DAY = 86_400
 _JSON_TYPES = frozenset([str, int, float, bool, type(None), dict, list])
 
 # ASCII, no space, no NaN. It raises for whatever `to_json` would have to convert.
@@ -149,3 +157,100 @@ def _decimal(value: Any) -> Any:
     if value.is_finite() and value.adjusted() < _MAX_DIGITS and value == value.to_integral_value():
         return int(value)
     return float(value)
+
+
+def field_key(name: str) -> str:
+    """Return the key of a user's field on the line: a name of the format's gets `_` appended.
+
+    So does a name that this rule made, which keeps it reversible: `level` is `level_`, `level_` is `level__`.
+    """
+    return name + "_" if name.startswith("_") or name.rstrip("_") in RESERVED else name
+
+
+def field_name(key: str) -> str:
+    """Return the user's name of a field by its key on the line: the inverse of `field_key`."""
+    return key[:-1] if key.endswith("_") and (key.startswith("_") or key.rstrip("_") in RESERVED) else key
+
+
+def format_timestamp(milliseconds: int) -> str:
+    """Return milliseconds since 1970 as RFC 3339 UTC with milliseconds.
+
+    Raises:
+        ValueError: If the year is not between 1 and 9999.
+    """
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    """Return seconds since 1970 as text. `time.gmtime` refuses times before 1970 on Windows.
+
+    The date is counted in eras of 400 years that begin on 1 March, so that a leap day ends its year.
+    """
+    if not _FIRST_MS <= seconds * 1000 <= _LAST_MS:
+        raise ValueError(f"{seconds} s after 1970 is not between the years 1 and 9999")
+    days, rest = divmod(seconds, _DAY)
+    era, day_of_era = divmod(days + 719_468, 146_097)
+    year = (day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_of_year = day_of_era - (365 * year + year // 4 - year // 100)
+    month = (5 * day_of_year + 2) // 153  # from March
+    day = day_of_year - (153 * month + 2) // 5 + 1
+    month = month + 3 if month < 10 else month - 9  # noqa: PLR2004
+    year += era * 400 + (month <= 2)  # noqa: PLR2004
+    return f"{year:04d}-{month:02d}-{day:02d}T{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
+
+
+def parse_timestamp(value: Any) -> Optional[int]:
+    """Return a datetime, RFC 3339 text or whole number of milliseconds as milliseconds since 1970.
+
+    Text without an offset and datetimes without a zone are taken as UTC.
+
+    Returns:
+        The milliseconds, or None if the value is no time between the years 1 and 9999.
+    """
+    if isinstance(value, int):
+        return int(value) if _FIRST_MS <= value <= _LAST_MS and not isinstance(value, bool) else None
+    if not isinstance(value, str) and not hasattr(value, "tzinfo"):
+        return None
+    from datetime import datetime, timezone  # a handler that writes lines parses no times
+
+    try:
+        if isinstance(value, str):
+            value = _parse(value[:-1] + "+00:00" if value.endswith(("Z", "z")) else value)
+        if isinstance(value, datetime):
+            zoned = value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)
+            since = zoned - datetime(1970, 1, 1, tzinfo=timezone.utc)
+            return (since.days * _DAY + since.seconds) * 1000 + since.microseconds // 1000
+    except (ValueError, OverflowError):
+        pass
+    return None
+
+
+def event_time(value: Timestamp) -> Optional[int]:
+    """Return what a caller gave as a record's time as milliseconds since 1970.
+
+    A float is a number of seconds, as `time.time()` gives it. A whole number is one of milliseconds, and None
+    if it is before the year 2000: it would be seconds.
+    """
+    if isinstance(value, float):
+        return round(value * 1000) if _FIRST_MS <= value * 1000 <= _LAST_MS else None
+    milliseconds = parse_timestamp(value)
+    if isinstance(value, int) and milliseconds is not None and milliseconds < _YEAR_2000_MS:
+        return None
+    return milliseconds
+
+
+def _parse(text: str) -> Any:
+    from datetime import datetime
+
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        # Before Python 3.11 it takes fractions of three or six digits only, and offsets only with a colon.
+        import re
+
+        found = re.fullmatch(r"(.{10}[T ]\d\d:\d\d:\d\d)(?:[.,](\d+))?(?:([+-]\d\d):?(\d\d))?", text)
+        if not found:
+            raise
+        fraction = f".{found[2][:6]:0<6}" if found[2] else ""
+        return datetime.fromisoformat(found[1] + fraction + (f"{found[3]}:{found[4]}" if found[3] else ""))

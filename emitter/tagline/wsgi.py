@@ -159,7 +159,8 @@ class _Exchange:
         """Ask for the route and the client while the framework knows its request: Flask forgets it early."""
         self.error = error or self.error
         self.template = self.ask(self.middleware.route)
-        self.client = self.ask(self.middleware.client)
+        if self.middleware.client:
+            self.client = self.ask(self.middleware.client)
 
     def write(self, part: bytes) -> object:
         self.count(part)

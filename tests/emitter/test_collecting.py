@@ -101,6 +101,13 @@ def test_a_draft_is_a_dict_of_its_fields(emitter: Emitter, lines: Lines) -> None
     }
 
 
+def test_a_record_that_is_never_begun_is_not_written_and_warned_of(emitter: Emitter, lines: Lines) -> None:
+    with pytest.warns(RuntimeWarning, match="never begun: write `with emitter.collect"):
+        emitter.collect({"route": "/pets"})
+
+    assert lines.records == []
+
+
 def test_the_older_name_of_collect_still_collects(emitter: Emitter, lines: Lines) -> None:
     with emitter.record({"a": 1}):
         pass
