@@ -48,7 +48,7 @@ audit: $(AUDIT)/audit.stamp ## look for weaknesses in the templates, with tools 
 UV = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
 lock: ## pin the requirements again, after a change of requirements/*.in: needs uv
-	@cd requirements && for list in lambda zipper exporter run test lint bench browser docs audit; do \
+	@cd requirements && for list in lambda zipper exporter usage usage_roller run test lint bench browser docs audit; do \
 		$(UV) $$list.in -o $$list.txt >/dev/null || exit 1; done
 	@# The Lambda runtime has these.
 	@cd requirements && $(UV) consumer.in -o consumer.txt --no-emit-package botocore --no-emit-package urllib3 \
@@ -114,7 +114,7 @@ define compile
 		|| echo "no byte code: for a quicker cold start build with make PYTHON=python$(LAMBDA_PYTHON)"
 endef
 
-.PHONY: build-RowConsumer build-MeterConsumer build-Reconciler build-DailyExporter build-Upkeep build-DownloadApi build-DownloadWorker build-EmitterLayer
+.PHONY: build-RowConsumer build-MeterConsumer build-Reconciler build-DailyExporter build-Upkeep build-UsageRoller build-UsageApi build-DownloadApi build-DownloadWorker build-EmitterLayer
 build-RowConsumer:
 	$(call ship,consumer,consumers schemas)
 
@@ -129,6 +129,12 @@ build-DailyExporter:
 
 build-Upkeep:
 	$(call ship,exporter,consumers exporter)
+
+build-UsageRoller:
+	$(call ship,usage_roller,consumers exporter)
+
+build-UsageApi:
+	$(call ship,usage,consumers exporter)
 
 build-DownloadApi:
 	$(call ship,lambda,consumers exporter)

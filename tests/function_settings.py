@@ -6,7 +6,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # A store is created by what uses it, from settings beside it.
-STORES = {"exporter/export": "exporter/stores", "exporter/upkeep": "exporter/stores"}
+STORES = {
+    "exporter/export": "exporter/stores",
+    "exporter/upkeep": "exporter/stores",
+    "exporter/usage": "exporter/stores",
+}
 
 
 def settings_classes(handler: str) -> dict[str, type]:

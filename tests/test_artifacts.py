@@ -25,6 +25,8 @@ HANDLERS = {
     "Reconciler": "consumers.accounts.handler",
     "DailyExporter": "exporter.export.handler",
     "Upkeep": "exporter.upkeep.handler",
+    "UsageRoller": "exporter.usage.handler",
+    "UsageApi": "exporter.usage_api.handler",
     "DownloadApi": "exporter.downloads.handler",
     "DownloadWorker": "exporter.zips.handler",
 }

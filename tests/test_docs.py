@@ -54,6 +54,9 @@ from exporter.lake import manifest as archive
 from exporter.lake.formats import Format, ZipFormat
 from exporter.lake.manifest import Manifest, Part
 from exporter.store import Column, Days
+from exporter.usage import handler as usage_handler
+from exporter.usage.roller import Rolled
+from exporter.usage_api import openapi as usage_openapi
 from exporter.zips import handler as zipper
 from exporter.zips.making import Budget, make_zip
 from local import authorizers, http_api
@@ -274,6 +277,7 @@ def test_every_variable_that_the_emitter_reads_is_documented() -> None:
 
 def test_every_route_is_documented(stack: Stack) -> None:
     headings = re.findall(r"^## `(.+)`$", (REFERENCE / "http.md").read_text(), re.MULTILINE)
+    headings += [name for name in named(section(REFERENCE / "usage.md", "The API")) if " " in name]
 
     assert sorted(headings) == sorted(f"{route.method} {route.path}" for route in http_routes(stack))
 
@@ -328,6 +332,9 @@ def test_every_status_of_every_route_is_documented(stack: Stack) -> None:
         for method, operation in operations.items()
     }
     assert set(described) == {f"{route.method} {route.path}" for route in http_routes(stack)}
+    usage = {route for route in described if route.split(" ")[1] in usage_openapi.paths({})}
+    of_usage = set(re.findall(r"^\| (\d{3}) \|", section(REFERENCE / "usage.md", "The API"), re.MULTILINE))
+    assert {status for route in usage for status in described.pop(route)} - {"200", "304"} == of_usage
 
     page = REFERENCE / "http.md"
     rows = re.findall(r"^\| (\d{3}) \| (all|`.+?`) \| \S", section(page, "Problems"), re.MULTILINE)
@@ -444,6 +451,7 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
             lambda: export._report(Export(MANIFEST, kept=False)),
             lambda: export._report_failure("2026-11-19", "no", True),
         ],
+        "UsageRoller": [lambda: usage_handler.report_rolled(Rolled(["2026-11-19"]))],
         "DownloadWorker": [
             lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.READY, rows=1), None),
             lambda: zipper._report(Job("0" * 32, Request(Days(DAY, DAY)), State.EMPTY, rows=0), None),

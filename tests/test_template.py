@@ -18,6 +18,7 @@ from consumers.rows.registry import STORES
 from consumers.rows.timestream.writer import Timestream
 from exporter.lake.formats import Format
 from exporter.lake.manifest import beginning
+from exporter.usage_api.openapi import PARAMETERS
 from local.template import (
     AuthorizerSpec,
     FunctionSpec,
@@ -49,6 +50,8 @@ HANDLERS = {
     "DailyExporter": "exporter.export.handler.handler",
     "Reconciler": "consumers.accounts.handler.handler",
     "Upkeep": "exporter.upkeep.handler.handler",
+    "UsageRoller": "exporter.usage.handler.handler",
+    "UsageApi": "exporter.usage_api.handler.handler",
     "DownloadApi": "exporter.downloads.handler.handler",
     "DownloadWorker": "exporter.zips.handler.handler",
 }
@@ -558,6 +561,7 @@ def test_the_bucket_deletes_and_moves_what_the_design_says(stack: Stack) -> None
         "accounting/": year,
         "timestream-rejected/": year,
         "late/": year,
+        "usage/": {"ExpirationInDays": 400},
         "aws/lambda/": year,
         "replayed/": {"ExpirationInDays": 30},
     }
@@ -664,16 +668,22 @@ ROUTES = [
     ("DELETE", "/downloads/{id}"),
     ("GET", "/openapi.json"),
 ]
+USAGE_ROUTES = [*PARAMETERS, "/metrics", "/health/details"]
+# A probe cannot sign: it is told the status only.
+OPEN_ROUTES = ["/health", "/health/live", "/health/ready"]
 
 
 def test_every_route_of_the_api_asks_for_a_signature(stack: Stack) -> None:
-    assert http_routes(stack) == [
-        HttpRoute("DownloadHttpApi", method, path, "tagline-DownloadApi", AuthorizerSpec("iam"))
-        for method, path in ROUTES
-    ]
+    iam = AuthorizerSpec("iam")
+    downloads = [HttpRoute("DownloadHttpApi", *route, "tagline-DownloadApi", iam) for route in ROUTES]
+    usage = [HttpRoute("DownloadHttpApi", "GET", path, "tagline-UsageApi", iam) for path in USAGE_ROUTES]
+    probes = [HttpRoute("DownloadHttpApi", "GET", path, "tagline-UsageApi") for path in OPEN_ROUTES]
+    assert http_routes(stack) == [*downloads, *usage, *probes]
     body = stack.resources["DownloadHttpApi"].properties["Body"]
     assert body["components"]["securitySchemes"]["AWS_IAM"]["x-amazon-apigateway-authtype"] == "awsSigv4"
-    for operations in body["paths"].values():
+    for path, operations in body["paths"].items():
+        if path in OPEN_ROUTES:
+            continue
         assert [operation["security"] for operation in operations.values()] == [
             [{"AWS_IAM": []}] for _ in operations
         ]
@@ -685,14 +695,22 @@ def test_every_route_of_the_api_asks_for_a_token_with_a_scope_where_there_is_an_
     given = {"JwtIssuer": "https://id.example.com", "JwtAudience": "app", "JwtScope": "usage/read"}
     stack = stack_of(template, TenantClaim="client_id", **given)
     tokens = AuthorizerSpec("jwt", "https://id.example.com", ("app",))
-    assert http_routes(stack) == [
-        HttpRoute("DownloadHttpApi", method, path, "tagline-DownloadApi", tokens, ("usage/read",))
-        for method, path in ROUTES
+    downloads = [
+        HttpRoute("DownloadHttpApi", *route, "tagline-DownloadApi", tokens, ("usage/read",))
+        for route in ROUTES
     ]
+    scopes = ("usage/read", "tagline/admin")
+    usage = [
+        HttpRoute("DownloadHttpApi", "GET", path, "tagline-UsageApi", tokens, scopes) for path in USAGE_ROUTES
+    ]
+    probes = [HttpRoute("DownloadHttpApi", "GET", path, "tagline-UsageApi") for path in OPEN_ROUTES]
+    assert http_routes(stack) == [*downloads, *usage, *probes]
+    assert function(stack, "UsageApi").environment["USAGE_ADMIN_SCOPE"] == "tagline/admin"
+    assert function(stack, "UsageApi").environment["USAGE_TENANT_CLAIM"] == "client_id"
     variables = function(stack, "DownloadApi").environment
     assert variables["DOWNLOAD_TENANT_CLAIM"] == "client_id"
     # What the API says of itself is what API Gateway asks for.
-    routes = {(route.authorizer and route.authorizer.issuer, route.scopes) for route in http_routes(stack)}
+    routes = {(route.authorizer and route.authorizer.issuer, route.scopes) for route in downloads}
     assert routes == {(variables["DOWNLOAD_TOKEN_ISSUER"], (variables["DOWNLOAD_TOKEN_SCOPE"],))}
 
 
@@ -870,7 +888,19 @@ def test_no_role_may_do_more_than_its_statements_name(stack: Stack, examples: St
         ),
         ("DownloadWorkerRole", "sqs:SendMessage", ["{queue}"]),
         ("DownloadWorkerRole", "sqs:ReceiveMessage", ["{queue}"]),
-        ("ScheduleRole", "lambda:InvokeFunction", ["{exporter}", "{reconciler}", "{upkeep}"]),
+        ("ScheduleRole", "lambda:InvokeFunction", ["{exporter}", "{reconciler}", "{upkeep}", "{roller}"]),
+        ("UsageRollerRole", "timestream:Select", ["{table}"]),
+        ("UsageRollerRole", "timestream:WriteRecords", []),
+        (
+            "UsageRollerRole",
+            "s3:GetObject",
+            ["{bucket}/records/*", "{bucket}/accounting/*", "{bucket}/usage/*"],
+        ),
+        ("UsageRollerRole", "s3:PutObject", ["{bucket}/usage/*"]),
+        ("UsageRollerRole", "s3:DeleteObject", []),
+        ("UsageApiRole", "s3:GetObject", ["{bucket}/usage/*", "{bucket}/tmp/usage/*"]),
+        ("UsageApiRole", "s3:PutObject", ["{bucket}/tmp/usage/*"]),
+        ("UsageLinkRole", "s3:GetObject", ["{bucket}/usage/page.html", "{bucket}/tmp/usage/*"]),
         ("UpkeepRole", "timestream:WriteRecords", ["{table}"]),
         ("UpkeepRole", "timestream:Select", ["{table}"]),
         ("ReconcilerRole", "s3:GetObject", ["{bucket}/accounting/*"]),
@@ -889,8 +919,24 @@ def test_a_role_reaches_its_part_of_the_data_and_no_other(
         "exporter": stack.resources["DailyExporter"].attributes["Arn"],
         "reconciler": stack.resources["Reconciler"].attributes["Arn"],
         "upkeep": stack.resources["Upkeep"].attributes["Arn"],
+        "roller": stack.resources["UsageRoller"].attributes["Arn"],
     }
     assert allowed_resources(stack, role, action) == [resource.format_map(arns) for resource in resources]
+
+
+def test_the_api_of_usage_can_ask_no_store_and_write_no_number(stack: Stack) -> None:
+    actions = {action for each in statements(stack, "UsageApiRole") for action in listed(each["Action"])}
+    assert {action.partition(":")[0] for action in actions} == {"logs", "xray", "s3", "cloudwatch"}
+    assert {action for action in actions if action.startswith("s3:")} == {
+        "s3:GetObject",
+        "s3:PutObject",
+        "s3:ListBucket",
+    }
+    assert not [name for name in function(stack, "UsageApi").environment if "STORE" in name]
+    (trust,) = stack.resources["UsageLinkRole"].properties["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"AWS": stack.resources["UsageApiRole"].attributes["Arn"]}
+    roller = schedule(stack, "UsageRoller")
+    assert (roller.expression, roller.timezone) == ("cron(7 * * * ? *)", "UTC")
 
 
 # ---- Alerts and questions ----------------------------------------------------------------------------------
@@ -914,6 +960,7 @@ def test_alarms_tell_the_topic_of_lag_failure_and_dead_letters(stack: Stack) -> 
         ("exported_failed", "tagline"),
         ("Errors", "tagline-Upkeep"),
         ("lost", "tagline"),
+        ("Errors", "tagline-UsageRoller"),
         ("Errors", "tagline-DownloadWorker"),
         ("zip_incidents", "tagline"),
         ("ApproximateNumberOfMessagesVisible", "tagline-ScheduleDeadLetters"),
@@ -1018,6 +1065,8 @@ def test_saved_queries_ask_the_collected_log_groups(template: dict[str, Any]) ->
         ("DownloadsPerSecond", ["1", "10000"], ["0", "10001"]),
         ("JwtIssuer", ["", "https://id.example.com/x"], ["http://id.example.com", "https://a b"]),
         ("JwtScope", ["tagline/downloads"], ["", "two words"]),
+        ("JwtAdminScope", ["tagline/admin"], ["", "two words"]),
+        ("UsageType", ["api_request", "gateway_request"], ["", "two words", "x" * 257]),
         ("TenantClaim", ["", "custom:client", "https://a.example/client"], ["two words", "x" * 201]),
         ("DownloadMaxDays", ["1", "3660"], ["0", "3661"]),
         ("Store", list(STORES), ["", "Timestream", "lake"]),
@@ -1071,6 +1120,8 @@ def test_outputs_say_where_everything_is(stack: Stack) -> None:
         "DailyExporterName": "tagline-DailyExporter",
         "ReconcilerName": "tagline-Reconciler",
         "UpkeepName": "tagline-Upkeep",
+        "UsageRollerName": "tagline-UsageRoller",
+        "UsageApiName": "tagline-UsageApi",
         "DownloadApiName": "tagline-DownloadApi",
         "DownloadAuditLogGroup": stack.resources["DownloadAuditLogs"].name,
         "DownloadWorkerName": "tagline-DownloadWorker",

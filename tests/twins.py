@@ -351,7 +351,7 @@ class Links:
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
 
-    def link(self, key: str, *, seconds: int, filename: str) -> Link:
+    def link(self, key: str, *, seconds: int, filename: str | None) -> Link:
         url = f"https://bucket/{key}?seconds={seconds}&filename={filename}"
         return Link(url, self._now() + timedelta(seconds=seconds))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -33,13 +33,12 @@ from exporter.downloads.parameters import (
 )
 from exporter.downloads.service import DownloadService
 from exporter.lake.formats import ZipFormat
+from exporter.problems import NO_STORE, problem
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 PREPARING = "Your file is being prepared, use the link to download the file after a couple of minutes"
 PREPARED = "Your file is ready, use the link to download the file"
-# Answers have links, which are for their caller alone.
-_NO_STORE = {"Cache-Control": "no-store"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,25 +175,25 @@ def _answer_about_downloads(
             return _no_download(identity)
         record(Action.DELETE, found.job, None)
         service.delete(found.job)
-        return Response(HTTPStatus.NO_CONTENT, body="", headers=dict(_NO_STORE))
+        return Response(HTTPStatus.NO_CONTENT, body="", headers=dict(NO_STORE))
 
 
 def _refuse(app: APIGatewayHttpResolver) -> None:
     def unknown(_error: Exception) -> Response[Any]:
-        return _problem(HTTPStatus.NOT_FOUND, f"there is no {app.current_event.path}")
+        return problem(HTTPStatus.NOT_FOUND, f"there is no {app.current_event.path}")
 
     def invalid(error: InvalidParameterError) -> Response[Any]:
-        return _problem(HTTPStatus.BAD_REQUEST, str(error), field=error.field)
+        return problem(HTTPStatus.BAD_REQUEST, str(error), field=error.field)
 
     def forbidden(error: ForbiddenError) -> Response[Any]:
-        return _problem(HTTPStatus.FORBIDDEN, str(error))
+        return problem(HTTPStatus.FORBIDDEN, str(error))
 
     def refused(error: RefusedError) -> Response[Any]:
         days = [day.isoformat() for day in error.days]
-        return _problem(error.status, str(error), retry_after_s=error.retry_after_s, days=days)
+        return problem(error.status, str(error), retry_after_s=error.retry_after_s, days=days)
 
     def newer(error: NewerDocumentError) -> Response[Any]:
-        return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
 
     app.not_found(unknown)
     app.exception_handler(NewerDocumentError)(newer)
@@ -271,41 +270,13 @@ def _answer(
     status: HTTPStatus, body: dict[str, Any], headers: Mapping[str, str | list[str]]
 ) -> Response[Any]:
     return Response(
-        status, content_type="application/json", body=json.dumps(body), headers={**_NO_STORE, **headers}
+        status, content_type="application/json", body=json.dumps(body), headers={**NO_STORE, **headers}
     )
 
 
 def _no_download(identity: str) -> Response[Any]:
-    return _problem(
+    return problem(
         HTTPStatus.NOT_FOUND, f"there is no download {shown(identity)!r}; downloads are kept for one day"
-    )
-
-
-def _problem(
-    status: HTTPStatus,
-    detail: str,
-    *,
-    field: str | None = None,
-    retry_after_s: int | None = None,
-    days: Sequence[str] = (),
-) -> Response[Any]:
-    """Return an error as a problem document: https://www.rfc-editor.org/rfc/rfc9457."""
-    body = {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": status,
-        "detail": detail,
-        **({"field": field} if field else {}),
-        **({"days": days} if days else {}),
-        "result": "error",
-        "message": detail,
-    }
-    pause = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-    return Response(
-        status,
-        content_type="application/problem+json",
-        body=json.dumps(body),
-        headers={**_NO_STORE, **pause},
     )
 
 

@@ -50,27 +50,22 @@ class Signer:
         self._client: Any = None
         self._until = datetime.min.replace(tzinfo=UTC)
 
-    def link(self, key: str, *, seconds: int, filename: str) -> Link:
+    def link(self, key: str, *, seconds: int, filename: str | None) -> Link:
         """Return a link to an object, which need not exist yet.
 
         Args:
             key: The object's key.
             seconds: How long the link is to be good. It ends earlier where the credentials do, but is good
                 for at least half of that time if credentials can be.
-            filename: What a browser calls the file.
+            filename: What a browser calls the file when it saves it; None if a browser is to show it.
         """
         if self._until - self._now() < timedelta(seconds=seconds / 2):
             credentials = self._assume()
             self._client, self._until = self._client_of(credentials), credentials["Expiration"]
         now = self._now()
         left = min(seconds, int((self._until - now).total_seconds()))
-        url: str = self._client.generate_presigned_url(
-            "get_object",
-            Params={
-                "Bucket": self._bucket,
-                "Key": key,
-                "ResponseContentDisposition": content_disposition(filename),
-            },
-            ExpiresIn=left,
-        )
+        params = {"Bucket": self._bucket, "Key": key}
+        if filename is not None:
+            params["ResponseContentDisposition"] = content_disposition(filename)
+        url: str = self._client.generate_presigned_url("get_object", Params=params, ExpiresIn=left)
         return Link(url, now + timedelta(seconds=left))

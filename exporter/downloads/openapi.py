@@ -10,6 +10,7 @@ from typing import Any
 
 from exporter.downloads.jobs import Cells, State
 from exporter.lake.formats import ZipFormat
+from exporter.usage_api import openapi as usage
 
 DATES = ("start_date", "end_date")
 PARAMETERS = (*DATES, "format", "cells", "columns", "client", "route")
@@ -65,9 +66,9 @@ def document(max_days: int, tokens: Tokens | None = None) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "Tagline downloads",
+            "title": "Tagline",
             "version": "1",
-            "description": "Ask for a range of days, get a link at once; the zip is ready a little later.",
+            "description": "Downloads: ask for a range of days, get a link at once. Usage in numbers.",
         },
         "security": [{scheme: scopes}],
         "paths": {
@@ -75,10 +76,16 @@ def document(max_days: int, tokens: Tokens | None = None) -> dict[str, Any]:
             "/downloads": {"post": _ask_for_part(max_days)},
             "/downloads/{id}": {"get": _status(), "delete": _delete()},
             "/openapi.json": {"get": _description()},
+            **usage.paths(_refused()),
         },
         "components": {
             "securitySchemes": {scheme: _signature() if tokens is None else _token(tokens)},
-            "schemas": {"Download": _download(), "Problem": _problem(), "Refusal": _refusal()},
+            "schemas": {
+                "Download": _download(),
+                "Problem": _problem(),
+                "Refusal": _refusal(),
+                **usage.schemas(),
+            },
             "parameters": {
                 "id": {
                     "name": "id",

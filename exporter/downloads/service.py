@@ -31,7 +31,7 @@ _TRIES = 5
 class Links(Protocol):
     """Makes links: `exporter.downloads.links.Signer`."""
 
-    def link(self, key: str, *, seconds: int, filename: str) -> Link:
+    def link(self, key: str, *, seconds: int, filename: str | None) -> Link:
         """Return a link that is valid for so many seconds, or for less, as it says."""
 
 

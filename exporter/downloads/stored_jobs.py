@@ -75,7 +75,7 @@ def replace_job(objects: Objects, job: Job, found: StoredJob | None) -> bool:
     return objects.get(job_key(job.id)) == body
 
 
-def find_files(days: Days, objects: Downloads) -> list[Listed]:
+def find_files(days: Days, objects: Objects) -> list[Listed]:
     """Return the files that the lake has of a range, in all formats: manifests, parts and others."""
     wanted = {archive.folder(day, kind) for day in days for kind in Format}
     prefixes = sorted(wanted if len(days) <= _FEW_DAYS else {key.partition("day=")[0] for key in wanted})
@@ -85,7 +85,7 @@ def find_files(days: Days, objects: Downloads) -> list[Listed]:
         return [item for item in files if item.key.rpartition("/")[0] + "/" in wanted]
 
 
-def find_manifests(days: Days, objects: Downloads) -> list[Listed]:
+def find_manifests(days: Days, objects: Objects) -> list[Listed]:
     """Return the manifests that the lake has of a range, in all formats, with their ETags."""
     return manifests_of(find_files(days, objects))
 

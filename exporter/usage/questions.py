@@ -16,22 +16,13 @@ from typing import Any
 
 from exporter.usage.buckets import ERROR_BOUND, percentiles
 from exporter.usage.groups import NO_STATUS, UNANSWERED
+from exporter.usage.names import SORTS
 from exporter.usage.rollup import Completeness, Numbers, Other, RollUp, Route, Usage, merge, total
 
 HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
 # How long each range is, and each of its parts in a chart.
 PRESETS = {"24h": (DAY, HOUR), "7d": (WEEK, 6 * HOUR), "30d": (30 * DAY, DAY), "90d": (90 * DAY, DAY)}
 SHARES = (0.5, 0.9, 0.95, 0.99)
-SORTS = (
-    "requests",
-    "client_errors",
-    "failures",
-    "rate_limited",
-    "auth_failures",
-    "p95_ms",
-    "total_ms",
-    "change",
-)
 _US_PER_MS = 1_000
 # What a spreadsheet takes for a formula: https://owasp.org/www-community/attacks/CSV_Injection
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -60,6 +51,17 @@ class Range:
         for time in (self.start, self.end):
             if time != floor(time, HOUR):
                 raise ValueError(f"{time} is not a whole hour: ask for a time such as {floor(time, HOUR)}")
+
+    @property
+    def length(self) -> timedelta:
+        """How long it is."""
+        return self.end - self.start
+
+    @property
+    def shift(self) -> timedelta:
+        """How much earlier the time lies that it is compared with: whole days, from 7 days on whole weeks."""
+        unit = WEEK if self.length >= WEEK else DAY
+        return math.ceil(self.length / unit) * unit
 
     @property
     def parts(self) -> list[tuple[datetime, datetime]]:
@@ -185,9 +187,8 @@ def period(rollups: Iterable[RollUp], range_: Range) -> Period:
             f"the numbers of {range_.start} or {range_.end} are kept for longer times: ask for whole days"
         )
     usage = _together(parts)
-    length = range_.end - range_.start
-    unit, grain = (WEEK, DAY) if length >= WEEK else (DAY, HOUR)
-    shift = math.ceil(length / unit) * unit
+    grain = DAY if range_.length >= WEEK else HOUR
+    shift = range_.shift
     through = min(data_through(kept), range_.end) if kept else range_.start
     until = floor(through, grain)
     now = _inside(kept, range_.start, until)
@@ -229,10 +230,11 @@ def narrowed(usage: Usage, only: Filter) -> Numbers:
 def figures(numbers: Numbers) -> dict[str, Any]:
     """Return the figures of some requests.
 
-    Rates are shares of all requests, and None if there are no requests: no traffic is no statement. Times are
-    in milliseconds, and None if no request has a duration.
+    Rates are shares of all requests, and None if no request has a status or timed out: nothing is known then.
+    Times are in milliseconds, and None if no request has a duration.
     """
     requests, timed = numbers.requests, numbers.timed
+    known = requests if requests > numbers.statuses.get(NO_STATUS, 0) else 0
     p50, p90, p95, p99 = percentiles(numbers.buckets, SHARES, numbers.longest_us / _US_PER_MS)
     failures = numbers.failures
     return {
@@ -241,9 +243,9 @@ def figures(numbers: Numbers) -> dict[str, Any]:
         "failures": failures,
         "rate_limited": numbers.rate_limited,
         "auth_failures": numbers.auth_failures,
-        "client_error_rate": _share(numbers.client_errors, requests),
-        "failure_rate": _share(failures, requests),
-        "availability": _share(requests - failures, requests),
+        "client_error_rate": _share(numbers.client_errors, known),
+        "failure_rate": _share(failures, known),
+        "availability": _share(known - failures, known),
         "timed": timed,
         "mean_ms": numbers.duration_us / _US_PER_MS / timed if timed else None,
         "p50_ms": p50,

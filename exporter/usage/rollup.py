@@ -270,6 +270,7 @@ class RollUp:
         usage: The numbers.
         revision: Counts the different contents that it has had.
         completeness: What is known of records that are not in it.
+        source: What it was made of: the ETag of the lake's manifest, or how many rows the store had.
     """
 
     start: datetime
@@ -279,6 +280,7 @@ class RollUp:
     usage: Usage
     revision: int = 1
     completeness: Completeness = Completeness()
+    source: str = ""
 
     @property
     def complete(self) -> bool:
@@ -290,7 +292,8 @@ class RollUp:
         if known is None:
             return self
         same = replace(self, revision=known.revision)
-        return same if same == known else replace(self, revision=known.revision + 1)
+        differs = replace(same, source=known.source) != known
+        return replace(self, revision=known.revision + 1) if differs else same
 
     def to_json(self) -> bytes:
         """Return it as it is kept."""
@@ -301,6 +304,7 @@ class RollUp:
             "end": self.end.isoformat(),
             "data_through": self.data_through.isoformat(),
             "revision": self.revision,
+            "source": self.source,
             "requests": usage.total.requests,
             "completeness": {
                 "lost": self.completeness.lost,
@@ -337,6 +341,7 @@ class RollUp:
             type=read["type"],
             data_through=datetime.fromisoformat(read["data_through"]),
             revision=read["revision"],
+            source=read.get("source", ""),
             completeness=Completeness(**read["completeness"]),
             usage=_with_pairs(
                 read["pairs"] if pairs else [[], [], []],

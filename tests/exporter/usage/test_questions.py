@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from exporter.usage.buckets import ERROR_BOUND
 from exporter.usage.groups import COLUMNS
+from exporter.usage.names import COUNTS, MEASURES, RANGES, SORTS
 from exporter.usage.questions import (
     DAY,
     HOUR,
     PRESETS,
-    SORTS,
     Filter,
     Period,
     Range,
@@ -364,3 +364,11 @@ def test_a_range_without_whole_parts_is_refused(
 def test_a_range_that_would_divide_a_day_is_refused() -> None:
     with pytest.raises(ValueError, match="ask for whole days"):
         period(ROLLUPS, Range(START + HOUR, START + DAY, HOUR))
+
+
+def test_the_names_that_programs_are_told_are_those_of_the_figures() -> None:
+    asked = period([rolled([row(START)], START)], Range(START, START + DAY, DAY))
+
+    assert sorted(summary(asked)["total"]) == sorted((*COUNTS, *MEASURES))
+    assert tuple(PRESETS) == RANGES
+    assert set(SORTS) <= {*routes(asked)[0]} & {*clients(asked)[0]}

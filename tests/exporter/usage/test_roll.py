@@ -4,41 +4,11 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
-from exporter.store import Type
-from exporter.usage.groups import COLUMNS
 from exporter.usage.questions import DAY, HOUR
 from exporter.usage.roll import roll_up_day
 from exporter.usage.rollup import merge
-from tests.exporter.usage.usage_rows import START, TYPE, Row, rolled, row, traffic
-from tests.twins import Rows
-
-TYPES: dict[str, Type] = {
-    "time": "timestamp",
-    "status": "number",
-    "duration_ms": "number",
-    "bytes": "number",
-    "timed_out": "boolean",
-    "unfinished": "boolean",
-}
-
-
-def store_of(rows: list[Row]) -> Rows:
-    """Return a store with rows, each with an identity, and a column that nobody asks for."""
-    columns: dict[str, Type] = {"time": "timestamp", "_id": "text", "source": "text", "note": "text"}
-    columns |= {name: TYPES.get(name, "text") for name in COLUMNS}
-    names = [name for name in columns if name in COLUMNS]
-    kept = []
-    for number, each in enumerate(rows):
-        values = dict(zip(COLUMNS, map(_as_stored, each), strict=True))
-        found = {"_id": str(number), "source": "/aws/lambda/pets", "note": "x", **values}
-        kept.append([found[name] for name in columns])
-    assert set(names) == set(COLUMNS)
-    return Rows(columns, kept)
-
-
-def _as_stored(value: str | None) -> str | None:
-    """Return a number as stores write it: whole ones without decimals."""
-    return value.removesuffix(".0") if value and value.replace(".", "", 1).isdigit() else value
+from tests.exporter.usage.usage_lake import store_of
+from tests.exporter.usage.usage_rows import START, TYPE, rolled, row, traffic
 
 
 def test_a_day_is_its_rows_and_an_hour_is_asked_for_once() -> None:

@@ -1,0 +1,88 @@
+"""Lambda entry: numbers of hours and days for the usage page and its API, every hour."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cache
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+from consumers.accounts.compaction import reconcile
+from consumers.bucket import Bucket, Objects, client_config
+from consumers.rows.registry import STORES
+from consumers.settings import read_settings
+from exporter.stores import store_of_function
+from exporter.usage.roller import Rolled, Roller, RollUpError
+from exporter.usage.rollup import Completeness
+
+Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings in the function's environment; docs/reference/settings.md."""
+
+    bucket: str
+    usage_type: str
+    store: str = STORES[0]
+
+
+def make_handler(roller: Roller, *, report: Callable[[Rolled], None]) -> Handler:
+    """Return a Lambda handler that rolls up what has changed.
+
+    Args:
+        roller: Rolls days up.
+        report: Is given what was done.
+    """
+
+    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG001 - a schedule has no question
+        done = roller.run(lambda: context.get_remaining_time_in_millis() / 1000)
+        report(done)
+        if done.failed:
+            raise RollUpError("; ".join(f"{day}: {reason}" for day, reason in done.failed.items()))
+        return {"days": done.days, "left": done.left}
+
+    return handler
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Roll up the days that have changed."""
+    return _from_environment()(event, context)
+
+
+@cache
+def _from_environment() -> Handler:
+    settings = read_settings(Settings, os.environ)
+    objects = Bucket(boto3.client("s3", config=client_config()), settings.bucket)
+    roller = Roller(
+        store_of_function(settings.store, os.environ, boto3.client),
+        objects,
+        settings.usage_type,
+        lambda: datetime.now(UTC),
+        lambda days: completeness_of(objects, days),
+    )
+    return make_handler(roller, report=report_rolled)
+
+
+def completeness_of(objects: Objects, days: Collection[date]) -> Mapping[date, Completeness]:
+    """Return what the consumers' accounts have of days: lines that did not arrive, or were not stored."""
+    counts = {day.day: day.counts() for day in reconcile(objects, days)}
+    return {day: Completeness(count["lost"], count["quarantined"]) for day, count in counts.items()}
+
+
+def report_rolled(done: Rolled) -> None:
+    """Write the invocation's summary line and its metrics."""
+    through = None if done.data_through is None else done.data_through.isoformat()
+    extra = {"days": done.days, "failed": done.failed, "left": done.left, "data_through": through}
+    Logger().info("rolled up", extra=extra)
+    metrics = Metrics()
+    metrics.add_dimension(name="stage", value="usage")
+    for name, count in {"usage_days": len(done.days), "usage_failed": len(done.failed)}.items():
+        metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
+    metrics.flush_metrics()

@@ -1,0 +1,148 @@
+"""Usage as it is deployed, on one machine: page, answers, lake and zip have the same numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import zipfile
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import requests
+from rich.console import Console
+from rich.progress import Progress
+from tagline import Record, write
+
+from cli.download import fetch_zip
+from cli.lake import erase_client
+from cli.target import Target, target_of
+from consumers.lines.subscription import encode
+from exporter.lake.days import Day
+from exporter.lake.formats import Format
+from exporter.store import Days
+from local.pipeline import Pipeline
+from tests.builders import envelope
+
+TIMEOUT_S = 60
+# So long ago that midnight, which may pass meanwhile, changes nothing.
+DAY = datetime.now(UTC).date() - timedelta(days=2)
+
+
+def quiet() -> Progress:
+    return Progress(console=Console(file=io.StringIO()))
+
+
+def lines(first: int, count: int, client: str = "acme") -> list[str]:
+    """Return lines of requests of the day, each with its identity."""
+    noon = datetime(DAY.year, DAY.month, DAY.day, 12, tzinfo=UTC)
+    return [
+        write(
+            Record(
+                id=f"r{number}",
+                timestamp=int((noon + timedelta(seconds=number)).timestamp() * 1_000),
+                src=f"s{client}",
+                seq=number,
+                type="api_request",
+                fields={
+                    "method": "GET",
+                    "route": f"/pets/{number % 3}",
+                    "client": client,
+                    "status": (200, 404, 500)[number % 3],
+                    "duration_ms": 10.5 + number,
+                },
+            )
+        )
+        for number in range(first, first + count)
+    ]
+
+
+def deliver(pipeline: Pipeline, *sent: str) -> None:
+    stream = pipeline.outputs["tagline"]["StreamName"]
+    data = encode(envelope(*sent))
+    pipeline.client("kinesis").put_record(StreamName=stream, Data=data, PartitionKey="a")
+    pipeline.settle()
+
+
+def refresh(where: Target) -> None:
+    where.invoke("DailyExporterName", {"day": str(DAY)})
+    where.invoke("UsageRollerName", {})
+
+
+def get(where: Target, path: str, **query: str) -> Any:
+    response = requests.get(where.outputs["DownloadUrl"] + path, params=query, timeout=TIMEOUT_S)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def counts(where: Target, tmp_path: Path, day: date = DAY) -> dict[str, int]:
+    """Return how many requests of the day each of the ways to look at them has."""
+    with quiet() as bars:
+        fetch_zip(where, Days(day, day), tmp_path / "usage.zip", bars)
+    with zipfile.ZipFile(tmp_path / "usage.zip") as zipped:
+        files = [name for name in zipped.namelist() if name.endswith(".csv")]
+        rows = [row for name in files for row in csv.DictReader(io.TextIOWrapper(zipped.open(name), "utf-8"))]
+    manifest = Day(where.bucket(), day, Format.CSV_GZ).manifest()
+    link = get(where, "/dashboard")["dashboard_link"]
+    page = requests.get(link, timeout=TIMEOUT_S)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    # The ranges in their order: a day, 7 days, and longer ones.
+    shown = re.findall(r'href="#request">Requests</a></dt><dd><span class="value">([0-9,]+)<', page.text)
+    assert manifest is not None
+    assert manifest.types is not None
+    one_day = {"from": str(day), "to": str(day)}
+    return {
+        "zip": len(rows),
+        "manifest": manifest.types["api_request"],
+        "usage": get(where, "/usage", **one_day)["total"]["requests"],
+        "routes": sum(row["requests"] for row in get(where, "/usage/routes", **one_day)["routes"]),
+        "7 days": get(where, "/usage")["total"]["requests"],
+        "by date": sum(get(where, "/api/analytics/usage")["usage_by_date"][str(day)].values()),
+        "page": int(shown[1].replace(",", "")),
+    }
+
+
+def test_page_answers_manifest_and_zip_have_one_number_whatever_happens(
+    tagline: Pipeline, tmp_path: Path
+) -> None:
+    where, delivered = target_of(tagline), lines(0, 9)
+
+    deliver(tagline, *delivered)
+    refresh(where)
+    assert set(counts(where, tmp_path).values()) == {9}
+
+    deliver(tagline, *reversed(delivered))  # again, in other batches
+    deliver(tagline, *delivered[3:5])
+    refresh(where)
+    assert set(counts(where, tmp_path).values()) == {9}
+
+    deliver(tagline, *lines(0, 5, client="late"))
+    refresh(where)
+    late = counts(where, tmp_path)
+    assert set(late.values()) == {14}
+
+    with quiet() as bars:
+        erase_client(where, "late", Days(DAY, DAY), bars)
+    refresh(where)
+    assert set(counts(where, tmp_path).values()) == {9}
+    assert [row["client"] for row in get(where, "/usage/clients")["clients"]] == ["acme"]
+    counted = requests.get(where.outputs["DownloadUrl"] + "/metrics", timeout=TIMEOUT_S).text
+    totals = [float(each) for each in re.findall(r"^api_requests_total\{.*\} (\S+)$", counted, re.MULTILINE)]
+    # A counter never goes back, also when rows are erased.
+    assert sum(totals) == 14
+
+
+def test_the_numbers_go_over_the_wire_packed_and_once(tagline: Pipeline) -> None:
+    where = target_of(tagline)
+    deliver(tagline, *lines(0, 3))
+    where.invoke("UsageRollerName", {})
+    url = where.outputs["DownloadUrl"] + "/usage/series"
+
+    first = requests.get(url, timeout=TIMEOUT_S)
+    again = requests.get(url, headers={"If-None-Match": first.headers["etag"]}, timeout=TIMEOUT_S)
+
+    assert first.headers["content-encoding"] == "gzip"
+    assert sum(part["requests"] for part in first.json()["series"]) == 3
+    assert (again.status_code, again.content) == (304, b"")
+    assert get(where, "/health")["status"] == "healthy"
