@@ -15,7 +15,6 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from consumers.accounts.compaction import reconcile
 from consumers.bucket import Bucket, Objects, client_config
-from consumers.rows.registry import STORES
 from consumers.settings import read_settings
 from exporter.stores import store_of_function
 from exporter.usage.roller import Rolled, Roller, RollUpError
@@ -30,7 +29,7 @@ class Settings:
 
     bucket: str
     usage_type: str
-    store: str = STORES[0]
+    store: str
 
 
 def make_handler(roller: Roller, *, report: Callable[[Rolled], None]) -> Handler:

@@ -16,7 +16,7 @@ from rich.progress import Progress
 from tagline import Record, write
 
 from cli.download import fetch_zip
-from cli.lake import erase_client
+from cli.lake import do_task
 from cli.target import Target, target_of
 from consumers.lines.subscription import encode
 from exporter.lake.days import Day
@@ -123,7 +123,7 @@ def test_page_answers_manifest_and_zip_have_one_number_whatever_happens(
     assert set(late.values()) == {14}
 
     with quiet() as bars:
-        erase_client(where, "late", Days(DAY, DAY), bars)
+        list(do_task(where, "forget", Days(DAY, DAY), bars, "late"))
     refresh(where)
     assert set(counts(where, tmp_path).values()) == {9}
     assert [row["client"] for row in get(where, "/usage/clients")["clients"]] == ["acme"]
