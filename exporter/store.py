@@ -154,6 +154,9 @@ class Store(Protocol):
             QuestionTooLargeError: If there are more rows than one answer may have.
         """
 
+    def erase(self, day: date) -> int:
+        """Remove a day's rows of forgotten clients and return how many; a store that cannot removes none."""
+
 
 class BillingStore(Store, Protocol):
     """A store that reports what its answers cost: `exporter.stores.metered.Metered` adds that up.

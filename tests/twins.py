@@ -447,6 +447,9 @@ class Rows:
         at = [self._places[column.name] for column in columns]
         return Answer(columns, self._pages([[row[place] for place in at] for row in self._of(span)]))
 
+    def erase(self, day: date) -> int:  # noqa: ARG002 - as a store that deletes no rows
+        return 0
+
     def _pages(self, rows: list[Values]) -> Iterator[list[Values]]:
         yield []
         for start in range(0, len(rows), self._page):

@@ -71,6 +71,8 @@ def make_handler(
         describe: Is given the columns that the files of a format have by now.
     """
     job = job or DayJob()
+    if store.includes_exports and Format.PARQUET not in formats:
+        formats = (*formats, Format.PARQUET)  # the quickest to read back, and what SQL over closed days reads
     exporter = Exporter(store, objects, formats, job, report)
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

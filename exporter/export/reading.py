@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 from consumers.errors import TaglineError
 from consumers.rows.table import OVERFLOW, SAID
 from exporter.lake.batch import Batch
 from exporter.lake.days import Day
-from exporter.lake.forgotten import CLIENT, Forgotten, clients_of
+from exporter.lake.forgotten import CLIENT, Forgotten, is_forgotten_by
 from exporter.lake.overflow import is_whole_record
 from exporter.store import (
     MINUTES,
@@ -28,8 +27,6 @@ from exporter.store import (
     slices,
 )
 
-# How many clients are cached while a day is written without some of them.
-_CLIENTS = 10_000
 # How many minutes an error message names.
 _NAMED = 5
 
@@ -141,7 +138,7 @@ class Reading:
         place = places(self._columns)
         client, said, overflow = (place.get(name) for name in (CLIENT, SAID, OVERFLOW))
         assert client is not None
-        is_forgotten = _among(forgotten)
+        is_forgotten = is_forgotten_by(forgotten)
         for page in pages:
             kept: list[Values] = []
             removed: list[Values] = []
@@ -185,16 +182,6 @@ def _end_of_minute(rows: list[Values], when: int, start: int) -> int:
     if (rows[-1][when] or "")[:16] == prefix:
         return len(rows)
     return bisect_right(rows, prefix, lo=start, key=lambda row: (row[when] or "")[:16])
-
-
-def _among(forgotten: Forgotten) -> Callable[[str | None, str | None], bool]:
-    """Return what tells whether a row's client is forgotten: it hashes each client once, not for each row."""
-
-    @lru_cache(_CLIENTS)
-    def is_forgotten(client: str | None, said: str | None) -> bool:
-        return forgotten.has_any(clients_of(client, said))
-
-    return is_forgotten
 
 
 def _widened(

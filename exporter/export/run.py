@@ -225,6 +225,7 @@ class Exporter:
         if not locked:
             if self.store.includes_exports and date < job.now().date():
                 close_day(self.objects, date)
+            self.store.erase(date)
             self.objects.delete(markers)
 
     def _export(

@@ -134,3 +134,7 @@ class Metered:
     def rows(self, span: Span, columns: tuple[Column, ...]) -> Answer:
         """As the store."""
         return self._store.rows(span, columns)
+
+    def erase(self, day: date) -> int:
+        """As the store."""
+        return self._store.erase(day)

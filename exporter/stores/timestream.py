@@ -243,6 +243,10 @@ class Timestream:
         order = ", ".join((TIME, _quoted(ID), _MEASURE_NAME, _quoted(SOURCE), *dimensions))
         return self._ask(names, span, f" ORDER BY {order} LIMIT {self._max_rows + 1}")
 
+    def erase(self, day: date) -> int:  # noqa: ARG002 - the port's
+        """Remove nothing: Timestream deletes no rows."""
+        return 0
+
     def sql(self, text: str) -> Answer:
         """Return the answer to a question in SQL, with the columns and values that Timestream returns.
 

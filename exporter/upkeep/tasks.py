@@ -217,7 +217,9 @@ class Tasks:
         return _counts(found)
 
     def _finish(self, task: Task) -> str:
-        """Delete the client's downloads, and return the key of the audit's entry."""
+        """Delete the client's rows in the store and downloads, and return the key of the audit's entry."""
+        for day in task.days:
+            self._store.erase(day)
         # After the days: what is asked for from now on is made of what they have now.
         delete_jobs_of(task.client, self._objects)
         return self._write_audit(task, None)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -25,7 +24,7 @@ from consumers.rows.lake.fragments import (
     hours_of,
 )
 from consumers.rows.table import SAID
-from exporter.lake.forgotten import CLIENT, Forgotten, clients_of
+from exporter.lake.forgotten import CLIENT, Forgotten, is_forgotten_by
 from exporter.lake.manifest import Manifest
 from exporter.store import SLICE_ROWS, TIME, Column, StoreError, Type, Values
 from exporter.stores.lake.committed import CommittedRows, Read, seconds_of
@@ -38,7 +37,6 @@ SECOND = 10**9
 # Small files are fetched in parallel: each is a round trip.
 _FETCHERS = 8
 _HOUR = 3_600
-_CLIENTS = 10_000
 # What fragments have for their readers alone.
 _OWN = {*ALWAYS, FIELDS}
 
@@ -170,7 +168,7 @@ class DayRows:
         names = {column.name for column in columns}
         if self._listing.forgotten:
             names.add(SAID)
-        with ThreadPoolExecutor(_FETCHERS) as pool:
+        with ThreadPoolExecutor(max(1, min(_FETCHERS, len(keys)))) as pool:
             bodies = pool.map(lambda key: b"".join(self._read(key)), keys)
             tables = [self._table(key, body, names, columns) for key, body in zip(keys, bodies, strict=True)]
         found = pa.concat_tables([_NOTHING, *tables], promote_options="default")
@@ -214,7 +212,7 @@ class DayRows:
         """Return the rows of clients that are not forgotten."""
         if self._listing.forgotten is None or not table.num_rows:
             return table
-        is_forgotten = _among(self._listing.forgotten)
+        is_forgotten = is_forgotten_by(self._listing.forgotten)
         said = table[SAID].to_pylist() if SAID in table.column_names else [None] * table.num_rows
         kept = [not is_forgotten(*each) for each in zip(table[CLIENT].to_pylist(), said, strict=True)]
         return table if all(kept) else table.filter(pa.array(kept))
@@ -229,16 +227,6 @@ _NOTHING = pa.schema(
     ]
 ).empty_table()
 _NO_TEXT = _NOTHING.select(IDENTITY)
-
-
-def _among(forgotten: Forgotten) -> Callable[[str | None, str | None], bool]:
-    """Return what tells whether a row's client is forgotten: it hashes each client once, not for each row."""
-
-    @lru_cache(_CLIENTS)
-    def is_forgotten(client: str | None, said: str | None) -> bool:
-        return forgotten.has_any(clients_of(client, said))
-
-    return is_forgotten
 
 
 def _between(table: pa.Table, start: int, end: int) -> pa.Table:

@@ -48,6 +48,7 @@ from exporter.store import (
 from exporter.stores.lake.committed import find_committed
 from exporter.stores.lake.copies import MOMENT
 from exporter.stores.lake.day_rows import SECOND, DayRows, Listing
+from exporter.stores.lake.erasure import erase_from_fragments
 from exporter.stores.lake.texts import kind_of
 
 # Fragments are deleted so many days after they were written: the lifecycle rule in template.yml.
@@ -170,6 +171,11 @@ class LakeStore:
     def rows(self, span: Span, columns: tuple[Column, ...]) -> Answer:
         """Return columns of a span's rows, in order of time, identity, type, source and dimensions."""
         return Answer(columns, self._pages(span, columns))
+
+    def erase(self, day: date) -> int:
+        """Remove a day's rows of forgotten clients from the fragments, and return how many."""
+        found = self._objects.get(KEY)
+        return 0 if found is None else erase_from_fragments(self._objects, day, Forgotten.from_json(found))
 
     def _pages(self, span: Span, columns: tuple[Column, ...]) -> Iterator[list[Values]]:
         read = self._billed()

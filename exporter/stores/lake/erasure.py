@@ -1,0 +1,57 @@
+"""The rows of forgotten clients leave the fragments: those that have some are written again without them."""
+
+from __future__ import annotations
+
+import io
+from datetime import date
+from hashlib import blake2b
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from consumers.bucket import Objects
+from consumers.rows.lake.fragments import TIME, Fragment, day_folder, parse_fragment
+from consumers.rows.table import SAID
+from exporter.lake.forgotten import CLIENT, Forgotten, is_forgotten_by
+from exporter.lake.formats import Format
+
+_PER_SECOND = 1_000
+
+
+def erase_from_fragments(objects: Objects, day: date, forgotten: Forgotten) -> int:
+    """Write a day's fragments again without the rows of forgotten clients, and return how many are removed.
+
+    No reader counts these rows any more, and a row that is in the old fragment and the new one counts once.
+    So it does not matter where this ends early. It is safe to repeat.
+
+    Args:
+        objects: The bucket.
+        day: The day in UTC.
+        forgotten: The clients.
+    """
+    is_forgotten = is_forgotten_by(forgotten)
+    removed = 0
+    for key in list(objects.keys(day_folder(day))):
+        table = pq.read_table(pa.BufferReader(b"".join(objects.stream(key))), use_threads=False)
+        said = table[SAID].to_pylist() if SAID in table.column_names else [None] * table.num_rows
+        clients = table[CLIENT].to_pylist()
+        kept = pa.array([not is_forgotten(*each) for each in zip(clients, said, strict=True)])
+        if all(kept.to_pylist()):
+            continue
+        others = table.filter(kept)
+        removed += table.num_rows - others.num_rows
+        if others.num_rows:
+            _write(objects, parse_fragment(key), others)
+        objects.delete([key])
+    return removed
+
+
+def _write(objects: Objects, fragment: Fragment, rows: pa.Table) -> None:
+    """Write what is left of a fragment under a name that follows from the first one's and its size."""
+    sink = io.BytesIO()
+    pq.write_table(rows, sink, compression="zstd")
+    seconds = pc.min_max(pc.divide(rows[TIME].cast(pa.timestamp("ms")).cast(pa.int64()), _PER_SECOND)).as_py()
+    name = blake2b(f"{fragment.hash} {rows.num_rows}".encode(), digest_size=16)
+    left = Fragment(fragment.hour, seconds["min"], seconds["max"], rows.num_rows, name.hexdigest())
+    objects.put(left.key, [sink.getvalue()], Format.PARQUET.rules.content_type)
