@@ -79,22 +79,10 @@ def fetch_zip(target: Target, days: Days, path: Path, bars: Progress, token: str
     Raises:
         CommandError: If the API refuses, or the zip cannot be made, fetched or written.
     """
-    file = path.resolve()
-    if not file.parent.is_dir():
-        raise CommandError(f"{path} cannot be written", "give --out a file in a folder that is there")
-    if file.exists() and not file.is_file():
-        raise CommandError(
-            f"{path} cannot be written: it is not a regular file", "give --out a file, or - for stdout"
-        )
+    file = writable_file(path)
     base = target.outputs["DownloadUrl"]
     query = {"start_date": days.first.isoformat(), "end_date": days.last.isoformat()}
-    with requests.Session() as session:
-        if token is not None:
-            session.headers["Authorization"] = f"Bearer {token}"
-        elif target.api_key is not None:
-            session.headers[API_KEY_HEADER] = target.api_key
-        elif target.endpoint is None:
-            session.auth = SignedRequests()
+    with api_session(target, token) as session:
         bar = bars.add_task("zip", total=1)
         state = _await(session, f"{base}/download/usage", query, bars, bar)
     # The link speaks for itself: the key is not for where it leads.
@@ -114,6 +102,37 @@ def fetch_zip(target: Target, days: Days, path: Path, bars: Progress, token: str
     with zipfile.ZipFile(file) as fetched:
         manifest = json.loads(fetched.read("manifest.json"))
     return Fetched(manifest["rows"], file.stat().st_size, tuple(manifest["days_not_exported"]))
+
+
+def api_session(target: Target, token: str | None) -> requests.Session:
+    """Return a session whose requests the pipeline's API lets through.
+
+    Args:
+        target: The pipeline.
+        token: A token for the API; without one, requests to a stack on AWS are signed.
+    """
+    session = requests.Session()
+    if token is not None:
+        session.headers["Authorization"] = f"Bearer {token}"
+    elif target.api_key is not None:
+        session.headers[API_KEY_HEADER] = target.api_key
+    elif target.endpoint is None:
+        session.auth = SignedRequests()
+    return session
+
+
+def writable_file(path: Path) -> Path:
+    """Return the file that a path leads to.
+
+    Raises:
+        CommandError: If its folder is not there, or it is not a regular file.
+    """
+    file = path.resolve()
+    if not file.parent.is_dir():
+        raise CommandError(f"{path} cannot be written", "give a file in a folder that is there")
+    if file.exists() and not file.is_file():
+        raise CommandError(f"{path} cannot be written: it is not a regular file", "give another file")
+    return file
 
 
 def _await(

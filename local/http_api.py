@@ -23,6 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote
 
+from local.access_logs import NOTHING, Access, AccessLog
 from local.functions import ACCOUNT_ID, MAX_PAYLOAD_BYTES, Result, ThrottledError
 
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
@@ -500,6 +501,7 @@ class HttpApi:
         cors: Which other origins may call it; None leaves that to the functions.
         throttle: How many requests it takes; None for any number.
         timeout_s: The longest that a client waits for a function, in seconds.
+        access_log: Gets a line for each request; None for no log.
         clock: Says what time it is, with a time zone.
         clock_s: Says what time it is for the throttle, in seconds.
     """
@@ -514,6 +516,7 @@ class HttpApi:
         cors: Cors | None = None,
         throttle: Throttle | None = None,
         timeout_s: float = INTEGRATION_TIMEOUT_S,
+        access_log: AccessLog | None = None,
         clock: Callable[[], datetime] = _real_time,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -524,6 +527,7 @@ class HttpApi:
         self._cors = cors
         self._bucket = _Bucket(throttle, clock_s) if throttle else None
         self._timeout_s = timeout_s
+        self._access_log = access_log
         self._clock = clock
         self._invocations = ThreadPoolExecutor(AT_ONCE, thread_name_prefix=f"api {api_id}")
         self._server: _Server | None = None
@@ -566,7 +570,31 @@ class HttpApi:
         return preflight(self._cors, request) or with_cors(self._cors, request, self._answer(request))
 
     def _answer(self, request: Request) -> Response:
-        found = find_route(self._routes, request.method, request.target.partition("?")[0])
+        path = request.target.partition("?")[0]
+        found = find_route(self._routes, request.method, path)
+        if self._access_log is None:
+            return self._routed(request, found)
+        at, began_s = self._clock(), time.perf_counter()
+        response = self._routed(request, found)
+        headers = {name.lower(): value for name, value in request.headers}
+        self._access_log.write(
+            Access(
+                at=at,
+                route_key=found[0].key if found else NOTHING,
+                method=request.method,
+                path=path,
+                protocol=request.protocol,
+                source_ip=request.source_ip,
+                user_agent=headers.get("user-agent", ""),
+                host=headers.get("host", ""),
+                status=response.status,
+                response_bytes=len(response.body),
+                latency_ms=round((time.perf_counter() - began_s) * 1_000),
+            )
+        )
+        return response
+
+    def _routed(self, request: Request, found: tuple[Route, dict[str, str]] | None) -> Response:
         if found is None:
             return NOT_FOUND
         if self._bucket and not self._bucket.take():

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from local import logs, sns, template
+from local.access_logs import AccessLog
 from local.authorizers import ApiKeyAuthorizer, IamAuthorizer, JwtAuthorizer, read_keys
 from local.clock import Clock
 from local.destinations import Destinations
@@ -344,10 +345,19 @@ class Pipeline:
                 api_id=spec.api,
                 cors=None if spec.cors is None else Cors(*astuple(spec.cors)),
                 throttle=Throttle(*spec.throttle) if spec.throttle and self._enforce_throttling else None,
+                access_log=self._access_log(spec),
             )
             addresses[spec.api] = f"http://127.0.0.1:{server.start()}"
             self._stop.append(server.stop)
         return addresses
+
+    def _access_log(self, spec: template.HttpApiSpec) -> AccessLog | None:
+        if spec.access_log is None:
+            return None
+        arn, line = spec.access_log
+        group = arn.partition(":log-group:")[2].removesuffix(":*")
+        shipper = logs.Shipper(self.client("logs"))
+        return AccessLog(line, lambda at_ms, text: shipper.ship(group, "access", [(at_ms, text)]), spec.api)
 
     def _authorizer(self, spec: template.AuthorizerSpec | None) -> Authorizer | None:
         if spec is None or self.api_key is None:

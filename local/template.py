@@ -840,12 +840,14 @@ class HttpApiSpec:
         routes: Its routes.
         cors: Its CORS configuration, if it has one.
         throttle: Requests per second, and at once, if its stage limits them.
+        access_log: The ARN of the log group that has a line for each request, and the line's format.
     """
 
     api: str
     routes: tuple[HttpRoute, ...]
     cors: CorsSpec | None
     throttle: tuple[float, int] | None
+    access_log: tuple[str, str] | None = None
 
 
 def functions(stack: Stack) -> list[FunctionSpec]:
@@ -1071,9 +1073,15 @@ def http_apis(stack: Stack) -> list[HttpApiSpec]:
                 ),
                 cors=_cors(body.get("x-amazon-apigateway-cors")),
                 throttle=_throttle(stage) if stage else None,
+                access_log=_access_log(stage) if stage else None,
             )
         )
     return specs
+
+
+def _access_log(stage: Resource) -> tuple[str, str] | None:
+    given = stage.properties.get("AccessLogSettings")
+    return None if given is None else (str(given["DestinationArn"]), str(given["Format"]))
 
 
 def _http_route(

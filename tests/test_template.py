@@ -1007,12 +1007,23 @@ def test_saved_queries_ask_the_collected_log_groups(template: dict[str, Any]) ->
         "tagline/latency percentiles by route",
         "tagline/slowest requests",
         "tagline/one request by id",
+        "tagline/rate-limited clients",
+        "tagline/one correlation id",
+        "tagline/around a time",
+        "tagline/error lines",
     ]
-    # One request's other lines carry no tag; all other questions are about records.
+    # These are also about lines that are no records; all other questions are about records of one type.
     untagged = [
-        query.name for query in some if 'filter _tag = "my-tag"' not in query.properties["QueryString"]
+        query.name
+        for query in some
+        if 'filter _tag = "my-tag" and _type = "api_request"' not in query.properties["QueryString"]
     ]
-    assert untagged == ["tagline/one request by id"]
+    assert untagged == [
+        "tagline/one request by id",
+        "tagline/one correlation id",
+        "tagline/around a time",
+        "tagline/error lines",
+    ]
 
 
 # ---- Parameters and outputs --------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import webbrowser
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,14 @@ from cli.options import FirstDay, LastDay, OneDay, Stack, day_option, days_betwe
 from cli.screen import err, out, progress
 
 app = typer.Typer()
+
+Token = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TAGLINE_TOKEN",
+        help="A token, where the API asks for one. Default: requests to a stack are signed.",
+    ),
+]
 
 # The exit status of a download of days that the lake does not have.
 _NOTHING_EXPORTED = 3
@@ -184,19 +193,44 @@ def forget(
 
 
 @app.command()
+def dashboard(
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Save the page to this file, and do not open it.")
+    ] = None,
+    token: Token = None,
+    stack: Stack = None,
+) -> None:
+    """Open the usage page: requests, errors and times by route and client.
+
+    On this machine, the numbers are those of now; on AWS, those of the last hour.
+
+    For example:
+
+    ```sh
+    tagline dashboard
+    tagline dashboard --stack tagline-prod --file report.html
+    ```
+    """
+    from cli.dashboard import link_to_page, save_page
+    from cli.target import find_target
+
+    link = link_to_page(find_target(stack), token)
+    if file is not None:
+        save_page(link, file)
+        out.print(f"The usage page is in {file}.", soft_wrap=True, highlight=False)
+        return
+    out.print(link, soft_wrap=True, highlight=False, markup=False)
+    webbrowser.open(link)
+
+
+@app.command()
 def download(
     first: FirstDay = None,
     last: LastDay = None,
     to_file: Annotated[Path, typer.Option("--out", help="The file to write, - for stdout.")] = Path(
         "usage.zip"
     ),
-    token: Annotated[
-        str | None,
-        typer.Option(
-            envvar="TAGLINE_TOKEN",
-            help="A token, where the download API asks for one. Default: requests to a stack are signed.",
-        ),
-    ] = None,
+    token: Token = None,
     stack: Stack = None,
 ) -> None:
     """Fetch the exported days of a range as a zip of CSV files.

@@ -1,6 +1,7 @@
 """The queries that the template saves, over lines that the emitter writes; rows are worked out by hand."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,18 @@ RECORDS: list[tuple[int, str, dict[str, Any]]] = [
         },
     ),
     (6, "i6", {"client": "acme", "rows": 3}),
+    (
+        20,
+        "i7",
+        {
+            "route": "/carts",
+            "method": "GET",
+            "status": 429,
+            "client": "beta",
+            "duration_ms": 1,
+            "correlation_id": "order-17",
+        },
+    ),
 ]
 PLATFORM = [
     (4_900, f"START RequestId: {REQUEST} Version: $LATEST"),
@@ -48,6 +61,8 @@ PLATFORM = [
             "Max Memory Used: 60 MB\t"
         ),
     ),
+    (5_150, '{"level":"ERROR","message":"no stock","correlation_id":"order-17"}'),
+    (5_160, "[ERROR] KeyError: no stock"),
     (5_200, '{"route": "/carts", "status": 500, "_tag": "somebody_elses"}'),
 ]
 
@@ -72,7 +87,7 @@ def events() -> list[Event]:
         emitter = Emitter(stream=line)
         emitter.emit(fields, id=identity, timestamp=timestamp, type="job" if "rows" in fields else None)
         # A runtime may write its own words first; the fields are found behind them.
-        prefix = f"2026-11-19T10:00:0{second}.000Z\t{REQUEST[::-1]}\tINFO\t" if second % 2 else ""
+        prefix = f"2026-11-19T10:00:{second:02}.000Z\t{REQUEST[::-1]}\tINFO\t" if second % 2 else ""
         written.append((timestamp, prefix + line.getvalue().removesuffix("\n")))
     written += [(START + after_ms, message) for after_ms, message in PLATFORM]
     return [
@@ -85,7 +100,7 @@ def seconds(*numbers: int) -> list[dict[str, str]]:
     """Return the rows of these records by id, the slowest requests' columns."""
     shown = ("duration_ms", "status", "method", "route", "client", "request_id")
     return [
-        {"@timestamp": f"2026-11-19 10:00:0{second}.000"}
+        {"@timestamp": f"2026-11-19 10:00:{second:02}.000"}
         | {name: str(fields[name]) for name in shown if name in fields}
         | {"_id": identity}
         for second, identity, fields in (RECORDS[number] for number in numbers)
@@ -97,10 +112,10 @@ EXPECTED: dict[str, list[dict[str, str]]] = {
         {
             "route": "/carts",
             "method": "GET",
-            "requests": "4",
-            "errors": "2",
+            "requests": "5",
+            "errors": "3",
             "server_errors": "1",
-            "server_error_percent": "25",
+            "server_error_percent": "20",
         },
         {
             "route": "/orders",
@@ -110,24 +125,23 @@ EXPECTED: dict[str, list[dict[str, str]]] = {
             "server_errors": "1",
             "server_error_percent": "50",
         },
-        {"requests": "1", "errors": "0", "server_errors": "0", "server_error_percent": "0"},
     ],
     "requests and errors by client": [
         {
             "client": "acme",
-            "requests": "5",
+            "requests": "4",
             "errors": "2",
             "server_errors": "1",
             "routes": "2",
-            "last_seen": str(START + 6_000),
+            "last_seen": str(START + 5_000),
         },
         {
             "client": "beta",
-            "requests": "2",
-            "errors": "1",
+            "requests": "3",
+            "errors": "2",
             "server_errors": "1",
             "routes": "1",
-            "last_seen": str(START + 3_000),
+            "last_seen": str(START + 20_000),
         },
     ],
     "errors by type": [
@@ -140,15 +154,16 @@ EXPECTED: dict[str, list[dict[str, str]]] = {
             "last_request_id": REQUEST,
         },
     ],
-    # /carts: 3, 12.5, 40, 700.25; the mean is 188.9375. /orders: 90, 95.
+    # /carts: 1, 3, 12.5, 40, 700.25; the mean is 151.35. /orders: 90, 95.
     "latency percentiles by route": [
         {
             "route": "/carts",
             "method": "GET",
-            "requests": "4",
-            "mean": "188.9375",
+            "requests": "5",
+            "mean": "151.35",
             "p50": "12.5",
             "p90": "700.25",
+            "p95": "700.25",
             "p99": "700.25",
             "slowest": "700.25",
         },
@@ -159,11 +174,15 @@ EXPECTED: dict[str, list[dict[str, str]]] = {
             "mean": "92.5",
             "p50": "90",
             "p90": "95",
+            "p95": "95",
             "p99": "95",
             "slowest": "95",
         },
     ],
-    "slowest requests": seconds(2, 5, 4, 3, 0, 1),
+    "slowest requests": seconds(2, 5, 4, 3, 0, 1, 7),
+    "rate-limited clients": [
+        {"client": "beta", "route": "/carts", "rate_limited": "1", "last_seen": str(START + 20_000)}
+    ],
 }
 
 
@@ -189,5 +208,32 @@ def test_one_request_is_found_with_what_the_platform_wrote_of_it(
     assert found[1]["@logStream"] == STREAM
 
 
-def test_every_saved_query_is_tested(saved: dict[str, str]) -> None:
-    assert set(saved) == {*EXPECTED, "one request by id"}
+def shown(query: str, events: list[Event]) -> list[tuple[str, str]]:
+    """Return the second of each row's time, and how its text begins."""
+    rows = [dict(row) for row in run(query, events).rows]
+    return [(row["@timestamp"][-6:], row.get("text", row.get("@message", ""))[:8]) for row in rows]
+
+
+def test_lines_that_are_no_records_are_found_by_id_time_and_level(
+    saved: dict[str, str], events: list[Event]
+) -> None:
+    correlated = saved["one correlation id"].replace("PUT THE ID HERE", "order-17")
+    around = saved["around a time"].replace("1795082405000", str(START + 20_000))
+
+    assert shown(correlated, events) == [("05.150", '{"level"'), ("20.000", '{"_tag":')]
+    assert shown(around, events) == [("20.000", '{"_tag":')]
+    assert len(shown(saved["around a time"], events)) == len(events) - 1
+    assert shown(saved["error lines"], events) == [("05.160", "[ERROR] "), ("05.150", "no stock")]
+
+
+def test_every_saved_query_is_tested_and_shown_in_the_how_to(saved: dict[str, str]) -> None:
+    others = ("one request by id", "one correlation id", "around a time", "error lines")
+    assert set(saved) == {*EXPECTED, *others}
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "ask-the-logs.md").read_text()
+    assert re.findall(r"(?m)^\| `([^`]+)` \|", page) == list(saved)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert _words(saved["requests and errors by route"].replace("my-tag", "usage_record")) in _words(readme)
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
+import subprocess
 import zipfile
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import requests
+import yaml
 from rich.console import Console
 from rich.progress import Progress
 from tagline import Record, write
@@ -22,7 +25,8 @@ from consumers.lines.subscription import encode
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.store import Days
-from local.pipeline import Pipeline
+from local.pipeline import ROOT, Pipeline
+from local.template import http_routes, resolve, translate
 from tests.builders import envelope
 
 TIMEOUT_S = 60
@@ -146,3 +150,19 @@ def test_the_numbers_go_over_the_wire_packed_and_once(tagline: Pipeline) -> None
     assert sum(part["requests"] for part in first.json()["series"]) == 3
     assert (again.status_code, again.content) == (304, b"")
     assert get(where, "/health")["status"] == "healthy"
+
+
+def test_the_configuration_for_prometheus_scrapes_a_route_with_the_scope_that_it_asks_for() -> None:
+    (scrape,) = yaml.safe_load((ROOT / "docs" / "examples" / "prometheus.yml").read_text())["scrape_configs"]
+    given = {"JwtIssuer": "https://id.example.com", "JwtAudience": "app", "TenantClaim": "client_id"}
+    stack = resolve(translate(ROOT / "template.yml"), given, stack_name="tagline", endpoint="")
+
+    (route,) = [each for each in http_routes(stack) if each.path == scrape["metrics_path"]]
+
+    assert set(scrape["oauth2"]["scopes"]) <= set(route.scopes)
+    if (promtool := shutil.which("promtool")) is not None:
+        path = ROOT / "docs" / "examples" / "prometheus.yml"
+        done = subprocess.run(
+            [promtool, "check", "config", "--syntax-only", path], capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
