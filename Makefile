@@ -8,7 +8,7 @@ AUDIT := .venv-audit
 install = $(if $(shell command -v uv),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/python -m pip install --quiet --disable-pip-version-check)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint check format bench docs audit lock clean
+.PHONY: help demo test fuzz mutants lint check format bench docs audit lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -23,6 +23,11 @@ ROUNDS ?= 10
 fuzz: $(VENV)/test.stamp ## try other examples of every property, ROUNDS times; the tests try the same each time
 	@for round in $$(seq $(ROUNDS)); do \
 		HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -n 2 -m hypothesis --no-header || exit 1; done
+
+SAMPLE ?= 300
+SEED ?= 0
+mutants: $(VENV)/test.stamp ## change consumers/ in SAMPLE places, one at a time, and see that a test fails; takes hours
+	@$(BIN)/python -m tests.mutants --sample $(SAMPLE) --seed $(SEED)
 
 lint: $(VENV)/lint.stamp ## check format, lint and types
 	$(BIN)/ruff format --check .
