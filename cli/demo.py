@@ -111,7 +111,7 @@ def follow(
         fetch_zip(target, days, path, bars)
         downloaded = stages.downloaded(path)
         lines.append(Stage("downloaded: rows in the zip", downloaded, watch.lap()))
-    title = log.path.name if log else "Pets API"
+    title = log.name if log else "Pets API"
     write_report(target, days, report, title=title, lost=lost, quarantined=reasons)
     return lines, {
         "emitted": emitted.records,
@@ -177,8 +177,17 @@ def export_stored(target: Target, bars: Progress) -> Days:
     return days
 
 
-def wait_for_rows(target: Target, expected: int, bars: Progress) -> tuple[int, dict[str, Count]]:
-    """Wait until all rows are there, or none has come for `PATIENCE_S`; count them and the quarantine."""
+def wait_for_rows(
+    target: Target, expected: int, bars: Progress, patience_s: float = PATIENCE_S
+) -> tuple[int, dict[str, Count]]:
+    """Wait until all rows are there, or none has come for a while; count them and the quarantine.
+
+    Args:
+        target: The pipeline.
+        expected: How many rows and lines in quarantine there will be.
+        bars: Where the count is shown.
+        patience_s: The while, in seconds.
+    """
     store = target.store()
     bar = bars.add_task(f"rows in {store.name}", total=expected)
     most = -1
@@ -189,7 +198,7 @@ def wait_for_rows(target: Target, expected: int, bars: Progress) -> tuple[int, d
         arrived = stored + stages.total(quarantined.values()).records
         if arrived > most:
             most, since = arrived, time.monotonic()
-        if arrived >= expected or time.monotonic() - since > PATIENCE_S:
+        if arrived >= expected or time.monotonic() - since > patience_s:
             return stored, quarantined
         time.sleep(_LOOK_EVERY_S)
 

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from uuid import uuid4
 
 import requests
 from tagline import format_timestamp
 
-from cli import access_log
+from cli.access_logs.files import MAX_LINE, open_log, read_lines
+from cli.access_logs.formats import Format, formats
+from cli.access_logs.requests import Request, Unreadable, format_of, read_requests, shift
 from cli.errors import CommandError
+from cli.stages import collected_groups
 from cli.target import Target
 
 Advance = Callable[[int], None]
 
-# An invocation's event may have 6 MB; a line of an access log is seldom longer than a few hundred bytes.
-# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+# An invocation's event may have 6 MB, and a call of PutLogEvents 1 MB, counted with 26 bytes an event:
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html,
+# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
 BATCH = 500
+BATCH_BYTES = 1_000_000
 WORKERS = 4
 
 CLIENTS = ("acme", "globex", "initech", "umbrella")
@@ -55,48 +62,66 @@ class AccessLog:
     """An access log that was read through once.
 
     Attributes:
-        path: The file.
+        name: The file's name.
+        format: What people call its format.
         lines: How many lines tell of a request.
         last: The latest request's time.
-        unreadable: The numbers of the lines that do not, with why.
+        unreadable: The lines that do not, with why.
     """
 
-    path: Path
+    name: str
+    format: str
     lines: int
     last: datetime
-    unreadable: list[tuple[int, str]] = field(default_factory=list)
+    unreadable: list[Unreadable]
+    _file: IO[bytes]
+    _format: Format
+
+    def requests(self) -> Iterator[Request]:
+        """Yield the requests, from the first."""
+        found = read_requests(read_lines(self._file), self._format)
+        return (each for each in found if isinstance(each, Request))
 
 
-def read_access_log(path: Path) -> AccessLog:
-    """Read an access log through, to know its last time before the first request is sent.
+@contextmanager
+def open_access_log(path: Path) -> Iterator[AccessLog]:
+    """Read an access log through, to know its format and its last time before the first request is sent.
+
+    Args:
+        path: A file or a pipe, packed or not; `-` is standard input.
 
     Raises:
-        CommandError: If there is no such file, or no line of it is an access log's.
+        CommandError: If it cannot be read, or no line of it is an access log's.
     """
-    lines = 0
-    last: datetime | None = None
-    unreadable: list[tuple[int, str]] = []
-    for number, found in _requests(path):
-        if isinstance(found, access_log.Request):
-            lines += 1
-            last = found.time if last is None else max(last, found.time)
-        else:
-            unreadable.append((number, str(found)))
-    if last is None:
-        raise CommandError(
-            f"{path} has no line in common or combined format",
-            "give a web server's access log, such as Apache's or nginx's",
-        )
-    return AccessLog(path, lines, last, unreadable)
+    with open_log(path) as file:
+        format_, name = format_of(read_lines(file)) or (None, "")
+        lines = 0
+        last: datetime | None = None
+        unreadable: list[Unreadable] = []
+        for each in read_requests(read_lines(file), format_) if format_ else ():
+            if isinstance(each, Request):
+                lines += 1
+                last = each.time if last is None else max(last, each.time)
+            else:
+                unreadable.append(each)
+        if format_ is None or last is None:
+            raise CommandError(
+                f"{path} has no line in a format that is known",
+                f"give a log in one of these formats: {'; '.join(each.name for each in formats())}",
+            )
+        yield AccessLog(path.name, name, lines, last, unreadable, file, format_)
 
 
-def send_access_log(target: Target, log: AccessLog, advance: Advance) -> None:
-    """Let the sample function say an access log's requests again, as of the days up to yesterday.
+def send_access_log(target: Target, log: AccessLog, advance: Advance) -> int:
+    """Let the sample function write a record of each request, as of the days up to yesterday.
 
     Args:
         target: The pipeline.
         log: The log.
-        advance: Is told how many more were said.
+        advance: Is told how many more were written.
+
+    Returns:
+        How many were written.
 
     Raises:
         CommandError: If the sample application does not run.
@@ -105,19 +130,72 @@ def send_access_log(target: Target, log: AccessLog, advance: Advance) -> None:
         raise CommandError(
             "the sample application does not run here", "start it with: tagline up, without --template"
         )
-    shift = access_log.shift(log.last, target.now().date())
+    days = shift(log.last, target.now().date())
     events = (
         {
             "id": found.id,
-            "timestamp": format_timestamp(int((found.time + shift).timestamp() * 1000)),
+            "timestamp": format_timestamp(int((found.time + days).timestamp() * 1000)),
             **found.fields,
         }
-        for _, found in _requests(log.path)
-        if isinstance(found, access_log.Request)
+        for found in log.requests()
     )
-    while batch := list(islice(events, BATCH)):
+    written = 0
+    for batch in _batches(events):
         answer = target.invoke("AccessLogReplayName", {"requests": batch})
+        written += answer["emitted"]
         advance(answer["emitted"])
+    return written
+
+
+def send_lines(target: Target, path: Path) -> tuple[int, list[Unreadable]]:
+    """Write a program's output to a log group whose lines are collected, as events of now.
+
+    Args:
+        target: The pipeline.
+        path: The output: a file or a pipe, packed or not; `-` is standard input.
+
+    Returns:
+        How many lines were written, and those that are too long for an event; empty ones are not events.
+
+    Raises:
+        CommandError: If it cannot be read, or no log group is collected.
+    """
+    logs = target.client("logs")
+    group = next(iter(collected_groups(target)), None)
+    if group is None:
+        raise CommandError("no log group is collected here", "start the pipeline with: tagline up")
+    stream = f"feed/{uuid4().hex}"
+    logs.create_log_stream(logGroupName=group, logStreamName=stream)
+    now_ms = int(target.now().timestamp() * 1000)
+    written = 0
+    too_long: list[Unreadable] = []
+
+    def events() -> Iterator[dict[str, Any]]:
+        for number, line in enumerate(read_lines(file), 1):
+            if len(line) > MAX_LINE:
+                too_long.append(Unreadable(number, f"longer than {MAX_LINE:,} characters: not sent"))
+            elif line.strip():
+                yield {"timestamp": now_ms, "message": line}
+
+    with open_log(path) as file:
+        for batch in _batches(events()):
+            logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=batch)
+            written += len(batch)
+    return written, too_long
+
+
+def _batches(events: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for event in events:
+        length = len(json.dumps(event))
+        if batch and (size + length > BATCH_BYTES or len(batch) == BATCH):
+            yield batch
+            batch, size = [], 0
+        batch.append(event)
+        size += length
+    if batch:
+        yield batch
 
 
 def send_requests(target: Target, count: int, advance: Advance) -> None:
@@ -161,11 +239,3 @@ def place_orders(target: Target, count: int, advance: Advance) -> int:
         items += target.invoke("OrdersName", order)["items"]
         advance(1)
     return items
-
-
-def _requests(path: Path) -> Iterator[tuple[int, Any]]:
-    try:
-        with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
-            yield from access_log.requests(lines)
-    except OSError as error:
-        raise CommandError(f"cannot read {path}: {error.strerror}", "give the path of a log file") from error

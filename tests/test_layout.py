@@ -85,7 +85,8 @@ PURE = [
     "exporter/usage/views.py",
     "exporter/usage_api/openapi.py",
     "exporter/usage_api/parameters.py",
-    "cli/access_log.py",
+    "cli/access_logs/formats.py",
+    "cli/access_logs/requests.py",
     "local/filter_pattern.py",
     "local/insights/query.py",
 ]

@@ -5,6 +5,8 @@ import io
 import json
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -42,7 +44,8 @@ def call(pipeline: Pipeline, path: str, client: str = "acme") -> int:
     return requests.get(url, headers={"x-client": client}, timeout=60).status_code
 
 
-def access_log(path: Path, count: int) -> feed.AccessLog:
+@contextmanager
+def access_log(path: Path, count: int) -> Iterator[feed.AccessLog]:
     """Write an access log in which many requests share a second, a client and a route."""
     path.write_text(
         "".join(
@@ -51,7 +54,8 @@ def access_log(path: Path, count: int) -> feed.AccessLog:
             for number in range(count)
         )
     )
-    return feed.read_access_log(path)
+    with feed.open_access_log(path) as log:
+        yield log
 
 
 def quiet() -> Progress:
@@ -100,7 +104,6 @@ def test_feeding_a_file_again_changes_nothing_also_when_the_first_time_was_kille
     pipeline: Pipeline, tmp_path: Path
 ) -> None:
     where = target_of(pipeline)
-    log = access_log(tmp_path / "access.log", 1_500)
     said = 0
 
     class KilledError(Exception):
@@ -115,13 +118,14 @@ def test_feeding_a_file_again_changes_nothing_also_when_the_first_time_was_kille
             pipeline.functions.kill(where.outputs["RowConsumerName"])
             raise KilledError
 
-    with pytest.raises(KilledError):
-        feed.send_access_log(where, log, kill_half_way)
-    feed.send_access_log(where, log, lambda _: None)
-    pipeline.settle()
-    first = rows(pipeline)
-    feed.send_access_log(where, log, lambda _: None)
-    pipeline.settle()
+    with access_log(tmp_path / "access.log", 1_500) as log:
+        with pytest.raises(KilledError):
+            feed.send_access_log(where, log, kill_half_way)
+        feed.send_access_log(where, log, lambda _: None)
+        pipeline.settle()
+        first = rows(pipeline)
+        feed.send_access_log(where, log, lambda _: None)
+        pipeline.settle()
 
     assert len(first) == 1_500
     assert rows(pipeline) == first
@@ -208,7 +212,8 @@ def test_functions_run_in_this_process_where_they_have_to(pipeline: Pipeline, tm
 
     assert pipeline.functions.runs_in_process
     assert call(pipeline, "/pets/1") == 200
-    feed.send_access_log(where, access_log(tmp_path / "access.log", 30), lambda _: None)
+    with access_log(tmp_path / "access.log", 30) as log:
+        feed.send_access_log(where, log, lambda _: None)
     pipeline.settle()
 
     assert where.store().count() == 31

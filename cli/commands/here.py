@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import threading
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _LOOK_EVERY_S = 0.2
+# How long rows may take to come, after what was sent before: the consumer waits 5 s for a batch.
+FEED_PATIENCE_S = 8.0
 # How far the clock is put forward at once: ten years, each night of which the daily export runs.
 MAX_DAYS = 3_660
 
@@ -58,7 +61,9 @@ EnforceThrottling = Annotated[
 def demo(
     access_log: Annotated[
         Path | None,
-        typer.Option(help="Say again the requests of a web server's access log (common or combined format)."),
+        typer.Option(
+            help="Send the requests of an access log again; - is standard input. The format is detected."
+        ),
     ] = None,
     requests: Annotated[int, typer.Option(min=1, help="How many requests to send to the pets API.")] = 500,
     report: Annotated[
@@ -81,15 +86,18 @@ def demo(
     """
     from cli import demo as demonstration
     from cli.apps import tagline_with_samples
-    from cli.feed import read_access_log
+    from cli.feed import open_access_log
     from cli.target import target_of
     from local.pipeline import Pipeline
 
-    log = None
-    if access_log is not None:
-        log = read_access_log(access_log)
-        print_unreadable(log)
-    with Pipeline(tagline_with_samples(window_s=0, pets=log is None), in_process=in_process) as pipeline:
+    with ExitStack() as opened:
+        log = None
+        if access_log is not None:
+            log = opened.enter_context(open_access_log(access_log))
+            print_format(log)
+        pipeline = opened.enter_context(
+            Pipeline(tagline_with_samples(window_s=0, pets=log is None), in_process=in_process)
+        )
         print_in_process(pipeline)
         stages, result = demonstration.follow(
             pipeline, target_of(pipeline), log=log, requests=requests, report=report
@@ -178,29 +186,50 @@ def keep_running(pipeline: Pipeline) -> None:
 
 @app.command()
 def feed(
-    access_log: Annotated[Path, typer.Argument(help="A web server's access log.")],
+    log: Annotated[
+        Path, typer.Argument(help="An access log, packed or not, or a pipe; - is standard input.")
+    ],
+    lines: Annotated[
+        bool, typer.Option("--lines", help="The log is a program's output: send its lines as they are.")
+    ] = False,
 ) -> None:
-    """Say an access log's requests again, into the pipeline that runs here.
+    """Send an access log's requests, or a program's output, into the pipeline that runs here.
 
-    Each line becomes one record, with the same identity whenever it is said: feeding a file again on the same
-    day changes nothing. Times are moved by whole days, so that the last falls on yesterday.
+    Each line of an access log becomes one record, with the same identity whenever it is sent: feeding a file
+    again on the same day changes nothing. Times are moved by whole days, so that the last falls on yesterday.
+    With `--lines`, what the program tagged becomes records.
 
     For example:
 
     ```sh
     tagline feed /var/log/nginx/access.log
+    zcat access.log.*.gz | tagline feed -
+    python my_program.py | tagline feed --lines -
     ```
     """
-    from cli.feed import read_access_log, send_access_log
+    from cli.demo import wait_for_rows
+    from cli.feed import open_access_log, send_access_log, send_lines
+    from cli.stages import quarantined, total
     from cli.target import running_target
 
     target = running_target()
-    log = read_access_log(access_log)
-    print_unreadable(log)
+    store = target.store()
+    rows, kept = store.count(), total(quarantined(target).values()).records
+    if lines:
+        written, too_long = send_lines(target, log)
+        for line in too_long:
+            err.print(f"{log}:{line.number}: {line.reason}", highlight=False, markup=False)
+        out.print(f"{written:,} lines sent")
+    else:
+        with open_access_log(log) as opened, progress() as bars:
+            print_format(opened)
+            bar = bars.add_task("requests", total=opened.lines)
+            written = send_access_log(target, opened, advancing(bars, bar))
+        out.print(f"{written:,} records written")
     with progress() as bars:
-        bar = bars.add_task("requests", total=log.lines)
-        send_access_log(target, log, advancing(bars, bar))
-    out.print(f"{log.lines:,} requests said again")
+        stored, reasons = wait_for_rows(target, rows + kept + written, bars, FEED_PATIENCE_S)
+    now_kept = total(reasons.values()).records
+    out.print(f"{stored - rows:,} rows more in {store.name}, {now_kept - kept:,} lines more in quarantine")
 
 
 @app.command()
@@ -347,10 +376,11 @@ def print_in_process(pipeline: Pipeline) -> None:
         )
 
 
-def print_unreadable(log: AccessLog) -> None:
-    """Print the first ten lines of an access log that are not in one of its formats."""
+def print_format(log: AccessLog) -> None:
+    """Print an access log's format, and the first ten lines that are not in it."""
     shown = 10
-    for number, reason in log.unreadable[:shown]:
-        err.print(f"{log.path}:{number}: {reason}", highlight=False)
+    err.print(f"{log.name}: {log.format} format, {log.lines:,} requests", highlight=False, markup=False)
+    for line in log.unreadable[:shown]:
+        err.print(f"{log.name}:{line.number}: {line.reason}", highlight=False, markup=False)
     if len(log.unreadable) > shown:
         err.print(f"... and {len(log.unreadable) - shown:,} more lines like these")
