@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 
 import typer
+from rich.text import Text
 
 from cli.commands import ask, here, kept, lake, schema
 from cli.errors import CommandError
 from cli.screen import err
+from consumers.errors import TaglineError
 
 app = typer.Typer(
     help="One tagged log line is an API's usage record: the pipeline on this machine, and what is in it.",
@@ -25,7 +27,10 @@ def run() -> None:
     """Run the command; print an error as a sentence, with what to do next."""
     try:
         app()
-    except CommandError as error:
-        err.print("[bold red]error:[/]", str(error), highlight=False)
-        err.print("[bold]next:[/]", error.advice, highlight=False)
+    except TaglineError as error:
+        advice = (
+            error.advice if isinstance(error, CommandError) else "try again, or see docs/reference/errors.md"
+        )
+        for style, label, text in (("bold red", "error:", str(error)), ("bold", "next:", advice)):
+            err.print(Text(label, style), text, highlight=False)
         sys.exit(1)

@@ -8,10 +8,11 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
+from rich.text import Text
 
 from cli.errors import CommandError
+from cli.screen import printable
 from cli.target import Target
 from consumers.lines import quarantine
 from consumers.lines.quarantine import Kept, ObjectKey, UnreadableQuarantineError
@@ -112,14 +113,14 @@ def summary_table(rows: list[dict[str, Any]]) -> Table:
             row["reason"],
             f"{row['objects']:,}",
             f"{row['lines']:,}",
-            escape(printable(row["detail"])),
+            shortened(row["detail"]),
         )
     return shown
 
 
 def in_short(row: dict[str, Any]) -> str:
     """Return the line below an object's key: how many lines it has, and what is wrong with the first."""
-    return f"{row['lines']:,} line{'' if row['lines'] == 1 else 's'}: {printable(row['detail'])}"
+    return f"{row['lines']:,} line{'' if row['lines'] == 1 else 's'}: {shortened(row['detail'])}"
 
 
 def print_lines(key: str, content: bytes, console: Console) -> None:
@@ -130,10 +131,10 @@ def print_lines(key: str, content: bytes, console: Console) -> None:
     """
     try:
         for kept in quarantine.read(content):
-            console.print(f"[bold]{escape(kept.reason)}[/]: {escape(printable(kept.detail))}")
-            console.print(escape(f"  {origin(kept)}"), highlight=False, soft_wrap=True)
+            console.print(Text(f"{kept.reason}: ", "bold"), shortened(kept.detail), sep="")
+            console.print(f"  {origin(kept)}", highlight=False, soft_wrap=True)
             text = kept.data if kept.event is None else kept.event.message
-            console.print(escape(f"  {printable(str(text))}"), highlight=False)
+            console.print(f"  {shortened(str(text))}", highlight=False)
     except UnreadableQuarantineError as error:
         raise CommandError(f"cannot read {key}: {error}", "fetch the object and look at that line") from error
 
@@ -146,9 +147,7 @@ def origin(kept: Kept) -> str:
     return f"{when} {kept.event.log_group} {kept.event.log_stream}"
 
 
-def printable(text: str) -> str:
-    """Return the beginning of a text as a terminal can show it: what would control it is escaped."""
-    shown = "".join(
-        character if character.isprintable() else ascii(character)[1:-1] for character in text[:SHORT]
-    )
+def shortened(text: str) -> str:
+    """Return the beginning of a text, on one line."""
+    shown = printable(text[:SHORT]).replace("\n", "\\n")
     return shown if len(text) <= SHORT else f"{shown}... ({len(text):,} characters)"

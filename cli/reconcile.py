@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from rich.console import Console
+from rich.text import Text
 
 from cli import stages
 from cli.errors import CommandError
@@ -78,7 +79,7 @@ def balances_of(target: Target, day: date) -> tuple[list[Balance], int]:
 
 def print_balances(day: date, balances: list[Balance], exported: int, screen: Console) -> None:
     """Print the balances as a table, with their sum."""
-    screen.print(f"[bold]{day}[/]")
+    screen.print(Text(str(day), "bold"))
     names = ("log group", "emitted", "delivered", "quarantined", "stored", "missing", "mentioned", "rows")
     lines = []
     for balance in balances:

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-out = Console()
+
+class Screen(Console):
+    """A terminal on which a text is a text: no markup in it, and nothing that controls the terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a string as it is shown: control characters are escaped."""
+        return super().render_str(printable(text), **options)
+
+
+def printable(text: str) -> str:
+    """Return a text as a terminal can show it: what would control the terminal is escaped."""
+    return "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
+
+
+out = Screen()
 # Progress and errors go here, so that a program can read what is printed.
-err = Console(stderr=True)
+err = Screen(stderr=True)
 
 # Characters; values in a column that is narrower cannot be read.
 NARROWEST = 12
@@ -58,15 +74,15 @@ def print_rows(names: Sequence[str], rows: Sequence[Sequence[str]], screen: Cons
     needed = (max(map(len, (name, *column))) for name, column in zip(names, columns, strict=True))
     if rows and sum(min(NARROWEST, width) + BORDER for width in needed) >= screen.width:
         for number, row in enumerate(rows, 1):
-            screen.print(f"[bold]row {number:,}[/]")
+            screen.print(Text(f"row {number:,}", "bold"))
             screen.print(_block(names, row))
         return
     table = Table()
     for name, column in zip(names, columns, strict=True):
         numbers = any(column) and all(NUMBER.fullmatch(value) for value in column if value)
-        table.add_column(escape(name), justify="right" if numbers else "left", overflow="fold")
+        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*row)
     screen.print(table)
 
 
@@ -76,5 +92,5 @@ def _block(names: Sequence[str], row: Sequence[str]) -> Table:
     block.add_column(overflow="fold")
     for name, value in zip(names, row, strict=True):
         if value:
-            block.add_row(Text(name), Text(value))
+            block.add_row(name, value)
     return block

@@ -207,18 +207,15 @@ def feed(
     python my_program.py | tagline feed --lines -
     ```
     """
-    from cli.demo import wait_for_rows
     from cli.feed import open_access_log, send_access_log, send_lines
-    from cli.stages import quarantined, total
     from cli.target import running_target
 
     target = running_target()
-    store = target.store()
-    rows, kept = store.count(), total(quarantined(target).values()).records
+    before = count_rows(target)
     if lines:
         written, too_long = send_lines(target, log)
         for line in too_long:
-            err.print(f"{log}:{line.number}: {line.reason}", highlight=False, markup=False)
+            err.print(f"{log}:{line.number}: {line.reason}", highlight=False)
         out.print(f"{written:,} lines sent")
     else:
         with open_access_log(log) as opened, progress() as bars:
@@ -226,10 +223,8 @@ def feed(
             bar = bars.add_task("requests", total=opened.lines)
             written = send_access_log(target, opened, advancing(bars, bar))
         out.print(f"{written:,} records written")
-    with progress() as bars:
-        stored, reasons = wait_for_rows(target, rows + kept + written, bars, FEED_PATIENCE_S)
-    now_kept = total(reasons.values()).records
-    out.print(f"{stored - rows:,} rows more in {store.name}, {now_kept - kept:,} lines more in quarantine")
+    if before is not None:
+        print_more_rows(target, before, written)
 
 
 @app.command()
@@ -376,11 +371,42 @@ def print_in_process(pipeline: Pipeline) -> None:
         )
 
 
+def count_rows(target: Target) -> tuple[int, int] | None:
+    """Return how many rows and lines in quarantine there are; None if the store does not answer."""
+    from cli.stages import quarantined, total
+    from exporter.store import StoreError
+
+    try:
+        return target.store().count(), total(quarantined(target).values()).records
+    except StoreError as error:
+        err.print(f"rows are not counted: {error}", highlight=False)
+        return None
+
+
+def print_more_rows(target: Target, before: tuple[int, int], expected: int) -> None:
+    """Wait for rows, and print how many more there are than before."""
+    from cli.demo import wait_for_rows
+    from cli.stages import total
+    from exporter.store import StoreError
+
+    rows, kept = before
+    try:
+        with progress() as bars:
+            now, reasons = wait_for_rows(target, rows + kept + expected, bars, FEED_PATIENCE_S)
+    except StoreError as error:
+        err.print(f"rows are not counted: {error}", highlight=False)
+        return
+    now_kept = total(reasons.values()).records
+    out.print(
+        f"{now - rows:,} rows more in {target.store().name}, {now_kept - kept:,} lines more in quarantine"
+    )
+
+
 def print_format(log: AccessLog) -> None:
     """Print an access log's format, and the first ten lines that are not in it."""
     shown = 10
-    err.print(f"{log.name}: {log.format} format, {log.lines:,} requests", highlight=False, markup=False)
+    err.print(f"{log.name}: {log.format} format, {log.lines:,} requests", highlight=False)
     for line in log.unreadable[:shown]:
-        err.print(f"{log.name}:{line.number}: {line.reason}", highlight=False, markup=False)
+        err.print(f"{log.name}:{line.number}: {line.reason}", highlight=False)
     if len(log.unreadable) > shown:
         err.print(f"... and {len(log.unreadable) - shown:,} more lines like these")

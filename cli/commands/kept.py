@@ -96,8 +96,8 @@ def list_quarantine(
     elif rows and keys:
         for row in rows:
             # A key is there to be copied: it is not cut off, however long it is.
-            out.print(row["key"], soft_wrap=True, highlight=False, markup=False)
-            out.print(f"  {quarantine.in_short(row)}", highlight=False, markup=False)
+            out.print(row["key"], soft_wrap=True, highlight=False)
+            out.print(f"  {quarantine.in_short(row)}", highlight=False)
     elif rows:
         out.print(quarantine.summary_table(rows))
     else:
@@ -170,7 +170,7 @@ def replay(
         replay_objects(target, outcome, source, days, reason or (), do_it=do_it, pause=pause)
     out.print(outcome.table())
     for name, why in outcome.failed.items():
-        err.print(f"{name}: {why}", highlight=False, markup=False)
+        err.print(f"{name}: {why}", highlight=False)
     if do_it:
         err.print("What was not rejected again is stored; the store does not tell what it had before.")
     else:

@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import os
+import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -16,11 +17,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.access_logs.files import MAX_LINE, open_log, read_lines, zstd
+from cli.access_logs.files import MAX_LINE, open_log, read_lines
 from cli.access_logs.formats import UnreadableLineError, formats, route_of, unwrap
 from cli.access_logs.requests import Request, Unreadable, format_of, read_requests, shift
 from cli.errors import CommandError
 from cli.feed import open_access_log
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 COMMON = '192.0.2.7 - frank [10/Oct/2000:13:55:36 -0700] "GET /apache_pb.gif HTTP/1.0" 200 2326'
 COMBINED = COMMON + ' "http://www.example.com/start.html" "Mozilla/4.08 [en] (Win98; I ;Nav)"'

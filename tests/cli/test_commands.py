@@ -118,7 +118,13 @@ def test_the_demo_says_an_access_log_again_up_to_yesterday(tmp_path: Path, log: 
         (("feed", "nothing.log"), "no pipeline is running in this folder", "tagline up"),
         (("demo", "--access-log", "nothing.log"), "cannot read nothing.log", "give the path of a log file"),
         (("up", "--template", "nowhere.yml"), "there is no template nowhere.yml", "give the path"),
-        (("demo", "--access-log", "empty.log"), "empty.log has no line", "give a log in one of these formats"),
+        (("demo", "--access-log", "logs[/old]/a.log"), "cannot read logs[/old]/a.log", "give the path"),
+        (("filter", "test", "{ $.x = [/b] }", "empty.log"), "Invalid character(s) in term '[/b]'", "filter"),
+        (
+            ("demo", "--access-log", "empty.log"),
+            "empty.log has no line",
+            "give a log in one of these formats",
+        ),
     ],
 )
 def test_what_goes_wrong_is_said_with_what_to_do_next(

@@ -5,15 +5,15 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
+from rich.table import Table
 
-from cli.screen import print_rows
+from cli.screen import Screen, print_rows
 
 WORDS = st.text("abcdefghij[]/:*0123456789", min_size=1, max_size=40)
 
 
 def printed(names: list[str], rows: list[list[str]], width: int) -> list[str]:
-    screen = Console(width=width, force_terminal=False, no_color=True, highlight=False)
+    screen = Screen(width=width, force_terminal=False, no_color=True, highlight=False)
     with screen.capture() as text:
         print_rows(names, rows, screen)
     return text.get().splitlines()
@@ -66,3 +66,27 @@ def test_columns_of_numbers_are_justified_to_the_right(values: list[str], right:
 @pytest.mark.parametrize(("names", "count"), [([], 0), (["a"], 4)])
 def test_an_answer_without_rows_is_its_columns(names: list[str], count: int) -> None:
     assert len(printed(names, [], 80)) == count
+
+
+@pytest.mark.parametrize(
+    "text", ["[/x]", "[app]", "[bold]a[/]", ":smile:", "logs[/old]/access.log", "[link=a]"]
+)
+def test_text_in_brackets_is_printed_as_it_is(text: str) -> None:
+    screen = Screen(width=80, force_terminal=True)
+    table = Table(text, title=text)
+    table.add_row(text)
+    with screen.capture() as printed:
+        screen.print(text, highlight=False)
+        screen.print(table)
+
+    assert printed.get().count(text) == 4
+
+
+@given(st.text())
+def test_nothing_that_controls_the_terminal_is_printed(text: str) -> None:
+    screen = Screen(width=80, force_terminal=True, no_color=True, highlight=False)
+    with screen.capture() as shown:
+        screen.print(text)
+        print_rows(["name"], [[text]], screen)
+
+    assert all(each.isprintable() or each == "\n" for each in re.sub(r"\x1b\[[0-9;]*m", "", shown.get()))
