@@ -31,7 +31,7 @@ from aws_lambda_powertools.utilities.data_classes.kinesis_stream_event import (
 from isal import isal_zlib
 from tagline import Record, write
 
-from cli import access_log
+from cli.feed import open_access_log
 from consumers.lines.batch import tagged_lines
 from consumers.lines.ledger import Ledger
 
@@ -335,10 +335,8 @@ def _requests() -> Iterator[dict[str, Any]]:
     """Yield what requests say: those of an access log, or made ones like them."""
     path = os.environ.get("TAGLINE_ACCESS_LOG")
     if path is not None:
-        with Path(path).open(encoding="utf-8", errors="replace") as log:
-            for _, request in access_log.requests(log):
-                if isinstance(request, access_log.Request) and "user_agent" in request.fields:
-                    yield request.fields
+        with open_access_log(Path(path)) as log:
+            yield from (request.fields for request in log.requests() if "user_agent" in request.fields)
         return
     chance = random.Random(1)
     for number in range(5_000):
