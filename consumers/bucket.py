@@ -85,6 +85,7 @@ class Listed(NamedTuple):
         modified: When it was written.
         size: Its size in bytes.
         is_archived: Whether it has to be restored before it can be read.
+        restored_until: Until when it can be read, if it is archived and was restored.
     """
 
     key: str
@@ -92,6 +93,7 @@ class Listed(NamedTuple):
     modified: datetime
     size: int
     is_archived: bool = False
+    restored_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +210,14 @@ class Bucket:
         )
         for page in pages:
             for item in page.get("Contents", []):
+                restored_until = _restored_until(item)
                 yield Listed(
                     item["Key"],
                     item["ETag"].strip('"'),
                     item["LastModified"],
                     item["Size"],
-                    item.get("StorageClass") in _ARCHIVE and not _is_restored(item),
+                    item.get("StorageClass") in _ARCHIVE and restored_until is None,
+                    restored_until,
                 )
 
     def has(self, key: str) -> bool:
@@ -375,9 +379,10 @@ class Bucket:
                 raise OSError(f"{error['Key']} was not removed: {error['Code']}")
 
 
-def _is_restored(item: Mapping[str, Any]) -> bool:
+def _restored_until(item: Mapping[str, Any]) -> datetime | None:
     status = item.get("RestoreStatus", {})
-    return "RestoreExpiryDate" in status and not status.get("IsRestoreInProgress")
+    expiry: datetime | None = status.get("RestoreExpiryDate")
+    return None if status.get("IsRestoreInProgress") else expiry
 
 
 @contextmanager

@@ -530,6 +530,12 @@ def _create_table(client: Client, resource: Resource) -> None:
         write.update_table(**table)
 
 
+def _create_catalog_database(client: Client, resource: Resource) -> None:
+    glue = client("glue")
+    with contextlib.suppress(glue.exceptions.AlreadyExistsException):  # there from an earlier run
+        glue.create_database(DatabaseInput=dict(resource.properties["DatabaseInput"]))
+
+
 def _create_subscription(client: Client, resource: Resource) -> None:
     properties = resource.properties
     client("logs").put_subscription_filter(
@@ -554,6 +560,7 @@ _CREATE: dict[str, Callable[[Client, Resource], None]] = {
     "AWS::Kinesis::Stream": _create_stream,
     "AWS::Timestream::Database": _create_database,
     "AWS::Timestream::Table": _create_table,
+    "AWS::Glue::Database": _create_catalog_database,
     "AWS::Logs::SubscriptionFilter": _create_subscription,
 }
 
@@ -565,8 +572,6 @@ _RUN_OR_NEEDLESS = {
     "AWS::Athena::WorkGroup",
     "AWS::CloudWatch::Alarm",
     "AWS::Events::Rule",
-    "AWS::Glue::Database",
-    "AWS::Glue::Table",
     "AWS::IAM::Policy",
     "AWS::IAM::Role",
     "AWS::Lambda::EventInvokeConfig",

@@ -389,6 +389,7 @@ _KINDS: Mapping[str, _Kind] = {
     ),
     "AWS::Events::Rule": _Kind("Name", attributes={"Arn": "arn:aws:events:{region}:{account}:rule/{name}"}),
     "AWS::Athena::WorkGroup": _Kind("Name"),
+    "AWS::Glue::Database": _Kind("DatabaseInput.Name"),
     "AWS::IAM::Role": _Kind("RoleName", attributes={"Arn": "arn:aws:iam::{account}:role/{name}"}),
     "AWS::Kinesis::Stream": _Kind(
         "Name", attributes={"Arn": "arn:aws:kinesis:{region}:{account}:stream/{name}"}
@@ -626,8 +627,11 @@ class _Resolver:
 
     def _name(self, logical_id: str) -> str:
         kind = self._kind(logical_id)
-        if kind.named_by in self._declared[logical_id].get("Properties", {}):
-            return _text(self._property(logical_id, kind.named_by))
+        group, _, name = kind.named_by.rpartition(".")
+        properties = self._declared[logical_id].get("Properties", {})
+        if name in (properties.get(group, {}) if group else properties):
+            found = self._property(logical_id, group or name)
+            return _text(found[name] if group else found)
         return kind.unnamed(self._values["AWS::StackName"], logical_id)
 
     def _property(self, logical_id: str, name: str) -> Any:

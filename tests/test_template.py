@@ -16,6 +16,7 @@ from cfnlint.api import ManualArgs, lint
 from consumers.accounts.handler import COMPACT
 from consumers.rows.registry import STORES
 from consumers.rows.timestream.writer import Timestream
+from exporter.lake.athena import ARCHIVED_AFTER
 from exporter.lake.formats import Format
 from exporter.lake.manifest import beginning
 from exporter.usage_api.openapi import PARAMETERS
@@ -548,10 +549,11 @@ def test_the_bucket_deletes_and_moves_what_the_design_says(stack: Stack) -> None
     year = {"ExpirationInDays": 365}
     assert by_prefix == {
         "tmp/": {"ExpirationInDays": 1},
+        "athena/": {"ExpirationInDays": 1},
         "records/": {
             "Transitions": [
                 {"StorageClass": "STANDARD_IA", "TransitionInDays": 60},
-                {"StorageClass": "GLACIER", "TransitionInDays": 90},
+                {"StorageClass": "GLACIER", "TransitionInDays": ARCHIVED_AFTER.days},
             ],
             **year,
         },
@@ -1122,7 +1124,7 @@ def test_outputs_say_where_everything_is(stack: Stack) -> None:
         "StoreName": "timestream",
         "TimestreamDatabase": "tagline-Database",
         "TimestreamTable": "tagline-Table",
-        "LakeDatabase": "tagline-LakeDatabase",
+        "LakeDatabase": stack.resources["LakeDatabase"].name,
         "LakeWorkGroup": "tagline-lake",
         "DownloadUrl": "http://127.0.0.1:8080",
         "DownloadQueueUrl": "http://127.0.0.1:5000/123456789012/tagline-DownloadQueue",

@@ -222,6 +222,7 @@ class Bucket(dict[str, bytes]):
         calls: How many parts have been uploaded.
         modified: When objects were written, of those that were not written long ago.
         archived: The keys of objects that have to be restored first.
+        restored: Until when objects can be read that were archived and restored.
         sizes: What a listing says of the sizes of objects, of those that it is to say something else of.
     """
 
@@ -233,6 +234,7 @@ class Bucket(dict[str, bytes]):
         self.calls = 0
         self.modified: dict[str, datetime] = {}
         self.archived: set[str] = set()
+        self.restored: dict[str, datetime] = {}
         self.sizes: dict[str, int] = {}
 
     def put(self, key: str, chunks: Iterable[bytes], content_type: str) -> None:
@@ -261,6 +263,7 @@ class Bucket(dict[str, bytes]):
                     self.modified.get(key, LONG_AGO),
                     self.sizes.get(key, len(self[key])),
                     key in self.archived,
+                    self.restored.get(key),
                 )
                 for key in keys
             ]

@@ -84,6 +84,10 @@ class Request:
         """Whether all rows are wanted, with all columns."""
         return not self.columns and not self.values and not self.allowed
 
+    def can_be_made_of(self, kept_as: Format) -> bool:
+        """Return whether files of a format of the lake can be put into the zip, or rewritten for it."""
+        return kept_as in self.format.made_of and (self.whole or not kept_as.rules.typed)
+
     def ending(self, kept_as: Format) -> ZipFormat:
         """Return the format, and ending, of a file in the zip.
 

@@ -12,6 +12,7 @@ from consumers.bucket import Listed, Objects
 from consumers.errors import TaglineError
 from exporter.downloads.jobs import STUCK_AFTER, Request, active_prefix, chosen_manifests
 from exporter.downloads.stored_jobs import read_job
+from exporter.lake.formats import ZipFormat, format_of_folder
 from exporter.lake.manifest import MANIFEST, Manifest
 
 # How long a caller is to wait before the next request, in seconds.
@@ -67,23 +68,26 @@ def check_days(request: Request, files: Iterable[Listed], objects: Objects, max_
         max_bytes: How large they may be together.
 
     Raises:
-        RefusedError: If days are in the archive, or if the files are larger.
+        RefusedError: If days are in the archive or in a format that does not serve, or the files are larger.
     """
     by_folder: defaultdict[str, list[Listed]] = defaultdict(list)
     for file in files:
         by_folder[file.key.rpartition("/")[0] + "/"].append(file)
     manifests = chosen_manifests(request, (file.key for each in by_folder.values() for file in each))
     chosen = {key: by_folder[key.removesuffix(MANIFEST)] for key in manifests}
+    unfit = {key for key in manifests if not request.can_be_made_of(format_of_folder(key))}
     is_large = sum(file.size for each in chosen.values() for file in each) > max_bytes
-    size, archived = 0, []
+    size, archived, unmakeable = 0, [], []
     for key, of_day in chosen.items():
         # A folder may also have files that no manifest names any more. So manifests are read only in doubt.
-        if not is_large and not any(file.is_archived for file in of_day):
+        if not is_large and key not in unfit and not any(file.is_archived for file in of_day):
             continue
         manifest = _manifest(objects, key)
         if manifest is None:
             continue  # the worker says what is wrong with it
         named = {part.key for part in manifest.parts}
+        if named and key in unfit:
+            unmakeable.append(manifest.day)
         if any(file.is_archived for file in of_day if file.key in named):
             archived.append(manifest.day)
         size += manifest.size
@@ -92,6 +96,14 @@ def check_days(request: Request, files: Iterable[Listed], objects: Objects, max_
             HTTPStatus.CONFLICT,
             f"in the archive are {ranges(archived)}: restore these days, or ask for others",
             days=archived,
+        )
+    if unmakeable:
+        asked_for = request.format if request.whole else f"{request.format} with a selection"
+        raise RefusedError(
+            HTTPStatus.CONFLICT,
+            f"{ranges(unmakeable)} cannot be had as {asked_for}: the lake has these days in other formats;"
+            f" ask for others, or for format {ZipFormat.ANY} without columns, client and route",
+            days=unmakeable,
         )
     if size > max_bytes:
         # How much there is of others is not a tenant's to know.

@@ -244,6 +244,7 @@ class _Files:
         """Leave the day as it is."""
         assert self.known is not None
         self.day.drop_progress()
+        self.day.list_files(job.now())
         self.day.tidy(job.now())
         return Export(self.known, kept=True)
 
@@ -324,7 +325,7 @@ class _Files:
 
         manifest = manifest.succeeding(self.known, are_whole)
         if manifest == self.known:
-            self.day.list_files()
+            self.day.list_files(job.now())
             self.day.discard(made, self._progress_tag)
         else:
             if self.known is not None and manifest.revision != self.known.revision:

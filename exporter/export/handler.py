@@ -19,10 +19,8 @@ from consumers.rows import schema
 from consumers.settings import SettingsError, read_settings
 from exporter.export.day import DayJob, Export
 from exporter.export.run import Exporter, run_of
-from exporter.lake.columns import lake_columns
 from exporter.lake.formats import Format
 from exporter.lake.glue import Catalog
-from exporter.store import Column
 from exporter.stores import store_of_function
 from exporter.stores.metered import Metered
 
@@ -32,7 +30,7 @@ _GB = 10**9
 
 
 class DaysFailedError(RuntimeError):
-    """Days could not be written; the message names each with its reason. The others were written."""
+    """Days or tables could not be written; the message names each with its reason. The others were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ def make_handler(
     job: DayJob | None = None,
     report: Callable[[Export], None] = lambda _export: None,
     report_failure: Callable[[str, str, bool], None] = lambda _day, _reason, _given_up: None,
-    describe: Callable[[Format, tuple[Column, ...]], None] = lambda _format, _columns: None,
+    describe: Callable[[Format], None] = lambda _format: None,
 ) -> Handler:
     """Return a Lambda handler that exports days.
 
@@ -67,8 +65,9 @@ def make_handler(
         formats: The files' formats.
         job: How days are written.
         report: Is given what became of each day in each format.
-        report_failure: Is given each day that a night could not write, why, and whether it is given up.
-        describe: Is given the columns that the files of a format have by now.
+        report_failure: Is given each day or table that a night could not write, why, and whether that is
+            given up.
+        describe: Gives the table over a format's files the columns that they have by now.
     """
     job = job or DayJob()
     if store.includes_exports and Format.PARQUET not in formats:
@@ -84,20 +83,31 @@ def make_handler(
             if not run.waited_for:
                 invoke(context.function_name, left.to_event())
             return {"days": done, "continues": left.to_event()}
-        for each in formats:
-            describe(each, lake_columns(objects))
+        # A table that cannot be described is one failure: it does not hide those of days.
+        failed = {**left.failed, **_describe_tables(formats, describe)}
         if not run.nightly:
-            if left.failed:
-                raise DaysFailedError("; ".join(f"{day}: {reason}" for day, reason in left.failed.items()))
+            if failed:
+                raise DaysFailedError("; ".join(f"{unit}: {reason}" for unit, reason in failed.items()))
             return {"days": done}
         exporter.tidy_up(run)
         given_up = exporter.note_failures(left)
-        for day, reason in left.failed.items():
-            report_failure(day, reason, day in given_up)
+        for unit, reason in failed.items():
+            report_failure(unit, reason, unit in given_up)
         # Lambda would repeat the whole night for an exception: only the days that failed are tried again.
-        return {"days": done, "failed": dict(left.failed)} if left.failed else {"days": done}
+        return {"days": done, "failed": failed} if failed else {"days": done}
 
     return handler
+
+
+def _describe_tables(formats: tuple[Format, ...], describe: Callable[[Format], None]) -> dict[str, str]:
+    """Update the tables over the files, and return why each that could not be updated was not."""
+    failed: dict[str, str] = {}
+    for kind in formats:
+        try:
+            describe(kind)
+        except Exception as error:  # noqa: BLE001 - one table's failure is not the others'
+            failed[f"the table over {kind}"] = f"{type(error).__name__}: {error}"
+    return failed
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -109,12 +119,13 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 def _from_environment() -> Handler:
     settings = read_settings(Settings, os.environ)
     functions = boto3.client("lambda")
+    objects = Bucket(boto3.client("s3", config=client_config()), settings.bucket)
     return make_handler(
         Metered(
             store_of_function(settings.store, os.environ, boto3.client),
             settings.export_max_scanned_gb * _GB,
         ),
-        Bucket(boto3.client("s3", config=client_config()), settings.bucket),
+        objects,
         invoke=lambda name, event: functions.invoke(
             FunctionName=name, InvocationType="Event", Payload=json.dumps(event).encode()
         ),
@@ -123,7 +134,7 @@ def _from_environment() -> Handler:
         job=DayJob(plans=schema.load_schemas(Path(__file__).parents[2] / settings.schemas)),
         report=_report,
         report_failure=_report_failure,
-        describe=Catalog.of_account(settings.lake_database).describe,
+        describe=Catalog.of_account(settings.lake_database, objects).describe,
     )
 
 

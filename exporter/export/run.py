@@ -14,6 +14,7 @@ from consumers.asked_days import BY_HAND, days_of
 from consumers.bucket import Objects
 from consumers.rows import late_days
 from exporter.export.day import LEAST_SECONDS, DayJob, Export, OutOfTimeError, export_formats
+from exporter.lake.athena import days_to_list
 from exporter.lake.closed import close_day
 from exporter.lake.days import Day, days_with_replaced_files
 from exporter.lake.formats import Format
@@ -69,9 +70,19 @@ class Run:
 
     @classmethod
     def from_event(cls, event: dict[str, Any]) -> Run:
-        """Return the run that an event of `to_event` continues."""
+        """Return the run that an event of `to_event` continues.
+
+        Raises:
+            ValueError: If the event names objects that are not markers of its days: a run removes them.
+        """
         read = event["run"]
         days = tuple(date.fromisoformat(day) for day in read["days"])
+        for day, markers in read["late"].items():
+            for marker in markers:
+                if late_days.marker_day(marker) != date.fromisoformat(day):
+                    raise ValueError(
+                        f"{marker!r} is not a marker of {day}: late markers are under late/{day}/"
+                    )
         return cls(**read | {"days": days, "formats": tuple(read["formats"])})
 
 
@@ -260,7 +271,13 @@ class Exporter:
             spent = Spent()
 
     def tidy_up(self, run: Run) -> None:
-        """Remove replaced files of days that nobody has written since, if their time of grace is over."""
+        """Remove replaced files of days that nobody has written since, if their time of grace is over.
+
+        Also correct the file lists of days whose files went into the archive or came back.
+        """
+        now = self.job.now()
+        for kind, listed in days_to_list(self.objects, now):
+            Day(self.objects, listed, kind).list_files(now)
         for day in list(days_with_replaced_files(self.objects)):
             now = self.job.now()
             if day.take(run.id, now):

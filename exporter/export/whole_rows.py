@@ -151,7 +151,8 @@ class WholeRows:
             return False
         for field in fields:
             at = self._places.get(field if field in DIMENSIONS else column_name(field))
-            if at is not None and row[at] is None:
+            # The column may be a number's: a record's empty text has no place in it.
+            if at is not None and row[at] is None and self._columns[at].type == "text":
                 row[at] = ""
                 found = True
         return found

@@ -118,18 +118,21 @@ class Day:
             self.lease.confirm(now)
         if not self.objects.replace(self._folder + MANIFEST, manifest.to_json(), tag):
             raise OvertakenError(f"another run has written {self.date} in {self.kind}: its files are kept")
-        self.list_files()
+        self.list_files(now)
         self.drop_progress()
         self.objects.delete(before.intersection(self._unnamed(self._replaced()[1])))
 
-    def list_files(self) -> None:
-        """Write the file list that the tables read, unless it names the committed files already.
+    def list_files(self, now: datetime) -> None:
+        """Write the file list that the tables read, unless it is right already.
+
+        Args:
+            now: The time.
 
         Raises:
             OSError: If other runs keep changing it.
         """
         for _ in range(_TRIES):
-            if write_file_list(self.objects, self.date, self.kind, self.manifest):
+            if write_file_list(self.objects, self.date, self.kind, self.manifest, now):
                 return
         raise OSError(f"the file list of {self.date} was changed by others {_TRIES} times in a row")
 
@@ -290,7 +293,7 @@ class Day:
         """
         self.drop_progress()
         self.end_grace()
-        self.list_files()
+        self.list_files(now)
         manifest, tag = self.committed()
         unnamed = self._unnamed(())
         if not unnamed:

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import NamedTuple, Protocol, Self, cast
 
 from exporter.lake.batch import Batch, Writer
+from exporter.lake.manifest import beginning
 from exporter.store import Column, Values
 
 
@@ -142,6 +143,11 @@ class _TextModule(_Module, Protocol):
 def module_of(kind: ZipFormat) -> _Module:
     """Return the module that writes and reads a format, imported."""
     return cast("_Module", import_module(f"exporter.lake.{kind.module}"))
+
+
+def format_of_folder(key: str) -> Format:
+    """Return the format of a day's folder, or of a key in it."""
+    return next(kind for kind in Format if key.startswith(beginning(kind)))
 
 
 def format_of(key: str) -> Format | None:

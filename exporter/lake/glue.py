@@ -1,18 +1,24 @@
-"""Adapter: the tables of the Glue catalog, whose columns follow those of the lake's files."""
+"""Adapter: the tables of the Glue catalog over the lake's files. This is their only definition."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
 
+from consumers.bucket import Objects
+from exporter.lake.athena import BY_POSITION, PARTITION, column_names, lists_prefix, table_properties
+from exporter.lake.columns import lake_columns
 from exporter.lake.formats import Format
 from exporter.lake.manifest import NANOSECONDS
 from exporter.store import TIME, Column
 
+# https://docs.aws.amazon.com/glue/latest/webapi/API_Column.html
+_COMMENT_BYTES = 255
 _TYPES = {"integer": "bigint", "boolean": "boolean", "number": "double", "timestamp": "timestamp"}
-# What GetTable says of a table, and UpdateTable takes:
+# The fields of GetTable's answer that UpdateTable takes:
 # https://docs.aws.amazon.com/glue/latest/webapi/API_TableInput.html
 _INPUT = (
     "Name",
@@ -24,6 +30,17 @@ _INPUT = (
     "TableType",
     "Parameters",
 )
+_TRIES = 20
+
+_PARQUET: dict[str, Any] = {
+    "SerializationLibrary": "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe",
+    "Parameters": BY_POSITION,
+}
+_CSV: dict[str, Any] = {
+    "SerializationLibrary": "org.apache.hadoop.hive.serde2.OpenCSVSerde",
+    # CSV escapes a quote by another. The default, a backslash, would take backslashes out of values.
+    "Parameters": {"separatorChar": ",", "quoteChar": '"', "escapeChar": "\x01"},
+}
 
 
 class Catalog:
@@ -32,55 +49,128 @@ class Catalog:
     Args:
         client: A boto3 client for glue.
         database: The database's name.
+        objects: The lake's bucket.
     """
 
-    def __init__(self, client: Any, database: str) -> None:
+    def __init__(self, client: Any, database: str, objects: Objects) -> None:
         self._client = client
         self._database = database
+        self._objects = objects
 
     @classmethod
-    def of_account(cls, database: str) -> Catalog:
+    def of_account(cls, database: str, objects: Objects) -> Catalog:
         """Return the tables of a database in the function's account and region."""
-        return cls(boto3.client("glue"), database)
+        return cls(boto3.client("glue"), database, objects)
 
-    def describe(self, kind: Format, columns: tuple[Column, ...]) -> None:
-        """Give a format's table the columns of the lake's newest files; nothing if it has no table."""
+    def describe(self, kind: Format) -> None:
+        """Create or update the table over a format's files, with the lake's columns; some have no table.
+
+        The table is compared and swapped: the lake's columns are read after the table's version, so the last
+        of several writers has the newest columns.
+
+        Raises:
+            OSError: If other runs keep changing the table.
+        """
         if not (name := kind.rules.table):
             return
+        for _ in range(_TRIES):
+            found = self._find(name)
+            wanted = table_input(kind, lake_columns(self._objects), self._objects.uri(lists_prefix(kind)))
+            if found is not None and _contains(found, wanted):
+                return
+            if self._create(wanted) if found is None else self._update(found, wanted):
+                return
+        raise OSError(f"the table {name} was changed by others {_TRIES} times in a row")
+
+    def _find(self, name: str) -> dict[str, Any] | None:
         try:
-            table = self._client.get_table(DatabaseName=self._database, Name=name)["Table"]
+            found: dict[str, Any] = self._client.get_table(DatabaseName=self._database, Name=name)["Table"]
         except ClientError as error:
             if error.response["Error"]["Code"] == "EntityNotFoundException":
-                return  # it was removed on purpose
+                return None
             raise
-        wanted = glue_columns(kind, columns)
-        if table["StorageDescriptor"]["Columns"] != wanted:
-            table["StorageDescriptor"]["Columns"] = wanted
+        return found
+
+    def _create(self, wanted: dict[str, Any]) -> bool:
+        try:
+            self._client.create_table(DatabaseName=self._database, TableInput=wanted)
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "AlreadyExistsException":
+                return False
+            raise
+        return True
+
+    def _update(self, found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+        """Replace a table unless it has changed; parameters that others have set are kept."""
+        kept = {part: found[part] for part in _INPUT if part in found}
+        parameters = found.get("Parameters", {}) | wanted["Parameters"]
+        try:
             self._client.update_table(
                 DatabaseName=self._database,
-                TableInput={part: table[part] for part in _INPUT if part in table},
+                TableInput={**kept, **wanted, "Parameters": parameters},
+                VersionId=found["VersionId"],
             )
+        except ClientError as error:
+            if error.response["Error"]["Code"] in (
+                "ConcurrentModificationException",
+                "EntityNotFoundException",
+            ):
+                return False
+            raise
+        return True
+
+
+def table_input(kind: Format, columns: tuple[Column, ...], location: str) -> dict[str, Any]:
+    """Return the definition of the table over a format's files.
+
+    Args:
+        kind: The format; it has a table.
+        columns: The columns of the lake's newest files.
+        location: The address of the format's file lists, with a slash at the end.
+    """
+    parameters = {"EXTERNAL": "TRUE", **table_properties(location)}
+    if not kind.rules.typed:
+        parameters["skip.header.line.count"] = "1"
+    return {
+        "Name": kind.rules.table,
+        "Description": f"The lake's records, over its files in {kind}.",
+        "TableType": "EXTERNAL_TABLE",
+        "PartitionKeys": [{"Name": PARTITION, "Type": "date"}],
+        "Parameters": parameters,
+        "StorageDescriptor": {
+            "Location": location,
+            # A partition holds a list of the day's files: their folder also has parts that were replaced, or
+            # are being written.
+            "InputFormat": "org.apache.hadoop.hive.ql.io.SymlinkTextInputFormat",
+            "OutputFormat": "org.apache.hadoop.hive.ql.io.IgnoreKeyTextOutputFormat",
+            "SerdeInfo": _PARQUET if kind.rules.typed else _CSV,
+            "Columns": glue_columns(kind, columns),
+        },
+    }
 
 
 def glue_columns(kind: Format, columns: tuple[Column, ...]) -> list[dict[str, str]]:
-    """Return a table's columns by those of the files.
+    """Return a table's columns by those of the files, in the same order.
+
+    A column has its name in the files as its comment if that is another.
 
     Over CSV all are text, because the reader of CSV does not read an empty field as a number:
     docs/reference/lake.md has the link.
     """
     described: list[dict[str, str]] = []
-    taken: set[str] = set()
-    for column in columns:
-        # The catalog knows no capitals. Over CSV a column has to be in its place, under whatever name;
-        # Parquet is read by name, and of two that differ in capitals only the first is found.
-        name = column.name.lower()
-        if name in taken:
-            if kind.rules.typed:
-                continue
-            name = f"{name}_{len(described)}"
-        taken.add(name)
+    for column, name in zip(columns, column_names(column.name for column in columns), strict=True):
         of_type = _TYPES.get(column.type, "string") if kind.rules.typed else "string"
-        described.append({"Name": name, "Type": of_type})
+        comment = {"Comment": column.name[:_COMMENT_BYTES]} if name != column.name else {}
+        described.append({"Name": name, "Type": of_type, **comment})
         if kind.rules.typed and column.name == TIME:
             described.append({"Name": NANOSECONDS, "Type": "int"})
     return described
+
+
+def _contains(found: Any, wanted: Any) -> bool:
+    """Tell whether a table has all of a definition; Glue adds fields that it lacks."""
+    if isinstance(wanted, Mapping):
+        return isinstance(found, Mapping) and all(
+            key in found and _contains(found[key], value) for key, value in wanted.items()
+        )
+    return bool(found == wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -192,6 +193,21 @@ def beginning(kind: str) -> str:
     """Return how the keys of all days in a format begin."""
     of_format = "" if kind == FORMAT else f"{kind}/"
     return f"{PREFIX}{of_format}year="
+
+
+_DAY = re.compile(r"year=(\d{4})/month=(\d{2})/day=(\d{2})/")
+
+
+def day_of_folder(key: str) -> date:
+    """Return the day of a folder, or of a key in it.
+
+    Raises:
+        ValueError: If the key is not in such a folder.
+    """
+    found = _DAY.search(key)
+    if not found:
+        raise ValueError(f"{key} is not in the folder of a day")
+    return date(*map(int, found.groups()))
 
 
 def part_key(day: date, number: int, revision: int, kind: str = FORMAT, attempt: str = "") -> str:

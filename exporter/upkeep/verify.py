@@ -124,7 +124,7 @@ def _folder_problems(day: Day, manifest: Manifest, now: datetime) -> Iterator[st
     if manifest.partial_since:
         since = manifest.partial_since
         yield f"the day is partial: the store had dropped rows before {since} when it was exported"
-    yield from file_list_problems(day.objects, manifest)
+    yield from file_list_problems(day.objects, manifest, now)
     # A run that is at work may have written a file that it has not named yet.
     if not day.lock.is_held(now):
         yield from (f"{_name(key)} is there, but nothing names it" for key in day.unnamed())

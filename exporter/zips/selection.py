@@ -44,8 +44,8 @@ class Selected:
         project = _projection([at.get(name) for name in names], len(self._columns))
         write, header = self._ending.text(asked)
         if self._ending is ZipFormat.CSV and self._request.cells is Cells.SAFE:
+            header = write(Batch([[safe(name) for name in names]]))
             write = _safe_lines(asked, write)
-            header = write(Batch([list(names)]))
         if header:
             yield header
         for batch in self._batches:

@@ -29,9 +29,10 @@ from exporter.downloads.limits import DownloadLimits, ranges
 from exporter.downloads.service import DownloadService
 from exporter.downloads.stored_jobs import delete_jobs_of, find_manifests, read_job
 from exporter.lake import manifest as archive
+from exporter.lake.days import Day
 from exporter.lake.formats import Format, ZipFormat
 from exporter.lake.manifest import Manifest
-from exporter.store import Days
+from exporter.store import FIRST_COLUMNS, Days
 from exporter.zips import handler as zipper
 from exporter.zips.making import Budget, Cursor, begin
 from tests.builders import Context, http_event, sqs_event
@@ -120,8 +121,8 @@ class Api:
     def delete(self, job_id: str) -> dict[str, Any]:
         return self.call("DELETE /downloads/{id}", f"/downloads/{job_id}", id=job_id)
 
-    def export(self, day: date = DAY, rows: int = 7) -> None:
-        exported(day, store(*(made(number, day) for number in range(rows))), self.bucket)
+    def export(self, day: date = DAY, rows: int = 7, kind: Format = Format.CSV_GZ) -> None:
+        exported(day, store(*(made(number, day) for number in range(rows))), self.bucket, kind=kind)
 
     def work(self) -> dict[str, Any]:
         messages, self.sent[:] = list(self.sent), []
@@ -797,6 +798,39 @@ def test_days_in_the_archive_are_named_at_once() -> None:
     assert api.ask(start_date="2025-11-19", end_date="2025-11-20")["statusCode"] == 202
     api.bucket.archived.clear()
     assert api.ask(start_date="2025-11-17", end_date="2025-11-21")["statusCode"] == 202
+
+
+@pytest.mark.parametrize(
+    ("asked", "had_as"),
+    [
+        ({}, "csv"),
+        ({"format": "jsonl"}, "jsonl"),
+        ({"format": "any", "route": "/pets"}, "any with a selection"),
+        ({"format": "parquet", "columns": ["time"]}, "parquet with a selection"),
+    ],
+)
+def test_days_in_formats_that_do_not_serve_are_named_at_once(asked: dict[str, Any], had_as: str) -> None:
+    api = Api()
+    api.export(date(2025, 11, 17))
+    for number in (18, 19):
+        api.export(date(2025, 11, number), kind=Format.PARQUET)
+    empty = Day(api.bucket, date(2025, 11, 20), Format.PARQUET)
+    empty.commit(Manifest(empty.date, 1, FIRST_COLUMNS, (), Format.PARQUET), None, NOW)
+    if asked.get("format") == "parquet":
+        del api.bucket[archive.folder(date(2025, 11, 17)) + archive.MANIFEST]
+
+    days = {"start_date": "2025-11-17", "end_date": "2025-11-20"}
+
+    refused = api.post(days | asked)
+
+    assert refused["statusCode"] == 409
+    assert refused["body"]["detail"] == (
+        f"2025-11-18 to 2025-11-19 cannot be had as {had_as}: the lake has these days in other formats;"
+        " ask for others, or for format any without columns, client and route"
+    )
+    assert refused["body"]["days"] == ["2025-11-18", "2025-11-19"]
+    assert api.sent == []
+    assert api.post(days | {"format": "any"})["statusCode"] == 202
 
 
 def test_many_days_in_a_message_are_cut_after_some_ranges() -> None:

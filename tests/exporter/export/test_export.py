@@ -132,7 +132,7 @@ def test_every_format_has_a_folder_and_a_manifest_of_its_own(kind: Format) -> No
 
 def test_athena_is_told_the_names_of_the_committed_files_alone() -> None:
     bucket = Bucket()
-    key = "records/tables/csv.gz/year=2025/month=11/day=20/symlink.txt"
+    key = "records/tables/csv.gz/date=2025-11-20/symlink.txt"
 
     exported(DAY, store(made(1)), bucket)
     assert bucket[key].decode() == f"s3://bucket/{FOLDER}part-00000.csv.gz\n"
@@ -147,7 +147,7 @@ def test_athena_is_told_of_no_csv_that_it_would_misread(kind: Format) -> None:
 
     exported(DAY, store(made(1), made(2, client="two\nlines")), bucket, kind=kind)
     assert bucket[key].decode() == (
-        f"s3://bucket/records/tables/{kind}/year=2025/month=11/day=20/"
+        f"s3://bucket/records/tables/{kind}/date=2025-11-20/"
         "values-have-line-ends--ask-the-table-records-over-parquet\n"
     )
     exported(DAY, store(made(1), made(2, client="two\nlines")), bucket, kind=Format.PARQUET)

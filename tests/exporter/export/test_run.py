@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from exporter.export.handler import DaysFailedError, make_handler, parse_formats
 from exporter.export.run import Run, StuckError, run_of
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
-from exporter.store import FIRST, Values
+from exporter.store import Values
 from exporter.stores.metered import Metered
 from tests.builders import Context
 from tests.exporter.export.test_export import (
@@ -55,12 +55,14 @@ class Function:
         job: DayJob = SMALL,
         formats: tuple[Format, ...] = (Format.CSV_GZ,),
         max_scanned: int = 10**12,
+        *,
+        describe: Callable[[Format], None] | None = None,
     ) -> None:
         self.bucket = Bucket() if bucket is None else bucket
         self.reported: list[Export] = []
         self.failures: list[tuple[str, str, bool]] = []
         self.called: list[tuple[str, dict[str, Any]]] = []
-        self.described: list[tuple[Format, list[str]]] = []
+        self.described: list[Format] = []
         self.now = NOW
         self._handler = make_handler(
             Metered(rows, max_scanned),
@@ -69,7 +71,7 @@ class Function:
             report=self.reported.append,
             report_failure=lambda *failure: self.failures.append(failure),
             invoke=lambda name, event: self.called.append((name, event)),
-            describe=lambda kind, columns: self.described.append((kind, [column.name for column in columns])),
+            describe=describe or self.described.append,
             formats=formats,
         )
 
@@ -89,7 +91,7 @@ def test_the_handler_exports_a_range_day_by_day_and_says_what_it_did() -> None:
         ("2025-11-22", 0, 0, "csv.gz"),
     ]
     assert [export.manifest.rows for export in function.reported] == [2, 1, 0]
-    assert function.described == [(Format.CSV_GZ, [*FIRST, "status"])]
+    assert function.described == [Format.CSV_GZ]
     assert not any("locks/" in key for key in function.bucket)
 
 
@@ -334,9 +336,33 @@ def test_a_chain_of_invocations_has_an_end() -> None:
 
 
 def test_a_run_survives_its_event() -> None:
-    run = Run("id", (DAY, date(2025, 11, 21)), {"2025-11-20": ["late/x"]}, True, 3, False)
+    run = Run("id", (DAY, date(2025, 11, 21)), {"2025-11-20": [late("2025-11-20")]}, True, 3, False)
 
     assert Run.from_event(json.loads(json.dumps(run.to_event()))) == run
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "lake/columns.json",
+        "lake/audit/2025.json",
+        f"{FOLDER}_manifest.json",
+        "late/2025-11-21/nightly.nightly",
+        "late/given-up/2025-11-20",
+        "late/2025-11-20",
+        "/late/2025-11-20/x",
+    ],
+)
+def test_an_event_that_names_other_objects_than_markers_of_its_days_changes_nothing(key: str) -> None:
+    function = Function(store(made(1)))
+    function.bucket |= {key: b"{}", late("2025-11-20"): b""}
+    before = dict(function.bucket)
+
+    run = Run("id", (DAY,), {"2025-11-20": [late("2025-11-20"), key]})
+    with pytest.raises(ValueError, match=r"marker|late/|unpack|isoformat"):
+        function(run.to_event())
+
+    assert function.bucket == before
 
 
 # --- locks ------------------------------------------------------------------------------------------------
@@ -422,6 +448,27 @@ def test_a_day_that_fails_does_not_make_the_night_repeat_the_others() -> None:
     function.now += timedelta(days=1)
     function({})
     assert len(rows.asked) == asked
+
+
+def test_a_table_that_cannot_be_described_is_one_failure_among_the_others() -> None:
+    described: list[Format] = []
+
+    def describe(kind: Format) -> None:
+        if kind is Format.PARQUET:
+            raise ValueError("Glue says no")
+        described.append(kind)
+
+    formats = (Format.PARQUET, Format.CSV_GZ)
+    function = Function(store(made(1, date(2025, 11, 30))), formats=formats, describe=describe)
+
+    answer = function({})
+
+    assert answer["failed"] == {"the table over parquet": "ValueError: Glue says no"}
+    assert [day["rows"] for day in answer["days"]] == [1, 1]
+    assert (described, list(function.bucket.keys("late/"))) == ([Format.CSV_GZ], [])
+    assert function.failures == [("the table over parquet", "ValueError: Glue says no", False)]
+    with pytest.raises(DaysFailedError, match=r"^the table over parquet: ValueError: Glue says no$"):
+        function({"day": "2025-11-20"})
 
 
 def test_a_day_that_nobody_can_write_is_given_up_after_seven_nights() -> None:

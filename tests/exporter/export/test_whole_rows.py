@@ -14,6 +14,7 @@ from consumers.rows.table import UNDECLARED, overflow_body, overflow_key, row
 from consumers.rows.timestream.mapping import RecordPacker, body
 from exporter.export.whole_rows import BATCH_ROWS, BATCH_WHOLE_ROWS, WholeRows
 from exporter.lake.batch import Batch
+from exporter.lake.formats import Format
 from exporter.lake.manifest import TYPES
 from exporter.store import Column, Type, Values, extended
 from tests.twins import merged
@@ -195,6 +196,17 @@ def test_empty_text_is_told_from_none_by_what_the_row_says_of_it() -> None:
 
     assert made.empties
     assert [row[4:] for row in made.rows] == [["", "", None], [None, "c", None], [None, None, None]]
+
+
+def test_empty_text_has_no_place_in_a_column_of_another_type() -> None:
+    # An undeclared field whose column another record has made a number's.
+    columns = (Column("time", "timestamp"), *columns_of("_empty")[1:], Column("status", "number"))
+    row = ["2025-11-20 10:00:00.000000000", "r1", "/g", '["status"]', None]
+
+    (made,) = batches(columns, [row])
+
+    assert made == Batch([row], empties=False)
+    Format.PARQUET.writer(columns).add(made)
 
 
 def test_pages_without_either_pass_as_they_are() -> None:

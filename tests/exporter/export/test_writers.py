@@ -300,7 +300,7 @@ class Lake:
         self.shared.check()
         manifest = Day(self.shared, DAY, Format.CSV_GZ).manifest()
         assert manifest is not None
-        assert list(file_list_problems(self.shared, manifest)) == []
+        assert list(file_list_problems(self.shared, manifest, self.turns.now)) == []
         ids = self.ids()
         assert len(set(ids)) == len(ids)
         if not list(self.shared.keys(late_days.PREFIX)):

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -141,6 +142,15 @@ def test_a_file_without_a_column_has_no_row_with_a_value_in_it() -> None:
     selected = Selected([table([["1", "a", "b"]], Format.CSV)], Format.CSV, COLUMNS, request(route="/pets"))
 
     assert (b"".join(selected), selected.rows) == (b"time,client,note\n", 0)
+
+
+def test_safe_cells_are_also_those_of_the_header_whatever_the_columns_type() -> None:
+    columns = (Column("=1+1", "number"), Column("-2", "text"), Column("@cmd", "text"))
+    asked = replace(request(), cells=Cells.SAFE)
+
+    selected = Selected([table([["-3", "-x", "y"]], Format.CSV, columns)], Format.CSV, columns, asked)
+
+    assert b"".join(selected) == b"'=1+1,-2,'@cmd\n-3,'-x,y\n"
 
 
 def test_a_file_without_rows_has_its_header() -> None:
