@@ -18,7 +18,7 @@ from exporter.lake.manifest import MANIFEST, NANOSECONDS, PREFIX, Manifest, day_
 PARTITION = "date"
 # Athena knows of no day before it.
 FIRST_DAY = date(2024, 1, 1)
-# A length in bytes: https://docs.aws.amazon.com/glue/latest/webapi/API_Column.html
+# The longest name of a column, in bytes, that the catalog keeps.
 NAME_BYTES = 255
 # Underscores are the only special characters that Athena supports:
 # https://docs.aws.amazon.com/athena/latest/ug/tables-databases-columns-names.html
