@@ -150,9 +150,7 @@ def deployed_target(stack: str, client: Callable[[str], Any]) -> Target:
             "give the name of a stack that this version of template.yml made",
         )
     given = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", [])}
-    names = {"tag": "Tag", "meter_tag": "MeterTag", "prefix": "LinePrefix"}
-    marks = {field: given[name] for field, name in names.items() if name in given}
-    return Target(None, outputs, {}, **marks)
+    return Target(None, outputs, {}, **_marks(given))
 
 
 def running_target() -> Target:
@@ -180,7 +178,16 @@ def running_or_none() -> Target | None:
 def target_of(pipeline: Pipeline) -> Target:
     """Return a pipeline of this process as a target."""
     samples = {**pipeline.outputs.get("sample", {}), **pipeline.outputs.get("pets", {})}
-    return Target(pipeline.services.endpoint, pipeline.outputs["tagline"], samples, api_key=pipeline.api_key)
+    marks = _marks(pipeline.parameters["tagline"])
+    return Target(
+        pipeline.services.endpoint, pipeline.outputs["tagline"], samples, api_key=pipeline.api_key, **marks
+    )
+
+
+def _marks(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return what the parameters of a pipeline's stack say of how lines are marked."""
+    names = {"tag": "Tag", "meter_tag": "MeterTag", "prefix": "LinePrefix"}
+    return {field: parameters[name] for field, name in names.items() if name in parameters}
 
 
 def write_running(target: Target) -> None:

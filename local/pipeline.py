@@ -82,6 +82,7 @@ class Pipeline:
         services: The AWS services.
         functions: The functions.
         outputs: The stacks' outputs by the stack's name.
+        parameters: The values that were given for the stacks' parameters, by the stack's name.
         api_key: What lets a request through where HTTP APIs ask for a signature; None where they do not ask.
         not_run: What the templates have that nothing stands for on one machine.
         events: The asynchronous invocations.
@@ -109,6 +110,7 @@ class Pipeline:
         self._now = now
         self._data = data
         self.outputs: dict[str, dict[str, str]] = {}
+        self.parameters = {app.name: app.parameters for app in apps}
         self.api_key = secrets.token_urlsafe(_API_KEY_BYTES) if enforce_auth else None
 
     def __enter__(self) -> Self:

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 from consumers.deadlines import RESERVE, Backoff, TransientError
+from consumers.rows.clashes import Kind
 from consumers.rows.registry import LIMITS
 from consumers.rows.store import (
     Carried,
@@ -74,6 +75,9 @@ class RowPacker:
 
     def pack_line(self, line: dict[str, Any], message: str, source: str) -> None:
         """Return None for every line: there is no faster way here."""
+
+    def avoid(self, kind: Kind) -> None:
+        """Do nothing: no line is packed without `pack`."""
 
 
 class MemoryStore:
@@ -217,5 +221,6 @@ class MemoryStore:
         assert not set(DIMENSIONS) & set(row.measures)
         for name, measure in row.measures.items():
             if (known := self._types.get(name, measure.type)) != measure.type:
-                return Refused("invalid", f"{name} is {measure.type}, and {known} in the table")
+                detail = f"{name} is {measure.type}, and {known} in the table"
+                return Refused("invalid", detail, frozenset([name]))
         return None

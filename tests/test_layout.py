@@ -35,6 +35,7 @@ PURE = [
     "consumers/replay.py",
     "consumers/lines/subscription.py",
     "consumers/rows/lake/fragments.py",
+    "consumers/rows/clashes.py",
     "consumers/rows/late_days.py",
     "consumers/rows/limits.py",
     "consumers/rows/store.py",

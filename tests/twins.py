@@ -148,8 +148,9 @@ class TimestreamWrite:
             first, end = (datetime.fromtimestamp(at / 1000, UTC).isoformat() for at in self.window)
             return f"The record timestamp is outside the time range [{first}, {end}) of the memory store."
         for item in record["MeasureValues"]:
-            if self.types.setdefault(item["Name"], item["Type"]) != item["Type"]:
+            if self.types.get(item["Name"], item["Type"]) != item["Type"]:
                 return f"The measure value type of {item['Name']} does not match the existing column."
+        self.types |= {item["Name"]: item["Type"] for item in record["MeasureValues"]}
         # The order of dimensions is not stored.
         record = {**record, "Dimensions": sorted(record["Dimensions"], key=str)}
         stored = self.points.setdefault(point, record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -166,26 +166,27 @@ def read_sources(body: bytes | None) -> SourceNumbers:
         raise UnreadableAccountError(f"{sources.KEY}: {type(error).__name__}: {error}") from None
 
 
-def reconcile(objects: Objects, days: Collection[date]) -> list[Day]:
-    """Return what became of the lines of days, whether or not their batches have been merged.
+def reconcile(objects: Objects, days: Iterable[date]) -> Iterator[Day]:
+    """Yield what became of the lines of each day, whether or not their batches have been merged.
 
     Args:
         objects: The bucket.
-        days: The days.
+        days: The days. Each is read when it is asked for.
 
     Raises:
         UnreadableAccountError: If an object is not an account: numbers without it would be wrong.
     """
-    # In the opposite order of `compact`: a document that is deleted meanwhile is in what is read later.
+    # Before all else: what a compaction deletes meanwhile is in the documents that are read later.
     batches = MergedAccounts()
     for key, body in read_objects(objects, objects.keys(accounting.BATCHES)):
         batches.add(key, body)
     recent = batches.accounts()
-    accounts = [_merged_day(objects, day, recent.get(day, {})) for day in days]
     numbers = read_sources(objects.get(sources.KEY))
     numbers.add(recent)
     losses = numbers.losses()
-    return [Day(day, _totals(of, losses.get(day, {}))) for day, of in zip(days, accounts, strict=True)]
+    for day in days:
+        accounts = _merged_day(objects, day, recent.get(day, {}))
+        yield Day(day, _totals(accounts, losses.get(day, {})))
 
 
 def _merged_day(objects: Objects, day: date, recent: Mapping[str, Account]) -> Mapping[str, Account]:

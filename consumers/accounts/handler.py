@@ -46,6 +46,8 @@ def make_handler(
 ) -> Handler:
     """Return a Lambda handler that merges the accounts of batches, and reconciles days.
 
+    If there is no time for all days, `continues` in its answer is the event for those that are left.
+
     Args:
         objects: Where the consumers write their accounts.
         now: Gives the time.
@@ -60,10 +62,15 @@ def make_handler(
         at = now()
         days = [] if event.get(COMPACT) else days_of(event, at)
         report_compaction(compact(objects, at.astimezone(UTC).date(), is_over))
-        reconciled = reconcile(objects, days)
-        for day in reconciled:
+        done = []
+        for day in reconcile(objects, days):
             report(day)
-        return {"days": [{"day": day.day.isoformat(), **day.counts()} for day in reconciled]}
+            done.append({"day": day.day.isoformat(), **day.counts()})
+            if is_over():
+                break
+        left = days[len(done) :]
+        more = {"continues": {"from": left[0].isoformat(), "to": left[-1].isoformat()}} if left else {}
+        return {"days": done, **more}
 
     return handler
 

@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import Any, Final
 
 import boto3
-from tagline import Record
 
 from consumers.accounts import accounting
 from consumers.bucket import Bucket, consumer_config
 from consumers.deadlines import ANSWER, END, LAST, RESERVE, countdown
 from consumers.lines import quarantine, telemetry
 from consumers.lines.batch import Line, tagged_lines, take_lines
-from consumers.lines.extract import Rejected
-from consumers.lines.ledger import AtOnce, Ledger
+from consumers.lines.extract import Rejected, extract
+from consumers.lines.ledger import Ledger
 from consumers.lines.prefix import check_prefix
 from consumers.lines.telemetry import STAGES, Timings
 from consumers.rows import late_days, schema, table
+from consumers.rows.clashes import Clashes
 from consumers.rows.live import open_store
+from consumers.rows.packing import Packing, write_large_records
 from consumers.rows.sending import MAX_THREADS, THREADS, Pool, garbage_collection_paused, write
 from consumers.rows.store import (
     Duplicate,
     Outcome,
     Packed,
-    Packer,
     Refused,
     Store,
     Stored,
@@ -40,8 +40,6 @@ from consumers.settings import SettingsError, read_settings
 from consumers.workers import TimedWriter, Workers
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
-LargeRecord = tuple[Line, Record, str]
-"""A line whose record is too large for a row, with that record and its key in the bucket."""
 
 # The dimension `stage` of the metrics.
 STAGE: Final = "consumer"
@@ -91,10 +89,11 @@ def make_handler(
         timings: Is told how long each stage takes, and which log groups there are.
         prefix: The setting TAGLINE_PREFIX: what may be before a record, beside the runtimes' prefixes.
     """
-    timings, packer = timings or Timings(), store.packer(plans)
+    timings, packer, clashes = timings or Timings(), store.packer(plans), Clashes(plans)
     # A store that does not answer keeps all of its threads busy: the bucket has others.
     senders, keepers = Pool(threads), Workers(threads)
     report = telemetry.BestEffort(report)
+    read_again = partial(extract, tag=tag, prefix=prefix)
 
     @garbage_collection_paused()
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -106,13 +105,13 @@ def make_handler(
         accounts = accounting.BatchAccounts(tag, prefix)
         days: set[int] = set()
         on_time = begin_of_on_time(clock(), store.late_after)
-        map_chunk = partial(map_lines, ledger, accounts, packer)
         until_answer = partial(keepers.at_once, lambda: remaining() - ANSWER)
         keep = partial(write_large_records, ledger, objects, until_answer)
+        packing = Packing(packer, clashes, ledger, accounts, keep, read_again)
         lines = tagged_lines(ledger, tag, own_log_groups, prefix)
-        rows = read(ledger, lines, map_chunk, keep, remaining=remaining, timings=timings)
-        for request, outcomes in write(store, store.requests(rows), remaining, senders, timings):
-            days |= record_outcomes(ledger, request, outcomes, on_time)
+        requests = store.requests(read(ledger, lines, packing, remaining, timings))
+        for rows, outcomes in write(store, requests, remaining, senders, timings, packing.replace):
+            days |= record_outcomes(ledger, rows, outcomes, on_time)
         ledger.write_seconds = timings.seconds["write"]
         with timings.stage("quarantine"):
             in_time = partial(keepers.at_once, lambda: remaining() - END)
@@ -139,9 +138,7 @@ def begin_of_on_time(now: float, late_after: float) -> float:
 def read(
     ledger: Ledger,
     lines: Iterator[Line],
-    map_chunk: Callable[[list[Line], list[LargeRecord]], Iterator[tuple[Line, Packed]]],
-    keep: Callable[[list[LargeRecord]], set[Line]],
-    *,
+    packing: Packing[Packed],
     remaining: Callable[[], float],
     timings: Timings,
 ) -> Iterator[tuple[Line, Packed]]:
@@ -157,77 +154,8 @@ def read(
         if over or not chunk:
             return
         with timings.stage("map"):
-            large: list[LargeRecord] = []
-            rows = list(map_chunk(chunk, large))
-            if large:
-                lost = keep(large)
-                rows = [row for row in rows if row[0] not in lost]
+            rows = packing.pack(chunk)
         yield from rows
-
-
-def map_lines(
-    ledger: Ledger,
-    accounts: accounting.BatchAccounts,
-    packer: Packer[Packed],
-    lines: Iterable[Line],
-    large: list[LargeRecord],
-) -> Iterator[tuple[Line, Packed]]:
-    """Yield each line with its row, and account for it; `large` gets the records that rows cannot hold."""
-    for line in lines:
-        source, fields, written = line.origin[0], line.fields, line.raw["timestamp"]
-        packed = packer.pack_line(fields, line.raw["message"], source)
-        if packed is not None:
-            accounts.add(line.position, source, written, fields["_src"], fields["_seq"])
-        else:
-            record = line.record
-            accounts.add(line.position, source, written, record.src, record.seq)
-            packed = map_record(ledger, line, large, packer)
-        if packed is not None:
-            line.forget()
-            yield line, packed
-
-
-def map_record(ledger: Ledger, line: Line, large: list[LargeRecord], packer: Packer[Packed]) -> Packed | None:
-    """Return a line's row, or None if it is rejected; `large` gets a record that is too large for its row."""
-    source = line.origin[0]
-    try:
-        row = table.row(line.record, source, packer.plans)
-    except table.UnmappableError as error:
-        ledger.reject(line.position, line.event, Rejected("invalid", str(error)))
-        return None
-    ledger.unread_times += line.unread_time
-    ledger.not_numbers += row.not_numbers
-    ledger.extra += row.extra
-    ledger.others += row.others
-    packed = packer.pack(row)
-    if packed is not None:
-        return packed
-    key = table.overflow_key(line.record, source)
-    large.append((line, line.record, key))
-    return packer.pack_shortened(row, key)
-
-
-def write_large_records(
-    ledger: Ledger, objects: quarantine.ObjectWriter, at_once: AtOnce, large: list[LargeRecord]
-) -> set[Line]:
-    """Write the records that are too large for their rows; return the lines of those that cannot be written.
-
-    They fail: no row may name an object that does not exist.
-    """
-
-    def put(record: LargeRecord) -> bool:
-        _, whole, key = record
-        try:
-            objects.write(key, table.overflow_body(whole))
-        except OSError:
-            return False
-        return True
-
-    lost = {line for (line, _, _), kept in zip(large, at_once(put, large), strict=True) if not kept}
-    for line in lost:
-        ledger.fail(line.position)
-    ledger.overflowed += len(large) - len(lost)
-    return lost
 
 
 def record_outcomes(

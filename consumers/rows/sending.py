@@ -83,6 +83,9 @@ class Pool(Workers):
 Written = tuple[list[Carried[Carrier, Packed]], list[Outcome]]
 """Rows with their outcomes."""
 
+Decided = tuple[Carried[Carrier, Packed], Outcome]
+"""A row with its outcome."""
+
 
 def write(
     store: Store[Packed],
@@ -90,6 +93,7 @@ def write(
     remaining: Callable[[], float],
     pool: Pool,
     timings: Timings,
+    replace: Callable[[Carrier, Refused], Packed | None] = lambda _carrier, _refused: None,
 ) -> Generator[Written[Carrier, Packed]]:
     """Yield rows with their outcomes; several requests are under way at once, in their order.
 
@@ -101,8 +105,9 @@ def write(
         remaining: Gives the seconds that are left.
         pool: Its threads send.
         timings: Is told how long was waited.
+        replace: Returns the row to send instead of one that is refused as `invalid`; None if there is none.
     """
-    under_way: UnderWay[Carrier, Packed] = UnderWay(store, remaining, pool, timings)
+    under_way: UnderWay[Carrier, Packed] = UnderWay(store, remaining, pool, timings, replace)
     try:
         for request in requests:
             under_way.send(request)
@@ -126,12 +131,18 @@ class UnderWay(Generic[Carrier, Packed]):
     """The requests that are under way, oldest first; for the arguments, see `write`."""
 
     def __init__(
-        self, store: Store[Packed], remaining: Callable[[], float], pool: Pool, timings: Timings
+        self,
+        store: Store[Packed],
+        remaining: Callable[[], float],
+        pool: Pool,
+        timings: Timings,
+        replace: Callable[[Carrier, Refused], Packed | None],
     ) -> None:
         self._store = store
         self._remaining = remaining
         self._pool = pool
         self._timings = timings
+        self._replace = replace
         self._sent: deque[_Sent[Carrier, Packed]] = deque()
         self._refused_kinds = RefusedKinds()
 
@@ -162,14 +173,32 @@ class UnderWay(Generic[Carrier, Packed]):
         if kind is not None:
             self._refused_kinds.learn(kind, outcomes)
         decided, parts = split(rows, outcomes)
-        if decided:
-            yield [row for row, _ in decided], [outcome for _, outcome in decided]
         alike = len({undecided.kind for undecided, _ in parts}) == 1
         for undecided, part in parts:
             if alike and self._refused_kinds.has(undecided.kind):
-                yield part, [Refused("invalid", undecided.detail)] * len(part)
+                refused = Refused("invalid", undecided.detail)
+                decided += [(row, refused) for row in part]
             else:
                 self.send(part, undecided.kind)
+        decided = self._send_replaced(decided)
+        if decided:
+            yield [row for row, _ in decided], [outcome for _, outcome in decided]
+
+    def _send_replaced(self, decided: list[Decided[Carrier, Packed]]) -> list[Decided[Carrier, Packed]]:
+        """Send rows instead of those that are refused; return all that none is sent instead of."""
+        final: list[Decided[Carrier, Packed]] = []
+        replaced: list[Carried[Carrier, Packed]] = []
+        for (carrier, row), outcome in decided:
+            other = None
+            if isinstance(outcome, Refused) and outcome.reason == "invalid":
+                other = self._replace(carrier, outcome)
+            if other is None:
+                final.append(((carrier, row), outcome))
+            else:
+                replaced.append((carrier, other))
+        if replaced:
+            self.send(replaced)
+        return final
 
     def wait(self) -> None:
         """Wait until none is under way, or the invocation's time is over."""

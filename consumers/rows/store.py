@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from consumers.errors import TaglineError
+from consumers.rows.clashes import Kind
 from consumers.rows.table import Plans, Row
 
 Carrier = TypeVar("Carrier")
@@ -41,10 +42,17 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The store will never take the row: for rows, the reason is `late`, `future` or `invalid`."""
+    """The store will never take the row: for rows, the reason is `late`, `future` or `invalid`.
+
+    Attributes:
+        reason: The reason.
+        detail: The store's words.
+        columns: The columns that are of another type in the table, if the store names them.
+    """
 
     reason: str
     detail: str
+    columns: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +139,8 @@ class Packer(Protocol[Packed_co]):
     def pack_line(self, line: dict[str, Any], message: str, source: str) -> Packed_co | None:
         """Return exactly what `pack` makes of a line's row, without making the row; None if that takes more.
 
+        It is None for rows of a kind that is avoided, as well.
+
         This is only for speed: a store without a fast way returns None.
 
         Args:
@@ -138,6 +148,10 @@ class Packer(Protocol[Packed_co]):
             message: The line.
             source: The log group that it came from.
         """
+
+
+    def avoid(self, kind: Kind) -> None:
+        """Leave the lines whose rows are of this kind to `pack` from now on."""
 
 
 class Store(Protocol[Packed]):

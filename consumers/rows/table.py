@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -417,6 +417,15 @@ class Plan:
         }
         return (column, types) if column else None
 
+    def optional_columns(self, names: Iterable[str]) -> frozenset[str]:
+        """Return the columns of those fields that may be in `_extra` instead: no schema demands their type."""
+        return frozenset(
+            column
+            for name in names
+            for column, _, _, lenient in [self.known(name) or self.learn(name)]
+            if column and (lenient or name not in self.measures)
+        )
+
     def learn(self, name: str) -> _Rule:
         """Return what becomes of an undeclared field, and remember it."""
         rule = self._by_name(name)
@@ -479,13 +488,14 @@ UNDECLARED = Plans()
 # --- Rows ------------------------------------------------------------------------------------------------
 
 
-def row(record: Record, source: str, plans: Plans) -> Row:
+def row(record: Record, source: str, plans: Plans, left_out: Collection[str] = ()) -> Row:
     """Return the row for a record. It depends on nothing but these arguments: every copy makes the same.
 
     Args:
         record: What the line said.
         source: The log group that it came from.
         plans: What is declared.
+        left_out: Columns that the row does not have: their fields go into `_extra`.
 
     Raises:
         UnmappableError: If a value does not fit its column's type, is nested too deeply, or the type's name,
@@ -502,7 +512,7 @@ def row(record: Record, source: str, plans: Plans) -> Row:
         measures[TRUNC] = _nested(record.trunc)
     rest = _Leftovers()
     dimensions = _dimensions(fields, source, plan, measures, rest)
-    _measures(fields, plan, measures, rest)
+    _measures(fields, plan, measures, rest, left_out)
     return Row(
         identity,
         record.timestamp,
@@ -581,7 +591,13 @@ def _dimensions(
     return dimensions
 
 
-def _measures(fields: Mapping[str, Any], plan: Plan, measures: dict[str, Measure], rest: _Leftovers) -> None:
+def _measures(
+    fields: Mapping[str, Any],
+    plan: Plan,
+    measures: dict[str, Measure],
+    rest: _Leftovers,
+    left_out: Collection[str],
+) -> None:
     """Add the measures that the fields say, and those by which the rest is kept."""
     known = plan.known
     for name, value in fields.items():
@@ -592,7 +608,7 @@ def _measures(fields: Mapping[str, Any], plan: Plan, measures: dict[str, Measure
         made = convert(value.__class__, _nested)(value)
         if not isinstance(made, Measure):
             rest.add(name, value, made, rule)
-        elif column:
+        elif column and column not in left_out:
             measures[column] = made
         else:
             rest.extra[name] = value

@@ -108,6 +108,9 @@ class WholeRows:
             self.not_restored += 1
             return
         self.restored += 1
+        extra = self._places.get(EXTRA)
+        if extra is not None and EXTRA not in row.measures:
+            values[extra] = None  # fields that the store refused as columns: they are put back as well
         beyond: dict[str, object] = {}
         for name, type_, value in _texts(row):
             place = self._places.get(name)

@@ -327,6 +327,12 @@ MATRIX = [
         Victim(lambda seq: says()(seq)[:-1]),  # cut, and its number can still be read
     ),
     wrong_line(
+        "a line has the tag where it is not trusted",
+        "A line has the tag behind text",
+        "prefix",
+        Victim(lambda seq: f"he wrote {says()(seq)}"),
+    ),
+    wrong_line(
         "a record does not fit into the table",
         "A record does not fit into the table",
         "invalid",
@@ -463,6 +469,10 @@ SHOWN_ELSEWHERE = {
     "The store refuses a whole request": (
         "tests/consumers/rows/timestream/test_writer.py",
         "a_type_clash_among_three_thousand_lines_takes_few_requests",
+    ),
+    "An undeclared field is of another type": (
+        "tests/consumers/rows/test_clashes.py",
+        "a_field_of_another_type_than_its_column_goes_into_extra",
     ),
     "An older version of the consumer or of a schema": (
         "tests/consumers/rows/test_handler.py",
@@ -712,7 +722,7 @@ def accounts(objects: Objects) -> list[Day]:
         for key, body in objects.under(accounting.PREFIX).items()
         for day in accounting.from_json(body, key)
     }
-    return compaction.reconcile(Bucket(objects), sorted(days))
+    return list(compaction.reconcile(Bucket(objects), sorted(days)))
 
 
 CASES = [

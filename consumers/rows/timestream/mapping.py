@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/timestream/latest/developerguide/API_Record.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeVar
@@ -14,6 +14,7 @@ import orjson
 
 from consumers.lines.extract import HEAD, has_long_number, has_plain_names
 from consumers.lines.times import milliseconds
+from consumers.rows.clashes import Kind
 from consumers.rows.store import Carried, Carrier
 from consumers.rows.table import (
     FIXED,
@@ -94,6 +95,7 @@ class _Shape:
     Attributes:
         type: Timestream's measure name.
         plan: What becomes of the type's fields.
+        avoided: The kinds of rows that are not made here.
         items: All measures, in their order.
         framing: The bytes of their JSON that are neither names nor values.
         values: Gets a line's values, the identity first.
@@ -109,6 +111,7 @@ class _Shape:
     """
 
     __slots__ = (
+        "avoided",
         "floats",
         "framing",
         "has_nested",
@@ -127,12 +130,17 @@ class _Shape:
     )
 
     def __init__(
-        self, type_: str, plan: Plan, columns: Mapping[str, tuple[str, Mapping[type, Type]]]
+        self,
+        type_: str,
+        plan: Plan,
+        columns: Mapping[str, tuple[str, Mapping[type, Type]]],
+        avoided: Container[Kind],
     ) -> None:
         absent = [(column, default) for name, column, default in plan.defaults if name not in columns]
         present = [*FIXED, *[column for column, _ in columns.values()]]
         self.type = type_
         self.plan = plan
+        self.avoided = avoided
         self.items, self.framing = _items([*present, *[column for column, _ in absent]])
         self.values = itemgetter(ID, *columns)
         self.slots = [self.items[0], *self.items[len(FIXED) : len(present)]]
@@ -149,7 +157,7 @@ class _Shape:
         """Write a line's values into the measures, and return whether all of them fit as they are.
 
         Raises:
-            LookupError: If a value does not fit its column by its class.
+            LookupError: If a value does not fit its column by its class, or the kind of row is avoided.
             TypeError: If it is nested too deeply for orjson.
             UnmappableError: If there is no such span of time.
         """
@@ -197,6 +205,8 @@ class _Shape:
                 self.wholes.append((item, at, ".0" if type_ == "DOUBLE" else ""))
             else:
                 self.others.append((item, at, _truth if kind is bool else _nested))
+        if _kind(self.type, self.items) in self.avoided:
+            raise LookupError(self.type)
         self.kinds = kinds
 
     def _fill_span(self, span: int) -> None:
@@ -220,6 +230,12 @@ class RecordPacker:
         self._items: dict[tuple[str, ...], tuple[list[dict[str, Any]], int]] = {}
         self._shapes: dict[tuple[str, ...], _Shape | None] = {}
         self._series: dict[tuple[Any, ...], Series | None] = {}
+        self._avoided: set[Kind] = set()
+
+    def avoid(self, kind: Kind) -> None:
+        """Leave the lines whose rows are of this kind to `pack` from now on."""
+        self._avoided.add(kind)
+        self._shapes.clear()
 
     def pack(self, row: Row) -> PackedRecord | None:
         """Return a row as a record, or None if it is too large for one."""
@@ -304,7 +320,7 @@ class RecordPacker:
         known = {name: column for name, column in columns.items() if column is not None}
         if not fields or len(known) < len(fields) or len(FIXED) + len(fields) > plan.room:
             return None
-        shape = _Shape(type_, plan, known)
+        shape = _Shape(type_, plan, known, self._avoided)
         shape.has_nulls = None in line.values()
         return shape
 
@@ -332,9 +348,13 @@ class RecordPacker:
         return found
 
 
-def kind_of(packed: PackedRecord) -> tuple[Any, ...]:
-    """Return what rows have in common that have the same type, columns and types of columns."""
-    return (packed.type, *((item["Name"], item["Type"]) for item in orjson.loads(packed.measures)))
+def kind_of(packed: PackedRecord) -> Kind:
+    """Return the kind of a packed row."""
+    return _kind(packed.type, orjson.loads(packed.measures))
+
+
+def _kind(type_: str, items: Iterable[Item]) -> Kind:
+    return (type_, *((item["Name"], item["Type"]) for item in items))
 
 
 def _truth(value: bool) -> str:

@@ -131,11 +131,13 @@ class Timestream:
                 wait = backoff.wait_after(error)
                 continue
             except _InvalidError as error:
-                if len(request) > 1:
-                    for index in pending:
-                        outcomes[index] = Undecided(mapping.kind_of(rows[index]), str(error))
+                kinds = [mapping.kind_of(rows[index]) for index in pending]
+                columns = _clashing_columns(str(error), kinds[0])
+                if len(request) > 1 and not (columns and len(set(kinds)) == 1):
+                    for index, kind in zip(pending, kinds, strict=True):
+                        outcomes[index] = Undecided(kind, str(error))
                     break
-                refusals = [Refused("invalid", str(error))]
+                refusals = [Refused("invalid", str(error), columns)] * len(request)
             retried = True  # whatever is left was in this request, or waited for its point
             pending = _apply_refusals(outcomes, attempts, pending, request, refusals)
         return outcomes
@@ -280,8 +282,22 @@ def _refusals(rejected: list[dict[str, Any]], request: list[_Item]) -> list[Refu
         ) > item.row.version or "lower than the existing version" in reason:
             refusals[index] = _DUPLICATE
         else:
-            refusals[index] = Refused(_classify(reason, item.time), reason)
+            kind = _classify(reason, item.time)
+            columns = _clashing_columns(reason, mapping.kind_of(item.row)) if kind == "invalid" else frozenset()
+            refusals[index] = Refused(kind, reason, columns)
     return refusals
+
+
+def _clashing_columns(reason: str, kind: tuple[Any, ...]) -> frozenset[str]:
+    """Return the columns that a reason names, if it is about types; AWS does not document its words.
+
+    Args:
+        reason: Timestream's sentence.
+        kind: The kind of the record that it is about: `mapping.kind_of`.
+    """
+    words = {word.rstrip(".") for word in re.findall(r"[\w.-]+", reason)}
+    _, *columns = kind
+    return frozenset(name for name, _ in columns if name in words) if "type" in words else frozenset()
 
 
 def _classify(reason: str, time: int) -> str:

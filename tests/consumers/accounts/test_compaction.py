@@ -182,7 +182,7 @@ def test_what_is_written_in_another_order_than_its_times_is_not_lost(write: Any,
 
     consume(kinesis_event(data(written(*out.lines))), objects)
 
-    days = reconcile(twins.Bucket(objects), days_with_accounts(objects))
+    days = list(reconcile(twins.Bucket(objects), days_with_accounts(objects)))
     assert [day.counts()["lost"] for day in days] == [0] * len(days)
     assert sum(day.counts()["emitted"] for day in days) == lines
 
@@ -336,7 +336,7 @@ def test_a_document_that_cannot_be_read_is_named_and_left_and_all_others_are_mer
 )
 def test_an_object_that_is_no_account_is_named_and_not_left_out(key: str, body: bytes) -> None:
     with pytest.raises(UnreadableAccountError, match=key):
-        reconcile(twins.Bucket({**batch(0, (0, 1)), key: body}), [DAY])
+        list(reconcile(twins.Bucket({**batch(0, (0, 1)), key: body}), [DAY]))
 
 
 def test_accounts_of_earlier_versions_and_with_unknown_keys_are_read() -> None:
@@ -360,11 +360,11 @@ def test_accounts_of_a_newer_version_are_refused_with_what_to_do() -> None:
     with pytest.raises(
         UnreadableAccountError, match=r"/0\.json: .*format_version 4, .* versions up to 3: deploy"
     ):
-        reconcile(twins.Bucket({f"{accounting.folder(DAY)}0.json": newer}), [DAY])
+        list(reconcile(twins.Bucket({f"{accounting.folder(DAY)}0.json": newer}), [DAY]))
 
 
 def test_a_day_without_accounts_has_nothing_lost() -> None:
-    assert reconcile(twins.Bucket(), [DAY]) == [Day(DAY, {})]
+    assert list(reconcile(twins.Bucket(), [DAY])) == [Day(DAY, {})]
 
 
 class Slow(twins.Bucket):

@@ -3,6 +3,7 @@
 import json
 import time
 from datetime import UTC, date, datetime
+from typing import Any
 
 import pytest
 
@@ -80,6 +81,23 @@ def test_an_invocation_without_time_for_all_says_so_and_the_next_one_continues()
 
     (day,) = handler({"day": "2026-11-19"}, Context(remaining_ms=900_000))["days"]
     assert (day["delivered"], day["lost"]) == (3, 2)
+
+
+def test_a_range_without_time_for_all_days_is_reconciled_by_several_invocations() -> None:
+    objects, reported = batches(), list[date]()
+    handler = make_handler(objects, now=lambda: NOW, report=lambda day: reported.append(day.day))
+    handler({"compact": True}, Context(remaining_ms=900_000))
+    event: dict[str, Any] | None = {"from": "2026-11-17", "to": "2026-11-19"}
+    lost: dict[str, int] = {}
+
+    while event is not None:
+        answer = handler(event, Context(remaining_ms=KEPT_SECONDS * 1000 - 1))
+        (day,) = answer["days"]
+        lost[day["day"]] = day["lost"]
+        event = answer.get("continues")
+
+    assert lost == {"2026-11-17": 0, "2026-11-18": 0, "2026-11-19": 2}
+    assert reported == [date(2026, 11, 17), EVE, DAY]
 
 
 def test_a_day_has_one_line_and_one_data_point_without_the_log_group_as_a_dimension(
