@@ -359,7 +359,7 @@ class MergedAccount:
 
     def __init__(self) -> None:
         # By the reason for quarantine, empty for delivered, and by source.
-        self._ranges: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+        self._ranges: dict[str, dict[str, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
         self._limits: dict[tuple[str, str], int] = {}
         self._counts: dict[str, dict[str, int]] = defaultdict(dict)
 
@@ -374,7 +374,7 @@ class MergedAccount:
     def add_numbers(self, reason: str, src: str, numbers: Iterable[Any]) -> None:
         """Merge a source's ranges of numbers: the delivered ones, or those rejected for a reason."""
         ranges = self._ranges[reason][src]
-        ranges += numbers
+        ranges += [(first, last) for first, last in numbers]  # a batch has them as lists, which change
         if len(ranges) > self._limits.get((reason, src), _LOOSE):
             ranges[:] = intervals(ranges)
             # If many stay separate, joining them for every document would take ever longer.
@@ -389,7 +389,7 @@ class MergedAccount:
     def account(self) -> Account:
         """Return the sum."""
         sources: dict[str, Sources] = {
-            reason: {src: intervals((first, last) for first, last in ranges) for src, ranges in of.items()}
+            reason: {src: intervals(ranges) for src, ranges in of.items()}
             for reason, of in self._ranges.items()
         }
         return Account(sources.pop("", {}), sources, self._counts)

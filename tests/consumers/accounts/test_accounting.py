@@ -252,6 +252,17 @@ def test_a_kinesis_record_that_comes_twice_in_a_batch_counts_once_for_each_of_it
     assert {what: list(lines.values()) for what, lines in account.counts.items()} == {"unnumbered": [1]}
 
 
+@pytest.mark.parametrize("step", [1, 2], ids=["one after another", "with gaps"])
+def test_a_source_with_lines_in_hundreds_of_kinesis_records_of_a_batch_is_accounted_for(step: int) -> None:
+    numbers = range(0, 500 * step, step)
+    objects = Objects()
+
+    consume(kinesis_event(*(data(envelope(line(number))) for number in numbers)), objects)
+
+    (account,) = objects.accounts(DAY).values()
+    assert account.delivered == {"s1": intervals((number, number) for number in numbers)}
+
+
 def test_a_batch_without_tagged_lines_writes_no_accounts() -> None:
     objects = Objects()
 
