@@ -17,9 +17,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from consumers import sending
 from consumers.lines.telemetry import Timings
-from consumers.rows import sending, table
-from consumers.rows.store import Stored
+from consumers.outcomes import Stored
+from consumers.rows import table
 from consumers.rows.table import Measure, Row
 from consumers.rows.timestream import mapping
 from consumers.rows.timestream.limits import MAX_RECORDS

@@ -33,9 +33,10 @@ from typing import Any
 from tagline import Record, write
 
 from benchmarks.emit import FIELDS
+from consumers import sending
 from consumers.accounts import accounting
 from consumers.lines.telemetry import Timings
-from consumers.rows import handler, late_days, sending, table
+from consumers.rows import handler, late_days, table
 from consumers.rows.table import REVISION, UNDECLARED, Row, row
 from consumers.rows.timestream import live, mapping
 from consumers.rows.timestream.writer import Timestream

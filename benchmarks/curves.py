@@ -22,8 +22,8 @@ from typing import Any
 
 from benchmarks import consume, decode
 from benchmarks._lambda import Consumer
+from consumers import sending
 from consumers.lines import subscription
-from consumers.rows import sending
 from local import kinesis
 from local.event_sources import KinesisMapping, KinesisSettings
 from local.functions import Result

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 from consumers.errors import TaglineError
+
+Result = TypeVar("Result")
 
 # What is left of an invocation, in seconds, when
 # - nothing more is sent to a store,
@@ -37,28 +41,57 @@ class TransientError(TaglineError):
     Attributes:
         wait: The shortest time to wait before that, in seconds.
         grows: Whether each wait may be longer than the one before.
+        alone: A lock: of the requests with this one, one at a time waits and is sent again.
     """
 
-    def __init__(self, detail: str, wait: float = 0.0, *, grows: bool = True) -> None:
+    def __init__(
+        self,
+        detail: str,
+        wait: float = 0.0,
+        *,
+        grows: bool = True,
+        alone: AbstractContextManager[Any] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.wait = wait
         self.grows = grows
+        self.alone = alone
 
 
-class Backoff:
-    """The waits between the tries of one request.
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Sends again what fails for now.
 
-    Args:
+    Attributes:
+        sleep: Waits so many seconds.
         jitter: Gives a random number from 0 to 1.
     """
 
-    def __init__(self, jitter: Callable[[], float]) -> None:
-        self._jitter = jitter
-        self._ceiling = FIRST_WAIT
+    sleep: Callable[[float], None]
+    jitter: Callable[[], float]
 
-    def wait_after(self, error: TransientError) -> float:
-        """Return the seconds to wait after a try that failed."""
-        wait = max(error.wait, self._jitter() * self._ceiling)
-        if error.grows:
-            self._ceiling = min(LONGEST_WAIT, self._ceiling * 2)
-        return wait
+    def call(self, send: Callable[[], Result], remaining: Callable[[], float]) -> Result:
+        """Call until it does not raise `TransientError`, and return what it returns.
+
+        Args:
+            send: Sends a request.
+            remaining: Gives the seconds that are left; nothing is sent in the last `RESERVE` of them.
+
+        Raises:
+            TransientError: The last one, if no time is left.
+        """
+        error = TransientError("not tried: no time left")
+        wait, ceiling = 0.0, FIRST_WAIT
+        while True:
+            with error.alone or nullcontext():
+                if remaining() - wait <= RESERVE:
+                    raise error
+                if wait:
+                    self.sleep(wait)
+                try:
+                    return send()
+                except TransientError as failed:
+                    error = failed
+            wait = max(error.wait, self.jitter() * ceiling)
+            if error.grows:
+                ceiling = min(LONGEST_WAIT, ceiling * 2)

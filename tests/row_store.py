@@ -7,23 +7,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import count
 from typing import Any
 
-from consumers.deadlines import RESERVE, Backoff, TransientError
+from consumers.deadlines import Retry, TransientError
+from consumers.outcomes import Carrier, Duplicate, Outcome, Refused, Stored, Unwritten
 from consumers.rows.clashes import Kind
 from consumers.rows.registry import LIMITS
-from consumers.rows.store import (
-    Carried,
-    Carrier,
-    Duplicate,
-    Outcome,
-    Refused,
-    ReportedRow,
-    Stored,
-    Traffic,
-    UnreadableReportError,
-    Unwritten,
-)
+from consumers.rows.store import Carried, ReportedRow, Traffic, UnreadableReportError
 from consumers.rows.table import DIMENSIONS, FIXED, OVERFLOW, UNDECLARED, Measure, Plans, Row, offset
 
 Identity = tuple[Any, ...]
@@ -117,7 +108,7 @@ class MemoryStore:
         self._request_rows = request_rows
         self._max_row_bytes = max_row_bytes
         self._latency = latency
-        self._sleep = sleep
+        self._retry = Retry(sleep, lambda: 1.0)
         self._lock = threading.Lock()
         self._traffic = Traffic()
 
@@ -138,20 +129,11 @@ class MemoryStore:
 
     def write(self, rows: Sequence[PackedRow], remaining: Callable[[], float]) -> list[Outcome]:
         assert 1 <= len(rows) <= self._request_rows
-        outcomes: list[Outcome] = [Unwritten("not tried: no time left")] * len(rows)
-        backoff, retried = Backoff(lambda: 1.0), False
-        while remaining() > RESERVE:
-            try:
-                return self._send(rows, retried=retried)
-            except PermissionError as error:
-                return [Unwritten(str(error))] * len(rows)
-            except TransientError as error:
-                outcomes, retried = [Unwritten(str(error))] * len(rows), True
-                wait = backoff.wait_after(error)
-                if remaining() - wait <= RESERVE:
-                    break
-                self._sleep(wait)
-        return outcomes
+        tries = count()
+        try:
+            return self._retry.call(lambda: self._send(rows, retried=next(tries) > 0), remaining)
+        except (PermissionError, TransientError) as error:
+            return [Unwritten(str(error))] * len(rows)
 
     def reported(self, report: bytes) -> list[ReportedRow[PackedRow]]:
         raise UnreadableReportError(f"there are no reports, and this one has {len(report)} bytes")

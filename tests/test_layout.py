@@ -32,6 +32,7 @@ PURE = [
     "consumers/lines/times.py",
     "consumers/meters/javascript.py",
     "consumers/meters/meter.py",
+    "consumers/outcomes.py",
     "consumers/replay.py",
     "consumers/lines/subscription.py",
     "consumers/rows/lake/fragments.py",

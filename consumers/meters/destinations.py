@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
@@ -16,9 +15,10 @@ from botocore.credentials import CredentialProvider, CredentialResolver, Deferre
 from botocore.exceptions import BotoCoreError, ClientError
 
 from consumers import service_errors
-from consumers.deadlines import RESERVE, Backoff, TransientError
+from consumers.deadlines import RESERVE, Retry, TransientError
 from consumers.meters.meter import Meter, file_body, file_name
-from consumers.rows.store import Outcome, Refused, Stored, Unwritten
+from consumers.outcomes import Carrier, Outcome, Refused, Stored, Undecided, Unwritten
+from consumers.sending import Carried
 from consumers.settings import SettingsError
 
 # How long one request may take, in seconds.
@@ -48,43 +48,23 @@ class Destination(Protocol):
 
     store: str
 
-    def write(self, meters: Sequence[Meter], remaining: Callable[[], float]) -> list[Outcome]:
-        """Write the records of one Kinesis record and return the outcome of each, in their order.
+    def requests(self, unit: list[Carried[Carrier, Meter]]) -> Iterator[list[Carried[Carrier, Meter]]]:
+        """Cut the records of one Kinesis record into requests.
 
-        It may be called in several threads at once, and again with the same records.
+        Args:
+            unit: The records, each with what it carries along.
+        """
+
+    def write(self, meters: Sequence[Meter], remaining: Callable[[], float], /) -> list[Outcome | Undecided]:
+        """Write one request and return the outcome of each record, in their order.
+
+        It may be called in several threads at once, and again with the same records. A single record is never
+        `Undecided`.
 
         Args:
             meters: At least one.
             remaining: Seconds that are left for it.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Tries again what fails for now.
-
-    Attributes:
-        sleep: Waits so many seconds.
-        jitter: Gives a random number from 0 to 1.
-    """
-
-    sleep: Callable[[float], None]
-    jitter: Callable[[], float]
-
-    def call(self, send: Callable[[], Outcome], remaining: Callable[[], float]) -> Outcome:
-        """Call until it does not raise `TransientError`, or until no more than `RESERVE` seconds remain."""
-        outcome: Outcome = Unwritten("not tried: no time left")
-        backoff = Backoff(self.jitter)
-        while remaining() > RESERVE:
-            try:
-                return send()
-            except TransientError as error:
-                outcome = Unwritten(str(error))
-                wait = backoff.wait_after(error)
-                if remaining() - wait <= RESERVE:
-                    break
-                self.sleep(wait)
-        return outcome
 
 
 class Files:
@@ -108,11 +88,19 @@ class Files:
         self._acl = {"ACL": acl} if acl else {}
         self._retry = retry
 
-    def write(self, meters: Sequence[Meter], remaining: Callable[[], float]) -> list[Outcome]:
+    def requests(self, unit: list[Carried[Carrier, Meter]]) -> Iterator[list[Carried[Carrier, Meter]]]:
+        """Yield the records as they are: a file has all of them."""
+        yield unit
+
+    def write(self, meters: Sequence[Meter], remaining: Callable[[], float], /) -> list[Outcome | Undecided]:
         """Write the records as one file: all of them are stored, or none."""
         body = file_body(meters)
         key = self._prefix + file_name(meters, body)
-        return [self._retry.call(lambda: self._put(key, body), remaining)] * len(meters)
+        try:
+            outcome = self._retry.call(lambda: self._put(key, body), remaining)
+        except TransientError as error:
+            outcome = Unwritten(str(error))
+        return [outcome] * len(meters)
 
     def _put(self, key: str, body: bytes) -> Outcome:
         try:
@@ -147,19 +135,30 @@ class Api:
         # Nothing is followed: the key is for this address alone.
         self._http = urllib3.PoolManager(maxsize=16, retries=False)
 
-    def write(self, meters: Sequence[Meter], remaining: Callable[[], float]) -> list[Outcome]:
-        """Post the records in parts; one that is refused is halved until the record that is meant is left."""
-        return [outcome for part in _parts(meters) for outcome in self._write(part, remaining)]
+    def requests(self, unit: list[Carried[Carrier, Meter]]) -> Iterator[list[Carried[Carrier, Meter]]]:
+        """Yield the records in parts that fit into a post each."""
+        part: list[Carried[Carrier, Meter]] = []
+        size = 2
+        for carrier, meter in unit:
+            more = len(meter.text.encode()) + 1
+            if part and (len(part) == MAX_POST_RECORDS or size + more > MAX_POST_BYTES):
+                yield part
+                part, size = [], 2
+            part.append((carrier, meter))
+            size += more
+        yield part
 
-    def _write(self, meters: Sequence[Meter], remaining: Callable[[], float]) -> list[Outcome]:
+    def write(self, meters: Sequence[Meter], remaining: Callable[[], float], /) -> list[Outcome | Undecided]:
+        """Post the records; if they are refused for one of them, they are undecided."""
         body = file_body(meters)
+        outcome: Outcome | Undecided
         try:
             outcome = self._retry.call(lambda: self._post(body, remaining), remaining)
+        except TransientError as error:
+            outcome = Unwritten(str(error))
         except _JudgedError as error:
-            if len(meters) > 1:
-                middle = len(meters) // 2
-                return self._write(meters[:middle], remaining) + self._write(meters[middle:], remaining)
-            outcome = Refused("meter_refused", str(error))
+            detail = str(error)
+            outcome = Undecided(detail) if len(meters) > 1 else Refused("meter_refused", detail)
         return [outcome] * len(meters)
 
     def _post(self, body: bytes, remaining: Callable[[], float]) -> Outcome:
@@ -209,20 +208,6 @@ class _JudgedError(Exception):
 def _retry_after(seconds: str) -> float:
     """Return how long a server asks to wait; a date is left to the jitter."""
     return float(seconds) if re.fullmatch("[0-9]{1,4}", seconds) else 0.0
-
-
-def _parts(meters: Sequence[Meter]) -> Iterator[list[Meter]]:
-    """Yield the records in parts that fit into a post each."""
-    part: list[Meter] = []
-    size = 2
-    for meter in meters:
-        more = len(meter.text.encode()) + 1
-        if part and (len(part) == MAX_POST_RECORDS or size + more > MAX_POST_BYTES):
-            yield part
-            part, size = [], 2
-        part.append(meter)
-        size += more
-    yield part
 
 
 def read_secret(arn: str) -> str:

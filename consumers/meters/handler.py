@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Final
@@ -14,15 +14,17 @@ import boto3
 from botocore.config import Config
 
 from consumers.bucket import Bucket, consumer_config
-from consumers.deadlines import ANSWER, END, LAST, countdown
+from consumers.deadlines import END, LAST, Retry, countdown
 from consumers.lines import quarantine, telemetry
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
 from consumers.lines.prefix import check_prefix
+from consumers.lines.telemetry import Timings
 from consumers.meters import destinations
-from consumers.meters.destinations import Api, Destination, Files, Retry
+from consumers.meters.destinations import Api, Destination, Files
 from consumers.meters.meter import Unit, read_units, take_units
-from consumers.rows.store import Outcome, Refused, Stored, Unwritten
+from consumers.outcomes import Outcome, Refused, Stored, Unwritten
+from consumers.sending import Pool, write
 from consumers.settings import SettingsError, read_settings
 from consumers.workers import Workers
 
@@ -75,7 +77,7 @@ def make_handler(
         prefix: The setting TAGLINE_PREFIX: what may be before a record, beside the runtimes' prefixes.
     """
     # A destination that does not answer keeps all of its threads busy: the bucket has others.
-    senders, keepers = Workers(threads), Workers(threads)
+    senders, keepers = Pool(threads), Workers(threads)
     report = telemetry.BestEffort(report)
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -83,18 +85,17 @@ def make_handler(
 
         remaining = countdown(context)
         senders, keepers = senders.renewed(), keepers.renewed()
-        ledger = Ledger(event["Records"])
+        ledger, timings = Ledger(event["Records"]), Timings()
         units = read_units(ledger, meter_tag, tag, own_log_groups, prefix)
         known: dict[str, list[Outcome]] = {}
         while window := take_units(units, WRITERS):
             named = [(unit.name(), unit) for unit in window]
             # A list that comes twice in a batch is written once: the first of them.
             fresh = {name: unit for name, unit in reversed(named) if name not in known}
-            before = remaining()
-            known |= zip(fresh, send_units(destination, fresh.values(), senders, remaining), strict=True)
-            ledger.write_seconds += before - remaining()
+            known |= send_units(destination, fresh, remaining, senders, timings)
             for name, unit in named:
                 record_unit_outcomes(ledger, unit, known[name], again=fresh.get(name) is not unit)
+        ledger.write_seconds = timings.seconds["write"]
         in_time = partial(keepers.at_once, lambda: remaining() - END)
         ledger.keep(objects, in_time, lambda: remaining() <= LAST)
         report(ledger)
@@ -104,22 +105,33 @@ def make_handler(
 
 
 def send_units(
-    destination: Destination, units: Iterable[Unit], workers: Workers, remaining: Callable[[], float]
-) -> Iterator[list[Outcome]]:
-    """Send units at the same time, and yield the outcomes of each one's records.
+    destination: Destination,
+    units: Mapping[str, Unit],
+    remaining: Callable[[], float],
+    pool: Pool,
+    timings: Timings,
+) -> dict[str, list[Outcome]]:
+    """Send units at the same time, and return the outcomes of each one's records.
 
     Args:
         destination: Where they go.
-        units: The units.
-        workers: Their threads send.
+        units: The units by their names.
         remaining: Gives the seconds that are left of the invocation.
+        pool: Its threads send.
+        timings: Is told how long was waited.
     """
-    under_way = [(unit, workers.submit(destination.write, unit.meters, remaining)) for unit in units]
-    for unit, answer in under_way:
-        try:
-            yield workers.answer(answer, remaining() - ANSWER)
-        except TimeoutError:
-            yield [Unwritten("no answer in time")] * len(unit.meters)
+    outcomes: dict[str, list[Outcome]] = {
+        name: [Unwritten("no answer")] * len(unit.meters) for name, unit in units.items()
+    }
+    requests = (
+        request
+        for name, unit in units.items()
+        for request in destination.requests([((name, index), each) for index, each in enumerate(unit.meters)])
+    )
+    for meters, decided in write(destination, requests, remaining, pool, timings):
+        for ((name, index), _), outcome in zip(meters, decided, strict=True):
+            outcomes[name][index] = outcome
+    return outcomes
 
 
 def record_unit_outcomes(ledger: Ledger, unit: Unit, outcomes: list[Outcome], *, again: bool) -> None:

@@ -1,8 +1,8 @@
 """Columns whose types the store refuses, and the rows that do without them. Pure.
 
 No schema has to declare a field, so only the store may know that its column is of another type. Such a value
-goes into `_extra`. A column never changes its type, so a row that was refused is always refused: however often
-a record is delivered, and to whichever environment, its row in the end is the same.
+goes into `_extra`. A column never changes its type, so a row that was refused is always refused: however
+often a record is delivered, and to whichever environment, its row in the end is the same.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Clashes:
     def leave_out(self, record: Record, refused: Row, named: Collection[str]) -> frozenset[str]:
         """Return which columns a refused row has to do without; none if it cannot do without any.
 
-        If the store names them, they are remembered: it refuses all rows of this kind. If it names none, these
-        are all columns that no schema demands.
+        If the store names them, they are remembered: it refuses all rows of this kind. If it names none,
+        these are all columns that no schema demands.
 
         Args:
             record: The record.

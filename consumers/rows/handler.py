@@ -22,20 +22,13 @@ from consumers.lines.extract import Rejected, extract
 from consumers.lines.ledger import Ledger
 from consumers.lines.prefix import check_prefix
 from consumers.lines.telemetry import STAGES, Timings
+from consumers.outcomes import Duplicate, Outcome, Refused, Stored
 from consumers.rows import late_days, schema, table
 from consumers.rows.clashes import Clashes
 from consumers.rows.live import open_store
 from consumers.rows.packing import Packing, write_large_records
-from consumers.rows.sending import MAX_THREADS, THREADS, Pool, garbage_collection_paused, write
-from consumers.rows.store import (
-    Duplicate,
-    Outcome,
-    Packed,
-    Refused,
-    Store,
-    Stored,
-    Traffic,
-)
+from consumers.rows.store import Packed, Store, Traffic
+from consumers.sending import MAX_THREADS, THREADS, Pool, garbage_collection_paused, write
 from consumers.settings import SettingsError, read_settings
 from consumers.workers import TimedWriter, Workers
 
@@ -107,10 +100,10 @@ def make_handler(
         on_time = begin_of_on_time(clock(), store.late_after)
         until_answer = partial(keepers.at_once, lambda: remaining() - ANSWER)
         keep = partial(write_large_records, ledger, objects, until_answer)
-        packing = Packing(packer, clashes, ledger, accounts, keep, read_again)
+        packing = Packing(packer, clashes, ledger, accounts, keep=keep, read=read_again)
         lines = tagged_lines(ledger, tag, own_log_groups, prefix)
         requests = store.requests(read(ledger, lines, packing, remaining, timings))
-        for rows, outcomes in write(store, requests, remaining, senders, timings, packing.replace):
+        for rows, outcomes in write(store, requests, remaining, senders, timings, replace=packing.replace):
             days |= record_outcomes(ledger, rows, outcomes, on_time)
         ledger.write_seconds = timings.seconds["write"]
         with timings.stage("quarantine"):

@@ -13,9 +13,10 @@ from consumers.lines.batch import Line
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import AtOnce, Ledger
 from consumers.lines.subscription import LogEvent
+from consumers.outcomes import Refused
 from consumers.rows import table
 from consumers.rows.clashes import Clashes, kind_of
-from consumers.rows.store import Packed, Packer, Refused
+from consumers.rows.store import Packed, Packer
 from consumers.rows.table import Row, UnmappableError
 
 LargeRecord = tuple[Line, Record, str]
@@ -41,6 +42,7 @@ class Packing(Generic[Packed]):
         clashes: Clashes,
         ledger: Ledger,
         accounts: BatchAccounts,
+        *,
         keep: Callable[[list[LargeRecord]], set[Line]],
         read: Callable[[LogEvent], Record | Rejected | None],
     ) -> None:

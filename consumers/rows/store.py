@@ -5,16 +5,14 @@ A second store is a package beside this module, with `live.py` and `limits.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from consumers.errors import TaglineError
+from consumers.outcomes import Carrier, Outcome, Undecided
 from consumers.rows.clashes import Kind
 from consumers.rows.table import Plans, Row
-
-Carrier = TypeVar("Carrier")
-"""What a packed row carries along: whatever the caller needs to find the row's line again."""
 
 
 class PackedRow(Protocol):
@@ -28,55 +26,6 @@ class PackedRow(Protocol):
 Packed = TypeVar("Packed", bound=PackedRow)
 Packed_co = TypeVar("Packed_co", bound=PackedRow, covariant=True)
 Carried = tuple[Carrier, Packed]
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """The store has the row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Duplicate:
-    """The same record is in the same request already, or the store has it under a higher version."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The store will never take the row: for rows, the reason is `late`, `future` or `invalid`.
-
-    Attributes:
-        reason: The reason.
-        detail: The store's words.
-        columns: The columns that are of another type in the table, if the store names them.
-    """
-
-    reason: str
-    detail: str
-    columns: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Unwritten:
-    """The row may be missing; trying again can help."""
-
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Undecided:
-    """The store refused a request of several rows as a whole: smaller requests show which rows it means.
-
-    Attributes:
-        kind: Rows of one kind have the same columns and types, so that a store mostly judges them alike.
-        detail: The store's words.
-    """
-
-    kind: Hashable
-    detail: str
-
-
-Outcome = Stored | Duplicate | Refused | Unwritten
-"""What becomes of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +97,6 @@ class Packer(Protocol[Packed_co]):
             message: The line.
             source: The log group that it came from.
         """
-
 
     def avoid(self, kind: Kind) -> None:
         """Leave the lines whose rows are of this kind to `pack` from now on."""

@@ -418,7 +418,7 @@ class Plan:
         return (column, types) if column else None
 
     def optional_columns(self, names: Iterable[str]) -> frozenset[str]:
-        """Return the columns of those fields that may be in `_extra` instead: no schema demands their type."""
+        """Return the columns of fields that may be in `_extra` instead: no schema demands their type."""
         return frozenset(
             column
             for name in names

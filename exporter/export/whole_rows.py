@@ -108,9 +108,6 @@ class WholeRows:
             self.not_restored += 1
             return
         self.restored += 1
-        extra = self._places.get(EXTRA)
-        if extra is not None and EXTRA not in row.measures:
-            values[extra] = None  # fields that the store refused as columns: they are put back as well
         beyond: dict[str, object] = {}
         for name, type_, value in _texts(row):
             place = self._places.get(name)
@@ -124,10 +121,16 @@ class WholeRows:
             elif values[place] is None:
                 # It had no place in the row, or the store would have refused a value of another type.
                 beyond[name] = value
+        self._put_extra(values, row, beyond)
+
+    def _put_extra(self, values: list[str | None], row: Row, beyond: dict[str, object]) -> None:
+        """Put the fields without a column into `_extra`, whose own value may be cut."""
+        own = row.measures.get(EXTRA)
         if beyond:
-            extra = self._places[EXTRA]
-            known = json.loads(values[extra] or "{}")
-            values[extra] = json.dumps(known | beyond, ensure_ascii=False, separators=(",", ":"))
+            extra = (json.loads(str(own.value)) if own else {}) | beyond
+            values[self._places[EXTRA]] = json.dumps(extra, ensure_ascii=False, separators=(",", ":"))
+        elif own is None and EXTRA in self._places:
+            values[self._places[EXTRA]] = None  # it had fields that the store refused: they have columns here
 
     def _is_row_of(self, row: Row, values: list[str | None]) -> bool:
         """Tell whether a whole record's row is the one that the store has shortened.

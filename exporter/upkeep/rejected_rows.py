@@ -8,8 +8,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 from consumers.bucket import Objects
+from consumers.outcomes import Duplicate, Stored
 from consumers.rows import late_days
-from consumers.rows.store import Duplicate, ReportedRow, Stored, UnreadableReportError
+from consumers.rows.store import ReportedRow, UnreadableReportError
 from consumers.rows.store import Store as WritingStore
 from consumers.rows.table import ID, SOURCE
 from exporter.store import FIRST_COLUMNS, TIME, TYPE, Span, places

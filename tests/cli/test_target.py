@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from cli.errors import CommandError
 from cli.main import app
 from cli.target import FILE, Target, deployed_target, running_or_none, target_of, write_running
-from local.pipeline import Pipeline
+from local.pipeline import ROOT, App, Pipeline
+from local.services import Services
 
 
 def test_a_deployed_stack_is_found_by_its_outputs_and_its_tag() -> None:
@@ -44,6 +45,19 @@ def test_a_deployed_stack_is_found_by_its_outputs_and_its_tag() -> None:
     assert found == Target(None, outputs, {}, "my_tag", "my_meter", prefix="web-* |")
     assert found.client("lambda").meta.endpoint_url == "https://lambda.us-east-1.amazonaws.com"
     assert found.client("lambda").meta.config.retries["total_max_attempts"] == 1
+
+
+def test_the_pipeline_that_runs_here_marks_lines_as_its_parameters_say() -> None:
+    app = App("tagline", ROOT / "template.yml", {"Tag": "my_tag", "LinePrefix": "web |"})
+    pipeline = Pipeline([app])
+    pipeline.outputs = {"tagline": {}}
+    pipeline.services = Services()
+    try:
+        found = target_of(pipeline)
+    finally:
+        pipeline.services.stop()
+
+    assert (found.tag, found.meter_tag, found.prefix) == ("my_tag", "meter_record_for_stream", "web |")
 
 
 @pytest.fixture

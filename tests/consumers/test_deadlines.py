@@ -9,10 +9,10 @@ import pytest
 from tagline import Record, write
 
 from consumers.accounts import accounting
-from consumers.deadlines import ANSWER, LAST, RESERVE
+from consumers.deadlines import ANSWER, LAST, RESERVE, Retry
 from consumers.lines.ledger import Ledger
 from consumers.meters import handler as meters
-from consumers.meters.destinations import Api, Files, Retry
+from consumers.meters.destinations import Api, Files
 from consumers.rows import handler as rows
 from consumers.rows.timestream.writer import Timestream
 from consumers.workers import Workers

@@ -14,8 +14,9 @@ import orjson
 
 from consumers.lines.extract import HEAD, has_long_number, has_plain_names
 from consumers.lines.times import milliseconds
+from consumers.outcomes import Carrier
 from consumers.rows.clashes import Kind
-from consumers.rows.store import Carried, Carrier
+from consumers.rows.store import Carried
 from consumers.rows.table import (
     FIXED,
     ID,

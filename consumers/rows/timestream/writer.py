@@ -5,24 +5,15 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any, Final, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from tagline import parse_timestamp
 
 from consumers import service_errors
-from consumers.deadlines import RESERVE, Backoff, TransientError
-from consumers.rows.store import (
-    Duplicate,
-    Outcome,
-    Refused,
-    ReportedRow,
-    Stored,
-    Traffic,
-    Undecided,
-    Unwritten,
-)
+from consumers.deadlines import Retry, TransientError
+from consumers.outcomes import Duplicate, Outcome, Refused, Stored, Undecided, Unwritten
+from consumers.rows.store import ReportedRow, Traffic
 from consumers.rows.table import UNDECLARED, Plans
 from consumers.rows.timestream import mapping
 from consumers.rows.timestream.calls import Calls
@@ -69,8 +60,7 @@ class Timestream:
         self._calls = Calls(client)
         self._database = database
         self._table = table
-        self._sleep = sleep
-        self._jitter = jitter
+        self._retry = Retry(sleep, jitter)
         self._one_at_a_time = threading.Lock()
         self._counting = threading.Lock()
         self._traffic = Traffic()
@@ -110,35 +100,28 @@ class Timestream:
         outcomes: list[Outcome | Undecided] = [Unwritten("not tried: no time left")] * len(rows)
         attempts = [0] * len(rows)
         pending = list(range(len(rows)))
-        backoff, wait = Backoff(self._jitter), 0.0
-        slowed = retried = False
-        while pending and remaining() > RESERVE:
+        sent = 0
+
+        def send() -> list[Refused | Duplicate | None]:
+            nonlocal sent
+            sent += 1
+            return self._send(request, retried=sent > 1)
+
+        while pending:
             request = _one_per_point(rows, pending, attempts)
             try:
-                with self._one_at_a_time if slowed else nullcontext():
-                    if remaining() - wait <= RESERVE:
-                        break
-                    if wait:
-                        self._sleep(wait)
-                    refusals = self._send(request, retried=retried)
-                wait = 0.0
-            except _AccessError as error:
+                refusals = self._retry.call(send, remaining)
+            except (_AccessError, TransientError) as error:
                 outcomes = _with_outcome(outcomes, pending, Unwritten(str(error)))
                 break
-            except TransientError as error:
-                outcomes = _with_outcome(outcomes, pending, Unwritten(str(error)))
-                slowed, retried = isinstance(error, _MagneticThrottleError), True
-                wait = backoff.wait_after(error)
-                continue
             except _InvalidError as error:
                 kinds = [mapping.kind_of(rows[index]) for index in pending]
                 columns = _clashing_columns(str(error), kinds[0])
                 if len(request) > 1 and not (columns and len(set(kinds)) == 1):
                     for index, kind in zip(pending, kinds, strict=True):
-                        outcomes[index] = Undecided(kind, str(error))
+                        outcomes[index] = Undecided(str(error), kind)
                     break
                 refusals = [Refused("invalid", str(error), columns)] * len(request)
-            retried = True  # whatever is left was in this request, or waited for its point
             pending = _apply_refusals(outcomes, attempts, pending, request, refusals)
         return outcomes
 
@@ -158,7 +141,7 @@ class Timestream:
                 self._count(throttled=1)
                 # Its message points to the metric ActiveMagneticStorePartitions; nothing else in it tells.
                 if "magnetic" in str(error).lower():
-                    raise _MagneticThrottleError(str(error)) from error
+                    raise TransientError(str(error), alone=self._one_at_a_time) from error
                 raise TransientError(str(error), grows=False) from error
             if code in _TRANSIENT or service_errors.is_transient(error):
                 raise TransientError(str(error)) from error
@@ -178,10 +161,6 @@ class Timestream:
             self._traffic = Traffic(
                 now.requests + requests, now.retries + retries, now.throttled + throttled, now.bytes + bytes_
             )
-
-
-class _MagneticThrottleError(TransientError):
-    """The magnetic store throttles."""
 
 
 class _InvalidError(Exception):
@@ -252,7 +231,6 @@ def _apply_refusals(
         outcome: Outcome = refusal or _STORED
         if isinstance(refusal, Refused) and refusal.reason == "taken":
             attempts[item.position] += 1
-            outcomes[item.position] = Unwritten("no time left for another point")
             if attempts[item.position] < MAX_ATTEMPTS:
                 continue
             outcome = Refused("invalid", f"no free point in {MAX_ATTEMPTS} attempts")
@@ -283,7 +261,9 @@ def _refusals(rejected: list[dict[str, Any]], request: list[_Item]) -> list[Refu
             refusals[index] = _DUPLICATE
         else:
             kind = _classify(reason, item.time)
-            columns = _clashing_columns(reason, mapping.kind_of(item.row)) if kind == "invalid" else frozenset()
+            columns = (
+                _clashing_columns(reason, mapping.kind_of(item.row)) if kind == "invalid" else frozenset()
+            )
             refusals[index] = Refused(kind, reason, columns)
     return refusals
 

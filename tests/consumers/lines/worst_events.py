@@ -17,9 +17,10 @@ from consumers.lines.ledger import Ledger
 from consumers.meters.destinations import Destination
 from consumers.meters.handler import make_handler as make_meter_handler
 from consumers.meters.meter import Meter
+from consumers.outcomes import Carrier, Outcome, Stored, Undecided
 from consumers.rows.handler import make_handler
-from consumers.rows.store import Outcome, Stored
 from consumers.rows.timestream.writer import Timestream
+from consumers.sending import Carried
 from tests.builders import LOGGED, Context, kinesis_event
 from tests.consumers.meters.meters import METER_TAG, meter
 
@@ -98,7 +99,10 @@ class Forgetful:
 class NoDestination:
     store = "nothing"
 
-    def write(self, meters: Sequence[Meter], remaining: Callable[[], float]) -> list[Outcome]:
+    def requests(self, unit: list[Carried[Carrier, Meter]]) -> Iterator[list[Carried[Carrier, Meter]]]:
+        yield unit
+
+    def write(self, meters: Sequence[Meter], remaining: Callable[[], float], /) -> list[Outcome | Undecided]:
         assert remaining() > 0
         return [Stored()] * len(meters)
 

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,19 +13,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.deadlines import RESERVE
+from consumers import sending
+from consumers.deadlines import RESERVE, Retry
+from consumers.lines.telemetry import Timings
 from consumers.meters import destinations
 from consumers.meters.destinations import (
     MAX_POST_BYTES,
     MAX_POST_RECORDS,
     Api,
-    Retry,
     assume,
     read_secret,
 )
 from consumers.meters.handler import make_handler
 from consumers.meters.meter import Meter
-from consumers.rows.store import Outcome, Refused, Stored, Unwritten
+from consumers.outcomes import Outcome, Refused, Stored, Unwritten
 from consumers.settings import SettingsError
 from local.services import Services
 from tests.builders import Context, data, envelope, kinesis_event
@@ -45,6 +46,7 @@ class Ingest:
         never: Values for which it refuses a post with `judging`.
         posts: The lists that it has taken.
         asked: How many requests there were.
+        meet_alone: Where posts of one record wait for each other.
     """
 
     def __init__(self) -> None:
@@ -54,6 +56,7 @@ class Ingest:
         self.judging = 400
         self.posts: list[list[Any]] = []
         self.asked = 0
+        self.meet_alone: threading.Barrier | None = None
         lock = threading.Lock()
         ingest = self
 
@@ -63,8 +66,11 @@ class Ingest:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                records = json.loads(body)
+                if ingest.meet_alone and len(records) == 1:
+                    ingest.meet_alone.wait()
                 with lock:
-                    status, headers = ingest.judge(dict(self.headers.items()), json.loads(body))
+                    status, headers = ingest.judge(dict(self.headers.items()), records)
                 if status == CUT_OFF:
                     self.close_connection = True
                     return
@@ -142,7 +148,17 @@ class Client:
         self.left -= seconds
 
     def write(self, *ids: str) -> list[Outcome]:
-        return self.api.write([record(each) for each in ids], lambda: self.left)
+        return send(self.api, [record(each) for each in ids], lambda: self.left)
+
+
+def send(api: Api, meters: list[Meter], remaining: Callable[[], float], threads: int = 1) -> list[Outcome]:
+    """Send meters as the handler does, and return their outcomes in their order."""
+    found: dict[int, Outcome] = {}
+    with sending.Pool(threads) as pool:
+        requests = api.requests(list(enumerate(meters)))
+        for carried, outcomes in sending.write(api, requests, remaining, pool, Timings()):
+            found |= {place: outcome for (place, _), outcome in zip(carried, outcomes, strict=True)}
+    return [found[place] for place in range(len(meters))]
 
 
 def record(identity: str, size: int = 0) -> Meter:
@@ -216,6 +232,15 @@ def test_one_record_that_is_refused_costs_one_record(status: int, ingest: Ingest
     assert Counter(ingest.ids()) == Counter(set(map(str, range(100))) - {"37"})
 
 
+def test_the_halves_of_a_refused_post_are_under_way_at_once() -> None:
+    with closing(Ingest()) as ingest:
+        ingest.never, ingest.meet_alone = {"a"}, threading.Barrier(2, timeout=10)
+
+        outcomes = send(Client(ingest).api, [record("a"), record("b")], lambda: 60.0, threads=2)
+
+    assert [type(outcome) for outcome in outcomes] == [Refused, Stored]
+
+
 def test_a_key_that_was_changed_is_read_anew(ingest: Ingest) -> None:
     ingest.keys = {"new"}
     client = Client(ingest, "secret", "new")
@@ -268,7 +293,7 @@ def test_posts_are_bounded_and_have_each_record_once_in_order(server: Ingest, si
     renew(server)
     records = [record(str(number), size) for number, size in enumerate(sizes)]
 
-    outcomes = Client(server).api.write(records, lambda: 60.0)
+    outcomes = send(Client(server).api, records, lambda: 60.0)
 
     assert outcomes == [Stored()] * len(sizes)
     assert server.ids() == list(map(str, range(len(sizes))))

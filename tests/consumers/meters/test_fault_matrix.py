@@ -14,8 +14,9 @@ from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consumers.deadlines import Retry
 from consumers.lines.ledger import Ledger
-from consumers.meters.destinations import Files, Retry
+from consumers.meters.destinations import Files
 from consumers.meters.handler import make_handler
 from tests.builders import CONTROL, Context, data, envelope, kinesis_record
 from tests.consumers.meters.meters import METER_TAG, TAG, line

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagline import Record, write
 
+from consumers.deadlines import Retry
 from consumers.lines.ledger import Ledger
-from consumers.meters.destinations import Api, Files, Retry
+from consumers.meters.destinations import Api, Files
 from consumers.meters.handler import WRITERS, Settings, handler, make_destination, make_handler, report_meters
 from consumers.settings import SettingsError, read_settings
 from tests.builders import (

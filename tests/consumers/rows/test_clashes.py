@@ -1,4 +1,4 @@
-"""What only the store knows to be of another type goes into `_extra`; each record is one row, always the same."""
+"""What only the store knows to be of another type goes into `_extra`; each record stays one row."""
 
 import json
 import random

@@ -19,10 +19,10 @@ from consumers.lines import subscription
 from consumers.lines.ledger import Ledger
 from consumers.rows import handler, late_days, schema
 from consumers.rows.handler import make_handler
-from consumers.rows.sending import LONG_WAIT, Answer, Pool
 from consumers.rows.table import UNDECLARED, Plans
 from consumers.rows.timestream import live
 from consumers.rows.timestream.writer import Timestream
+from consumers.sending import LONG_WAIT, Answer, Pool
 from consumers.settings import SettingsError
 from tests.builders import (
     CONTROL,

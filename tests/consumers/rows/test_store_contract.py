@@ -17,10 +17,11 @@ from tagline import Record, write
 from consumers.deadlines import RESERVE
 from consumers.lines.extract import read_line
 from consumers.lines.ledger import Ledger
+from consumers.outcomes import Duplicate, Outcome, Refused, Stored, Undecided, Unwritten
 from consumers.rows import registry
 from consumers.rows.handler import make_handler
 from consumers.rows.registry import LIMITS
-from consumers.rows.store import Duplicate, Outcome, Refused, Store, Stored, Traffic, Undecided, Unwritten
+from consumers.rows.store import Store, Traffic
 from consumers.rows.table import OWN_MEASURES, UNDECLARED, Plans, Row, column_name, offset, overflow_key, row
 from consumers.rows.timestream.writer import Timestream
 from tests.builders import GROUP, LOGGED, Context, data, envelope, kinesis_event

@@ -123,6 +123,27 @@ def test_a_value_of_another_type_than_its_column_is_in_the_extra_column() -> Non
     assert json.loads(row[-1] or "")["field_149"] == "value 149"
 
 
+def test_a_value_that_the_store_refused_as_a_column_is_once_in_the_extra_column() -> None:
+    long = record(status="ok", note="n", body="b" * 5_000)
+    key = overflow_key(long, SOURCE)
+    packer = RecordPacker()
+    packed = packer.pack_shortened(row(long, SOURCE, UNDECLARED, {"status", "note"}), key)
+    other, _ = stored(record(2, status=200, note="n"))
+    (made,) = merged(json.loads(body("database", "table", [(packed, packed.time_ns(0))])))
+    refused = {name: other[name] for name in ("time", "_type", "source", "year", "month", "day")}
+    refused |= {each["Name"]: (TYPES[each["Type"]], each["Value"]) for each in made["MeasureValues"]}
+    columns = tuple(Column(name, kind) for name, (kind, _) in {**other, **refused}.items())
+    values = [refused[each.name][1] if each.name in refused else None for each in columns]
+
+    whole_rows = WholeRows(columns, lambda _keys: [overflow_body(long)])
+    ((found,),) = (batch.rows for batch in whole_rows.batches([[values]]))
+    exported = {each.name: value for each, value in zip(columns, found, strict=True)}
+
+    assert whole_rows.restored == 1
+    assert (exported["status"], exported["note"], exported["body"]) == (None, "n", "b" * 5_000)
+    assert json.loads(exported["_extra"] or "") == {"status": "ok"}
+
+
 LATER = 1_763_632_860_007
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagline import Record
 
+from consumers.outcomes import Stored
 from consumers.rows.late_days import marker_day
-from consumers.rows.store import Stored
 from consumers.rows.table import UNDECLARED, offset, row
 from consumers.rows.timestream.mapping import PackedRecord, RecordPacker
 from consumers.rows.timestream.writer import Timestream

@@ -16,7 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 from tagline import Record
 
-from consumers.rows.store import Stored
+from consumers.outcomes import Stored
 from consumers.rows.table import UNDECLARED, row
 from consumers.rows.timestream.calls import Calls
 from consumers.rows.timestream.mapping import RecordPacker, body

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagline import Record, parse_timestamp
 
+from consumers import sending
 from consumers.deadlines import LONGEST_WAIT, RESERVE
 from consumers.lines.telemetry import Timings
-from consumers.rows import sending
-from consumers.rows.store import Duplicate, Outcome, Refused, Stored, Traffic, Undecided, Unwritten
+from consumers.outcomes import Duplicate, Outcome, Refused, Stored, Undecided, Unwritten
+from consumers.rows.store import Traffic
 from consumers.rows.table import UNDECLARED, offset, row
 from consumers.rows.timestream import live
 from consumers.rows.timestream.mapping import PackedRecord, RecordPacker

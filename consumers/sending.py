@@ -1,4 +1,4 @@
-"""Requests under way: several at once, in their order, within the invocation's time."""
+"""Requests to a service: several at once, in their order, within the invocation's time."""
 
 from __future__ import annotations
 
@@ -8,22 +8,11 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from typing import Final, Generic, NamedTuple
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from consumers.deadlines import ANSWER, END
 from consumers.lines.telemetry import Timings
-from consumers.rows.store import (
-    Carried,
-    Carrier,
-    Duplicate,
-    Outcome,
-    Packed,
-    Refused,
-    Store,
-    Stored,
-    Undecided,
-    Unwritten,
-)
+from consumers.outcomes import Carrier, Duplicate, Outcome, Refused, Stored, Undecided, Unwritten
 from consumers.workers import Workers
 
 # Requests to the store at the same time, where the setting says nothing.
@@ -31,20 +20,32 @@ THREADS: Final = 8
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 1,024 threads and processes in all;
 # beyond some dozens they only wait for the interpreter.
 MAX_THREADS: Final = 64
-# How many are under way until one of the store's answers has taken this long, in seconds.
+# How many are under way until one of the answers has taken this long, in seconds.
 FEW_AHEAD: Final = 2
 LONG_WAIT: Final = 0.004
-# After so many rows of a kind were refused one by one, and none was stored, a request that has only rows of
-# this kind and is refused as a whole is not sent again in parts: its rows are refused like the others.
+# After so many items of a kind were refused one by one, and none was stored, a request that has only items of
+# this kind and is refused as a whole is not sent again in parts: its items are refused like the others.
 ENOUGH_REFUSED: Final = 8
 
 Answer = Sequence[Outcome | Undecided]
+
+Item = TypeVar("Item")
+Item_contra = TypeVar("Item_contra", contravariant=True)
+Carried = tuple[Carrier, Item]
+"""An item with what it carries along."""
+
+
+class Writer(Protocol[Item_contra]):
+    """Where items are written. Several threads use it at once."""
+
+    def write(self, items: Sequence[Item_contra], remaining: Callable[[], float], /) -> Answer:
+        """Write one request's items and return the outcome of each; a single item is never `Undecided`."""
 
 
 class Pool(Workers):
     """Threads that send requests; they stay from one invocation to the next, asleep.
 
-    Threads that wait for nothing only compete for the interpreter. So a store that answers at once gets few
+    Threads that wait for nothing only compete for the interpreter. So a service that answers at once gets few
     requests at a time. The limit doubles after each slow answer, up to all threads, and drops by one whenever
     an answer is already there.
 
@@ -80,34 +81,35 @@ class Pool(Workers):
         return outcomes
 
 
-Written = tuple[list[Carried[Carrier, Packed]], list[Outcome]]
-"""Rows with their outcomes."""
+Written = tuple[list[Carried[Carrier, Item]], list[Outcome]]
+"""Items with their outcomes."""
 
-Decided = tuple[Carried[Carrier, Packed], Outcome]
-"""A row with its outcome."""
+Decided = tuple[Carried[Carrier, Item], Outcome]
+"""A item with its outcome."""
 
 
 def write(
-    store: Store[Packed],
-    requests: Iterable[list[Carried[Carrier, Packed]]],
+    writer: Writer[Item],
+    requests: Iterable[list[Carried[Carrier, Item]]],
     remaining: Callable[[], float],
     pool: Pool,
     timings: Timings,
-    replace: Callable[[Carrier, Refused], Packed | None] = lambda _carrier, _refused: None,
-) -> Generator[Written[Carrier, Packed]]:
-    """Yield rows with their outcomes; several requests are under way at once, in their order.
+    *,
+    replace: Callable[[Carrier, Refused], Item | None] = lambda _carrier, _refused: None,
+) -> Generator[Written[Carrier, Item]]:
+    """Yield items with their outcomes; several requests are under way at once, in their order.
 
-    A request that the store refuses as a whole is sent again in parts, which are under way at once as well.
+    A request that the service refuses as a whole is sent again in parts, which are under way at once as well.
 
     Args:
-        store: Where rows are written.
-        requests: The requests' rows.
+        writer: Where items are written.
+        requests: The requests' items.
         remaining: Gives the seconds that are left.
         pool: Its threads send.
         timings: Is told how long was waited.
-        replace: Returns the row to send instead of one that is refused as `invalid`; None if there is none.
+        replace: Returns what to send instead of an item that is refused as `invalid`, or None.
     """
-    under_way: UnderWay[Carrier, Packed] = UnderWay(store, remaining, pool, timings, replace)
+    under_way: UnderWay[Carrier, Item] = UnderWay(writer, remaining, pool, timings, replace)
     try:
         for request in requests:
             under_way.send(request)
@@ -119,81 +121,81 @@ def write(
         under_way.wait()  # none is left behind by an invocation that ends early
 
 
-class _Sent(NamedTuple, Generic[Carrier, Packed]):
-    """A request under way: its rows, its answer, and its kind if it is a part of one that was refused."""
+class _Sent(NamedTuple, Generic[Carrier, Item]):
+    """A request under way: its items, its answer, and its kind if it is a part of one that was refused."""
 
-    rows: list[Carried[Carrier, Packed]]
+    items: list[Carried[Carrier, Item]]
     answer: Future[Answer]
     kind: Hashable | None
 
 
-class UnderWay(Generic[Carrier, Packed]):
+class UnderWay(Generic[Carrier, Item]):
     """The requests that are under way, oldest first; for the arguments, see `write`."""
 
     def __init__(
         self,
-        store: Store[Packed],
+        writer: Writer[Item],
         remaining: Callable[[], float],
         pool: Pool,
         timings: Timings,
-        replace: Callable[[Carrier, Refused], Packed | None],
+        replace: Callable[[Carrier, Refused], Item | None],
     ) -> None:
-        self._store = store
+        self._writer = writer
         self._remaining = remaining
         self._pool = pool
         self._timings = timings
         self._replace = replace
-        self._sent: deque[_Sent[Carrier, Packed]] = deque()
+        self._sent: deque[_Sent[Carrier, Item]] = deque()
         self._refused_kinds = RefusedKinds()
 
     def __len__(self) -> int:
         return len(self._sent)
 
-    def send(self, rows: list[Carried[Carrier, Packed]], kind: Hashable | None = None) -> None:
+    def send(self, items: list[Carried[Carrier, Item]], kind: Hashable | None = None) -> None:
         """Send a request.
 
         Args:
-            rows: Its rows.
+            items: Its items.
             kind: The kind of all of them; None if it is not known.
         """
-        answer = self._pool.submit(self._store.write, [row for _, row in rows], self._remaining)
-        self._sent.append(_Sent(rows, answer, kind))
+        answer = self._pool.submit(self._writer.write, [item for _, item in items], self._remaining)
+        self._sent.append(_Sent(items, answer, kind))
 
-    def receive(self) -> Iterator[Written[Carrier, Packed]]:
-        """Take the oldest answer: yield the rows that it decides, and send the others again."""
-        rows, answer, kind = self._sent.popleft()
+    def receive(self) -> Iterator[Written[Carrier, Item]]:
+        """Take the oldest answer: yield the items that it decides, and send the others again."""
+        items, answer, kind = self._sent.popleft()
         try:
             with self._timings.stage("write"):
                 outcomes = self._pool.answer_of(answer, self._remaining() - ANSWER)
         except TimeoutError:
             # A request can take longer than is left, and must not take the invocation with it. Should its
-            # rows be stored after all, the next delivery finds them there.
-            yield rows, [Unwritten("no answer in time")] * len(rows)
+            # items be stored after all, the next delivery finds them there.
+            yield items, [Unwritten("no answer in time")] * len(items)
             return
         if kind is not None:
             self._refused_kinds.learn(kind, outcomes)
-        decided, parts = split(rows, outcomes)
+        decided, parts = split(items, outcomes)
         alike = len({undecided.kind for undecided, _ in parts}) == 1
         for undecided, part in parts:
             if alike and self._refused_kinds.has(undecided.kind):
                 refused = Refused("invalid", undecided.detail)
-                decided += [(row, refused) for row in part]
+                decided += [(item, refused) for item in part]
             else:
                 self.send(part, undecided.kind)
         decided = self._send_replaced(decided)
         if decided:
-            yield [row for row, _ in decided], [outcome for _, outcome in decided]
+            yield [item for item, _ in decided], [outcome for _, outcome in decided]
 
-    def _send_replaced(self, decided: list[Decided[Carrier, Packed]]) -> list[Decided[Carrier, Packed]]:
-        """Send rows instead of those that are refused; return all that none is sent instead of."""
-        final: list[Decided[Carrier, Packed]] = []
-        replaced: list[Carried[Carrier, Packed]] = []
-        for (carrier, row), outcome in decided:
+    def _send_replaced(self, decided: list[Decided[Carrier, Item]]) -> list[Decided[Carrier, Item]]:
+        """Send other items instead of refused ones, where there are others; return the rest."""
+        final: list[Decided[Carrier, Item]] = []
+        replaced: list[Carried[Carrier, Item]] = []
+        for (carrier, item), outcome in decided:
             other = None
             if isinstance(outcome, Refused) and outcome.reason == "invalid":
                 other = self._replace(carrier, outcome)
             if other is None:
-                final.append(((carrier, row), outcome))
+                final.append(((carrier, item), outcome))
             else:
                 replaced.append((carrier, other))
         if replaced:
@@ -206,17 +208,17 @@ class UnderWay(Generic[Carrier, Packed]):
 
 
 class RefusedKinds:
-    """Which kinds of rows the store refuses, as far as a batch has shown."""
+    """Which kinds of items the service refuses, as far as a batch has shown."""
 
     def __init__(self) -> None:
         self._accepted: set[Hashable] = set()
         self._refused: Counter[Hashable] = Counter()
 
     def learn(self, kind: Hashable, outcomes: Answer) -> None:
-        """Take note of what became of a request whose rows are all of one kind."""
+        """Take note of what became of a request whose items are all of one kind."""
         if any(isinstance(outcome, Stored | Duplicate) for outcome in outcomes):
             self._accepted.add(kind)
-        # Only a row that was alone is certain to be what the store refused.
+        # Only an item that was alone is certain to be what the service refused.
         if len(outcomes) == 1 and isinstance(outcomes[0], Refused) and outcomes[0].reason == "invalid":
             self._refused[kind] += 1
 
@@ -226,20 +228,20 @@ class RefusedKinds:
 
 
 def split(
-    rows: list[Carried[Carrier, Packed]], outcomes: Answer
+    items: list[Carried[Carrier, Item]], outcomes: Answer
 ) -> tuple[
-    list[tuple[Carried[Carrier, Packed], Outcome]], list[tuple[Undecided, list[Carried[Carrier, Packed]]]]
+    list[tuple[Carried[Carrier, Item], Outcome]], list[tuple[Undecided, list[Carried[Carrier, Item]]]]
 ]:
-    """Return the rows that have an outcome, and the others in parts: by their kinds, or else in halves."""
-    decided: list[tuple[Carried[Carrier, Packed], Outcome]] = []
-    kinds: dict[Hashable, list[Carried[Carrier, Packed]]] = defaultdict(list)
+    """Return the items that have an outcome, and the others in parts: by their kinds, or else in halves."""
+    decided: list[tuple[Carried[Carrier, Item], Outcome]] = []
+    kinds: dict[Hashable, list[Carried[Carrier, Item]]] = defaultdict(list)
     undecided: dict[Hashable, Undecided] = {}
-    for row, outcome in zip(rows, outcomes, strict=True):
+    for item, outcome in zip(items, outcomes, strict=True):
         if isinstance(outcome, Undecided):
-            kinds[outcome.kind].append(row)
+            kinds[outcome.kind].append(item)
             undecided[outcome.kind] = outcome
         else:
-            decided.append((row, outcome))
+            decided.append((item, outcome))
     if len(kinds) > 1:
         return decided, [(undecided[kind], part) for kind, part in kinds.items()]
     return decided, [
