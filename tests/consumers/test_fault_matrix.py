@@ -137,6 +137,7 @@ class Victim:
         invalid: Whether the store refuses the whole request for its sake, each time.
         meets: The identity of a record elsewhere in the batch that has the victim's point.
         dropped: Whether that Kinesis record has to be found nowhere.
+        untrusted: Whether nothing on its line is believed, and so no number either.
     """
 
     text: Callable[[int], str] | None = None
@@ -145,6 +146,7 @@ class Victim:
     invalid: bool = False
     meets: str = ""
     dropped: bool = False
+    untrusted: bool = False
 
     def batch(self, position: int, at: int) -> Batch:
         """Return a batch with this at a place: the Kinesis record's, and the line's in it."""
@@ -330,7 +332,7 @@ MATRIX = [
         "a line has the tag where it is not trusted",
         "A line has the tag behind text",
         "prefix",
-        Victim(lambda seq: f"he wrote {says()(seq)}"),
+        Victim(lambda seq: f"he wrote {says()(seq)}", untrusted=True),
     ),
     wrong_line(
         "a record does not fit into the table",
@@ -770,7 +772,7 @@ def test_every_line_is_found_exactly_once(failure: Failure, retry: Retry, positi
     assert {late_days.marker_day(key) for key in life.objects.under(late_days.PREFIX)} == {DAY}
     assert not failure.sees or retry is Retry.AT_ONCE or life.seen()[failure.sees] > 0
     (day,) = [day.counts() for day in accounts(life.objects)]
-    assert (day["lost"], day["delivered"]) == (lost(failure, position), numbered(batch))
+    assert (day["lost"], day["delivered"]) == (lost(failure, position, at), numbered(batch))
     assert day["quarantined"] == len(kept)
 
 
@@ -784,8 +786,10 @@ def numbered(batch: Batch) -> int:
     return sum(len(said) for said in batch.said if len(said) != 1)
 
 
-def lost(failure: Failure, position: int) -> int:
-    """Return how many numbers look lost: those in a Kinesis record that cannot be read, or is another's."""
+def lost(failure: Failure, position: int, at: int) -> int:
+    """Return how many numbers look lost: of what cannot be read, is another's, or is not trusted."""
+    if failure.victim.untrusted:
+        return int((position, at) not in {(0, 0), (RECORDS - 1, LINES - 1)})
     between = 0 < position < RECORDS - 1
     return LINES if failure.victim.text is None and between else 0
 
