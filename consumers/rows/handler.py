@@ -18,7 +18,7 @@ from consumers.bucket import Bucket, consumer_config
 from consumers.deadlines import ANSWER, END, LAST, RESERVE, countdown
 from consumers.lines import quarantine, telemetry
 from consumers.lines.batch import Line, tagged_lines, take_lines
-from consumers.lines.extract import Rejected, extract
+from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
 from consumers.lines.prefix import check_prefix
 from consumers.lines.telemetry import STAGES, Timings
@@ -86,7 +86,6 @@ def make_handler(
     # A store that does not answer keeps all of its threads busy: the bucket has others.
     senders, keepers = Pool(threads), Workers(threads)
     report = telemetry.BestEffort(report)
-    read_again = partial(extract, tag=tag, prefix=prefix)
 
     @garbage_collection_paused()
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -100,7 +99,7 @@ def make_handler(
         on_time = begin_of_on_time(clock(), store.late_after)
         until_answer = partial(keepers.at_once, lambda: remaining() - ANSWER)
         keep = partial(write_large_records, ledger, objects, until_answer)
-        packing = Packing(packer, clashes, ledger, accounts, keep=keep, read=read_again)
+        packing = Packing(packer, clashes, ledger, accounts, keep, tag, prefix)
         lines = tagged_lines(ledger, tag, own_log_groups, prefix)
         requests = store.requests(read(ledger, lines, packing, remaining, timings))
         for rows, outcomes in write(store, requests, remaining, senders, timings, replace=packing.replace):

@@ -10,9 +10,8 @@ from tagline import Record
 from consumers.accounts.accounting import BatchAccounts
 from consumers.lines import quarantine
 from consumers.lines.batch import Line
-from consumers.lines.extract import Rejected
+from consumers.lines.extract import Rejected, extract
 from consumers.lines.ledger import AtOnce, Ledger
-from consumers.lines.subscription import LogEvent
 from consumers.outcomes import Refused
 from consumers.rows import table
 from consumers.rows.clashes import Clashes, kind_of
@@ -33,25 +32,26 @@ class Packing(Generic[Packed]):
         accounts: The batch's accounts.
         keep: Writes records that are too large for their rows; returns the lines of those that it could not
             write.
-        read: Reads a line again: `extract`, with its tag and prefix.
+        tag: The token that marks a line.
+        prefix: The setting TAGLINE_PREFIX.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - as many as a batch has parts
         self,
         packer: Packer[Packed],
         clashes: Clashes,
         ledger: Ledger,
         accounts: BatchAccounts,
-        *,
         keep: Callable[[list[LargeRecord]], set[Line]],
-        read: Callable[[LogEvent], Record | Rejected | None],
+        tag: str,
+        prefix: str,
     ) -> None:
         self._packer = packer
         self._clashes = clashes
         self._ledger = ledger
         self._accounts = accounts
         self._keep = keep
-        self._read = read
+        self._tag, self._prefix = tag, prefix
         # The columns that lines' rows do without, where there are any.
         self._left_out: dict[Line, frozenset[str]] = {}
 
@@ -106,7 +106,7 @@ class Packing(Generic[Packed]):
             line: The line whose row was refused.
             refused: What the store says of it.
         """
-        record, source = self._read(line.event), line.origin[0]
+        record, source = extract(line.event, self._tag, self._prefix), line.origin[0]
         if not isinstance(record, Record):
             return None  # it was one when it was mapped
         before = self._left_out.get(line, frozenset())
