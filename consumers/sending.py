@@ -12,7 +12,7 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from consumers.deadlines import ANSWER, END
 from consumers.lines.telemetry import Timings
-from consumers.outcomes import Carrier, Duplicate, Outcome, Refused, Stored, Undecided, Unwritten
+from consumers.outcomes import Carrier, Duplicate, Outcome, Refused, Stored, Undecided, Unwritten, all_stored
 from consumers.workers import Workers
 
 # Requests to the store at the same time, where the setting says nothing.
@@ -174,6 +174,9 @@ class UnderWay(Generic[Carrier, Item]):
             return
         if kind is not None:
             self._refused_kinds.learn(kind, outcomes)
+        if all_stored(outcomes):
+            yield items, [Stored()] * len(items)
+            return
         decided, parts = split(items, outcomes)
         alike = len({undecided.kind for undecided, _ in parts}) == 1
         for undecided, part in parts:

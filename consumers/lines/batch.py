@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 
 from isal import isal_zlib
@@ -105,10 +106,10 @@ def take_lines(lines: Iterator[Line], count: int) -> list[Line]:
     """Return the next lines: so many, or fewer if they are long."""
     taken: list[Line] = []
     room = CHUNK_CHARACTERS
-    for line in lines:
+    for line in islice(lines, count):
         taken.append(line)
         room -= len(line.raw["message"])
-        if len(taken) == count or room <= 0:
+        if room <= 0:
             break
     return taken
 

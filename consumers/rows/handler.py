@@ -22,7 +22,7 @@ from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
 from consumers.lines.prefix import check_prefix
 from consumers.lines.telemetry import STAGES, Timings
-from consumers.outcomes import Duplicate, Outcome, Refused, Stored
+from consumers.outcomes import Duplicate, Outcome, Refused, Stored, all_stored
 from consumers.rows import late_days, schema, table
 from consumers.rows.clashes import Clashes
 from consumers.rows.live import open_store
@@ -163,6 +163,9 @@ def record_outcomes(
         outcomes: The outcome of each row.
         on_time: Rows before this are late, in milliseconds since 1970.
     """
+    if all_stored(outcomes):
+        ledger.stored += len(rows)
+        return {row.time // table.DAY_MS for _, row in rows if row.time < on_time}
     late: set[int] = set()
     for (line, row), outcome in zip(rows, outcomes, strict=True):
         if isinstance(outcome, Stored):

@@ -404,27 +404,27 @@ def body(database: str, table: str, points: Sequence[tuple[PackedRecord, int]]) 
         table: The table's name.
         points: At least one record, each with its time in nanoseconds.
     """
-    # Few kinds of records come many times: what is said of each kind is made once.
-    kinds = [(packed.dimensions, packed.type, packed.version) for packed, _ in points]
-    heads: dict[tuple[Any, ...], bytes] = dict.fromkeys(kinds, b"")
-    first, type_, version = kinds[0]
-    shared = set(first).intersection(*[dimensions for dimensions, _, _ in heads])
+    # Few kinds of records come many times, with the very same dimensions: what a kind has is written once.
+    kinds = [(id(packed.dimensions), packed.type, packed.version) for packed, _ in points]
+    examples = {kind: packed for kind, (packed, _) in zip(kinds, points, strict=True)}
+    first = points[0][0]
+    shared = set(first.dimensions).intersection(*[each.dimensions for each in examples.values()])
     common: dict[str, Any] = {"MeasureValueType": "MULTI", "TimeUnit": "NANOSECONDS"}
-    if all(each == type_ for _, each, _ in heads):
-        common["MeasureName"] = type_
-    if all(each == version for _, _, each in heads):
-        common["Version"] = version
+    if all(each.type == first.type for each in examples.values()):
+        common["MeasureName"] = first.type
+    if all(each.version == first.version for each in examples.values()):
+        common["Version"] = first.version
     if shared:
-        common["Dimensions"] = _wire([pair for pair in first if pair in shared])
-    for kind in heads:
-        dimensions, type_, version = kind
+        common["Dimensions"] = _wire([pair for pair in first.dimensions if pair in shared])
+    heads = {}
+    for kind, packed in examples.items():
         own: dict[str, Any] = {}
-        if rest := [pair for pair in dimensions if pair not in shared]:
+        if rest := [pair for pair in packed.dimensions if pair not in shared]:
             own["Dimensions"] = _wire(rest)
         if "MeasureName" not in common:
-            own["MeasureName"] = type_
+            own["MeasureName"] = packed.type
         if "Version" not in common:
-            own["Version"] = version
+            own["Version"] = packed.version
         heads[kind] = orjson.dumps({**own, "Time": ""})[:-2]
     records = [
         b'%b%d","MeasureValues":%b}' % (heads[kind], time, packed.measures)
