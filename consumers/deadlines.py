@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from consumers.errors import TaglineError
 
-Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 
 # What is left of an invocation, in seconds, when
 # - nothing more is sent to a store,
@@ -70,7 +70,7 @@ class Retry:
     sleep: Callable[[float], None]
     jitter: Callable[[], float]
 
-    def call(self, send: Callable[[], Result], remaining: Callable[[], float]) -> Result:
+    def call(self, send: Callable[[], Returned], remaining: Callable[[], float]) -> Returned:
         """Call until it does not raise `TransientError`, and return what it returns.
 
         Args:

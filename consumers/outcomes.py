@@ -9,6 +9,10 @@ from typing import TypeVar
 Carrier = TypeVar("Carrier")
 """What an item carries along: whatever the caller needs to find its line again."""
 
+Item = TypeVar("Item")
+Carried = tuple[Carrier, Item]
+"""An item with what it carries along."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:

@@ -12,7 +12,18 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from consumers.deadlines import ANSWER, END
 from consumers.lines.telemetry import Timings
-from consumers.outcomes import Carrier, Duplicate, Outcome, Refused, Stored, Undecided, Unwritten, all_stored
+from consumers.outcomes import (
+    Carried,
+    Carrier,
+    Duplicate,
+    Item,
+    Outcome,
+    Refused,
+    Stored,
+    Undecided,
+    Unwritten,
+    all_stored,
+)
 from consumers.workers import Workers
 
 # Requests to the store at the same time, where the setting says nothing.
@@ -29,10 +40,7 @@ ENOUGH_REFUSED: Final = 8
 
 Answer = Sequence[Outcome | Undecided]
 
-Item = TypeVar("Item")
 Item_contra = TypeVar("Item_contra", contravariant=True)
-Carried = tuple[Carrier, Item]
-"""An item with what it carries along."""
 
 
 class Writer(Protocol[Item_contra]):

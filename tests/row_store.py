@@ -11,10 +11,10 @@ from itertools import count
 from typing import Any
 
 from consumers.deadlines import Retry, TransientError
-from consumers.outcomes import Carrier, Duplicate, Outcome, Refused, Stored, Unwritten
-from consumers.rows.clashes import Kind
+from consumers.outcomes import Carried, Carrier, Duplicate, Outcome, Refused, Stored, Unwritten
+from consumers.rows.clashes import RowKind
 from consumers.rows.registry import LIMITS
-from consumers.rows.store import Carried, ReportedRow, Traffic, UnreadableReportError
+from consumers.rows.store import ReportedRow, Traffic, UnreadableReportError
 from consumers.rows.table import DIMENSIONS, FIXED, OVERFLOW, UNDECLARED, Measure, Plans, Row, offset
 
 Identity = tuple[Any, ...]
@@ -67,7 +67,7 @@ class RowPacker:
     def pack_line(self, line: dict[str, Any], message: str, source: str) -> None:
         """Return None for every line: there is no faster way here."""
 
-    def avoid(self, kind: Kind) -> None:
+    def avoid(self, kind: RowKind) -> None:
         """Do nothing: no line is packed without `pack`."""
 
 

@@ -107,6 +107,7 @@ UPSTREAM = {
         "consumers.deadlines",
         "consumers.documents",
         "consumers.errors",
+        "consumers.outcomes",
         "consumers.rows.lake.fragments",
         "consumers.rows.late_days",
         "consumers.rows.registry",

@@ -17,8 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from consumers import service_errors
 from consumers.deadlines import RESERVE, Retry, TransientError
 from consumers.meters.meter import Meter, file_body, file_name
-from consumers.outcomes import Carrier, Outcome, Refused, Stored, Undecided, Unwritten
-from consumers.sending import Carried
+from consumers.outcomes import Carried, Carrier, Outcome, Refused, Stored, Undecided, Unwritten
 from consumers.settings import SettingsError
 
 # How long one request may take, in seconds.

@@ -14,13 +14,13 @@ from tagline import Record
 
 from consumers.rows.table import Plans, Row, row
 
-Kind = tuple[Any, ...]
+RowKind = tuple[Any, ...]
 """A type of record, and the names and types of a row's columns."""
 
 MAX_KINDS: Final = 1_000  # so that memory is bounded
 
 
-def kind_of(row: Row) -> Kind:
+def kind_of_row(row: Row) -> RowKind:
     """Return what a row has in common with those that the store judges alike."""
     return (row.type, *((name, measure.type) for name, measure in row.measures.items()))
 
@@ -34,9 +34,9 @@ class Clashes:
 
     def __init__(self, plans: Plans) -> None:
         self._plans = plans
-        self._known: dict[Kind, frozenset[str]] = {}
+        self._known: dict[RowKind, frozenset[str]] = {}
 
-    def __contains__(self, kind: Kind) -> bool:
+    def __contains__(self, kind: RowKind) -> bool:
         """Tell whether rows of this kind are known to be refused."""
         return kind in self._known
 
@@ -52,7 +52,7 @@ class Clashes:
             UnmappableError: As `table.row`.
         """
         made = row(record, source, self._plans, left_out)
-        while self._known and (more := self._known.get(kind_of(made))):
+        while self._known and (more := self._known.get(kind_of_row(made))):
             left_out |= more
             made = row(record, source, self._plans, left_out)
         return made, left_out
@@ -68,7 +68,7 @@ class Clashes:
             refused: Its row.
             named: The columns that the store names.
         """
-        kind = kind_of(refused)
+        kind = kind_of_row(refused)
         if kind in self._known:
             return self._known[kind]
         _, plan = self._plans.of(record.type)

@@ -14,7 +14,7 @@ from consumers.lines.extract import Rejected, extract
 from consumers.lines.ledger import AtOnce, Ledger
 from consumers.outcomes import Refused
 from consumers.rows import table
-from consumers.rows.clashes import Clashes, kind_of
+from consumers.rows.clashes import Clashes, kind_of_row
 from consumers.rows.store import Packed, Packer
 from consumers.rows.table import Row, UnmappableError
 
@@ -114,7 +114,7 @@ class Packing(Generic[Packed]):
         columns = self._clashes.leave_out(record, was, refused.columns)
         if not columns:
             return None
-        if (kind := kind_of(was)) in self._clashes:
+        if (kind := kind_of_row(was)) in self._clashes:
             self._packer.avoid(kind)
         row, self._left_out[line] = self._clashes.row(record, source, before | columns)
         self._ledger.extra += row.extra - was.extra

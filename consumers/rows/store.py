@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from consumers.errors import TaglineError
-from consumers.outcomes import Carrier, Outcome, Undecided
-from consumers.rows.clashes import Kind
+from consumers.outcomes import Carried, Carrier, Outcome, Undecided
+from consumers.rows.clashes import RowKind
 from consumers.rows.table import Plans, Row
 
 
@@ -25,7 +25,6 @@ class PackedRow(Protocol):
 
 Packed = TypeVar("Packed", bound=PackedRow)
 Packed_co = TypeVar("Packed_co", bound=PackedRow, covariant=True)
-Carried = tuple[Carrier, Packed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ class Packer(Protocol[Packed_co]):
             source: The log group that it came from.
         """
 
-    def avoid(self, kind: Kind) -> None:
+    def avoid(self, kind: RowKind) -> None:
         """Leave the lines whose rows are of this kind to `pack` from now on."""
 
 

@@ -14,9 +14,8 @@ import orjson
 
 from consumers.lines.extract import HEAD, has_long_number, has_plain_names
 from consumers.lines.times import milliseconds
-from consumers.outcomes import Carrier
-from consumers.rows.clashes import Kind
-from consumers.rows.store import Carried
+from consumers.outcomes import Carried, Carrier
+from consumers.rows.clashes import RowKind
 from consumers.rows.table import (
     FIXED,
     ID,
@@ -86,7 +85,7 @@ Series = tuple[tuple[tuple[str, str], ...], int]
 """The names and values of a row's dimensions, and the bytes of these and of its type."""
 
 
-Item = dict[str, Any]
+MeasureValue = dict[str, Any]
 """A measure as a request has it."""
 
 
@@ -135,7 +134,7 @@ class _Shape:
         type_: str,
         plan: Plan,
         columns: Mapping[str, tuple[str, Mapping[type, Type]]],
-        avoided: Container[Kind],
+        avoided: Container[RowKind],
     ) -> None:
         absent = [(column, default) for name, column, default in plan.defaults if name not in columns]
         present = [*FIXED, *[column for column, _ in columns.values()]]
@@ -192,10 +191,10 @@ class _Shape:
         self.kinds = ()  # until all of them fit
         self.has_nested = dict in kinds or list in kinds
         self.has_nulls = self.has_nulls or type(None) in kinds
-        self.texts: list[tuple[Item, int]] = []
-        self.floats: list[tuple[Item, int]] = []
-        self.wholes: list[tuple[Item, int, str]] = []
-        self.others: list[tuple[Item, int, Callable[[Any], str]]] = []
+        self.texts: list[tuple[MeasureValue, int]] = []
+        self.floats: list[tuple[MeasureValue, int]] = []
+        self.wholes: list[tuple[MeasureValue, int, str]] = []
+        self.others: list[tuple[MeasureValue, int, Callable[[Any], str]]] = []
         for at, (item, types, kind) in enumerate(zip(self.slots, self.types, kinds, strict=True)):
             type_ = item["Type"] = types[kind]
             if kind is str:
@@ -231,9 +230,9 @@ class RecordPacker:
         self._items: dict[tuple[str, ...], tuple[list[dict[str, Any]], int]] = {}
         self._shapes: dict[tuple[str, ...], _Shape | None] = {}
         self._series: dict[tuple[Any, ...], Series | None] = {}
-        self._avoided: set[Kind] = set()
+        self._avoided: set[RowKind] = set()
 
-    def avoid(self, kind: Kind) -> None:
+    def avoid(self, kind: RowKind) -> None:
         """Leave the lines whose rows are of this kind to `pack` from now on."""
         self._avoided.add(kind)
         self._shapes.clear()
@@ -349,12 +348,12 @@ class RecordPacker:
         return found
 
 
-def kind_of(packed: PackedRecord) -> Kind:
+def kind_of(packed: PackedRecord) -> RowKind:
     """Return the kind of a packed row."""
     return _kind(packed.type, orjson.loads(packed.measures))
 
 
-def _kind(type_: str, items: Iterable[Item]) -> Kind:
+def _kind(type_: str, items: Iterable[MeasureValue]) -> RowKind:
     return (type_, *((item["Name"], item["Type"]) for item in items))
 
 

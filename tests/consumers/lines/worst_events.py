@@ -17,10 +17,9 @@ from consumers.lines.ledger import Ledger
 from consumers.meters.destinations import Destination
 from consumers.meters.handler import make_handler as make_meter_handler
 from consumers.meters.meter import Meter
-from consumers.outcomes import Carrier, Outcome, Stored, Undecided
+from consumers.outcomes import Carried, Carrier, Outcome, Stored, Undecided
 from consumers.rows.handler import make_handler
 from consumers.rows.timestream.writer import Timestream
-from consumers.sending import Carried
 from tests.builders import LOGGED, Context, kinesis_event
 from tests.consumers.meters.meters import METER_TAG, meter
 
