@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -13,14 +15,31 @@ from cli.screen import err
 from consumers.errors import TaglineError
 
 app = typer.Typer(
-    help="One tagged log line is an API's usage record: the pipeline on this machine, and what is in it.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 for commands in (here, ask, lake, kept, schema):
     app.add_typer(commands.app)
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version, if it is asked for."""
+    if wanted:
+        typer.echo(f"tagline {metadata.version('tagline-pipeline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """One tagged log line is an API's usage record: the pipeline on this machine, and what is in it."""
 
 
 def run() -> None:

@@ -14,6 +14,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,11 @@ def test_the_demo_says_an_access_log_again_up_to_yesterday(tmp_path: Path, log: 
     page = (tmp_path / "reports" / "traffic.html").read_text(encoding="utf-8")
     assert f"<h1>{log.name}</h1>" in page
     assert '<span class="value">299</span>' in page
+
+
+def test_the_version_and_the_help_have_their_usual_options(tmp_path: Path) -> None:
+    assert tagline(tmp_path, "--version").stdout.split()[1] == metadata.version("tagline-pipeline")
+    assert tagline(tmp_path, "feed", "-h").stdout == tagline(tmp_path, "feed", "--help").stdout
 
 
 @pytest.mark.parametrize(
