@@ -203,7 +203,8 @@ class _Request(Exchange):
         if error is None and took_ms < self.middleware.background_from_ms:
             return
         names = ("method", "route", "correlation_id", "request_id")
-        fields = {name: self.draft[name] for name in names if name in self.draft}
+        known = {**self.draft.invocation.fields, **self.draft}
+        fields = {name: known[name] for name in names if name in known}
         if error is not None:
             fields.update(error=repr_of(error, str), error_type=type(error).__name__)
         fields["duration_ms"] = took_ms

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, Iterable, MutableMapping, Optional
 
+from .collecting import Draft
 from .invocation import is_correlation_id
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Exchange:
         if isinstance(state, dict):
             state["correlation_id"] = self.correlation_id
         fields = {"correlation_id": self.correlation_id}
-        self.draft = middleware.emitter.collect(fields, type=type, context=context)
+        self.draft = Draft(middleware.emitter, fields, None, context, {"type": type})
         scope["tagline"] = self.draft.begin(is_block=True)
 
     def _given_id(self) -> Optional[str]:
@@ -91,9 +92,8 @@ class Exchange:
 
     def write_record(self, known: Dict[str, Any], error: Optional[BaseException]) -> None:
         """Write the record with what is known and not None; the application's own fields take precedence."""
-        for name, value in known.items():
-            if value is not None:
-                self.draft.setdefault(name, value)
+        found = {name: value for name, value in known.items() if value is not None}
+        self.draft.update({**found, **self.draft})
         self.draft.end(error=error)
 
 

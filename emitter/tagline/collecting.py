@@ -36,19 +36,22 @@ _open: dict[int, weakref.ref[Draft]] = {}
 class Draft(dict[str, Any]):
     """A record that is being collected: a dict of its fields. It is written once, by the first `end`.
 
-    `Emitter.collect` and `Emitter.begin` make it. `with` begins and ends it. The arguments are
-    `Emitter.collect`'s.
+    `Emitter.collect` and `Emitter.begin` make it. `with` begins and ends it.
+
+    Args:
+        emitter, fields, event, context: As for `Emitter.collect`.
+        options: The other arguments of `emit`.
     """
 
     open = False  # from `begin` until it is written
     _is_block = _has_begun = False
 
     def __init__(
-        self, emitter: Emitter, fields: Any, *, event: Any = None, context: Any = None, **options: Any
+        self, emitter: Emitter, fields: Any, event: Any, context: Any, options: dict[str, Any]
     ) -> None:
         super().__init__(fields if type(fields) is dict else as_dict(fields))
         self.emitter = emitter
-        self._options = options  # for `emit`
+        self._options = options
         self._request = event, context
 
     @property
@@ -76,7 +79,7 @@ class Draft(dict[str, Any]):
         self._thread, self._is_in_loop = get_ident(), _is_in_loop()
         if self._options.get("timestamp") is None:
             self._options["timestamp"] = self.emitter.now() / 1000
-        self._began = time.perf_counter()
+        self._began = time.perf_counter_ns()
         self.open = self._has_begun = True
         _open[id(self)] = weakref.ref(self)
         _stack.set(stack.__class__((*outer[1 - MAX_NESTED :], self)))
@@ -111,7 +114,8 @@ class Draft(dict[str, Any]):
         """Stop being the current record of this context. The record stays open."""
         stack = _stack.get()
         if stack:
-            _stack.set(stack.__class__([draft for draft in stack if draft is not self]))
+            rest = stack[:-1] if stack[-1] is self else [draft for draft in stack if draft is not self]
+            _stack.set(stack.__class__(rest))
 
     def end(self, fields: Optional[Fields] = None, /, *, error: Optional[BaseException] = None) -> bool:
         """Write the record, unless it has been written.
@@ -129,7 +133,7 @@ class Draft(dict[str, Any]):
         if error is not None:
             known.update(error=repr_of(error, str), error_type=type(error).__name__)
             self.invocation.failed()
-        known["duration_ms"] = round((time.perf_counter() - self._began) * 1000, 3)
+        known["duration_ms"] = (time.perf_counter_ns() - self._began) // 1_000 / 1_000
         if self._get_context and (remaining_ms := self._remaining_ms()) is not None:
             known["remaining_ms"] = remaining_ms
         self._write(None if fields is None else as_dict(fields))

@@ -180,9 +180,8 @@ class Emitter:
             context: Lambda's context: gives `request_id`, the function, memory and times. The record is
                 written as `timed_out` when little of the invocation's time is left.
         """
-        return Draft(
-            self, fields, type=type, id=id, timestamp=timestamp, tag=tag, event=event, context=context
-        )
+        options = {"type": type, "id": id, "timestamp": timestamp, "tag": tag}
+        return Draft(self, fields, event, context, options)
 
     record = collect  # the older name
 

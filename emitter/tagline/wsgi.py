@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, Optional, Sequence, Tuple, cast
 
 from .asgi import DEFAULT_SKIP
+from .collecting import Draft
 from .emitter import Emitter
 from .invocation import UNMATCHED, is_correlation_id
 from .values import repr_of
@@ -121,10 +122,10 @@ class _Exchange:
         self.path = path  # as it is now: a dispatcher moves parts of it into SCRIPT_NAME
         self.script_name = str(environ.get("SCRIPT_NAME", ""))
         self.event = environ.get("apig_wsgi.full_event") or environ.get("serverless.event")
+        context = self.event and (environ.get("apig_wsgi.context") or environ.get("serverless.context"))
         self.outer_error = sys.exc_info()[1]
         self._respond = respond
         self._write: Write = len  # until the server returns its own
-        context = environ.get("apig_wsgi.context") or environ.get("serverless.context")
         for name in middleware.correlation_headers:
             if name in environ and is_correlation_id(environ[name]):
                 self.correlation_id = environ[name]
@@ -132,24 +133,23 @@ class _Exchange:
         else:
             self.correlation_id = str(getattr(context, "aws_request_id", None) or os.urandom(16).hex())
         fields = {"correlation_id": self.correlation_id}
-        self.draft = middleware.emitter.collect(fields, event=self.event, context=context)
+        self.draft = Draft(middleware.emitter, fields, self.event, context, {})
         environ[FIELDS] = self.draft.begin(is_block=True)
         environ[EXCHANGE] = self
 
-    def start_response(self, status: str, headers: Headers, *exc_info: Any, **more: Any) -> Write:
+    def start_response(self, status: str, headers: Headers, exc_info: Any = None) -> Write:
         """Pass on the status and the headers, with the correlation id among them."""
         sent, name = headers, self.middleware.correlation_response_header
         try:
-            if name and name not in [header.lower() for header, _ in headers]:
+            if name and name not in [header[0].lower() for header in headers]:
                 sent = [*headers, (name, self.correlation_id)]
         except Exception:
             sent = headers  # they are not what they should be: the server refuses them
-        self._write = self._respond(status, sent, *exc_info, **more)
+        self._write = self._respond(status, sent, exc_info) if exc_info else self._respond(status, sent)
         try:  # quicker than `with suppress`
             self.status, self.headers = int(status[:3]), headers
             # An exception handler answers while its exception is being handled, here as well.
-            given = exc_info[0] if exc_info else more.get("exc_info")
-            handled = given[1] if given else sys.exc_info()[1]
+            handled = (exc_info or sys.exc_info())[1]
             self.look(handled if handled is not self.outer_error and self.status >= _FAILED else None)
         except Exception:
             return self.write
@@ -175,7 +175,8 @@ class _Exchange:
 
     def end(self, raised: Optional[BaseException] = None) -> None:
         """Write the record, once."""
-        if not self.draft.open:
+        draft = self.draft
+        if not draft.open:
             return
         self.environ.pop(EXCHANGE, None)  # each refers to the other
         if self.template is None:
@@ -185,33 +186,36 @@ class _Exchange:
             known = self.known(raised, error)
         except Exception:
             known = {}  # a record is never worth a failed request
-        for name, value in known.items():
-            if value is not None:
-                self.draft.setdefault(name, value)
-        self.draft.end(error=error)
+        draft.update({**known, **draft})  # fields that the application added take precedence
+        draft.end(error=error)
         self.error = self.outer_error = None  # an exception refers to its frames, and they to this
 
     def known(self, raised: Optional[BaseException], error: Optional[BaseException]) -> Dict[str, object]:
-        """Return the record's fields. None is left out; fields that the application added take precedence."""
         environ, middleware = self.environ, self.middleware
-        has_body = environ.get("REQUEST_METHOD") != "HEAD"  # servers send none for HEAD
-        status = self.known_status(raised)
+        method, status = environ.get("REQUEST_METHOD"), self.known_status(raised)
         mounts = str(environ.get("SCRIPT_NAME", ""))[len(self.script_name) :]
-        size = self.ask(self.announced_bytes) if self.is_file else self.response_bytes * has_body
-        explain = middleware.error_details and (status or 0) >= _BAD_REQUEST
-        return {
-            "method": environ.get("REQUEST_METHOD"),
+        has_body = method != "HEAD"  # servers send none for HEAD
+        known: Dict[str, object] = {
+            "method": method,
             "route": middleware.unmatched if self.template is None else f"{mounts}{self.template}",
             "path": self.path,
             "status": status,
-            "client": self.client,
             "client_ip": environ.get("REMOTE_ADDR") or None,
             "user_agent": environ.get("HTTP_USER_AGENT"),
             "request_bytes": self.ask(_request_bytes),
-            "response_bytes": size,
-            "incomplete": (self.sent and has_body and not self.complete) or None,
-            "error_details": self.ask(lambda _: self.details(error)) if explain else None,
+            "response_bytes": self.response_bytes if has_body else 0,
         }
+        if self.is_file:
+            known["response_bytes"] = self.ask(self.announced_bytes)
+        if self.client is not None:
+            known["client"] = self.client
+        if self.sent and has_body and not self.complete:
+            known["incomplete"] = True
+        if middleware.error_details and (status or 0) >= _BAD_REQUEST:
+            known["error_details"] = self.ask(lambda _: self.details(error))
+        if None in known.values():
+            return {name: value for name, value in known.items() if value is not None}
+        return known
 
     def known_status(self, raised: Optional[BaseException]) -> Optional[int]:
         """Return the status that the client got, None if it got none."""
@@ -269,10 +273,12 @@ class _Body:
         except BaseException as error:
             self._exchange.end(error)
             raise
-        self._exchange.end()
+        if self._exchange.draft.open:
+            self._exchange.end()
 
     def __del__(self) -> None:
-        self._exchange.end()  # test clients drop bodies that they do not read
+        if self._exchange.draft.open:  # test clients drop bodies that they do not read
+            self._exchange.end()
 
 
 class _SizedBody(_Body):

@@ -363,6 +363,15 @@ def test_long_work_in_the_background_leaves_a_record_of_its_own(lines: Lines, em
     assert fields == {name: request.fields[name] for name in ("method", "route", "correlation_id")}
 
 
+def test_a_record_of_work_in_the_background_has_lambdas_request_id(lines: Lines, emitter: Emitter) -> None:
+    app = TaglineMiddleware(app_of(START, END), emitter=emitter, background_from_ms=0)
+    ask(app, {**scope(), "aws.context": Context()})
+
+    request, background = lines.records
+    assert background.type == "background_task"
+    assert background.fields["request_id"] == request.fields["request_id"] == REQUEST_ID
+
+
 def test_work_in_the_background_that_fails_leaves_a_record_and_its_exception_goes_on(
     lines: Lines, emitter: Emitter
 ) -> None:
