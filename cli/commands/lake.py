@@ -9,7 +9,7 @@ import webbrowser
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Column, Table
@@ -17,6 +17,10 @@ from rich.table import Column, Table
 from cli.errors import CommandError
 from cli.options import FirstDay, LastDay, OneDay, Stack, day_option, days_between
 from cli.screen import err, out, progress
+
+if TYPE_CHECKING:
+    from cli.target import Target
+    from exporter.store import Days
 
 app = typer.Typer()
 
@@ -133,18 +137,25 @@ def _number(count: int | None) -> str:
 
 @app.command()
 def forget(
-    client: Annotated[str, typer.Option(help="The client, as the column `client` has it.")],
-    first: Annotated[datetime, day_option("--from", "The first day (UTC).")],
-    last: Annotated[datetime, day_option("--to", "The last day (UTC), inclusive.")],
+    client: Annotated[str, typer.Option(help="The client, as the column `client` has it.")] = "",
+    first: Annotated[datetime | None, day_option("--from", "The first day (UTC).")] = None,
+    last: Annotated[datetime | None, day_option("--to", "The last day (UTC), inclusive.")] = None,
     do_it: Annotated[
         bool, typer.Option("--yes", help="Do it. Without this, only what would be done is shown.")
+    ] = False,
+    is_listed: Annotated[
+        bool, typer.Option("--list", help="List the clients that exports leave out, by their hashes.")
+    ] = False,
+    is_undone: Annotated[
+        bool,
+        typer.Option("--undo", help="Let exports have the client's rows again, where the store has them."),
     ] = False,
     stack: Stack = None,
 ) -> None:
     """Remove a client's rows from exported days, and keep them from coming back.
 
     The days that hold them are written again without them, their whole records in `overflow/` are removed,
-    and so are zips for download that may hold them. An entry without personal data says what was done.
+    and so are zips for download that may hold them. An entry that has the client's hash says what was done.
     docs/how-to/erase.md has what this does not reach. The exit status is 1 if a day could not be read.
 
     For example:
@@ -152,15 +163,43 @@ def forget(
     ```sh
     tagline forget --client customer-17 --from 2026-11-01 --to 2026-11-19
     tagline forget --client customer-17 --from 2026-11-01 --to 2026-11-19 --yes
+    tagline forget --client customer-17 --undo
     ```
     """
-    from cli.lake import do_task
     from cli.target import find_target
 
+    target = find_target(stack)
+    if is_listed:
+        _list_forgotten(target)
+        return
     if not client:
         raise CommandError("--client is empty", "give the client as the column `client` has it")
-    target = find_target(stack)
-    days = days_between(target, first, last)
+    if is_undone:
+        _undo_forgotten(target, client)
+        return
+    if first is None or last is None:
+        raise CommandError("--from or --to is missing", "give the first and the last day to erase")
+    _forget(target, client, days_between(target, first, last), do_it=do_it)
+
+
+def _list_forgotten(target: Target) -> None:
+    table = Table("hash", "rows up to")
+    for each in target.invoke("UpkeepName", {"task": "list"})["clients"]:
+        table.add_row(each["client_hash"], each["erased"] or "any time")
+    out.print(table)
+
+
+def _undo_forgotten(target: Target, client: str) -> None:
+    audit = target.invoke("UpkeepName", {"task": "undo", "client": client})["audit"]
+    if audit is None:
+        raise CommandError("this client is not to be forgotten", "check the name: it is compared exactly")
+    out.print("Exports have the client's rows again. Export days again for those that the store still has.")
+    out.print(f"{audit} says so.", soft_wrap=True, highlight=False)
+
+
+def _forget(target: Target, client: str, days: Days, *, do_it: bool) -> None:
+    from cli.lake import do_task
+
     table = Table("day", "format", Column("rows", justify="right"), Column("whole records", justify="right"))
     found: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []

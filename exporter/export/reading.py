@@ -10,7 +10,7 @@ from consumers.errors import TaglineError
 from consumers.rows.table import OVERFLOW, SAID
 from exporter.lake.batch import Batch
 from exporter.lake.days import Day
-from exporter.lake.forgotten import CLIENT, Forgotten, is_forgotten_by
+from exporter.lake.forgotten import CLIENT, Forgotten, forgotten_until, is_before
 from exporter.lake.overflow import is_whole_record
 from exporter.store import (
     MINUTES,
@@ -138,14 +138,16 @@ class Reading:
         place = places(self._columns)
         client, said, overflow = (place.get(name) for name in (CLIENT, SAID, OVERFLOW))
         assert client is not None
-        is_forgotten = is_forgotten_by(forgotten)
+        until_of = forgotten_until(forgotten)
+        when = place[TIME]
         for page in pages:
             kept: list[Values] = []
             removed: list[Values] = []
             for row in page:
-                is_removed = is_forgotten(row[client], None if said is None else row[said])
+                until = until_of(row[client], None if said is None else row[said])
+                is_removed = until > 0 and is_before(row[when], until)
                 (removed if is_removed else kept).append(row)
-            count_minutes(removed, place[TIME], self._left_out)
+            count_minutes(removed, when, self._left_out)
             if overflow is not None:
                 keys = [key for row in removed if is_whole_record(key := row[overflow])]
                 self._source.day.objects.delete(keys)

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import lru_cache
 
 from consumers.documents import load, stamped
 from exporter.lake.manifest import STATE
 
-_VERSION = 1
+# Version 1 had no times.
+_VERSION = 2
 KEY = f"{STATE}forgotten.json"
 HASH_BYTES = 16
 CLIENT = "client"
@@ -35,38 +37,60 @@ def clients_of(client: str | None, said: str | None) -> tuple[str, ...]:
     return tuple(name for name in (client, whole) if name is not None)
 
 
-# How many clients are cached by `is_forgotten_by`.
+# How many clients are cached by `forgotten_until`.
 _CLIENTS = 10_000
+# In nanoseconds since 1970: later than any row.
+EVER = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """Who is to be forgotten.
+    """Who is to be forgotten, and up to when.
 
     Attributes:
         key: What hashes are made with, in hex; of this lake alone, so that hashes of two lakes say nothing.
-        clients: Their hashes, in hex.
+        clients: When each was erased, by their hashes in hex: later rows are kept. None for an entry of an
+            earlier release, which is for rows of any time.
     """
 
     key: str
-    clients: frozenset[str] = frozenset()
+    clients: Mapping[str, datetime | None] = field(default_factory=dict)
 
     def hash_of(self, client: str) -> str:
         """Return a client's hash."""
         key = bytes.fromhex(self.key)
         return hashlib.blake2b(client.encode(), digest_size=HASH_BYTES, key=key).hexdigest()
 
-    def __contains__(self, client: str) -> bool:
-        """Tell whether a client is among them."""
-        return self.hash_of(client) in self.clients
+    def until(self, client: str) -> int:
+        """Return the time of a client's last row to be forgotten, in nanoseconds since 1970; 0 for no row."""
+        client_hash = self.hash_of(client)
+        if client_hash not in self.clients:
+            return 0
+        erased = self.clients[client_hash]
+        return EVER if erased is None else _nanoseconds(erased)
 
-    def has_any(self, clients: Iterable[str]) -> bool:
-        """Tell whether one of these is among them."""
-        return any(client in self for client in clients)
+    def having(self, client: str, erased: datetime) -> Forgotten:
+        """Return the same with a client that is erased at a time, or again."""
+        client_hash = self.hash_of(client)
+        known = self.clients.get(client_hash)
+        return replace(
+            self, clients={**self.clients, client_hash: erased if known is None else max(known, erased)}
+        )
 
-    def having(self, client: str) -> Forgotten:
-        """Return the same with a client more."""
-        return replace(self, clients=self.clients | {self.hash_of(client)})
+    def without(self, client: str) -> Forgotten:
+        """Return the same without a client."""
+        client_hash = self.hash_of(client)
+        return replace(self, clients={each: at for each, at in self.clients.items() if each != client_hash})
+
+    def since(self, oldest: datetime, now: datetime) -> Forgotten:
+        """Return the same without the clients that were erased before a time.
+
+        Args:
+            oldest: The time.
+            now: From now on, entries of an earlier release have this as the time of their erasure.
+        """
+        dated = {each: at or now for each, at in self.clients.items()}
+        return replace(self, clients={each: at for each, at in dated.items() if at >= oldest})
 
     @property
     def digest(self) -> str:
@@ -75,29 +99,51 @@ class Forgotten:
 
     def to_json(self) -> bytes:
         """Return the document that is kept."""
-        document = stamped({"key": self.key, "clients": sorted(self.clients)}, _VERSION)
+        clients = [
+            {"client_hash": each, "erased": at and at.isoformat()}
+            for each, at in sorted(self.clients.items())
+        ]
+        document = stamped({"key": self.key, "clients": clients}, _VERSION)
         return json.dumps(document, indent=1).encode() + b"\n"
 
     @classmethod
     def from_json(cls, document: bytes) -> Forgotten:
-        """Return the clients in a document.
+        """Return the clients in a document; version 1 was a list of hashes.
 
         Raises:
             NewerDocumentError: If a newer Tagline wrote the document.
         """
         read = load(document, _VERSION, KEY)
-        return cls(read["key"], frozenset(read["clients"]))
+        clients: dict[str, datetime | None] = {}
+        for each in read["clients"]:
+            if isinstance(each, str):
+                clients[each] = None
+            else:
+                erased = each["erased"]
+                clients[each["client_hash"]] = erased and datetime.fromisoformat(erased)
+        return cls(read["key"], clients)
 
 
-def is_forgotten_by(forgotten: Forgotten) -> Callable[[str | None, str | None], bool]:
-    """Return what tells whether a row's client is forgotten: it hashes each client once, not for each row.
+def forgotten_until(forgotten: Forgotten) -> Callable[[str | None, str | None], int]:
+    """Return a function that gives the time of the last row to be forgotten of a row's client, or 0.
+
+    It hashes each client once, not for each row.
 
     Args:
         forgotten: The clients. The result takes the arguments of `clients_of`.
     """
 
     @lru_cache(_CLIENTS)
-    def is_forgotten(client: str | None, said: str | None) -> bool:
-        return forgotten.has_any(clients_of(client, said))
+    def until(client: str | None, said: str | None) -> int:
+        return max(map(forgotten.until, clients_of(client, said)), default=0)
 
-    return is_forgotten
+    return until
+
+
+def is_before(time: str | None, until: int) -> bool:
+    """Tell whether a row's time, as the store writes it, is not after a time in nanoseconds since 1970."""
+    return until == EVER or _nanoseconds(datetime.fromisoformat(f"{(time or '')[:26]}+00:00")) <= until
+
+
+def _nanoseconds(time: datetime) -> int:
+    return round(time.timestamp() * 1_000_000) * 1_000

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from typing import Any
 
 from consumers.bucket import Objects
 from consumers.documents import load, stamped
@@ -19,6 +21,8 @@ from exporter.lake.overflow import is_whole_record
 from exporter.store import Values, places
 
 AUDIT = f"{STATE}audit/"
+# The tasks that are about the list of clients to be forgotten, not about days.
+LIST, UNDO = LIST_TASKS = "list", "undo"
 _AUDIT_VERSION = 1
 
 
@@ -65,22 +69,77 @@ def find(client: str, day: Day, now: Callable[[], datetime]) -> Found | None:
     return Found(day.date, day.kind, manifest.revision, rows, tuple(overflow)) if rows else None
 
 
-def remember_to_forget(client: str, objects: Objects, new_key: Callable[[], str]) -> Forgotten:
-    """Keep that a client is to be forgotten: from now on, no export takes rows of theirs from the store.
+def remember_to_forget(client: str, objects: Objects, erased: datetime) -> Forgotten:
+    """Keep that a client is erased: from now on, no export takes their rows up to that time from the store.
 
     Args:
         client: The client.
         objects: The lake's bucket.
-        new_key: Gives 32 random bytes in hex, for the first one that is to be forgotten.
+        erased: The time.
     """
+    return _change(objects, lambda forgotten: forgotten.having(client, erased))
+
+
+def listed(objects: Objects) -> list[dict[str, str | None]]:
+    """Return the clients that are to be forgotten: hash, and time of the erasure if known."""
+    found = objects.get(KEY)
+    clients = {} if found is None else Forgotten.from_json(found).clients
+    return [
+        {"client_hash": client_hash, "erased": None if at is None else at.isoformat()}
+        for client_hash, at in clients.items()
+    ]
+
+
+def undo(client: str, objects: Objects, now: datetime) -> str | None:
+    """Take back that a client is to be forgotten: exports take what the store still has of their rows.
+
+    Returns:
+        The key of the audit's entry, or None if the client is not among those that are to be forgotten.
+    """
+    found = objects.get(KEY)
+    if found is None or not Forgotten.from_json(found).until(client):
+        return None
+    forgotten = _change(objects, lambda forgotten: forgotten.without(client))
+    client_hash = forgotten.hash_of(client)
+    key = f"{AUDIT}{now:%Y-%m-%dT%H-%M-%S}-{client_hash[:8]}-undone.json"
+    entry = stamped({"time": now.isoformat(), "client_hash": client_hash, "undone": True}, _AUDIT_VERSION)
+    objects.put(key, [json.dumps(entry, indent=1).encode() + b"\n"], "application/json")
+    return key
+
+
+def do_list_task(event: dict[str, Any], objects: Objects, now: datetime) -> dict[str, Any]:
+    """Do one of `LIST_TASKS`, and return what the function answers.
+
+    Args:
+        event: `{"task": "list"}`, or `{"task": "undo", "client": ...}`.
+        objects: The lake's bucket.
+        now: The time.
+    """
+    if event["task"] == LIST:
+        return {"clients": listed(objects)}
+    return {"audit": undo(event["client"], objects, now)}
+
+
+def drop_expired(objects: Objects, keeps_for: timedelta | None, now: datetime) -> None:
+    """Drop the clients of whom the store can have no row any more.
+
+    Args:
+        objects: The lake's bucket.
+        keeps_for: How long the store keeps rows; None for ever.
+        now: The time.
+    """
+    if keeps_for is not None and objects.get(KEY) is not None:
+        _change(objects, lambda forgotten: forgotten.since(now - keeps_for, now))
+
+
+def _change(objects: Objects, change: Callable[[Forgotten], Forgotten]) -> Forgotten:
+    """Change the list of those to be forgotten by compare-and-swap, and return it."""
     while True:
         found = objects.read(KEY)
-        forgotten = Forgotten(new_key()) if found is None else Forgotten.from_json(found[0])
-        if client in forgotten:
-            return forgotten
-        forgotten = forgotten.having(client)
-        if objects.replace(KEY, forgotten.to_json(), found and found[1]):
-            return forgotten
+        forgotten = Forgotten(os.urandom(32).hex()) if found is None else Forgotten.from_json(found[0])
+        changed = change(forgotten)
+        if changed == forgotten or objects.replace(KEY, changed.to_json(), found and found[1]):
+            return changed
 
 
 def forget(client: str, found: Found, day: Day, now: Callable[[], datetime]) -> Manifest:

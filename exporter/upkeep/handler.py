@@ -23,6 +23,7 @@ from consumers.rows.store import Store as WritingStore
 from consumers.settings import read_settings
 from exporter.store import Store as AskingStore
 from exporter.stores import store_of_function
+from exporter.upkeep import forget
 from exporter.upkeep.rejected_rows import Rewritten, rewrite_rejected
 from exporter.upkeep.tasks import MAX_CONTINUATIONS, Done, Task, Tasks
 
@@ -91,6 +92,8 @@ def make_handler(
         return done.to_answer()
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        if event.get("task") in forget.LIST_TASKS:
+            return forget.do_list_task(event, objects, now())
         if "task" in event:
             return do_task(Task.from_event(event, now()), context)
         done = rewrite_rejected(
@@ -102,6 +105,7 @@ def make_handler(
             invocation=context.aws_request_id,
         )
         report(done)
+        forget.drop_expired(objects, questions.keeps_for, now())
         if done.left:
             raise ReportsLeftError("; ".join(done.left))
         return {"reports": done.reports, "stored": done.stored, "waiting": done.waiting}

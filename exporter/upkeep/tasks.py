@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
@@ -151,7 +150,8 @@ class Tasks:
         """
         if task.name == FORGET:
             # Before the days are listed: an export that begins later leaves the client out by itself.
-            forgotten = forget.remember_to_forget(task.client, self._objects, lambda: os.urandom(32).hex())
+            began = datetime.fromisoformat(task.began)
+            forgotten = forget.remember_to_forget(task.client, self._objects, began)
             self._client_hash = forgotten.hash_of(task.client)
         units = self._units(task)
         results = list(_gaps(task.days, units)) if task.name == VERIFY and not task.continuations else []

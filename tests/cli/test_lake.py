@@ -121,6 +121,12 @@ def test_the_commands_say_what_they_found_and_do_nothing_before_they_are_told_to
     done = said("forget", "--client", "acme", *asked, "--yes")
     assert "Removed 1 of the client's rows; written again: 1 of the lake's days." in done.output
     assert "\nlake/audit/" in done.output
+    listed = said("forget", "--list")
+    assert re.search("[0-9a-f]{32} .*T", listed.output)
+    assert "Exports have the client's rows again" in said("forget", "--client", "acme", "--undo").output
+    assert not re.search("[0-9a-f]{32}", said("forget", "--list").output)
+    assert said("forget", "--client", "acme", "--undo").exit_code == 1
+    assert said("forget", "--client", "acme", "--from", "2026-11-01").exit_code == 1
 
     (part,) = [key for key in before if key.endswith(".csv.gz")]
     assert part not in list(objects.keys("records/year="))

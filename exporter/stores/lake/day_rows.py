@@ -24,7 +24,7 @@ from consumers.rows.lake.fragments import (
     hours_of,
 )
 from consumers.rows.table import SAID
-from exporter.lake.forgotten import CLIENT, Forgotten, is_forgotten_by
+from exporter.lake.forgotten import CLIENT, Forgotten, forgotten_until
 from exporter.lake.manifest import Manifest
 from exporter.store import SLICE_ROWS, TIME, Column, StoreError, Type, Values
 from exporter.stores.lake.committed import CommittedRows, Read, seconds_of
@@ -212,9 +212,10 @@ class DayRows:
         """Return the rows of clients that are not forgotten."""
         if self._listing.forgotten is None or not table.num_rows:
             return table
-        is_forgotten = is_forgotten_by(self._listing.forgotten)
+        until_of = forgotten_until(self._listing.forgotten)
         said = table[SAID].to_pylist() if SAID in table.column_names else [None] * table.num_rows
-        kept = [not is_forgotten(*each) for each in zip(table[CLIENT].to_pylist(), said, strict=True)]
+        rows = zip(table[CLIENT].to_pylist(), said, table[MOMENT].to_pylist(), strict=True)
+        kept = [moment > until_of(client, other) for client, other, moment in rows]
         return table if all(kept) else table.filter(pa.array(kept))
 
 

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 from consumers.bucket import Objects
 from consumers.rows.lake.fragments import TIME, Fragment, day_folder, parse_fragment
 from consumers.rows.table import SAID
-from exporter.lake.forgotten import CLIENT, Forgotten, is_forgotten_by
+from exporter.lake.forgotten import CLIENT, Forgotten, forgotten_until
 from exporter.lake.formats import Format
 
-_PER_SECOND = 1_000
+# Of a millisecond.
+_PER_SECOND, _NANOSECONDS = 1_000, 1_000_000
 
 
 def erase_from_fragments(objects: Objects, day: date, forgotten: Forgotten) -> int:
@@ -30,13 +31,14 @@ def erase_from_fragments(objects: Objects, day: date, forgotten: Forgotten) -> i
         day: The day in UTC.
         forgotten: The clients.
     """
-    is_forgotten = is_forgotten_by(forgotten)
+    until_of = forgotten_until(forgotten)
     removed = 0
     for key in list(objects.keys(day_folder(day))):
         table = pq.read_table(pa.BufferReader(b"".join(objects.stream(key))), use_threads=False)
         said = table[SAID].to_pylist() if SAID in table.column_names else [None] * table.num_rows
-        clients = table[CLIENT].to_pylist()
-        kept = pa.array([not is_forgotten(*each) for each in zip(clients, said, strict=True)])
+        times = pc.multiply(table[TIME].cast(pa.timestamp("ms")).cast(pa.int64()), _NANOSECONDS).to_pylist()
+        rows = zip(table[CLIENT].to_pylist(), said, times, strict=True)
+        kept = pa.array([time > until_of(client, other) for client, other, time in rows])
         if all(kept.to_pylist()):
             continue
         others = table.filter(kept)

@@ -262,7 +262,7 @@ class Lake:
 
     def erase(self, number: int, client: str = "a") -> None:
         day = Day(View(self.shared, self.turns, number), DAY, Format.CSV_GZ)
-        forget.remember_to_forget(client, day.objects, lambda: "ab" * 32)
+        forget.remember_to_forget(client, day.objects, self.turns.now)
         if not day.take("erasure", self.turns.now):
             return
         try:
@@ -312,7 +312,7 @@ class Lake:
         assert self.turns.run([lambda: self.export(0, {})]) == [None]
         day = Day(self.shared, DAY, Format.CSV_GZ)
         forgotten = day.forgotten()
-        wanted = {row[5] for row in self.rows.kept if forgotten is None or str(row[6]) not in forgotten}
+        wanted = {row[5] for row in self.rows.kept if forgotten is None or not forgotten.until(str(row[6]))}
         assert set(self.ids()) == wanted
         assert list(self.shared.keys(late_days.PREFIX)) == []
         self.rows.keeps_for = None

@@ -25,7 +25,7 @@ def bucket() -> Bucket:
     for count in (1, 2):
         export_day(day, store(*map(made, range(count))), DayJob(now=lambda: NOW))
     assert day.lock.take("run", NOW)
-    forget.remember_to_forget("somebody", bucket, lambda: "ab" * 32)
+    forget.remember_to_forget("somebody", bucket, NOW)
     job = DayJob(size=1_000, now=lambda: NOW, seconds_left=iter([900.0, 1.0]).__next__)
     with pytest.raises(OutOfTimeError):
         export_day(day, store(*map(made, range(3_000))), job)

@@ -49,7 +49,7 @@ def numbers(bucket: Bucket) -> list[tuple[str | None, ...]]:
 
 
 def forget(bucket: Bucket, client: str) -> None:
-    bucket[FORGOTTEN] = Forgotten("00" * 32).having(client).to_json()
+    bucket[FORGOTTEN] = Forgotten("00" * 32).having(client, NOW).to_json()
 
 
 @settings(max_examples=25, deadline=None)

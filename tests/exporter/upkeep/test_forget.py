@@ -6,7 +6,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -71,7 +71,7 @@ def clients(bucket: Bucket, kind: Format) -> Counter[str | None]:
 def erased(bucket: Bucket, client: str = "acme", kind: Format = Format.CSV_GZ) -> tuple[Found, Manifest]:
     found = forget.find(client, Day(bucket, DAY, kind), lambda: NOW)
     assert found is not None
-    forget.remember_to_forget(client, bucket, lambda: "ab" * 32)
+    forget.remember_to_forget(client, bucket, NOW)
     return found, forget.forget(client, found, Day(bucket, DAY, kind), lambda: NOW)
 
 
@@ -117,7 +117,7 @@ def test_nothing_in_the_bucket_says_who_it_was() -> None:
     assert json.loads(bucket[key]) == {
         "format_version": 1,
         "time": "2025-12-01T00:00:00+00:00",
-        "client_hash": Forgotten("ab" * 32).hash_of("acme"),
+        "client_hash": forgotten.hash_of("acme"),
         "rows": 833,
         "overflow_objects": 2,
         "days": [
@@ -208,7 +208,7 @@ class Dying(Bucket):
 @pytest.mark.parametrize("operations", range(9))
 def test_killed_at_any_point_and_done_again_nothing_of_the_client_is_left(operations: int) -> None:
     bucket = exported()
-    forget.remember_to_forget("acme", bucket, lambda: "ab" * 32)
+    forget.remember_to_forget("acme", bucket, NOW)
     bucket = Dying(bucket, operations)
     found = forget.find("acme", csv_day(bucket), lambda: NOW)
     assert found is not None
@@ -265,14 +265,87 @@ def test_two_who_are_forgotten_at_the_same_time_are_both_kept() -> None:
         def replace(self, key: str, body: bytes, tag: str | None) -> bool:
             if not self.raced:
                 self.raced = True
-                forget.remember_to_forget("theirs", self, lambda: "cd" * 32)
+                forget.remember_to_forget("theirs", self, NOW)
             return super().replace(key, body, tag)
 
         raced = False
 
     bucket = Racing()
-    forget.remember_to_forget("ours", bucket, lambda: "ab" * 32)
+    forget.remember_to_forget("ours", bucket, NOW)
 
     forgotten = csv_day(bucket).forgotten()
     assert forgotten is not None
-    assert ("ours" in forgotten, "theirs" in forgotten, "others" in forgotten) == (True, True, False)
+    assert [bool(forgotten.until(client)) for client in ("ours", "theirs", "others")] == [True, True, False]
+
+
+def test_rows_that_come_after_the_erasure_are_kept() -> None:
+    erased_at = datetime(2025, 11, 20, 10, 0, 30, 250_000, tzinfo=UTC)
+    times = ("10:00:30.249999999", "10:00:30.250000000", "10:00:30.250001000", "10:00:31.000000000")
+    bounded = Rows(
+        COLUMNS | {"_said": "text"},
+        [
+            *((f"2025-11-20 {time}", "r", "acme", None, None, None) for time in times),
+            ("2025-11-20 10:00:40.000000000", "r", "other", None, None, '{"client":"acme"}'),
+        ],
+    )
+    bucket = Bucket()
+    forget.remember_to_forget("acme", bucket, erased_at)
+
+    manifest = export_day(csv_day(bucket), bounded).manifest
+
+    assert (manifest.rows, manifest.forgotten) == (3, 2)
+    assert list(verify_day(csv_day(bucket), NOW, bounded)) == []
+    # Who is erased again is erased up to then; an older time takes nothing back.
+    forget.remember_to_forget("acme", bucket, NOW)
+    forget.remember_to_forget("acme", bucket, erased_at)
+    assert export_day(csv_day(bucket), bounded).manifest.rows == 0
+
+
+def test_an_erasure_that_is_undone_brings_back_what_the_store_has() -> None:
+    bucket = exported()
+    erased(bucket)
+    (listed,) = forget.listed(bucket)
+
+    assert forget.undo("nobody", bucket, NOW) is None
+    key = forget.undo("acme", bucket, NOW)
+
+    assert key is not None
+    assert json.loads(bucket[key]) == {
+        "format_version": 1,
+        "time": "2025-12-01T00:00:00+00:00",
+        "client_hash": listed["client_hash"],
+        "undone": True,
+    }
+    assert forget.listed(bucket) == []
+    assert forget.undo("acme", bucket, NOW) is None
+    again = export_day(csv_day(bucket), rows(), DayJob(size=1_000)).manifest
+    assert (again.rows, again.forgotten) == (2_500, 0)
+    assert clients(bucket, Format.CSV_GZ)["acme"] == 833
+
+
+def test_a_client_is_dropped_when_the_store_can_have_no_row_of_theirs() -> None:
+    bucket = Bucket()
+    forget.drop_expired(bucket, timedelta(days=7), NOW)
+    assert bucket == {}
+    forget.remember_to_forget("early", bucket, NOW)
+    forget.remember_to_forget("late", bucket, NOW + timedelta(days=1))
+
+    forget.drop_expired(bucket, None, NOW + timedelta(days=900))
+    forget.drop_expired(bucket, timedelta(days=7), NOW + timedelta(days=7))
+    assert len(forget.listed(bucket)) == 2
+    forget.drop_expired(bucket, timedelta(days=7), NOW + timedelta(days=7, seconds=1))
+
+    assert [each["erased"] for each in forget.listed(bucket)] == ["2025-12-02T00:00:00+00:00"]
+
+
+def test_clients_of_an_earlier_release_are_forgotten_for_rows_of_any_time_until_they_expire() -> None:
+    client_hash = Forgotten("ab" * 32).hash_of("acme")
+    document = {"format_version": 1, "key": "ab" * 32, "clients": [client_hash]}
+    bucket = Bucket({"lake/forgotten.json": json.dumps(document).encode()})
+
+    assert forget.listed(bucket) == [{"client_hash": client_hash, "erased": None}]
+    assert export_day(csv_day(bucket), rows(), DayJob(size=1_000)).manifest.forgotten == 833
+    forget.drop_expired(bucket, timedelta(days=7), NOW)
+    assert forget.listed(bucket) == [{"client_hash": client_hash, "erased": NOW.isoformat()}]
+    forget.drop_expired(bucket, timedelta(days=7), NOW + timedelta(days=8))
+    assert forget.listed(bucket) == []

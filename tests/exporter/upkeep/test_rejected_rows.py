@@ -39,6 +39,8 @@ class MagneticStore(TimestreamWrite):
 
     settles_after = timedelta(hours=7)
 
+    keeps_for: timedelta | None = None
+
     def __init__(self, bucket: Bucket, *, reports_equal: bool = False) -> None:
         super().__init__()
         self.bucket = bucket

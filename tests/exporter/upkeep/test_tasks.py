@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from consumers.rows.timestream.writer import Timestream
 from exporter.downloads.jobs import Job, Request, job_key
 from exporter.export import whole_rows
 from exporter.export.day import DayJob, export_day
@@ -67,7 +68,7 @@ class Function:
 
     def run(self, event: dict[str, Any], seconds: float = 900) -> dict[str, Any]:
         handler = make_handler(
-            MagneticStore(self.bucket),  # type: ignore[arg-type]  # it is not asked here
+            Timestream(MagneticStore(self.bucket), "t", "records", sleep=lambda _: None, jitter=lambda: 0.0),
             self.store,
             self.bucket,
             report=lambda _: None,
@@ -96,6 +97,30 @@ class Function:
                     place = [column.name for column in manifest.columns].index("client")
                     found |= {row[place] for batch in lake_day.rows(manifest) for row in batch.rows}
         return found
+
+
+def test_clients_to_be_forgotten_are_listed_and_taken_back() -> None:
+    function = Function(DAYS[1])
+    list(function.answers("forget", client="acme"))
+
+    (listed,) = function.run({"task": "list"})["clients"]
+    undone = function.run({"task": "undo", "client": "acme"})
+
+    assert listed["erased"] == NOW.isoformat()
+    assert undone["audit"] in function.bucket
+    assert function.run({"task": "undo", "client": "acme"}) == {"audit": None}
+    assert function.run({"task": "list"}) == {"clients": []}
+
+
+def test_the_schedule_drops_clients_of_whom_the_store_has_no_row_any_more() -> None:
+    function = Function(DAYS[1])
+    list(function.answers("forget", client="acme", began=(NOW - timedelta(days=8)).isoformat()))
+
+    function.run({})
+    assert len(function.run({"task": "list"})["clients"]) == 1
+    function.store.keeps_for = timedelta(days=7)
+    function.run({})
+    assert function.run({"task": "list"}) == {"clients": []}
 
 
 def test_days_are_verified_and_those_that_were_never_exported_are_ranges() -> None:

@@ -33,7 +33,7 @@ def requests_of(lake: Lake) -> list[int]:
 
 def erase(lake: Lake, client: str) -> None:
     """Remove a client's rows from the lake, as `tagline forget` does: the store keeps them."""
-    forgotten = Forgotten("00" * 32).having(client)
+    forgotten = Forgotten("00" * 32).having(client, START + timedelta(days=30))
     lake.bucket[FORGOTTEN] = forgotten.to_json()
 
 
