@@ -555,7 +555,7 @@ def test_the_bucket_deletes_and_moves_what_the_design_says(stack: Stack) -> None
                 {"StorageClass": "STANDARD_IA", "TransitionInDays": 60},
                 {"StorageClass": "GLACIER", "TransitionInDays": ARCHIVED_AFTER.days},
             ],
-            **year,
+            "ExpirationInDays": 365,
         },
         "everything": {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}},
         "quarantine/": year,
@@ -1074,6 +1074,7 @@ def test_saved_queries_ask_the_collected_log_groups(template: dict[str, Any]) ->
         ),
         ("ExportMaxScannedGB", ["1", "1000000"], ["0", "1000001"]),
         ("AthenaScanLimitBytes", ["10000000"], ["9999999"]),
+        ("LakeDays", ["91", "36500"], ["90", "36501"]),
         ("DownloadLinkSeconds", ["60", "3600"], ["59", "3601"]),
         ("DownloadsPerSecond", ["1", "10000"], ["0", "10001"]),
         ("JwtIssuer", ["", "https://id.example.com/x"], ["http://id.example.com", "https://a b"]),
@@ -1117,9 +1118,22 @@ def test_the_formats_of_the_export_are_those_of_the_lake(template: dict[str, Any
     stack_of(template, ExportFormats=",".join(Format))
 
 
+def test_a_subscription_filter_of_another_stack_is_given_outputs_of_this_one(
+    template: dict[str, Any],
+) -> None:
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    filter_ = page[page.index("  Type: AWS::Logs::SubscriptionFilter") :].partition("```")[0]
+
+    taken = dict(re.findall(r"(DestinationArn|RoleArn): !Ref (\w+)", filter_))
+    assert taken.keys() == {"DestinationArn", "RoleArn"}
+    assert set(taken.values()) <= template["Outputs"].keys()
+
+
 def test_outputs_say_where_everything_is(stack: Stack) -> None:
     assert stack.outputs({"DownloadHttpApi": "http://127.0.0.1:8080"}) == {
         "StreamName": "tagline-Stream",
+        "StreamArn": stack.resources["Stream"].attributes["Arn"],
+        "SubscriptionRoleArn": stack.resources["SubscriptionRole"].attributes["Arn"],
         "Bucket": "tagline-bucket",
         "StoreName": "timestream",
         "TimestreamDatabase": "tagline-Database",

@@ -41,6 +41,7 @@ class Settings:
     export_formats: str
     export_max_scanned_gb: int
     lake_database: str
+    lake_days: int
     store: str
     schemas: str = "schemas"
 
@@ -55,6 +56,7 @@ def make_handler(
     report: Callable[[Export], None] = lambda _export: None,
     report_failure: Callable[[str, str, bool], None] = lambda _day, _reason, _given_up: None,
     describe: Callable[[Format], None] = lambda _format: None,
+    lake_days: int | None = None,
 ) -> Handler:
     """Return a Lambda handler that exports days.
 
@@ -68,11 +70,12 @@ def make_handler(
         report_failure: Is given each day or table that a night could not write, why, and whether that is
             given up.
         describe: Gives the table over a format's files the columns that they have by now.
+        lake_days: For how many days after its date the lake keeps a day; None for ever.
     """
     job = job or DayJob()
     if store.includes_exports and Format.PARQUET not in formats:
         formats = (*formats, Format.PARQUET)  # the quickest to read back, and what SQL over closed days reads
-    exporter = Exporter(store, objects, formats, job, report)
+    exporter = Exporter(store, objects, formats, job, report, lake_days)
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         run = run_of(event, objects, context.aws_request_id, job.now(), store.settles_after)
@@ -133,6 +136,7 @@ def _from_environment() -> Handler:
         # The schemas are beside the code, wherever that was unpacked.
         job=DayJob(plans=schema.load_schemas(Path(__file__).parents[2] / settings.schemas)),
         report=_report,
+        lake_days=settings.lake_days,
         report_failure=_report_failure,
         describe=Catalog.of_account(settings.lake_database, objects).describe,
     )
@@ -154,6 +158,7 @@ def _report(export: Export) -> None:
     manifest = export.manifest
     Logger().info("exported", extra=export.summary())
     metrics = Metrics()
+    metrics.add_dimension(name="format", value=manifest.format)
     metrics.add_metric(name="exported_rows", unit=MetricUnit.Count, value=manifest.rows)
     metrics.add_metric(name="exported_bytes", unit=MetricUnit.Bytes, value=manifest.size)
     metrics.add_metric(name="exported_scanned_bytes", unit=MetricUnit.Bytes, value=export.spent.scanned)

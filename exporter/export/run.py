@@ -16,9 +16,10 @@ from consumers.rows import late_days
 from exporter.export.day import LEAST_SECONDS, DayJob, Export, OutOfTimeError, export_formats
 from exporter.lake.athena import days_to_list
 from exporter.lake.closed import close_day
-from exporter.lake.days import Day, days_with_replaced_files
+from exporter.lake.days import Day, dates_of_files, days_with_replaced_files
 from exporter.lake.formats import Format
 from exporter.lake.locks import OvertakenError
+from exporter.store import Days
 from exporter.stores.metered import Metered, Spent
 
 # Lambda itself stops a chain of 16: https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
@@ -29,6 +30,10 @@ MAX_LATE_KEYS = 1_000
 NIGHTLY, FAILED = "nightly", "failed"
 # A day that failed on so many nights is given up.
 NIGHTS = 7
+
+
+# No day is older.
+_EPOCH = date(1970, 1, 1)
 
 
 class StuckError(RuntimeError):
@@ -159,6 +164,7 @@ class Exporter:
         formats: The files' formats.
         job: How days are written.
         report: Is given what became of each day in each format.
+        lake_days: For how many days after its date the lake keeps a day; None for ever.
     """
 
     store: Metered
@@ -166,6 +172,7 @@ class Exporter:
     formats: tuple[Format, ...]
     job: DayJob
     report: Callable[[Export], None]
+    lake_days: int | None = None
 
     def write(self, run: Run, seconds_left: Callable[[], float], done: list[dict[str, Any]]) -> Run:
         """Write a run's days as long as there is time, and return what is left.
@@ -273,9 +280,13 @@ class Exporter:
     def tidy_up(self, run: Run) -> None:
         """Remove replaced files of days that nobody has written since, if their time of grace is over.
 
-        Also correct the file lists of days whose files went into the archive or came back.
+        Also correct the file lists of days whose files went into the archive or came back, and remove days
+        that the lake has kept long enough. The lifecycle of the bucket goes by the age of files, which
+        a late row or an erasure renews.
         """
         now = self.job.now()
+        if self.lake_days is not None:
+            self._remove_days(run, Days(_EPOCH, now.date() - timedelta(days=self.lake_days + 1)), now)
         for kind, listed in days_to_list(self.objects, now):
             Day(self.objects, listed, kind).list_files(now)
         for day in list(days_with_replaced_files(self.objects)):
@@ -283,6 +294,14 @@ class Exporter:
             if day.take(run.id, now):
                 day.tidy(now)
                 day.release()
+
+    def _remove_days(self, run: Run, days: Days, now: datetime) -> None:
+        for kind in Format:
+            for old in dates_of_files(self.objects, days, kind):
+                day = Day(self.objects, old, kind)
+                if day.take(run.id, now):
+                    day.remove(now)
+                    day.release()
 
     def note_failures(self, run: Run) -> list[str]:
         """Have the next night try failed days again, and give up those that failed on `NIGHTS` nights.

@@ -303,6 +303,21 @@ class Day:
         else:
             self.commit(replace(manifest, revision=manifest.revision + 1), tag, now)
 
+    def remove(self, now: datetime) -> None:
+        """Remove the day. The manifest goes first: no manifest names files that are gone.
+
+        The caller has the lock.
+
+        Raises:
+            OvertakenError: If another has written the day meanwhile.
+        """
+        found = self.objects.read(self._folder + MANIFEST)
+        if found is not None and not self.objects.remove(self._folder + MANIFEST, found[1]):
+            raise OvertakenError(f"another run has written {self.date} in {self.kind}: it is not removed")
+        self.list_files(now)
+        self.end_grace()
+        self.objects.delete(self.keys())
+
     def _unnamed(self, replaced: Iterable[str]) -> list[str]:
         named = {self._folder + MANIFEST, self._folder + PROGRESS, *replaced}
         there = self.keys()

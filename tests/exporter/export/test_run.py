@@ -16,6 +16,7 @@ from exporter.export.handler import DaysFailedError, make_handler, parse_formats
 from exporter.export.run import Run, StuckError, run_of
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
+from exporter.lake.locks import LEASE
 from exporter.store import Values
 from exporter.stores.metered import Metered
 from tests.builders import Context
@@ -57,6 +58,7 @@ class Function:
         max_scanned: int = 10**12,
         *,
         describe: Callable[[Format], None] | None = None,
+        lake_days: int | None = None,
     ) -> None:
         self.bucket = Bucket() if bucket is None else bucket
         self.reported: list[Export] = []
@@ -72,6 +74,7 @@ class Function:
             report_failure=lambda *failure: self.failures.append(failure),
             invoke=lambda name, event: self.called.append((name, event)),
             describe=describe or self.described.append,
+            lake_days=lake_days,
             formats=formats,
         )
 
@@ -363,6 +366,31 @@ def test_an_event_that_names_other_objects_than_markers_of_its_days_changes_noth
         function(run.to_event())
 
     assert function.bucket == before
+
+
+def test_days_are_removed_by_their_date_however_young_their_files_are() -> None:
+    formats = (Format.CSV_GZ, Format.PARQUET)
+    function = Function(store(made(1), made(2, date(2025, 11, 21))), formats=formats, lake_days=11)
+    function({"from": "2025-11-20", "to": "2025-11-21"})
+    # Written again: the files are young, and older ones are in their time of grace.
+    exported(DAY, store(made(1), made(3)), function.bucket)
+    function.bucket[f"{FOLDER}part-00007.csv.gz"] = b"what an export left that was killed"
+
+    def left() -> list[str]:
+        return [key for key in function.bucket if "month=11/day=20/" in key or "2025-11-20" in key]
+
+    function({})
+    assert any(key.endswith("_manifest.json") for key in left()), "11 days are not over"
+    function.now += timedelta(days=1)
+    lock = Day(function.bucket, DAY, Format.PARQUET).lock
+    assert lock.take("other", function.now)
+    function({})
+    assert any(key.endswith("_manifest.json") for key in left()), "another run writes the day"
+    assert all("parquet" in key for key in left())
+    function.now += LEASE
+    function({})
+    assert left() == []
+    assert Day(function.bucket, date(2025, 11, 21), Format.PARQUET).manifest() is not None
 
 
 # --- locks ------------------------------------------------------------------------------------------------
