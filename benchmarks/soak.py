@@ -38,7 +38,14 @@ from local.pipeline import ROOT, App, Pipeline
 MINUTES = 10.0
 TAG = "usage_record"
 GROUPS = ("/soak/orders", "/soak/pets", "/soak/reports")
-FUNCTIONS = ("RowConsumerName", "RowConsumerName", "ReconcilerName", "DailyExporterName", "UpkeepName")
+FUNCTIONS = (
+    "RowConsumerName",
+    "RowConsumerName",
+    "ReconcilerName",
+    "DailyExporterName",
+    "UpkeepName",
+    "UsageRollerName",
+)
 SERVICES = {"timestream": 1.0, "s3": 1.0, "kinesis": 0.3, "sqs": 0.3}
 # The part of a service's calls that fail, while the weather is as it is.
 WEATHERS = (0.05, 0.15, 0.3, 0.5)
@@ -61,8 +68,8 @@ DELIVERIES = {None: 82, Kind.DUPLICATE: 6, Kind.DELAY: 6, Kind.LOSE: 4, Kind.COR
 WRITTEN_TWICE, NEW_ENVIRONMENT, REDELIVERED = 0.2, 0.02, 0.05
 # Given-up batches are replayed every so many steps of the clock: a gap that is 14 days old stays counted.
 REPLAY_EVERY = 4
-# A function's processes are killed after so many seconds, in the mean.
-KILL_EVERY_S = 3.0
+# A function's processes are killed after so many seconds, in the mean: to start one takes time.
+KILL_EVERY_S = 8.0
 # Runs that are shorter than this do without time-outs and have one shard, in seconds.
 LONG_RUN_S = 60.0
 # What is wrong is shown by so many examples.
@@ -225,7 +232,7 @@ class Chaos:
             self._add(Fault(Kind.LATENCY, service, times=None, chance=likely, seconds=0.3))
             if service in self._timeouts:
                 seconds = self._timeouts[service]
-                self._add(Fault(Kind.LATENCY, service, times=None, chance=share / 50, seconds=seconds))
+                self._add(Fault(Kind.LATENCY, service, times=2, chance=share / 10, seconds=seconds))
 
     def kill(self, functions: Sequence[str]) -> None:
         """Kill the processes of one of some functions."""
@@ -444,12 +451,13 @@ def _soak(pipeline: Pipeline, seconds: float, seed: int) -> dict[str, float]:
     functions = [target.outputs[name] for name in FUNCTIONS]
     done: Counter[str] = Counter()
     began, first_day = time.monotonic(), pipeline.clock.now().date()
-    with _killing(chaos, random.Random(seed + 3), functions, every_s=KILL_EVERY_S):
+    with _killing(chaos, random.Random(seed + 3), functions, every_s=min(KILL_EVERY_S, 2 * seconds)):
         while (passed := time.monotonic() - began) < seconds:
             chaos.change_weather()
             _write_for(writers, chance, pipeline, done, seconds=chance.uniform(1, min(8.0, seconds / 3)))
             # No record is in the stream for two steps of the clock: it would be older than a stream keeps it.
             _settle(pipeline)
+            chaos.change_weather()
             _write_for(writers, chance, pipeline, done, seconds=chance.uniform(0.2, 1))
             pipeline.advance(_step_over_midnight(pipeline.clock.now(), chance))
             _write_for(writers, chance, pipeline, done, seconds=1.2)

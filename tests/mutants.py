@@ -54,7 +54,11 @@ BATCHES = (
 ALSO = {
     "consumers": ("tests/consumers/rows/test_handler.py", "tests/cli/test_replay.py"),
     "consumers/lines": ("tests/consumers/rows/test_handler.py", "tests/consumers/meters/test_handler.py"),
-    "consumers/rows": ("tests/consumers/rows/timestream/test_mapping.py",),
+    "consumers/rows": (
+        "tests/consumers/rows/timestream/test_mapping.py",
+        "tests/consumers/lines/test_telemetry.py",
+    ),
+    "consumers/meters": ("tests/consumers/lines/test_telemetry.py",),
     "consumers/rows/timestream": ("tests/exporter/upkeep/test_rejected_rows.py",),
 }
 # They measure memory, kill processes or run a whole pipeline, which takes most of a minute.

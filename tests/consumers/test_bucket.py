@@ -271,5 +271,20 @@ def test_an_object_is_removed_only_by_who_has_seen_what_it_holds(bucket: Bucket)
     assert not bucket.remove("lock", found[1])
 
 
+def test_an_object_is_moved_only_by_who_has_seen_what_it_holds(bucket: Bucket) -> None:
+    bucket.write("here", b"1")
+    found = bucket.read("here")
+    assert found
+    bucket.write("here", b"2")
+
+    assert not bucket.move("here", "there", found[1])
+    assert bucket.get("here") == b"2"
+    found = bucket.read("here")
+    assert found
+    assert bucket.move("here", "there", found[1])
+    assert (bucket.get("here"), bucket.get("there")) == (None, b"2")
+    assert not bucket.move("here", "there", found[1])
+
+
 def test_other_services_know_an_object_by_its_uri(bucket: Bucket) -> None:
     assert bucket.uri("records/x") == "s3://lake/records/x"

@@ -24,10 +24,11 @@ from consumers.meters.destinations import (
     assume,
     read_secret,
 )
-from consumers.meters.handler import make_handler
+from consumers.meters.handler import Settings, make_destination, make_handler
 from consumers.meters.meter import Meter
 from consumers.outcomes import Outcome, Refused, Stored, Unwritten
 from consumers.settings import SettingsError
+from local.faults import Fault, Kind
 from local.services import Services
 from tests.builders import Context, data, envelope, kinesis_event
 from tests.consumers.meters.meters import METER_TAG, TAG, TIME, line
@@ -210,6 +211,14 @@ def test_no_request_is_begun_that_the_invocation_has_no_time_for(ingest: Ingest)
     assert isinstance(Client(ingest, seconds=50).write("a")[0], Unwritten)
 
 
+@pytest.mark.parametrize("status", [200, 201, 202, 299])
+def test_each_status_of_success_means_stored(status: int, ingest: Ingest) -> None:
+    ingest.answers.append((status, {}))
+
+    assert Client(ingest).write("a", "b") == [Stored(), Stored()]
+    assert ingest.asked == 1
+
+
 @pytest.mark.parametrize("status", [402, 404, 405, 409, 410, 415, 418])
 def test_what_is_refused_for_good_is_rejected_whole_with_the_status(status: int, ingest: Ingest) -> None:
     ingest.answers.append((status, {}))
@@ -337,6 +346,24 @@ def test_whatever_the_api_answers_every_record_is_taken_or_kept_or_delivered_aga
     assert taken & server.never == set()
     # Twice with the API, which tells by the uniqueId, are at most those of a post that failed later on.
     assert server.never <= kept
+
+
+def test_a_file_is_tried_once_where_time_is_left_for_one_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The destination retries, and knows how much time is left; botocore does not."""
+    services = Services()
+    for name, value in services.environment().items():
+        monkeypatch.setenv(name, value)
+    always = Fault(Kind.ERROR, "s3", "PUT", times=None)
+    services.faults.add(always)
+    files = make_destination(Settings(TAG, METER_TAG, "bucket", "/tagline/", meter_bucket="ingest"))
+    left = iter([RESERVE + 1, RESERVE])
+
+    (outcome,) = files.write([record("a")], lambda: next(left))
+    tries = services.faults.clear()
+    services.stop()
+
+    assert tries == {always: 1}
+    assert isinstance(outcome, Unwritten)
 
 
 def test_a_key_is_read_from_a_secret_or_a_parameter(monkeypatch: pytest.MonkeyPatch) -> None:

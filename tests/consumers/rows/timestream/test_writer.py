@@ -507,18 +507,17 @@ def test_rows_that_time_runs_out_for_are_unwritten_and_what_was_found_out_is_kep
 
 def test_no_request_is_under_way_once_a_batch_is_given_up() -> None:
     """What ends early, because its reader raises, waits for what it has sent."""
-    begun, ended = threading.Semaphore(0), []
+    may_end, ended = threading.Event(), []
 
     class Slow(TimestreamWrite):
         def write_records(self, **request: Any) -> dict[str, Any]:
-            begun.release()
-            threading.Event().wait(0.05)
+            if measure(request["Records"][0], "_id") != "r0000":
+                may_end.wait()
             answer = super().write_records(**request)
             ended.append(request)
             return answer
 
-    client = Slow()
-    store = Timestream(client, "tagline", "records", sleep=lambda _: None, jitter=lambda: 1.0)
+    store = Timestream(Slow(), "tagline", "records", sleep=lambda _: None, jitter=lambda: 1.0)
     sent = []
 
     def requests() -> Iterator[list[tuple[None, PackedRecord]]]:
@@ -529,8 +528,14 @@ def test_no_request_is_under_way_once_a_batch_is_given_up() -> None:
     with sending.Pool(4) as pool:
         written = sending.write(store, requests(), lambda: 60.0, pool, Timings())
         next(written)
-        written.close()
+        closing = threading.Thread(target=written.close)
+        closing.start()
+        closing.join(0.1)
+        waits = closing.is_alive()
+        may_end.set()
+        closing.join()
 
+        assert waits
         assert len(ended) == len(sent) < 8
 
 
