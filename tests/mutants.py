@@ -127,7 +127,7 @@ def mutants_of(path: str, source: bytes) -> Iterator[Mutant]:
     """Yield all mutants of a file, in no particular order.
 
     Left alone is what has no effect when it runs, or only on people: annotations, docstrings, decorators,
-    imports for the type checker, and the texts of errors.
+    imports for the type checker, raised errors, and texts of several words.
     """
     lines = [0]
     for line in source.splitlines(keepends=True):
@@ -213,7 +213,7 @@ def _constants(value: Any) -> Iterator[Any]:
             yield not value
         case int() | float():
             yield value + 1
-        case str() if value:
+        case str() if value and " " not in value:
             yield value + value[0]
         case bytes() if value:
             yield value + value[:1]

@@ -52,6 +52,7 @@ def test_each_expression_is_changed_alone(source: str, expected: set[str]) -> No
         "if TYPE_CHECKING:\n    x = 1",
         "def f():\n    return None",
         "x = ''",
+        "x = 'it is late'",
     ],
 )
 def test_what_does_nothing_when_it_runs_or_is_for_people_is_left_alone(source: str) -> None:
