@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from exporter.store import TIME, TYPE
@@ -109,10 +110,13 @@ def group_rows(columns: Sequence[str], rows: Iterable[Sequence[str | None]], typ
         row = (*values, None)
         if row[kind] != type_:
             continue
-        bucket, microseconds = _duration(row[duration])
-        found = _status(row[status])
-        if not row[status] and "true" in (row[timed_out], row[unfinished]):
+        text = row[duration]
+        bucket, microseconds = _duration(text) if text else (None, 0)
+        text = row[status]
+        found = _status(text) if text else NO_STATUS
+        if not text and "true" in (row[timed_out], row[unfinished]):
             found = UNANSWERED
+        text = row[size]
         yield (
             (row[time] or "")[:13],
             row[method] or None,
@@ -124,26 +128,27 @@ def group_rows(columns: Sequence[str], rows: Iterable[Sequence[str | None]], typ
             1,
             microseconds,
             microseconds,
-            max(0, int(_number(row[size]))),
+            max(0, int(_number(text))) if text else 0,
         )
 
 
-def _status(text: str | None) -> int:
+@lru_cache(maxsize=1024)
+def _status(text: str) -> int:
     """Return a status of HTTP, or `NO_STATUS` for anything else."""
     status = _number(text)
     return int(status) if _FIRST_STATUS <= status < _LAST_STATUS + 1 else NO_STATUS
 
 
-def _duration(text: str | None) -> tuple[int | None, int]:
+def _duration(text: str) -> tuple[int | None, int]:
     """Return a duration's bucket and microseconds; no bucket where there is no positive duration."""
     duration_ms = _number(text)
     return (bucket_of(duration_ms), int(duration_ms * _US_PER_MS + 0.5)) if duration_ms > 0 else (None, 0)
 
 
-def _number(text: str | None) -> float:
+def _number(text: str) -> float:
     """Return a finite number; 0 for anything else, which has no place in sums."""
     try:
-        number = float(text or 0)
+        number = float(text)
     except ValueError:
         return 0.0
     return number if math.isfinite(number) else 0.0

@@ -7,7 +7,8 @@ A roll-up has the numbers of every hour, route and client in it. Merging adds th
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
@@ -360,11 +361,24 @@ class RollUp:
         )
 
 
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Switch garbage collection off meanwhile.
+
+    Roll-ups form no cycles, and looking for some in a hundred thousand objects takes longer than reading them
+    (`custom_ms_p95_1024mb` of `benchmarks/usage.py`).
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def read(bodies: Iterable[bytes], *, pairs: bool = True) -> list[RollUp]:
     """Return the roll-ups that were written.
-
-    Garbage collection is off meanwhile: roll-ups form no cycles, and looking for some in a hundred thousand
-    objects takes longer than reading them (`custom_ms_p95_1024mb` of `benchmarks/usage.py`).
 
     Args:
         bodies: Roll-ups as they are kept.
@@ -373,13 +387,8 @@ def read(bodies: Iterable[bytes], *, pairs: bool = True) -> list[RollUp]:
     Raises:
         NewerDocumentError: If a newer Tagline wrote one.
     """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
+    with without_collection():
         return [RollUp.from_json(document, pairs=pairs) for document in bodies]
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def merge(rollups: Iterable[RollUp]) -> RollUp:

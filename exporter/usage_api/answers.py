@@ -16,7 +16,7 @@ from consumers.bucket import Objects
 from exporter.usage import questions, stored, views
 from exporter.usage.narrowing import of_client
 from exporter.usage.questions import DAY, WEEK, Period, Range
-from exporter.usage.rollup import RollUp
+from exporter.usage.rollup import RollUp, without_collection
 from exporter.usage_api.parameters import Question
 
 # So many answers are kept in memory, for who asks the same again.
@@ -92,8 +92,10 @@ class Answers:
 
         def body() -> bytes:
             if tag not in self._made:
-                rollups = self._read(days, by_hour, tenant, pairs=question.needs_pairs or tenant is not None)
-                self._made[tag] = stored.packed(_made(question, rollups, range_, through, tenant))
+                pairs = question.needs_pairs or tenant is not None
+                with without_collection():
+                    rollups = self._read(days, by_hour, tenant, pairs=pairs)
+                    self._made[tag] = stored.packed(_made(question, rollups, range_, through, tenant))
                 while len(self._made) > _KEPT:
                     self._made.popitem(last=False)
             return self._made[tag]
