@@ -256,6 +256,11 @@ def job_id(request: Request, manifests: Iterable[Listed]) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
 
+def following_id(job_id: str) -> str:
+    """Return the id that a request has instead of one that was deleted: links to that stay without a zip."""
+    return hashlib.sha256(job_id.encode()).hexdigest()[:32]
+
+
 def chosen_manifests(request: Request, there: Iterable[str]) -> list[str]:
     """Return for each day the key of the manifest whose files are used, of the manifests that exist.
 
@@ -293,6 +298,11 @@ def active_prefix(tenant: str | None) -> str:
 def active_key(job: Job) -> str:
     """Return the key of the marker that a job has while it is unfinished."""
     return active_prefix(job.request.tenant) + job.id
+
+
+def deleted_key(job_id: str) -> str:
+    """Return the key of the marker that a job was deleted."""
+    return f"{TMP}{job_id}.deleted.json"
 
 
 def zip_key(job_id: str) -> str:

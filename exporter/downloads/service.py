@@ -8,7 +8,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from consumers.bucket import Downloads
-from exporter.downloads.jobs import STUCK_AFTER, Job, Request, active_key, job_id, message_of, zip_key
+from exporter.downloads.jobs import (
+    STUCK_AFTER,
+    Job,
+    Request,
+    active_key,
+    deleted_key,
+    following_id,
+    job_id,
+    message_of,
+    zip_key,
+)
 from exporter.downloads.limits import DownloadLimits, check_days, check_in_progress
 from exporter.downloads.links import Link
 from exporter.downloads.stored_jobs import (
@@ -64,6 +74,8 @@ class DownloadService:
         """
         files = find_files(request.days, self.objects)
         identity = job_id(request, manifests_of(files))
+        while self.objects.has(deleted_key(identity)):
+            identity = following_id(identity)
         for _ in range(_TRIES):
             found = find_job(self.objects, identity)
             if found is not None and (found.job.state in STUCK_AFTER or self._has_zip(found.job)):
@@ -86,7 +98,8 @@ class DownloadService:
         return self._resent_if_stuck(found) or read_job(self.objects, identity)
 
     def delete(self, job: Job) -> None:
-        """Delete a download, finished or not."""
+        """Delete a download, finished or not. The same request makes one with another id from now on."""
+        self.objects.replace(deleted_key(job.id), b"{}", None)
         self.objects.delete([active_key(job)])
         delete_job(job.id, self.objects)
 

@@ -20,6 +20,7 @@ from exporter.downloads.jobs import (
     State,
     ZipPlan,
     cursor_key,
+    deleted_key,
     job_id,
     plan_key,
     tail_key,
@@ -553,7 +554,7 @@ def test_a_job_that_is_deleted_while_the_api_looks_stays_deleted() -> None:
     api.make()
 
     assert api.status(identity)["statusCode"] == 404
-    assert (list(api.bucket.keys("tmp/")), api.sent) == ([], [])
+    assert (list(api.bucket.keys("tmp/")), api.sent) == ([deleted_key(identity)], [])
 
 
 # --- deleted, and whose -----------------------------------------------------------------------------------
@@ -570,10 +571,28 @@ def test_a_download_that_is_deleted_is_gone_finished_or_not(made_first: bool) ->
 
     assert api.delete(identity)["statusCode"] == 204
 
+    before[deleted_key(identity)] = b"{}"
     assert dict(api.bucket) == before
     assert (api.status(identity)["statusCode"], api.delete(identity)["statusCode"]) == (404, 404)
     assert api.work() == {"batchItemFailures": []}
     assert (dict(api.bucket), api.bucket.uploads) == (before, {})
+
+
+def test_links_to_what_was_deleted_stay_without_a_zip_when_the_same_is_requested_again() -> None:
+    api = Api()
+    api.export()
+    seen: list[str] = []
+    for _ in range(3):
+        made = api.ask(**DATES)["body"]
+        assert api.ask(**DATES)["body"]["id"] == made["id"], "as long as it is not deleted"
+        api.work()
+        assert [f"tmp/{identity}.zip" in api.bucket for identity in [*seen, made["id"]]] == [
+            *[False] * len(seen),
+            True,
+        ]
+        assert api.delete(made["id"])["statusCode"] == 204
+        seen.append(made["id"])
+    assert len(set(seen)) == 3
 
 
 def test_deleting_gives_up_what_a_worker_has_begun() -> None:
@@ -587,7 +606,7 @@ def test_deleting_gives_up_what_a_worker_has_begun() -> None:
     api.delete(identity)
 
     assert api.bucket.uploads == {}
-    assert [key for key in api.bucket if key.startswith("tmp/")] == []
+    assert [key for key in api.bucket if key.startswith("tmp/")] == [deleted_key(identity)]
 
 
 def tenant(api: Api, name: str | None) -> Api:
