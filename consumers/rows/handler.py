@@ -195,7 +195,7 @@ def mark_late_days(
     for day in sorted(days):
         when = date.fromordinal(day + date(1970, 1, 1).toordinal())
         try:
-            objects.write(late_days.marker_key(when, ledger.records[0]["eventID"], delivery), b"")
+            objects.write(late_days.marker_key(when, quarantine.name(ledger.records[0]), delivery), b"")
         except OSError:
             # The rows are stored, and would be missing in the lake. The next delivery marks the day.
             ledger.fail(0, lines=0)

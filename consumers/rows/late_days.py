@@ -7,11 +7,13 @@ just be removing those of the delivery before, and nothing would tell of rows th
 
 from __future__ import annotations
 
+import re
 from datetime import date
 
 PREFIX = "late/"
 # What is left of a day that the exporter could not write, and has given up.
 GIVEN_UP = f"{PREFIX}given-up/"
+_KEY = re.compile(rf"{PREFIX}(\d{{4}}-\d\d-\d\d)/.+")
 
 
 def marker_key(day: date, batch: str, delivery: str) -> str:
@@ -19,19 +21,19 @@ def marker_key(day: date, batch: str, delivery: str) -> str:
 
     Args:
         day: The rows' day in UTC.
-        batch: The event id of the batch's first Kinesis record.
+        batch: The name of the batch's first Kinesis record: `quarantine.name`.
         delivery: The request id of the invocation, which no other has.
     """
-    return f"{PREFIX}{day.isoformat()}/{batch.replace(':', '-')}.{delivery}"
+    return f"{PREFIX}{day.isoformat()}/{batch}.{delivery}"
 
 
 def marker_day(key: str) -> date:
     """Return the day that a key names.
 
     Raises:
-        ValueError: If it is none of `key`'s.
+        ValueError: If it is not a key of `marker_key`'s.
     """
-    prefix, day, _batch = key.split("/", 2)
-    if prefix != PREFIX.rstrip("/"):
-        raise ValueError(f"{key!r} does not begin with {PREFIX}")
-    return date.fromisoformat(day)
+    found = _KEY.fullmatch(key)
+    if found is None:
+        raise ValueError(f"{key!r} is not a key such as {PREFIX}2026-01-31/BATCH.DELIVERY")
+    return date.fromisoformat(found[1])

@@ -32,7 +32,7 @@ def read(*datas: str, tag: str = TAG) -> Read:
     """Return the records of a batch, what was counted, and the details of what was rejected."""
     ledger = Ledger(kinesis_event(*datas)["Records"])
     records = [line.record for line in tagged_lines(ledger, tag, "/tagline/")]
-    rejections = [each for group in ledger._rejections.values() for each in group]
+    rejections = [(event, rejected) for _, event, rejected in ledger.rejections()]
     counts = Counter({"received": ledger.received, "ignored": ledger.ignored, "control": ledger.control})
     counts["mentioned"] = ledger.mentioned.total()
     counts.update(rejected.reason for _, rejected in rejections)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tagline import Record, read, write
 
 from consumers.accounts import accounting
-from consumers.lines import subscription
+from consumers.lines import quarantine, subscription
 from consumers.lines.ledger import Ledger
 from consumers.rows import handler, late_days, schema
 from consumers.rows.handler import make_handler
@@ -542,7 +542,9 @@ def test_the_days_that_rows_were_stored_of_late_are_told_to_the_exporter_once_pe
 
     assert consumer(event) == ALL_WELL
     assert consumer.objects.under("late/") == {
-        late_days.marker_key(date(2025, 11, 20), event["Records"][0]["eventID"], Context.aws_request_id): b""
+        late_days.marker_key(
+            date(2025, 11, 20), quarantine.name(event["Records"][0]), Context.aws_request_id
+        ): b""
     }
 
 
@@ -722,6 +724,11 @@ def test_a_store_that_there_is_not_is_refused_with_those_that_there_are(
 @pytest.mark.usefixtures("environment")
 def test_there_is_a_connection_for_every_thread(threads: int, connections: int) -> None:
     assert live.write_client(threads).meta.config.max_pool_connections == connections
+
+
+@pytest.mark.usefixtures("environment")
+def test_requests_are_tried_again_by_the_writer_and_not_by_its_client() -> None:
+    assert live.write_client(1).meta.config.retries["total_max_attempts"] == 1
 
 
 def test_the_garbage_collector_is_as_it_was_after_a_batch() -> None:
