@@ -56,8 +56,9 @@ lock: ## pin the requirements again, after a change of requirements/*.in: needs 
 	@cd requirements && for list in lambda zipper exporter usage usage_roller run test lint bench browser docs audit; do \
 		$(UV) $$list.in -o $$list.txt >/dev/null || exit 1; done
 	@# The Lambda runtime has these.
-	@cd requirements && $(UV) consumer.in -o consumer.txt --no-emit-package botocore --no-emit-package urllib3 \
-		--no-emit-package python-dateutil --no-emit-package six >/dev/null
+	@cd requirements && for list in consumer rows; do \
+		$(UV) $$list.in -o $$list.txt --no-emit-package botocore --no-emit-package urllib3 \
+			--no-emit-package python-dateutil --no-emit-package six >/dev/null || exit 1; done
 
 clean: ## remove what was made, the virtual environments too
 	rm -rf $(VENV) $(AUDIT) .aws-sam .tagline .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis build dist site
@@ -99,8 +100,9 @@ $(AUDIT)/audit.stamp: requirements/audit.txt | $(AUDIT)/bin/python
 # --- `sam build`: what each function ships. This is the list: nothing else is in an artifact. ---------------
 # https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/building-custom-runtimes.html
 LAMBDA_PYTHON := 3.13
-# The wheels that run there, whatever machine builds: template.yml's architecture, and Amazon Linux 2023's libc.
-LAMBDA_PLATFORMS := manylinux_2_28_aarch64 manylinux_2_17_aarch64 manylinux2014_aarch64
+# The wheels that run there, whatever machine builds: template.yml's architecture, and Amazon Linux 2023's libc. pip
+# takes the tags as they are written: one that is missing gives another version of a library, or none.
+LAMBDA_PLATFORMS := manylinux_2_28_aarch64 manylinux_2_24_aarch64 manylinux_2_17_aarch64 manylinux2014_aarch64
 # The lists are complete: --no-deps leaves out only botocore, which the runtime has.
 # Every function ships its stage's folder, and the stages before it: one rule, and small beside the wheels.
 define ship
@@ -121,7 +123,7 @@ endef
 
 .PHONY: build-RowConsumer build-MeterConsumer build-Reconciler build-DailyExporter build-Upkeep build-UsageRoller build-UsageApi build-DownloadApi build-DownloadWorker build-EmitterLayer
 build-RowConsumer:
-	$(call ship,consumer,consumers schemas)
+	$(call ship,rows,consumers schemas)
 
 build-MeterConsumer:
 	$(call ship,consumer,consumers)

@@ -243,7 +243,7 @@ def kinesis_event(records: int, events: int, *, rest: str = "") -> dict[str, Any
         events: Log events in each.
         rest: Stands behind every untagged line.
     """
-    said = cycle(list(islice(_requests(), 5_000)))
+    said = cycle(list(islice(requests_of_a_log(), 5_000)))
     numbers = iter(range(records * events))
     return {
         "Records": [
@@ -331,7 +331,7 @@ def _log_event(said: dict[str, Any], number: int, rest: str) -> dict[str, Any]:
     }
 
 
-def _requests() -> Iterator[dict[str, Any]]:
+def requests_of_a_log() -> Iterator[dict[str, Any]]:
     """Yield what requests say: those of an access log, or made ones like them."""
     path = os.environ.get("TAGLINE_ACCESS_LOG")
     if path is not None:
@@ -377,7 +377,7 @@ def peak_rss_over_base_mb(kinesis_records: int) -> float:
 def _write_full_event(path: Path, kinesis_records: int) -> int:
     """Write an event record by record, a JSON line each; return how many bytes it inflates to."""
     # Text that repeats itself behind every untagged line brings gzip's ratio to what fills both limits.
-    said = list(islice(_requests(), 1_000))
+    said = list(islice(requests_of_a_log(), 1_000))
     repeats = 420 if kinesis_records > 1 else 300
     each = FULL_INFLATED_BYTES // kinesis_records
     size = 0

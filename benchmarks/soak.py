@@ -532,6 +532,7 @@ def _apps(folder: Path, shards: int) -> list[App]:
     )
     parameters = {
         "LogGroups": ",".join(GROUPS),
+        "Store": "timestream",
         "BatchWindowSeconds": "0",
         "StreamMode": "PROVISIONED",
         "ShardCount": str(shards),

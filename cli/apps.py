@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from consumers.rows.registry import LOCAL_STORE
 from local import template
 from local.pipeline import ROOT, App, function_of
 
 USER_STACK = "app"
 
 
-def tagline_with_samples(*, window_s: int = 1, pets: bool = False) -> list[App]:
+def tagline_with_samples(*, window_s: int = 1, pets: bool = False, store: str = LOCAL_STORE) -> list[App]:
     """Return the pipeline and the sample application whose records it takes.
 
     Args:
         window_s: How long the consumer waits for a batch to fill, in seconds.
         pets: Whether to run the pets API as well; its requirements have to be installed.
+        store: The store of the records: the parameter `Store`.
     """
     samples = [App("sample", ROOT / "examples" / "template.yml"), *([pets_app()] if pets else [])]
     functions = ["sample-SampleApi", "sample-AccessLogReplay", "sample-Orders"]
     functions += ["pets-PetsApi"] if pets else []
-    groups = {"LogGroups": ",".join(f"/aws/lambda/{name}" for name in functions)}
-    return [*samples, App("tagline", ROOT / "template.yml", {**groups, "BatchWindowSeconds": str(window_s)})]
+    return [*samples, tagline_app([f"/aws/lambda/{name}" for name in functions], window_s, store)]
+
+
+def tagline_app(log_groups: Sequence[str], window_s: int, store: str) -> App:
+    """Return the pipeline, which takes the lines of log groups."""
+    parameters = {"LogGroups": ",".join(log_groups), "BatchWindowSeconds": str(window_s), "Store": store}
+    return App("tagline", ROOT / "template.yml", parameters)
 
 
 def pets_app() -> App:
@@ -31,7 +38,7 @@ def pets_app() -> App:
 
 
 def tagline_with_template(
-    path: Path, parameters: Mapping[str, str] | None = None, *, window_s: int = 1
+    path: Path, parameters: Mapping[str, str] | None = None, *, window_s: int = 1, store: str = LOCAL_STORE
 ) -> list[App]:
     """Return a SAM template of the user's own and the pipeline, which takes the lines of its functions.
 
@@ -42,6 +49,7 @@ def tagline_with_template(
         path: The template.
         parameters: Values for its parameters, where they are not the defaults.
         window_s: How long the consumer waits for a batch to fill, in seconds.
+        store: The store of the records: the parameter `Store`.
 
     Raises:
         TemplateError: The template cannot be run.
@@ -54,5 +62,4 @@ def tagline_with_template(
     for spec in specs:
         function_of(spec, path.parent)
     groups = list(dict.fromkeys(spec.log_group for spec in specs))
-    taken = {"LogGroups": ",".join(groups), "BatchWindowSeconds": str(window_s)}
-    return [own, App("tagline", ROOT / "template.yml", taken)]
+    return [own, tagline_app(groups, window_s, store)]

@@ -13,11 +13,13 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-TRACES = {"RowConsumer": "import aws_xray_sdk.core"}
+# What is imported only when it is needed: for a sampled invocation, and for a fragment of the lake.
+RARE = {"RowConsumer": "import aws_xray_sdk.core, arro3.core, arro3.io"}
 # What the Lambda runtime has of itself: boto3 and what it imports.
 RUNTIME = ("boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six.py", "jmespath")
 
-SYSTEMS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
+# As the Makefile's LAMBDA_PLATFORMS.
+SYSTEMS = ("manylinux_2_28", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
 
 HANDLERS = {
     "RowConsumer": "consumers.rows.handler",
@@ -67,8 +69,7 @@ def test_a_handler_is_imported_from_its_artifact_alone(function: str, runtime: P
     script = (
         f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(runtime)!r}]\n"
         f"from {HANDLERS[function]} import handler\n"
-        # What a sampled invocation imports beside it: CONTRIBUTING.md, Dependencies.
-        f"{TRACES.get(function, '')}\n"
+        f"{RARE.get(function, '')}\n"
         "names = [name for name, module in sys.modules.items() if getattr(module, '__file__', None)]\n"
         "print(*{name.split('.')[0] for name in names} & {'consumers', 'exporter', 'tagline'})\n"
     )
@@ -79,6 +80,10 @@ def test_a_handler_is_imported_from_its_artifact_alone(function: str, runtime: P
     )
 
     assert done.returncode == 0, done.stderr
+    installed = {path.name.lower() for path in tmp_path.glob("*.dist-info")}
+    assert {
+        f"{name.replace('-', '_')}-{version}.dist-info" for name, version in pinned(function)
+    } <= installed
     shipped = {path.name for path in tmp_path.iterdir()} & {
         "consumers",
         "exporter",
@@ -120,6 +125,20 @@ def test_the_layer_is_imported_as_the_runtime_does_and_has_all_of_the_emitter(tm
     line, files = done.stdout.splitlines()
     assert '"items":3' in line
     assert all(Path(file).is_relative_to(tmp_path) for file in files.split())
+
+
+def pinned(function: str) -> list[tuple[str, str]]:
+    """Return the names and versions in the list that a function's rule installs, whatever Python runs it."""
+    rule = re.search(rf"(?m)^build-{function}:\n\t\$\(call ship,(\w+),", (ROOT / "Makefile").read_text())
+    assert rule is not None
+    lines = (ROOT / "requirements" / f"{rule[1]}.txt").read_text()
+    return re.findall(r"(?m)^([a-z0-9._-]+)==(\S+) \\$", lines)
+
+
+def test_the_build_takes_the_wheels_of_all_these_tags() -> None:
+    # pip takes tags as they are written. Without one, it would not find the version that is pinned.
+    (platforms,) = re.findall(r"(?m)^LAMBDA_PLATFORMS := (.*)$", (ROOT / "Makefile").read_text())
+    assert platforms.split() == [f"{system}_aarch64" for system in SYSTEMS]
 
 
 def test_every_function_of_the_template_is_among_them() -> None:

@@ -137,9 +137,8 @@ def public(module: ModuleType) -> Iterator[tuple[str, Any]]:
 def stack() -> Stack:
     template = translate(ROOT / "template.yml")
     # Meters are switched on by their bucket.
-    return resolve(
-        template, {"MeterBucket": "ingest"}, stack_name="tagline", endpoint="http://127.0.0.1:5000"
-    )
+    parameters = {"MeterBucket": "ingest", "Store": "timestream"}
+    return resolve(template, parameters, stack_name="tagline", endpoint="http://127.0.0.1:5000")
 
 
 # --- the line and the table -------------------------------------------------------------------------------

@@ -65,7 +65,12 @@ def shop(tmp_path: Path) -> Iterator[Pipeline]:
         TEMPLATE.replace(limits, f"      AccessLogSettings: {settings}\n{limits}")
     )
     (tmp_path / "shop.py").write_text(HANDLER)
-    parameters = {"LogGroups": GROUP, "BatchWindowSeconds": "0", "UsageType": "gateway_request"}
+    parameters = {
+        "LogGroups": GROUP,
+        "BatchWindowSeconds": "0",
+        "UsageType": "gateway_request",
+        "Store": "timestream",
+    }
     apps = [App("shop", tmp_path / "template.yml"), App("tagline", ROOT / "template.yml", parameters)]
     with Pipeline(apps, in_process=True, enforce_throttling=True) as pipeline:
         yield pipeline

@@ -35,8 +35,12 @@ PURE = [
     "consumers/outcomes.py",
     "consumers/replay.py",
     "consumers/lines/subscription.py",
+    "consumers/rows/lake/content.py",
     "consumers/rows/lake/fragments.py",
     "consumers/rows/clashes.py",
+    "consumers/rows/lake/limits.py",
+    "consumers/rows/lake/mapping.py",
+    "consumers/rows/lake/parquet.py",
     "consumers/rows/late_days.py",
     "consumers/rows/limits.py",
     "consumers/rows/store.py",
@@ -126,7 +130,7 @@ OURS = ("tagline", "consumers", "exporter", "local", "cli", "tests", "benchmarks
 PIPELINE = ("consumers", "exporter", "cli")
 
 # A technology's name is that of the file or folder which knows it, and stands nowhere else.
-TECHNOLOGIES = (*STORES, "athena", "glue")
+TECHNOLOGIES = ("timestream", "athena", "glue")
 
 # The emitter until its own folder of modules is there, local/ until it is a distribution of its own.
 LONG_FILES = {

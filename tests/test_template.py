@@ -97,7 +97,8 @@ def examples(translated: dict[str, dict[str, Any]]) -> Stack:
 
 
 def stack_of(template: Mapping[str, Any], **parameters: str) -> Stack:
-    return resolve(template, parameters, stack_name="tagline", endpoint="http://127.0.0.1:5000")
+    store = {"Store": "timestream"} if "Store" in template["Parameters"] else {}
+    return resolve(template, {**store, **parameters}, stack_name="tagline", endpoint="http://127.0.0.1:5000")
 
 
 def declared(template: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,7 +172,11 @@ def test_the_deployment_page_lists_every_parameter_and_output(template: dict[str
     rows = re.findall(r"(?m)^\| `(\w+)` \| (.*?) \|", (ROOT / "docs" / "deploy.md").read_text())
     parameters = {name: cell for name, cell in rows if name in template["Parameters"]}
     defaults = {
-        name: f"`{parameter['Default']}`" if parameter["Default"] != "" else "empty"
+        name: "required"
+        if "Default" not in parameter
+        else f"`{parameter['Default']}`"
+        if parameter["Default"] != ""
+        else "empty"
         for name, parameter in template["Parameters"].items()
     }
     assert list(parameters.items()) == list(defaults.items())
@@ -381,6 +386,49 @@ def test_what_holds_records_outlives_the_stack(template: dict[str, Any]) -> None
         == ("RetainExceptOnCreate", "Retain")
     }
     assert kept == {"Bucket", "BucketPolicy", "Database", "Table"}
+
+
+# ---- Stores ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lake_stack(template: dict[str, Any]) -> Stack:
+    return stack_of(template, Store="lake", LogGroups="/aws/lambda/shop")
+
+
+def test_the_store_has_no_default_because_only_its_owner_knows_the_account(template: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError, match="parameter Store"):
+        resolve(template, {}, stack_name="tagline", endpoint="http://127.0.0.1:5000")
+
+
+def test_with_the_lake_nothing_of_timestream_is_created_or_allowed(lake_stack: Stack) -> None:
+    for resource in lake_stack.resources.values():
+        assert "timestream" not in json.dumps([resource.type, resource.properties]).lower(), (
+            resource.logical_id
+        )
+    assert [name for name in lake_stack.outputs() if "Timestream" in name] == []
+
+
+def test_with_timestream_no_fragments_may_be_written_or_read(stack: Stack, lake_stack: Stack) -> None:
+    fragments = f"{stack.resources['Bucket'].attributes['Arn']}/store/*"
+    for role, action in [
+        ("RowConsumerRole", "s3:PutObject"),
+        ("DailyExporterRole", "s3:GetObject"),
+        ("UpkeepRole", "s3:GetObject"),
+        ("UsageRollerRole", "s3:GetObject"),
+    ]:
+        assert fragments in allowed_resources(lake_stack, role, action)
+        assert fragments not in allowed_resources(stack, role, action)
+
+
+@pytest.mark.parametrize(("store", "size", "window_s"), [("timestream", 500, 5), ("lake", 10_000, 60)])
+def test_batches_have_the_size_that_suits_the_store_unless_one_is_given(
+    store: str, size: int, window_s: int, template: dict[str, Any]
+) -> None:
+    consumer, _ = event_source_mappings(stack_of(template, Store=store))
+    assert (consumer.batch_size, consumer.window_s) == (size, window_s)
+    given, _ = event_source_mappings(stack_of(template, Store=store, BatchSize="7", BatchWindowSeconds="0"))
+    assert (given.batch_size, given.window_s) == (7, 0)
 
 
 # ---- Meters ------------------------------------------------------------------------------------------------
@@ -972,7 +1020,9 @@ def test_alarms_tell_the_topic_of_lag_failure_and_dead_letters(stack: Stack) -> 
 
 def test_the_metrics_of_two_stacks_are_told_apart(template: dict[str, Any]) -> None:
     for name in ("one", "two"):
-        stack = resolve(template, {"MeterBucket": "ingest"}, stack_name=name, endpoint="")
+        stack = resolve(
+            template, {"MeterBucket": "ingest", "Store": "timestream"}, stack_name=name, endpoint=""
+        )
         # An alarm of other dimensions than the metric's stays silent.
         store = function(stack, "RowConsumer").environment["STORE"]
         assert {spec.environment["POWERTOOLS_SERVICE_NAME"] for spec in functions(stack)} == {name}
@@ -1061,8 +1111,8 @@ def test_saved_queries_ask_the_collected_log_groups(template: dict[str, Any]) ->
         ("MeterBatchWindowSeconds", ["0", "300"], ["-1", "301"]),
         ("ShardCount", ["1", "200"], ["0", "201"]),
         ("StreamRetentionHours", ["24", "8760"], ["23", "8761"]),
-        ("BatchSize", ["1", "10000"], ["0", "10001"]),
-        ("BatchWindowSeconds", ["0", "300"], ["-1", "301"]),
+        ("BatchSize", ["0", "10000"], ["-1", "10001"]),
+        ("BatchWindowSeconds", ["-1", "300"], ["-2", "301"]),
         ("ParallelizationFactor", ["1", "10"], ["0", "11"]),
         ("ConsumerMemoryMB", ["256", "10240"], ["255", "10241"]),
         ("MemoryStoreHours", ["1", "8766"], ["0", "8767"]),
@@ -1083,7 +1133,7 @@ def test_saved_queries_ask_the_collected_log_groups(template: dict[str, Any]) ->
         ("UsageType", ["api_request", "gateway_request"], ["", "two words", "x" * 257]),
         ("TenantClaim", ["", "custom:client", "https://a.example/client"], ["two words", "x" * 201]),
         ("DownloadMaxDays", ["1", "3660"], ["0", "3661"]),
-        ("Store", list(STORES), ["", "Timestream", "lake"]),
+        ("Store", list(STORES), ["", "Timestream", "Lake"]),
         ("LogRetentionDays", ["1", "3653"], ["0", "2"]),
         ("BucketAcceleration", ["Enabled", "Suspended"], ["enabled", ""]),
         ("AlertEmail", ["", "a@example.com"], ["nobody", "a@b@c"]),

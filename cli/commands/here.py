@@ -15,6 +15,7 @@ import typer
 
 from cli.errors import CommandError
 from cli.screen import advancing, err, out, print_rows, progress
+from consumers.rows.registry import LOCAL_STORE, STORES
 from local.faults import OF_DELIVERIES, Kind
 
 if TYPE_CHECKING:
@@ -30,6 +31,21 @@ FEED_PATIENCE_S = 8.0
 # How far the clock is put forward at once: ten years, each night of which the daily export runs.
 MAX_DAYS = 3_660
 
+
+def store_named(name: str) -> str:
+    """Return the name of a store.
+
+    Raises:
+        typer.BadParameter: If there is no such store.
+    """
+    if name not in STORES:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(STORES)}")
+    return name
+
+
+StoreName = Annotated[
+    str, typer.Option(parser=store_named, metavar="|".join(STORES), help="The store of the records.")
+]
 InProcess = Annotated[
     bool, typer.Option("--in-process", help="Run the functions in this process instead of their own.")
 ]
@@ -69,6 +85,7 @@ def demo(
     report: Annotated[
         Path, typer.Option(help="The file to write the usage page to, which any browser opens.")
     ] = Path(".tagline/report.html"),
+    store: StoreName = LOCAL_STORE,
     in_process: InProcess = False,
 ) -> None:
     """Run the whole pipeline on this machine, from requests to a downloaded zip and a usage page.
@@ -81,6 +98,7 @@ def demo(
     ```sh
     tagline demo
     tagline demo --requests 2000
+    tagline demo --store lake
     tagline demo --access-log /var/log/nginx/access.log --report report.html
     ```
     """
@@ -95,9 +113,8 @@ def demo(
         if access_log is not None:
             log = opened.enter_context(open_access_log(access_log))
             print_format(log)
-        pipeline = opened.enter_context(
-            Pipeline(tagline_with_samples(window_s=0, pets=log is None), in_process=in_process)
-        )
+        apps = tagline_with_samples(window_s=0, pets=log is None, store=store)
+        pipeline = opened.enter_context(Pipeline(apps, in_process=in_process))
         print_in_process(pipeline)
         stages, result = demonstration.follow(
             pipeline, target_of(pipeline), log=log, requests=requests, report=report
@@ -112,6 +129,7 @@ def demo(
 @app.command()
 def up(
     template: Template = None,
+    store: StoreName = LOCAL_STORE,
     data: DataFolder = None,
     now: StartTime = None,
     port: Port = 0,
@@ -145,7 +163,9 @@ def up(
         raise CommandError(f"there is no template {template}", "give the path of a SAM template")
     try:
         with Pipeline(
-            tagline_with_template(template) if template else tagline_with_samples(pets=True),
+            tagline_with_template(template, store=store)
+            if template
+            else tagline_with_samples(pets=True, store=store),
             in_process=in_process,
             ports=[port],
             enforce_auth=enforce_auth,

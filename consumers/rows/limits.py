@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -32,3 +33,19 @@ class Limits:
     series_bytes: int
     names: frozenset[str]
     prefixes: tuple[str, ...]
+
+
+def strictest(stores: Sequence[Limits]) -> Limits:
+    """Return the limits of what fits into each of some stores."""
+    return Limits(
+        name_bytes=min(each.name_bytes for each in stores),
+        dimension_name_bytes=min(each.dimension_name_bytes for each in stores),
+        measures=min(each.measures for each in stores),
+        table_measures=min(each.table_measures for each in stores),
+        table_dimensions=min(each.table_dimensions for each in stores),
+        first_day=max(each.first_day for each in stores),
+        last_day=min(each.last_day for each in stores),
+        series_bytes=min(each.series_bytes for each in stores),
+        names=frozenset[str]().union(*[each.names for each in stores]),
+        prefixes=tuple(sorted({prefix for each in stores for prefix in each.prefixes})),
+    )

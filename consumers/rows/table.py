@@ -465,6 +465,15 @@ class Plans:
         # Both only ever rise, and so does their sum.
         self.version = REVISION + revisions
 
+    @property
+    def columns(self) -> dict[str, Type]:
+        """The columns that are declared for any type of record, dimensions too, with their types."""
+        found: dict[str, Type] = {}
+        for plan in (*self._plans.values(), self._otherwise):
+            found |= {column: "VARCHAR" for _, column, _, _ in plan.dimensions}
+            found |= {column_name(each.field): each.type for each in plan.measures.values()}
+        return found
+
     def of(self, type_: str) -> tuple[str, Plan]:
         """Return the name that the table has for a type of record, and the type's plan.
 

@@ -63,6 +63,8 @@ def rewrite_rejected(
         invocation: The invocation's request id.
     """
     done = Rewritten()
+    if not store.reports:  # the store keeps what it takes
+        return done
     for report in sorted(objects.listed(store.reports), key=lambda each: each.modified):
         if now - report.modified < questions.settles_after:
             done.waiting += 1

@@ -39,6 +39,7 @@ from consumers.lines.ledger import Ledger
 from consumers.lines.subscription import LogEvent
 from consumers.rows import late_days, schema, table
 from consumers.rows.handler import make_handler
+from consumers.rows.store import Store
 from consumers.rows.timestream.writer import Timestream
 from tests.builders import (
     CONTROL,
@@ -58,6 +59,7 @@ ROOT = Path(__file__).parents[2]
 FAILURES = ROOT / "docs" / "reference" / "failures.md"
 TAG = "usage_record"
 OWN = "/tagline/"
+NOW_S = LOGGED / 1000 + 86_400  # All that is stored is of a day that is over.
 DAY = date(2025, 11, 20)
 RECORDS, LINES = 3, 35  # two requests to the store, the second of which begins inside a Kinesis record
 VICTIM = "victim"
@@ -558,19 +560,35 @@ class Life:
         self.deliveries = self.struck = self.size = self.remaining_ms = 0
         self.calm = self.here = False
         self.ledgers: list[Ledger] = []
-        self.client = _Store(self)
+        self.client: Any = self.new_client()
         self.objects = _Bucket(self)
         self._handler = make_handler(
-            Timestream(self.client, "tagline", "records", sleep=self._sleep, jitter=lambda: 1.0),
+            self.open_store(),
             self.objects,
             tag=TAG,
             own_log_groups=OWN,
             report=self.ledgers.append,
             plans=plans,
             threads=threads,
-            clock=lambda: LOGGED / 1000 + 86_400,  # All that is stored is of a day that is over.
+            clock=lambda: NOW_S,
         )
         self.mapping = Deliveries(self.handle, context=lambda: _Clock(self), after=self.look)
+
+    def new_client(self) -> Any:
+        """Return a client of the store, to which what goes wrong happens."""
+        return _Store(self)
+
+    def open_store(self) -> Store[Any]:
+        """Return the store over the client."""
+        return Timestream(self.client, "tagline", "records", sleep=self.sleep, jitter=lambda: 1.0)
+
+    def times(self) -> Iterable[tuple[str, int]]:
+        """Return the identity and the time in milliseconds of each stored row."""
+        return [(measure(row, "_id"), int(row["Time"]) // 1_000_000) for row in self.client.points.values()]
+
+    def whole_records(self) -> set[str]:
+        """Return the objects that stored rows name."""
+        return overflows(self.client.points.values())
 
     def handle(self, event: dict[str, Any], context: Context) -> dict[str, Any]:
         victim = self.batch.records[self.batch.position]
@@ -580,7 +598,7 @@ class Life:
         self.remaining_ms = 2_400  # a few tries, and then the end
         return self._handler(event, context)
 
-    def _sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         self.remaining_ms -= int(seconds * 1000)
 
     def goes_wrong(self) -> bool:
@@ -617,7 +635,7 @@ class Life:
         for record in done:
             said = self.batch.said[self.batch.records.index(record)]
             assert [identity for identity in said if not found[identity]] == []
-        assert overflows(self.client.points.values()) <= set(self.objects.under("overflow/"))
+        assert self.whole_records() <= set(self.objects.under("overflow/"))
         if failed_at is None:
             assert self.days_of(done) <= {late_days.marker_day(key) for key in self.objects.under("late/")}
         # A line may be missing in the accounts, and none that is nowhere may be in them.
@@ -629,9 +647,9 @@ class Life:
         """Return the days of the rows that records have in the store."""
         said = {each for record in records for each in self.batch.said[self.batch.records.index(record)]}
         return {
-            datetime.fromtimestamp(int(row["Time"]) // 10**9, UTC).date()
-            for row in self.client.points.values()
-            if measure(row, "_id") in said
+            datetime.fromtimestamp(milliseconds // 1000, UTC).date()
+            for identity, milliseconds in self.times()
+            if identity in said
         }
 
     def found(self) -> Counter[str]:

@@ -45,7 +45,7 @@ def apps(tmp_path: Path) -> list[App]:
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "api.py").write_text(FUNCTION)
     (tmp_path / "template.yml").write_text(TEMPLATE)
-    parameters = {"LogGroups": GROUP, "BatchWindowSeconds": "0"}
+    parameters = {"LogGroups": GROUP, "BatchWindowSeconds": "0", "Store": "timestream"}
     return [App("app", tmp_path / "template.yml"), App("tagline", ROOT / "template.yml", parameters)]
 
 

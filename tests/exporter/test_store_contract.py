@@ -158,7 +158,7 @@ STORES: list[Callable[[], AbstractContextManager[Make]]] = [twin, timestream, la
 
 
 def test_the_contract_holds_every_store_that_there_is() -> None:
-    assert {store.__name__ for store in STORES} == {*registry.STORES, "lake", twin.__name__}
+    assert {store.__name__ for store in STORES} == {*registry.STORES, twin.__name__}
 
 
 @pytest.fixture(scope="module", params=STORES, ids=lambda store: store.__name__)

@@ -70,7 +70,8 @@ PLATFORM = [
 @pytest.fixture(scope="module")
 def saved() -> dict[str, str]:
     template = translate(Path(__file__).parents[2] / "template.yml")
-    stack = resolve(template, {"LogGroups": GROUP}, stack_name="tagline", endpoint="http://127.0.0.1:1")
+    parameters = {"LogGroups": GROUP, "Store": "timestream"}
+    stack = resolve(template, parameters, stack_name="tagline", endpoint="http://127.0.0.1:1")
     definitions = stack.of_type("AWS::Logs::QueryDefinition")
     return {
         definition.properties["Name"].removeprefix("tagline/"): definition.properties["QueryString"]

@@ -5,7 +5,6 @@ several: batches are redelivered, cut elsewhere and replayed. Readers drop the c
 same values in `IDENTITY`, those of the highest `VERSION` count, each `DIGEST` once. All copies of a row have
 its time, so they are in one hour's folder. docs/reference/lake-store.md says why every row then counts once.
 """
-# ruff: noqa: INP001 - the folder becomes a store, with `__init__.py`, once it has `live.py`
 
 from __future__ import annotations
 
@@ -142,9 +141,10 @@ def digest(values: Mapping[str, bool | float | str]) -> int:
     Returns:
         64 bits with a sign.
     """
-    return digest_of(orjson.dumps(values, option=orjson.OPT_SORT_KEYS))
+    names = sorted(values)
+    return digest_of(orjson.dumps(names), orjson.dumps([values[name] for name in names]))
 
 
-def digest_of(text: bytes) -> int:
-    """Return the digest of values whose JSON, with sorted names, is already there."""
-    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big", signed=True)
+def digest_of(names: bytes, values: bytes) -> int:
+    """Return the digest of values by the JSON of their sorted names, and that of the values in this order."""
+    return int.from_bytes(blake2b(names + values, digest_size=8).digest(), "big", signed=True)

@@ -20,6 +20,7 @@ from consumers.rows.timestream.calls import Calls
 from consumers.rows.timestream.limits import LATE_AFTER_S
 from consumers.rows.timestream.mapping import PackedRecord, RecordPacker, body
 from consumers.rows.timestream.reports import PREFIX, read_report
+from consumers.rows.traffic import TrafficCounter
 
 # How many points a record tries before it is given up: with 100,000 records of one series in one millisecond,
 # one in 10 ** 32 fails.
@@ -62,8 +63,7 @@ class Timestream:
         self._table = table
         self._retry = Retry(sleep, jitter)
         self._one_at_a_time = threading.Lock()
-        self._counting = threading.Lock()
-        self._traffic = Traffic()
+        self._traffic = TrafficCounter()
 
     def packer(self, plans: Plans = UNDECLARED) -> RecordPacker:
         """Return what makes records of rows."""
@@ -75,9 +75,7 @@ class Timestream:
 
     def traffic(self) -> Traffic:
         """Return what was sent since the last call of this method."""
-        with self._counting:
-            traffic, self._traffic = self._traffic, Traffic()
-        return traffic
+        return self._traffic.take()
 
     def write(
         self, rows: Sequence[PackedRecord], remaining: Callable[[], float]
@@ -128,7 +126,7 @@ class Timestream:
     def _send(self, request: list[_Item], *, retried: bool) -> list[Refused | Duplicate | None]:
         """Send one request and return per record why it was not written, or None if it was."""
         content = body(self._database, self._table, [(item.row, item.time) for item in request])
-        self._count(requests=1, retries=int(retried), bytes_=len(content))
+        self._traffic.add(requests=1, retries=int(retried), bytes_=len(content))
         try:
             answer = self._calls.write(content, len(request))
         except ParamValidationError as error:
@@ -138,7 +136,7 @@ class Timestream:
             if code == "RejectedRecordsException":
                 return _refusals(error.response.get("RejectedRecords", []), request)
             if code == "ThrottlingException":
-                self._count(throttled=1)
+                self._traffic.add(throttled=1)
                 # Its message points to the metric ActiveMagneticStorePartitions; nothing else in it tells.
                 if "magnetic" in str(error).lower():
                     raise TransientError(str(error), alone=self._one_at_a_time) from error
@@ -154,13 +152,6 @@ class Timestream:
         if "RecordsIngested" not in answer:
             raise TransientError("the answer was cut off")
         return [None] * len(request)
-
-    def _count(self, *, requests: int = 0, retries: int = 0, throttled: int = 0, bytes_: int = 0) -> None:
-        with self._counting:
-            now = self._traffic
-            self._traffic = Traffic(
-                now.requests + requests, now.retries + retries, now.throttled + throttled, now.bytes + bytes_
-            )
 
 
 class _InvalidError(Exception):

@@ -62,7 +62,9 @@ def apps(tmp_path: Path) -> list[App]:
 
 def tagline(**parameters: str) -> App:
     windows = {"BatchWindowSeconds": "0", "MeterBatchWindowSeconds": "0"}
-    return App("tagline", ROOT / "template.yml", {"LogGroups": GROUP, **windows, **parameters})
+    return App(
+        "tagline", ROOT / "template.yml", {"LogGroups": GROUP, "Store": "timestream", **windows, **parameters}
+    )
 
 
 def print_meters(pipeline: Pipeline, first: int, last: int) -> None:

@@ -55,7 +55,7 @@ def pipeline(
 ) -> Pipeline:
     """Return the pipeline alone, whose issuer's keys are at an address."""
     return Pipeline(
-        [App("tagline", ROOT / "template.yml", parameters or {})],
+        [App("tagline", ROOT / "template.yml", {"Store": "timestream", **(parameters or {})})],
         in_process=True,
         enforce_auth=auth,
         enforce_throttling=throttling,
@@ -315,7 +315,7 @@ def test_a_program_that_reads_the_description_finds_nothing_wrong_with_the_api(t
 def test_as_many_requests_as_the_template_says_are_let_through() -> None:
     stack = resolve(
         translate(ROOT / "template.yml"),
-        {"DownloadsPerSecond": "7"},
+        {"Store": "timestream", "DownloadsPerSecond": "7"},
         stack_name="tagline",
         endpoint="http://127.0.0.1",
     )

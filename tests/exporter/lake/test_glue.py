@@ -268,7 +268,7 @@ def translated() -> dict[str, Any]:
 
 
 def stack(formats: str = "csv.gz") -> Stack:
-    values = {"ExportFormats": formats}
+    values = {"Store": "timestream", "ExportFormats": formats}
     return resolve(translated(), values, stack_name="tagline", endpoint="http://127.0.0.1:5000")
 
 

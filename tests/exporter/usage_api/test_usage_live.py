@@ -155,6 +155,7 @@ def test_the_numbers_go_over_the_wire_packed_and_once(tagline: Pipeline) -> None
 def test_the_configuration_for_prometheus_scrapes_a_route_with_the_scope_that_it_asks_for() -> None:
     (scrape,) = yaml.safe_load((ROOT / "docs" / "examples" / "prometheus.yml").read_text())["scrape_configs"]
     given = {"JwtIssuer": "https://id.example.com", "JwtAudience": "app", "TenantClaim": "client_id"}
+    given |= {"Store": "timestream"}
     stack = resolve(translate(ROOT / "template.yml"), given, stack_name="tagline", endpoint="")
 
     (route,) = [each for each in http_routes(stack) if each.path == scrape["metrics_path"]]

@@ -1,0 +1,1 @@
+"""The consumer whose store is the lake: Parquet files in S3."""
