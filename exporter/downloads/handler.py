@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -62,6 +63,10 @@ class Settings:
 
 # --- the API ----------------------------------------------------------------------------------------------
 
+# What is before the API's paths: a stage's name, or the path to which a custom domain maps the API.
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-mappings.html
+_BASE_PATH = re.compile(r"^/.+?(?=/(?:downloads?/|downloads$|openapi\.json$))")
+
 
 def make_handler(
     service: DownloadService,
@@ -83,7 +88,7 @@ def make_handler(
         tenant_columns: The columns that such a caller may have; empty for all.
         tokens: The tokens that API Gateway requires of callers; None if it requires signatures.
     """
-    app = APIGatewayHttpResolver()
+    app = APIGatewayHttpResolver(strip_prefixes=[_BASE_PATH])
     _refuse(app)
 
     def tenant() -> str | None:
@@ -258,7 +263,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _base_url(event: dict[str, Any]) -> str:
     headers = event.get("headers") or {}
     host = headers.get("host") or event["requestContext"]["domainName"]
-    return f"{headers.get('x-forwarded-proto', 'https')}://{host}"
+    found = _BASE_PATH.match(event["rawPath"])
+    return f"{headers.get('x-forwarded-proto', 'https')}://{host}{found[0] if found else ''}"
 
 
 def _pause(job: Job) -> dict[str, str | list[str]]:

@@ -157,6 +157,20 @@ def test_the_answer_comes_at_once_and_names_the_link_its_expiry_and_the_status_a
     )
 
 
+@pytest.mark.parametrize("mapping", ["/v1", "/billing/reports", "/download", "/downloads"])
+def test_the_status_address_has_the_path_to_which_a_custom_domain_maps_the_api(mapping: str) -> None:
+    api = Api()
+
+    made = api.call("GET /download/usage", f"{mapping}/download/usage", DATES)["body"]
+    looked = api.call("GET /downloads/{id}", f"{mapping}/downloads/{made['id']}", id=made["id"])
+    posted = api.call("POST /downloads", f"{mapping}/downloads", body=DATES)
+
+    assert made["status_url"] == f"https://api.example.com{mapping}/downloads/{made['id']}"
+    assert (looked["statusCode"], looked["body"]["status_url"]) == (200, made["status_url"])
+    assert posted["body"]["status_url"] == made["status_url"]
+    assert api.call("GET /openapi.json", f"{mapping}/openapi.json")["statusCode"] == 200
+
+
 def test_a_message_is_short_whatever_is_asked_for() -> None:
     api = Api()
     columns = [f"{number:03}" + "😀" * (openapi.MAX_VALUE - 3) for number in range(openapi.MAX_COLUMNS)]
