@@ -89,7 +89,7 @@ class Piece:
             own = _fragment_rows(self.fragments.take(places.filter(is_fragment)), columns)
             taken = self.committed.take(pc.subtract(places.filter(pc.invert(is_fragment)), behind))
             names = [column.name for column in columns]
-            others = list(map(list, zip(*(taken[name].to_pylist() for name in names), strict=True)))
+            others = list(zip(*(taken[name].to_pylist() for name in names), strict=True))
             rows, more = iter(own), iter(others)
             yield [next(rows if each else more) for each in is_fragment.to_pylist()]
 
@@ -189,12 +189,12 @@ class DayRows:
         """Return the columns of a fragment that are asked for, with the identity in nanoseconds."""
         try:
             file = pq.ParquetFile(pa.BufferReader(body))
-            there = file.schema_arrow.names
-            for name in there:
-                type_ = type_of(file.schema_arrow.field(name).type)
+            schema = file.schema_arrow
+            for name in schema.names:
+                type_ = type_of(schema.field(name).type)
                 if name not in _OWN and self.types.setdefault(name, type_) != type_:
                     self.conflicts.add(name)
-            read = [name for name in there if name in ALWAYS or name in names or (name == FIELDS and names)]
+            read = [name for name in schema.names if name in ALWAYS or name in names or (name == FIELDS and names)]
             table = file.read(read, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise StoreError(
@@ -249,7 +249,7 @@ def _fragment_rows(taken: pa.Table, columns: tuple[Column, ...]) -> list[Values]
             values.append(texts(there[name]) if is_there else [None] * taken.num_rows)
     if FIELDS in there:
         put_fields(there[FIELDS].to_pylist(), columns, values)
-    return list(map(list, zip(*values, strict=True)))
+    return list(zip(*values, strict=True))
 
 
 def _moved_to_fields(table: pa.Table, name: str) -> pa.Table:

@@ -16,6 +16,7 @@ from exporter.store import Column, Type
 PER_MILLISECOND = 1_000_000
 # Numbers from here on, and those below a thousandth, have an exponent.
 _LARGE, _SMALL = 1e7, 1e-3
+_ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 _KINDS: Mapping[type, Type] = {bool: "boolean", int: "integer", float: "number", str: "text"}
 
 
@@ -88,24 +89,34 @@ def put_fields(
         values: The rows' values as text, a list for each column.
     """
     place_of = {column.name: (column.type, place) for column, place in zip(columns, values, strict=True)}
-    extra = place_of.get(EXTRA)
+    alike: dict[tuple[Any, ...], tuple[list[int], list[Any]]] = {}
     for row, text in enumerate(fields):
-        if text is None:
-            continue
-        for name, value in orjson.loads(text).items():
-            if (found := place_of.get(name)) is None:
-                continue
-            type_, place = found
-            kind = _KINDS[value.__class__]
-            if kind == type_ or (kind == "integer" and type_ == "number"):
-                place[row] = value if kind == "text" else value_text(value)
-            elif extra is not None:
-                known = orjson.loads(extra[1][row] or "{}")
-                extra[1][row] = orjson.dumps({**known, name: value}).decode()
+        if text is not None:
+            found = orjson.loads(text)
+            rows, of_rows = alike.setdefault((*found, *map(type, found.values())), ([], []))
+            rows.append(row)
+            of_rows.append(found.values())
+    for shape, (rows, of_rows) in alike.items():
+        half = len(shape) // 2
+        for name, kind, column in zip(shape[:half], shape[half:], zip(*of_rows, strict=True), strict=True):
+            if name in place_of:
+                type_, place = place_of[name]
+                if _KINDS[kind] == type_ or (kind is int and type_ == "number"):
+                    _put(column, kind, rows, place)
+                elif EXTRA in place_of:
+                    _put_extra(name, column, rows, place_of[EXTRA][1])
 
 
-def value_text(value: bool | float) -> str:
-    """Return a value of `fields` that is not a text, as text."""
-    if value.__class__ is float:
-        return number_text(value)
-    return ("false", "true")[value] if value.__class__ is bool else str(value)
+def _put(column: Sequence[Any], kind: type, rows: Sequence[int], place: list[str | None]) -> None:
+    """Put values of one class into their rows as text."""
+    found = column if kind is str else texts(pa.array(column, _ARROW_TYPES[kind]))
+    if len(rows) == len(place):
+        place[:] = found
+    else:
+        for row, text in zip(rows, found, strict=True):
+            place[row] = text
+
+
+def _put_extra(name: str, column: Sequence[Any], rows: Sequence[int], place: list[str | None]) -> None:
+    for row, value in zip(rows, column, strict=True):
+        place[row] = orjson.dumps({**orjson.loads(place[row] or "{}"), name: value}).decode()
