@@ -136,6 +136,43 @@ def _number(count: int | None) -> str:
 
 
 @app.command()
+def compare(
+    day: OneDay = None,
+    other: Annotated[
+        str | None,
+        typer.Option(
+            "--with",
+            metavar="STACK",
+            help="The stack on AWS whose store is compared. Default: the pipeline's own export of the day.",
+        ),
+    ] = None,
+    stack: Stack = None,
+) -> None:
+    """Compare a day of the store with its export, or with the same day of another stack's store.
+
+    For each column: rows with a value, sums of numbers and a digest of all values. The exit status is 0 if
+    both have the same, and 1 if anything differs.
+
+    For example:
+
+    ```sh
+    tagline compare --day 2026-11-19
+    tagline compare --day 2026-11-19 --stack tagline --with tagline-2
+    ```
+    """
+    from cli.compare import differences, export_side, print_comparison, store_side
+    from cli.target import find_target
+
+    target = find_target(stack)
+    (date_,) = days_between(target, day, day)
+    one = store_side(target, date_, stack or "here")
+    two = export_side(target, date_) if other is None else store_side(find_target(other), date_, other)
+    print_comparison(date_, one, two, out)
+    if differences(one, two):
+        raise typer.Exit(1)
+
+
+@app.command()
 def forget(
     client: Annotated[str, typer.Option(help="The client, as the column `client` has it.")] = "",
     first: Annotated[datetime | None, day_option("--from", "The first day (UTC).")] = None,

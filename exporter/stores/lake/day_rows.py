@@ -194,7 +194,9 @@ class DayRows:
                 type_ = type_of(schema.field(name).type)
                 if name not in _OWN and self.types.setdefault(name, type_) != type_:
                     self.conflicts.add(name)
-            read = [name for name in schema.names if name in ALWAYS or name in names or (name == FIELDS and names)]
+            read = [
+                name for name in schema.names if name in ALWAYS or name in names or (name == FIELDS and names)
+            ]
             table = file.read(read, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise StoreError(
