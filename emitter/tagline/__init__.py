@@ -12,7 +12,12 @@ it, attach it as a layer, or copy this folder.
         add(client="acme", items=3)          # from anywhere in the call
         return {"statusCode": 200}
 
-docs/reference/line.md describes the line. Modules that Lambda's runtime client has not already loaded are
+docs/reference/line.md describes the line. To read the code: `emitter` makes a line from `values`, without
+what `privacy` masks, and `output` writes it. `collecting` gathers a record's fields while code runs,
+`handlers` decides when that code is over, and `invocation` reads what Lambda gives it. Each other file has
+one purpose.
+
+Modules that Lambda's runtime client has not already loaded are
 imported lazily, but for `contextvars`; types only for the type checker.
 """
 

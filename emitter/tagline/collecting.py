@@ -91,12 +91,12 @@ class Draft(dict[str, Any]):
     def _outer(self, stack: tuple[Draft, ...]) -> tuple[Draft, ...]:
         """Return the open records around this one; give up those that an earlier invocation left."""
         for draft in stack:
-            if draft.open and self._is_after(draft):
+            if draft.open and self._follows_the_invocation_of(draft):
                 draft.give_up()
         return tuple([draft for draft in stack if draft.open])
 
-    def _is_after(self, draft: Draft) -> bool:
-        """Return whether this record's invocation means that the other one's is over and left it open."""
+    def _follows_the_invocation_of(self, draft: Draft) -> bool:
+        """Return whether the other record was left open by an invocation that is over, as this one shows."""
         ids = {draft.invocation.request_id, self.invocation.request_id}
         return not draft._is_block and None not in ids and len(ids) > 1
 

@@ -167,6 +167,14 @@ def test_the_oldest_python_that_is_promised_is_the_oldest_that_is_tested() -> No
     assert declared["dependencies"] == []
 
 
+def test_the_syntax_is_that_of_the_oldest_python_also_where_it_is_not_installed() -> None:
+    with pytest.raises(SyntaxError):
+        ast.parse("match 1:\n    case 1:\n        pass", feature_version=OLDEST)  # Python 3.10
+
+    for path in (EMITTER / "tagline").glob("*.py"):
+        ast.parse(path.read_text(), filename=path.name, feature_version=OLDEST)
+
+
 def test_the_version_is_said_in_one_place(dist: Path) -> None:
     """By https://semver.org, and read from there by what builds the distributions."""
     assert re.fullmatch(r"\d+\.\d+\.\d+", tagline.__version__)
