@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from consumers.rows.handler import make_handler
 from consumers.rows.schema import parse, plans
 from consumers.rows.table import UNDECLARED, Plans
 from consumers.rows.timestream.writer import Timestream
+from local.services import Services
 from tests.builders import LOGGED, Context, data, envelope, kinesis_event
 from tests.row_store import MemoryStore
 from tests.twins import Objects, TimestreamWrite, client_error, measure
@@ -118,6 +120,33 @@ def test_a_field_of_another_type_than_its_column_goes_into_extra_and_its_row_is_
     assert table.rows()["b"].keys() == {"status"}
     assert (ledger.stored, ledger.extra, ledger.quarantined.total()) == (2, 1, 0)
     assert not list(table.objects.quarantined())
+
+
+def test_the_words_of_the_timestream_that_runs_here_are_understood() -> None:
+    class LocalTable(TimestreamTable):
+        def open(self) -> Any:
+            return Timestream(client, "tagline", "records", sleep=lambda _: None, jitter=lambda: 0.0)
+
+    services = Services()
+    try:
+        client = services.client("timestream-write")
+        client.create_database(DatabaseName="tagline")
+        year = {"MemoryStoreRetentionPeriodInHours": 8_760, "MagneticStoreRetentionPeriodInDays": 365}
+        client.create_table(DatabaseName="tagline", TableName="records", RetentionProperties=year)
+        now = int(time.time() * 1000)
+        environment = Environment(LocalTable())
+        environment.deliver(write(Record("first", now, {"status": 200, "ok": True}, "order")))
+
+        ledger = environment.deliver(write(Record("a", now, {"status": "ok", "ok": 1, "note": "n"}, "order")))
+
+        question = 'SELECT status, ok, note, _extra FROM "tagline"."records" WHERE _id = \'a\''
+        (row,) = services.client("timestream-query").query(QueryString=question)["Rows"]
+    finally:
+        services.stop()
+    status, ok, note, extra = (value.get("ScalarValue") for value in row["Data"])
+    assert (status, ok, note) == (None, None, "n")
+    assert json.loads(extra) == {"status": "ok", "ok": 1}
+    assert (ledger.stored, ledger.extra, ledger.quarantined.total()) == (1, 2, 0)
 
 
 def test_what_was_refused_once_is_mapped_right_at_once_by_the_next_batch() -> None:
