@@ -112,6 +112,9 @@ def test_the_commands_say_what_they_found_and_do_nothing_before_they_are_told_to
     assert exported.exit_code == 0
     assert {"MB", "USD", "seconds"} <= set(re.findall(r"\w+", exported.output))
     assert said("verify", *asked).exit_code == 0
+    lake = {"DatabaseName": tagline.outputs["tagline"]["LakeDatabase"], "Name": "records_csv"}
+    columns = where.client("glue").get_table(**lake)["Table"]["StorageDescriptor"]["Columns"]
+    assert {"Name": "duration_ms", "Type": "string"} in columns
 
     objects = where.bucket()
     before = sorted(objects.keys(""))
