@@ -13,7 +13,7 @@ import boto3
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from consumers.accounts.compaction import reconcile
+from consumers.accounts.compaction import UnreadableAccountError, reconcile
 from consumers.bucket import Bucket, Objects, client_config
 from consumers.settings import read_settings
 from exporter.stores import store_of_function
@@ -70,8 +70,14 @@ def _from_environment() -> Handler:
 
 
 def completeness_of(objects: Objects, days: Collection[date]) -> Mapping[date, Completeness]:
-    """Return what the consumers' accounts have of days: lines that did not arrive, or were not stored."""
-    counts = {day.day: day.counts() for day in reconcile(objects, days)}
+    """Return what the consumers' accounts have of days: lines that did not arrive, or were not stored.
+
+    If an account cannot be read, nobody knows what was lost; the Reconciler names it and has an alarm.
+    """
+    try:
+        counts = {day.day: day.counts() for day in reconcile(objects, days)}
+    except UnreadableAccountError:
+        return dict.fromkeys(days, Completeness(None))
     return {day: Completeness(count["lost"], count["quarantined"]) for day, count in counts.items()}
 
 

@@ -8,12 +8,14 @@ from datetime import timedelta
 
 import pytest
 
+from consumers.accounts import accounting
+from consumers.accounts.accounting import Account
 from exporter.lake.forgotten import KEY as FORGOTTEN
 from exporter.lake.forgotten import Forgotten
 from exporter.lake.formats import Format
 from exporter.lake.manifest import MANIFEST, folder
 from exporter.usage import questions, stored
-from exporter.usage.handler import make_handler
+from exporter.usage.handler import completeness_of, make_handler
 from exporter.usage.roller import LIVE_DAYS, Roller, RollUpError
 from exporter.usage.rollup import Completeness, merge
 from tests.builders import Context
@@ -149,6 +151,17 @@ def test_what_is_known_of_lost_lines_is_revised_without_reading_the_day_again(la
     # A day that is older than those whose accounts are read keeps what was known of it.
     assert days[DAYS[0]].completeness == Completeness()
     assert LIVE_DAYS == 3
+
+
+def test_what_was_lost_comes_from_the_accounts_and_is_unknown_if_one_cannot_be_read(lake: Lake) -> None:
+    day, before = DAYS[2], DAYS[1]
+    account = Account({"s": ((0, 4), (6, 9))}, {"late": {"s": ((2, 3),)}})
+    document = accounting.to_json({day: {"/g": account}})
+    lake.bucket[accounting.document_key(accounting.BATCHES, document)] = document
+
+    assert completeness_of(lake.bucket, [day, before]) == {day: Completeness(1, 2), before: Completeness()}
+    lake.bucket[f"{accounting.BATCHES}no-account"] = b"{"
+    assert completeness_of(lake.bucket, [day, before]) == dict.fromkeys([day, before], Completeness(None))
 
 
 def test_a_day_that_differs_from_its_manifest_fails_alone_and_keeps_its_numbers(lake: Lake) -> None:
