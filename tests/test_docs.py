@@ -449,6 +449,7 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
         "DailyExporter": [
             lambda: export._report(Export(MANIFEST, kept=False)),
             lambda: export._report_failure("2026-11-19", "no", True),
+            lambda: export._report_error("2026-11-19", ValueError("no")),
         ],
         "UsageRoller": [lambda: usage_handler.report_rolled(Rolled(["2026-11-19"]))],
         "DownloadWorker": [

@@ -1018,6 +1018,28 @@ def test_alarms_tell_the_topic_of_lag_failure_and_dead_letters(stack: Stack) -> 
     }
 
 
+def test_an_alarms_mail_leads_to_the_log_with_the_exceptions_trace(template: dict[str, Any]) -> None:
+    stack = stack_of(template, MeterBucket="ingest")
+    groups = {group.name for group in stack.of_type("AWS::Logs::LogGroup")}
+    for alarm in stack.of_type("AWS::CloudWatch::Alarm"):
+        description = alarm.properties["AlarmDescription"]
+        _, _, group = description.partition("#logsV2:log-groups/log-group/")
+        # Of a queue there is no log: its alarm's page says what to do.
+        is_of_queue = alarm.properties["Namespace"] == "AWS/SQS"
+        assert is_of_queue or group.replace("$252F", "/") in groups, alarm.logical_id
+        assert len(description) <= 1024, "CloudWatch takes no more"
+
+
+def test_only_its_own_queue_and_account_reach_what_is_for_failures(stack: Stack) -> None:
+    queue = stack.resources["ScheduleDeadLetters"].properties
+    assert queue["RedriveAllowPolicy"] == {"redrivePermission": "denyAll"}
+    (trust,) = stack.resources["ScheduleRole"].properties["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Condition"]["StringEquals"] == {
+        "aws:SourceAccount": "123456789012",
+        "aws:SourceArn": "arn:aws:scheduler:us-east-1:123456789012:schedule-group/default",
+    }
+
+
 def test_the_metrics_of_two_stacks_are_told_apart(template: dict[str, Any]) -> None:
     for name in ("one", "two"):
         stack = resolve(

@@ -54,6 +54,7 @@ def make_handler(
     formats: tuple[Format, ...] = (Format.CSV_GZ,),
     job: DayJob | None = None,
     report: Callable[[Export], None] = lambda _export: None,
+    report_error: Callable[[str, Exception], None] = lambda _day, _error: None,
     report_failure: Callable[[str, str, bool], None] = lambda _day, _reason, _given_up: None,
     describe: Callable[[Format], None] = lambda _format: None,
     lake_days: int | None = None,
@@ -67,6 +68,7 @@ def make_handler(
         formats: The files' formats.
         job: How days are written.
         report: Is given what became of each day in each format.
+        report_error: Is given each day that an invocation could not write, with the exception.
         report_failure: Is given each day or table that a night could not write, why, and whether that is
             given up.
         describe: Gives the table over a format's files the columns that they have by now.
@@ -75,7 +77,7 @@ def make_handler(
     job = job or DayJob()
     if store.includes_exports and Format.PARQUET not in formats:
         formats = (*formats, Format.PARQUET)  # the quickest to read back, and what SQL over closed days reads
-    exporter = Exporter(store, objects, formats, job, report, lake_days)
+    exporter = Exporter(store, objects, formats, job, report, report_error, lake_days)
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         run = run_of(event, objects, context.aws_request_id, job.now(), store.settles_after)
@@ -136,6 +138,7 @@ def _from_environment() -> Handler:
         # The schemas are beside the code, wherever that was unpacked.
         job=DayJob(plans=schema.load_schemas(Path(__file__).parents[2] / settings.schemas)),
         report=_report,
+        report_error=_report_error,
         lake_days=settings.lake_days,
         report_failure=_report_failure,
         describe=Catalog.of_account(settings.lake_database, objects).describe,
@@ -164,6 +167,10 @@ def _report(export: Export) -> None:
     metrics.add_metric(name="exported_scanned_bytes", unit=MetricUnit.Bytes, value=export.spent.scanned)
     metrics.add_metric(name="exported_not_restored", unit=MetricUnit.Count, value=manifest.not_restored)
     metrics.flush_metrics()
+
+
+def _report_error(day: str, error: Exception) -> None:
+    Logger().error("day not written", extra={"day": day}, exc_info=error)
 
 
 def _report_failure(day: str, reason: str, is_given_up: bool) -> None:

@@ -164,6 +164,7 @@ class Exporter:
         formats: The files' formats.
         job: How days are written.
         report: Is given what became of each day in each format.
+        report_error: Is given each day that could not be written, with the exception.
         lake_days: For how many days after its date the lake keeps a day; None for ever.
     """
 
@@ -172,6 +173,7 @@ class Exporter:
     formats: tuple[Format, ...]
     job: DayJob
     report: Callable[[Export], None]
+    report_error: Callable[[str, Exception], None]
     lake_days: int | None = None
 
     def write(self, run: Run, seconds_left: Callable[[], float], done: list[dict[str, Any]]) -> Run:
@@ -204,10 +206,10 @@ class Exporter:
                 )
                 _ensure_it_ends(left, got_on=error.got_on or bool(done) or run.continuations == 0)
                 return left
-            except DayFailedError as error:
-                failed[day.isoformat()] = str(error)
             except Exception as error:  # noqa: BLE001 - one day's failure is not the other days'
-                failed[day.isoformat()] = f"{type(error).__name__}: {error}"
+                is_named = isinstance(error, DayFailedError)
+                failed[day.isoformat()] = str(error) if is_named else f"{type(error).__name__}: {error}"
+                self.report_error(day.isoformat(), error)
         return replace(run, days=(), failed=failed, formats=(), leases={})
 
     def _write_day(
@@ -233,13 +235,14 @@ class Exporter:
         locked = [day for day in days if day not in taken]
         locked += [day for day, outcome in pairs if isinstance(outcome, OvertakenError)]
         done += [{"day": date.isoformat(), "format": day.kind, "locked": True} for day in locked]
-        failures = [
-            f"{day.kind}: {type(outcome).__name__}: {outcome}"
+        failures = {
+            day.kind: outcome
             for day, outcome in pairs
             if isinstance(outcome, Exception) and day not in locked
-        ]
+        }
         if failures:
-            raise DayFailedError("; ".join(failures))
+            reasons = [f"{kind}: {type(error).__name__}: {error}" for kind, error in failures.items()]
+            raise DayFailedError("; ".join(reasons)) from next(iter(failures.values()))
         if not locked:
             if self.store.includes_exports and date < job.now().date():
                 close_day(self.objects, date)

@@ -63,6 +63,7 @@ class Function:
         self.bucket = Bucket() if bucket is None else bucket
         self.reported: list[Export] = []
         self.failures: list[tuple[str, str, bool]] = []
+        self.errors: list[Exception] = []
         self.called: list[tuple[str, dict[str, Any]]] = []
         self.described: list[Format] = []
         self.now = NOW
@@ -71,6 +72,7 @@ class Function:
             self.bucket,
             job=replace(job, now=lambda: self.now),
             report=self.reported.append,
+            report_error=lambda _, error: self.errors.append(error),
             report_failure=lambda *failure: self.failures.append(failure),
             invoke=lambda name, event: self.called.append((name, event)),
             describe=describe or self.described.append,
@@ -472,6 +474,9 @@ def test_a_day_that_fails_does_not_make_the_night_repeat_the_others() -> None:
     assert [(day["day"], day["rows"]) for day in answer["days"]] == [("2025-11-30", 1)]
     assert list(answer["failed"]) == ["2025-11-20"]
     assert function.failures == [("2025-11-20", answer["failed"]["2025-11-20"], False)]
+    (error,) = function.errors
+    assert error.__cause__ is not None, "the log has the trace of what went wrong in the format"
+    assert error.__cause__.__traceback__ is not None
     asked = len(rows.asked)
     function.now += timedelta(days=1)
     function({})
