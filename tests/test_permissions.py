@@ -213,11 +213,6 @@ def run_everything(pipeline: Pipeline, stack: Stack) -> None:
     where = target_of(pipeline)
     s3, bucket = pipeline.client("s3"), where.outputs["Bucket"]
     s3.create_bucket(Bucket="ingest")
-    glue = pipeline.client("glue")
-    database = stack.resources["LakeDatabase"].physical_id
-    glue.create_database(DatabaseInput={"Name": database})
-    for table in stack.of_type("AWS::Glue::Table"):
-        glue.create_table(DatabaseName=database, TableInput=table.properties["TableInput"])
 
     # Records of four days, of two clients, some too long for the store; two meet at one point; some lines are
     # no records.
@@ -253,7 +248,7 @@ def run_everything(pipeline: Pipeline, stack: Stack) -> None:
         where.invoke("UpkeepName", {"task": task, **asked})
     # The exporter removes what is too long of a client that is forgotten, and files that were replaced.
     put(pipeline, days[0], id="again", client="acme", text="a" * 4_000)
-    put(pipeline, days[0], id="more", client="other")
+    put(pipeline, days[0], id="more", client="other", another_column="x")
     where.invoke("DailyExporterName", {"day": str(days[0].date())})
     pipeline.advance(timedelta(hours=8))
     pipeline.scheduler.tick(where.outputs["DailyExporterName"])
