@@ -29,6 +29,7 @@ from tests.test_pipeline import meeting
 
 TEMPLATE = Path(__file__).parents[1] / "template.yml"
 PARAMETERS = {
+    "Store": "timestream",
     "BatchWindowSeconds": "0",
     "MeterBatchWindowSeconds": "0",
     "MeterBucket": "ingest",
