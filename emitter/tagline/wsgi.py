@@ -186,7 +186,8 @@ class _Exchange:
             known = self.known(raised, error)
         except Exception:
             known = {}  # a record is never worth a failed request
-        draft.update({**known, **draft})  # fields that the application added take precedence
+        # Fields that the application added take precedence.
+        draft.update(known if known.keys().isdisjoint(draft) else {**known, **draft})
         draft.end(error=error)
         self.error = self.outer_error = None  # an exception refers to its frames, and they to this
 
@@ -195,6 +196,7 @@ class _Exchange:
         method, status = environ.get("REQUEST_METHOD"), self.known_status(raised)
         mounts = str(environ.get("SCRIPT_NAME", ""))[len(self.script_name) :]
         has_body = method != "HEAD"  # servers send none for HEAD
+        unannounced = None if "HTTP_TRANSFER_ENCODING" in environ else 0
         known: Dict[str, object] = {
             "method": method,
             "route": middleware.unmatched if self.template is None else f"{mounts}{self.template}",
@@ -202,7 +204,7 @@ class _Exchange:
             "status": status,
             "client_ip": environ.get("REMOTE_ADDR") or None,
             "user_agent": environ.get("HTTP_USER_AGENT"),
-            "request_bytes": self.ask(_request_bytes),
+            "request_bytes": self.ask(_request_bytes) if environ.get("CONTENT_LENGTH") else unannounced,
             "response_bytes": self.response_bytes if has_body else 0,
         }
         if self.is_file:
@@ -294,6 +296,5 @@ def _path(environ: Environ) -> str:
     return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
-def _request_bytes(environ: Environ) -> Optional[int]:
-    length = environ.get("CONTENT_LENGTH")
-    return int(length) if length else None if "HTTP_TRANSFER_ENCODING" in environ else 0
+def _request_bytes(environ: Environ) -> int:
+    return int(environ["CONTENT_LENGTH"])
