@@ -68,8 +68,9 @@ DELIVERIES = {None: 82, Kind.DUPLICATE: 6, Kind.DELAY: 6, Kind.LOSE: 4, Kind.COR
 WRITTEN_TWICE, NEW_ENVIRONMENT, REDELIVERED = 0.2, 0.02, 0.05
 # Given-up batches are replayed every so many steps of the clock: a gap that is 14 days old stays counted.
 REPLAY_EVERY = 4
-# A function's processes are killed after so many seconds, in the mean: to start one takes time.
-KILL_EVERY_S = 8.0
+# A function's processes are killed after so many seconds, in the mean, and at most so often until the next
+# step of the clock: what was killed starts again, which takes long on a busy machine.
+KILL_EVERY_S, KILLS_A_STEP = 2.0, 6
 # Runs that are shorter than this do without time-outs and have one shard, in seconds.
 LONG_RUN_S = 60.0
 # What is wrong is shown by so many examples.
@@ -211,11 +212,12 @@ class Chaos:
 
     Attributes:
         kills: How often a function's processes were killed.
+        kills_left: How often they still may be.
         faults: How many calls failed, by what happened to them.
     """
 
     def __init__(self, pipeline: Pipeline, chance: random.Random, *, times_out: bool) -> None:
-        self.kills = 0
+        self.kills = self.kills_left = 0
         self.faults: Counter[str] = Counter()
         self._pipeline = pipeline
         self._chance = chance
@@ -235,9 +237,11 @@ class Chaos:
                 self._add(Fault(Kind.LATENCY, service, times=2, chance=share / 10, seconds=seconds))
 
     def kill(self, functions: Sequence[str]) -> None:
-        """Kill the processes of one of some functions."""
-        self._pipeline.functions.kill(self._chance.choice(functions))
-        self.kills += 1
+        """Kill the processes of one of some functions, if it has not been done too often."""
+        if self.kills_left > 0:
+            self._pipeline.functions.kill(self._chance.choice(functions))
+            self.kills += 1
+            self.kills_left -= 1
 
     def end(self) -> None:
         """Let nothing fail any more."""
@@ -451,8 +455,9 @@ def _soak(pipeline: Pipeline, seconds: float, seed: int) -> dict[str, float]:
     functions = [target.outputs[name] for name in FUNCTIONS]
     done: Counter[str] = Counter()
     began, first_day = time.monotonic(), pipeline.clock.now().date()
-    with _killing(chaos, random.Random(seed + 3), functions, every_s=min(KILL_EVERY_S, 2 * seconds)):
+    with _killing(chaos, random.Random(seed + 3), functions, every_s=KILL_EVERY_S):
         while (passed := time.monotonic() - began) < seconds:
+            chaos.kills_left = KILLS_A_STEP
             chaos.change_weather()
             _write_for(writers, chance, pipeline, done, seconds=chance.uniform(1, min(8.0, seconds / 3)))
             # No record is in the stream for two steps of the clock: it would be older than a stream keeps it.

@@ -12,7 +12,7 @@ import pytest
 
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
-from consumers.lines.telemetry import STAGES, Timings
+from consumers.lines.telemetry import STAGES, BestEffort, Timings
 from consumers.rows.handler import report_rows
 from consumers.rows.store import Traffic
 from tests.builders import data, envelope, kinesis_record
@@ -149,3 +149,24 @@ def test_time_counts_to_the_stage_that_it_was_spent_in() -> None:
     assert set(timings.began) == {"map"}
     timings.begin()
     assert timings.seconds["map"] == 0
+
+
+def test_a_report_that_fails_is_shown_on_stderr_and_counted_in_the_next(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    failures = [OSError("no stdout"), OSError("still none")]
+    unreported = []
+
+    def report(ledger: Ledger) -> None:
+        unreported.append(ledger.unreported)
+        if failures:
+            raise failures.pop(0)
+
+    best_effort = BestEffort(report)
+    for _ in range(4):
+        best_effort(some_ledger())
+
+    assert unreported == [0, 1, 2, 0]
+    shown = capsys.readouterr().err
+    assert "OSError: no stdout" in shown
+    assert "OSError: still none" in shown
