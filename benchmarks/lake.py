@@ -25,7 +25,7 @@ from typing import Any
 import orjson
 from tagline import Record, write
 
-from benchmarks import consume
+from benchmarks import compact, consume
 from benchmarks.decode import requests_of_a_log
 from consumers import sending
 from consumers.lines.telemetry import Timings
@@ -47,7 +47,7 @@ RATE, WINDOW_S, MILLION = 100, 60, 1_000_000
 def run() -> dict[str, float]:
     """Return CPU per row, the ratio to Timestream's consumer, sizes and numbers of objects."""
     with consume.servers() as ports, consume.environment():
-        return {**cpu(ports[0]), **sizes(), **puts(), **artifact()}
+        return {**cpu(ports[0]), **sizes(), **puts(), **artifact(), **compact.costs()}
 
 
 def cpu(port: int) -> dict[str, float]:

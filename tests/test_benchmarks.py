@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import accounts, export, soak
+from benchmarks import accounts, compact, export, soak
 from benchmarks import zip as zips
 from benchmarks.soak import Line
 
@@ -103,3 +103,7 @@ def test_a_soak_expects_a_gap_on_the_day_of_the_next_number_and_a_repeated_numbe
         MONDAY: {"emitted": 3, "delivered": 3, "quarantined": 0, "mentioned": 5},
         TUESDAY: {"emitted": 3, "delivered": 2, "quarantined": 2, "lost": 1},
     }
+
+
+def test_the_lakes_day_is_exported_from_the_consumers_fragments() -> None:
+    assert compact.measured(240, 60)["us_per_row"] > 0
