@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from isal import isal_zlib
 
@@ -686,15 +686,8 @@ CROSSINGS = [
 ]
 
 
-@given(st.dictionaries(st.integers(1, 60), st.sampled_from(CROSSINGS), max_size=5))
-@example({9: "works"})
-@example({9: "stands_still", 10: "works"})
-@example({9: "stands_still", 10: "is_looked_at", 11: "works", 14: "is_deleted"})
-@example({9: "is_deleted", 12: "is_asked", 13: "works"})
-@settings(deadline=None, max_examples=100)
-def test_whoever_comes_in_between_there_is_one_whole_zip_in_the_end_or_none(
-    crossings: dict[int, str],
-) -> None:
+def end_with_one_whole_zip_or_none(crossings: dict[int, str]) -> int:
+    """Let them come in each other's way, look at what is left, and return how many calls there were."""
     crowd = Crowd(crossings)
     bucket = crowd.bucket
     crowd.is_asked()
@@ -711,16 +704,55 @@ def test_whoever_comes_in_between_there_is_one_whole_zip_in_the_end_or_none(
     assert crowd.messages == []
     found = read_job(bucket, crowd.asked)
     assert (found is None) == (crowd.asked in crowd.deleted)
-    # A caller who was too late may leave a marker, which is removed before it counts.
-    kept = [key for key in bucket.keys("tmp/") if "/active/" not in key]
+    # A caller who was too late may leave a marker, which is removed before it counts. Another marker stays of
+    # each deleted download.
+    kept = [key for key in bucket.keys("tmp/") if "/active/" not in key and not key.endswith(".deleted.json")]
     for identity in {key[len("tmp/") :].partition(".")[0] for key in kept}:
         done = read_job(bucket, identity)
         assert done is not None
         assert done.state is State.READY
         assert read(bucket[zip_key(identity)])[1]["rows"] == done.rows
-        assert sorted(bucket.keys(f"tmp/{identity}")) == [job_key(identity), zip_key(identity)]
+        of_job = sorted(key for key in kept if key.startswith(f"tmp/{identity}"))
+        assert of_job == [job_key(identity), zip_key(identity)]
     # Workers that fail at the same moment may leave an upload that is nobody's, until it is a day old.
     assert bucket.uploads == {} or {"is_given_up", "leaves"} & set(crossings.values())
+    return bucket.count
+
+
+@pytest.mark.parametrize("name", CROSSINGS)
+def test_whoever_comes_in_between_at_any_call_there_is_one_whole_zip_in_the_end_or_none(name: str) -> None:
+    call = 0
+    while (call := call + 1) <= end_with_one_whole_zip_or_none({call: name}):
+        pass
+
+    assert call > 20
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whoever_comes_in_between_at_several_calls_there_is_one_whole_zip_in_the_end_or_none(
+    seed: int,
+) -> None:
+    chance = random.Random(seed)
+    for _ in range(250):
+        calls = chance.sample(range(1, 61), chance.randrange(2, 6))
+        crossings = {call: chance.choice(CROSSINGS) for call in calls}
+        try:
+            end_with_one_whole_zip_or_none(crossings)
+        except Exception as error:
+            raise AssertionError(str(crossings)) from error
+
+
+@pytest.mark.parametrize(
+    "crossings",
+    [
+        {9: "stands_still", 10: "works"},
+        {9: "stands_still", 10: "is_looked_at", 11: "works", 14: "is_deleted"},
+        {9: "is_deleted", 12: "is_asked", 13: "works"},
+    ],
+    ids=str,
+)
+def test_what_once_went_wrong_ends_with_one_whole_zip_or_none(crossings: dict[int, str]) -> None:
+    end_with_one_whole_zip_or_none(crossings)
 
 
 def overtaking(bucket: Bucket, *, publishes: bool) -> Budget:
