@@ -48,7 +48,9 @@ def test_a_deployed_stack_is_found_by_its_outputs_and_its_tag() -> None:
 
 
 def test_the_pipeline_that_runs_here_marks_lines_as_its_parameters_say() -> None:
-    app = App("tagline", ROOT / "template.yml", {"Tag": "my_tag", "LinePrefix": "web |"})
+    app = App(
+        "tagline", ROOT / "template.yml", {"Tag": "my_tag", "LinePrefix": "web |", "Store": "timestream"}
+    )
     pipeline = Pipeline([app])
     pipeline.outputs = {"tagline": {}}
     pipeline.services = Services()

@@ -16,6 +16,8 @@ ROWS_MB, METERS_MB = 512, 1024
         ("refused", "rows", ROWS_MB, 4),
         ("parsed", "rows", ROWS_MB, 0),
         ("rejected", "rows", ROWS_MB, 1),
+        ("parsed", "lake", ROWS_MB, 0),
+        ("many", "lake", ROWS_MB, 0),
         ("meters", "meters", METERS_MB, 0),
     ],
 )

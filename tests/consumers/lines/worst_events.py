@@ -5,10 +5,12 @@ An event is at most 6 MB, of which base64 takes a quarter; gzip packs a thousand
 
 import base64
 import gzip
+import hashlib
 import json
 import re
 import resource
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from consumers.meters.handler import make_handler as make_meter_handler
 from consumers.meters.meter import Meter
 from consumers.outcomes import Carried, Carrier, Outcome, Stored, Undecided
 from consumers.rows.handler import make_handler
+from consumers.rows.lake.writer import Lake
+from consumers.rows.store import Store
 from consumers.rows.timestream.writer import Timestream
 from tests.builders import LOGGED, Context, kinesis_event
 from tests.consumers.meters.meters import METER_TAG, meter
@@ -54,6 +58,25 @@ def with_size(event: str, megabytes: int, separator: str = ",") -> str:
     return envelope(event, megabytes * 1_000_000 // (len(event) + len(separator)), separator)
 
 
+def different_records(number: int, count: int) -> Iterator[bytes]:
+    """Yield an envelope with records of about 750 bytes, each with its identity."""
+    yield HEAD
+    for each in range(number * count, (number + 1) * count):
+        identity = hashlib.md5(b"%d" % each).hexdigest()
+        fields = {
+            "_id": identity,
+            "_src": "s",
+            "_seq": each,
+            "route": "/pets",
+            "status": 200,
+            "ms": each % 997,
+        }
+        head = {"_tag": TAG, "timestamp": "2025-11-20T00:00:00.000Z", "level": "INFO", "_type": "api_request"}
+        event = event_of(json.dumps({**head, **fields, "note": "n" * 500}, separators=(",", ":")), each)
+        yield (event + ("," if (each + 1) % count else "")).encode()
+    yield b"]}"
+
+
 LARGE = json.dumps({"_tag": TAG, "_id": "a", "_type": "t", "text": "x" * 1_000_000}, separators=(",", ":"))
 NESTED = '{"_tag":"usage_record","_id":"a","_type":"t","a":[' + "[]," * 340_000 + "[]]}"
 SPACED = event_of("x").replace(":", ": ")
@@ -79,6 +102,8 @@ EVENTS: dict[str, Callable[[], list[str]]] = {
         with_size(UNREADABLE, 5),
         *[with_size(event_of(f"{TAG} {{" + "\1" * 900_000), 25)] * 2,
     ],
+    # 100,000 different records in 80 MB of text.
+    "many": lambda: [packed(different_records(number, 10_000)) for number in range(10)],
     "meters": lambda: [*[with_size(METER, 1)] * 9, with_size(METER, 9)],
 }
 
@@ -90,6 +115,10 @@ class Forgetful:
 
     def write_records(self, **request: Any) -> dict[str, Any]:
         return {"RecordsIngested": {"Total": len(request["Records"])}}
+
+    def put_object(self, **request: Any) -> None:
+        assert request["Body"]
+        time.sleep(0.05)  # so that many fragments are under way
 
     def write(self, key: str, body: bytes) -> None:
         assert key, body
@@ -125,9 +154,13 @@ def main(name: str, consumer: str) -> None:
     ledgers: list[Ledger] = []
     objects = Forgetful()
     before = most_memory()
-    if consumer == "rows":
+    stores: dict[str, Store[Any]] = {
+        "rows": Timestream(objects, "tagline", "records", sleep=lambda _: None, jitter=lambda: 0.0),
+        "lake": Lake(objects, "lake", clock=lambda: LOGGED / 1000, sleep=lambda _: None, jitter=lambda: 0.0),
+    }
+    if consumer in stores:
         handler = make_handler(
-            Timestream(objects, "tagline", "records", sleep=lambda _: None, jitter=lambda: 0.0),
+            stores[consumer],
             objects,
             tag=TAG,
             own_log_groups="/tagline/",
