@@ -39,7 +39,8 @@ def name_of(rows: Sequence[FragmentRow]) -> Fragment:
     Args:
         rows: Different rows of one hour, sorted by their identities.
     """
-    content = orjson.dumps([[row.identity, row.version, row.names] for row in rows])
+    names = sorted({name for names in {row.names for row in rows} for name in names})
+    content = orjson.dumps([names, [(row.identity, row.version) for row in rows]])
     first, last = rows[0].time, rows[-1].time
     return Fragment(
         first // HOUR_MS, first // 1000, last // 1000, len(rows), blake2b(content, digest_size=16).hexdigest()

@@ -106,6 +106,8 @@ class _LineShape:
     Attributes:
         type: The table's name of the type.
         plan: What becomes of the type's fields.
+        dimensional: The type, and the fields that are dimensions.
+        dimensions: Returns the values of these fields.
         columns: The columns of the last line's measures, in the order of their values.
         has_nested: Whether an object or a list was among the last line's values.
         has_nulls: Whether a null has ever been among the values. There is no such measure: lines with these
@@ -123,16 +125,26 @@ class _LineShape:
         "_texts",
         "_wholes",
         "columns",
+        "dimensional",
+        "dimensions",
         "has_nested",
         "has_nulls",
         "plan",
         "type",
     )
 
-    def __init__(self, type_: str, plan: Plan, found: Mapping[str, tuple[str, Mapping[type, Type]]]) -> None:
+    def __init__(
+        self,
+        type_: str,
+        plan: Plan,
+        found: Mapping[str, tuple[str, Mapping[type, Type]]],
+        dimensions: Sequence[str],
+    ) -> None:
         absent = [(column, default.value) for field, column, default in plan.defaults if field not in found]
         self.type = type_
         self.plan = plan
+        self.dimensional = (type_, *dimensions)
+        self.dimensions = _getter(dimensions)
         self._absent = tuple(column for column, _ in absent)
         self._defaults = tuple(value for _, value in absent)
         self._fields = list(found.values())
@@ -292,14 +304,14 @@ class LakePacker:
         found = {name: column for name, column in columns.items() if column is not None}
         if not fields or len(found) < len(fields) or len(FIXED) + len(fields) > plan.room:
             return None
-        shape = _LineShape(type_, plan, found)
+        shape = _LineShape(type_, plan, found, [name for name in names if name in dimensions])
         shape.has_nulls = None in line.values()
         return shape
 
     def _find_series(self, line: dict[str, Any], source: str, shape: _LineShape) -> _Series | None:
         """Return a line's dimensions, or None if its row says more of them than that."""
-        values = [line.get(field) for field, _, _, _ in shape.plan.dimensions]
-        key = (shape.type, source, *values)
+        values = shape.dimensions(line)
+        key = (shape.dimensional, source, values)
         try:
             return self._series[key]
         except KeyError:
