@@ -344,7 +344,11 @@ def test_the_rest_of_a_line_that_is_too_long_is_left_out() -> None:
     assert (len(first), second) == (MAX_LINE + 1, COMMON)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello\n", b"\x1f\x8b", b"\x00" * 100, gzip.compress(b"hello")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello\n", b"\x1f\x8b", b"\x00" * 100, gzip.compress(b"hello", mtime=0)],
+    ids=["empty", "no request", "the beginning of gzip", "zeros", "no request in gzip"],
+)
 def test_a_file_without_requests_is_refused_with_the_formats(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "[b]log"
     path.write_bytes(content)
