@@ -48,7 +48,7 @@ FUNCTIONS = (
 )
 SERVICES = {"timestream": 1.0, "s3": 1.0, "kinesis": 0.3, "sqs": 0.3}
 # The part of a service's calls that fail, while the weather is as it is.
-WEATHERS = (0.05, 0.15, 0.3, 0.5)
+WEATHERS = (0.0, 0.05, 0.15, 0.3, 0.5)
 REFUSALS = (Kind.THROTTLE, Kind.ERROR, Kind.RESET, Kind.CUT)
 # Longer than the function waits for an answer: consumers/bucket.py, consumers/rows/timestream/live.py.
 TIMEOUTS_S = {"s3": 6.0, "timestream": 21.0}
@@ -68,9 +68,9 @@ DELIVERIES = {None: 82, Kind.DUPLICATE: 6, Kind.DELAY: 6, Kind.LOSE: 4, Kind.COR
 WRITTEN_TWICE, NEW_ENVIRONMENT, REDELIVERED = 0.2, 0.02, 0.05
 # Given-up batches are replayed every so many steps of the clock: a gap that is 14 days old stays counted.
 REPLAY_EVERY = 4
-# A function's processes are killed after so many seconds, in the mean, and at most so often until the next
-# step of the clock: what was killed starts again, which takes long on a busy machine.
-KILL_EVERY_S, KILLS_A_STEP = 2.0, 6
+# After so many seconds, in the mean, the weather changes and a function's processes are killed: at most so
+# often until the next step of the clock, because to start again takes long on a busy machine.
+EVERY_S, KILLS_A_STEP = 2.0, 6
 # Runs that are shorter than this do without time-outs and have one shard, in seconds.
 LONG_RUN_S = 60.0
 # What is wrong is shown by so many examples.
@@ -259,21 +259,24 @@ class Chaos:
 
 
 @contextmanager
-def _killing(chaos: Chaos, chance: random.Random, functions: Sequence[str], every_s: float) -> Iterator[None]:
-    """Kill functions in a thread while the block runs."""
+def _disturbing(chaos: Chaos, chance: random.Random, functions: Sequence[str]) -> Iterator[None]:
+    """Change the weather and kill functions in a thread while the block runs, and end it with the block."""
     ended = threading.Event()
 
-    def kill() -> None:
-        while not ended.wait(chance.expovariate(1 / every_s)):
+    def disturb() -> None:
+        while not ended.wait(chance.expovariate(1 / EVERY_S)):
+            chaos.change_weather()
             chaos.kill(functions)
 
-    killer = threading.Thread(target=kill, name="kills", daemon=True)
-    killer.start()
+    chaos.change_weather()
+    thread = threading.Thread(target=disturb, name="chaos", daemon=True)
+    thread.start()
     try:
         yield
     finally:
         ended.set()
-        killer.join()
+        thread.join()
+        chaos.end()
 
 
 def _settle(pipeline: Pipeline) -> None:
@@ -455,14 +458,12 @@ def _soak(pipeline: Pipeline, seconds: float, seed: int) -> dict[str, float]:
     functions = [target.outputs[name] for name in FUNCTIONS]
     done: Counter[str] = Counter()
     began, first_day = time.monotonic(), pipeline.clock.now().date()
-    with _killing(chaos, random.Random(seed + 3), functions, every_s=KILL_EVERY_S):
+    with _disturbing(chaos, random.Random(seed + 3), functions):
         while (passed := time.monotonic() - began) < seconds:
             chaos.kills_left = KILLS_A_STEP
-            chaos.change_weather()
             _write_for(writers, chance, pipeline, done, seconds=chance.uniform(1, min(8.0, seconds / 3)))
             # No record is in the stream for two steps of the clock: it would be older than a stream keeps it.
             _settle(pipeline)
-            chaos.change_weather()
             _write_for(writers, chance, pipeline, done, seconds=chance.uniform(0.2, 1))
             pipeline.advance(_step_over_midnight(pipeline.clock.now(), chance))
             _write_for(writers, chance, pipeline, done, seconds=1.2)
@@ -472,7 +473,6 @@ def _soak(pipeline: Pipeline, seconds: float, seed: int) -> dict[str, float]:
                 done["replayed_batches"] += _replayed_or_none(target)
             now = f"{pipeline.clock.now():%F %T}"
             _say(f"{passed:.0f} s: {len(writers.lines)} lines, {chaos.kills} kills, the clock is at {now}")
-    chaos.end()
     done["replayed_batches"] += _recover(pipeline, target)
     return {
         "seconds": time.monotonic() - began,
