@@ -457,8 +457,9 @@ def _soak(pipeline: Pipeline, seconds: float, seed: int) -> dict[str, float]:
     chaos = Chaos(pipeline, random.Random(seed + 2), times_out=seconds >= LONG_RUN_S)
     functions = [target.outputs[name] for name in FUNCTIONS]
     done: Counter[str] = Counter()
-    began, first_day = time.monotonic(), pipeline.clock.now().date()
+    first_day = pipeline.clock.now().date()
     with _disturbing(chaos, random.Random(seed + 3), functions):
+        began = time.monotonic()
         while (passed := time.monotonic() - began) < seconds:
             chaos.kills_left = KILLS_A_STEP
             _write_for(writers, chance, pipeline, done, seconds=chance.uniform(1, min(8.0, seconds / 3)))

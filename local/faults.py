@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 Environ = dict[str, Any]
@@ -167,6 +168,7 @@ class Faults:
         return None
 
 
+@cache
 def _signed_as(service: str, operation: str) -> str:
     """Return how the signatures of a service's calls name it."""
     if not service:
