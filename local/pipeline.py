@@ -538,6 +538,21 @@ def _create_catalog_database(client: Client, resource: Resource) -> None:
         glue.create_database(DatabaseInput=dict(resource.properties["DatabaseInput"]))
 
 
+def _create_work_group(client: Client, resource: Resource) -> None:
+    properties = resource.properties
+    client("athena").create_work_group(
+        Name=properties["Name"],
+        Description=properties.get("Description", ""),
+        Configuration=dict(properties["WorkGroupConfiguration"]),
+    )
+
+
+def _create_named_query(client: Client, resource: Resource) -> None:
+    named = ("Name", "Description", "Database", "QueryString", "WorkGroup")
+    properties = {name: resource.properties[name] for name in named if name in resource.properties}
+    client("athena").create_named_query(**properties)
+
+
 def _create_subscription(client: Client, resource: Resource) -> None:
     properties = resource.properties
     client("logs").put_subscription_filter(
@@ -550,8 +565,8 @@ def _create_subscription(client: Client, resource: Resource) -> None:
     )
 
 
-# What is made, in this order: a subscription's stream has to be there before it. Roles, alarms, policies,
-# saved queries and layers have nothing to do on one machine.
+# What is made, in this order: a subscription's stream has to be there before it. Roles, alarms, policies
+# and layers have nothing to do on one machine.
 _CREATE: dict[str, Callable[[Client, Resource], None]] = {
     "AWS::Logs::LogGroup": _create_log_group,
     "AWS::S3::Bucket": _create_bucket,
@@ -563,6 +578,8 @@ _CREATE: dict[str, Callable[[Client, Resource], None]] = {
     "AWS::Timestream::Database": _create_database,
     "AWS::Timestream::Table": _create_table,
     "AWS::Glue::Database": _create_catalog_database,
+    "AWS::Athena::WorkGroup": _create_work_group,
+    "AWS::Athena::NamedQuery": _create_named_query,
     "AWS::Logs::SubscriptionFilter": _create_subscription,
 }
 
@@ -570,8 +587,6 @@ _CREATE: dict[str, Callable[[Client, Resource], None]] = {
 _RUN_OR_NEEDLESS = {
     "AWS::ApiGatewayV2::Api",
     "AWS::ApiGatewayV2::Stage",
-    "AWS::Athena::NamedQuery",
-    "AWS::Athena::WorkGroup",
     "AWS::CloudWatch::Alarm",
     "AWS::Events::Rule",
     "AWS::IAM::Policy",

@@ -20,7 +20,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from local import insights, kinesis, logs, s3, sns, sts, timestream
+from local import athena, insights, kinesis, logs, s3, sns, sts, timestream
 from local.control import Control
 from local.faults import Faults
 from local.functions import Functions
@@ -71,6 +71,7 @@ class Services:
         self.delivery = logs.install()
         insights.install()
         kinesis.install()
+        athena.install(self.client)
         s3.install(KEYS)
         self.outbox = sns.Outbox()
         sns.install(self.outbox)

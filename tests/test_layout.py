@@ -140,7 +140,7 @@ LONG_FILES = {
             "event_sources.py",
             "functions.py",
             "template.py",
-            "timestream/expressions.py",
+            "presto/expressions.py",
             "timestream/store.py",
         )
     ),

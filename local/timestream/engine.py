@@ -8,8 +8,8 @@ from typing import Any
 
 import duckdb
 
+from local.presto.expressions import Field
 from local.timestream.errors import Rejection
-from local.timestream.expressions import Field
 from local.timestream.magnetic import Put, report
 from local.timestream.queries import Page, Queries
 from local.timestream.records import read_records

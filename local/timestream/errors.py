@@ -1,21 +1,8 @@
-"""What Timestream answers when it does not do what it was asked."""
+"""What only Timestream answers when it does not do what it was asked."""
 
 from dataclasses import dataclass
 
-
-class ServiceError(Exception):
-    """An error that AWS models: boto3 raises it as ``client.exceptions.<code>``."""
-
-    def __init__(self, code: str, message: str) -> None:
-        """Keep the parts of the answer.
-
-        Args:
-            code: The error's name in the service's model, e.g. ``ValidationException``.
-            message: What the caller reads.
-        """
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
+from local.presto.errors import ServiceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +34,3 @@ class RejectedRecordsError(ServiceError):
             "One or more records have been rejected. See RejectedRecords for details.",
         )
         self.rejections = rejections
-
-
-def invalid(message: str) -> ServiceError:
-    """Name what is wrong with a request.
-
-    Args:
-        message: What the caller reads.
-
-    Returns:
-        The ValidationException to raise.
-    """
-    return ServiceError("ValidationException", message)

@@ -13,11 +13,11 @@ from typing import Any
 
 import duckdb
 
-from local.timestream.errors import ServiceError, invalid
-from local.timestream.expressions import Field
-from local.timestream.functions import FAILURES
-from local.timestream.kinds import MACROS, Datum, Type, datum, printed
-from local.timestream.sql import Source, translate
+from local.presto.errors import ServiceError, invalid
+from local.presto.expressions import Field
+from local.presto.kinds import Datum, Type, datum, printed
+from local.presto.session import execute, reason, set_up
+from local.presto.sql import Source, translate
 from local.timestream.store import Store
 
 # https://docs.aws.amazon.com/timestream/latest/developerguide/API_query_Query.html
@@ -125,16 +125,7 @@ class Queries:
             connection: The store's.
             store: What there is to query.
         """
-        # One thread sums doubles in one order, and dividing a double by zero is infinite in Trino.
-        for statement in (
-            "SET threads = 1",
-            "SET TimeZone = 'UTC'",
-            "SET ieee_floating_point_ops = true",
-            "SET enable_external_access = false",
-            *MACROS,
-            *FAILURES,
-        ):
-            connection.execute(statement)
+        set_up(connection)
         self._connection = connection
         self._store = store
         self._results: OrderedDict[str, _Result] = OrderedDict()
@@ -234,14 +225,14 @@ class Queries:
         query_id = uuid.uuid4().hex.upper()
         table = f"result_{query_id}"
         try:
-            self._make(f"CREATE TEMP TABLE {table} AS {translation.sql}")
+            execute(self._connection, f"CREATE TEMP TABLE {table} AS {translation.sql}")
         except (
             duckdb.BinderException,
             duckdb.ConversionException,
             duckdb.InvalidInputException,
             duckdb.OutOfRangeException,
         ) as error:
-            raise invalid(_reason(error)) from None
+            raise invalid(reason(error)) from None
         except duckdb.Error as error:
             raise ServiceError("QueryExecutionException", str(error)) from None
         counted = self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 our own name
@@ -257,20 +248,6 @@ class Queries:
             return Page(query_id, result.fields, rows, None, result.scanned)
         self._results[query_id] = result
         return Page(query_id, result.fields, (), _token(query_id, 0), result.scanned)
-
-    def _make(self, statement: str) -> None:
-        try:
-            self._connection.execute(statement)
-        except duckdb.InvalidInputException as error:
-            # DuckDB 2.0's optimizer trips over some comparisons, as split_part(c, ...) = '0', where c is null
-            # in every row. Without it the answer is the same.
-            if "BindBuiltinScalarFunction" not in str(error):
-                raise
-            self._connection.execute("PRAGMA disable_optimizer")
-            try:
-                self._connection.execute(statement)
-            finally:
-                self._connection.execute("PRAGMA enable_optimizer")
 
     def _next(self, text: str, next_token: str, max_rows: int | None) -> Page:
         query_id, start = _read_token(next_token)
@@ -343,12 +320,6 @@ def _printing(fields: Sequence[Field]) -> str:
     ]
     size = " + ".join(f"coalesce({size}, 0)" for size in sizes)
     return f"SELECT *, {_DATUM_BYTES * len(values)} + {size} FROM (SELECT {', '.join(values)}"  # noqa: S608 translated
-
-
-def _reason(error: duckdb.Error) -> str:
-    """Leave DuckDB's advice about its own settings out of what the caller reads."""
-    text = str(error).split("\n", 1)[0].partition(" Error: ")[2]
-    return "Division by zero" if text.startswith("Division by zero") else text
 
 
 def _token(query_id: str, start: int) -> str:

@@ -14,7 +14,8 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from local.timestream.errors import Rejection, ServiceError, invalid
+from local.presto.errors import ServiceError, invalid
+from local.timestream.errors import Rejection
 
 # https://docs.aws.amazon.com/timestream/latest/developerguide/ts-limits.html
 MAX_RECORDS = 100

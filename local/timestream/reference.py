@@ -7,8 +7,8 @@ The names are those of AWS's reference, by page; whether one is answered, the ta
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from local.timestream.expressions import SPECIAL_FORMS
-from local.timestream.functions import AGGREGATES, SCALARS, WINDOWS
+from local.presto.expressions import SPECIAL_FORMS
+from local.presto.functions import AGGREGATES, SCALARS, WINDOWS
 
 GUIDE = "https://docs.aws.amazon.com/timestream/latest/developerguide"
 

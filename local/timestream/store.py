@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import duckdb
 
-from local.timestream.errors import RejectedRecordsError, Rejection, ServiceError, invalid
+from local.presto.errors import ServiceError, invalid
+from local.timestream.errors import RejectedRecordsError, Rejection
 from local.timestream.records import (
     MAX_DIMENSIONS,
     MAX_INT64,

@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 from moto.timestreamwrite.responses import TimestreamWriteResponse
 
+from local.presto.errors import ServiceError, invalid
+from local.presto.kinds import Array, Kind, Row, Series, Type, column_type
 from local.timestream.engine import Timestream
-from local.timestream.errors import RejectedRecordsError, ServiceError, invalid
-from local.timestream.kinds import Array, Kind, Row, Series, Type, column_type
+from local.timestream.errors import RejectedRecordsError
 from local.timestream.queries import Page
 from local.timestream.store import Database, Table, TableSettings
 

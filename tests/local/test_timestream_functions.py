@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from local.presto.kinds import Datum
 from local.timestream import Timestream
-from local.timestream.kinds import Datum
 from local.timestream.store import TableSettings
 
 # 2026-11-19 00:07:00 UTC

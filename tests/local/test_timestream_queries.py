@@ -8,10 +8,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 from moto.timestreamwrite.responses import TimestreamWriteResponse
 
+from local.presto.errors import ServiceError
+from local.presto.sql import MAX_QUERY_CHARACTERS
 from local.timestream import Timestream, install
-from local.timestream.errors import ServiceError
 from local.timestream.queries import MAX_PAGE_BYTES, Page
-from local.timestream.sql import MAX_QUERY_CHARACTERS
 from local.timestream.store import TableSettings
 
 # 2026-11-19 00:07:00 UTC

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from local.presto.errors import ServiceError
 from local.timestream import Timestream
-from local.timestream.errors import ServiceError
 from local.timestream.reference import BESIDE, CONSTRUCTS, PAGES, Construct, answered, page
 from local.timestream.store import TableSettings
 

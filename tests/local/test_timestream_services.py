@@ -10,9 +10,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 from moto.timestreamwrite.responses import TimestreamWriteResponse
 
+from local.presto.errors import ServiceError
+from local.presto.kinds import Datum
 from local.timestream import Timestream, install
-from local.timestream.errors import RejectedRecordsError, ServiceError
-from local.timestream.kinds import Datum
+from local.timestream.errors import RejectedRecordsError
 from local.timestream.store import Ingested, TableSettings
 
 # 2026-11-19 00:07:00 UTC

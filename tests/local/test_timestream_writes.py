@@ -11,9 +11,10 @@ from botocore.config import Config
 from moto.server import ThreadedMotoServer
 from moto.timestreamwrite.responses import TimestreamWriteResponse
 
+from local.presto.errors import ServiceError
+from local.presto.kinds import Datum
 from local.timestream import Timestream, install
-from local.timestream.errors import RejectedRecordsError, Rejection, ServiceError
-from local.timestream.kinds import Datum
+from local.timestream.errors import RejectedRecordsError, Rejection
 from local.timestream.store import BUFFERED_ROWS, Ingested, TableSettings
 
 # 2026-11-19 00:07:00 UTC

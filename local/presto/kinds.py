@@ -20,6 +20,7 @@ class Type(StrEnum):
     INTEGER = "INTEGER"
     BIGINT = "BIGINT"
     DOUBLE = "DOUBLE"
+    DECIMAL = "DECIMAL"
     BOOLEAN = "BOOLEAN"
     TIMESTAMP = "TIMESTAMP"
     DATE = "DATE"
@@ -82,9 +83,12 @@ Kind = Type | Array | Series | Row
 _WIDER: dict[Type, tuple[Type, ...]] = {
     Type.INTEGER: (Type.BIGINT, Type.DOUBLE),
     Type.BIGINT: (Type.DOUBLE,),
+    # Only Trino's dialect has it, and only for what becomes a DOUBLE, which holds it here.
+    Type.DECIMAL: (Type.DOUBLE,),
     Type.DATE: (Type.TIMESTAMP,),
 }
 _DUCKDB_TYPES = {
+    Type.DECIMAL: "DOUBLE",
     Type.TIMESTAMP: "TIMESTAMP_NS",
     Type.TIME: "BIGINT",
     Type.DAYS: "BIGINT",
@@ -100,6 +104,7 @@ _PRINTED = {
     Type.INTEGER: "CAST({0} AS VARCHAR)",
     Type.BIGINT: "CAST({0} AS VARCHAR)",
     Type.DOUBLE: "print_double({0})",
+    Type.DECIMAL: "print_double({0})",
     Type.BOOLEAN: "CAST({0} AS VARCHAR)",
     Type.TIMESTAMP: "strftime({0}, '%Y-%m-%d %H:%M:%S.%n')",
     Type.DATE: "CAST({0} AS VARCHAR)",

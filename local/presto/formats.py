@@ -6,7 +6,7 @@ A format is a text of the query. What a format may say and is not below is refus
 import re
 from collections.abc import Iterator
 
-from local.timestream.functions import cut_to_microseconds
+from local.presto.functions import cut_to_microseconds
 
 # Of a DuckDB TIMESTAMP {0}, and of its fraction {1} in nanoseconds.
 _YEAR, _MONTH, _DAY = "printf('%04d', year({0}))", "printf('%02d', month({0}))", "printf('%02d', day({0}))"

@@ -8,7 +8,7 @@ to DOUBLE, or DATE to TIMESTAMP.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from local.timestream.kinds import Array, Kind, Series, Type
+from local.presto.kinds import Array, Kind, Series, Type
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from sqlglot.errors import ParseError, TokenError
 from sqlglot.parsers.trino import TrinoParser
 from sqlglot.tokenizer_core import Token, TokenType
 
-from local.timestream.errors import ServiceError, invalid
+from local.presto.errors import ServiceError, invalid
 
 # "1d" reaches the translator as a call of this, which nobody can write.
 DURATION_FUNCTION = "<duration>"

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
-from local.timestream.conversions import (
+from local.presto.conversions import (
     DOUBLE_TEXT,
     INTEGER_TEXT,
+    NO_DECIMALS,
     Conversions,
     Value,
     cast_text,
@@ -16,8 +17,9 @@ from local.timestream.conversions import (
     months_later,
     quoted,
 )
-from local.timestream.errors import ServiceError
-from local.timestream.formats import (
+from local.presto.dialect import TIMESTREAM, Dialect
+from local.presto.errors import ServiceError
+from local.presto.formats import (
     UnknownFormatError,
     date_format,
     date_parse,
@@ -25,7 +27,7 @@ from local.timestream.formats import (
     parse_datetime,
     replacement,
 )
-from local.timestream.functions import (
+from local.presto.functions import (
     AGGREGATES,
     FAIL,
     FAIL_AS_NULL,
@@ -35,8 +37,8 @@ from local.timestream.functions import (
     failure,
     guarded,
 )
-from local.timestream.kinds import Array, Kind, Series, Type, duckdb_type, printed, widens
-from local.timestream.syntax import DURATION_FUNCTION, Faults
+from local.presto.kinds import Array, Kind, Series, Type, duckdb_type, printed, widens
+from local.presto.syntax import DURATION_FUNCTION, Faults
 
 _UNIT_NANOSECONDS = {
     "ns": 1,
@@ -118,7 +120,10 @@ _NULL_TAKERS = (
 _UNFRAMED = frozenset(
     {"row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead"}
 )
+# How a time of Trino's timestamp(3) is printed.
+MILLISECONDS = "%Y-%m-%d %H:%M:%S.%g"
 _JSON_PATH = re.compile(r"\$(?:\.[A-Za-z_][A-Za-z0-9_]*|\[[0-9]+\])*", re.ASCII)
+_NEGATED = frozenset({Type.INTEGER, Type.BIGINT, Type.DECIMAL, Type.DOUBLE, Type.DAYS, Type.MONTHS})
 _MAX_INTEGER = 2**31 - 1
 _MAX_BIGINT = 2**63 - 1
 
@@ -231,16 +236,24 @@ def has_aggregate(node: exp.Expr) -> bool:
 class Expressions:
     """Translates the expressions of one query."""
 
-    def __init__(self, faults: Faults, now: int, subquery: Callable[[exp.Expr, Scope], Query]) -> None:
+    def __init__(
+        self,
+        faults: Faults,
+        now: int,
+        subquery: Callable[[exp.Expr, Scope], Query],
+        dialect: Dialect = TIMESTREAM,
+    ) -> None:
         """Keep what an expression may need.
 
         Args:
             faults: Names what is wrong in the query.
             now: What ``now()`` is, in nanoseconds since 1970.
             subquery: Translates a query that stands in an expression, whose names may be of that scope.
+            dialect: The service's.
         """
         self._faults = faults
-        self._types = Conversions(faults)
+        self._dialect = dialect
+        self._types = Conversions(faults, dialect)
         self._now = now
         self._subquery = subquery
         self._names = 0
@@ -419,7 +432,8 @@ class Expressions:
             return Value(f"CAST({number} AS {kind.value})", kind)
         if not re.fullmatch(DOUBLE_TEXT, text):
             raise self._faults.error(node, f"Invalid numeric literal: {text}")
-        return Value(f"CAST('{text}' AS DOUBLE)", Type.DOUBLE)
+        is_decimal = self._dialect.standard and "e" not in text.lower()
+        return Value(f"CAST('{text}' AS DOUBLE)", Type.DECIMAL if is_decimal else Type.DOUBLE)
 
     def _comparison(self, node: exp.Expr, scope: Scope) -> Value:
         operators: Mapping[type[exp.Expr], str] = {
@@ -500,7 +514,9 @@ class Expressions:
         }
         symbol = symbols[type(node)]
         left, right = self.translate(node.this, scope), self.translate(node.expression, scope)
-        numbers = {Type.INTEGER, Type.BIGINT, Type.DOUBLE, Type.UNKNOWN}
+        numbers = {Type.INTEGER, Type.BIGINT, Type.DECIMAL, Type.DOUBLE, Type.UNKNOWN}
+        if Type.DECIMAL in {left.kind, right.kind} and Type.DOUBLE not in {left.kind, right.kind}:
+            raise self._faults.error(node, NO_DECIMALS)
         if left.kind in numbers and right.kind in numbers:
             left, right = self._types.alike(node, [left, right], symbol)
             # Trino divides whole numbers as whole numbers, toward zero; so does DuckDB's "//".
@@ -521,6 +537,8 @@ class Expressions:
         if symbol in "+-" and right.kind in spans and left.kind in {Type.TIMESTAMP, Type.DATE}:
             moment = self._types.widened(left, Type.TIMESTAMP)
             sign = "-" if symbol == "-" else ""
+            if self._dialect.standard and left.kind is Type.DATE:
+                return _date_later(moment.sql, right, sign)
             if right.kind is Type.DAYS:
                 return later(moment.sql, f"{sign}({right.sql})")
             return months_later(moment.sql, f"{sign}({right.sql})")
@@ -536,7 +554,7 @@ class Expressions:
 
     def _negative(self, node: exp.Neg, scope: Scope) -> Value:
         value = self.translate(node.this, scope)
-        if value.kind not in {Type.INTEGER, Type.BIGINT, Type.DOUBLE, Type.DAYS, Type.MONTHS}:
+        if value.kind not in _NEGATED:
             raise self._faults.error(node, f"'-' cannot be applied to {value.kind.value.lower()}")
         return Value(f"(-{value.sql})", value.kind)
 
@@ -600,6 +618,8 @@ class Expressions:
             raise self._faults.error(node, f"A cast to {target.sql()} is not supported here.")
         if kind is Type.DATE and value.literal is not None:
             return self._constant(node, kind, value.literal, safe=safe)
+        if self._dialect.standard and (value.kind, kind) == (Type.TIMESTAMP, Type.VARCHAR):
+            return Value(f"strftime({value.sql}, '{MILLISECONDS}')", kind)
         sql = cast_text(value, kind, safe=safe)
         if sql is None:
             raise self._faults.error(
@@ -827,7 +847,7 @@ class Expressions:
         name = node.name.lower()
         if filtered and name not in AGGREGATES and name != "count":
             raise self._faults.error(node, f"FILTER is only for aggregates, and {name} is none")
-        special = self._special(name)
+        special = self._special(node, name)
         if special is not None and not filtered:
             return special(node, scope)
         if name in WINDOWS:
@@ -889,7 +909,7 @@ class Expressions:
             signature
             for signature in WINDOWS.get(name) or AGGREGATES.get(name) or SCALARS[name]
             if len(signature.parameters) == len(values)
-            and all(_fits(value, kind) for value, kind in zip(values, signature.parameters, strict=True))
+            and all(self._fits(value, kind) for value, kind in zip(values, signature.parameters, strict=True))
         ]
         if not fitting:
             given = ", ".join(value.kind.value.lower() for value in values)
@@ -917,7 +937,9 @@ class Expressions:
         sql = around.replace("{}", sql, 1)
         return Value(f"({sql})" if sql.startswith("CASE") else sql, signature.result)
 
-    def _special(self, name: str) -> Callable[[exp.Anonymous, Scope], Value] | None:
+    def _special(self, node: exp.Expr, name: str) -> Callable[[exp.Anonymous, Scope], Value] | None:
+        if name in self._dialect.refused:
+            raise self._faults.error(node, f"Function '{name}' is not registered or not supported here.")
         method = SPECIAL_FORMS.get(name)
         return None if method is None else getattr(self, method)
 
@@ -1166,6 +1188,15 @@ class Expressions:
     def _timestamp(self, node: exp.Expr, value: Value) -> Value:
         return self._types.convert(node, value, Type.TIMESTAMP)
 
+    def _fits(self, value: Value, kind: Kind) -> bool:
+        return widens(value.kind, kind) or self._types.reads_as_time(value, kind)
 
-def _fits(value: Value, kind: Kind) -> bool:
-    return widens(value.kind, kind) or (kind is Type.TIMESTAMP and value.literal is not None)
+
+def _date_later(moment: str, span: Value, sign: str) -> Value:
+    """Add an interval to a date, which stays one."""
+    if span.kind is Type.MONTHS:
+        return Value(f"CAST({months_later(moment, f'{sign}({span.sql})').sql} AS DATE)", Type.DATE)
+    day = _NAMED_NANOSECONDS["day"]
+    sum_ = f"CAST({later(moment, f'{sign}({span.sql})').sql} AS DATE)"
+    guard = guarded(f"({span.sql}) % {day} <> 0", "Cannot add hour, minutes or seconds to a date", sum_)
+    return Value(f"({guard})", Type.DATE)

@@ -12,9 +12,10 @@ from typing import Protocol
 from sqlglot import exp
 from sqlglot.tokenizer_core import Token, TokenType
 
-from local.timestream.conversions import Conversions, Value, quoted
-from local.timestream.errors import invalid
-from local.timestream.expressions import (
+from local.presto.conversions import Conversions, Value, quoted
+from local.presto.dialect import TIMESTREAM, Dialect
+from local.presto.errors import invalid
+from local.presto.expressions import (
     Expressions,
     Field,
     Query,
@@ -24,8 +25,8 @@ from local.timestream.expressions import (
     in_window,
     is_aggregate,
 )
-from local.timestream.kinds import Array, Series, Type, duckdb_type
-from local.timestream.syntax import Faults, parse, read_tokens
+from local.presto.kinds import Array, Series, Type, duckdb_type
+from local.presto.syntax import Faults, parse, read_tokens
 
 # https://docs.aws.amazon.com/timestream/latest/developerguide/ts-limits.html
 MAX_QUERY_CHARACTERS = 262_144
@@ -72,13 +73,14 @@ class Translation:
     fields: tuple[Field, ...]
 
 
-def translate(query: str, catalog: Catalog, now: int) -> Translation:
+def translate(query: str, catalog: Catalog, now: int, dialect: Dialect = TIMESTREAM) -> Translation:
     """Translate a query.
 
     Args:
         query: Timestream's text.
         catalog: What there is to query.
         now: What ``now()`` is, in nanoseconds since 1970.
+        dialect: The service's.
 
     Returns:
         DuckDB's text and the result's columns.
@@ -94,7 +96,7 @@ def translate(query: str, catalog: Catalog, now: int) -> Translation:
         return _inventory(verb, tokens[1:], catalog)
     if verb not in {"SELECT", "WITH", "("}:
         raise invalid(f"line 1:1: {verb} is not supported here.")
-    return _Translator(query, catalog, now).statement(parse(tokens, query))
+    return _Translator(query, catalog, now, dialect).statement(parse(tokens, query))
 
 
 def _inventory(verb: str, tokens: Sequence[Token], catalog: Catalog) -> Translation:
@@ -141,10 +143,11 @@ _Output = tuple[exp.Expr | None, str | None, Value]
 
 
 class _Translator:
-    def __init__(self, query: str, catalog: Catalog, now: int) -> None:
+    def __init__(self, query: str, catalog: Catalog, now: int, dialect: Dialect) -> None:
         self._faults = Faults(query)
-        self._types = Conversions(self._faults)
-        self._expressions = Expressions(self._faults, now, self._any_query)
+        self._schema = dialect.schema
+        self._types = Conversions(self._faults, dialect)
+        self._expressions = Expressions(self._faults, now, self._any_query, dialect)
         self._catalog = catalog
         self._aliases = 0
         self._common: dict[str, tuple[str, tuple[Field, ...]]] = {}
@@ -452,11 +455,12 @@ class _Translator:
         self._faults.only(node, "this", "db", "alias")
         if not node.db and node.name in self._common:
             return node.name, *self._common[node.name]
-        if not node.db:
+        schema = node.db or self._schema
+        if not schema:
             raise self._faults.error(node, "Schema must be specified when session schema is not set")
-        source = self._catalog.source(node.db, node.name)
+        source = self._catalog.source(schema, node.name)
         if source is None:
-            raise self._faults.error(node, f"Table '{node.db}.{node.name}' does not exist")
+            raise self._faults.error(node, f"Table '{schema}.{node.name}' does not exist")
         return node.name, source.physical, source.fields
 
     def _values(self, node: exp.Values, scope: Scope) -> tuple[str, tuple[Field, ...]]:

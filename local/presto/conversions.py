@@ -7,10 +7,11 @@ from datetime import UTC, date, datetime
 
 from sqlglot import exp
 
-from local.timestream.errors import invalid
-from local.timestream.functions import cut_to_microseconds, failure
-from local.timestream.kinds import Array, Kind, Type, duckdb_type, printed, widens
-from local.timestream.syntax import Faults
+from local.presto.dialect import TIMESTREAM, Dialect
+from local.presto.errors import invalid
+from local.presto.functions import cut_to_microseconds, failure
+from local.presto.kinds import Array, Kind, Type, duckdb_type, printed, widens
+from local.presto.syntax import Faults
 
 _TIMESTAMP = re.compile(
     r"(\d{4})-(\d{2})-(\d{2})(?:[ T](\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?)?"
@@ -60,6 +61,12 @@ class Value:
     literal: str | None = None
 
 
+NO_DECIMALS = (
+    "Computing with decimals is not supported here: a number with a point is a decimal, 1.5e0 is a double"
+)
+_COMPARISONS = frozenset({"=", "<>", "<", "<=", ">", ">=", "BETWEEN", "IN"})
+
+
 def quoted(value: str) -> str:
     """Write a text as a literal.
 
@@ -80,13 +87,15 @@ def quoted(value: str) -> str:
 class Conversions:
     """Converts the values of one query."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults, dialect: Dialect = TIMESTREAM) -> None:
         """Keep what names faults.
 
         Args:
             faults: Of the same query.
+            dialect: Its service's.
         """
         self._faults = faults
+        self._texts_are_times = not dialect.standard
 
     def common_type(self, node: exp.Expr, kinds: Iterable[Kind], operation: str = "UNION") -> Kind:
         """Find the type that values of several types become.
@@ -103,6 +112,9 @@ class Conversions:
             ServiceError: ValidationException.
         """
         known = [kind for kind in kinds if kind is not Type.UNKNOWN]
+        of_decimals = Type.DECIMAL in known and Type.DOUBLE not in known and {*known} != {Type.DECIMAL}
+        if of_decimals and operation not in _COMPARISONS:
+            raise self._faults.error(node, NO_DECIMALS)
         for candidate in (*known, Type.DOUBLE, Type.TIMESTAMP):
             if all(widens(kind, candidate) for kind in known):
                 return candidate if known else Type.UNKNOWN
@@ -129,7 +141,7 @@ class Conversions:
             ServiceError: ValidationException.
         """
         kinds = [value.kind for value in values if value.literal is None]
-        moments = any(kind in {Type.TIMESTAMP, Type.DATE} for kind in kinds)
+        moments = self._texts_are_times and any(kind in {Type.TIMESTAMP, Type.DATE} for kind in kinds)
         if moments and any(value.literal is not None for value in values):
             return [
                 self.moment(self.read_timestamp(node, value.literal))
@@ -156,13 +168,17 @@ class Conversions:
         """
         if value.kind == kind:
             return value
-        if kind is Type.TIMESTAMP and value.literal is not None:
-            return self.moment(self.read_timestamp(node, value.literal))
+        if self.reads_as_time(value, kind):
+            return self.moment(self.read_timestamp(node, value.literal or ""))
         if not widens(value.kind, kind):
             raise self._faults.error(
                 node, f"{value.kind.value.lower()} is given where {kind.value.lower()} is expected"
             )
         return self.widened(value, kind)
+
+    def reads_as_time(self, value: Value, kind: Kind) -> bool:
+        """Tell whether a value is a text that the dialect takes for the time that is wanted."""
+        return self._texts_are_times and kind is Type.TIMESTAMP and value.literal is not None
 
     def widened(self, value: Value, kind: Kind) -> Value:
         """Cast a value to a type that is known to be wider.
