@@ -540,11 +540,16 @@ def _create_catalog_database(client: Client, resource: Resource) -> None:
 
 def _create_work_group(client: Client, resource: Resource) -> None:
     properties = resource.properties
-    client("athena").create_work_group(
-        Name=properties["Name"],
-        Description=properties.get("Description", ""),
-        Configuration=dict(properties["WorkGroupConfiguration"]),
-    )
+    configuration = dict(properties.get("WorkGroupConfiguration", {}))
+    if limit := configuration.get("BytesScannedCutoffPerQuery"):
+        configuration["BytesScannedCutoffPerQuery"] = int(limit)
+    service = client("athena")
+    with contextlib.suppress(service.exceptions.InvalidRequestException):  # there from an earlier run
+        service.create_work_group(
+            Name=properties["Name"],
+            Description=properties.get("Description", ""),
+            Configuration=configuration,
+        )
 
 
 def _create_named_query(client: Client, resource: Resource) -> None:
