@@ -169,7 +169,13 @@ class BillingStore(Store, Protocol):
 
 
 class SqlStore(BillingStore, Protocol):
-    """A store that also answers questions in its own SQL: `tagline query`."""
+    """A store that also answers questions in its own SQL: `tagline query`.
+
+    Attributes:
+        dialect: Which SQL that is, for people.
+    """
+
+    dialect: str
 
     def sql(self, text: str) -> Answer:
         """Return the answer to a question, with the store's own columns and values.

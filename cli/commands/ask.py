@@ -23,7 +23,7 @@ def query(
     sql: Annotated[str, typer.Argument(help="A SELECT; `{table}` stands for the table's name.")],
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
 ) -> None:
-    """Ask the store of the pipeline that runs here.
+    """Ask the store of the pipeline that runs here, in its SQL: which that is, the command says.
 
     For example:
 
@@ -38,7 +38,9 @@ def query(
     from exporter.store import StoreError
 
     try:
-        answer = running_target().store().sql(sql)
+        store = running_target().store()
+        err.print(store.dialect)
+        answer = store.sql(sql)
         names = [column.name for column in answer.columns]
         if as_csv:
             writer = csv.writer(sys.stdout, lineterminator="\n")

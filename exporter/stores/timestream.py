@@ -159,6 +159,7 @@ class Timestream:
     """
 
     name = "Timestream"
+    dialect = "Timestream's SQL"
     settles_after = _SETTLES_AFTER
     includes_exports = False
 

@@ -45,6 +45,7 @@ from exporter.store import (
     unbilled,
     whole,
 )
+from exporter.stores.lake.athena import DIALECT, sql_of_stack
 from exporter.stores.lake.committed import find_committed
 from exporter.stores.lake.copies import MOMENT
 from exporter.stores.lake.day_rows import SECOND, DayRows, Listing
@@ -89,7 +90,11 @@ def of_stack(outputs: Mapping[str, str], client: Callable[[str], Any]) -> LakeSt
         outputs: The outputs.
         client: Gives a boto3 client by a service's name.
     """
-    return LakeStore(Bucket(client("s3"), outputs["Bucket"]))
+    return LakeStore(Bucket(client("s3"), outputs["Bucket"]), ask=sql_of_stack(outputs, client))
+
+
+def _ask_nothing(_text: str) -> Answer:
+    raise StoreError("the lake store answers SQL only to people: tagline query")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +114,29 @@ class LakeStore:
         objects: The bucket.
         max_rows: How many rows one answer may have.
         piece_rows: How many rows are in memory at once.
+        ask: Answers SQL.
     """
 
     name = "the lake store"
+    dialect = DIALECT
     # A row can be read as soon as its fragment is written.
     settles_after = timedelta(0)
     keeps_for = timedelta(days=FRAGMENT_DAYS)
     includes_exports = True
 
-    def __init__(self, objects: Objects, max_rows: int = MAX_ROWS, piece_rows: int = SLICE_ROWS) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        max_rows: int = MAX_ROWS,
+        piece_rows: int = SLICE_ROWS,
+        ask: Callable[[str], Answer] = _ask_nothing,
+    ) -> None:
         self.bill: Callable[[], Bill] = unbilled
         self._objects = objects
         self._max_rows = max_rows
         self._piece_rows = piece_rows
         self._last: _Survey | None = None
+        self._ask = ask
 
     def whole_since(self, day: date, now: datetime) -> str | None:
         """Return the time from which on the store still has a day's rows, or None if it has the whole day.
@@ -176,6 +190,17 @@ class LakeStore:
         """Remove a day's rows of forgotten clients from the fragments, and return how many."""
         found = self._objects.get(KEY)
         return 0 if found is None else erase_from_fragments(self._objects, day, Forgotten.from_json(found))
+
+    def sql(self, text: str) -> Answer:
+        """Return the answer to a question in SQL over the days that are exported.
+
+        Args:
+            text: A SELECT; `{table}` stands for the table's name.
+
+        Raises:
+            StoreError: If it is refused.
+        """
+        return self._ask(text)
 
     def _pages(self, span: Span, columns: tuple[Column, ...]) -> Iterator[list[Values]]:
         read = self._billed()
