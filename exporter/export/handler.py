@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ def make_handler(
     report_error: Callable[[str, Exception], None] = lambda _day, _error: None,
     report_failure: Callable[[str, str, bool], None] = lambda _day, _reason, _given_up: None,
     describe: Callable[[Format], None] = lambda _format: None,
+    describe_fragments: Callable[[], None] = lambda: None,
     lake_days: int | None = None,
 ) -> Handler:
     """Return a Lambda handler that exports days.
@@ -72,6 +73,7 @@ def make_handler(
         report_failure: Is given each day or table that a night could not write, why, and whether that is
             given up.
         describe: Gives the table over a format's files the columns that they have by now.
+        describe_fragments: Gives the table over the store's own files the columns that are declared.
         lake_days: For how many days after its date the lake keeps a day; None for ever.
     """
     job = job or DayJob()
@@ -89,7 +91,7 @@ def make_handler(
                 invoke(context.function_name, left.to_event())
             return {"days": done, "continues": left.to_event()}
         # A table that cannot be described is one failure: it does not hide those of days.
-        failed = {**left.failed, **_describe_tables(formats, describe)}
+        failed = {**left.failed, **_describe_tables(formats, describe, describe_fragments)}
         if not run.nightly:
             if failed:
                 raise DaysFailedError("; ".join(f"{unit}: {reason}" for unit, reason in failed.items()))
@@ -104,14 +106,20 @@ def make_handler(
     return handler
 
 
-def _describe_tables(formats: tuple[Format, ...], describe: Callable[[Format], None]) -> dict[str, str]:
+def _describe_tables(
+    formats: tuple[Format, ...], describe: Callable[[Format], None], describe_fragments: Callable[[], None]
+) -> dict[str, str]:
     """Update the tables over the files, and return why each that could not be updated was not."""
+    updates: dict[str, Callable[[], None]] = {
+        **{f"the table over {kind}": partial(describe, kind) for kind in formats},
+        "the table over fragments": describe_fragments,
+    }
     failed: dict[str, str] = {}
-    for kind in formats:
+    for table, update in updates.items():
         try:
-            describe(kind)
+            update()
         except Exception as error:  # noqa: BLE001 - one table's failure is not the others'
-            failed[f"the table over {kind}"] = f"{type(error).__name__}: {error}"
+            failed[table] = f"{type(error).__name__}: {error}"
     return failed
 
 
@@ -125,23 +133,27 @@ def _from_environment() -> Handler:
     settings = read_settings(Settings, os.environ)
     functions = boto3.client("lambda")
     objects = Bucket(boto3.client("s3", config=client_config()), settings.bucket)
+    # The schemas are beside the code, wherever that was unpacked.
+    plans = schema.load_schemas(Path(__file__).parents[2] / settings.schemas)
+    catalog = Catalog.of_account(settings.lake_database, objects)
+    store = store_of_function(settings.store, os.environ, boto3.client)
     return make_handler(
-        Metered(
-            store_of_function(settings.store, os.environ, boto3.client),
-            settings.export_max_scanned_gb * _GB,
-        ),
+        Metered(store, settings.export_max_scanned_gb * _GB),
         objects,
         invoke=lambda name, event: functions.invoke(
             FunctionName=name, InvocationType="Event", Payload=json.dumps(event).encode()
         ),
         formats=parse_formats(settings.export_formats),
-        # The schemas are beside the code, wherever that was unpacked.
-        job=DayJob(plans=schema.load_schemas(Path(__file__).parents[2] / settings.schemas)),
+        job=DayJob(plans=plans),
         report=_report,
         report_error=_report_error,
         lake_days=settings.lake_days,
         report_failure=_report_failure,
-        describe=Catalog.of_account(settings.lake_database, objects).describe,
+        describe=catalog.describe,
+        # The store that includes exports is the one whose own files are in the bucket.
+        describe_fragments=(
+            partial(catalog.describe_fragments, plans.columns) if store.includes_exports else lambda: None
+        ),
     )
 
 

@@ -79,6 +79,24 @@ def table_properties(location: str) -> dict[str, str]:
     }
 
 
+def fragment_properties(location: str) -> dict[str, str]:
+    """Return the properties by which Athena finds the lake store's fragments.
+
+    Args:
+        location: The address of the fragments, with a slash at the end.
+    """
+    return {
+        "projection.enabled": "true",
+        "projection.day.type": "date",
+        "projection.day.format": "yyyy-MM-dd",
+        "projection.day.range": f"{FIRST_DAY},NOW",
+        "projection.hour.type": "integer",
+        "projection.hour.range": "0,23",
+        "projection.hour.digits": "2",
+        "storage.location.template": f"{location}day=${{day}}/hour=${{hour}}/",
+    }
+
+
 def lists_prefix(kind: str) -> str:
     """Return how the keys of a format's file lists begin."""
     return f"{PREFIX}tables/{kind}/"

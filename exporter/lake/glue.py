@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
 
 from consumers.bucket import Objects
-from exporter.lake.athena import BY_POSITION, PARTITION, column_names, lists_prefix, table_properties
+from consumers.rows.lake import fragments
+from consumers.rows.table import Type
+from exporter.lake.athena import (
+    BY_POSITION,
+    PARTITION,
+    column_names,
+    fragment_properties,
+    lists_prefix,
+    table_properties,
+)
 from exporter.lake.columns import lake_columns
 from exporter.lake.formats import Format
 from exporter.lake.manifest import NANOSECONDS
@@ -32,10 +41,19 @@ _INPUT = (
 )
 _TRIES = 20
 
-_PARQUET: dict[str, Any] = {
-    "SerializationLibrary": "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe",
-    "Parameters": BY_POSITION,
+# The table over the lake store's fragments.
+FRESH = "fresh"
+_FRAGMENT_TYPES: Mapping[fragments.ColumnType, str] = {
+    "BIGINT": "bigint",
+    "BOOLEAN": "boolean",
+    "DOUBLE": "double",
+    "INTEGER": "int",
+    "TIMESTAMP": "timestamp",
+    "VARCHAR": "string",
 }
+
+_PARQUET_SERDE = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"
+_PARQUET: dict[str, Any] = {"SerializationLibrary": _PARQUET_SERDE, "Parameters": BY_POSITION}
 _CSV: dict[str, Any] = {
     "SerializationLibrary": "org.apache.hadoop.hive.serde2.OpenCSVSerde",
     # CSV escapes a quote by another. The default, a backslash, would take backslashes out of values.
@@ -71,11 +89,26 @@ class Catalog:
         Raises:
             OSError: If other runs keep changing the table.
         """
-        if not (name := kind.rules.table):
-            return
+        if name := kind.rules.table:
+            location = self._objects.uri(lists_prefix(kind))
+            self._put(name, lambda: table_input(kind, lake_columns(self._objects), location))
+
+    def describe_fragments(self, declared: Mapping[str, Type]) -> None:
+        """Create or update the table over the lake store's fragments.
+
+        Args:
+            declared: Names and types of the columns that schemas declare.
+
+        Raises:
+            OSError: If other runs keep changing the table.
+        """
+        location = self._objects.uri(fragments.PREFIX)
+        self._put(FRESH, lambda: fragments_input(declared, location))
+
+    def _put(self, name: str, definition: Callable[[], dict[str, Any]]) -> None:
         for _ in range(_TRIES):
             found = self._find(name)
-            wanted = table_input(kind, lake_columns(self._objects), self._objects.uri(lists_prefix(kind)))
+            wanted = definition()
             if found is not None and _contains(found, wanted):
                 return
             if self._create(wanted) if found is None else self._update(found, wanted):
@@ -145,6 +178,32 @@ def table_input(kind: Format, columns: tuple[Column, ...], location: str) -> dic
             "OutputFormat": "org.apache.hadoop.hive.ql.io.IgnoreKeyTextOutputFormat",
             "SerdeInfo": _PARQUET if kind.rules.typed else _CSV,
             "Columns": glue_columns(kind, columns),
+        },
+    }
+
+
+def fragments_input(declared: Mapping[str, Type], location: str) -> dict[str, Any]:
+    """Return the definition of the table over the lake store's fragments, whose columns are read by name.
+
+    Args:
+        declared: Names and types of the columns that schemas declare.
+        location: The address of the fragments, with a slash at the end.
+    """
+    return {
+        "Name": FRESH,
+        "Description": "The lake store's fragments. A row may be in several.",
+        "TableType": "EXTERNAL_TABLE",
+        "PartitionKeys": [{"Name": "day", "Type": "date"}, {"Name": "hour", "Type": "int"}],
+        "Parameters": {"EXTERNAL": "TRUE", **fragment_properties(location)},
+        "StorageDescriptor": {
+            "Location": location,
+            "InputFormat": "org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat",
+            "OutputFormat": "org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat",
+            "SerdeInfo": {"SerializationLibrary": _PARQUET_SERDE, "Parameters": {}},
+            "Columns": [
+                {"Name": name.lower(), "Type": _FRAGMENT_TYPES[type_]}
+                for name, type_ in fragments.columns(declared).items()
+            ],
         },
     }
 

@@ -1,7 +1,9 @@
 """`tagline query` and the shipped queries over the lake, in a pipeline whose store it is."""
 
+import re
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 import requests
@@ -9,22 +11,31 @@ from typer.testing import CliRunner, Result
 
 from cli.apps import tagline_with_samples
 from cli.main import app
-from cli.target import target_of, write_running
+from cli.target import Target, target_of, write_running
+from exporter.store import Days
 from exporter.stores.lake.athena import Questions
-from local.pipeline import Pipeline
+from local.pipeline import ROOT, Pipeline
 
+PAGE = ROOT / "docs" / "how-to" / "query-in-athena.md"
 PATHS = ("/pets", "/pets", "/pets/1", "/nothing", "/pets")
 
 
-def query(*arguments: str) -> Result:
-    return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["query", *arguments])
+@dataclass(frozen=True)
+class Lake:
+    """A lake in which days are exported: where it is, and which rows it has."""
+
+    where: Target
+    days: Days
+    statuses: list[int]
 
 
-def test_the_exported_days_answer_sql_and_the_shipped_queries(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with Pipeline(tagline_with_samples(window_s=0, store="lake"), in_process=True) as pipeline:
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Pipeline(tagline_with_samples(window_s=0, store="lake"), in_process=True) as pipeline,
+    ):
+        patch.chdir(tmp_path_factory.mktemp("lake"))
         where = target_of(pipeline)
         write_running(where)
         url = pipeline.outputs["sample"]["SampleApiUrl"]
@@ -33,49 +44,94 @@ def test_the_exported_days_answer_sql_and_the_shipped_queries(
             for number, path in enumerate(PATHS)
         ]
         pipeline.settle()
-
         early = query("SELECT count(*) FROM {table}")
-        assert early.exit_code == 1
-        assert "TABLE_NOT_FOUND" in str(early.exception)
-        assert "tagline export" in str(early.exception)
-
+        assert re.search("TABLE_NOT_FOUND.*tagline export", str(early.exception))
         days = where.store().days()
         assert days is not None
         for day in days:
             where.invoke("DailyExporterName", {"day": day.isoformat()})
-        asked = query(
-            "--csv", "SELECT cast(status AS bigint) AS status, count(*) AS n FROM {table} GROUP BY 1"
-        )
-        assert asked.exit_code == 0, asked.output
-        assert "Athena's SQL" in asked.stderr
-        header, *lines = asked.stdout.splitlines()
-        assert header == "status,n"
-        assert sorted(lines) == sorted(f"{status},{n}" for status, n in Counter(statuses).items())
-        wrong = query("SELECT ago(1h)")
-        assert wrong.exit_code == 1
-        assert "FUNCTION_NOT_FOUND" in str(wrong.exception)
+        yield Lake(where, days, statuses)
 
-        service, outputs = where.client("athena"), where.outputs
-        group = outputs["LakeWorkGroup"]
-        questions = Questions(service, outputs["LakeDatabase"], group, sleep=lambda _: None)
-        totals = {}
-        for id_ in service.list_named_queries(WorkGroup=group)["NamedQueryIds"]:
-            shipped = service.get_named_query(NamedQueryId=id_)["NamedQuery"]
-            answer = questions.ask(shipped["QueryString"])
-            place = [column.name for column in answer.columns].index("requests")
-            totals[shipped["Name"]] = sum(int(str(row[place])) for row in answer.rows)
-        assert totals == dict.fromkeys(totals, len(statuses))
-        assert len(totals) == 3
 
-        many = questions.ask("SELECT n FROM UNNEST(sequence(1, 2500)) AS t(n) ORDER BY n")
-        assert [row for (row,) in many.rows] == [str(number) for number in range(1, 2501)]
+def query(*arguments: str) -> Result:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["query", *arguments])
 
-        # Ctrl-C while it runs: nobody pays for what it would still read.
-        def interrupt(_seconds: float) -> None:
-            raise KeyboardInterrupt
 
-        with pytest.raises(KeyboardInterrupt):
-            Questions(service, outputs["LakeDatabase"], group, sleep=interrupt).ask("SELECT 1")
-        started = service.list_query_executions(WorkGroup=group)["QueryExecutionIds"]
-        found = [service.get_query_execution(QueryExecutionId=id_)["QueryExecution"] for id_ in started]
-        assert [each["Status"]["State"] for each in found].count("CANCELLED") == 1
+def rows(sql: str) -> list[str]:
+    """Return the lines that a query prints as CSV, sorted, without the header."""
+    answer = query("--csv", sql)
+    assert answer.exit_code == 0, answer.exception
+    return sorted(answer.stdout.splitlines()[1:])
+
+
+def questions_of(lake: Lake) -> Questions:
+    outputs = lake.where.outputs
+    return Questions(
+        lake.where.client("athena"), outputs["LakeDatabase"], outputs["LakeWorkGroup"], sleep=lambda _: None
+    )
+
+
+def test_the_exported_days_answer_sql_and_the_command_says_which(lake: Lake) -> None:
+    asked = query("--csv", "SELECT cast(status AS bigint) AS status, count(*) AS n FROM {table} GROUP BY 1")
+
+    assert asked.exit_code == 0, asked.exception
+    assert "Athena's SQL" in asked.stderr
+    header, *lines = asked.stdout.splitlines()
+    assert header == "status,n"
+    assert sorted(lines) == sorted(f"{status},{n}" for status, n in Counter(lake.statuses).items())
+
+
+@pytest.mark.usefixtures("lake")
+def test_a_function_of_the_other_store_is_refused_by_its_name() -> None:
+    wrong = query("SELECT ago(1h)")
+
+    assert wrong.exit_code == 1
+    assert "FUNCTION_NOT_FOUND" in str(wrong.exception)
+
+
+def test_fresh_has_each_row_once_when_copies_are_dropped_as_the_page_does(lake: Lake) -> None:
+    s3, bucket = lake.where.client("s3"), lake.where.outputs["Bucket"]
+    # The same rows, delivered again in other pieces: their fragments have other names.
+    for key in list(lake.where.bucket().keys("store/")):
+        again = f"{key.removesuffix('.parquet')[:-32]}{'0' * 32}.parquet"
+        s3.copy_object(Bucket=bucket, Key=again, CopySource={"Bucket": bucket, "Key": key})
+
+    (page,) = re.findall(r"```sql\n([^`]* FROM fresh [^`]*)```", PAGE.read_text())
+    fresh = rows(page.replace("day = current_date", f"day >= date '{lake.days.first}'"))
+
+    assert rows("SELECT count(*) FROM fresh") == [str(2 * len(lake.statuses))]
+    assert fresh == rows("SELECT route, count(*) FROM {table} GROUP BY route")
+    assert len(fresh) > 1
+
+
+def test_the_shipped_queries_count_every_request(lake: Lake) -> None:
+    service, group = lake.where.client("athena"), lake.where.outputs["LakeWorkGroup"]
+    totals = {}
+    for id_ in service.list_named_queries(WorkGroup=group)["NamedQueryIds"]:
+        shipped = service.get_named_query(NamedQueryId=id_)["NamedQuery"]
+        answer = questions_of(lake).ask(shipped["QueryString"])
+        place = [column.name for column in answer.columns].index("requests")
+        totals[shipped["Name"]] = sum(int(str(row[place])) for row in answer.rows)
+
+    assert totals == dict.fromkeys(totals, len(lake.statuses))
+    assert len(totals) == 3
+
+
+def test_all_pages_are_read(lake: Lake) -> None:
+    many = questions_of(lake).ask("SELECT n FROM UNNEST(sequence(1, 2500)) AS t(n) ORDER BY n")
+
+    assert [row for (row,) in many.rows] == [str(number) for number in range(1, 2501)]
+
+
+def test_an_interrupted_query_is_stopped(lake: Lake) -> None:
+    service, outputs = lake.where.client("athena"), lake.where.outputs
+
+    def interrupt(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Questions(service, outputs["LakeDatabase"], outputs["LakeWorkGroup"], sleep=interrupt).ask("SELECT 1")
+
+    started = service.list_query_executions(WorkGroup=outputs["LakeWorkGroup"])["QueryExecutionIds"]
+    found = [service.get_query_execution(QueryExecutionId=id_)["QueryExecution"] for id_ in started]
+    assert [each["Status"]["State"] for each in found].count("CANCELLED") == 1

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
+from consumers.rows.lake.fragments import hour_folder, hours_of
 from exporter.export.day import export_day
 from exporter.lake.athena import list_key
 from exporter.lake.columns import extend_lake_columns
@@ -113,6 +114,31 @@ def test_over_parquet_columns_are_typed_and_read_by_position(glue: Any, bucket: 
     ]
     serde = table_of(glue, Format.PARQUET)["StorageDescriptor"]["SerdeInfo"]
     assert serde["Parameters"] == {"parquet.column.index.access": "true"}
+
+
+def test_over_fragments_columns_are_read_by_name_in_the_folders_of_hours(glue: Any, bucket: Bucket) -> None:
+    catalog = Catalog(glue, DATABASE, bucket)
+    catalog.describe_fragments({})
+    catalog.describe_fragments({"Status": "BIGINT", "user-agent": "VARCHAR"})
+
+    table = glue.get_table(DatabaseName=DATABASE, Name="fresh")["Table"]
+    columns = [(column["Name"], column["Type"]) for column in table["StorageDescriptor"]["Columns"]]
+    assert columns == [
+        ("time", "timestamp"),
+        ("_time_ns", "int"),
+        *((name, "string") for name in ("_id", "_type", "source", "route", "method", "client")),
+        ("_digest", "bigint"),
+        ("_v", "int"),
+        *((name, "string") for name in ("_trunc", "_extra", "_empty", "_said")),
+        ("status", "bigint"),
+        ("fields", "string"),
+    ]
+    assert table["PartitionKeys"] == [{"Name": "day", "Type": "date"}, {"Name": "hour", "Type": "int"}]
+    hour = hours_of(DAY)[7]
+    location = table["Parameters"]["storage.location.template"]
+    assert location.replace("${day}", str(DAY)).replace("${hour}", "07") == bucket.uri(hour_folder(hour))
+    assert table["Parameters"]["projection.hour.digits"] == "2"
+    assert not table["StorageDescriptor"]["SerdeInfo"].get("Parameters")
 
 
 def test_over_csv_columns_are_text_under_the_same_names(glue: Any, bucket: Bucket) -> None:
