@@ -168,8 +168,10 @@ def test_every_parameter_and_output_is_described(name: str, translated: dict[str
         assert [key for key, value in translated[name][section].items() if not value.get("Description")] == []
 
 
-def test_the_deployment_page_lists_every_parameter_and_output(template: dict[str, Any]) -> None:
-    rows = re.findall(r"(?m)^\| `(\w+)` \| (.*?) \|", (ROOT / "docs" / "deploy.md").read_text())
+def test_the_page_of_parameters_lists_every_parameter_and_output(template: dict[str, Any]) -> None:
+    rows = re.findall(
+        r"(?m)^\| `(\w+)` \| (.*?) \|", (ROOT / "docs" / "reference" / "parameters.md").read_text()
+    )
     parameters = {name: cell for name, cell in rows if name in template["Parameters"]}
     defaults = {
         name: "required"
