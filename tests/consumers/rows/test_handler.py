@@ -716,7 +716,7 @@ def test_a_store_that_there_is_not_is_refused_with_those_that_there_are(
 ) -> None:
     environment.setenv("STORE", "papyrus")
 
-    with pytest.raises(SettingsError, match="STORE is 'papyrus', not one of: timestream"):
+    with pytest.raises(SettingsError, match="STORE is 'papyrus', not one of: lake, timestream"):
         handler._from_environment.__wrapped__()
 
 
