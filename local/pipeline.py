@@ -15,19 +15,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+from botocore.config import Config
+
 from local import logs, sns, template
 from local.access_logs import AccessLog
 from local.authorizers import ApiKeyAuthorizer, IamAuthorizer, JwtAuthorizer, read_keys
 from local.clock import Clock
 from local.destinations import Destinations
 from local.event_sources import KinesisMapping, KinesisSettings, SqsMapping, SqsSettings
-from local.faults import OF_DELIVERIES, Fault, Kind
+from local.faults import OF_DELIVERIES, OF_THE_SERVICE, Fault, Kind
 from local.functions import Function, Functions
 from local.http_api import Authorizer, Cors, HttpApi, Route, Throttle
 from local.invocations import AsyncInvocations, EventSettings
 from local.s3 import Applied, apply_lifecycle, configure_bucket
 from local.schedules import Schedule, Scheduler
-from local.services import KEYS, Services
+from local.services import KEYS, Services, client
 from local.template import EventSourceMappingSpec, Resource, Stack
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -153,7 +155,8 @@ class Pipeline:
             self.functions.restart({**self.services.environment(), **self.clock.environment()})
 
         results = self.scheduler.fire_due(turn)
-        aged = apply_lifecycle(self.client("s3"), self.clock.now())
+        s3 = client(self.services.endpoint, "s3", Config(user_agent_extra=OF_THE_SERVICE))
+        aged = apply_lifecycle(s3, self.clock.now())
         return Turned(self.clock.now(), [json.loads(result.payload) for result in results], aged)
 
     def settle(self, timeout_s: float = 300.0) -> None:

@@ -8,7 +8,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from local.faults import OF_CALLS, OF_DELIVERIES, Fault, Kind
+from local.faults import OF_CALLS, OF_DELIVERIES, OF_THE_SERVICE, Fault, Kind
 from local.services import Services, client
 
 ONCE = Config(retries={"total_max_attempts": 1})
@@ -122,6 +122,15 @@ def test_latency_changes_nothing_else(services: Services) -> None:
     put(services)
 
     assert records(services) == before + 1
+
+
+def test_nothing_disturbs_what_a_service_does_by_itself(services: Services) -> None:
+    services.faults.add(Fault(Kind.RESET, "s3", times=None))
+    itself = client(services.endpoint, "s3", Config(user_agent_extra=OF_THE_SERVICE))
+
+    assert [bucket["Name"] for bucket in itself.list_buckets()["Buckets"]] == ["bucket"]
+    with pytest.raises(ConnectionClosedError):
+        client(services.endpoint, "s3", ONCE).list_buckets()
 
 
 def test_a_fault_is_for_its_service_and_operation_only(services: Services) -> None:
