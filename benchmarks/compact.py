@@ -53,7 +53,7 @@ def costs() -> dict[str, float]:
 
 
 def measured(rows: int, file_rows: int) -> dict[str, float]:
-    """Write a day's fragments, and export it in a process of its own."""
+    """Write a day's fragments, and export the day in a new process."""
     with tempfile.TemporaryDirectory() as folder:
         for step in ("fill", "export"):
             command = [sys.executable, "-m", "benchmarks.compact", "--rows", str(rows)]

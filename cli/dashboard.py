@@ -20,7 +20,7 @@ def link_to_page(target: Target, token: str | None = None) -> str:
         token: A token for the API; without one, requests to a stack on AWS are signed.
 
     Raises:
-        CommandError: If the API refuses, or there is no page yet.
+        CommandError: If the API refuses, or the page does not exist yet.
     """
     if target.endpoint is not None:
         target.invoke("UsageRollerName", {})

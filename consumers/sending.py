@@ -59,8 +59,8 @@ class Pool(Workers):
 
     Attributes:
         ahead: The limit: so many requests are under way at most.
-        most: The limit's highest value: two more than there are threads, so that none of them waits for the
-            next request to be read.
+        most: The highest value of the limit: two more than the threads, so that no thread waits while a
+            request is read.
     """
 
     def __init__(self, threads: int, clock: Callable[[], float] = time.perf_counter) -> None:

@@ -30,7 +30,7 @@ def is_transient(error: ClientError) -> bool:
 
 
 def status(error: ClientError) -> int:
-    """Return the HTTP status of an error, 0 if there is none."""
+    """Return the HTTP status of an error, 0 if it has no status."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 

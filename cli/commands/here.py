@@ -36,7 +36,7 @@ def store_named(name: str) -> str:
     """Return the name of a store.
 
     Raises:
-        typer.BadParameter: If there is no such store.
+        typer.BadParameter: If no store has this name.
     """
     if name not in STORES:
         raise typer.BadParameter(f"{name!r} is not one of {', '.join(STORES)}")

@@ -46,7 +46,7 @@ def make_handler(
 ) -> Handler:
     """Return a Lambda handler that merges the accounts of batches, and reconciles days.
 
-    If there is no time for all days, `continues` in its answer is the event for those that are left.
+    If time runs out, `continues` in its answer is the event for the remaining days.
 
     Args:
         objects: Where the consumers write their accounts.

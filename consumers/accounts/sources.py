@@ -138,7 +138,7 @@ class SourceNumbers:
 
     @classmethod
     def from_json(cls, document: bytes | None) -> SourceNumbers:
-        """Return the numbers of a document; none if there is no document.
+        """Return the numbers of a document; without a document, an object without numbers.
 
         Raises:
             consumers.documents.NewerDocumentError: If a newer version of Tagline has written it.

@@ -23,7 +23,7 @@ def open_store(name: str, environ: Mapping[str, str], connections: int) -> Store
         connections: Requests at the same time.
 
     Raises:
-        SettingsError: If there is no such store, or its settings are missing.
+        SettingsError: If no store has this name, or its settings are missing.
     """
     if name not in STORES:
         raise SettingsError(f"STORE is {name!r}, not one of: {', '.join(STORES)}")

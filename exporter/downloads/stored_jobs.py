@@ -66,7 +66,7 @@ def replace_job(objects: Objects, job: Job, found: StoredJob | None) -> bool:
     Args:
         objects: The bucket.
         job: The job as it becomes.
-        found: The job as it was read; None if there was none.
+        found: The job as it was read; None if it did not exist.
     """
     body = job.to_json().encode()
     if objects.replace(job_key(job.id), body, None if found is None else found.tag):

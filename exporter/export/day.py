@@ -427,7 +427,7 @@ def _timed(whole: WholeRows, reading: Reading, job: DayJob) -> Iterator[_Rows]:
     """Yield rows as long as there is time.
 
     Raises:
-        OutOfTimeError: If there is no time for another batch.
+        OutOfTimeError: If the time left is too short for another batch.
     """
     for batch in whole.batches(ahead(reading.pages())):
         yield _Rows(batch, whole.restored, whole.not_restored)

@@ -15,7 +15,7 @@ _AHEAD = 2
 
 
 class _End(NamedTuple):
-    """What follows the last item: why there are no more, if that is an error."""
+    """The mark after the last item; it has the error that ended the items, if one did."""
 
     error: BaseException | None
 

@@ -44,7 +44,7 @@ class Source:
         store: The store that has the rows.
         tally: How many rows each minute has.
         there: The columns that the store has for the day.
-        forgotten: The clients whose rows are left out; None if there are none.
+        forgotten: The clients whose rows are left out; None for no client.
         slice_rows: The most rows that the store is asked for at once.
     """
 

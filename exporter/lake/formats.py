@@ -62,7 +62,7 @@ class Rules(NamedTuple):
     Attributes:
         unpacked: The format of its files in a download, where nothing is packed twice.
         content_type: The media type of its files.
-        table: The name of the template's table over its files; empty if there is no table.
+        table: The name of the table over its files; empty without a table.
         rewritten: Whether its files can be written again in another text format.
     """
 

@@ -37,7 +37,7 @@ def writer(columns: tuple[Column, ...], *, pack: bool) -> TextWriter:
 
 
 def text(columns: tuple[Column, ...]) -> tuple[Callable[[Batch], bytes], bytes]:
-    """Return what writes rows as JSON lines; there is no header."""
+    """Return what writes rows as JSON lines, without a header."""
     return json_lines(columns), b""
 
 

@@ -1,8 +1,8 @@
 """A lock: a day in a format is written by one attempt at a time.
 
-Who has the lock has a lease with a token, renews it while it works, and hands the token over to whoever
-continues. The lock keeps two from doing the same work. That a late one cannot do harm is the commit's part:
-docs/reference/commits.md.
+The attempt that holds the lock has a lease with a token. It renews the lease while it works, and hands the
+token to the run that continues. The lock keeps two attempts from doing the same work. A late attempt does no
+harm: docs/reference/commits.md.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Task:
             now: The time.
 
         Raises:
-            ValueError: If the event is none of these.
+            ValueError: If the event is not one of these.
         """
         name, client, after = event["task"], event.get("client", ""), event.get("after")
         if name not in (VERIFY, FIND, FORGET):

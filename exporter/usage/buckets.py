@@ -81,7 +81,7 @@ def percentiles(
         max_ms: The longest duration, if it is known: no percentile is above it.
 
     Returns:
-        A percentile for each share; None for all if there are no durations.
+        A percentile for each share; None for all without durations.
     """
     total = sum(counts.values())
     buckets = iter(sorted(counts.items()))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-# The drawing is so high, and each part of the series so wide, in units of its own.
+# Height of the drawing and width of each part of the series, in units of the SVG.
 HEIGHT, WIDTH = 200, 10
 _MOST_TICKS = 5
 _MOST_LABELS = 7
@@ -41,7 +41,7 @@ class Drawing:
     """What a chart shows.
 
     Attributes:
-        width: Its width in units of its own; the height is `HEIGHT`.
+        width: Its width in units of the SVG; the height is `HEIGHT`.
         shapes: The paths, the first one at the back.
         ticks: The values at its side, from the top.
     """
@@ -134,7 +134,7 @@ def _steps(heights: Sequence[int]) -> str:
 
 
 def curves(series: Mapping[str, Curve], scale: Scale, text: Text) -> Drawing:
-    """Return lines with a gap where there is no value; a value between two gaps is a short line.
+    """Return lines with a gap where a value is missing; a value between two gaps is a short line.
 
     Args:
         series: Curve by the name of their class.

@@ -98,7 +98,7 @@ def group_rows(columns: Sequence[str], rows: Iterable[Sequence[str | None]], typ
 
     Args:
         columns: The columns' names.
-        rows: The rows; None or empty text where there is no value.
+        rows: The rows; None or empty text for a missing value.
         type_: The type of the records that count.
     """
     places = {name: place for place, name in enumerate(columns)}
@@ -140,7 +140,7 @@ def _status(text: str) -> int:
 
 
 def _duration(text: str) -> tuple[int | None, int]:
-    """Return a duration's bucket and microseconds; no bucket where there is no positive duration."""
+    """Return a duration's bucket and microseconds; no bucket unless the duration is positive."""
     duration_ms = _number(text)
     return (bucket_of(duration_ms), int(duration_ms * _US_PER_MS + 0.5)) if duration_ms > 0 else (None, 0)
 

@@ -44,7 +44,7 @@ class Finding:
         name: What was looked at: the component and what was measured, as in `usage:data_age`.
         status: How healthy it is.
         value: What was measured; None if nothing was.
-        unit: The value's unit; empty if there is none.
+        unit: The value's unit; empty without a unit.
         problem: What is wrong, and what to do; empty if nothing is.
     """
 
@@ -63,7 +63,7 @@ class Facts:
         now: The time, in UTC.
         bucket_ms: How long a read of the bucket took in milliseconds; None if it failed.
         bucket_error: Why it failed; empty if it did not.
-        data_through: Until when the numbers are complete; None if there are none.
+        data_through: Until when the numbers are complete; None without numbers.
         alarms: The states of our alarms by name, as CloudWatch has them; None if they could not be read.
     """
 

@@ -110,8 +110,8 @@ class _LineShape:
         dimensions: Returns the values of these fields.
         columns: The columns of the last line's measures, in the order of their values.
         has_nested: Whether an object or a list was among the last line's values.
-        has_nulls: Whether a null has ever been among the values. There is no such measure: lines with these
-            keys are read without their nulls.
+        has_nulls: Whether a line of this shape had a null. A null is not a measure, so lines with these keys
+            are read without their nulls.
     """
 
     __slots__ = (

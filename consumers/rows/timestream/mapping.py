@@ -159,7 +159,7 @@ class _Shape:
         Raises:
             LookupError: If a value does not fit its column by its class, or the kind of row is avoided.
             TypeError: If it is nested too deeply for orjson.
-            UnmappableError: If there is no such span of time.
+            UnmappableError: If Timestream cannot take a time in this span.
         """
         if span != self.span:
             self._fill_span(span)

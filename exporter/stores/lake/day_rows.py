@@ -49,7 +49,7 @@ class Listing:
         day: The day in UTC.
         fragments: Its fragments.
         committed: What the lake has of it already; None if it was never exported.
-        forgotten: The clients whose rows are left out; None if there are none.
+        forgotten: The clients whose rows are left out; None for no client.
     """
 
     day: date

@@ -161,7 +161,7 @@ class LakeStore:
         return sum(sum(self._survey(day, read).tally.values()) for day in self._days())
 
     def days(self) -> Days | None:
-        """Return the days from the earliest row to the latest; None if there are no rows."""
+        """Return the days from the earliest row to the latest; None without rows."""
         self._billed()
         days = self._days()
         return Days(days[0], days[-1]) if days else None
