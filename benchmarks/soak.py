@@ -443,11 +443,16 @@ def run(minutes: float = MINUTES, seed: int = 0) -> dict[str, float]:
         minutes: How long everything fails.
         seed: Where chance begins. Threads and processes run as they do, so a run is similar, not the same.
     """
-    # What fails is logged by what retries it.
-    logging.getLogger("local").setLevel(logging.CRITICAL)
     shards = 2 if minutes * 60 >= LONG_RUN_S else 1
-    with tempfile.TemporaryDirectory() as folder, Pipeline(_apps(Path(folder), shards)) as pipeline:
-        return _soak(pipeline, minutes * 60, seed)
+    # What fails is logged by what retries it.
+    logger = logging.getLogger("local")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with tempfile.TemporaryDirectory() as folder, Pipeline(_apps(Path(folder), shards)) as pipeline:
+            return _soak(pipeline, minutes * 60, seed)
+    finally:
+        logger.setLevel(level)
 
 
 def _soak(pipeline: Pipeline, seconds: float, seed: int) -> dict[str, float]:

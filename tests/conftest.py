@@ -1,9 +1,13 @@
 """What every test needs: an account that is nobody's."""
 
 import gc
+import logging
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
+import pytest
 
 pytest_plugins = ["cli.pytest_plugin"]
 
@@ -27,6 +31,26 @@ patient = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.H
 hypothesis.settings.register_profile("same", patient, derandomize=True)
 hypothesis.settings.register_profile("fuzz", patient, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+# Not "tagline": Powertools sets its level when a handler is used for the first time.
+LOGGERS = ("", "benchmarks", "cli", "consumers", "emitter", "exporter", "local")
+
+
+def _shared_state() -> dict[str, object]:
+    levels = {f"level of logger '{name}'": logging.getLogger(name or None).level for name in LOGGERS}
+    return {**os.environ, **levels, "working directory": str(Path.cwd())}
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_trace() -> Iterator[None]:
+    """Fail the test that changes what the next one sees: which is next differs from run to run."""
+    before = _shared_state()
+    yield
+    after = _shared_state()
+    names = (before.keys() | after.keys()) - {"PYTEST_CURRENT_TEST"}
+    changed = sorted(name for name in names if before.get(name) != after.get(name))
+    assert not changed, f"the test left these changed: {changed}"
 
 
 def pytest_unconfigure() -> None:
