@@ -113,6 +113,7 @@ class DayRows:
         self._read = read
         self._limit = limit
         self._committed = CommittedRows(listing.committed, read) if listing.committed else None
+        self._known: pa.Schema | None = None
         self.types: dict[str, Type] = {}
         self.conflicts: set[str] = set()
 
@@ -125,18 +126,40 @@ class DayRows:
             columns: The columns that are read, besides those of `IDENTITY`.
         """
         try:
-            for hour in hours_of(self._listing.day):
-                first, last = max(hour * _HOUR * SECOND, start), min((hour + 1) * _HOUR * SECOND, end)
-                if first >= last:
-                    continue
-                files = [each for each in self._listing.fragments if each.hour == hour]
-                for begin, until in self._spans(files, first, last):
-                    piece = self._piece(files, begin, until, columns)
-                    if len(piece.places):
-                        yield piece
+            for files, begin, until in self._cut(start, end):
+                piece = self._piece(files, begin, until, columns)
+                if len(piece.places):
+                    yield piece
         finally:
             if self._committed is not None:
                 self._committed.close()
+
+    def moments(self, start: int, end: int) -> Iterator[pa.Array]:
+        """Yield the times of the rows of a span, in nanoseconds since 1970, in no order.
+
+        Rows of different times are no copies, so the times of most fragments are all that is read of them.
+
+        Args:
+            start: In nanoseconds since 1970.
+            end: The same, exclusive.
+        """
+        if self._committed is not None or self._listing.forgotten is not None:
+            yield from (piece.values(MOMENT) for piece in self.pieces(start, end, ()))
+            return
+        for files, begin, until in self._cut(start, end):
+            moments = self._fragments(files, begin, until, _TIMES)[MOMENT].combine_chunks()
+            if len(moments) == len(moments.unique()):
+                yield moments
+            else:
+                yield self._piece(files, begin, until, ()).values(MOMENT)
+
+    def _cut(self, start: int, end: int) -> Iterator[tuple[list[Fragment], int, int]]:
+        """Cut a span into those of pieces, each with its hour's fragments."""
+        for hour in hours_of(self._listing.day):
+            first, last = max(hour * _HOUR * SECOND, start), min((hour + 1) * _HOUR * SECOND, end)
+            if first < last:
+                files = [each for each in self._listing.fragments if each.hour == hour]
+                yield from ((files, begin, until) for begin, until in self._spans(files, first, last))
 
     def _spans(self, files: list[Fragment], start: int, end: int) -> Iterator[tuple[int, int]]:
         """Cut a span within an hour at whole seconds, so that each piece has about as many rows as it may.
@@ -164,19 +187,15 @@ class DayRows:
         yield cut, end
 
     def _piece(self, files: list[Fragment], start: int, end: int, columns: tuple[Column, ...]) -> Piece:
-        keys = [file.key for file in files if file.first * SECOND < end and (file.last + 1) * SECOND > start]
         names = {column.name for column in columns}
         if self._listing.forgotten:
             names.add(SAID)
-        with ThreadPoolExecutor(max(1, min(_FETCHERS, len(keys)))) as pool:
-            bodies = pool.map(lambda key: b"".join(self._read(key)), keys)
-            tables = [self._table(key, body, names, columns) for key, body in zip(keys, bodies, strict=True)]
-        found = pa.concat_tables([_NOTHING, *tables], promote_options="default")
-        found = self._kept(_between(found, start, end)).combine_chunks()
+        wanted = {*ALWAYS, *names, *([FIELDS] if names else [])}
+        found = self._kept(self._fragments(files, start, end, wanted, columns)).combine_chunks()
         committed = _NO_TEXT
         if self._committed is not None:
-            wanted = (*columns, *(Column(name, "text") for name in names - {each.name for each in columns}))
-            committed = self._kept(self._committed.rows(start, end, wanted)).combine_chunks()
+            more = (*columns, *(Column(name, "text") for name in names - {each.name for each in columns}))
+            committed = self._kept(self._committed.rows(start, end, more)).combine_chunks()
         places = without_copies(found)
         if committed.num_rows:
             first = merged(found.take(places), committed)
@@ -185,30 +204,51 @@ class DayRows:
             places = pa.concat_arrays([places.cast(pa.uint64()), behind.cast(pa.uint64())]).take(first)
         return Piece(found, committed, places)
 
+    def _fragments(
+        self,
+        files: list[Fragment],
+        start: int,
+        end: int,
+        names: Collection[str],
+        columns: tuple[Column, ...] = (),
+    ) -> pa.Table:
+        """Return these columns of the rows of a span, with their times in nanoseconds, in no order."""
+        keys = [file.key for file in files if file.first * SECOND < end and (file.last + 1) * SECOND > start]
+        with ThreadPoolExecutor(max(1, min(_FETCHERS, len(keys)))) as pool:
+            bodies = pool.map(lambda key: b"".join(self._read(key)), keys)
+            tables = [self._table(key, body, names, columns) for key, body in zip(keys, bodies, strict=True)]
+        nothing = _NOTHING.select([name for name in _NOTHING.column_names if name in names])
+        found = pa.concat_tables([nothing, *tables], promote_options="default")
+        moments = pc.multiply(found[TIME].cast(pa.int64()), PER_MILLISECOND)
+        moments = pc.add(moments, found[NANOSECONDS].cast(pa.int64()))
+        found = found.drop_columns([TIME, NANOSECONDS]).add_column(0, MOMENT, moments)
+        return found.filter(pc.and_(pc.greater_equal(moments, start), pc.less(moments, end)))
+
     def _table(self, key: str, body: bytes, names: Collection[str], columns: tuple[Column, ...]) -> pa.Table:
-        """Return the columns of a fragment that are asked for, with the identity in nanoseconds."""
+        """Return the columns of a fragment that are asked for."""
         try:
-            file = pq.ParquetFile(pa.BufferReader(body))
+            # A small file in memory is read as it is: to read ahead takes threads, and twice the time.
+            file = pq.ParquetFile(pa.BufferReader(body), pre_buffer=False)
             schema = file.schema_arrow
-            for name in schema.names:
-                type_ = type_of(schema.field(name).type)
-                if name not in _OWN and self.types.setdefault(name, type_) != type_:
-                    self.conflicts.add(name)
-            read = [
-                name for name in schema.names if name in ALWAYS or name in names or (name == FIELDS and names)
-            ]
+            if schema != self._known:
+                self._note_types(schema)
+                self._known = schema
+            read = [name for name in schema.names if name in names]
             table = file.read(read, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise StoreError(
                 f"the fragment {key} is damaged: {error}; move it away, and ask again"
             ) from error
-        moments = pc.multiply(table[TIME].cast(pa.timestamp("ms")).cast(pa.int64()), PER_MILLISECOND)
-        moments = pc.add(moments, table[NANOSECONDS].cast(pa.int64()))
-        table = table.drop_columns([TIME, NANOSECONDS]).add_column(0, MOMENT, moments)
         for name, type_ in columns:
-            if name in table.column_names and type_of(table.schema.field(name).type) != type_:
+            if name in read and type_of(table.schema.field(name).type) != type_:
                 table = _moved_to_fields(table, name)
         return table
+
+    def _note_types(self, schema: pa.Schema) -> None:
+        for name in schema.names:
+            type_ = type_of(schema.field(name).type)
+            if name not in _OWN and self.types.setdefault(name, type_) != type_:
+                self.conflicts.add(name)
 
     def _kept(self, table: pa.Table) -> pa.Table:
         """Return the rows of clients that are not forgotten."""
@@ -223,18 +263,15 @@ class DayRows:
 
 _NOTHING = pa.schema(
     [
-        (MOMENT, pa.int64()),
+        (TIME, pa.timestamp("ms", "UTC")),
+        (NANOSECONDS, pa.int32()),
         *((name, pa.string()) for name in IDENTITY[1:]),
         (DIGEST, pa.int64()),
         (VERSION, pa.int32()),
     ]
 ).empty_table()
-_NO_TEXT = _NOTHING.select(IDENTITY)
-
-
-def _between(table: pa.Table, start: int, end: int) -> pa.Table:
-    moment = table[MOMENT]
-    return table.filter(pc.and_(pc.greater_equal(moment, start), pc.less(moment, end)))
+_TIMES = (TIME, NANOSECONDS)
+_NO_TEXT = pa.schema([(MOMENT, pa.int64()), *((name, pa.string()) for name in IDENTITY[1:])]).empty_table()
 
 
 def _fragment_rows(taken: pa.Table, columns: tuple[Column, ...]) -> list[Values]:

@@ -56,7 +56,7 @@ from exporter.stores.lake.texts import kind_of
 FRAGMENT_DAYS: Final = 8
 # How many rows one answer may have; a larger one is refused, as by every store.
 MAX_ROWS = 10_000_000
-_MINUTE = 60 * SECOND
+_MINUTE, _DAY = 60 * SECOND, 86_400 * SECOND
 _FIELDS = (Column(FIELDS, "text"),)
 _DAY_FOLDER = f"{PREFIX}day="
 _NUMBERS = re.compile(r"[0-9]+")
@@ -172,7 +172,14 @@ class LakeStore:
 
     def tally(self, day: date) -> Tally:
         """Return how many rows each minute of a day has."""
-        return self._survey(day, self._billed()).tally
+        read, listing = self._billed(), self._listing(day)
+        if self._last is not None and self._last.listing == listing:
+            return self._last.tally
+        start = _nanoseconds(whole(day).start)
+        tally: Counter[int] = Counter()
+        for moments in DayRows(listing, self._reader(read), self._piece_rows).moments(start, start + _DAY):
+            tally.update(_counts(_minutes(moments, start)))
+        return dict(sorted(tally.items()))
 
     def columns(self, day: date) -> tuple[Column, ...]:
         """Return the columns that have a value in a row of a day."""
@@ -240,8 +247,8 @@ class LakeStore:
         dimensions: set[str] = set()
         conflicts: set[str] = set()
         day = _nanoseconds(whole(survey.listing.day).start)
-        for piece in rows.pieces(day, day + 86_400 * SECOND, _FIELDS):
-            minutes = pc.divide(pc.subtract(piece.values(MOMENT), day), _MINUTE)
+        for piece in rows.pieces(day, day + _DAY, _FIELDS):
+            minutes = _minutes(piece.values(MOMENT), day)
             tally.update(_counts(minutes))
             sources.update(_counts(piece.values(SOURCE)))
             dimensions |= {name for name in DIMENSIONS if piece.values(name).null_count < len(minutes)}
@@ -335,6 +342,11 @@ def _note_fields(texts: list[str | None], types: dict[str, Type], conflicts: set
             kind = kind_of(value)
             if types.setdefault(name, kind) != kind:
                 conflicts.add(name)
+
+
+def _minutes(moments: Any, start: int) -> Any:
+    """Return the minutes since `start` of times in nanoseconds."""
+    return pc.divide(pc.subtract(moments, start), _MINUTE)
 
 
 def _counts(values: Any) -> dict[Any, int]:

@@ -238,7 +238,7 @@ def test_a_fragment_that_is_removed_while_it_is_read_is_named() -> None:
     bucket = Bucket()
     (key,) = write_fragments(bucket, [record(1)])
     store = LakeStore(bucket)
-    store.tally(DAY)
+    store.columns(DAY)
     del bucket[key]
 
     with pytest.raises(StoreError, match=f"cannot read {key}"):
