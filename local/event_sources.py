@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from local.destinations import STREAM_DESTINATIONS, Send, check_destination
-from local.functions import ACCOUNT_ID, MAX_PAYLOAD_BYTES, Result, ThrottledError
+from local.functions import ACCOUNT_ID, MAX_PAYLOAD_BYTES, Observe, Result, ThrottledError, unobserved
 
 logger = logging.getLogger(__name__)
 
@@ -504,6 +504,7 @@ class _Mapped:
     clock: Clock
     stopped: threading.Event
     redeliveries: _Redeliveries
+    observe: Observe
 
     @property
     def stream_name(self) -> str:
@@ -519,12 +520,21 @@ class KinesisMapping:
         send: Delivers what is given up to the on-failure destination.
         invoke: Calls a function by its name.
         clock: Says what time it is, for the age of records. It has to be the clock that stamps their arrival.
+        observe: Takes the mapping's metrics.
     """
 
     def __init__(
-        self, settings: KinesisSettings, kinesis: Any, send: Send, invoke: Invoke, clock: Clock = _real_time
+        self,
+        settings: KinesisSettings,
+        kinesis: Any,
+        send: Send,
+        invoke: Invoke,
+        clock: Clock = _real_time,
+        *,
+        observe: Observe = unobserved,
     ) -> None:
-        self._mapped = _Mapped(settings, kinesis, send, invoke, clock, threading.Event(), _Redeliveries())
+        stopped, redeliveries = threading.Event(), _Redeliveries()
+        self._mapped = _Mapped(settings, kinesis, send, invoke, clock, stopped, redeliveries, observe)
         self._shards: list[_Shard] = []
         self._threads: list[threading.Thread] = []
 
@@ -767,6 +777,9 @@ class _Lane:
             # Only a record of a stream with an enlarged MaxRecordSize can be too large by itself. The service
             # sends it to the destination; under which condition, its documentation does not say.
             return [GivenUp(batch, "PayloadSizeExceeded")]
+        # Of the last record: https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
+        age_ms = (self._mapped.clock() - batch.records[-1].arrived).total_seconds() * 1000
+        self._mapped.observe({"FunctionName": self._settings.function}, {"IteratorAge": max(0.0, age_ms)})
         result = self._mapped.invoke(self._settings.function, payload)
         self._last_result = result
         identifiers = [record.sequence_number for record in batch.records]
@@ -787,12 +800,15 @@ class _Lane:
         """Send what is given up to the on-failure destination; without one it is gone, as on AWS."""
         records = given_up.batch.records
         logger.warning("gave up %d records of %s: %s", len(records), self._shard_id, given_up.condition)
+        mapping = {"EventSourceMappingUUID": self._settings.mapping_id}
         if self._settings.on_failure_arn is None:
+            self._mapped.observe(mapping, {"DroppedEventCount": len(records)})
             return
         now = self._mapped.clock()
         document = failure_document(given_up, self._last_result, self._shard_id, self._settings, now)
         key = failure_key(self._settings.mapping_id, self._shard_id, now)
         self._mapped.send(self._settings.on_failure_arn, document, key)
+        self._mapped.observe(mapping, {"OnFailureDestinationDeliveredEventCount": len(records)})
 
 
 class SqsMapping:

@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 Ship = Callable[[str, str, list[tuple[int, str]]], None]
 """Takes a log group, a log stream and `(milliseconds since 1970, message)` pairs, in order."""
+Observe = Callable[[Mapping[str, str], Mapping[str, float]], None]
+"""Takes what Lambda tells CloudWatch: dimensions, and the values of their metrics by name."""
 
 ACCOUNT_ID = "123456789012"
 DEFAULT_REGION = "us-east-1"
@@ -151,6 +153,10 @@ class ThrottledError(RuntimeError):
         self.reason = reason
 
 
+def unobserved(_dimensions: Mapping[str, str], _values: Mapping[str, float]) -> None:
+    """Observe nothing."""
+
+
 class Functions:
     """The functions of one machine: starts environments for them when they are called, ships what they write.
 
@@ -160,6 +166,7 @@ class Functions:
         in_process: Run the functions in this interpreter, without limits of memory and time.
         concurrency: The most environments that one function may have; further callers wait.
         account_concurrency: The invocations, waiting ones too, that may be under way; others are refused.
+        observe: Takes a function's metrics after each invocation.
     """
 
     def __init__(
@@ -169,8 +176,11 @@ class Functions:
         in_process: bool = False,
         concurrency: int = 2,
         account_concurrency: int = ACCOUNT_CONCURRENCY,
+        *,
+        observe: Observe = unobserved,
     ) -> None:
         self._ship = ship
+        self._observe = observe
         self._account_concurrency = account_concurrency
         self._reserved: dict[str, int | None] = {}
         self._under_way: dict[str, int] = {}
@@ -237,8 +247,18 @@ class Functions:
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise ValueError(f"payload for {name} has {len(payload)} bytes, the limit is {MAX_PAYLOAD_BYTES}")
         call = _Call(payload, request_id or str(uuid.uuid4()), trace_id or _trace_id(), tail)
-        with self._counted(name), pool.environment() as environment:
-            return environment.invoke(call)
+        try:
+            with self._counted(name), pool.environment() as environment:
+                began = time.monotonic()
+                result = environment.invoke(call)
+        except ThrottledError:
+            self._observe({"FunctionName": name}, {"Throttles": 1})
+            raise
+        duration_ms = (time.monotonic() - began) * 1000
+        errors = int(result.error is not None)
+        values = {"Invocations": 1, "Errors": errors, "Throttles": 0, "Duration": duration_ms}
+        self._observe({"FunctionName": name}, values)
+        return result
 
     def zero_reserved(self, name: str) -> bool:
         """Say whether a function reserves a concurrency of zero, so that it is never called."""

@@ -252,7 +252,7 @@ class Delivery:
         self._disturbances: deque[tuple[Kind, float]] = deque()
         self._clock = clock
         self._max_group_bytes = max_group_bytes
-        self._metrics = metrics.install(clock)
+        self.metrics = metrics.install(clock)
         self._lock = threading.Lock()
         self._sequence = count()
         self._held: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
@@ -296,7 +296,7 @@ class Delivery:
             self._count(logs, size, len(events), group_name)
             for subscription in list(group.subscription_filters.values()):
                 self._deliver(logs, stream, subscription, events)
-            self._metrics.observe(logs, group_name, [(event.timestamp, event.message) for event in events])
+            self.metrics.observe(logs, group_name, [(event.timestamp, event.message) for event in events])
         return f"{stream.upload_sequence_token:056d}", rejected
 
     def forget(self, group: Any, *, swept_within_ms: int = 0) -> None:
@@ -404,16 +404,16 @@ class Delivery:
                 points = [("ForwardedLogEvents", number, "None"), ("ForwardedBytes", len(data), "Bytes")]
             else:
                 points = [("DeliveryErrors", number, "None")]
-            self._metrics.record(
-                logs, [self._metrics.of_logs(name, value, unit, **names) for name, value, unit in points]
+            self.metrics.record(
+                logs, [self.metrics.of_logs(name, value, unit, **names) for name, value, unit in points]
             )
 
     def _count(self, logs: Any, size: int, number: int, group_name: str) -> None:
         # With the log group's name, and for the account without one.
-        self._metrics.record(
+        self.metrics.record(
             logs,
             [
-                self._metrics.of_logs(name, value, unit, **names)
+                self.metrics.of_logs(name, value, unit, **names)
                 for name, value, unit in (
                     ("IncomingLogEvents", number, "None"),
                     ("IncomingBytes", size, "Bytes"),

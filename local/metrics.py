@@ -354,9 +354,27 @@ class Metrics:
         now_ms = self.clock() // 1_000_000
         return Point("AWS/Logs", name, tuple(sorted(dimensions.items())), now_ms, (value,), unit)
 
-    def record(self, logs: Any, points: Iterable[Point]) -> None:
-        """Put points into CloudWatch, in the account and region of moto's backend of CloudWatch Logs."""
-        backend = cloudwatch_backends[logs.account_id][logs.region_name]
+    def observe_lambda(
+        self, service: Any, dimensions: Mapping[str, str], values: Mapping[str, float]
+    ) -> None:
+        """Record metrics of Lambda's own.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
+
+        Args:
+            service: moto's backend of a service, for the account and region.
+            dimensions: The dimensions.
+            values: The values by the metric's name.
+        """
+        now_ms, names = self.clock() // 1_000_000, tuple(sorted(dimensions.items()))
+        self.record(
+            service,
+            [Point("AWS/Lambda", name, names, now_ms, (float(value),)) for name, value in values.items()],
+        )
+
+    def record(self, service: Any, points: Iterable[Point]) -> None:
+        """Put points into CloudWatch, in the account and region of moto's backend of a service."""
+        backend = cloudwatch_backends[service.account_id][service.region_name]
         with self._lock:
             # Kept where it is forgotten with the backend's other state.
             index: dict[_Series, Samples] = backend.__dict__.setdefault("tagline_samples", {})
@@ -473,7 +491,7 @@ _STATISTICS = ("SampleCount", "Sum", "Average", "Minimum", "Maximum")
 
 
 @dataclass
-class _Summary:
+class Summary:
     """What is known of one period of one metric."""
 
     count: float = 0
@@ -483,6 +501,7 @@ class _Summary:
     values: Counter[float] = field(default_factory=Counter)
 
     def add(self, datum: Any) -> None:
+        """Add one of moto's data."""
         if isinstance(datum, MetricAggregatedDatum):
             self._add(datum.sample_count, datum.sum, datum.min, datum.max)
             return
@@ -490,6 +509,11 @@ class _Summary:
         for value, count in list(counts.items()):
             self._add(count, value * count, value, value)
             self.values[value] += count
+
+    def merge(self, other: Summary) -> None:
+        """Add what is known of another period."""
+        self._add(other.count, other.total, other.minimum, other.maximum)
+        self.values.update(other.values)
 
     def _add(self, count: float, total: float, minimum: float, maximum: float) -> None:
         self.count += count
@@ -520,7 +544,8 @@ def _check_statistic(name: str) -> None:
         raise InvalidParameterValue(f"The value {name} for parameter Stat is not supported.")
 
 
-def _epoch_s(moment: datetime) -> float:
+def epoch_s(moment: datetime) -> float:
+    """Return the seconds since 1970 of one of moto's times."""
     # moto's times are in UTC and say nothing of it.
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
@@ -531,7 +556,7 @@ def _summaries(
     period_s: int,
     unit: str | None,
     between: tuple[datetime, datetime],
-) -> dict[tuple[int, str], _Summary]:
+) -> dict[tuple[int, str], Summary]:
     """Return what is known of a metric, by the start of each period, in seconds since 1970, and unit.
 
     The start is rounded down, to a whole minute or, for a shorter period, to a multiple of it:
@@ -540,21 +565,21 @@ def _summaries(
     if period_s not in SHORT_PERIODS_S and (period_s <= 0 or period_s % MINUTE_S):
         raise InvalidParameterValue("The parameter Period must be 1, 5, 10, 20, 30, or a multiple of 60.")
     rounding = min(period_s, MINUTE_S)
-    start_s = int(_epoch_s(between[0])) // rounding * rounding
-    end_s = _epoch_s(between[1])
+    start_s = int(epoch_s(between[0])) // rounding * rounding
+    end_s = epoch_s(between[1])
     dimensions = sorted((each["Name"], each["Value"]) for each in metric.get("Dimensions") or ())
-    found: dict[tuple[int, str], _Summary] = {}
+    found: dict[tuple[int, str], Summary] = {}
     for datum in backend.get_all_metrics():
         if (
             datum.namespace == metric["Namespace"]
             and datum.name == metric["MetricName"]
             and (unit is None or (datum.unit or "None") == unit)
-            and start_s <= (at_s := _epoch_s(datum.timestamp)) < end_s
+            and start_s <= (at_s := epoch_s(datum.timestamp)) < end_s
             # A metric is its dimensions: without them it is another one, not the sum of all.
             and sorted((each.name, each.value) for each in datum.dimensions) == dimensions
         ):
             period = start_s + int(at_s - start_s) // period_s * period_s
-            found.setdefault((period, datum.unit or "None"), _Summary()).add(datum)
+            found.setdefault((period, datum.unit or "None"), Summary()).add(datum)
     return dict(sorted(found.items()))
 
 

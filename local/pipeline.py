@@ -19,6 +19,7 @@ from botocore.config import Config
 
 from local import logs, sns, template
 from local.access_logs import AccessLog
+from local.alarms.service import Alarms
 from local.authorizers import ApiKeyAuthorizer, IamAuthorizer, JwtAuthorizer, read_keys
 from local.clock import Clock
 from local.destinations import Destinations
@@ -87,6 +88,7 @@ class Pipeline:
         parameters: The values that were given for the stacks' parameters, by the stack's name.
         api_key: What lets a request through where HTTP APIs ask for a signature; None where they do not ask.
         not_run: What the templates have that nothing stands for on one machine.
+        alarms: The alarms.
         events: The asynchronous invocations.
         scheduler: The schedules.
         clock: The time of all of it.
@@ -154,7 +156,9 @@ class Pipeline:
             self.clock.advance(by)
             self.functions.restart({**self.services.environment(), **self.clock.environment()})
 
+        self.alarms.evaluate()
         results = self.scheduler.fire_due(turn)
+        self.alarms.evaluate()
         s3 = client(self.services.endpoint, "s3", Config(user_agent_extra=OF_THE_SERVICE))
         aged = apply_lifecycle(s3, self.clock.now())
         return Turned(self.clock.now(), [json.loads(result.payload) for result in results], aged)
@@ -184,14 +188,20 @@ class Pipeline:
         )
         self._stop.append(self.services.stop)
         shipper = logs.Shipper(self.client("logs"))
+        cloudwatch, metrics = self.services.cloudwatch, self.services.delivery.metrics
+        self._observe = functools.partial(metrics.observe_lambda, cloudwatch)
         self.functions = Functions(
-            shipper.ship, {**self.services.environment(), **self.clock.environment()}, self._in_process
+            shipper.ship,
+            {**self.services.environment(), **self.clock.environment()},
+            self._in_process,
+            observe=self._observe,
         )
         self._stop.append(self.functions.stop)
         self.destinations = Destinations(self.client, self.functions.invoke)
         self.events = AsyncInvocations(self.functions, self.destinations.send)
         self._stop.append(self.events.stop)
         self.services.serve(self.functions, self.events)
+        self.alarms = Alarms(cloudwatch, metrics, self.clock.now, self._publish)
         self.mappings: list[KinesisMapping | SqsMapping] = []
         schedules: list[Schedule] = []
         self.not_run: list[str] = []
@@ -203,7 +213,7 @@ class Pipeline:
                 endpoint=self.services.endpoint,
             )
             self._create(stack)
-            self.not_run += not_run(stack)
+            self.not_run += [*not_run(stack), *self._add_alarms(stack)]
             groups = {group.name for group in stack.of_type("AWS::Logs::LogGroup")}
             for spec in template.functions(stack):
                 self.functions.add(function_of(spec, app.template.parent))
@@ -223,6 +233,8 @@ class Pipeline:
         self.scheduler = Scheduler(schedules, self.events.run, self.clock.now, catch_up=True)
         self.scheduler.start()
         self._stop.append(self.scheduler.stop)
+        self.alarms.start()
+        self._stop.append(self.alarms.stop)
         self.services.control.actions.update(
             clock=lambda _: {"now": self.clock.now().isoformat()},
             tick=self._tick,
@@ -288,6 +300,22 @@ class Pipeline:
             for resource in sorted(stack.of_type(kind), key=lambda made: "RedrivePolicy" in made.properties):
                 create(self.services.client, resource)
 
+    def _add_alarms(self, stack: Stack) -> list[str]:
+        """Make a stack's alarms; return those that cannot be evaluated here, with the reason."""
+        refused = []
+        for kind in ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"):
+            for resource in stack.of_type(kind):
+                try:
+                    self.alarms.add(resource.name, resource.properties)
+                except ValueError as error:
+                    refused.append(f"{resource.logical_id} ({kind}: {error})")
+        return refused
+
+    def _publish(self, topic: str, subject: str, message: str) -> None:
+        """Publish what an alarm sends; faults that were asked for do not reach it."""
+        topics = client(self.services.endpoint, "sns", Config(user_agent_extra=OF_THE_SERVICE))
+        topics.publish(TopicArn=topic, Subject=subject, Message=message, MessageStructure="json")
+
     def _mapping(self, spec: EventSourceMappingSpec, stack: Stack) -> KinesisMapping | SqsMapping:
         if spec.service == "sqs":
             url = next(
@@ -328,6 +356,7 @@ class Pipeline:
             self.client("kinesis"),
             self.destinations.send,
             self.functions.invoke,
+            observe=self._observe,
         )
 
     def _apis(self, stack: Stack) -> dict[str, str]:
@@ -573,8 +602,8 @@ def _create_subscription(client: Client, resource: Resource) -> None:
     )
 
 
-# What is made, in this order: a subscription's stream has to be there before it. Roles, alarms, policies
-# and layers have nothing to do on one machine.
+# What is made, in this order: a subscription's stream has to be there before it. Roles, policies and layers
+# have nothing to do on one machine.
 _CREATE: dict[str, Callable[[Client, Resource], None]] = {
     "AWS::Logs::LogGroup": _create_log_group,
     "AWS::S3::Bucket": _create_bucket,
@@ -596,6 +625,7 @@ _RUN_OR_NEEDLESS = {
     "AWS::ApiGatewayV2::Api",
     "AWS::ApiGatewayV2::Stage",
     "AWS::CloudWatch::Alarm",
+    "AWS::CloudWatch::CompositeAlarm",
     "AWS::Events::Rule",
     "AWS::IAM::Policy",
     "AWS::IAM::Role",

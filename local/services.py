@@ -11,6 +11,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from moto.awslambda.responses import LambdaResponse
+from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
 from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
 from moto.moto_server.werkzeug_app import (
@@ -23,7 +24,7 @@ from werkzeug.serving import make_server
 from local import athena, insights, kinesis, logs, s3, sns, sts, timestream
 from local.control import Control
 from local.faults import Faults
-from local.functions import Functions
+from local.functions import ACCOUNT_ID, Functions
 from local.http_api import STOP_WITHIN_S
 from local.invocations import AsyncInvocations, answer_invoke
 from local.signatures import Keys
@@ -88,6 +89,11 @@ class Services:
         )
         self._thread.start()
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def cloudwatch(self) -> CloudWatchBackend:
+        """What moto keeps of CloudWatch: metrics and alarms."""
+        return cloudwatch_backends[ACCOUNT_ID][REGION]
 
     def environment(self) -> dict[str, str]:
         """Return the variables by which a process finds these services instead of AWS's."""

@@ -384,6 +384,9 @@ _KINDS: Mapping[str, _Kind] = {
     "AWS::CloudWatch::Alarm": _Kind(
         "AlarmName", attributes={"Arn": "arn:aws:cloudwatch:{region}:{account}:alarm:{name}"}
     ),
+    "AWS::CloudWatch::CompositeAlarm": _Kind(
+        "AlarmName", attributes={"Arn": "arn:aws:cloudwatch:{region}:{account}:alarm:{name}"}
+    ),
     "AWS::DynamoDB::Table": _Kind(
         "TableName", attributes={"Arn": "arn:aws:dynamodb:{region}:{account}:table/{name}"}
     ),

@@ -93,6 +93,9 @@ PURE = [
     "exporter/usage_api/parameters.py",
     "cli/access_logs/formats.py",
     "cli/access_logs/requests.py",
+    "local/alarms/composite.py",
+    "local/alarms/evaluation.py",
+    "local/alarms/metric_math.py",
     "local/filter_pattern.py",
     "local/insights/query.py",
 ]
