@@ -29,9 +29,10 @@ SEED ?= 0
 mutants: $(VENV)/test.stamp ## change consumers/ in SAMPLE places, one at a time, and see that a test fails; takes hours
 	@$(BIN)/python -m tests.mutants --sample $(SAMPLE) --seed $(SEED)
 
-lint: $(VENV)/lint.stamp ## check format, lint and types
+lint: $(VENV)/lint.stamp ## check format, lint, spelling and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 
 check: lint test ## all that has to be green before a commit: lint, and the tests (the template's lint is one)

@@ -69,7 +69,7 @@ def batches() -> dict[str, float]:
     with consume.servers() as ports, consume.environment():
         cost = by_batch_size(ports[0])
     draw("batch-size", {"": cost}, "records in a batch", "CPU per record, µs", x_scale="log", y_scale="log")
-    draw("window", by_window(cost), "batching window, s", "CPU per record, µs")
+    draw("window", by_window(cost), "batching window, s", "CPU per record, µs", y_scale="log")
     return {f"cpu_us_of_{records:g}_records": cpu_us for records, cpu_us in cost}
 
 
@@ -153,7 +153,7 @@ def by_batch_size(port: int) -> list[tuple[float, float]]:
 def by_window(cost: list[tuple[float, float]]) -> Curves:
     """Return what a record costs by the batching window, at some rates: a batch has what comes in it."""
     return {
-        f"{rate:,} records a second": [
+        f"{rate:,} record{'s' * (rate > 1)} a second": [
             (float(seconds), _between(cost, max(1.0, rate * seconds))) for seconds in WINDOWS_S
         ]
         for rate in PER_SECOND
@@ -303,22 +303,38 @@ def draw(
     y_scale: str = "linear",
     folder: Path = PICTURES,
 ) -> None:
-    """Write curves as a picture whose text is text."""
+    """Write curves as a picture whose text is text.
+
+    Args:
+        name: The file's name, without its suffix.
+        curves: The points of each curve, by its label.
+        x: What the horizontal axis shows, with its unit.
+        y: What the vertical axis shows, with its unit.
+        x_scale: linear or log.
+        y_scale: linear or log.
+        folder: Where the file is written.
+    """
     matplotlib: Any = importlib.import_module("matplotlib")
     matplotlib.use("svg")
     matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "tagline", "font.size": 11}
     pyplot = importlib.import_module("matplotlib.pyplot")
+    ticker = importlib.import_module("matplotlib.ticker")
     figure, axes = pyplot.subplots(figsize=(6.4, 3.6), layout="constrained")
-    for label, points in curves.items():
-        axes.plot(*zip(*points, strict=True), marker="o", label=label)
+    # One that lies on another is seen through its gaps.
+    for (label, points), line, marker in zip(curves.items(), ("-", "--", "-.", ":"), "osD^", strict=False):
+        axes.plot(*zip(*points, strict=True), marker=marker, linestyle=line, label=label, markersize=5)
     axes.set(xlabel=x, ylabel=y, xscale=x_scale, yscale=y_scale)
     if y_scale == "linear":
         axes.set_ylim(bottom=0)
-    elif len(curves) > 1:
-        axes.set_ylim(top=axes.get_ylim()[1] * 2)  # room for the legend
+    for axis, scale in ((axes.xaxis, x_scale), (axes.yaxis, y_scale)):
+        axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        if scale == "log":
+            low, high = axis.get_view_interval()
+            axis.set_major_locator(ticker.LogLocator(subs=(1,) if high > 150 * low else (1, 2, 5)))
+            axis.set_minor_formatter(ticker.NullFormatter())
     axes.grid(visible=True, alpha=0.3)
     if len(curves) > 1:
-        axes.legend()
+        figure.legend(loc="outside upper center", ncols=2, frameon=False)
     folder.mkdir(exist_ok=True)
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     pyplot.close(figure)

@@ -610,11 +610,13 @@ def test_the_page_of_the_tree_has_every_file_of_the_pipeline() -> None:
     assert marked_pure == set(PURE)
 
 
-def test_the_arrows_on_the_first_page_carry_types_of_the_code() -> None:
-    ((_, picture),) = blocks(DOCS / "index.md", "mermaid")
-    labels = re.findall(r"-- (.+?) -->", picture)
-    types = {word for label in labels for word in re.findall(r"\b[A-Z]\w+", label)} - {"Kinesis", "JSON"}
+def test_what_is_passed_in_the_page_of_the_tree_are_types_of_the_code() -> None:
+    page = (DOCS / "contributing" / "tree.md").read_text()
+    table = page.partition("## What is passed")[2].partition("## ")[0]
+    passed = {line.split("|")[2] for line in table.splitlines() if line.startswith("| ")}
+    types = {word for cell in passed for word in re.findall(r"`([A-Z]\w+)`", cell)}
 
+    assert len(types) > 10
     assert types <= {name for module in modules() for name in vars(module)}
 
 
@@ -677,24 +679,6 @@ def test_the_examples_of_a_page_run(page: Path) -> None:
             names.update(example.globs)
 
     assert runner.summarize(verbose=False).failed == 0
-
-
-def test_the_pages_build_and_load_nothing_from_elsewhere(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs", reason="mkdocs is not installed: make docs installs it")
-    built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
-
-    assert built.returncode == 0, built.stderr
-    for page in tmp_path.rglob("*.html"):
-        loaded = re.findall(
-            r"<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=\"?(https?:)?//", page.read_text()
-        )
-        assert loaded == [], page
 
 
 if __name__ == "__main__":
