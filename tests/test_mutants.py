@@ -1,10 +1,12 @@
 """The mutation tool changes what runs, one expression at a time, and nothing else."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests import mutants
+from tests import mutant_trials, mutants
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,10 +82,118 @@ def test_a_sample_is_the_same_for_a_seed() -> None:
     assert mutants.sampled(ROOT, "consumers/lines", 20, 2) != some
 
 
-def test_each_module_has_tests_and_they_are_there() -> None:
-    for path in {mutant.path for mutant in mutants.sampled(ROOT, "consumers", 1_000_000, 0)}:
-        stages = mutants.stages(path, ROOT)
-        assert len(stages) >= 2
-        for test in (test for tests in stages for test in tests):
-            file, _, name = test.partition("::")
-            assert f"def {name}" in (ROOT / file).read_text()
+def write_module(root: Path, text: str) -> bytes:
+    path = root / "consumers" / "x.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return text.encode()
+
+
+def test_a_sample_keeps_the_mutants_of_functions_that_have_not_changed(tmp_path: Path) -> None:
+    functions = [f"def f{number}(a):\n    return a + {number}\n" for number in range(50)]
+    write_module(tmp_path, "\n".join(functions))
+    before = {mutant.digest for mutant in mutants.sampled(tmp_path, "consumers", 60, 0)}
+
+    write_module(tmp_path, "\n".join(["x = 1\n", *functions[1:]]))
+    after = {mutant.digest for mutant in mutants.sampled(tmp_path, "consumers", 60, 0)}
+
+    assert len(before - after) <= 3
+
+
+SOURCE = """\
+from functools import cache
+
+LIMIT = 1 + 1
+
+class Counter:
+    step = 3
+
+    def add(self, a):
+        inner = lambda b: (b +
+            self.step)
+        return inner(a)
+
+@cache
+def double(a):
+    return a * 2
+"""
+
+
+def values(module: dict[str, Any]) -> tuple[int, ...]:
+    module["double"].cache_clear()
+    return module["LIMIT"], module["Counter"]().add(1), module["double"](4)
+
+
+def test_a_change_of_a_function_works_on_the_imported_module_and_others_need_another_import(
+    tmp_path: Path,
+) -> None:
+    source = write_module(tmp_path, SOURCE)
+    path = str(tmp_path / "consumers" / "x.py")
+    seen = set()
+    for mutant in mutants.mutants_of("consumers/x.py", source):
+        module: dict[str, Any] = {"__name__": "x"}
+        exec(compile(source, path, "exec"), module)
+        expected: dict[str, Any] = {"__name__": "x"}
+        exec(compile(mutant.apply(source), path, "exec"), expected)
+        objects = [module["Counter"].add, module["double"].__wrapped__]
+        functions = mutant_trials.live_functions(tmp_path, objects)
+        changes = mutant_trials.changed_functions(mutant, source, tmp_path, functions)
+        for function, code in changes:
+            function.__code__ = code
+        at_import = mutant.lines in {(3, 3), (6, 6)}
+        assert bool(changes) != at_import
+        if changes and mutant.operator != "return":
+            assert values(module) == values(expected) != (2, 4, 8)
+        seen.add(mutant.lines)
+    assert seen == {(3, 3), (6, 6), (9, 10), (11, 11), (15, 15)}
+
+
+def test_the_tests_that_run_a_statement_are_tried_those_of_its_file_first_then_the_fastest() -> None:
+    mutant = mutants.Mutant("consumers/lines/x.py", 0, 1, "", "", lines=(7, 8), digest="")
+
+    def known(name: str, seconds: float, *lines: int) -> mutant_trials.KnownTest:
+        ran = sum(1 << line for line in lines)
+        return mutant_trials.KnownTest(name, seconds, {"consumers/lines/x.py": ran})
+
+    tests = [
+        known("tests/consumers/test_slow.py::a", 9.0, 1, 8),
+        known("tests/consumers/test_fast.py::a", 0.1, 7),
+        known("tests/consumers/test_fast.py::b", 0.1, 6, 9),
+        known("tests/consumers/lines/test_x.py::a", 1.0, 8),
+        known("tests/consumers/lines/test_other.py::a", mutant_trials.MOST_S, 8),
+    ]
+
+    chosen = [test.name for test in mutant_trials.select(tests, mutant)]
+
+    assert chosen == [
+        "tests/consumers/lines/test_x.py::a",
+        "tests/consumers/test_fast.py::a",
+        "tests/consumers/test_slow.py::a",
+    ]
+    assert len(mutant_trials.select(tests[:4], mutant, at_import=True)) == 4
+
+
+def test_the_tracer_notes_the_lines_of_the_package_that_run(tmp_path: Path) -> None:
+    source = write_module(tmp_path, "def f(a):\n    if a:\n        return 1\n    return 2\n")
+    module: dict[str, Any] = {}
+    exec(compile(source, str(tmp_path / "consumers" / "x.py"), "exec"), module)
+    tracer = mutant_trials.Tracer(tmp_path)
+
+    before = sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        module["f"](True)
+    finally:
+        sys.settrace(before)
+
+    assert tracer.take() == {"consumers/x.py": 1 << 2 | 1 << 3}
+    assert tracer.take() == {}
+
+
+def test_each_folder_of_the_package_has_tests_that_are_tried() -> None:
+    folders = {mutant.path.rpartition("/")[0] for mutant in mutants.sampled(ROOT, "consumers", 1_000_000, 0)}
+
+    for folder in folders:
+        assert [*(ROOT / "tests" / folder).glob("test_*.py")]
+    for test in mutant_trials.SLOW:
+        assert (ROOT / test).exists()
