@@ -15,7 +15,7 @@ import tagline
 from cli.target import Target
 from consumers.lines import quarantine
 from consumers.lines.extract import extract
-from consumers.lines.subscription import LogEvent, decode
+from consumers.lines.subscription import LogEvent, log_event, pieces
 from exporter.lake import manifest as archive
 from exporter.lake.manifest import Manifest
 from exporter.store import Days
@@ -60,7 +60,12 @@ def delivered(target: Target) -> Count:
     size = 0
     for data in _streamed(target):
         size += len(data)
-        events = decode(data).events
+        events = [
+            event
+            for piece in pieces(data)
+            for raw in piece.log_events
+            if isinstance(event := log_event(raw, piece), LogEvent)
+        ]
         seen.update(event.id for event in events if extract(event, tagline.DEFAULT_TAG) is not None)
     return Count(len(seen), size)
 

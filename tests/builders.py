@@ -4,7 +4,7 @@ import base64
 from dataclasses import dataclass, field
 from typing import Any
 
-from consumers.lines.subscription import encode
+from consumers.lines.subscription import LogEvent, Malformed, encode, log_event, pieces
 
 OWNER = "123456789012"
 GROUP = "/aws/lambda/orders"
@@ -74,6 +74,16 @@ CONTROL = {
 def data(envelope: dict[str, Any]) -> str:
     """Return an envelope as the data of a record in a Kinesis event."""
     return base64.b64encode(encode(envelope)).decode()
+
+
+def log_events(data: object) -> list[LogEvent | Malformed | None]:
+    """Return the log events in a Kinesis record's data; None for messages of CloudWatch's own."""
+    return [log_event(raw, piece) for piece in pieces(data) for raw in piece.log_events]
+
+
+def messages_in(data: object) -> list[str]:
+    """Return the lines in a Kinesis record's data."""
+    return [event.message for event in log_events(data) if isinstance(event, LogEvent)]
 
 
 def kinesis_record(data: str, number: int) -> dict[str, Any]:

@@ -93,42 +93,6 @@ class Malformed:
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """The events of one Kinesis record, and how many messages of CloudWatch's own were among them."""
-
-    log_group: str
-    events: tuple[LogEvent, ...]
-    control: int
-    malformed: tuple[Malformed, ...] = ()
-
-
-def decode(data: object) -> Envelope:
-    """Return the whole envelope in a Kinesis record's data; `pieces` needs less memory.
-
-    Args:
-        data: Base64 text, as Lambda gives it, or the bytes themselves, as Kinesis does.
-
-    Raises:
-        UndecodableError: If the data is not base64, neither gzip to its end nor JSON, or not an envelope.
-    """
-    events: list[LogEvent] = []
-    malformed: list[Malformed] = []
-    control = 0
-    group = ""
-    for piece in pieces(data):
-        group = piece.log_group
-        for raw in piece.log_events:
-            read = log_event(raw, piece)
-            if read is None:
-                control += 1
-            elif isinstance(read, LogEvent):
-                events.append(read)
-            else:
-                malformed.append(read)
-    return Envelope(group, tuple(events), control, tuple(malformed))
-
-
 def pieces(data: object) -> Iterator[Piece]:
     """Yield the log events in a Kinesis record's data, so that no more than a piece of them is in memory.
 

@@ -34,14 +34,14 @@ from cli.target import Target, target_of, write_running
 from consumers import bucket
 from consumers.lines import quarantine
 from consumers.lines.extract import Rejected
-from consumers.lines.subscription import LogEvent, decode, encode
+from consumers.lines.subscription import LogEvent, encode
 from consumers.rows import schema, table
 from consumers.rows.handler import make_handler
 from consumers.rows.timestream.writer import Timestream
 from local import event_sources, filter_pattern
 from local.faults import Fault, Kind
 from local.pipeline import Pipeline
-from tests.builders import GROUP, LOGGED, Context, data, envelope, kinesis_event
+from tests.builders import GROUP, LOGGED, Context, data, envelope, kinesis_event, messages_in
 from tests.consumers.meters.meters import line as meter_line
 from tests.row_store import MemoryStore
 from tests.twins import client_error
@@ -625,8 +625,8 @@ def test_each_consumer_gets_the_lines_of_a_log_group_that_it_reads_and_has_not_i
     for name, messages in sent.items():
 
         def take(event: dict[str, Any], messages: list[str] = messages) -> dict[str, Any]:
-            envelopes = [decode(record["kinesis"]["data"]) for record in event["Records"]]
-            messages += [said.message for envelope in envelopes for said in envelope.events]
+            for record in event["Records"]:
+                messages += messages_in(record["kinesis"]["data"])
             return {"batchItemFailures": []}
 
         case.account.handlers[name] = take

@@ -16,7 +16,7 @@ from consumers import replay
 from consumers.lines import quarantine
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
-from consumers.lines.subscription import LogEvent, decode
+from consumers.lines.subscription import LogEvent
 from consumers.replay import BusyError, FailedError, UnreadableSourceError
 from consumers.rows.handler import make_handler
 from consumers.rows.store import Store
@@ -33,6 +33,7 @@ from tests.builders import (
     envelope,
     kinesis_event,
     kinesis_record,
+    log_events,
 )
 from tests.consumers.meters.meters import METER_TAG
 from tests.consumers.meters.meters import line as meter_line
@@ -95,7 +96,7 @@ def test_the_decoder_reads_the_very_events_that_were_quarantined(said: list[tupl
 
     (made,) = replay.from_quarantine(quarantine.object_key("invalid", record), body)
 
-    assert decode(made["kinesis"]["data"]).events == tuple(events)
+    assert log_events(made["kinesis"]["data"]) == events
     assert made["kinesis"]["approximateArrivalTimestamp"] == ARRIVED
     assert made["kinesis"]["sequenceNumber"] == record["kinesis"]["sequenceNumber"]
     assert made["eventSourceARN"] == STREAM_ARN
@@ -133,9 +134,9 @@ def test_a_malformed_event_without_an_id_is_sent_with_one_and_not_taken_for_a_he
 
     (made,) = replay.from_quarantine(quarantine.object_key("undecodable", record), body)
 
-    envelope_read = decode(made["kinesis"]["data"])
-    assert (envelope_read.control, [event.message for event in envelope_read.events]) == (0, ["a", "b"])
-    assert len({event.id for event in envelope_read.events}) == 2
+    read = [event for event in log_events(made["kinesis"]["data"]) if isinstance(event, LogEvent)]
+    assert [event.message for event in read] == ["a", "b"]
+    assert len({event.id for event in read}) == 2
     assert len({kept.identity for kept in quarantine.read(body)}) == 2
 
 
@@ -146,7 +147,7 @@ def test_lines_of_several_log_groups_in_one_object_keep_their_log_groups() -> No
 
     made = replay.from_quarantine(quarantine.object_key("late", record), quarantine.lines(record, rejections))
 
-    assert [event for each in made for event in decode(each["kinesis"]["data"]).events] == events
+    assert [event for each in made for event in log_events(each["kinesis"]["data"])] == events
     assert len({each["eventID"] for each in made}) == len(made)
 
 
@@ -161,8 +162,8 @@ def test_a_large_object_is_cut_into_events_that_lambda_takes() -> None:
 
     assert len(cut) > 1
     assert all(len(json.dumps({"Records": batch})) <= replay.MAX_EVENT_BYTES + 20 for batch in cut)
-    read = [event for batch in cut for each in batch for event in decode(each["kinesis"]["data"]).events]
-    assert sorted(read, key=lambda event: int(event.id)) == events
+    read = [event for batch in cut for each in batch for event in log_events(each["kinesis"]["data"])]
+    assert sorted(read, key=events.index) == events
 
 
 def test_a_record_that_is_larger_than_an_event_is_refused_by_name() -> None:
@@ -231,7 +232,7 @@ def test_a_line_of_a_log_group_is_a_kinesis_record_named_after_it() -> None:
 
     made = [replay.from_log_event(each, LOGGED + 900, GROUP_ARN) for each in (*events, other)]
 
-    assert [decode(each["kinesis"]["data"]).events for each in made] == [(each,) for each in (*events, other)]
+    assert [log_events(each["kinesis"]["data"]) for each in made] == [[each] for each in (*events, other)]
     assert len({quarantine.object_key("late", each) for each in made}) == 3
     assert made[0] == replay.from_log_event(events[0], LOGGED + 900, GROUP_ARN)
     assert made[0]["awsRegion"] == "us-east-1"

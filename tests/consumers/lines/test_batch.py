@@ -16,10 +16,10 @@ from consumers.lines import quarantine
 from consumers.lines.batch import CHUNK_CHARACTERS, LONG_LINE, MAX_LINE, tagged_lines, take_lines
 from consumers.lines.extract import MAX_DEPTH, SPLIT_BYTES
 from consumers.lines.ledger import Ledger
-from consumers.lines.subscription import PIECE_BYTES, Envelope, UndecodableError, decode, pieces
+from consumers.lines.subscription import PIECE_BYTES, UndecodableError, pieces
 from consumers.lines.times import milliseconds
 from consumers.replay import from_quarantine
-from tests.builders import CONTROL_EVENT, GROUP, LOGGED, data, envelope, kinesis_event
+from tests.builders import CONTROL_EVENT, GROUP, LOGGED, data, envelope, kinesis_event, messages_in
 from tests.twins import Objects
 
 TAG = "usage_record"
@@ -270,7 +270,7 @@ def test_lines_of_several_groups_and_accounts_keep_where_they_came_from() -> Non
 
 
 def test_an_envelope_that_is_not_gzip_is_read_as_json() -> None:
-    assert len(decode(plain(json.dumps(envelope("a", "b")))).events) == 2
+    assert messages_in(plain(json.dumps(envelope("a", "b")))) == ["a", "b"]
 
 
 def large(messages: int, *, size: int = 50_000) -> dict[str, Any]:
@@ -283,9 +283,7 @@ def test_an_envelope_larger_than_a_piece_is_read_whole(separators: tuple[str, st
     text = json.dumps(said, separators=separators).encode()
     assert len(text) > 3 * PIECE_BYTES
 
-    read = decode(packed(text))
-
-    assert [event.message for event in read.events] == [event["message"] for event in said["logEvents"]]
+    assert messages_in(packed(text)) == [event["message"] for event in said["logEvents"]]
 
 
 def test_pieces_hold_some_of_a_large_envelope_each() -> None:
@@ -307,10 +305,10 @@ def test_keys_behind_the_log_events_are_read_too() -> None:
     said = large(60)
     said["logGroup"] = said.pop("logGroup")  # now the last
 
-    read = decode(data(said))
+    read = list(pieces(data(said)))
 
-    assert isinstance(read, Envelope)
-    assert (read.log_group, len(read.events)) == (GROUP, 60)
+    assert {piece.log_group for piece in read} == {GROUP}
+    assert sum(len(piece.log_events) for piece in read) == 60
 
 
 # --- Kinesis records without data, and long lines -----------------------------------------------------------

@@ -9,8 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.lines.subscription import MAX_WHOLE_BYTES, UndecodableError, decode, encode
-from tests.builders import CONTROL, CONTROL_EVENT, GROUP, LOGGED, OWNER, data, envelope
+from consumers.lines.subscription import MAX_WHOLE_BYTES, LogEvent, UndecodableError, encode, pieces
+from tests.builders import (
+    CONTROL,
+    CONTROL_EVENT,
+    GROUP,
+    LOGGED,
+    OWNER,
+    data,
+    envelope,
+    log_events,
+    messages_in,
+)
 
 
 def packed(text: str | bytes) -> str:
@@ -18,31 +28,29 @@ def packed(text: str | bytes) -> str:
 
 
 def test_the_events_of_an_envelope_carry_where_they_came_from() -> None:
-    (event,) = decode(data(envelope("hello\n", ids=["e1"]))).events
+    (event,) = log_events(data(envelope("hello\n", ids=["e1"])))
 
+    assert isinstance(event, LogEvent)
     assert (event.id, event.message, event.timestamp) == ("e1", "hello\n", LOGGED)
     assert (event.log_group, event.owner) == (GROUP, OWNER)
     assert event.log_stream.endswith("]26b6a45d574f442ea5b4f7a1b1d3ba44")
 
 
-def test_a_control_message_has_no_events_and_is_counted() -> None:
-    read = decode(data(CONTROL))
-
-    assert (read.events, read.control) == ((), 1)
+def test_a_control_message_is_no_log_event() -> None:
+    assert log_events(data(CONTROL)) == [None]
 
 
 def test_a_real_event_beside_a_health_check_is_read() -> None:
     mixed = {**envelope("real"), "messageType": "CONTROL_MESSAGE"}
     mixed["logEvents"].append(CONTROL_EVENT)
 
-    read = decode(data(mixed))
-
-    assert ([event.message for event in read.events], read.control) == (["real"], 1)
+    assert messages_in(data(mixed)) == ["real"]
+    assert log_events(data(mixed))[1:] == [None]
 
 
 @given(st.lists(st.text(), max_size=20))
-def test_every_message_comes_back_in_order(messages: list[str]) -> None:
-    assert [event.message for event in decode(data(envelope(*messages))).events] == messages
+def test_every_message_comes_back_in_order(written: list[str]) -> None:
+    assert messages_in(data(envelope(*written))) == written
 
 
 def test_the_encoding_is_gzip_that_others_read() -> None:
@@ -53,7 +61,7 @@ def test_all_members_of_a_gzip_are_read() -> None:
     text = json.dumps(envelope("x")).encode()
     two = gzip.compress(text[:40], mtime=0) + gzip.compress(text[40:], mtime=0)
 
-    assert len(decode(base64.b64encode(two).decode()).events) == 1
+    assert messages_in(base64.b64encode(two).decode()) == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -108,10 +116,10 @@ def test_all_members_of_a_gzip_are_read() -> None:
 )
 def test_what_is_no_envelope_is_refused_with_the_step_that_failed(broken: Any, reason: str) -> None:
     with pytest.raises(UndecodableError, match=reason):
-        decode(broken)
+        pieces(broken)
 
 
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_are_refused_and_nothing_else_is_raised(noise: Any) -> None:
     with pytest.raises(UndecodableError):
-        decode(base64.b64encode(noise).decode())
+        pieces(base64.b64encode(noise).decode())
