@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -11,7 +12,8 @@ from consumers.rows.store import Store
 from consumers.settings import SettingsError
 
 # Imported with this module: the start of an environment gets more of a processor than its first invocation.
-_LIVE = {name: import_module(f"{__package__}.{name}.live") for name in STORES}
+if (chosen := os.environ.get("STORE")) in STORES:
+    import_module(f"{__package__}.{chosen}.live")
 
 
 def open_store(name: str, environ: Mapping[str, str], connections: int) -> Store[Any]:
@@ -27,5 +29,6 @@ def open_store(name: str, environ: Mapping[str, str], connections: int) -> Store
     """
     if name not in STORES:
         raise SettingsError(f"STORE is {name!r}, not one of: {', '.join(STORES)}")
-    store: Store[Any] = _LIVE[name].from_environment(environ, connections)
+    live = import_module(f"{__package__}.{name}.live")
+    store: Store[Any] = live.from_environment(environ, connections)
     return store
