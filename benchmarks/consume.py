@@ -276,7 +276,7 @@ def wire(each: Row) -> dict[str, Any]:
 def cold_start() -> dict[str, float]:
     """Return how long a new process takes to make its handler, beyond boto3 with the same two clients."""
     boto = "import boto3; boto3.client('timestream-write'); boto3.client('s3')"
-    consumer = "from consumers.rows import handler; handler._from_environment()"
+    consumer = "import os; from consumers.rows import handler; handler.from_environment(os.environ)"
     timed = "import time; began = time.perf_counter(); {}; print((time.perf_counter() - began) * 1000)"
     variables = os.environ | SETTINGS | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     variables.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -127,7 +127,7 @@ class TimestreamWrite:
             raise client_error("ValidationException", message="Invalid time for record.")
         rejected = []
         for index, record in enumerate(records):
-            if reason := self._refusal(record):
+            if reason := self.refusal(record):
                 rejected.append({"RecordIndex": index, "Reason": reason, **self._existing_version(record)})
         if rejected:
             raise client_error("RejectedRecordsException", 419, RejectedRecords=rejected)
@@ -139,7 +139,8 @@ class TimestreamWrite:
             {"ExistingVersion": stored["Version"]} if stored and stored["Version"] > record["Version"] else {}
         )
 
-    def _refusal(self, record: dict[str, Any]) -> str | None:
+    def refusal(self, record: dict[str, Any]) -> str | None:
+        """Return why a record is refused, in AWS's words, or None if it is taken."""
         identity = measure(record, "_id")
         if identity in self.refusing:
             return self.refusing[identity]

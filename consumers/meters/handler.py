@@ -157,12 +157,24 @@ def record_unit_outcomes(ledger: Ledger, unit: Unit, outcomes: list[Outcome], *,
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Send the meter records of a Kinesis batch to where they are counted."""
-    return _from_environment()(event, context)
+    return _handler_of_environment()(event, context)
 
 
 @cache
-def _from_environment() -> Handler:
-    settings = read_settings(Settings, os.environ)
+def _handler_of_environment() -> Handler:
+    return from_environment(os.environ)
+
+
+def from_environment(environ: Mapping[str, str]) -> Handler:
+    """Return the handler that the environment describes.
+
+    Args:
+        environ: The environment.
+
+    Raises:
+        SettingsError: If a setting is missing or wrong.
+    """
+    settings = read_settings(Settings, environ)
     destination = make_destination(settings)
     return make_handler(
         destination,

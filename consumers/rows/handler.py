@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cache, partial
@@ -226,21 +226,33 @@ def report_rows(
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Store the tagged lines of a Kinesis batch."""
-    return _from_environment()(event, context)
+    return _handler_of_environment()(event, context)
 
 
 @cache
-def _from_environment() -> Handler:
-    settings = read_settings(Settings, os.environ)
+def _handler_of_environment() -> Handler:
+    return from_environment(os.environ)
+
+
+def from_environment(environ: Mapping[str, str]) -> Handler:
+    """Return the handler that the environment describes.
+
+    Args:
+        environ: The environment.
+
+    Raises:
+        SettingsError: If a setting is missing or wrong.
+    """
+    settings = read_settings(Settings, environ)
     threads = settings.write_threads
     if not 1 <= threads <= MAX_THREADS:
         raise SettingsError(f"WRITE_THREADS is {threads}, not from 1 to {MAX_THREADS}")
-    store = open_store(settings.store, os.environ, threads)
+    store = open_store(settings.store, environ, threads)
     timings = Timings()
 
     def report(ledger: Ledger) -> None:
         report_rows(ledger, store.kind, timings, store.traffic())
-        telemetry.trace_batch(ledger, timings, os.environ)
+        telemetry.trace_batch(ledger, timings, environ)
 
     s3 = boto3.client("s3", config=consumer_config(threads))
     return make_handler(

@@ -57,11 +57,11 @@ def serve(environ: Mapping[str, str], module: str, pipe: Connection) -> None:
     death = _Death()
     URLLib3Session.send = lambda session, request: death.send(session, request)  # noqa: PLW0108 - a method
     entry = importlib.import_module(module)
-    entry._from_environment()
+    handle = entry.from_environment(os.environ)
     while (asked := pipe.recv()) is not None:
         event, death.call, death.carried_out = asked
         if (child := os.fork()) == 0:
-            pipe.send((entry.handler(event, Context()), death.calls))
+            pipe.send((handle(event, Context()), death.calls))
             os._exit(0)
         if os.WIFSIGNALED(os.waitpid(child, 0)[1]):
             pipe.send(None)

@@ -25,28 +25,53 @@ TAG = "usage_record"
 Handle = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 
-class Countdown(Context):
-    """An invocation whose time passes."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self.end = time.monotonic() + seconds
-
-    def get_remaining_time_in_millis(self) -> int:
-        return int((self.end - time.monotonic()) * 1_000)
-
-
 class Hangs:
     """Never answers its first call, while `over` is not set; answers all others at once."""
 
     def __init__(self) -> None:
         self.over = threading.Event()
         self.called = threading.Event()
+        self.began = 0.0
 
     def answer(self) -> None:
         if not self.called.is_set():
+            self.began = time.monotonic()
             self.called.set()
             assert self.over.wait(60)
+
+
+class Countdown(Context):
+    """An invocation whose time begins to pass when a service hangs: a slow machine uses none of it before."""
+
+    def __init__(self, seconds: float, hangs: Hangs) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.hangs = hangs
+
+    def get_remaining_time_in_millis(self) -> int:
+        passed = time.monotonic() - self.hangs.began if self.hangs.called.is_set() else 0.0
+        return int((self.seconds - passed) * 1_000)
+
+
+class Standstill(Countdown):
+    """The same, with a minute more once the service has hung for a moment."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        hung = self.hangs.called.is_set() and time.monotonic() - self.hangs.began > 0.3
+        return int((self.seconds + 60 * hung) * 1_000)
+
+
+def until_it_hangs(hangs: Hangs, deliver: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the answer of the delivery in which the service hangs.
+
+    On a busy machine a call may not begin within the time that the invocation has for it. It is then never
+    begun, and the next delivery calls again.
+    """
+    for _ in range(60):
+        response = deliver()
+        if hangs.called.is_set():
+            return response
+    raise AssertionError("the service was never called")
 
 
 @pytest.fixture
@@ -89,7 +114,7 @@ class SlowStore(TimestreamWrite):
         self.left = left
 
     def write_records(self, **request: Any) -> dict[str, Any]:
-        self.context[-1].end = time.monotonic() + self.left
+        self.context[-1].seconds = self.left
         return super().write_records(**request)
 
 
@@ -121,7 +146,7 @@ def row_consumer(store: TimestreamWrite, objects: Objects, threads: int, ledgers
 def test_a_service_that_never_answers_takes_no_row_consumer_with_it(
     service: str, threads: int, hangs: Hangs
 ) -> None:
-    contexts = [Countdown(RESERVE + 0.1)]
+    contexts: list[Countdown] = []
     store = SlowStore(contexts, LAST + 0.2 if service in ("late/", accounting.PREFIX) else RESERVE + 0.1)
     objects: Objects = HangingBucket(hangs, service)
     if service == "store":
@@ -129,19 +154,22 @@ def test_a_service_that_never_answers_takes_no_row_consumer_with_it(
     ledgers: list[Ledger] = []
     handle = row_consumer(store, objects, threads, ledgers)
 
-    response = handle(EVENT, contexts[-1])
+    def deliver() -> dict[str, Any]:
+        contexts.append(Countdown(RESERVE + 0.1, hangs))
+        return handle(EVENT, contexts[-1])
 
-    assert hangs.called.is_set()
+    response = until_it_hangs(hangs, deliver)
+
     assert not hangs.over.is_set()
     assert response != ALL_WELL
     # The call is still under way, and keeps the next invocation from nothing.
-    contexts.append(Countdown(60))
+    contexts.append(Standstill(60, hangs))
     if isinstance(store, SlowStore):
         store.left = 60
     assert handle(EVENT, contexts[-1]) == ALL_WELL
     assert not hangs.over.is_set()
     assert store.ids() == ["large", "small"]
-    assert len(ledgers) == 2
+    assert len(ledgers) == len(contexts)
 
 
 @pytest.mark.parametrize("threads", [1, 8])
@@ -176,14 +204,13 @@ def test_a_service_that_never_answers_takes_no_meter_consumer_with_it(
     )
     event = kinesis_event(data(envelope(meter_lines.line("a"), f"{meter_lines.METER_TAG}: nothing")))
 
-    response = handle(event, Countdown(RESERVE + 0.1))
+    response = until_it_hangs(hangs, lambda: handle(event, Countdown(RESERVE + 0.1, hangs)))
 
-    assert hangs.called.is_set()
     assert not hangs.over.is_set()
     assert response != ALL_WELL
-    assert len(ledgers) == 1
+    assert ledgers
     if service != "key":
-        assert handle(event, Countdown(60)) == ALL_WELL
+        assert handle(event, Standstill(60, hangs)) == ALL_WELL
         assert [record["uniqueId"] for record in bucket.records()] == ["a"]
 
 
@@ -196,8 +223,9 @@ def test_what_the_store_refused_is_kept_while_it_does_not_answer_for_the_rest(
         data(envelope(f"{TAG} {{")), data(envelope(write(Record("a", LOGGED, {"route": "/"}))))
     )
     objects = Objects()
+    handle = row_consumer(HangingStore(hangs), objects, threads, [])
 
-    response = row_consumer(HangingStore(hangs), objects, threads, [])(event, Countdown(RESERVE + 0.1))
+    response = until_it_hangs(hangs, lambda: handle(event, Standstill(RESERVE + 0.1, hangs)))
 
     number = event["Records"][1]["kinesis"]["sequenceNumber"]
     assert response == {"batchItemFailures": [{"itemIdentifier": number}]}

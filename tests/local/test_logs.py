@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from moto import mock_aws
 from moto.logs.exceptions import InvalidParameterException
 
-from consumers.lines.subscription import decode
 from local import logs
 from local.logs import DAY_MS, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_RECORD_BYTES, Event, admitted, fitting
+from tests.builders import log_events, messages_in
 
 NOW_MS = 1_795_168_800_000  # 2026-11-20T10:00:00Z
 GROUP = "/aws/lambda/shop"
@@ -205,7 +205,7 @@ def test_a_subscription_begins_with_a_control_message(world: World) -> None:
             }
         ],
     }
-    assert decode(record["Data"]).control == 1
+    assert log_events(record["Data"]) == [None]
 
 
 def keys(world: World) -> Mapping[str, set[str]]:
@@ -289,7 +289,7 @@ def test_what_comes_in_and_goes_out_is_counted(world: World) -> None:
     assert world.metric("IncomingLogEvents") == 3
     assert world.metric("IncomingBytes", LogGroupName=GROUP) == 4 + 3 * 26
     assert world.metric("ForwardedLogEvents", **dimensions) == 2
-    (record,) = [each for each in world.records() if decode(each["Data"]).events]
+    (record,) = [each for each in world.records() if messages_in(each["Data"])]
     assert world.metric("ForwardedBytes", **dimensions) == len(record["Data"])
 
 

@@ -138,13 +138,13 @@ class Client:
         self.left = seconds
         self.slept: list[float] = []
         self.read = 0
-        self.api = Api(ingest.url, self._read_key, retry=Retry(self._sleep, lambda: 1.0))
+        self.api = Api(ingest.url, self._read_key, retry=Retry(self.sleep, lambda: 1.0))
 
     def _read_key(self) -> str:
         self.read += 1
         return self.keys.popleft() if len(self.keys) > 1 else self.keys[0]
 
-    def _sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.left -= seconds
 
@@ -287,7 +287,7 @@ def test_the_key_is_sent_to_no_other_address(ingest: Ingest) -> None:
 
 def test_an_api_that_is_not_there_is_tried_again_and_then_left(ingest: Ingest) -> None:
     client = Client(ingest, seconds=3.0)
-    client.api = Api("http://127.0.0.1:9/ingest", lambda: "secret", retry=Retry(client._sleep, lambda: 1.0))
+    client.api = Api("http://127.0.0.1:9/ingest", lambda: "secret", retry=Retry(client.sleep, lambda: 1.0))
 
     (outcome,) = client.write("a")
 

@@ -133,9 +133,9 @@ class Life:
             own_log_groups=OWN,
             report=self.ledgers.append,
         )
-        self.mapping = Deliveries(self._handle, context=lambda: _Clock(self), after=self._look)
+        self.mapping = Deliveries(self.handle, context=lambda: _Clock(self), after=self._look)
 
-    def _handle(self, event: dict[str, Any], context: Context) -> dict[str, Any]:
+    def handle(self, event: dict[str, Any], context: Context) -> dict[str, Any]:
         self.here = self.batch.records[self.batch.position] in event["Records"]
         self.size, self.remaining_ms = len(event["Records"]), 2_400
         self.deliveries += self.here
@@ -260,10 +260,10 @@ class Storm(Life):
         super().__init__(batch, "", None, for_ever)
         self._chance, self._likely, self._until = chance, likely, until
 
-    def _handle(self, event: dict[str, Any], context: Context) -> dict[str, Any]:
+    def handle(self, event: dict[str, Any], context: Context) -> dict[str, Any]:
         self._until -= 1
         self.calm = self.calm or self._until < 0
-        return super()._handle(event, context)
+        return super().handle(event, context)
 
     def do(self, asked: str, of_the_victim: bool, what: Callable[[], Any]) -> Any:  # noqa: ARG002 - any will do
         if self.calm or self._chance.random() > self._likely:

@@ -238,10 +238,10 @@ def test_a_row_that_is_refused_for_no_column_is_tried_with_nothing_but_what_is_d
     """As one that would add the 1,025th column: no schema demands that it has one."""
 
     class Full(TimestreamWrite):
-        def _refusal(self, record: dict[str, Any]) -> str | None:
+        def refusal(self, record: dict[str, Any]) -> str | None:
             if any(item["Name"] == "new" for item in record["MeasureValues"]):
                 return "The table would have more than 1024 measures, which is the limit."
-            return super()._refusal(record)
+            return super().refusal(record)
 
     table = TimestreamTable(Full())
     text = 'revision = 1\nmeasures.total = "DOUBLE"'

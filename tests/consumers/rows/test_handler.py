@@ -688,45 +688,36 @@ def test_quarantine_holds_the_original_bytes() -> None:
     (body,) = (body for key, body in consumer.objects.items() if key.startswith("quarantine/"))
     kept = json.loads(body)
     with pytest.raises(subscription.UndecodableError):
-        subscription.decode(kept["data"])
+        subscription.pieces(kept["data"])
     assert kept["data"] == "####"
 
 
-@pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in ("TAGLINE_TAG", "TIMESTREAM_DATABASE", "TIMESTREAM_TABLE", "BUCKET", "OWN_LOG_GROUPS"):
-        monkeypatch.setenv(name, "x")
-    monkeypatch.setenv("STORE", "timestream")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    return monkeypatch
+ENVIRONMENT = {
+    "TAGLINE_TAG": "x",
+    "BUCKET": "x",
+    "OWN_LOG_GROUPS": "x",
+    "STORE": "timestream",
+    "TIMESTREAM_DATABASE": "x",
+    "TIMESTREAM_TABLE": "x",
+}
 
 
 @pytest.mark.parametrize("threads", ["0", "65"])
-def test_a_number_of_threads_out_of_range_is_refused_by_name(
-    threads: str, environment: pytest.MonkeyPatch
-) -> None:
-    environment.setenv("WRITE_THREADS", threads)
-
+def test_a_number_of_threads_out_of_range_is_refused_by_name(threads: str) -> None:
     with pytest.raises(SettingsError, match=f"WRITE_THREADS is {threads}, not from 1 to 64"):
-        handler._from_environment.__wrapped__()
+        handler.from_environment({**ENVIRONMENT, "WRITE_THREADS": threads})
 
 
-def test_a_store_that_there_is_not_is_refused_with_those_that_there_are(
-    environment: pytest.MonkeyPatch,
-) -> None:
-    environment.setenv("STORE", "papyrus")
-
+def test_a_store_that_there_is_not_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(SettingsError, match="STORE is 'papyrus', not one of: lake, timestream"):
-        handler._from_environment.__wrapped__()
+        handler.from_environment({**ENVIRONMENT, "STORE": "papyrus"})
 
 
 @pytest.mark.parametrize(("threads", "connections"), [(1, 10), (10, 10), (11, 11), (64, 64)])
-@pytest.mark.usefixtures("environment")
 def test_there_is_a_connection_for_every_thread(threads: int, connections: int) -> None:
     assert live.write_client(threads).meta.config.max_pool_connections == connections
 
 
-@pytest.mark.usefixtures("environment")
 def test_requests_are_tried_again_by_the_writer_and_not_by_its_client() -> None:
     assert live.write_client(1).meta.config.retries["total_max_attempts"] == 1
 

@@ -52,7 +52,7 @@ class MagneticStore(TimestreamWrite):
         rejected = []
         for index, record in enumerate(records := merged(request)):
             before = set(self.points)
-            reason = self._refusal(record)
+            reason = self.refusal(record)
             if reason is None and self.reports_equal and set(self.points) == before:
                 reason = "The record is there already."
             self.since |= dict.fromkeys(set(self.points) - before, self.now)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -470,11 +471,21 @@ def test_a_line_without_a_number_is_unusual(number: dict[str, Any]) -> None:
     assert PACKERS[UNDECLARED].pack_line(USUAL | {"status": 200} | number, "", GROUP) is None
 
 
-def test_what_is_remembered_of_lines_is_bounded() -> None:
+@pytest.mark.parametrize("name", ["field{}", "client"], ids=["columns", "dimensions"])
+def test_what_is_remembered_of_lines_takes_no_more_memory_after_many_of_them(name: str) -> None:
     packer = RecordPacker()
-    for number in range(MAX_KNOWN + 2):
-        line = USUAL | {f"field{number}": number, "client": f"c{number}"}
-        assert packer.pack_line(line, json.dumps(line), GROUP) is not None
 
-    assert len(packer._shapes) <= MAX_KNOWN
-    assert len(packer._series) <= MAX_KNOWN
+    def memory_after(numbers: range) -> int:
+        for number in numbers:
+            line = USUAL | {"status": 200, name.format(number): f"value {number}"}
+            assert packer.pack_line(line, json.dumps(line), GROUP) is not None
+        memory, _ = tracemalloc.get_traced_memory()
+        return memory - before
+
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        full = memory_after(range(MAX_KNOWN))
+        assert memory_after(range(MAX_KNOWN, 4 * MAX_KNOWN)) < 1.5 * full
+    finally:
+        tracemalloc.stop()

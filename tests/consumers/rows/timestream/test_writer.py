@@ -159,10 +159,10 @@ class Interleaved(TimestreamWrite):
             if self.chance.random() < 0.2:  # what was stored stays, and its writer is not told
                 raise ReadTimeoutError(endpoint_url="https://ingest")
 
-    def _refusal(self, record: dict[str, Any]) -> str | None:
+    def refusal(self, record: dict[str, Any]) -> str | None:
         while self.others and self.chance.random() < 0.3:
             self.others.popleft()()
-        return super()._refusal(record)
+        return super().refusal(record)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 3))
