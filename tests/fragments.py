@@ -11,6 +11,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from consumers.rows.lake.digest import digest
 from consumers.rows.lake.fragments import (
     ALWAYS,
     DIGEST,
@@ -20,7 +21,6 @@ from consumers.rows.lake.fragments import (
     VERSION,
     Fragment,
     columns,
-    digest,
 )
 from consumers.rows.table import REVISION, Type
 

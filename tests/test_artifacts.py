@@ -14,7 +14,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 # What is imported only when it is needed: for a sampled invocation, and for a fragment of the lake.
-RARE = {"RowConsumer": "import aws_xray_sdk.core, arro3.core, arro3.io"}
+RARE = {"RowConsumer": "import aws_xray_sdk.core, arro3.core, arro3.io, xxhash"}
 # What the Lambda runtime has of itself: boto3 and what it imports.
 RUNTIME = ("boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six.py", "jmespath")
 

@@ -36,6 +36,7 @@ PURE = [
     "consumers/replay.py",
     "consumers/lines/subscription.py",
     "consumers/rows/lake/content.py",
+    "consumers/rows/lake/digest.py",
     "consumers/rows/lake/fragments.py",
     "consumers/rows/clashes.py",
     "consumers/rows/lake/limits.py",

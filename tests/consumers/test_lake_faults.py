@@ -48,7 +48,9 @@ class LakeLife(Life):
         return _FaultyS3(self)
 
     def open_store(self) -> Store[Any]:
-        return Lake(self.client, "lake", clock=lambda: NOW_S, sleep=self.sleep, jitter=lambda: 1.0)
+        return Lake(
+            self.client, "lake", kept_days=365, clock=lambda: NOW_S, sleep=self.sleep, jitter=lambda: 1.0
+        )
 
     def times(self) -> Iterable[tuple[str, int]]:
         return [(row["_id"], int(row["time"].timestamp() * 1000)) for row in self.client.rows()]

@@ -22,13 +22,13 @@ from consumers.rows.lake.fragments import (
     Fragment,
 )
 from consumers.rows.lake.mapping import FragmentRow
-from consumers.rows.table import DIMENSIONS, ID, SOURCE
+from consumers.rows.table import DIMENSIONS, ID, SOURCE, offsets
 
 Columns = dict[str, tuple[ColumnType, Sequence[Any]]]
 """Columns by name, each with its type and its values, None for a missing one."""
 
 # In the order of `FragmentRow.identity`.
-_IDENTITY: Final = (TIME, NANOSECONDS, ID, DIGEST, TYPE, SOURCE, *DIMENSIONS)
+_IDENTITY: Final = (TIME, ID, DIGEST, TYPE, SOURCE, *DIMENSIONS)
 # A column that is declared has values of one class.
 _TYPES: Final[dict[type, ColumnType]] = {bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE", str: "VARCHAR"}
 
@@ -40,7 +40,8 @@ def name_of(rows: Sequence[FragmentRow]) -> Fragment:
         rows: Different rows of one hour, sorted by their identities.
     """
     names = sorted({name for names in {row.names for row in rows} for name in names})
-    content = orjson.dumps([names, [(row.identity, row.version) for row in rows]])
+    versions = [row.version for row in rows]
+    content = orjson.dumps([names, versions, *zip(*[row.identity for row in rows], strict=True)])
     first, last = rows[0].time, rows[-1].time
     return Fragment(
         first // HOUR_MS, first // 1000, last // 1000, len(rows), blake2b(content, digest_size=16).hexdigest()
@@ -53,12 +54,13 @@ def content(rows: Sequence[FragmentRow]) -> Columns:
     Args:
         rows: As above.
     """
-    found: Columns = {}
+    found: Columns = dict.fromkeys(ALWAYS, ("VARCHAR", ()))  # in their order
     for name, values in zip(_IDENTITY, zip(*[row.identity for row in rows], strict=True), strict=True):
         found[name] = ALWAYS[name], values
     for name in DIMENSIONS:
         type_, texts = found[name]
         found[name] = type_, [text or None for text in texts]
+    found[NANOSECONDS] = ALWAYS[NANOSECONDS], offsets(found[ID][1])
     found[VERSION] = ALWAYS[VERSION], [row.version for row in rows]
     names, arranged = _arranged(rows)
     for name, values in zip(names, zip(*arranged, strict=True), strict=True):

@@ -12,10 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from hashlib import blake2b
 from typing import Final, Literal
-
-import orjson
 
 from consumers.rows.table import DIMENSIONS, EMPTY, EXTRA, ID, SAID, SOURCE, TRUNC, Type
 
@@ -129,22 +126,3 @@ def columns(declared: Mapping[str, Type]) -> dict[str, ColumnType]:
             taken.add(lower)
             found[name] = declared[name]
     return {**found, FIELDS: "VARCHAR"}
-
-
-def digest(values: Mapping[str, bool | float | str]) -> int:
-    """Return what distinguishes rows of one identity and version: a hash of their values.
-
-    Args:
-        values: The row's values by column, without those in `IDENTITY` and the day. A BIGINT is an int, a
-            DOUBLE a float.
-
-    Returns:
-        64 bits with a sign.
-    """
-    names = sorted(values)
-    return digest_of(orjson.dumps(names), orjson.dumps([values[name] for name in names]))
-
-
-def digest_of(names: bytes, values: bytes) -> int:
-    """Return the digest of values by the JSON of their sorted names, and that of the values in this order."""
-    return int.from_bytes(blake2b(names + values, digest_size=8).digest(), "big", signed=True)

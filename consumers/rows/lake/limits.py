@@ -14,8 +14,6 @@ MAX_BYTES: Final = 20 << 20
 
 # A clock that is wrong would otherwise make folders of years to come.
 FUTURE_S: Final = 15 * 60
-# `records/` are kept for a year: template.yml, the bucket's lifecycle rules.
-KEPT_S: Final = 365 * 86_400
 
 _UNLIMITED: Final = 2**31
 

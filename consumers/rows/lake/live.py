@@ -20,6 +20,7 @@ class Settings:
     """What the function's environment says of the store; docs/reference/settings.md."""
 
     bucket: str
+    lake_days: int
 
 
 def from_environment(environ: Mapping[str, str], connections: int) -> Lake:
@@ -34,7 +35,12 @@ def from_environment(environ: Mapping[str, str], connections: int) -> Lake:
     """
     settings = read_settings(Settings, environ)
     return Lake(
-        s3_client(connections), settings.bucket, clock=time.time, sleep=time.sleep, jitter=random.random
+        s3_client(connections),
+        settings.bucket,
+        kept_days=settings.lake_days,
+        clock=time.time,
+        sleep=time.sleep,
+        jitter=random.random,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from operator import itemgetter
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -12,7 +13,8 @@ from consumers.lines.extract import HEAD, has_long_number, has_plain_names
 from consumers.lines.times import milliseconds
 from consumers.outcomes import Carried, Carrier
 from consumers.rows.clashes import RowKind
-from consumers.rows.lake.fragments import HOUR_MS, columns, digest_of
+from consumers.rows.lake.digest import Value, digester
+from consumers.rows.lake.fragments import HOUR_MS, columns
 from consumers.rows.lake.limits import MAX_BYTES, MAX_ROWS
 from consumers.rows.table import (
     DIMENSIONS,
@@ -26,7 +28,6 @@ from consumers.rows.table import (
     Row,
     Type,
     UnmappableError,
-    offset,
     plain_dimensions,
     timed_measures,
 )
@@ -41,7 +42,6 @@ _LARGE: Final = 10**15
 _COMMON = (SOURCE, *DIMENSIONS)
 
 _Known = TypeVar("_Known")
-Value = bool | float | str
 Values = tuple[Value, ...]
 
 
@@ -50,8 +50,8 @@ class FragmentRow(NamedTuple):
 
     Attributes:
         time: Milliseconds since 1970.
-        identity: Time, nanoseconds, `_id`, digest, `_type`, source, route, method, client. A missing one is
-            empty text, so that rows can be sorted by it.
+        identity: Time, `_id`, digest, `_type`, source, route, method, client. A missing one is empty text, so
+            that rows can be sorted by it.
         version: Which mapping made it.
         names: The columns besides, declared ones and the table's own, in which it has a value.
         values: Their values.
@@ -80,24 +80,31 @@ class _Shape:
     """What rows with values in the same columns have in common.
 
     Attributes:
-        text: The columns, sorted, as JSON.
-        arrange: Returns a row's values in this order.
-        names: Those of the columns that fragments have.
+        names: Those of the columns that fragments have, sorted.
         named: Returns a row's values of these.
-        rest: The other columns, which are in `fields`.
+        digest_of: Makes a row's digest of the JSON of these values and of `fields`.
+        rest: The other columns, sorted: those in `fields`.
         others: Returns a row's values of these.
     """
 
-    __slots__ = ("arrange", "named", "names", "others", "rest", "text")
+    __slots__ = ("_fields", "digest_of", "named", "names", "others", "rest")
 
     def __init__(self, given: Sequence[str], known: Mapping[str, Any]) -> None:
         places = {name: given.index(name) for name in sorted(given)}
-        self.text = orjson.dumps(list(places))
-        self.arrange = _getter(list(places.values()))
         self.names = tuple(name for name in places if name in known)
         self.named = _getter([places[name] for name in self.names])
+        self.digest_of = digester(self.names)
         self.rest = tuple(name for name in places if name not in known)
         self.others = _getter([places[name] for name in self.rest])
+        self._fields: dict[str, Value] = {}
+
+    def fields(self, values: Values) -> bytes:
+        """Return a row's values of the other columns as a JSON object; empty without any."""
+        if not self.rest:
+            return b""
+        # The keys are the same for every row, so the dict is filled again.
+        self._fields.update(zip(self.rest, self.others(values), strict=True))
+        return orjson.dumps(self._fields)
 
 
 class _LineShape:
@@ -117,19 +124,17 @@ class _LineShape:
     __slots__ = (
         "_absent",
         "_defaults",
+        "_ends",
         "_fields",
         "_found",
         "_kinds",
-        "_nested",
-        "_numbers",
-        "_texts",
-        "_wholes",
         "columns",
         "dimensional",
         "dimensions",
         "has_nested",
         "has_nulls",
         "plan",
+        "shapes",
         "type",
     )
 
@@ -147,10 +152,10 @@ class _LineShape:
         self.dimensions = _getter(dimensions)
         self._absent = tuple(column for column, _ in absent)
         self._defaults = tuple(value for _, value in absent)
-        self._fields = list(found.values())
-        self._found = _getter(list(found))
-        self.has_nulls = False
-        self._set_kinds(())
+        self._fields = [(field, column, types) for field, (column, types) in found.items()]
+        self.has_nested = self.has_nulls = False
+        self._found = _getter([])
+        self._kinds: list[type] | None = None
 
     def values(self, line: Mapping[str, Any]) -> Values | None:
         """Return a line's values as the columns have them, or None if one does not fit as it is.
@@ -161,29 +166,38 @@ class _LineShape:
             OverflowError: If it is a number beyond DOUBLE.
         """
         found = self._found(line)
-        kinds = tuple(map(type, found))
-        if kinds != self._kinds:
-            self._set_kinds(kinds)
-        texts = self._texts(found)
+        if [*map(type, found)] != self._kinds:
+            self._set_kinds(line)
+            found = self._found(line)
+        end_of_texts, end_of_numbers, end_of_wholes = self._ends
+        texts = found[:end_of_texts]
         # To add zero makes a float of a whole number, and zero of negative zero.
-        numbers = tuple(map(_ADD_TO_ZERO, self._numbers(found)))
-        wholes = self._wholes(found)
-        if "" in texts or not _are_exact(numbers) or not _are_exact(wholes):
+        numbers = [number + 0.0 for number in found[end_of_texts:end_of_numbers]]
+        wholes = found[end_of_numbers:end_of_wholes]
+        # What is not a number is not below the limit either.
+        if "" in texts or not sum(map(abs, numbers)) < _LARGE or not sum(map(abs, wholes)) < _LARGE:
             return None
-        return (*texts, *numbers, *wholes, *map(_json, self._nested(found)), *self._defaults)
+        if not self.has_nested:
+            return (*texts, *numbers, *wholes, *self._defaults)
+        nested = [orjson.dumps(value).decode() for value in found[end_of_wholes:]]
+        return (*texts, *numbers, *wholes, *nested, *self._defaults)
 
-    def _set_kinds(self, kinds: tuple[type, ...]) -> None:
+    def _set_kinds(self, line: Mapping[str, Any]) -> None:
         """Group the values by what is done with them; lines of one type mostly have the same classes."""
-        self._kinds: tuple[type, ...] = ()  # until all of them fit
-        self.has_nested = dict in kinds or list in kinds
-        self.has_nulls = self.has_nulls or type(None) in kinds
-        groups: dict[str, list[int]] = {"text": [], "number": [], "whole": [], "nested": []}
-        for place, ((_, types), kind) in enumerate(zip(self._fields, kinds, strict=False)):
-            groups[_GROUPS[kind, types[kind]]].append(place)
-        self._texts, self._numbers, self._wholes, self._nested = map(_getter, groups.values())
-        order = [place for group in groups.values() for place in group]
-        self.columns = (*[self._fields[place][0] for place in order], *self._absent)
-        self._kinds = kinds
+        self._kinds = None  # until all of them fit
+        groups: dict[str, list[tuple[str, str]]] = {"text": [], "number": [], "whole": [], "nested": []}
+        kinds = {field: line[field].__class__ for field, _, _ in self._fields}
+        self.has_nested = dict in kinds.values() or list in kinds.values()
+        self.has_nulls = self.has_nulls or type(None) in kinds.values()
+        for field, column, types in self._fields:
+            kind = kinds[field]
+            groups[_GROUPS[kind, types[kind]]].append((field, column))
+        order = [item for group in groups.values() for item in group]
+        self._found = _getter([field for field, _ in order])
+        self._ends = tuple(accumulate(len(group) for group in groups.values()))[:3]
+        self.columns = (*[column for _, column in order], *self._absent)
+        self.shapes: dict[tuple[str, ...], _Shape] = {}
+        self._kinds = [kinds[field] for field, _ in order]
 
 
 class LakePacker:
@@ -199,15 +213,16 @@ class LakePacker:
         self._shapes: dict[tuple[str, ...], _Shape] = {}
         self._line_shapes: dict[tuple[str, ...], _LineShape | None] = {}
         self._series: dict[tuple[Any, ...], _Series | None] = {}
+        self._last_key: list[Any] = []
+        self._last_shape: _LineShape | None = None
 
     def pack(self, row: Row) -> FragmentRow:
         """Return a row, whole, however large it is."""
         measures = {name: measure.value for name, measure in row.measures.items() if name not in FIXED}
         series = _series_of(row.dimensions)
         names, values = (*measures, *series.names), (*measures.values(), *series.values)
-        return self._packed(
-            row.id, row.time, row.type, version=row.version, common=series.common, names=names, values=values
-        )
+        shape = self._shape(names)
+        return _packed(row.id, row.time, row.type, row.version, series.common, shape, values)
 
     def pack_shortened(self, row: Row, overflow_key: str) -> FragmentRow:  # noqa: ARG002 - it is never shortened
         """Return a row, whole."""
@@ -240,17 +255,13 @@ class LakePacker:
             if shape.has_nested and has_long_number(message):
                 return None
             timed_measures(time // SPAN_MS)  # the time is one that rows can have
-            names = shape.columns
-            if series.names:
-                names, values = (*names, *series.names), (*values, *series.values)
-            return self._packed(
-                line["_id"],
-                time,
-                shape.type,
-                version=self.plans.version,
-                common=series.common,
-                names=names,
-                values=values,
+            if series.values:
+                values += series.values
+            row_shape = shape.shapes.get(series.names)
+            if row_shape is None:
+                row_shape = shape.shapes[series.names] = self._shape((*shape.columns, *series.names))
+            return _packed(
+                line["_id"], time, shape.type, self.plans.version, series.common, row_shape, values
             )
         except (LookupError, TypeError, OverflowError, UnmappableError):
             return None
@@ -258,36 +269,22 @@ class LakePacker:
     def avoid(self, kind: RowKind) -> None:
         """Do nothing: the lake refuses no kind of row."""
 
-    def _packed(
-        self,
-        identity: str,
-        time: int,
-        type_: str,
-        *,
-        version: int,
-        common: tuple[str, ...],
-        names: tuple[str, ...],
-        values: Values,
-    ) -> FragmentRow:
+    def _shape(self, names: tuple[str, ...]) -> _Shape:
         shape = self._shapes.get(names)
-        if shape is None:
-            shape = _remember(self._shapes, names, _Shape(names, self._known))
-        text = orjson.dumps(shape.arrange(values))
-        fields = None
-        if shape.rest:
-            fields = orjson.dumps(dict(zip(shape.rest, shape.others(values), strict=True))).decode()
-        digest = digest_of(shape.text, text)
-        own: tuple[int | str, ...] = (time, offset(identity, 0), identity, digest, type_, *common)
-        size = _ROW_BYTES + 2 * len(text)
-        return FragmentRow(time, own, version, shape.names, shape.named(values), fields, size)
+        return shape or _remember(self._shapes, names, _Shape(names, self._known))
 
     def _line_shape(self, line: dict[str, Any]) -> _LineShape | None:
         """Return the shape of a line, or None if its row has more than a measure for each field."""
-        key = (line.get("_type", ""), *line)  # a line of another logger may have none
+        key = [line.get("_type", ""), *line]  # a line of another logger may have none
+        if key == self._last_key:  # most lines are like the one before
+            return self._last_shape
+        found = tuple(key)
         try:
-            return self._line_shapes[key]
+            shape = self._line_shapes[found]
         except KeyError:
-            return _remember(self._line_shapes, key, self._new_line_shape(line))
+            shape = _remember(self._line_shapes, found, self._new_line_shape(line))
+        self._last_key, self._last_shape = key, shape
+        return shape
 
     def _new_line_shape(self, line: dict[str, Any]) -> _LineShape | None:
         # CloudWatch's envelope for metrics is not a field.
@@ -323,6 +320,27 @@ class LakePacker:
         if all(value is None or value.__class__ is str for value in values):
             _remember(self._series, key, found)
         return found
+
+
+def _packed(  # noqa: PLR0917 - one call for each row
+    identity: str, time: int, type_: str, version: int, common: tuple[str, ...], shape: _Shape, values: Values
+) -> FragmentRow:
+    named = shape.named(values)
+    fields = shape.fields(values)
+    text = orjson.dumps(named) + fields
+    made: FragmentRow = _new(
+        FragmentRow,
+        (
+            time,
+            (time, identity, shape.digest_of(text), type_, *common),
+            version,
+            shape.names,
+            named,
+            fields.decode() if fields else None,
+            _ROW_BYTES + 2 * len(text),
+        ),
+    )
+    return made
 
 
 def cut_at_hours(
@@ -374,16 +392,7 @@ _GROUPS: Final[Mapping[tuple[type, Type], str]] = {
     (dict, "VARCHAR"): "nested",
     (list, "VARCHAR"): "nested",
 }
-_ADD_TO_ZERO: Final = (0.0).__add__
-
-
-def _are_exact(numbers: tuple[float, ...]) -> bool:
-    """Tell whether all numbers are so small that orjson reads them exactly; what is not a number is not."""
-    return sum(map(abs, numbers)) < _LARGE
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()
+_new: Any = tuple.__new__  # half of the time that calling the class takes, for every row
 
 
 def _series_of(dimensions: Mapping[str, str]) -> _Series:

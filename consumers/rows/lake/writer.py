@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -12,10 +13,10 @@ from consumers.deadlines import RESERVE, Retry, TransientError
 from consumers.outcomes import Duplicate, Outcome, Refused, Stored, Unwritten
 from consumers.rows.lake import mapping, parquet
 from consumers.rows.lake.content import content, name_of
-from consumers.rows.lake.limits import FUTURE_S, KEPT_S
+from consumers.rows.lake.limits import FUTURE_S
 from consumers.rows.lake.mapping import FragmentRow, LakePacker
 from consumers.rows.store import ReportedRow, Traffic, UnreadableReportError
-from consumers.rows.table import UNDECLARED, Plans
+from consumers.rows.table import DAY_MS, UNDECLARED, Plans
 from consumers.rows.traffic import TrafficCounter
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
@@ -34,6 +35,7 @@ class Lake:
     Args:
         client: A boto3 client for S3 that does not retry.
         bucket: The bucket's name.
+        kept_days: For how many days after its date the lake keeps a day.
         clock: Gives the seconds since 1970.
         sleep: Waits so many seconds.
         jitter: Gives a random number from 0 to 1.
@@ -49,12 +51,14 @@ class Lake:
         client: Any,
         bucket: str,
         *,
+        kept_days: int,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
         jitter: Callable[[], float],
     ) -> None:
         self._client = client
         self._bucket = bucket
+        self._kept_days = kept_days
         self._clock = clock
         self._retry = Retry(sleep, jitter)
         self._traffic = TrafficCounter()
@@ -84,23 +88,29 @@ class Lake:
         now = round(self._clock() * 1000)
         times = [row.time for row in rows]
         outcomes: list[Outcome] = [_STORED] * len(rows)
-        if _refusal(min(times), now) or _refusal(max(times), now):
-            outcomes = [_refusal(time, now) or _STORED for time in times]
-        kept: list[FragmentRow] = []
-        written: list[int] = []
-        for place in sorted(range(len(rows)), key=lambda place: rows[place].identity):
-            row = rows[place]
-            if outcomes[place] is not _STORED:
-                continue
-            written.append(place)
-            if kept and kept[-1] == row:
+        if self._refusal(min(times), now) or self._refusal(max(times), now):
+            outcomes = [self._refusal(time, now) or _STORED for time in times]
+        identities = [row.identity for row in rows]
+        written = [place for place, outcome in enumerate(outcomes) if outcome is _STORED]
+        written.sort(key=identities.__getitem__)
+        for before, place in pairwise(written):
+            if identities[before] == identities[place]:
                 outcomes[place] = _DUPLICATE
-            else:
-                kept.append(row)
+        kept = [rows[place] for place in written if outcomes[place] is _STORED]
         if kept and (failed := self._put(kept, remaining)):
             for place in written:
                 outcomes[place] = failed
         return outcomes
+
+    def _refusal(self, time: int, now: int) -> Refused | None:
+        """Return why a row of a time is not stored at another, both in milliseconds, or None if it is."""
+        if time // DAY_MS < now // DAY_MS - self._kept_days:
+            return Refused(
+                "late", f"the row's day is more than {self._kept_days} days ago: the lake keeps no older days"
+            )
+        if time >= now + FUTURE_S * 1000:
+            return Refused("future", f"the row is more than {FUTURE_S // 60} minutes ahead of the clock")
+        return None
 
     def _put(self, rows: Sequence[FragmentRow], remaining: Callable[[], float]) -> Unwritten | None:
         """Write different rows, sorted by identity, as a fragment; return why it failed, if it did."""
@@ -132,14 +142,3 @@ class Lake:
             raise TransientError(str(error)) from error
         except BotoCoreError as error:
             raise TransientError(str(error)) from error
-
-
-def _refusal(time: int, now: int) -> Refused | None:
-    """Return why a row of a time is not stored at another, both in milliseconds, or None if it is."""
-    if time < now - KEPT_S * 1000:
-        return Refused(
-            "late", f"the row is older than {KEPT_S // 86_400} days, for which the lake keeps rows"
-        )
-    if time >= now + FUTURE_S * 1000:
-        return Refused("future", f"the row is more than {FUTURE_S // 60} minutes ahead of the clock")
-    return None

@@ -156,7 +156,14 @@ def main(name: str, consumer: str) -> None:
     before = most_memory()
     stores: dict[str, Store[Any]] = {
         "rows": Timestream(objects, "tagline", "records", sleep=lambda _: None, jitter=lambda: 0.0),
-        "lake": Lake(objects, "lake", clock=lambda: LOGGED / 1000, sleep=lambda _: None, jitter=lambda: 0.0),
+        "lake": Lake(
+            objects,
+            "lake",
+            kept_days=365,
+            clock=lambda: LOGGED / 1000,
+            sleep=lambda _: None,
+            jitter=lambda: 0.0,
+        ),
     }
     if consumer in stores:
         handler = make_handler(

@@ -23,7 +23,17 @@ from consumers.rows.handler import make_handler
 from consumers.rows.lake.writer import Lake
 from consumers.rows.registry import LIMITS
 from consumers.rows.store import Store, Traffic
-from consumers.rows.table import OWN_MEASURES, UNDECLARED, Plans, Row, column_name, offset, overflow_key, row
+from consumers.rows.table import (
+    DAY_MS,
+    OWN_MEASURES,
+    UNDECLARED,
+    Plans,
+    Row,
+    column_name,
+    offset,
+    overflow_key,
+    row,
+)
 from consumers.rows.timestream.writer import Timestream
 from tests.builders import GROUP, LOGGED, Context, data, envelope, kinesis_event
 from tests.lake_fragments import TIMED_OUT, S3Write, slow_down
@@ -111,8 +121,10 @@ def lake(clock: Clock, *faults: Fault | None) -> Subject:
             raise TIMED_OUT
 
     client = S3Write(before, after)
-    store = Lake(client, "lake", clock=lambda: LOGGED / 1000, sleep=clock.sleep, jitter=lambda: 1.0)
-    return Subject(store, client.ids, client.rows, (LOGGED - 365 * 86_400_000, LOGGED + 900_000))
+    store = Lake(
+        client, "lake", kept_days=365, clock=lambda: LOGGED / 1000, sleep=clock.sleep, jitter=lambda: 1.0
+    )
+    return Subject(store, client.ids, client.rows, ((LOGGED // DAY_MS - 365) * DAY_MS, LOGGED + 900_000))
 
 
 Make = Callable[..., Subject]

@@ -92,32 +92,3 @@ def test_a_declared_column_that_sql_cannot_name_stays_among_the_other_fields(nam
     found = fragments.columns({name: "DOUBLE", "Status": "DOUBLE", "STATUS": "VARCHAR"})
 
     assert set(found) - set(fragments.columns({})) == {"STATUS"}
-
-
-@given(st.dictionaries(st.text(), st.booleans() | st.text() | st.integers(-(2**63), 2**63 - 1), max_size=5))
-def test_a_digest_follows_from_the_values_in_any_order(values: dict[str, bool | str | int]) -> None:
-    digest = fragments.digest(values)
-
-    assert -(2**63) <= digest < 2**63
-    assert fragments.digest(dict(reversed(values.items()))) == digest
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ({}, {"a": 1}),
-        ({"a": 1}, {"a": 1.0}),
-        ({"a": 1}, {"b": 1}),
-        ({"a": "1"}, {"a": 1}),
-        ({"a": True}, {"a": 1}),
-    ],
-)
-def test_different_values_have_different_digests(
-    one: dict[str, bool | float | str], other: dict[str, bool | float | str]
-) -> None:
-    assert fragments.digest(one) != fragments.digest(other)
-
-
-def test_a_digest_is_the_same_in_every_version() -> None:
-    # Fragments of older versions of the consumer are read beside those of newer ones.
-    assert fragments.digest({"status": 200.0, "route": "/pets", "ok": True}) == 4614998735610663025

@@ -12,10 +12,11 @@ from tagline import Record, write
 from consumers.lines.extract import read_line
 from consumers.rows import schema
 from consumers.rows.lake import mapping
-from consumers.rows.lake.fragments import HOUR_MS, digest
+from consumers.rows.lake.digest import digest
+from consumers.rows.lake.fragments import HOUR_MS
 from consumers.rows.lake.limits import MAX_BYTES, MAX_ROWS
 from consumers.rows.lake.mapping import FragmentRow, LakePacker
-from consumers.rows.table import FIXED, UNDECLARED, Plans, offset, row
+from consumers.rows.table import FIXED, UNDECLARED, Plans, row
 from tests.builders import GROUP, LOGGED
 
 SCHEMAS = Path(__file__).parents[4] / "schemas"
@@ -84,8 +85,14 @@ def test_a_packed_row_has_every_value_of_the_row_once(plans: Plans, fields: dict
     }
     assert not set(packed.names) & json.loads(packed.fields or "{}").keys()
     common = [made.dimensions.get(name, "") for name in ("source", "route", "method", "client")]
-    own = expected | others
-    assert packed.identity == (LOGGED, offset("r", 0), "r", digest(own), "api_request", *common)
+    named = dict(zip(packed.names, packed.values, strict=True))
+    assert packed.identity == (
+        LOGGED,
+        "r",
+        digest(named, (packed.fields or "").encode()),
+        "api_request",
+        *common,
+    )
     assert packed.version == plans.version
 
 

@@ -46,7 +46,7 @@ ARROW = {
 
 
 def lake_of(client: Any, now: float = LOGGED / 1000) -> Lake:
-    return Lake(client, "lake", clock=lambda: now, sleep=lambda _: None, jitter=lambda: 1.0)
+    return Lake(client, "lake", kept_days=365, clock=lambda: now, sleep=lambda _: None, jitter=lambda: 1.0)
 
 
 def deliver(lake: Lake, *records: Record, plans: Plans = UNDECLARED, seconds: float = 60.0) -> list[Outcome]:
