@@ -8,7 +8,7 @@ AUDIT := .venv-audit
 install = $(if $(shell command -v uv),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/python -m pip install --quiet --disable-pip-version-check)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz mutants lint check format bench docs audit lock clean
+.PHONY: help demo test fuzz mutants monitoring lint check format bench docs audit lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ SAMPLE ?= 300
 SEED ?= 0
 mutants: $(VENV)/test.stamp ## change consumers/ in SAMPLE places, one at a time, and see that a test fails; takes hours
 	@$(BIN)/python -m tests.mutants --sample $(SAMPLE) --seed $(SEED)
+
+monitoring: $(VENV)/test.stamp ## write alarms, dashboard and alert rules from the table in monitoring/alarms.py
+	@$(BIN)/python -m monitoring
 
 lint: $(VENV)/lint.stamp ## check format, lint, spelling and types
 	$(BIN)/ruff format --check .

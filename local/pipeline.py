@@ -499,6 +499,30 @@ def _create_log_group(client: Client, resource: Resource) -> None:
         logs_client.put_retention_policy(logGroupName=resource.name, retentionInDays=int(days))
 
 
+def _create_metric_filter(client: Client, resource: Resource) -> None:
+    properties = resource.properties
+    client("logs").put_metric_filter(
+        logGroupName=properties["LogGroupName"],
+        filterName=resource.name,
+        filterPattern=properties["FilterPattern"],
+        metricTransformations=[
+            {
+                "metricNamespace": each["MetricNamespace"],
+                "metricName": each["MetricName"],
+                "metricValue": str(each["MetricValue"]),
+                **({"unit": each["Unit"]} if "Unit" in each else {}),
+                **({"defaultValue": float(each["DefaultValue"])} if "DefaultValue" in each else {}),
+                **({"dimensions": _named(each["Dimensions"])} if "Dimensions" in each else {}),
+            }
+            for each in properties["MetricTransformations"]
+        ],
+    )
+
+
+def _named(dimensions: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    return {each["Key"]: each["Value"] for each in dimensions}
+
+
 def _create_stream(client: Client, resource: Resource) -> None:
     mode = resource.properties.get("StreamModeDetails", {"StreamMode": "PROVISIONED"})
     shards = resource.properties.get("ShardCount")
@@ -617,6 +641,7 @@ _CREATE: dict[str, Callable[[Client, Resource], None]] = {
     "AWS::Glue::Database": _create_catalog_database,
     "AWS::Athena::WorkGroup": _create_work_group,
     "AWS::Athena::NamedQuery": _create_named_query,
+    "AWS::Logs::MetricFilter": _create_metric_filter,
     "AWS::Logs::SubscriptionFilter": _create_subscription,
 }
 
@@ -626,6 +651,7 @@ _RUN_OR_NEEDLESS = {
     "AWS::ApiGatewayV2::Stage",
     "AWS::CloudWatch::Alarm",
     "AWS::CloudWatch::CompositeAlarm",
+    "AWS::CloudWatch::Dashboard",
     "AWS::Events::Rule",
     "AWS::IAM::Policy",
     "AWS::IAM::Role",

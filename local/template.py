@@ -472,6 +472,7 @@ class _Resolver:
     def __init__(self, template: Mapping[str, Any], values: Mapping[str, Any], endpoint: str) -> None:
         self._declared: Mapping[str, Any] = template["Resources"]
         self._conditions: Mapping[str, Any] = template.get("Conditions", {})
+        self._mappings: Mapping[str, Any] = template.get("Mappings", {})
         self._outputs: Mapping[str, Any] = template.get("Outputs", {})
         self._values = values
         self._endpoint = endpoint
@@ -483,6 +484,7 @@ class _Resolver:
             "Fn::Join": self._join,
             "Fn::Split": self._split,
             "Fn::Select": self._select,
+            "Fn::FindInMap": self._find_in_map,
             "Fn::If": self._if,
             "Fn::Equals": self._equals,
             "Fn::Not": self._not,
@@ -578,6 +580,14 @@ class _Resolver:
         if not 0 <= index < len(items):
             raise UnresolvableError(f"{where}: there is no item {index} in a list of {len(items)}")
         return items[index]
+
+    def _find_in_map(self, argument: list[Any], where: str) -> Any:
+        found: Any = self._mappings
+        for key in (self._value(part, where) for part in argument):
+            if key not in found:
+                raise UnresolvableError(f"{where}: there is no {key} in the template's mappings")
+            found = found[key]
+        return found
 
     def _if(self, argument: list[Any], where: str) -> Any:
         name, then, otherwise = argument

@@ -99,6 +99,10 @@ PURE = [
     "local/alarms/metric_math.py",
     "local/filter_pattern.py",
     "local/insights/query.py",
+    "monitoring/alarms.py",
+    "monitoring/cloudwatch.py",
+    "monitoring/prometheus.py",
+    "monitoring/runbook.py",
 ]
 IMPURE = {"boto3", "botocore", "os", "time", "random", "secrets", "uuid", "aws_lambda_powertools", "requests"}
 # What clocks and chance are called in modules that are otherwise pure.
@@ -197,7 +201,10 @@ def test_nothing_is_called_utils_or_helpers() -> None:
 
 def sources(*folders: str) -> list[Path]:
     """Return our Python files outside tests, or those of some folders."""
-    kept = folders or ("emitter", "consumers", "exporter", "cli", "local", "benchmarks", "examples")
+    kept = folders or (
+        *("emitter", "consumers", "exporter", "cli", "local"),
+        *("monitoring", "benchmarks", "examples"),
+    )
     return sorted(
         path for folder in kept for path in (ROOT / folder).rglob("*.py") if "build" not in path.parts
     )

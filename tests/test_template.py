@@ -71,6 +71,7 @@ CONSUMER_PREFIXES = ("quarantine", "overflow", "accounting", "late", "aws/lambda
 
 WILDCARD_RESOURCE_NEEDED = {
     "timestream:DescribeEndpoints": "knows no resources, and each SDK call is preceded by it",
+    "cloudwatch:DescribeAlarms": "tells of composite alarms only who may ask about all alarms",
     "xray:PutTraceSegments": "knows no resources",
     "xray:PutTelemetryRecords": "knows no resources",
 }
@@ -469,13 +470,14 @@ def test_without_a_destination_nothing_of_meters_is_deployed(template: dict[str,
     assert [name for name in stack.outputs() if "Meter" in name] == []
     on = stack_of(template, LogGroups="/aws/lambda/shop", MeterBucket="ingest")
     assert set(on.resources) - set(stack.resources) == {
-        "DroppedMeterBatchesAlarm",
-        "FailedMeterBatchesAlarm",
+        "DroppedMeterBatchesCriticalAlarm",
+        "FailedMeterBatchesCriticalAlarm",
         "MeterConsumer",
         "MeterConsumerLines",
         "MeterConsumerLogs",
         "MeterConsumerRole",
-        "MeterLagAlarm",
+        "MeterLagCriticalAlarm",
+        "MeterLagWarningAlarm",
     }
 
 
@@ -526,9 +528,7 @@ def test_the_consumer_of_meters_reads_the_stream_beside_the_other_with_settings_
     assert meters.starting_position == "TRIM_HORIZON"
     assert meters.on_failure_arn == stack.resources["Bucket"].attributes["Arn"]
     assert "FilterCriteria" not in stack.resources[meters.logical_id].properties
-    (alarm,) = (
-        each for each in stack.of_type("AWS::CloudWatch::Alarm") if each.logical_id == "MeterLagAlarm"
-    )
+    alarm = stack.resources["MeterLagCriticalAlarm"]
     assert alarm.properties["Dimensions"] == [{"Name": "FunctionName", "Value": "tagline-MeterConsumer"}]
 
 
@@ -699,9 +699,9 @@ def test_rejected_rows_are_written_again_four_times_a_day_from_where_the_table_r
 
 
 def test_the_alarm_of_lost_lines_takes_a_day_that_is_reconciled_twice_as_once(stack: Stack) -> None:
-    alarm = stack.resources["LostAlarm"].properties
+    alarm = stack.resources["LostCriticalAlarm"].properties
     assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("Tagline", "lost", "Maximum")
-    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0)
+    assert (alarm["ComparisonOperator"], float(alarm["Threshold"])) == ("GreaterThanOrEqualToThreshold", 1)
     # Other than with notBreaching, it does not end by itself before the next run.
     assert alarm["TreatMissingData"] == "ignore"
     assert {each["Name"]: each["Value"] for each in alarm["Dimensions"]} == {
@@ -994,42 +994,25 @@ def test_the_api_of_usage_can_ask_no_store_and_write_no_number(stack: Stack) -> 
 # ---- Alerts and questions ----------------------------------------------------------------------------------
 
 
-def test_alarms_tell_the_topic_of_lag_failure_and_dead_letters(stack: Stack) -> None:
-    alarms = stack.of_type("AWS::CloudWatch::Alarm")
-    topic = stack.resources["Alerts"].physical_id
-    assert {tuple(alarm.properties["AlarmActions"]) for alarm in alarms} == {(topic,)}
-    mapping = stack.resources["RowConsumerLines"].physical_id
-    watched = {
-        (alarm.properties["MetricName"], alarm.properties["Dimensions"][0]["Value"]) for alarm in alarms
-    }
-    assert watched >= {
-        ("IteratorAge", "tagline-RowConsumer"),
-        ("OnFailureDestinationDeliveredEventCount", mapping),
-        ("DroppedEventCount", mapping),
-        ("recursion", "tagline"),
-        ("Errors", "tagline-DailyExporter"),
-        ("Errors", "tagline-Reconciler"),
-        ("exported_failed", "tagline"),
-        ("Errors", "tagline-Upkeep"),
-        ("lost", "tagline"),
-        ("Errors", "tagline-UsageRoller"),
-        ("Errors", "tagline-DownloadWorker"),
-        ("zip_incidents", "tagline"),
-        ("ApproximateNumberOfMessagesVisible", "tagline-ScheduleDeadLetters"),
-        ("ApproximateNumberOfMessagesVisible", "tagline-DownloadDeadLetters"),
-    }
-
-
 def test_an_alarms_mail_leads_to_the_log_with_the_exceptions_trace(template: dict[str, Any]) -> None:
     stack = stack_of(template, MeterBucket="ingest")
     groups = {group.name for group in stack.of_type("AWS::Logs::LogGroup")}
+    without_log = set()
     for alarm in stack.of_type("AWS::CloudWatch::Alarm"):
         description = alarm.properties["AlarmDescription"]
-        _, _, group = description.partition("#logsV2:log-groups/log-group/")
-        # Of a queue there is no log: its alarm's page says what to do.
-        is_of_queue = alarm.properties["Namespace"] == "AWS/SQS"
-        assert is_of_queue or group.replace("$252F", "/") in groups, alarm.logical_id
+        assert re.search(r" docs/runbook\.md#[a-z]+( https:|$)", description)
         assert len(description) <= 1024, "CloudWatch takes no more"
+        _, _, group = description.partition("#logsV2:log-groups/log-group/")
+        if group:
+            assert group.replace("$252F", "/") in groups, alarm.logical_id
+        else:
+            without_log.add(alarm.logical_id)
+    # A queue has no log, and any function may be throttled: the runbook says what to do.
+    assert without_log == {
+        "DownloadDeadLettersCriticalAlarm",
+        "ScheduleDeadLettersCriticalAlarm",
+        "ThrottledWarningAlarm",
+    }
 
 
 def test_only_its_own_queue_and_account_reach_what_is_for_failures(stack: Stack) -> None:
@@ -1053,16 +1036,20 @@ def test_the_metrics_of_two_stacks_are_told_apart(template: dict[str, Any]) -> N
         # Those of the consumers say the store as well.
         more = {"consumer": {"store": store}, "meters": {"store": "s3"}}
         ours = [
-            alarm.properties
+            metric
             for alarm in stack.of_type("AWS::CloudWatch::Alarm")
-            if alarm.properties["Namespace"] == "Tagline"
+            for query in alarm.properties.get("Metrics", [{"MetricStat": {"Metric": alarm.properties}}])
+            for metric in [query.get("MetricStat", {}).get("Metric", {})]
+            if metric.get("Namespace") == "Tagline"
         ]
         assert {alarm["MetricName"] for alarm in ours} >= {"recursion", "lost"}
         for alarm in ours:
             dimensions = {each["Name"]: each["Value"] for each in alarm["Dimensions"]}
             stage = {"stage": dimensions["stage"]} if "stage" in dimensions else {}
             store_of_stage = more.get(dimensions.get("stage", ""), {})
-            assert dimensions == {"service": name, **stage, **store_of_stage}, alarm["MetricName"]
+            of_format = {"format": "csv.gz"} if alarm["MetricName"] == "exported_rows" else {}
+            expected = {"service": name, **stage, **store_of_stage, **of_format}
+            assert dimensions == expected, alarm["MetricName"]
 
 
 def test_someone_is_told_by_email_only_if_there_is_an_address(template: dict[str, Any]) -> None:

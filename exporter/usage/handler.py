@@ -90,4 +90,7 @@ def report_rolled(done: Rolled) -> None:
     metrics.add_dimension(name="stage", value="usage")
     for name, count in {"usage_days": len(done.days), "usage_failed": len(done.failed)}.items():
         metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
+    if done.data_through is not None:
+        age_s = max(0.0, (datetime.now(UTC) - done.data_through).total_seconds())
+        metrics.add_metric(name="usage_age_s", unit=MetricUnit.Seconds, value=age_s)
     metrics.flush_metrics()

@@ -260,9 +260,9 @@ def _from_environment() -> Handler:
     def alarms() -> Mapping[str, str] | None:
         try:
             pages = cloudwatch.get_paginator("describe_alarms").paginate(
-                AlarmNamePrefix=settings.alarm_prefix
+                AlarmNamePrefix=settings.alarm_prefix, AlarmTypes=["CompositeAlarm"]
             )
-            found = [alarm for page in pages for alarm in page["MetricAlarms"]]
+            found = [alarm for page in pages for alarm in page["CompositeAlarms"]]
         except (BotoCoreError, ClientError):
             return None
         return {alarm["AlarmName"]: alarm["StateValue"] for alarm in found}

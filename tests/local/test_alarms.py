@@ -1,17 +1,13 @@
 """Alarms on one machine: every minute of the clock they are evaluated, and a change of state is sent."""
 
 import json
-import threading
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from moto.cloudwatch.models import CloudWatchBackend
 
-from local.alarms.service import Alarms
-from local.metrics import Metrics, Point
+from tests.alarmed import Machine
 
-START = datetime(2026, 11, 29, 12, 0, 30, tzinfo=UTC)
 TOPIC = "arn:aws:sns:us-east-1:123456789012:alerts"
 SUM_OF_ERRORS = {
     "Namespace": "App",
@@ -24,41 +20,6 @@ SUM_OF_ERRORS = {
     "ComparisonOperator": "GreaterThanOrEqualToThreshold",
     "TreatMissingData": "notBreaching",
 }
-
-
-class Machine:
-    """A clock, metrics and alarms, and what the alarms sent."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = START
-        self.told = threading.Event()
-        self.sent: list[tuple[str, str, dict[str, str]]] = []
-        self.backend = CloudWatchBackend("us-east-1", "123456789012")
-        self.metrics = Metrics(lambda: int(self.now.timestamp() * 1e9))
-        monkeypatch.setattr(
-            "local.metrics.cloudwatch_backends", {"123456789012": {"us-east-1": self.backend}}
-        )
-        monkeypatch.setattr("local.alarms.service.sqs_backends", {"123456789012": {"us-east-1": self}})
-        self.queues: dict[str, Any] = {}
-        self.alarms = Alarms(self.backend, self.metrics, lambda: self.now, self._publish)
-
-    def _publish(self, topic: str, subject: str, message: str) -> None:
-        self.sent.append((topic, subject, json.loads(message)))
-        self.told.set()
-
-    def count(self, name: str, *values: float, **dimensions: str) -> None:
-        """Record values of a metric, now."""
-        at_ms = int(self.now.timestamp() * 1000)
-        names = tuple(sorted(dimensions.items()))
-        self.metrics.record(self.backend, [Point("App", name, names, at_ms, values)])
-
-    def pass_minutes(self, minutes: int) -> None:
-        """Put the clock forward at once."""
-        self.now += timedelta(minutes=minutes)
-        self.alarms.evaluate()
-
-    def state(self, name: str) -> str:
-        return str(self.backend.alarms[name].state_value)
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ def facts(
         (facts(age=timedelta(seconds=-5)), "healthy", "pass", 200, None),
         (facts(alarms=None), "warning", "warn", 200, "alarms:state"),
         (facts(alarms={"DeadLetters": "ALARM"}), "unhealthy", "fail", 503, "DeadLetters:alarm"),
+        (facts(alarms={"own WARNING usage": "ALARM"}), "warning", "warn", 200, "own WARNING usage:alarm"),
         (
             facts(alarms={"DeadLetters": "ALARM"}, bucket_ms=None),
             "critical",
