@@ -73,7 +73,7 @@ def make_handler(
         report_failure: Is given each day or table that a night could not write, why, and whether that is
             given up.
         describe: Gives the table over a format's files the columns that they have by now.
-        describe_fragments: Gives the table over the store's own files the columns that are declared.
+        describe_fragments: Updates the table over the store's own files, and the view over all rows.
         lake_days: For how many days after its date the lake keeps a day; None for ever.
     """
     job = job or DayJob()
@@ -82,6 +82,8 @@ def make_handler(
     exporter = Exporter(store, objects, formats, job, report, report_error, lake_days)
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        if event.get("tables"):
+            return _only_tables(formats, describe, describe_fragments)
         run = run_of(event, objects, context.aws_request_id, job.now(), store.settles_after)
         store.reset(run.scanned)  # a function's process lives longer than its invocation
         done: list[dict[str, Any]] = []
@@ -106,13 +108,21 @@ def make_handler(
     return handler
 
 
+def _only_tables(
+    formats: tuple[Format, ...], describe: Callable[[Format], None], describe_fragments: Callable[[], None]
+) -> dict[str, Any]:
+    if failed := _describe_tables(formats, describe, describe_fragments):
+        raise DaysFailedError("; ".join(f"{table}: {reason}" for table, reason in failed.items()))
+    return {"tables": True}
+
+
 def _describe_tables(
     formats: tuple[Format, ...], describe: Callable[[Format], None], describe_fragments: Callable[[], None]
 ) -> dict[str, str]:
     """Update the tables over the files, and return why each that could not be updated was not."""
     updates: dict[str, Callable[[], None]] = {
         **{f"the table over {kind}": partial(describe, kind) for kind in formats},
-        "the table over fragments": describe_fragments,
+        "the table over fragments and the view": describe_fragments,
     }
     failed: dict[str, str] = {}
     for table, update in updates.items():
@@ -124,7 +134,10 @@ def _describe_tables(
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Export the day before the schedule's, the days to which rows came late, or those that are asked for."""
+    """Export the day before the schedule's, the days to which rows came late, or those that are asked for.
+
+    An event with `tables` only updates the tables.
+    """
     return _from_environment()(event, context)
 
 

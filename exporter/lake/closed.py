@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import date, timedelta
 
 from consumers.bucket import Objects
 from consumers.documents import load, stamped
+from consumers.rows import late_days
 from exporter.lake.manifest import STATE
 from exporter.store import Days
 
@@ -25,6 +27,19 @@ def closed_days(objects: Objects) -> tuple[Days, ...]:
     """Return the days that are read from parts: ranges in order, with days between them that are not."""
     found = objects.get(KEY)
     return () if found is None else _from_json(found)
+
+
+def unfinished_days(objects: Objects) -> set[date]:
+    """Return the days whose export was asked for and is not done, or was given up."""
+    days: set[date] = set()
+    for key in objects.keys(late_days.PREFIX):
+        with suppress(ValueError):  # an object that others have put there
+            days.add(
+                date.fromisoformat(key.removeprefix(late_days.GIVEN_UP))
+                if key.startswith(late_days.GIVEN_UP)
+                else late_days.marker_day(key)
+            )
+    return days
 
 
 def close_day(objects: Objects, day: date) -> None:

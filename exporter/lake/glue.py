@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import base64
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import boto3
@@ -19,10 +22,12 @@ from exporter.lake.athena import (
     lists_prefix,
     table_properties,
 )
+from exporter.lake.athena_view import VIEW, ViewColumn, sql_type, view_columns, view_sql
+from exporter.lake.closed import closed_days, unfinished_days
 from exporter.lake.columns import lake_columns
 from exporter.lake.formats import Format
 from exporter.lake.manifest import NANOSECONDS
-from exporter.store import TIME, Column
+from exporter.store import TIME, Column, Days
 
 # https://docs.aws.amazon.com/glue/latest/webapi/API_Column.html
 _COMMENT_BYTES = 255
@@ -38,6 +43,8 @@ _INPUT = (
     "PartitionKeys",
     "TableType",
     "Parameters",
+    "ViewOriginalText",
+    "ViewExpandedText",
 )
 _TRIES = 20
 
@@ -94,16 +101,28 @@ class Catalog:
             self._put(name, lambda: table_input(kind, lake_columns(self._objects), location))
 
     def describe_fragments(self, declared: Mapping[str, Type]) -> None:
-        """Create or update the table over the lake store's fragments.
+        """Create or update the table over the lake store's fragments, and the view over all rows.
+
+        The view follows `lake/closed.json`, which is read after the view's version.
 
         Args:
             declared: Names and types of the columns that schemas declare.
 
         Raises:
-            OSError: If other runs keep changing the table.
+            OSError: If other runs keep changing the table or the view.
         """
         location = self._objects.uri(fragments.PREFIX)
-        self._put(FRESH, lambda: fragments_input(declared, location))
+        fresh = fragments_input(declared, location)
+        self._put(FRESH, lambda: fresh)
+        self._put(VIEW, lambda: self._view(_columns_of(fresh)))
+
+    def _view(self, fresh: Sequence[ViewColumn]) -> dict[str, Any]:
+        records = Format.PARQUET.rules.table or ""
+        # The columns that the table has by now: the view cannot name others.
+        found = self._find(records)
+        columns = {FRESH: fresh, **({records: _columns_of(found)} if found else {})}
+        closed, unfinished = closed_days(self._objects), unfinished_days(self._objects)
+        return view_input(self._database, records, columns, closed, unfinished)
 
     def _put(self, name: str, definition: Callable[[], dict[str, Any]]) -> None:
         for _ in range(_TRIES):
@@ -206,6 +225,56 @@ def fragments_input(declared: Mapping[str, Type], location: str) -> dict[str, An
             ],
         },
     }
+
+
+def view_input(
+    database: str,
+    records: str,
+    columns: Mapping[str, Sequence[ViewColumn]],
+    closed: Sequence[Days],
+    unfinished: Iterable[date],
+) -> dict[str, Any]:
+    """Return the definition of the view over both tables, as CREATE VIEW leaves it in the catalog.
+
+    https://trino.io/docs/current/connector/hive.html has what a view of Presto's is there.
+
+    Args:
+        database: The tables' database.
+        records: The name of the table over exported days.
+        columns: The columns of each table that exists, by its name.
+        closed: The days that are read from parts.
+        unfinished: Days that are over and not exported.
+    """
+    described = view_columns(columns.get(records, ()), columns[FRESH])
+    view = {
+        "originalSql": view_sql(records, FRESH, columns, closed, unfinished),
+        "catalog": "awsdatacatalog",
+        "schema": database,
+        "columns": [{"name": each.name, "type": sql_type(each.type)} for each in described],
+    }
+    text = base64.b64encode(json.dumps(view).encode()).decode()
+    return {
+        "Name": VIEW,
+        "Description": "Each row once: of exported days, and of the lake store's fragments.",
+        "TableType": "VIRTUAL_VIEW",
+        "PartitionKeys": [],
+        "Parameters": {"presto_view": "true", "comment": "Presto View"},
+        "ViewOriginalText": f"/* Presto View: {text} */",
+        "ViewExpandedText": "/* Presto View */",
+        "StorageDescriptor": {
+            "Location": "",
+            "SerdeInfo": {"Name": "-", "SerializationLibrary": "-"},
+            "Columns": [{"Name": each.name, "Type": each.type} for each in described],
+        },
+    }
+
+
+def _columns_of(table: Mapping[str, Any]) -> list[ViewColumn]:
+    """Return a table's columns, without its partitions."""
+    return [
+        ViewColumn(column["Name"], column["Type"], column.get("Comment", column["Name"]))
+        for column in table["StorageDescriptor"]["Columns"]
+    ]
 
 
 def glue_columns(kind: Format, columns: tuple[Column, ...]) -> list[dict[str, str]]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from local.athena.errors import CutoffError, QueryError, failure_of
-from local.athena.tables import Files, TableReader
+from local.athena.tables import Files, Scanned, TableReader, view_of
 from local.presto.dialect import Dialect
 from local.presto.errors import ServiceError
 from local.presto.expressions import MILLISECONDS, Field
 from local.presto.functions import SCALARS
 from local.presto.kinds import Array, Datum, Kind, Row, Type, datum, printed
 from local.presto.session import execute, reason, set_up
-from local.presto.sql import Source, translate
+from local.presto.sql import Source, Translation, translate
 from local.presto.syntax import DURATION_FUNCTION
 
 # Trino has none of them: https://trino.io/docs/current/functions/list.html
@@ -47,7 +50,11 @@ class Result:
 
 
 class _Catalog:
-    """The Glue catalog as the translator sees it. A table that a query names is read once."""
+    """The Glue catalog as the translator sees it. Tables are read when DuckDB scans them.
+
+    Attributes:
+        failure: Why reading a table ended the query: DuckDB only tells that it did.
+    """
 
     def __init__(
         self,
@@ -55,13 +62,22 @@ class _Catalog:
         table: Callable[[str, str], Mapping[str, Any] | None],
         files: Files,
         now: int,
+        cutoff: int | None,
     ) -> None:
         self._connection = connection
         self._table = table
         self._files = files
-        self._today = datetime.fromtimestamp(now // 1_000_000_000, UTC).date()
+        # Its now() is a timestamp(3).
+        self._now = now // 1_000_000 * 1_000_000
+        self._cutoff = cutoff
         self._sources: dict[tuple[str, str], Source] = {}
-        self.scanned = 0
+        self._readers: list[TableReader] = []
+        self.failure: Exception | None = None
+
+    @property
+    def scanned(self) -> int:
+        """How many bytes were read."""
+        return sum(reader.scanned for reader in self._readers)
 
     def databases(self) -> Sequence[str]:
         raise QueryError("NOT_SUPPORTED: SHOW is not supported here")
@@ -75,12 +91,40 @@ class _Catalog:
             found = self._table(*place)
             if found is None:
                 return None
-            reader = TableReader(found, self._files, self._today)
-            physical = f"t{len(self._sources)}"
-            self._connection.register(physical, reader.read())
-            self.scanned += reader.scanned
-            self._sources[place] = Source(physical, reader.fields, ("",) * len(reader.fields))
+            is_view = found.get("TableType") == "VIRTUAL_VIEW"
+            self._sources[place] = self._view(found) if is_view else self._files_of(found)
         return self._sources[place]
+
+    def translate(self, text: str, database: str) -> Translation:
+        """Return DuckDB's text of a query."""
+        return translate(text, self, self._now, Dialect(database, TIMESTREAM_ONLY, standard=True))
+
+    def _view(self, found: Mapping[str, Any]) -> Source:
+        view = view_of(found)
+        translation = self.translate(view["originalSql"], view["schema"])
+        physical = f"v{len(self._sources)}"
+        self._connection.execute(f"CREATE TEMP VIEW {physical} AS {translation.sql}")
+        return Source(physical, translation.fields, ("",) * len(translation.fields))
+
+    def _files_of(self, found: Mapping[str, Any]) -> Source:
+        today = datetime.fromtimestamp(self._now // 1_000_000_000, UTC).date()
+        reader = TableReader(found, self._files, today)
+        physical = f"t{len(self._readers)}"
+        self._readers.append(reader)
+        self._connection.register(physical, Scanned(reader.schema, partial(self._scan, reader)))
+        return Source(physical, reader.fields, ("",) * len(reader.fields))
+
+    def _scan(self, reader: TableReader, condition: pc.Expression | None) -> pa.Table:
+        try:
+            pieces = []
+            for piece in reader.read(condition):
+                if self._cutoff is not None and self.scanned > self._cutoff:
+                    raise CutoffError  # noqa: TRY301 - it is one of the failures
+                pieces.append(piece)
+            return pa.concat_tables(pieces)
+        except Exception as error:
+            self.failure = error
+            raise
 
 
 def run(
@@ -106,24 +150,22 @@ def run(
         QueryError: The query fails.
         CutoffError: It reads more than it may.
     """
-    dialect = Dialect(database, TIMESTREAM_ONLY, standard=True)
     with duckdb.connect(":memory:") as connection:
         set_up(connection)
         connection.execute("SET python_enable_replacements = false")
-        catalog = _Catalog(connection, table, files, now)
+        catalog = _Catalog(connection, table, files, now, cutoff)
         try:
-            # Its now() is a timestamp(3).
-            translation = translate(text, catalog, now // 1_000_000 * 1_000_000, dialect)
+            translation = catalog.translate(text, database)
             if any(field.kind is Type.DECIMAL for field in translation.fields):
                 raise QueryError("NOT_SUPPORTED: A decimal in a result is not supported here: write 1.5e0")
-            if cutoff is not None and catalog.scanned > cutoff:
-                raise CutoffError
             execute(connection, f"CREATE TEMP TABLE result AS {translation.sql}")
             values = ", ".join(_printed(field) for field in translation.fields)
             found = connection.execute(f"SELECT {values} FROM result ORDER BY rowid").fetchall()  # noqa: S608 ours
         except ServiceError as error:
             raise QueryError(failure_of(error.message)) from None
         except duckdb.Error as error:
+            if catalog.failure is not None:
+                raise catalog.failure from None
             raise QueryError(failure_of(reason(error))) from None
     rows = [tuple(map(_text, row, (field.kind for field in translation.fields))) for row in found]
     return Result(translation.fields, rows, catalog.scanned)

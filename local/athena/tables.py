@@ -1,20 +1,25 @@
 """Reads tables of the Glue catalog as Athena does: the partitions that a projection names, and their files.
 
 Tables are those of the lake: Parquet by position or by name, and CSV; folders of files, or lists of files.
-Any other table is refused. All partitions are read, whatever the query's conditions are.
+Any other table is refused. Partitions that a query's conditions leave out are not read.
 """
 
 from __future__ import annotations
 
+import base64
 import csv
 import gzip
 import io
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
+from functools import cache, partial
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from local.athena.errors import QueryError
@@ -38,6 +43,7 @@ _TYPES: Mapping[str, tuple[Type, pa.DataType]] = {
 csv.field_size_limit(2**31 - 1)
 _PLACE = re.compile(r"\$\{(\w+)\}")
 _DATE = "yyyy-MM-dd"
+_FORMAT = ds.ParquetFileFormat()
 
 
 class Files(Protocol):
@@ -50,6 +56,36 @@ class Files(Protocol):
         """Return an object; `KeyError` if there is none."""
 
 
+class Scanned(ds.InMemoryDataset):  # type: ignore[misc]
+    """A table whose rows DuckDB asks for when it runs a query, with the conditions that it can pass on.
+
+    Args:
+        schema: The table's columns.
+        rows: Gives the rows for a condition; it may give others too, which DuckDB leaves out.
+    """
+
+    def __init__(self, schema: pa.Schema, rows: Callable[[pc.Expression | None], pa.Table]) -> None:
+        super().__init__(schema.empty_table())
+        self._rows = rows
+
+    def scanner(self, columns: Any = None, filter: Any = None, **options: Any) -> Any:  # noqa: A002 - Arrow's
+        """Return the rows as Arrow does."""
+        return ds.InMemoryDataset(self._rows(filter)).scanner(columns=columns, filter=filter, **options)
+
+
+def view_of(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a view of the catalog says: `originalSql` and the `schema` of its tables.
+
+    Raises:
+        QueryError: If it is no view of Presto's.
+    """
+    found = re.fullmatch(r"/\* Presto View: ([A-Za-z0-9+/=]+) \*/", table.get("ViewOriginalText", ""))
+    if found is None:
+        raise QueryError(f"INVALID_VIEW: {table['Name']} has no text of a Presto view")
+    view: Mapping[str, Any] = json.loads(base64.b64decode(found[1]))
+    return view
+
+
 class TableReader:
     """Reads one table.
 
@@ -60,6 +96,7 @@ class TableReader:
 
     Attributes:
         fields: The table's columns, then those of its partitions; each has its place as its physical name.
+        schema: The same columns as Arrow has them.
         scanned: How many bytes were read.
     """
 
@@ -85,36 +122,49 @@ class TableReader:
             Field(name, _TYPES[type_][0], f"c{place}")
             for place, (name, type_) in enumerate((*self._columns, *self._partitions))
         )
+        types = [_TYPES[type_][1] for _, type_ in (*self._columns, *self._partitions)]
+        names = [field.physical for field in self.fields]
+        self.schema = pa.schema(list(zip(names, types, strict=True)))
         self.scanned = 0
 
-    def read(self) -> pa.Table:
-        """Return all rows of the table.
+    def read(self, condition: pc.Expression | None = None) -> Iterator[pa.Table]:
+        """Yield the rows of each file of the partitions that a condition does not leave out.
 
         Raises:
             QueryError: Athena would fail the query.
         """
-        types = [_TYPES[type_][1] for _, type_ in (*self._columns, *self._partitions)]
-        schema = pa.schema([pa.field(f.physical, t) for f, t in zip(self.fields, types, strict=True)])
-        pieces = [schema.empty_table()]
-        for values, bucket, key in self._data_files():
+        types = self.schema.types[len(self._columns) :]
+        yield self.schema.empty_table()
+        for values, bucket, key in self._data_files(condition):
             columns = self._file(bucket, key)
             rows = len(columns[0])
-            columns += [
-                pa.array([value] * rows, type_)
-                for value, type_ in zip(values, types[len(self._columns) :], strict=True)
-            ]
-            pieces.append(pa.Table.from_arrays(columns, schema=schema))
-        return pa.concat_tables(pieces)
+            columns += [pa.array([value] * rows, type_) for value, type_ in zip(values, types, strict=True)]
+            yield pa.Table.from_arrays(columns, schema=self.schema)
 
-    def _data_files(self) -> Iterator[tuple[list[Any], str, str]]:
+    def _data_files(self, condition: pc.Expression | None) -> Iterator[tuple[list[Any], str, str]]:
         """Yield the values of the partition, bucket and key of each file."""
+        may_hold = cache(partial(self._may_hold, condition))
         for values, bucket, key in self._partition_files():
+            if not may_hold(*values):
+                continue
             if not self._by_list:
                 yield values, bucket, key
                 continue
             for address in self._bytes(bucket, key).decode().splitlines():
                 listed, _, name = address.removeprefix("s3://").partition("/")
                 yield values, listed, name
+
+    def _may_hold(self, condition: pc.Expression | None, *values: Any) -> bool:
+        """Tell whether a partition can have rows of a condition, which may be of other columns too."""
+        if condition is None:
+            return True
+        known = pc.scalar(True)
+        for field, value in zip(self.fields[len(self._columns) :], values, strict=True):
+            known &= pc.field(field.physical) == pa.scalar(value, self.schema.field(field.physical).type)
+        # Arrow asks no file for that: it knows a partition by its expression.
+        partition = _FORMAT.make_fragment(pa.BufferReader(b""), partition_expression=known)
+        dataset = ds.FileSystemDataset([partition], self.schema, _FORMAT)
+        return any(True for _ in dataset.get_fragments(condition))
 
     def _partition_files(self) -> Iterator[tuple[list[Any], str, str]]:
         template = self._parameters.get("storage.location.template", "")

@@ -122,7 +122,7 @@ _UNFRAMED = frozenset(
 )
 # How a time of Trino's timestamp(3) is printed.
 MILLISECONDS = "%Y-%m-%d %H:%M:%S.%g"
-_JSON_PATH = re.compile(r"\$(?:\.[A-Za-z_][A-Za-z0-9_]*|\[[0-9]+\])*", re.ASCII)
+_JSON_PATH = re.compile(r'\$(?:\.[A-Za-z_][A-Za-z0-9_]*|\[[0-9]+\]|\["[A-Za-z0-9_. -]+"\])*', re.ASCII)
 _NEGATED = frozenset({Type.INTEGER, Type.BIGINT, Type.DECIMAL, Type.DOUBLE, Type.DAYS, Type.MONTHS})
 _MAX_INTEGER = 2**31 - 1
 _MAX_BIGINT = 2**63 - 1
@@ -1064,10 +1064,11 @@ class Expressions:
         if path.literal is None or not _JSON_PATH.fullmatch(path.literal):
             raise self._faults.error(node, f"The JSON path {path.literal} is not supported here.")
         value = self._types.expect(text, Type.VARCHAR, node)
+        place = quoted(re.sub(r'\["([^"]*)"\]', r'."\1"', path.literal))
         return Value(
             f"(CASE WHEN NOT json_valid({value}) THEN NULL "
-            f"WHEN json_type({value}, {path.sql}) IN ('OBJECT', 'ARRAY', 'NULL') THEN NULL "
-            f"ELSE json_extract_string({value}, {path.sql}) END)",
+            f"WHEN json_type({value}, {place}) IN ('OBJECT', 'ARRAY', 'NULL') THEN NULL "
+            f"ELSE json_extract_string({value}, {place}) END)",
             Type.VARCHAR,
         )
 

@@ -1,17 +1,18 @@
-"""Adapter: SQL over the lake's exported days, which Athena answers. People ask it, and no function does."""
+"""Adapter: SQL over the lake store's rows, which Athena answers. People ask it, and no function does."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from exporter.lake.formats import Format
+from exporter.lake.athena_view import VIEW
 from exporter.store import Answer, Column, StoreError, Type, Values
 
-DIALECT: Final = "Athena's SQL, over the days that are exported"
+DIALECT: Final = "Athena's SQL, over exported days and fragments"
 _TYPES: dict[str, Type] = {
     "bigint": "integer",
     "integer": "integer",
@@ -20,6 +21,10 @@ _TYPES: dict[str, Type] = {
     "timestamp": "timestamp",
 }
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0
+
+
+class _TableNotFoundError(StoreError):
+    """A question names a table that does not exist."""
 
 
 class Questions:
@@ -44,12 +49,12 @@ class Questions:
         """Return the answer to a question.
 
         Args:
-            text: A SELECT; `{table}` stands for the name of the table over Parquet.
+            text: A SELECT; `{table}` stands for the name of the view over all rows.
 
         Raises:
             StoreError: If Athena refuses or cannot answer it.
         """
-        sql = text.replace("{table}", Format.PARQUET.rules.table or "")
+        sql = text.replace("{table}", VIEW)
         try:
             started = self._client.start_query_execution(
                 QueryString=sql,
@@ -80,15 +85,14 @@ class Questions:
                 return
             if status["State"] in ("FAILED", "CANCELLED"):
                 reason = status.get("StateChangeReason", "it gives no reason")
-                if "TABLE_NOT_FOUND" in reason:
-                    reason += "; the first export makes the table: tagline export"
-                raise StoreError(f"Athena ended the query as {status['State']}: {reason}")
+                kind = _TableNotFoundError if "TABLE_NOT_FOUND" in reason else StoreError
+                raise kind(f"Athena ended the query as {status['State']}: {reason}")
             self._sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT_S)
 
 
 def sql_of_stack(outputs: Mapping[str, str], client: Callable[[str], Any]) -> Callable[[str], Answer]:
-    """Return what answers SQL over the lake of a stack.
+    """Return what answers SQL over the lake of a stack. The exporter makes the tables if they are missing.
 
     Args:
         outputs: The stack's outputs.
@@ -96,9 +100,28 @@ def sql_of_stack(outputs: Mapping[str, str], client: Callable[[str], Any]) -> Ca
     """
 
     def ask(text: str) -> Answer:
-        return Questions(client("athena"), outputs["LakeDatabase"], outputs["LakeWorkGroup"]).ask(text)
+        questions = Questions(client("athena"), outputs["LakeDatabase"], outputs["LakeWorkGroup"])
+        try:
+            return questions.ask(text)
+        except _TableNotFoundError:
+            _make_tables(client("lambda"), outputs["DailyExporterName"])
+            return questions.ask(text)
 
     return ask
+
+
+def _make_tables(client: Any, exporter: str) -> None:
+    """Have the exporter make the tables, as it does after each export.
+
+    Raises:
+        StoreError: If it cannot.
+    """
+    try:
+        answer = client.invoke(FunctionName=exporter, Payload=json.dumps({"tables": True}).encode())
+    except (BotoCoreError, ClientError) as error:
+        raise StoreError(f"the exporter cannot make Athena's tables: {error}") from error
+    if "FunctionError" in answer:
+        raise StoreError(f"the exporter cannot make Athena's tables: {answer['Payload'].read().decode()}")
 
 
 def _rows(first: Any, pages: Iterator[Any]) -> Iterator[list[Values]]:

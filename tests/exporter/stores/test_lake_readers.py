@@ -51,18 +51,19 @@ class Watched(Bucket):
 
     def __setitem__(self, key: str, body: bytes) -> None:
         super().__setitem__(key, body)
-        self._changed()
+        self.changed()
 
     def __delitem__(self, key: str) -> None:
         super().__delitem__(key)
-        self._changed()
+        self.changed()
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in list(keys):
             if key in self:
                 del self[key]
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
+        """Have it looked at, as after a change."""
         if self.look is None:
             return
         look, self.look = self.look, None
