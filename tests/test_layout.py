@@ -57,6 +57,7 @@ PURE = [
     "exporter/downloads/openapi.py",
     "exporter/downloads/parameters.py",
     "exporter/lake/parquet.py",
+    "exporter/lake/athena_view.py",
     "exporter/lake/batch.py",
     "exporter/lake/cells.py",
     "exporter/lake/csv_files.py",
