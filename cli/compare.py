@@ -15,13 +15,13 @@ from rich.console import Console
 from cli.errors import CommandError
 from cli.screen import print_rows
 from cli.target import Target
-from consumers.bucket import Bucket
 from consumers.rows import schema
 from consumers.rows.table import EXTRA, OVERFLOW, PARTITION, SAID
 from exporter.export.whole_rows import WholeRows
 from exporter.lake.batch import Batch
 from exporter.lake.days import Day
-from exporter.lake.forgotten import CLIENT, KEY, Forgotten, forgotten_until, is_before
+from exporter.lake.forgotten import CLIENT, forgotten_until, is_before
+from exporter.lake.forgotten_list import ForgottenList
 from exporter.lake.formats import Format
 from exporter.store import TIME, Column, Values, places, slices
 
@@ -65,7 +65,7 @@ class Side:
 
 def store_side(target: Target, day: date, name: str) -> Side:
     """Return what a pipeline's store has of a day: whole rows, as an export has them."""
-    store, objects = target.store(), target.bucket()
+    store, objects, clients = target.store(), target.bucket(), target.forgotten()
     there = tuple(column for column in store.columns(day) if column.name not in PARTITION)
     tally = store.tally(day)
     added = (Column(EXTRA, "text"),) if OVERFLOW in places(there) and EXTRA not in places(there) else ()
@@ -80,7 +80,7 @@ def store_side(target: Target, day: date, name: str) -> Side:
         plans = schema.load_schemas(_SCHEMAS)
         whole = WholeRows(columns, lambda keys: pool.map(objects.get, keys), plans)
         return _summed(
-            f"{name}: {store.name}", columns, whole.batches(_remembered(pages(), columns, objects))
+            f"{name}: {store.name}", columns, whole.batches(_remembered(pages(), columns, clients))
         )
 
 
@@ -129,14 +129,14 @@ def _shown(side: Side, name: str) -> tuple[str, str, str]:
 
 
 def _remembered(
-    pages: Iterable[list[Values]], columns: tuple[Column, ...], objects: Bucket
+    pages: Iterable[list[Values]], columns: tuple[Column, ...], clients: ForgottenList
 ) -> Iterator[list[Values]]:
     """Yield rows of clients that are not forgotten: an export leaves the others out."""
-    document = objects.get(KEY)
-    if document is None:
+    forgotten = clients.read()
+    if forgotten is None:
         yield from pages
         return
-    until_of = forgotten_until(Forgotten.from_json(document))
+    until_of = forgotten_until(forgotten)
     client, said, time = (places(columns).get(name) for name in (CLIENT, SAID, TIME))
     assert time is not None
 

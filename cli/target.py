@@ -19,6 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from cli.errors import CommandError
 from consumers.accounts.compaction import READERS
 from consumers.bucket import Bucket
+from exporter.lake.forgotten_list import ForgottenList, key_of_secret
 from exporter.stores import store_of_stack
 from local import control, services
 
@@ -71,6 +72,10 @@ class Target:
     def bucket(self) -> Bucket:
         """Return the pipeline's bucket."""
         return Bucket(self.client("s3"), self.outputs["Bucket"])
+
+    def forgotten(self) -> ForgottenList:
+        """Return the pipeline's list of forgotten clients."""
+        return ForgottenList(self.bucket(), key_of_secret(self.outputs["ForgottenKeyArn"], self.client))
 
     def store(self) -> SqlStore:
         """Return the pipeline's store, to ask it questions."""
@@ -143,7 +148,7 @@ def deployed_target(stack: str, client: Callable[[str], Any]) -> Target:
             "give its name, and credentials and region that may cloudformation:DescribeStacks",
         ) from error
     outputs = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
-    missing = sorted({"Bucket", "RowConsumerName", "StoreName"} - set(outputs))
+    missing = sorted({"Bucket", "ForgottenKeyArn", "RowConsumerName", "StoreName"} - set(outputs))
     if missing:
         raise CommandError(
             f"the stack {stack} is not a pipeline: it has no output {', '.join(missing)}",

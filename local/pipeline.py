@@ -568,6 +568,14 @@ def _create_topic_subscription(client: Client, resource: Resource) -> None:
     )
 
 
+def _create_secret(client: Client, resource: Resource) -> None:
+    service = client("secretsmanager")
+    text = resource.properties.get("SecretString", "")
+    if (generated := resource.properties.get("GenerateSecretString")) is not None:
+        text = service.get_random_password(**generated)["RandomPassword"]
+    service.create_secret(Name=resource.name, SecretString=text)
+
+
 def _create_database(client: Client, resource: Resource) -> None:
     write = client("timestream-write")
     with contextlib.suppress(write.exceptions.ConflictException):  # there from an earlier run
@@ -636,6 +644,7 @@ _CREATE: dict[str, Callable[[Client, Resource], None]] = {
     "AWS::SQS::Queue": _create_queue,
     "AWS::SNS::Subscription": _create_topic_subscription,
     "AWS::Kinesis::Stream": _create_stream,
+    "AWS::SecretsManager::Secret": _create_secret,
     "AWS::Timestream::Database": _create_database,
     "AWS::Timestream::Table": _create_table,
     "AWS::Glue::Database": _create_catalog_database,

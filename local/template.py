@@ -430,6 +430,9 @@ _KINDS: Mapping[str, _Kind] = {
             "QueueUrl": "{endpoint}/{account}/{name}",
         },
     ),
+    "AWS::SecretsManager::Secret": _Kind(
+        "Name", ref="arn:aws:secretsmanager:{region}:{account}:secret:{name}"
+    ),
     "AWS::Scheduler::Schedule": _Kind(
         "Name", attributes={"Arn": "arn:aws:scheduler:{region}:{account}:schedule/default/{name}"}
     ),

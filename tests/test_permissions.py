@@ -119,6 +119,8 @@ def resources(service: str, operation: str, asked: Mapping[str, Any]) -> Iterato
             yield f"logs:{operation}", f"arn:aws:logs:{ACCOUNT}:log-group:{asked['logGroupName']}:*"
         case "cloudwatch", _:
             yield f"cloudwatch:{operation}", f"arn:aws:cloudwatch:{ACCOUNT}:alarm:*"
+        case "secretsmanager", _:
+            yield f"secretsmanager:{operation}", asked["SecretId"]
         case "sts", _:
             yield f"sts:{operation}", asked["RoleArn"]
         case "timestream-query" | "timestream-write", _:

@@ -388,7 +388,7 @@ def test_what_holds_records_outlives_the_stack(template: dict[str, Any]) -> None
         if (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy"))
         == ("RetainExceptOnCreate", "Retain")
     }
-    assert kept == {"Bucket", "BucketPolicy", "Database", "Table"}
+    assert kept == {"Bucket", "BucketPolicy", "Database", "ForgottenKey", "Table"}
 
 
 # ---- Stores ------------------------------------------------------------------------------------------------
@@ -1201,6 +1201,7 @@ def test_outputs_say_where_everything_is(stack: Stack) -> None:
         "TimestreamTable": "tagline-Table",
         "LakeDatabase": stack.resources["LakeDatabase"].name,
         "LakeWorkGroup": "tagline-lake",
+        "ForgottenKeyArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:tagline-ForgottenKey",
         "DownloadUrl": "http://127.0.0.1:8080",
         "DownloadQueueUrl": "http://127.0.0.1:5000/123456789012/tagline-DownloadQueue",
         "AlertTopic": "arn:aws:sns:us-east-1:123456789012:tagline-Alerts",

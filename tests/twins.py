@@ -17,6 +17,8 @@ from consumers.rows.table import DIMENSIONS, ID, SOURCE
 from exporter.downloads.jobs import Job, job_key
 from exporter.downloads.links import Link
 from exporter.downloads.stored_jobs import find_job
+from exporter.lake.forgotten import Forgotten
+from exporter.lake.forgotten_list import ForgottenList
 from exporter.store import (
     TIME,
     TYPE,
@@ -39,6 +41,8 @@ from exporter.store import (
 from exporter.zips.making import Lease
 
 Point = tuple[Any, ...]
+# What the names of forgotten clients are hashed with.
+FORGOTTEN_KEY = b"a key of 32 bytes, for tests only"[:32]
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -330,6 +334,16 @@ class Bucket(dict[str, bytes]):
         if upload.id not in self.uploads:
             raise UploadGoneError(f"the upload of {upload.key} was completed or aborted")
         return self.uploads[upload.id]
+
+
+def read_key() -> bytes:
+    """Return the key of the list of forgotten clients, as the secret has it."""
+    return FORGOTTEN_KEY
+
+
+def forget_client(client: str, bucket: Bucket, erased: datetime) -> Forgotten:
+    """Have exports leave out a client's rows up to a time."""
+    return ForgottenList(bucket, read_key).change(lambda forgotten: forgotten.having(client, erased))
 
 
 def etag(body: bytes | bytearray) -> str:

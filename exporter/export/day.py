@@ -18,6 +18,7 @@ from exporter.lake.ahead import ahead
 from exporter.lake.batch import Batch
 from exporter.lake.columns import extend_lake_columns
 from exporter.lake.days import Day
+from exporter.lake.forgotten_list import ForgottenList, ReadKey, no_key
 from exporter.lake.formats import Format
 from exporter.lake.manifest import PART_BYTES, Manifest, Part
 from exporter.lake.progress import Progress
@@ -65,6 +66,7 @@ class DayJob:
         late: How many markers there are of rows that came to the day late.
         seconds_left: How long this invocation has.
         now: Gives the time.
+        read_key: Gives the key of the list of forgotten clients.
     """
 
     size: int = PART_BYTES
@@ -74,6 +76,7 @@ class DayJob:
     late: int = 0
     seconds_left: Callable[[], float] = lambda: MOST_SECONDS
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    read_key: ReadKey = no_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +370,8 @@ def _write(writing: list[_Files], found: _Found) -> list[Export | Exception]:
     """Write a day's rows in all formats that need it, and return what became of each."""
     first = writing[0].day
     there = found.store.columns(first.date) if found.tally else ()
-    source = Source(first, found.store, found.tally, there, first.forgotten(), found.job.slice_rows)
+    forgotten = ForgottenList(first.objects, found.job.read_key).read()
+    source = Source(first, found.store, found.tally, there, forgotten, found.job.slice_rows)
     columns = _columns(source, [files.known for files in writing])
     order = found.job.order + (source.forgotten.digest if source.forgotten else "")
     outcomes: dict[_Files, Export | Exception] = {}

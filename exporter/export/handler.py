@@ -19,6 +19,7 @@ from consumers.rows import schema
 from consumers.settings import SettingsError, read_settings
 from exporter.export.day import DayJob, Export
 from exporter.export.run import Exporter, run_of
+from exporter.lake.forgotten_list import key_of_secret
 from exporter.lake.formats import Format
 from exporter.lake.glue import Catalog
 from exporter.stores import store_of_function
@@ -40,6 +41,7 @@ class Settings:
     bucket: str
     export_formats: str
     export_max_scanned_gb: int
+    forgotten_key_arn: str
     lake_database: str
     lake_days: int
     store: str
@@ -157,7 +159,7 @@ def _from_environment() -> Handler:
             FunctionName=name, InvocationType="Event", Payload=json.dumps(event).encode()
         ),
         formats=parse_formats(settings.export_formats),
-        job=DayJob(plans=plans),
+        job=DayJob(plans=plans, read_key=key_of_secret(settings.forgotten_key_arn, boto3.client)),
         report=_report,
         report_error=_report_error,
         lake_days=settings.lake_days,

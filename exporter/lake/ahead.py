@@ -17,10 +17,11 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
     """
     source = iter(items)
     thread = ThreadPoolExecutor(1)
+    coming = thread.submit(next, source, None)
     try:
-        coming = thread.submit(next, source, None)
         while (item := coming.result()) is not None:
             coming = thread.submit(next, source, None)
             yield item
     finally:
-        thread.shutdown(wait=False)
+        # A thread that begins before the last one has ended gets another arena of the allocator.
+        thread.shutdown(wait=coming.done())

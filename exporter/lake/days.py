@@ -19,8 +19,6 @@ from exporter.lake.ahead import ahead
 from exporter.lake.athena import write_file_list
 from exporter.lake.batch import Batch
 from exporter.lake.files import parts
-from exporter.lake.forgotten import KEY as FORGOTTEN
-from exporter.lake.forgotten import Forgotten
 from exporter.lake.formats import Format
 from exporter.lake.locks import DayLease, Lock, OvertakenError
 from exporter.lake.manifest import MANIFEST, PART_BYTES, STATE, Manifest, Part, folder, part_key
@@ -194,11 +192,6 @@ class Day:
                 return True  # in the archive, where nobody can change it
             raise
         return (size, sha256.hexdigest()) == (part.bytes, part.sha256)
-
-    def forgotten(self) -> Forgotten | None:
-        """Return the clients whose rows are left out of every day, or None if there are none."""
-        document = self.objects.get(FORGOTTEN)
-        return None if document is None else Forgotten.from_json(document)
 
     # --- while it is written ------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Who is to be forgotten: clients by keyed hashes, so that nothing here says who they are. Pure.
 
-The store cannot delete rows; until it has dropped them by itself, each export leaves these clients' rows out.
+The store cannot delete rows; until it has dropped them, each export leaves these clients' rows out.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 
-from consumers.documents import load, stamped
+from consumers.documents import VERSION, load, stamped
+from consumers.errors import TaglineError
 from exporter.lake.manifest import STATE
 
-# Version 1 had no times.
-_VERSION = 2
+# Version 1 had no times. Until version 2, the document contained the key of its hashes.
+_VERSION = 3
 KEY = f"{STATE}forgotten.json"
 HASH_BYTES = 16
 CLIENT = "client"
@@ -41,6 +42,13 @@ def clients_of(client: str | None, said: str | None) -> tuple[str, ...]:
 _CLIENTS = 10_000
 # In nanoseconds since 1970: later than any row.
 EVER = 2**63 - 1
+_KEY_INSIDE = 2
+# The document has the hash of this, so that a wrong key is noticed. Names are hashed twice, this once.
+_CHECKED = "key"
+
+
+class WrongKeyError(TaglineError, ValueError):
+    """The list of forgotten clients was written with another key; the message tells what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +56,20 @@ class Forgotten:
     """Who is to be forgotten, and up to when.
 
     Attributes:
-        key: What hashes are made with, in hex; of this lake alone, so that hashes of two lakes say nothing.
+        key: What hashes are made with. It is not in the document: whoever reads that cannot try names.
         clients: When each was erased, by their hashes in hex: later rows are kept. None for an entry of an
             earlier release, which is for rows of any time.
+        salt: What clients are hashed with first, in hex: the key of an earlier release, which is in the
+            document. So its entries, hashed once more, are like all others.
     """
 
-    key: str
+    key: bytes = field(repr=False)
     clients: Mapping[str, datetime | None] = field(default_factory=dict)
+    salt: str = ""
 
     def hash_of(self, client: str) -> str:
         """Return a client's hash."""
-        key = bytes.fromhex(self.key)
-        return hashlib.blake2b(client.encode(), digest_size=HASH_BYTES, key=key).hexdigest()
+        return _hash(self.key, _hash(bytes.fromhex(self.salt), client))
 
     def until(self, client: str) -> int:
         """Return the time of a client's last row to be forgotten, in nanoseconds since 1970; 0 for no row."""
@@ -103,15 +113,22 @@ class Forgotten:
             {"client_hash": each, "erased": at and at.isoformat()}
             for each, at in sorted(self.clients.items())
         ]
-        document = stamped({"key": self.key, "clients": clients}, _VERSION)
+        document = stamped(
+            {"salt": self.salt, "key_check": _hash(self.key, _CHECKED), "clients": clients}, _VERSION
+        )
         return json.dumps(document, indent=1).encode() + b"\n"
 
     @classmethod
-    def from_json(cls, document: bytes) -> Forgotten:
+    def from_json(cls, document: bytes, key: bytes) -> Forgotten:
         """Return the clients in a document; version 1 was a list of hashes.
+
+        Args:
+            document: The document.
+            key: The key.
 
         Raises:
             NewerDocumentError: If a newer Tagline wrote the document.
+            WrongKeyError: If the document was written with another key.
         """
         read = load(document, _VERSION, KEY)
         clients: dict[str, datetime | None] = {}
@@ -121,7 +138,18 @@ class Forgotten:
             else:
                 erased = each["erased"]
                 clients[each["client_hash"]] = erased and datetime.fromisoformat(erased)
-        return cls(read["key"], clients)
+        if read.get(VERSION, 1) <= _KEY_INSIDE:
+            return cls(key, {_hash(key, each): at for each, at in clients.items()}, read["key"])
+        if read["key_check"] != _hash(key, _CHECKED):
+            raise WrongKeyError(
+                f"{KEY} was written with another key than the secret has now: restore the secret's version "
+                "of that time. Until then nobody can tell whose rows to leave out"
+            )
+        return cls(key, clients, read["salt"])
+
+
+def _hash(key: bytes, text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=HASH_BYTES, key=key).hexdigest()
 
 
 def forgotten_until(forgotten: Forgotten) -> Callable[[str | None, str | None], int]:

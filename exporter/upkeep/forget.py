@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from consumers.bucket import Objects
@@ -14,10 +14,12 @@ from consumers.documents import load, stamped
 from consumers.rows.table import OVERFLOW, SAID
 from exporter.lake.batch import Batch
 from exporter.lake.days import Day
-from exporter.lake.forgotten import CLIENT, KEY, Forgotten, clients_of
-from exporter.lake.formats import Format
-from exporter.lake.manifest import STATE, Manifest
+from exporter.lake.forgotten import CLIENT, clients_of
+from exporter.lake.forgotten_list import ForgottenList
+from exporter.lake.locks import OvertakenError
+from exporter.lake.manifest import STATE, Manifest, Part
 from exporter.lake.overflow import is_whole_record
+from exporter.lake.progress import Progress
 from exporter.store import Values, places
 
 AUDIT = f"{STATE}audit/"
@@ -28,181 +30,236 @@ _AUDIT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the lake has of a client on a day.
+    """What the lake has of a client on a day, in the parts that are read so far.
 
     Attributes:
-        day: The day in UTC.
-        kind: The files' format.
-        revision: The revision that has them.
-        rows: How many rows are the client's.
-        overflow: The keys of the client's whole records.
+        tag: The tag of the manifest that names the parts; None if the day has no manifest.
+        revision: The manifest's revision.
+        read: How many parts are read.
+        rows: How many of their rows are the client's.
+        whole_records: How many whole records these rows name.
+        parts: The places of the parts that have such rows.
+        is_done: Whether all parts are read.
     """
 
-    day: date
-    kind: Format
-    revision: int
-    rows: int
-    overflow: tuple[str, ...] = ()
+    tag: str | None = None
+    revision: int = 0
+    read: int = 0
+    rows: int = 0
+    whole_records: int = 0
+    parts: tuple[int, ...] = ()
+    is_done: bool = False
 
 
-def find(client: str, day: Day, now: Callable[[], datetime]) -> Found | None:
-    """Return what the lake has of a client on a day, or None if that is nothing.
+def find(
+    client: str,
+    day: Day,
+    now: Callable[[], datetime],
+    begun: Found | None = None,
+    has_time: Callable[[], bool] = lambda: True,
+) -> Found:
+    """Return what the lake has of a client on a day, as far as there is time to read it.
 
     Args:
         client: The client.
         day: The day; if the caller has its lock, the lock is renewed.
         now: Gives the time.
+        begun: What was found before. A day that was replaced since is read from its beginning.
+        has_time: Tells after each part whether there is time for another.
 
     Raises:
         ValueError: If a part is not as its manifest describes it.
         OvertakenError: If another has the lock by now.
     """
-    manifest = day.manifest()
-    if manifest is None:
-        return None
-    overflow: list[str] = []
-    rows = 0
-    for _, theirs in _sorted_out(manifest, client, day):
-        day.renew(now())
-        rows += len(theirs.rows)
-        overflow += _overflow_keys(manifest, theirs)
-    return Found(day.date, day.kind, manifest.revision, rows, tuple(overflow)) if rows else None
+    manifest, tag = day.committed()
+    found = Found(tag, manifest.revision if manifest else 0) if begun is None or begun.tag != tag else begun
+    parts = manifest.parts if manifest else ()
+    for place, part in enumerate(parts[found.read :], found.read):
+        assert manifest is not None
+        rows = whole_records = 0
+        for _, theirs in _sorted_out(manifest, part, client, day):
+            day.renew(now())
+            rows += len(theirs.rows)
+            whole_records += len(list(_overflow_keys(manifest, theirs)))
+        found = replace(
+            found,
+            read=place + 1,
+            rows=found.rows + rows,
+            whole_records=found.whole_records + whole_records,
+            parts=(*found.parts, place) if rows else found.parts,
+        )
+        if found.read < len(parts) and not has_time():
+            return found
+    return replace(found, is_done=True)
 
 
-def remember_to_forget(client: str, objects: Objects, erased: datetime) -> Forgotten:
-    """Keep that a client is erased: from now on, no export takes their rows up to that time from the store.
-
-    Args:
-        client: The client.
-        objects: The lake's bucket.
-        erased: The time.
-    """
-    return _change(objects, lambda forgotten: forgotten.having(client, erased))
-
-
-def listed(objects: Objects) -> list[dict[str, str | None]]:
+def listed(clients: ForgottenList) -> list[dict[str, str | None]]:
     """Return the clients that are to be forgotten: hash, and time of the erasure if known."""
-    found = objects.get(KEY)
-    clients = {} if found is None else Forgotten.from_json(found).clients
+    forgotten = clients.read()
     return [
         {"client_hash": client_hash, "erased": None if at is None else at.isoformat()}
-        for client_hash, at in clients.items()
+        for client_hash, at in (forgotten.clients if forgotten else {}).items()
     ]
 
 
-def undo(client: str, objects: Objects, now: datetime) -> str | None:
+def undo(client: str, clients: ForgottenList, now: datetime) -> str | None:
     """Take back that a client is to be forgotten: exports take what the store still has of their rows.
 
     Returns:
         The key of the audit's entry, or None if the client is not among those that are to be forgotten.
     """
-    found = objects.get(KEY)
-    if found is None or not Forgotten.from_json(found).until(client):
+    forgotten = clients.read()
+    if forgotten is None or not forgotten.until(client):
         return None
-    forgotten = _change(objects, lambda forgotten: forgotten.without(client))
-    client_hash = forgotten.hash_of(client)
+    client_hash = clients.change(lambda forgotten: forgotten.without(client)).hash_of(client)
     key = f"{AUDIT}{now:%Y-%m-%dT%H-%M-%S}-{client_hash[:8]}-undone.json"
     entry = stamped({"time": now.isoformat(), "client_hash": client_hash, "undone": True}, _AUDIT_VERSION)
-    objects.put(key, [json.dumps(entry, indent=1).encode() + b"\n"], "application/json")
+    clients.objects.put(key, [json.dumps(entry, indent=1).encode() + b"\n"], "application/json")
     return key
 
 
-def do_list_task(event: dict[str, Any], objects: Objects, now: datetime) -> dict[str, Any]:
+def do_list_task(event: dict[str, Any], clients: ForgottenList, now: datetime) -> dict[str, Any]:
     """Do one of `LIST_TASKS`, and return what the function answers.
 
     Args:
         event: `{"task": "list"}`, or `{"task": "undo", "client": ...}`.
-        objects: The lake's bucket.
+        clients: The clients that are to be forgotten.
         now: The time.
     """
     if event["task"] == LIST:
-        return {"clients": listed(objects)}
-    return {"audit": undo(event["client"], objects, now)}
+        return {"clients": listed(clients)}
+    return {"audit": undo(event["client"], clients, now)}
 
 
-def drop_expired(objects: Objects, keeps_for: timedelta | None, now: datetime) -> None:
+def drop_expired(clients: ForgottenList, keeps_for: timedelta | None, now: datetime) -> None:
     """Drop the clients of whom the store can have no row any more.
 
     Args:
-        objects: The lake's bucket.
+        clients: The clients that are to be forgotten.
         keeps_for: How long the store keeps rows; None for ever.
         now: The time.
     """
-    if keeps_for is not None and objects.get(KEY) is not None:
-        _change(objects, lambda forgotten: forgotten.since(now - keeps_for, now))
+    if clients.read() is not None:
+        clients.change(
+            lambda forgotten: forgotten if keeps_for is None else forgotten.since(now - keeps_for, now)
+        )
 
 
-def _change(objects: Objects, change: Callable[[Forgotten], Forgotten]) -> Forgotten:
-    """Change the list of those to be forgotten by compare-and-swap, and return it."""
-    while True:
-        found = objects.read(KEY)
-        forgotten = Forgotten(os.urandom(32).hex()) if found is None else Forgotten.from_json(found[0])
-        changed = change(forgotten)
-        if changed == forgotten or objects.replace(KEY, changed.to_json(), found and found[1]):
-            return changed
+def forget(
+    client: str,
+    client_hash: str,
+    found: Found,
+    day: Day,
+    now: Callable[[], datetime],
+    *,
+    has_time: Callable[[], bool] = lambda: True,
+) -> Manifest | None:
+    """Write the parts again that have rows of a client, without these, and commit a manifest that names them.
 
+    Files with the client's rows are removed from the bucket at once. It is safe to repeat after a crash:
+    whole records are removed while the manifest still leads to them, files once the next manifest does not.
+    The caller has the day's lock, and has added the client to the list of forgotten clients.
 
-def forget(client: str, found: Found, day: Day, now: Callable[[], datetime]) -> Manifest:
-    """Write a day again without a client's rows, and remove these from the bucket at once.
+    Args:
+        client: The client.
+        client_hash: The client's hash: parts that were written for it before are not written again.
+        found: What the day has of the client.
+        day: The day.
+        now: Gives the time.
+        has_time: Tells after each part whether there is time for another.
 
-    It is safe to repeat after a crash: whole records are removed while the manifest still leads to them,
-    files once the next manifest does not. The caller has the day's lock, and has called `remember_to_forget`.
+    Returns:
+        The manifest, or None if the time was over before: called again, it resumes.
 
     Raises:
         ValueError: If a part is not as its manifest describes it.
         OvertakenError: If another has written the day meanwhile.
     """
     known, tag = day.committed()
-    assert known is not None
-    revision = known.revision + 1
-    removed = 0
-
-    def others() -> Iterator[Batch]:
-        nonlocal removed
-        for batch, theirs in _sorted_out(known, client, day):
-            day.renew(now())
-            removed += len(theirs.rows)
-            if batch.rows:
-                yield batch
-
-    made = tuple(day.write(others(), known.columns, revision))
-    manifest = replace(known, revision=revision, parts=made, forgotten=known.forgotten + removed)
-    day.objects.delete(found.overflow)
+    if known is None or tag != found.tag:
+        raise OvertakenError(f"another run has written {day.date} in {day.kind} since it was searched")
+    order, revision = f"forget {client_hash} {tag}", known.revision + 1
+    progress, progress_tag = day.progress()
+    if progress is None or progress.order != order:
+        progress = Progress(order, revision, known.columns)
+    progress = replace(progress, attempt=day.attempt)
+    for place in found.parts[len(progress.parts) :]:
+        part = _write_without(client, known, place, day, now)
+        progress = replace(progress, parts=(*progress.parts, part))
+        progress_tag = day.write_progress(progress, progress_tag)
+        if len(progress.parts) < len(found.parts) and not has_time():
+            return None
+    written = dict(zip(found.parts, progress.parts, strict=True))
+    parts = [written.get(place, part) for place, part in enumerate(known.parts)]
+    manifest = replace(
+        known,
+        revision=revision,
+        parts=tuple(part for part in parts if part.rows),
+        forgotten=known.forgotten + found.rows,
+    )
     day.end_grace()
     day.commit(manifest, tag, now())
     return manifest
 
 
-def write_audit(client_hash: str, found: Found | None, objects: Objects, began: datetime) -> str:
+def _write_without(client: str, known: Manifest, place: int, day: Day, now: Callable[[], datetime]) -> Part:
+    """Write a part again without a client's rows, and remove their whole records.
+
+    Returns:
+        The new part; the old one with no rows if all were the client's.
+    """
+    overflow: list[str] = []
+
+    def others() -> Iterator[Batch]:
+        for batch, theirs in _sorted_out(known, known.parts[place], client, day):
+            day.renew(now())
+            overflow.extend(_overflow_keys(known, theirs))
+            if batch.rows:
+                yield batch
+
+    # It has fewer rows than the part that it replaces, so it needs not be cut.
+    written = list(day.write(others(), known.columns, known.revision + 1, size=sys.maxsize, first=place))
+    day.objects.delete(overflow)
+    return written[0] if written else replace(known.parts[place], rows=0)
+
+
+def write_audit(
+    client_hash: str,
+    objects: Objects,
+    began: datetime,
+    day: Day | None = None,
+    found: Found | None = None,
+) -> str:
     """Store what is forgotten, without whose it was but for a hash, and return the entry's key.
 
     Args:
         client_hash: The hash.
-        found: What was found on a day that is written again: it is added to the entry; None to add nothing.
         objects: The lake's bucket.
         began: When the command began: the same time has the same entry.
+        day: A day that is written again: it is added to the entry; None to add nothing.
+        found: What the day had of the client.
     """
     key = f"{AUDIT}{began:%Y-%m-%dT%H-%M-%S}-{client_hash[:8]}.json"
     document = objects.get(key)
     days = [] if document is None else load(document, _AUDIT_VERSION, f"the audit's entry {key}")["days"]
-    if found is not None:
+    if day is not None and found is not None:
         days.append(
             {
-                "day": found.day.isoformat(),
-                "format": found.kind,
+                "day": day.date.isoformat(),
+                "format": day.kind,
                 "rows": found.rows,
-                "overflow_objects": len(found.overflow),
+                "overflow_objects": found.whole_records,
                 "revision": found.revision + 1,
             }
         )
     # The formats of a day name the same whole records.
-    overflow = {day["day"]: 0 for day in days}
-    for day in days:
-        overflow[day["day"]] = max(overflow[day["day"]], day["overflow_objects"])
+    overflow = {each["day"]: 0 for each in days}
+    for each in days:
+        overflow[each["day"]] = max(overflow[each["day"]], each["overflow_objects"])
     entry = {
         "time": began.isoformat(),
         "client_hash": client_hash,
-        "rows": sum(day["rows"] for day in days),
+        "rows": sum(each["rows"] for each in days),
         "overflow_objects": sum(overflow.values()),
         "days": days,
     }
@@ -211,8 +268,8 @@ def write_audit(client_hash: str, found: Found | None, objects: Objects, began: 
     return key
 
 
-def _sorted_out(manifest: Manifest, client: str, day: Day) -> Iterator[tuple[Batch, Batch]]:
-    """Yield a day's rows in two: the others', and the client's."""
+def _sorted_out(manifest: Manifest, part: Part, client: str, day: Day) -> Iterator[tuple[Batch, Batch]]:
+    """Yield a part's rows in two: the others', and the client's."""
     place, said = (places(manifest.columns).get(name) for name in (CLIENT, SAID))
 
     def is_theirs(row: Values) -> bool:
@@ -220,7 +277,7 @@ def _sorted_out(manifest: Manifest, client: str, day: Day) -> Iterator[tuple[Bat
             None if place is None else row[place], None if said is None else row[said]
         )
 
-    for batch in day.rows(manifest):
+    for batch in day.rows(replace(manifest, parts=(part,))):
         theirs: list[Values] = []
         others: list[Values] = []
         for row in batch.rows:

@@ -21,6 +21,7 @@ from consumers.errors import TaglineError
 from consumers.rows.live import open_store
 from consumers.rows.store import Store as WritingStore
 from consumers.settings import read_settings
+from exporter.lake.forgotten_list import ForgottenList, ReadKey, key_of_secret, no_key
 from exporter.store import Store as AskingStore
 from exporter.stores import store_of_function
 from exporter.upkeep import forget
@@ -44,6 +45,7 @@ class Settings:
     """The settings in the function's environment; docs/reference/settings.md."""
 
     bucket: str
+    forgotten_key_arn: str
     store: str
 
 
@@ -59,6 +61,7 @@ def make_handler(
     report: Callable[[Rewritten], None],
     invoke: Callable[[str, dict[str, Any]], None],
     report_task: Callable[[Task, Done], None] = lambda _task, _done: None,
+    read_key: ReadKey = no_key,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Handler:
     """Return a Lambda handler that writes rows again that the store did not keep, or does a task over days.
@@ -70,22 +73,20 @@ def make_handler(
         report: Is given what was done.
         invoke: Invokes a function, by its name, with an event, without waiting for it.
         report_task: Is given what an invocation did of a task.
+        read_key: Gives the key of the list of forgotten clients.
         now: Gives the time.
     """
+    clients = ForgottenList(objects, read_key)
 
     def do_task(task: Task, context: Any) -> dict[str, Any]:
-        if not task.wait and task.continuations > MAX_CONTINUATIONS:
-            raise TooLongError(
-                f"the task {task.name} is not done after {MAX_CONTINUATIONS} continuations: ask for "
-                "fewer days, or use the command, which waits"
-            )
+        _ensure_it_ends(task)
         began, remaining = time.monotonic(), countdown(context)
 
         def has_time() -> bool:
             is_due = task.wait and time.monotonic() - began > _ANSWER_AFTER
             return remaining() > _LEAST_SECONDS and not is_due
 
-        done = Tasks(objects, questions, context.aws_request_id, now).do(task, has_time)
+        done = Tasks(objects, questions, context.aws_request_id, now, read_key).do(task, has_time)
         report_task(task, done)
         if done.left and not task.wait:
             invoke(context.function_name, done.left.to_event())
@@ -93,7 +94,7 @@ def make_handler(
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         if event.get("task") in forget.LIST_TASKS:
-            return forget.do_list_task(event, objects, now())
+            return forget.do_list_task(event, clients, now())
         if "task" in event:
             return do_task(Task.from_event(event, now()), context)
         done = rewrite_rejected(
@@ -105,12 +106,25 @@ def make_handler(
             invocation=context.aws_request_id,
         )
         report(done)
-        forget.drop_expired(objects, questions.keeps_for, now())
+        forget.drop_expired(clients, questions.keeps_for, now())
         if done.left:
             raise ReportsLeftError("; ".join(done.left))
         return {"reports": done.reports, "stored": done.stored, "waiting": done.waiting}
 
     return handler
+
+
+def _ensure_it_ends(task: Task) -> None:
+    """Make sure that a chain of invocations ends.
+
+    Raises:
+        TooLongError: If it has become too long, and nobody waits for it.
+    """
+    if not task.wait and task.continuations > MAX_CONTINUATIONS:
+        raise TooLongError(
+            f"the task {task.name} is not done after {MAX_CONTINUATIONS} continuations: ask for fewer days, "
+            "or use the command, which waits"
+        )
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -128,6 +142,7 @@ def _from_environment() -> Handler:
         Bucket(boto3.client("s3", config=client_config()), settings.bucket),
         report=report_rewritten,
         report_task=report_task,
+        read_key=key_of_secret(settings.forgotten_key_arn, boto3.client),
         invoke=lambda name, event: functions.invoke(
             FunctionName=name, InvocationType="Event", Payload=json.dumps(event).encode()
         ),

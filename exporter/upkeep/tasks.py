@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from consumers.bucket import Downloads
 from exporter.downloads.stored_jobs import delete_jobs_of
 from exporter.lake.days import Day, dates_of_files, dates_of_locks
+from exporter.lake.forgotten_list import ForgottenList, ReadKey
 from exporter.lake.formats import Format
 from exporter.lake.locks import OvertakenError
 from exporter.lake.manifest import MANIFEST
@@ -42,6 +43,8 @@ class Task:
         began: When it began, in ISO 8601; what is forgotten is in the audit's entry of that time.
         after: The last unit that is done.
         verified: How far the next one is verified.
+        found: What was found of the client in the next one, as far as its parts are read.
+        lease: The token of the lock of the next one; empty if it is not begun.
         continuations: How many invocations there were before.
     """
 
@@ -52,6 +55,8 @@ class Task:
     began: str = ""
     after: Unit | None = None
     verified: Verification = field(default_factory=Verification)
+    found: Found = field(default_factory=Found)
+    lease: str = ""
     continuations: int = 0
 
     def to_event(self) -> dict[str, Any]:
@@ -65,6 +70,8 @@ class Task:
             "began": self.began,
             "after": self.after and [self.after[0].isoformat(), self.after[1]],
             "verified": asdict(self.verified),
+            "found": asdict(self.found),
+            "lease": self.lease,
             "continuations": self.continuations,
         }
 
@@ -87,6 +94,7 @@ class Task:
             raise ValueError(f"the task {name} needs a client; give it as the column client has it")
         days = Days(date.fromisoformat(event["from"]), date.fromisoformat(event["to"]))
         verified = Verification(**event.get("verified", {}))
+        found = Found(**event.get("found", {}))
         return cls(
             name,
             days,
@@ -95,6 +103,8 @@ class Task:
             began=event.get("began") or now.isoformat(),
             after=(date.fromisoformat(after[0]), Format(after[1])) if after else None,
             verified=replace(verified, problems=tuple(verified.problems)),
+            found=replace(found, parts=tuple(found.parts)),
+            lease=event.get("lease", ""),
             continuations=int(event.get("continuations", 0)),
         )
 
@@ -133,10 +143,14 @@ class Tasks:
         store: The store, as long as it has a day that is verified.
         run: What locks call this invocation.
         now: Gives the time.
+        read_key: Gives the key of the list of forgotten clients.
     """
 
-    def __init__(self, objects: Downloads, store: Store, run: str, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, objects: Downloads, store: Store, run: str, now: Callable[[], datetime], read_key: ReadKey
+    ) -> None:
         self._objects, self._store, self._run, self._now = objects, store, run, now
+        self._clients = ForgottenList(objects, read_key)
         self._client_hash = ""
 
     def do(self, task: Task, has_time: Callable[[], bool]) -> Done:
@@ -149,21 +163,21 @@ class Tasks:
             has_time: Tells whether there is time for more.
         """
         if task.name == FORGET:
-            # Before the days are listed: an export that begins later leaves the client out by itself.
+            # Before the days are listed: an export that begins later leaves the client out.
             began = datetime.fromisoformat(task.began)
-            forgotten = forget.remember_to_forget(task.client, self._objects, began)
+            forgotten = self._clients.change(lambda forgotten: forgotten.having(task.client, began))
             self._client_hash = forgotten.hash_of(task.client)
         units = self._units(task)
         results = list(_gaps(task.days, units)) if task.name == VERIFY and not task.continuations else []
         place = sum(task.after is not None and unit <= task.after for unit in units)
         for unit in units[place:]:
             outcome = self._do(task, unit, has_time)
-            if isinstance(outcome, Verification):
-                left = replace(task, verified=outcome, continuations=task.continuations + 1)
+            if isinstance(outcome, Task):
+                left = replace(outcome, continuations=task.continuations + 1)
                 return Done(results, place, len(units), left)
             results.append({"day": unit[0].isoformat(), "format": unit[1], **outcome})
             place += 1
-            task = replace(task, after=unit, verified=Verification())
+            task = replace(task, after=unit, verified=Verification(), found=Found(), lease="")
             if place < len(units) and not has_time():
                 return Done(results, place, len(units), replace(task, continuations=task.continuations + 1))
         return Done(results, place, len(units), audit=self._finish(task) if task.name == FORGET else None)
@@ -183,37 +197,54 @@ class Tasks:
                 units |= {(day, kind) for day in dates_of_locks(self._objects, task.days, kind)}
         return sorted(units)
 
-    def _do(self, task: Task, unit: Unit, has_time: Callable[[], bool]) -> Result | Verification:
-        """Return what became of a unit, or how far it is verified if the time is over."""
+    def _do(self, task: Task, unit: Unit, has_time: Callable[[], bool]) -> Result | Task:
+        """Return what became of a unit, or the task that resumes within it if the time is over."""
         day = Day(self._objects, *unit)
         try:
             if task.name == VERIFY:
-                return self._verify(day, task.verified, has_time)
+                return self._verify(day, task, has_time)
             if task.name == FIND:
-                return _counts(forget.find(task.client, day, self._now))
-            return self._forget(day, task)
+                found = forget.find(task.client, day, self._now, task.found, has_time)
+                return _counts(found) if found.is_done else replace(task, found=found)
+            return self._forget(day, task, has_time)
         except (ClientError, StoreError, OvertakenError, ValueError, OSError) as error:
             # A day in the archive, for instance.
             return {"failed": f"{type(error).__name__}: {error}"}
 
-    def _verify(self, day: Day, begun: Verification, has_time: Callable[[], bool]) -> Result | Verification:
-        verified = verify_parts(day, begun, self._now(), self._store, has_time)
-        return {"rows": verified.rows, "problems": verified.problems} if verified.is_done else verified
+    def _verify(self, day: Day, task: Task, has_time: Callable[[], bool]) -> Result | Task:
+        verified = verify_parts(day, task.verified, self._now(), self._store, has_time)
+        if not verified.is_done:
+            return replace(task, verified=verified)
+        return {"rows": verified.rows, "problems": verified.problems}
 
-    def _forget(self, day: Day, task: Task) -> Result:
-        if not day.take(self._run, self._now()):
+    def _forget(self, day: Day, task: Task, has_time: Callable[[], bool]) -> Result | Task:
+        if not day.take(self._run, self._now(), task.lease or None):
             return {"failed": "another run is writing the day: try again in a quarter of an hour"}
+        outcome: Result | Task = {}
         try:
-            found = forget.find(task.client, day, self._now)
-            if found is None:
-                # It may have files that no manifest names.
-                day.clear(self._now())
-            else:
-                # Before it is done: who is killed in between leaves it written twice, not never.
-                self._write_audit(task, found)
-                forget.forget(task.client, found, day, self._now)
+            outcome = self._forget_locked(day, task, has_time)
         finally:
-            day.release()
+            if not isinstance(outcome, Task):
+                day.release()
+        return outcome
+
+    def _forget_locked(self, day: Day, task: Task, has_time: Callable[[], bool]) -> Result | Task:
+        assert day.lease is not None
+        found = forget.find(task.client, day, self._now, task.found, has_time)
+        left = replace(task, found=found, lease=day.lease.token)
+        if found.is_done and not found.rows:
+            # It may have files that no manifest names.
+            day.clear(self._now())
+            return _counts(found)
+        if found.is_done and found != task.found:
+            # Before it is done: who is killed in between leaves it written twice, not never.
+            self._write_audit(task, day, found)
+            if not has_time():
+                return left
+        if not found.is_done or not forget.forget(
+            task.client, self._client_hash, found, day, self._now, has_time=has_time
+        ):
+            return left
         return _counts(found)
 
     def _finish(self, task: Task) -> str:
@@ -222,18 +253,15 @@ class Tasks:
             self._store.erase(day)
         # After the days: what is asked for from now on is made of what they have now.
         delete_jobs_of(task.client, self._objects)
-        return self._write_audit(task, None)
+        return self._write_audit(task)
 
-    def _write_audit(self, task: Task, found: Found | None) -> str:
+    def _write_audit(self, task: Task, day: Day | None = None, found: Found | None = None) -> str:
         began = datetime.fromisoformat(task.began)
-        return forget.write_audit(self._client_hash, found, self._objects, began)
+        return forget.write_audit(self._client_hash, self._objects, began, day, found)
 
 
-def _counts(found: Found | None) -> Result:
-    return {
-        "rows": 0 if found is None else found.rows,
-        "whole_records": 0 if found is None else len(found.overflow),
-    }
+def _counts(found: Found) -> Result:
+    return {"rows": found.rows, "whole_records": found.whole_records}
 
 
 def _gaps(days: Days, units: list[Unit]) -> Iterator[Result]:

@@ -17,7 +17,7 @@ from local.services import Services
 
 
 def test_a_deployed_stack_is_found_by_its_outputs_and_its_tag() -> None:
-    outputs = {"Bucket": "b", "RowConsumerName": "f", "StoreName": "timestream"}
+    outputs = {"Bucket": "b", "ForgottenKeyArn": "a", "RowConsumerName": "f", "StoreName": "timestream"}
     stack = {
         "StackName": "prod",
         "CreationTime": datetime.now(UTC),
@@ -37,7 +37,9 @@ def test_a_deployed_stack_is_found_by_its_outputs_and_its_tag() -> None:
         answers.add_client_error("describe_stacks", "ValidationError", "Stack with id none does not exist")
 
         found = deployed_target("prod", lambda _: client)
-        with pytest.raises(CommandError, match="has no output Bucket, RowConsumerName, StoreName"):
+        with pytest.raises(
+            CommandError, match="has no output Bucket, ForgottenKeyArn, RowConsumerName, StoreName"
+        ):
             deployed_target("other", lambda _: client)
         with pytest.raises(CommandError, match=r"cannot find the stack none: .* does not exist"):
             deployed_target("none", lambda _: client)

@@ -25,7 +25,7 @@ from consumers.rows.table import DIMENSIONS, EXTRA, SOURCE
 from consumers.settings import read_settings
 from exporter.lake.columns import lake_columns
 from exporter.lake.days import Day
-from exporter.lake.forgotten import KEY, Forgotten
+from exporter.lake.forgotten_list import ForgottenList, ReadKey, key_of_secret, no_key
 from exporter.lake.formats import Format
 from exporter.lake.manifest import MANIFEST, beginning
 from exporter.store import (
@@ -67,6 +67,7 @@ class Settings:
     """The part of a function's environment that is for this store; docs/reference/settings.md."""
 
     bucket: str
+    forgotten_key_arn: str
 
 
 def from_environment(environ: Mapping[str, str], client: Callable[..., Any]) -> LakeStore:
@@ -80,7 +81,10 @@ def from_environment(environ: Mapping[str, str], client: Callable[..., Any]) -> 
         SettingsError: If a setting is missing.
     """
     settings = read_settings(Settings, environ)
-    return LakeStore(Bucket(client("s3", config=client_config()), settings.bucket))
+    return LakeStore(
+        Bucket(client("s3", config=client_config()), settings.bucket),
+        read_key=key_of_secret(settings.forgotten_key_arn, client),
+    )
 
 
 def of_stack(outputs: Mapping[str, str], client: Callable[[str], Any]) -> LakeStore:
@@ -90,7 +94,11 @@ def of_stack(outputs: Mapping[str, str], client: Callable[[str], Any]) -> LakeSt
         outputs: The outputs.
         client: Gives a boto3 client by a service's name.
     """
-    return LakeStore(Bucket(client("s3"), outputs["Bucket"]), ask=sql_of_stack(outputs, client))
+    return LakeStore(
+        Bucket(client("s3"), outputs["Bucket"]),
+        ask=sql_of_stack(outputs, client),
+        read_key=key_of_secret(outputs["ForgottenKeyArn"], client),
+    )
 
 
 def _ask_nothing(_text: str) -> Answer:
@@ -115,6 +123,7 @@ class LakeStore:
         max_rows: How many rows one answer may have.
         piece_rows: How many rows are in memory at once.
         ask: Answers SQL.
+        read_key: Gives the key of the list of forgotten clients.
     """
 
     name = "the lake store"
@@ -130,6 +139,7 @@ class LakeStore:
         max_rows: int = MAX_ROWS,
         piece_rows: int = SLICE_ROWS,
         ask: Callable[[str], Answer] = _ask_nothing,
+        read_key: ReadKey = no_key,
     ) -> None:
         self.bill: Callable[[], Bill] = unbilled
         self._objects = objects
@@ -137,6 +147,7 @@ class LakeStore:
         self._piece_rows = piece_rows
         self._last: _Survey | None = None
         self._ask = ask
+        self._clients = ForgottenList(objects, read_key)
 
     def whole_since(self, day: date, now: datetime) -> str | None:
         """Return the time from which on the store still has a day's rows, or None if it has the whole day.
@@ -195,8 +206,8 @@ class LakeStore:
 
     def erase(self, day: date) -> int:
         """Remove a day's rows of forgotten clients from the fragments, and return how many."""
-        found = self._objects.get(KEY)
-        return 0 if found is None else erase_from_fragments(self._objects, day, Forgotten.from_json(found))
+        forgotten = self._clients.read()
+        return 0 if forgotten is None else erase_from_fragments(self._objects, day, forgotten)
 
     def sql(self, text: str) -> Answer:
         """Return the answer to a question in SQL over the days that are exported.
@@ -277,12 +288,11 @@ class LakeStore:
         survey.types.update(found)
 
     def _listing(self, day: date) -> Listing:
-        found = self._objects.get(KEY)
         return Listing(
             day,
             tuple(sorted(map(_parsed, self._objects.keys(day_folder(day))))),
             find_committed(self._objects, day),
-            None if found is None else Forgotten.from_json(found),
+            self._clients.read(),
         )
 
     def _days(self) -> list[date]:

@@ -18,7 +18,7 @@ from exporter.lake.formats import Format
 from exporter.store import Answer, Column, Span, Values, minute
 from exporter.upkeep.verify import verify_day
 from tests.exporter.export.test_export import COLUMNS, DAY, NOW, SMALL, exported, made, many, read, store
-from tests.twins import Bucket, Rows
+from tests.twins import FORGOTTEN_KEY, Bucket, Rows
 
 
 class Losing(Rows):
@@ -35,7 +35,7 @@ class Losing(Rows):
 def test_a_day_of_which_the_store_lost_rows_on_the_way_is_not_committed(forgotten: str | None) -> None:
     bucket = Bucket()
     if forgotten:
-        bucket[FORGOTTEN] = Forgotten("ab" * 32).having(forgotten, NOW).to_json()
+        bucket[FORGOTTEN] = Forgotten(FORGOTTEN_KEY).having(forgotten, NOW).to_json()
     rows = Losing(COLUMNS, [made(number, client=f"c{number % 2}") for number in range(40)])
     rows.lost = lambda row: "10:07" <= row[0][11:16] < "10:09"  # type: ignore[index]
 
@@ -68,7 +68,7 @@ def test_rows_that_are_lost_behind_a_part_are_read_by_the_next_attempt() -> None
 
 
 def test_what_is_left_out_is_counted_across_continuations() -> None:
-    bucket = Bucket({FORGOTTEN: Forgotten("ab" * 32).having("c1", NOW).to_json()})
+    bucket = Bucket({FORGOTTEN: Forgotten(FORGOTTEN_KEY).having("c1", NOW).to_json()})
     rows = store(*(made(number, client=f"c{number % 3}") for number in range(6_000)))
 
     outcomes = 0

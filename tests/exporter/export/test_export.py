@@ -21,7 +21,7 @@ from exporter.lake.forgotten import Forgotten
 from exporter.lake.formats import Format
 from exporter.lake.manifest import part_key
 from exporter.store import FIRST, Column, Store, Type, Values
-from tests.twins import Bucket, Rows, client_error
+from tests.twins import FORGOTTEN_KEY, Bucket, Rows, client_error, read_key
 
 DAY = date(2025, 11, 20)
 FOLDER = "records/year=2025/month=11/day=20/"
@@ -52,7 +52,7 @@ def exported(
     day: date, rows: Store, bucket: Bucket, job: DayJob | None = None, *, kind: Format = Format.CSV_GZ
 ) -> Export:
     """Export a day in a format."""
-    return export_day(Day(bucket, day, kind), rows, job)
+    return export_day(Day(bucket, day, kind), rows, job or DayJob(read_key=read_key))
 
 
 def read(bucket: Bucket, day: date = DAY) -> list[dict[str, str]]:
@@ -100,7 +100,7 @@ def test_exporting_again_leaves_the_same_bytes() -> None:
     assert dict(bucket) == first
 
 
-SMALL = DayJob(size=30_000, slice_rows=700)
+SMALL = DayJob(size=30_000, slice_rows=700, read_key=read_key)
 
 
 def many(count: int = 4_000) -> list[Values]:
@@ -356,7 +356,7 @@ def test_a_column_that_the_store_no_longer_has_keeps_its_place() -> None:
 
 
 def test_a_client_that_is_to_be_forgotten_does_not_come_back_from_the_store() -> None:
-    forgotten = Forgotten("ab" * 32).having("c1", NOW)
+    forgotten = Forgotten(FORGOTTEN_KEY).having("c1", NOW)
     bucket = Bucket({FORGOTTEN: forgotten.to_json()})
     rows = store(made(1, client="c1"), made(2, client="c2"), made(3))
 
@@ -375,7 +375,7 @@ def test_a_client_that_is_forgotten_while_a_day_is_written_is_not_in_it() -> Non
     with pytest.raises(OutOfTimeError):
         exported(DAY, rows, bucket, replace(SMALL, seconds_left=iter([900.0, 900.0, 1.0]).__next__))
 
-    bucket[FORGOTTEN] = Forgotten("ab" * 32).having("c1", NOW).to_json()
+    bucket[FORGOTTEN] = Forgotten(FORGOTTEN_KEY).having("c1", NOW).to_json()
     exported(DAY, rows, bucket, SMALL)
 
     assert {row["client"] for row in read(bucket)} == {"c0"}
@@ -396,7 +396,7 @@ def test_a_forgotten_client_that_the_column_does_not_name_is_left_out_with_its_w
             (*made(5, client="other"), '{"route":"/c1"}', None),
         ],
     )
-    bucket = Bucket({FORGOTTEN: Forgotten("ab" * 32).having("c1", NOW).to_json()})
+    bucket = Bucket({FORGOTTEN: Forgotten(FORGOTTEN_KEY).having("c1", NOW).to_json()})
     bucket |= {f"overflow/2025-11-20/{number}.json": b"" for number in (1, 2)}
 
     exported(DAY, rows, bucket)

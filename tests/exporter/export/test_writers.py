@@ -6,7 +6,7 @@ import json
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import takewhile
 from typing import Any
@@ -21,6 +21,7 @@ from exporter.export.day import DayJob
 from exporter.export.handler import make_handler
 from exporter.lake.athena import file_list_problems
 from exporter.lake.days import GRACE, Day
+from exporter.lake.forgotten_list import ForgottenList
 from exporter.lake.formats import Format
 from exporter.lake.locks import LEASE
 from exporter.lake.manifest import MANIFEST
@@ -30,10 +31,10 @@ from exporter.upkeep import forget
 from exporter.upkeep.verify import verify_day
 from tests.builders import Context
 from tests.exporter.export.test_export import COLUMNS, DAY, FOLDER, NOW, made
-from tests.twins import Bucket, Rows
+from tests.twins import Bucket, Rows, forget_client, read_key
 
 TIMEOUT = 60
-JOB = DayJob(size=1, slice_rows=1_200)
+JOB = DayJob(size=1, slice_rows=1_200, read_key=read_key)
 
 
 @dataclass
@@ -280,7 +281,7 @@ class Lake:
         return lambda: getattr(self, name)(number)
 
     def export(self, number: int, event: dict[str, Any] | None = None, seconds: Any = None) -> None:
-        job = DayJob(size=JOB.size, slice_rows=JOB.slice_rows, now=lambda: self.turns.time(number))
+        job = replace(JOB, now=lambda: self.turns.time(number))
         handler = make_handler(
             Metered(Waiting(self.rows, self.turns, number)),
             View(self.shared, self.turns, number),
@@ -303,18 +304,19 @@ class Lake:
         bucket.put(late_days.marker_key(DAY, "batch", "another"), [], "text/plain")
 
     def erase(self, number: int, client: str = "a") -> None:
-        day = Day(View(self.shared, self.turns, number), DAY, Format.CSV_GZ)
-        forget.remember_to_forget(client, day.objects, self.turns.time(number))
+        bucket = View(self.shared, self.turns, number)
+        day = Day(bucket, DAY, Format.CSV_GZ)
+        client_hash = forget_client(client, bucket, self.turns.time(number)).hash_of(client)
         if not day.take("erasure", self.turns.time(number)):
             return
         try:
             found = forget.find(client, day, lambda: self.turns.time(number))
         except ClientError:  # another erasure has removed the files: the command has to be repeated
             return
-        if found is None:
-            day.clear(self.turns.time(number))
+        if found.rows:
+            forget.forget(client, client_hash, found, day, lambda: self.turns.time(number))
         else:
-            forget.forget(client, found, day, lambda: self.turns.time(number))
+            day.clear(self.turns.time(number))
         day.release()
         self.erased |= client == "a"
 
@@ -353,7 +355,7 @@ class Lake:
         self.turns.now = NOW + timedelta(days=1) + GRACE
         assert self.turns.run([lambda: self.export(0, {})]) == [None]
         day = Day(self.shared, DAY, Format.CSV_GZ)
-        forgotten = day.forgotten()
+        forgotten = ForgottenList(self.shared, read_key).read()
         wanted = {row[5] for row in self.rows.kept if forgotten is None or not forgotten.until(str(row[6]))}
         assert set(self.ids()) == wanted
         assert list(self.shared.keys(late_days.PREFIX)) == []

@@ -9,10 +9,10 @@ from consumers.documents import NewerDocumentError
 from exporter.export.day import DayJob, OutOfTimeError, export_day
 from exporter.lake.columns import lake_columns
 from exporter.lake.days import Day
+from exporter.lake.forgotten_list import ForgottenList
 from exporter.lake.formats import Format
-from exporter.upkeep import forget
 from tests.exporter.export.test_export import DAY, NOW, made, store
-from tests.twins import Bucket
+from tests.twins import Bucket, forget_client, read_key
 
 FOLDER = "records/year=2025/month=11/day=20/"
 
@@ -25,8 +25,8 @@ def bucket() -> Bucket:
     for count in (1, 2):
         export_day(day, store(*map(made, range(count))), DayJob(now=lambda: NOW))
     assert day.lock.take("run", NOW)
-    forget.remember_to_forget("somebody", bucket, NOW)
-    job = DayJob(size=1_000, now=lambda: NOW, seconds_left=iter([900.0, 1.0]).__next__)
+    forget_client("somebody", bucket, NOW)
+    job = DayJob(size=1_000, read_key=read_key, now=lambda: NOW, seconds_left=iter([900.0, 1.0]).__next__)
     with pytest.raises(OutOfTimeError):
         export_day(day, store(*map(made, range(3_000))), job)
     return bucket
@@ -38,7 +38,7 @@ READERS: dict[str, Callable[[Day], object]] = {
     "lake/columns.json": lambda day: lake_columns(day.objects),
     "lake/locks/csv.gz/2025-11-20.json": lambda day: day.lock.take("other", NOW),
     "lake/replaced/csv.gz/2025-11-20.json": Day.unnamed,
-    "lake/forgotten.json": Day.forgotten,
+    "lake/forgotten.json": lambda day: ForgottenList(day.objects, read_key).read(),
 }
 
 
@@ -89,7 +89,7 @@ def test_progress_of_an_older_version_is_not_resumed(bucket: Bucket) -> None:
     assert Day(bucket, DAY, Format.CSV_GZ).progress()[0] is None
 
 
-LATER_VERSIONS = ("lake/columns.json", FOLDER + "_progress.json")
+LATER_VERSIONS = ("lake/columns.json", "lake/forgotten.json", FOLDER + "_progress.json")
 
 
 @pytest.mark.parametrize("key", [key for key in READERS if key not in LATER_VERSIONS])

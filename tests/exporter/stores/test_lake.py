@@ -18,7 +18,7 @@ from exporter.lake.formats import Format
 from exporter.store import Column, StoreError, whole
 from exporter.stores.lake.questions import FRAGMENT_DAYS, LakeStore
 from tests.fragments import write_fragments
-from tests.twins import Bucket
+from tests.twins import FORGOTTEN_KEY, Bucket, read_key
 
 DAY = date(2025, 11, 20)
 NOW = datetime(2025, 11, 22, 0, 15, tzinfo=UTC)
@@ -39,17 +39,21 @@ def record(number: int, *, day: date = DAY, **more: Any) -> dict[str, Any]:
     }
 
 
+def store_of(bucket: Bucket, **more: Any) -> LakeStore:
+    return LakeStore(bucket, read_key=read_key, **more)
+
+
 def ids(store: LakeStore, day: date = DAY) -> list[str | None]:
     """Return the identities of a day's rows, from a store that has not been asked before."""
     return [row[1] for row in store.rows(whole(day), COLUMNS[:2]).rows]
 
 
 def numbers(bucket: Bucket) -> list[tuple[str | None, ...]]:
-    return [tuple(row[1:3]) for row in LakeStore(bucket).rows(whole(DAY), COLUMNS[:3]).rows]
+    return [tuple(row[1:3]) for row in store_of(bucket).rows(whole(DAY), COLUMNS[:3]).rows]
 
 
 def forget(bucket: Bucket, client: str) -> None:
-    bucket[FORGOTTEN] = Forgotten("00" * 32).having(client, NOW).to_json()
+    bucket[FORGOTTEN] = Forgotten(FORGOTTEN_KEY).having(client, NOW).to_json()
 
 
 @settings(max_examples=25, deadline=None)
@@ -66,11 +70,11 @@ def test_a_row_counts_once_in_whatever_batches_it_came_and_whenever_days_were_ex
         seen |= {row["_id"] for row in batch}
         what = data.draw(st.sampled_from(["nothing", "csv.gz", "parquet", "jsonl.gz", "fragments gone"]))
         if what == "fragments gone":
-            export_day(Day(bucket, DAY, Format.PARQUET), LakeStore(bucket))
+            export_day(Day(bucket, DAY, Format.PARQUET), store_of(bucket))
             bucket.delete(list(bucket.keys("store/")))
         elif what != "nothing":
-            export_day(Day(bucket, DAY, Format(what)), LakeStore(bucket, piece_rows=7))
-        store = LakeStore(bucket, piece_rows=data.draw(st.integers(5, 50)))
+            export_day(Day(bucket, DAY, Format(what)), store_of(bucket, piece_rows=7))
+        store = store_of(bucket, piece_rows=data.draw(st.integers(5, 50)))
 
         assert ids(store) == sorted(seen)
         assert sum(store.tally(DAY).values()) == store.count() == len(seen)
@@ -96,7 +100,7 @@ def test_a_record_that_comes_again_in_a_newer_version_takes_the_place_of_the_exp
 ) -> None:
     bucket = Bucket()
     write_fragments(bucket, [record(1), record(2)])
-    export_day(Day(bucket, DAY, kind), LakeStore(bucket))
+    export_day(Day(bucket, DAY, kind), store_of(bucket))
     bucket.delete(list(bucket.keys("store/")))
     write_fragments(bucket, [record(1, n=7.0)], version=100)
 
@@ -115,12 +119,12 @@ def test_a_day_that_is_exported_from_its_own_parts_again_keeps_its_revision() ->
     }
     write_fragments(bucket, [record(1, **odd), record(2, method="GET"), record(3, x="y", client=None)])
     for kind in Format:
-        export_day(Day(bucket, DAY, kind), LakeStore(bucket))
+        export_day(Day(bucket, DAY, kind), store_of(bucket))
     bucket.delete(list(bucket.keys("store/")))
     before = {key: body for key, body in bucket.items() if key.startswith("records/")}
 
     for kind in Format:
-        export_day(Day(bucket, DAY, kind), LakeStore(bucket))
+        export_day(Day(bucket, DAY, kind), store_of(bucket))
 
     assert {key: body for key, body in bucket.items() if key.startswith("records/")} == before
 
@@ -129,7 +133,7 @@ def test_a_field_that_changes_its_type_keeps_the_first_one_and_other_values_are_
     bucket = Bucket()
     write_fragments(bucket, [record(1, size=5.5), record(2, size="large", _extra='{"a":1}')])
     write_fragments(bucket, [record(3, size=7)])
-    store = LakeStore(bucket)
+    store = store_of(bucket)
     columns = {column.name: column for column in store.columns(DAY)}
     asked = (columns["size"], columns["_extra"])
 
@@ -146,7 +150,7 @@ def test_a_column_that_was_declared_later_holds_the_values_from_before() -> None
     write_fragments(bucket, [record(1, size=5.5)])
     write_fragments(bucket, [record(2, size=6.5)], {"size": "DOUBLE"})
     write_fragments(bucket, [record(3, size="large")], {"size": "VARCHAR"})
-    store = LakeStore(bucket)
+    store = store_of(bucket)
     columns = {column.name: column for column in store.columns(DAY)}
 
     assert [list(row) for row in store.rows(whole(DAY), (columns["size"], columns["_extra"])).rows] == [
@@ -159,14 +163,14 @@ def test_a_column_that_was_declared_later_holds_the_values_from_before() -> None
 def test_rows_of_forgotten_clients_are_in_no_answer_from_one_write_on() -> None:
     bucket = Bucket()
     write_fragments(bucket, [record(number) for number in range(9)])
-    export_day(Day(bucket, DAY, Format.PARQUET), LakeStore(bucket))
+    export_day(Day(bucket, DAY, Format.PARQUET), store_of(bucket))
     write_fragments(bucket, [record(9), record(10, client="other", _said='{"client":"client-0"}')])
 
     forget(bucket, "client-0")
 
     kept = [f"id-{number:05}" for number in range(9) if number % 3]
-    assert ids(LakeStore(bucket)) == kept
-    assert sum(LakeStore(bucket).tally(DAY).values()) == len(kept)
+    assert ids(store_of(bucket)) == kept
+    assert sum(store_of(bucket).tally(DAY).values()) == len(kept)
 
 
 def test_pieces_are_cut_so_that_few_rows_are_in_memory_and_no_row_is_lost_at_their_ends() -> None:
@@ -180,8 +184,8 @@ def test_pieces_are_cut_so_that_few_rows_are_in_memory_and_no_row_is_lost_at_the
     for start in range(0, len(rows), 100):
         write_fragments(bucket, rows[start : start + 100])
 
-    assert ids(LakeStore(bucket, piece_rows=50)) == ids(LakeStore(bucket))
-    assert len(ids(LakeStore(bucket, piece_rows=50))) == 1_200
+    assert ids(store_of(bucket, piece_rows=50)) == ids(store_of(bucket))
+    assert len(ids(store_of(bucket, piece_rows=50))) == 1_200
 
 
 @pytest.mark.parametrize(
@@ -202,19 +206,19 @@ def test_a_day_has_lost_rows_only_if_its_export_was_due_before_its_fragments_wer
     for key, age in objects.items():
         bucket.modified[key] = now - timedelta(hours=age)
 
-    assert LakeStore(bucket).whole_since(DAY, now) == since
+    assert store_of(bucket).whole_since(DAY, now) == since
 
 
 def test_a_day_that_was_exported_is_whole_although_its_fragments_are_gone() -> None:
     bucket = Bucket()
     write_fragments(bucket, [record(1)])
-    export_day(Day(bucket, DAY, Format.PARQUET), LakeStore(bucket))
+    export_day(Day(bucket, DAY, Format.PARQUET), store_of(bucket))
     bucket.delete(list(bucket.keys("store/")))
     late = late_days.marker_key(DAY, "batch", "delivery")
     bucket[late] = b""
 
-    assert LakeStore(bucket).whole_since(DAY, NOW + timedelta(days=3 * FRAGMENT_DAYS)) is None
-    assert ids(LakeStore(bucket)) == ["id-00001"]
+    assert store_of(bucket).whole_since(DAY, NOW + timedelta(days=3 * FRAGMENT_DAYS)) is None
+    assert ids(store_of(bucket)) == ["id-00001"]
 
 
 DAMAGES: list[Callable[[bytes], bytes]] = [
@@ -231,13 +235,13 @@ def test_a_damaged_fragment_is_named(damage: Callable[[bytes], bytes]) -> None:
     bucket[key] = damage(bucket[key])
 
     with pytest.raises(StoreError, match=f"the fragment {key} is damaged"):
-        LakeStore(bucket).tally(DAY)
+        store_of(bucket).tally(DAY)
 
 
 def test_a_fragment_that_is_removed_while_it_is_read_is_named() -> None:
     bucket = Bucket()
     (key,) = write_fragments(bucket, [record(1)])
-    store = LakeStore(bucket)
+    store = store_of(bucket)
     store.columns(DAY)
     del bucket[key]
 

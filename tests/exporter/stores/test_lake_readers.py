@@ -23,7 +23,7 @@ from exporter.stores.metered import Metered
 from exporter.upkeep.tasks import Task, Tasks
 from tests.builders import Context
 from tests.fragments import write_fragments
-from tests.twins import Bucket
+from tests.twins import Bucket, read_key
 
 DAY = date(2025, 11, 20)
 NOW = datetime(2025, 11, 21, 0, 15, tzinfo=UTC)
@@ -90,7 +90,7 @@ def record(number: int) -> dict[str, Any]:
 
 def count(bucket: Bucket) -> int:
     """Count a day as the asking port does, in each of its ways."""
-    store = LakeStore(bucket)
+    store = LakeStore(bucket, read_key=read_key)
     counts = {
         store.count(),
         sum(store.tally(DAY).values()),
@@ -108,24 +108,24 @@ def count_in_sql(bucket: Bucket) -> int:
         assert manifest is not None
         return manifest.rows
     fragments = Bucket({key: body for key, body in bucket.items() if key.startswith("store/")})
-    return LakeStore(fragments).count()
+    return LakeStore(fragments, read_key=read_key).count()
 
 
 def export(bucket: Bucket, now: datetime = NOW) -> None:
     """Export as the night does."""
     handler = make_handler(
-        Metered(LakeStore(bucket), 10**12),
+        Metered(LakeStore(bucket, read_key=read_key), 10**12),
         bucket,
         invoke=lambda name, event: pytest.fail(f"{name} was invoked with {event}"),
         formats=FORMATS,
-        job=DayJob(size=1, now=lambda: now),
+        job=DayJob(size=1, now=lambda: now, read_key=read_key),
     )
     answer = handler({"time": now.isoformat()}, Context(900_000))
     assert "failed" not in answer, json.dumps(answer)
 
 
 def forget(bucket: Bucket, now: datetime = NOW) -> None:
-    tasks = Tasks(bucket, LakeStore(bucket), "run", lambda: now)
+    tasks = Tasks(bucket, LakeStore(bucket, read_key=read_key), "run", lambda: now, read_key)
     event = {"task": "forget", "from": str(DAY), "to": str(DAY), "client": "client-1"}
     tasks.do(Task.from_event(event, now), lambda: True)
 
@@ -195,10 +195,10 @@ def test_whatever_is_killed_and_done_again_the_count_stays_right(
         with pytest.raises(KilledError):
             step(killed)
         killed.look = None
-        assert LakeStore(killed).count() in counts
+        assert LakeStore(killed, read_key=read_key).count() in counts
         # A killed run keeps the day's lock for three minutes.
         step(killed, NOW + timedelta(minutes=10))
-        assert LakeStore(killed).count() == count_in_sql(killed) == final
+        assert LakeStore(killed, read_key=read_key).count() == count_in_sql(killed) == final
     assert whole_step.changes > 5
 
 

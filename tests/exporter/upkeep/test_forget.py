@@ -2,27 +2,32 @@
 
 import csv
 import gzip
+import hashlib
 import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from consumers.settings import SettingsError
 from exporter.export.day import DayJob, OutOfTimeError, export_day
 from exporter.lake.days import Day
-from exporter.lake.forgotten import Forgotten
+from exporter.lake.forgotten import Forgotten, WrongKeyError
+from exporter.lake.forgotten_list import ForgottenList
 from exporter.lake.formats import Format
 from exporter.lake.manifest import Manifest
 from exporter.store import Type, Values
 from exporter.upkeep import forget
 from exporter.upkeep.forget import Found
 from exporter.upkeep.verify import verify_day
-from tests.twins import Bucket, Rows
+from tests.twins import FORGOTTEN_KEY, Bucket, Rows, forget_client, read_key
 
 DAY = date(2025, 11, 20)
 NOW = datetime(2025, 12, 1, tzinfo=UTC)
+JOB = DayJob(size=1_000, read_key=read_key)
 COLUMNS: dict[str, Type] = {
     "time": "timestamp",
     "_id": "text",
@@ -48,12 +53,18 @@ def rows(count: int = 2_500) -> Rows:
 
 def exported(kind: Format = Format.CSV_GZ) -> Bucket:
     bucket = Bucket({f"overflow/2025-11-20/{number}.json": b"{}" for number in range(6)})
-    export_day(Day(bucket, DAY, kind), rows(), DayJob(size=1_000))
+    export_day(Day(bucket, DAY, kind), rows(), JOB)
     return bucket
 
 
 def csv_day(bucket: Bucket) -> Day:
     return Day(bucket, DAY, Format.CSV_GZ)
+
+
+def clients_of(bucket: Bucket) -> Forgotten:
+    forgotten = ForgottenList(bucket, read_key).read()
+    assert forgotten is not None
+    return forgotten
 
 
 def clients(bucket: Bucket, kind: Format) -> Counter[str | None]:
@@ -70,20 +81,22 @@ def clients(bucket: Bucket, kind: Format) -> Counter[str | None]:
 
 def erased(bucket: Bucket, client: str = "acme", kind: Format = Format.CSV_GZ) -> tuple[Found, Manifest]:
     found = forget.find(client, Day(bucket, DAY, kind), lambda: NOW)
-    assert found is not None
-    forget.remember_to_forget(client, bucket, NOW)
-    return found, forget.forget(client, found, Day(bucket, DAY, kind), lambda: NOW)
+    client_hash = forget_client(client, bucket, NOW).hash_of(client)
+    manifest = forget.forget(client, client_hash, found, Day(bucket, DAY, kind), lambda: NOW)
+    assert manifest is not None
+    return found, manifest
 
 
 def test_what_there_is_of_a_client_is_found_without_a_change() -> None:
     bucket = exported()
     before = dict(bucket)
 
-    assert forget.find("acme", csv_day(bucket), lambda: NOW) == Found(
-        DAY, Format.CSV_GZ, 1, 833, ("overflow/2025-11-20/1.json", "overflow/2025-11-20/4.json")
-    )
-    assert forget.find("nobody", csv_day(bucket), lambda: NOW) is None
-    assert forget.find("acme", Day(bucket, date(2025, 11, 21), Format.CSV_GZ), lambda: NOW) is None
+    found = forget.find("acme", csv_day(bucket), lambda: NOW)
+    tag = csv_day(bucket).committed()[1]
+    assert found == Found(tag, 1, read=3, rows=833, whole_records=2, parts=(0, 1, 2), is_done=True)
+    assert forget.find("nobody", csv_day(bucket), lambda: NOW).rows == 0
+    never = Day(bucket, date(2025, 11, 21), Format.CSV_GZ)
+    assert forget.find("acme", never, lambda: NOW) == Found(is_done=True)
     assert dict(bucket) == before
 
 
@@ -104,9 +117,8 @@ def test_nothing_in_the_bucket_says_who_it_was() -> None:
     bucket = exported()
 
     found, _ = erased(bucket)
-    forgotten = csv_day(bucket).forgotten()
-    assert forgotten is not None
-    key = forget.write_audit(forgotten.hash_of("acme"), found, bucket, NOW)
+    forgotten = clients_of(bucket)
+    key = forget.write_audit(forgotten.hash_of("acme"), bucket, NOW, csv_day(bucket), found)
 
     for name, body in bucket.items():
         assert b"acme" not in (gzip.decompress(body) if name.endswith(".gz") else body), name
@@ -130,8 +142,8 @@ def test_an_export_does_not_bring_back_who_was_forgotten() -> None:
     bucket = exported()
     _, manifest = erased(bucket)
 
-    again = export_day(csv_day(bucket), rows(), DayJob(size=1_000)).manifest
-    more = export_day(csv_day(bucket), rows(2_502), DayJob(size=1_000)).manifest
+    again = export_day(csv_day(bucket), rows(), JOB).manifest
+    more = export_day(csv_day(bucket), rows(2_502), JOB).manifest
 
     # Parts are cut elsewhere than when rows were taken out of them, so the day may have another revision.
     assert (again.rows, again.forgotten) == (manifest.rows, manifest.forgotten)
@@ -158,7 +170,7 @@ def test_a_row_that_names_another_key_removes_nothing_but_whole_records() -> Non
 
     found, _ = erased(bucket)
 
-    assert found.overflow == ()
+    assert found.whole_records == 0
     assert "lake/columns.json" in bucket
 
 
@@ -205,37 +217,84 @@ class Dying(Bucket):
         self.left -= 1
 
 
-@pytest.mark.parametrize("operations", range(9))
-def test_killed_at_any_point_and_done_again_nothing_of_the_client_is_left(operations: int) -> None:
-    bucket = exported()
-    forget.remember_to_forget("acme", bucket, NOW)
-    bucket = Dying(bucket, operations)
-    found = forget.find("acme", csv_day(bucket), lambda: NOW)
-    assert found is not None
-    with pytest.raises(Killed):
-        forget.forget("acme", found, csv_day(bucket), lambda: NOW)
-
-    bucket = Bucket(bucket)
-    again = forget.find("acme", csv_day(bucket), lambda: NOW)
-    if again is None:
-        csv_day(bucket).clear(NOW)
+def erase_as_upkeep_does(bucket: Bucket, client: str = "acme") -> None:
+    client_hash = clients_of(bucket).hash_of(client)
+    day = csv_day(bucket)
+    found = forget.find(client, day, lambda: NOW)
+    if found.rows:
+        forget.forget(client, client_hash, found, day, lambda: NOW)
     else:
-        forget.forget("acme", again, csv_day(bucket), lambda: NOW)
+        day.clear(NOW)
 
-    left = [gzip.decompress(body) for key, body in bucket.items() if key.endswith(".gz")]
-    assert not any(b"acme" in text for text in left)
-    assert len(list(bucket.keys("overflow/"))) == 4
-    assert list(verify_day(csv_day(bucket), NOW, rows())) == []
+
+def test_killed_at_any_point_and_done_again_nothing_of_the_client_is_left() -> None:
+    before = exported()
+    forget_client("acme", before, NOW)
+    for operations in range(100):
+        bucket: Bucket = Dying(before, operations)
+        try:
+            erase_as_upkeep_does(bucket)
+        except Killed:
+            bucket = Bucket(bucket)
+            erase_as_upkeep_does(bucket)
+        else:
+            break
+        left = [gzip.decompress(body) for key, body in bucket.items() if key.endswith(".gz")]
+        assert not any(b"acme" in text for text in left), operations
+        assert len(list(bucket.keys("overflow/"))) == 4
+        assert list(verify_day(csv_day(bucket), NOW, rows())) == []
+    assert operations > 10
+
+
+@pytest.mark.parametrize("kind", Format)
+def test_only_parts_with_rows_of_the_client_are_written_again(kind: Format) -> None:
+    store = rows(3_500)
+    store.kept = [
+        (*row[:2], "acme" if number < 10 or 1_000 <= number < 2_000 else "other", *row[3:])
+        for number, row in enumerate(store.kept)
+    ]
+    bucket = Bucket()
+    export_day(Day(bucket, DAY, kind), store, JOB)
+    before = Day(bucket, DAY, kind).manifest()
+    assert before is not None
+    assert len(before.parts) == 4
+
+    found, manifest = erased(bucket, kind=kind)
+
+    assert (found.parts, manifest.rows, manifest.forgotten) == ((0, 1), 2_490, 1_010)
+    # All rows of the second part were the client's.
+    assert [part.rows for part in manifest.parts] == [990, 1_000, 500]
+    assert manifest.parts[1:] == before.parts[2:]
+    assert list(verify_day(Day(bucket, DAY, kind), NOW, store)) == []
+
+
+def test_parts_that_were_written_before_a_kill_are_not_written_again() -> None:
+    bucket = exported()
+    client_hash = forget_client("acme", bucket, NOW).hash_of("acme")
+    found = forget.find("acme", csv_day(bucket), lambda: NOW)
+    assert (
+        forget.forget("acme", client_hash, found, csv_day(bucket), lambda: NOW, has_time=lambda: False)
+        is None
+    )
+    progress, _ = csv_day(bucket).progress()
+    assert progress is not None
+    (first,) = progress.parts
+
+    manifest = forget.forget("acme", client_hash, found, csv_day(bucket), lambda: NOW)
+
+    assert manifest is not None
+    assert manifest.parts[0] == first
+    assert csv_day(bucket).progress() == (None, None)
 
 
 def test_files_of_a_client_that_no_manifest_names_are_removed() -> None:
     # A day's first export that has run out of time, and nobody has gone on with it.
     bucket = Bucket()
     with pytest.raises(OutOfTimeError):
-        export_day(csv_day(bucket), rows(), DayJob(size=1_000, seconds_left=iter([900.0, 1.0]).__next__))
+        export_day(csv_day(bucket), rows(), replace(JOB, seconds_left=iter([900.0, 1.0]).__next__))
     assert any("part-" in key for key in bucket)
 
-    assert forget.find("acme", csv_day(bucket), lambda: NOW) is None
+    assert forget.find("acme", csv_day(bucket), lambda: NOW) == Found(is_done=True)
     csv_day(bucket).clear(NOW)
 
     assert not any("day=20" in key for key in bucket)
@@ -265,16 +324,15 @@ def test_two_who_are_forgotten_at_the_same_time_are_both_kept() -> None:
         def replace(self, key: str, body: bytes, tag: str | None) -> bool:
             if not self.raced:
                 self.raced = True
-                forget.remember_to_forget("theirs", self, NOW)
+                forget_client("theirs", self, NOW)
             return super().replace(key, body, tag)
 
         raced = False
 
     bucket = Racing()
-    forget.remember_to_forget("ours", bucket, NOW)
+    forget_client("ours", bucket, NOW)
 
-    forgotten = csv_day(bucket).forgotten()
-    assert forgotten is not None
+    forgotten = clients_of(bucket)
     assert [bool(forgotten.until(client)) for client in ("ours", "theirs", "others")] == [True, True, False]
 
 
@@ -289,25 +347,25 @@ def test_rows_that_come_after_the_erasure_are_kept() -> None:
         ],
     )
     bucket = Bucket()
-    forget.remember_to_forget("acme", bucket, erased_at)
+    forget_client("acme", bucket, erased_at)
 
-    manifest = export_day(csv_day(bucket), bounded).manifest
+    manifest = export_day(csv_day(bucket), bounded, JOB).manifest
 
     assert (manifest.rows, manifest.forgotten) == (3, 2)
     assert list(verify_day(csv_day(bucket), NOW, bounded)) == []
     # Who is erased again is erased up to then; an older time takes nothing back.
-    forget.remember_to_forget("acme", bucket, NOW)
-    forget.remember_to_forget("acme", bucket, erased_at)
-    assert export_day(csv_day(bucket), bounded).manifest.rows == 0
+    forget_client("acme", bucket, NOW)
+    forget_client("acme", bucket, erased_at)
+    assert export_day(csv_day(bucket), bounded, JOB).manifest.rows == 0
 
 
 def test_an_erasure_that_is_undone_brings_back_what_the_store_has() -> None:
     bucket = exported()
     erased(bucket)
-    (listed,) = forget.listed(bucket)
+    (listed,) = forget.listed(ForgottenList(bucket, read_key))
 
-    assert forget.undo("nobody", bucket, NOW) is None
-    key = forget.undo("acme", bucket, NOW)
+    assert forget.undo("nobody", ForgottenList(bucket, read_key), NOW) is None
+    key = forget.undo("acme", ForgottenList(bucket, read_key), NOW)
 
     assert key is not None
     assert json.loads(bucket[key]) == {
@@ -316,36 +374,110 @@ def test_an_erasure_that_is_undone_brings_back_what_the_store_has() -> None:
         "client_hash": listed["client_hash"],
         "undone": True,
     }
-    assert forget.listed(bucket) == []
-    assert forget.undo("acme", bucket, NOW) is None
-    again = export_day(csv_day(bucket), rows(), DayJob(size=1_000)).manifest
+    assert forget.listed(ForgottenList(bucket, read_key)) == []
+    assert forget.undo("acme", ForgottenList(bucket, read_key), NOW) is None
+    again = export_day(csv_day(bucket), rows(), JOB).manifest
     assert (again.rows, again.forgotten) == (2_500, 0)
     assert clients(bucket, Format.CSV_GZ)["acme"] == 833
 
 
 def test_a_client_is_dropped_when_the_store_can_have_no_row_of_theirs() -> None:
     bucket = Bucket()
-    forget.drop_expired(bucket, timedelta(days=7), NOW)
+    forget.drop_expired(ForgottenList(bucket, read_key), timedelta(days=7), NOW)
     assert bucket == {}
-    forget.remember_to_forget("early", bucket, NOW)
-    forget.remember_to_forget("late", bucket, NOW + timedelta(days=1))
+    forget_client("early", bucket, NOW)
+    forget_client("late", bucket, NOW + timedelta(days=1))
 
-    forget.drop_expired(bucket, None, NOW + timedelta(days=900))
-    forget.drop_expired(bucket, timedelta(days=7), NOW + timedelta(days=7))
-    assert len(forget.listed(bucket)) == 2
-    forget.drop_expired(bucket, timedelta(days=7), NOW + timedelta(days=7, seconds=1))
+    forget.drop_expired(ForgottenList(bucket, read_key), None, NOW + timedelta(days=900))
+    forget.drop_expired(ForgottenList(bucket, read_key), timedelta(days=7), NOW + timedelta(days=7))
+    assert len(forget.listed(ForgottenList(bucket, read_key))) == 2
+    forget.drop_expired(
+        ForgottenList(bucket, read_key), timedelta(days=7), NOW + timedelta(days=7, seconds=1)
+    )
 
-    assert [each["erased"] for each in forget.listed(bucket)] == ["2025-12-02T00:00:00+00:00"]
+    assert [each["erased"] for each in forget.listed(ForgottenList(bucket, read_key))] == [
+        "2025-12-02T00:00:00+00:00"
+    ]
 
 
-def test_clients_of_an_earlier_release_are_forgotten_for_rows_of_any_time_until_they_expire() -> None:
-    client_hash = Forgotten("ab" * 32).hash_of("acme")
-    document = {"format_version": 1, "key": "ab" * 32, "clients": [client_hash]}
+OLD_KEY = b"\xab" * 32
+
+
+def old_hash(client: str) -> str:
+    """Return a client's hash as releases made it that kept the key in the document."""
+    return hashlib.blake2b(client.encode(), digest_size=16, key=OLD_KEY).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("version", "entry", "erased_at"),
+    [
+        ({"format_version": 1}, old_hash("acme"), None),
+        ({}, old_hash("acme"), None),
+        (
+            {"format_version": 2},
+            {"client_hash": old_hash("acme"), "erased": NOW.isoformat()},
+            NOW.isoformat(),
+        ),
+    ],
+    ids=["version 1", "without a version", "version 2"],
+)
+def test_entries_of_an_earlier_release_count_and_are_hashed_with_the_secret_by_the_next_write(
+    version: dict[str, int], entry: object, erased_at: str | None
+) -> None:
+    document = version | {"key": OLD_KEY.hex(), "clients": [entry]}
     bucket = Bucket({"lake/forgotten.json": json.dumps(document).encode()})
+    forgotten_clients = ForgottenList(bucket, read_key)
 
-    assert forget.listed(bucket) == [{"client_hash": client_hash, "erased": None}]
-    assert export_day(csv_day(bucket), rows(), DayJob(size=1_000)).manifest.forgotten == 833
-    forget.drop_expired(bucket, timedelta(days=7), NOW)
-    assert forget.listed(bucket) == [{"client_hash": client_hash, "erased": NOW.isoformat()}]
-    forget.drop_expired(bucket, timedelta(days=7), NOW + timedelta(days=8))
-    assert forget.listed(bucket) == []
+    (listed,) = forget.listed(forgotten_clients)
+    assert listed["erased"] == erased_at
+    assert export_day(csv_day(bucket), rows(), JOB).manifest.forgotten == 833
+    forget.drop_expired(forgotten_clients, None, NOW)
+
+    written = json.loads(bucket["lake/forgotten.json"])
+    assert (written["format_version"], "key" in written) == (3, False)
+    assert old_hash("acme") not in bucket["lake/forgotten.json"].decode()
+    assert forget.listed(forgotten_clients) == [listed]
+    forget_client("another", bucket, NOW)
+    assert [bool(clients_of(bucket).until(name)) for name in ("acme", "another", "other")] == [
+        True,
+        True,
+        False,
+    ]
+    forget.drop_expired(forgotten_clients, timedelta(days=7), NOW)
+    assert [each["erased"] for each in forget.listed(forgotten_clients)] == [NOW.isoformat()] * 2
+    forget.drop_expired(forgotten_clients, timedelta(days=7), NOW + timedelta(days=8))
+    assert forget.listed(forgotten_clients) == []
+
+
+def test_who_reads_the_bucket_cannot_try_names() -> None:
+    bucket = Bucket()
+    forget_client("acme", bucket, NOW)
+
+    document = json.loads(bucket["lake/forgotten.json"])
+
+    (entry,) = document["clients"]
+    known = [b"", *(str(value).encode() for value in document.values())]
+    tried = [
+        hashlib.blake2b(
+            hashlib.blake2b(b"acme", digest_size=16, key=inner[:64]).hexdigest().encode(),
+            digest_size=16,
+            key=outer[:64],
+        ).hexdigest()
+        for inner in known
+        for outer in known
+    ]
+    assert entry["client_hash"] not in [*tried, *map(old_hash, ["acme"])]
+    assert entry["client_hash"] == Forgotten(FORGOTTEN_KEY).hash_of("acme")
+
+
+def test_a_list_of_another_key_is_refused_instead_of_bringing_clients_back() -> None:
+    bucket = exported()
+    forget_client("acme", bucket, NOW)
+    before = dict(bucket)
+
+    with pytest.raises(WrongKeyError, match="restore the secret's version"):
+        export_day(csv_day(bucket), rows(), replace(JOB, read_key=lambda: b"another"))
+    with pytest.raises(SettingsError, match="set FORGOTTEN_KEY_ARN"):
+        export_day(csv_day(bucket), rows(), DayJob(size=1_000))
+
+    assert {key: bucket[key] for key in before} == before

@@ -18,7 +18,7 @@ from exporter.upkeep.handler import TooLongError, make_handler
 from exporter.upkeep.tasks import MAX_CONTINUATIONS
 from tests.builders import Context
 from tests.exporter.upkeep.test_rejected_rows import MagneticStore
-from tests.twins import Bucket, Rows, write_job
+from tests.twins import Bucket, Rows, read_key, write_job
 
 NOW = datetime(2025, 12, 1, tzinfo=UTC)
 FIRST = date(2025, 11, 18)
@@ -59,7 +59,11 @@ class Function:
             for number in range(2):
                 self.bucket[f"overflow/{day}/{number}.json"] = b"{}"
             for kind in kinds:
-                export_day(Day(self.bucket, day, kind), self.store, DayJob(size=1_000, slice_rows=20))
+                export_day(
+                    Day(self.bucket, day, kind),
+                    self.store,
+                    DayJob(size=1_000, slice_rows=20, read_key=read_key),
+                )
         self.store.keeps_for = None
 
     def __call__(self, task: str, *, seconds: float = 900, **more: Any) -> dict[str, Any]:
@@ -73,6 +77,7 @@ class Function:
             self.bucket,
             report=lambda _: None,
             report_task=lambda _task, _done: None,
+            read_key=read_key,
             invoke=lambda _, event: self.invoked.append(json.loads(json.dumps(event))),
             now=lambda: NOW,
         )
@@ -183,7 +188,7 @@ def test_a_day_that_is_replaced_between_two_invocations_is_verified_from_its_beg
 
     function.bucket[manifest.parts[0].key] = lost
     function.store.keep(made(DAYS[0], 400))
-    export_day(day, function.store, DayJob(size=1_000, slice_rows=20))
+    export_day(day, function.store, DayJob(size=1_000, slice_rows=20, read_key=read_key))
     answers = [begun]
     while "continues" in answers[-1]:
         answers.append(function.run(answers[-1]["continues"]))
@@ -206,7 +211,8 @@ def test_a_client_is_found_and_then_forgotten_whatever_the_time(seconds: float) 
     for answers in (found, forgotten):
         results = [result for answer in answers for result in answer["results"]]
         assert [(result["rows"], result["whole_records"]) for result in results] == [(30, 1)] * 8
-    assert len(forgotten) == (1 if seconds == 900 else 8)
+    # A day has three parts: each is searched, and each is written again.
+    assert len(forgotten) == (1 if seconds == 900 else 8 * 6)
     assert function.clients() == {"other"}
     assert job_key(job.id) not in function.bucket
     assert not [key for key in function.bucket if key.startswith("overflow/") and key.endswith("/0.json")]
@@ -251,20 +257,68 @@ def test_days_that_cannot_be_read_or_are_being_written_are_named_and_the_others_
 
 
 def test_the_function_invokes_itself_if_nobody_waits_but_not_for_ever() -> None:
-    function = Function(*DAYS)
+    function = Function(*DAYS, rows=20)
 
-    function("forget", client="acme", seconds=1)
-    while len(function.invoked) < len(DAYS) - 1:
-        function.run(function.invoked[-1], 1)
-    last = function.run(function.invoked[-1], 1)
+    answer = function("forget", client="acme", seconds=1)
+    while "continues" in answer:
+        assert function.invoked[-1] == answer["continues"]
+        answer = function.run(function.invoked[-1], 1)
 
-    assert "continues" not in last
+    assert len(function.invoked) == 7
     assert function.clients() == {"other"}
     assert len([key for key in function.bucket if key.startswith("lake/audit/")]) == 1
     event = {**function.invoked[-1], "continuations": MAX_CONTINUATIONS + 1}
     with pytest.raises(TooLongError, match="ask for fewer days"):
         function.run(event)
     assert function.run({**event, "wait": True})["done"] == len(DAYS)
+
+
+def test_a_large_day_is_erased_part_by_part_and_the_lock_is_handed_over() -> None:
+    function = Function(DAYS[0], rows=200)
+    day = Day(function.bucket, DAYS[0], Format.CSV_GZ)
+    answer = function("forget", client="acme", seconds=1, wait=True)
+    events = []
+    while "continues" in answer:
+        events.append(answer["continues"])
+        assert not Day(function.bucket, DAYS[0], Format.CSV_GZ).take("an export", NOW)
+        answer = function.run(events[-1], 1)
+
+    manifest = day.manifest()
+    assert manifest is not None
+    assert (manifest.revision, manifest.rows, len(manifest.parts)) == (2, 100, 10)
+    assert len(events) == 19
+    assert function.clients() == {"other"}
+    assert day.take("an export", NOW)
+    day.release()
+    # An event that Lambda delivers again finds nothing to do, or leaves the day to whom it belongs.
+    for event in events:
+        assert function.run(event)["results"] == [
+            {"day": str(DAYS[0]), "format": "csv.gz", "rows": 0, "whole_records": 0}
+        ]
+    assert day.manifest() == manifest
+
+
+def test_a_day_that_is_exported_while_it_is_erased_is_searched_again() -> None:
+    function = Function(DAYS[0], rows=60)
+    day = Day(function.bucket, DAYS[0], Format.CSV_GZ)
+    answer = function("forget", client="acme", seconds=1, wait=True)
+    for _ in range(3):
+        answer = function.run(answer["continues"], 1)
+    assert day.progress()[0] is not None
+    # The next invocation comes so late that the lease has ended, and an export was quicker.
+    function.store.keep(made(DAYS[0], 400))
+    job = DayJob(size=1_000, slice_rows=20, now=lambda: NOW + timedelta(minutes=10), read_key=read_key)
+    assert day.take("an export", NOW + timedelta(minutes=10))
+    export_day(day, function.store, job)
+    day.release()
+
+    while "continues" in answer:
+        answer = function.run(answer["continues"], 1)
+
+    manifest = day.manifest()
+    assert manifest is not None
+    assert (manifest.rows, function.clients()) == (30, {"other"})
+    assert function("verify")["results"][-1]["problems"] == []
 
 
 @pytest.mark.parametrize(

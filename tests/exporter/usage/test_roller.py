@@ -10,8 +10,6 @@ import pytest
 
 from consumers.accounts import accounting
 from consumers.accounts.accounting import Account
-from exporter.lake.forgotten import KEY as FORGOTTEN
-from exporter.lake.forgotten import Forgotten
 from exporter.lake.formats import Format
 from exporter.lake.manifest import MANIFEST, folder
 from exporter.usage import questions, stored
@@ -21,6 +19,7 @@ from exporter.usage.rollup import Completeness, merge
 from tests.builders import Context
 from tests.exporter.usage.usage_lake import Lake, keep
 from tests.exporter.usage.usage_rows import START, rolled, row, traffic
+from tests.twins import forget_client
 
 DAYS = [START.date() + timedelta(days=number) for number in range(5)]
 MANIFEST_OF_DAY_0 = folder(DAYS[0]) + MANIFEST
@@ -35,8 +34,7 @@ def requests_of(lake: Lake) -> list[int]:
 
 def erase(lake: Lake, client: str) -> None:
     """Remove a client's rows from the lake, as `tagline forget` does: the store keeps them."""
-    forgotten = Forgotten("00" * 32).having(client, START + timedelta(days=30))
-    lake.bucket[FORGOTTEN] = forgotten.to_json()
+    forget_client(client, lake.bucket, START + timedelta(days=30))
 
 
 def rows_of(lake: Lake, number: int) -> int:

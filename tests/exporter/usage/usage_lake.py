@@ -13,7 +13,7 @@ from exporter.usage.groups import COLUMNS
 from exporter.usage.roller import Rolled, Roller
 from exporter.usage.rollup import Completeness
 from tests.exporter.usage.usage_rows import START, TYPE, Row
-from tests.twins import Bucket, Rows
+from tests.twins import Bucket, Rows, read_key
 
 TYPES: dict[str, Type] = {
     "time": "timestamp",
@@ -84,7 +84,9 @@ class Lake:
         """Write days to the lake, by their numbers from `START`."""
         for number in days:
             day = START.date() + timedelta(days=number)
-            export_day(Day(self.bucket, day, kind), self.store, DayJob(now=lambda: self.now))
+            export_day(
+                Day(self.bucket, day, kind), self.store, DayJob(now=lambda: self.now, read_key=read_key)
+            )
 
     def roll(self, seconds: float = 900) -> Rolled:
         """Roll up what has changed."""
