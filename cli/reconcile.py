@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 
 from rich.console import Console
@@ -69,7 +69,7 @@ def balances_of(target: Target, day: date) -> tuple[list[Balance], int]:
     found = [
         Balance(
             group,
-            replace(groups.get(group, nothing), quarantined=kept.get(group, {})),
+            groups.get(group, nothing)._replace(quarantined=kept.get(group, {})),
             rows.get(group, 0),
         )
         for group in sorted({*groups, *rows, *kept})

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from itertools import count
 from typing import Any
@@ -59,7 +59,7 @@ class RowPacker:
 
     def pack_shortened(self, row: Row, overflow_key: str) -> PackedRow:
         needed = {name: row.measures[name] for name in FIXED}
-        short = replace(row, measures={**needed, OVERFLOW: Measure("VARCHAR", overflow_key)})
+        short = row._replace(measures={**needed, OVERFLOW: Measure("VARCHAR", overflow_key)})
         packed = self.pack(short)
         assert packed is not None, "the dimensions alone are too large"
         return packed

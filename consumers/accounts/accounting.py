@@ -17,10 +17,9 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 from tagline import Record
@@ -61,8 +60,7 @@ _LAST_DAY = (date.max - _EPOCH).days
 _FOLDER = re.compile(rf"{PREFIX}year=(\d{{4}})/month=(\d\d)/day=(\d\d)/")
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """The delivered lines of one log group and one day.
 
     Attributes:
@@ -74,13 +72,12 @@ class Account:
             Lines replayed from quarantine count for the Kinesis record that they came with.
     """
 
-    delivered: Sources = field(default_factory=dict)
-    quarantined: Mapping[str, Sources] = field(default_factory=dict)
-    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    delivered: Mapping[str, Intervals] = {}
+    quarantined: Mapping[str, Sources] = {}
+    counts: Mapping[str, Mapping[str, int]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Losses:
+class Losses(NamedTuple):
     """What the numbers of all days show to be missing on one day.
 
     Attributes:
@@ -92,8 +89,7 @@ class Losses:
     implausible: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(NamedTuple):
     """An account in numbers of lines.
 
     Attributes:
@@ -113,7 +109,10 @@ class Totals:
     mentioned: int = 0
 
 
-def totals(account: Account, losses: Losses = Losses()) -> Totals:
+_NOTHING_LOST = Losses()
+
+
+def totals(account: Account, losses: Losses = _NOTHING_LOST) -> Totals:
     """Return an account's numbers.
 
     Args:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from gc import is_tracked
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 from tagline import Record, UnreadableLineError
@@ -52,8 +51,7 @@ Decode = Callable[[str, int], tuple[Any, int]]
 _raw_decode = json.JSONDecoder().raw_decode
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(NamedTuple):
     """Why something cannot be stored: the reason is counted, and the detail is for a person."""
 
     reason: str

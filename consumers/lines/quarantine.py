@@ -12,9 +12,8 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from consumers.documents import VERSION, check_version
 from consumers.errors import TaglineError
@@ -35,8 +34,7 @@ class UnreadableQuarantineError(TaglineError, ValueError):
     """An object cannot be read as one that a consumer has written; the message has the line."""
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectKey:
+class ObjectKey(NamedTuple):
     """The parts of an object's key.
 
     Attributes:
@@ -50,8 +48,7 @@ class ObjectKey:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """A line of an object.
 
     Attributes:

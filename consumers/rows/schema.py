@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import combinations
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from consumers.errors import TaglineError
 from consumers.rows import table
@@ -41,8 +40,7 @@ class SchemaError(TaglineError, ValueError):
     """Schemas that are not valid; the message names each file, key, value and limit, one on a line."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeclaredDimension:
+class DeclaredDimension(NamedTuple):
     """A declared dimension.
 
     Attributes:
@@ -63,8 +61,7 @@ class DeclaredDimension:
         return table.Limit(frozenset(self.values), self.buckets) if self.values or self.buckets else None
 
 
-@dataclass(frozen=True, slots=True)
-class DeclaredMeasure:
+class DeclaredMeasure(NamedTuple):
     """A declared measure.
 
     Attributes:
@@ -78,8 +75,7 @@ class DeclaredMeasure:
     pii: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(NamedTuple):
     """What is declared of a type of record.
 
     Attributes:
@@ -97,8 +93,8 @@ class Schema:
     revision: int = 0
     undeclared: str = COLUMNS
     unfit: str = QUARANTINE
-    dimensions: Mapping[str, DeclaredDimension] = field(default_factory=dict)
-    measures: Mapping[str, DeclaredMeasure] = field(default_factory=dict)
+    dimensions: Mapping[str, DeclaredDimension] = {}
+    measures: Mapping[str, DeclaredMeasure] = {}
 
     def all_dimensions(self) -> dict[str, DeclaredDimension]:
         """Return its dimensions with those that every type has, except `source`, which is no field."""
@@ -369,8 +365,7 @@ class Verdict(StrEnum):
     NO = "no"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """A difference between a schema and its next version.
 
     Attributes:
@@ -408,7 +403,7 @@ def changes(old: Iterable[Schema], new: Iterable[Schema]) -> list[Change]:
             )
             found.append(Change(type_, "", "removed", Verdict.NO, reason))
         else:
-            known = before.get(type_, replace(otherwise, revision=0))
+            known = before.get(type_, otherwise._replace(revision=0))
             found += _Differences(known, after[type_], columns).found
     return found
 

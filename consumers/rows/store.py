@@ -6,8 +6,7 @@ A second store is a package beside this module, with `live.py` and `limits.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from consumers.errors import TaglineError
 from consumers.outcomes import Carried, Carrier, Outcome, Undecided
@@ -27,8 +26,7 @@ Packed = TypeVar("Packed", bound=PackedRow)
 Packed_co = TypeVar("Packed_co", bound=PackedRow, covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(NamedTuple):
     """What was sent to a store.
 
     Attributes:
@@ -48,8 +46,7 @@ class UnreadableReportError(TaglineError, ValueError):
     """A store's report cannot be read; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReportedRow(Generic[Packed]):
+class ReportedRow(NamedTuple, Generic[Packed]):
     """A row that the store took, and later reported as not kept.
 
     Attributes:

@@ -76,8 +76,7 @@ class Measure(NamedTuple):
     value: bool | float | str
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A record as the table holds it.
 
     Attributes:

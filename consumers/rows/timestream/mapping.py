@@ -6,7 +6,6 @@ https://docs.aws.amazon.com/timestream/latest/developerguide/API_Record.html
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -499,7 +498,7 @@ def fit(row: Row, overflow_key: str) -> Row:
         if measure.type == "VARCHAR" and name not in FIXED
     }
     while True:
-        short = replace(row, dimensions=dimensions, measures=measures)
+        short = row._replace(dimensions=dimensions, measures=measures)
         excess = _size(short) - MAX_RECORD_BYTES
         if excess <= 0:
             return short

@@ -2,7 +2,10 @@
 
 import gc
 import json
+import os
 import random
+import subprocess
+import sys
 import threading
 from collections import Counter
 from concurrent.futures import Future
@@ -711,6 +714,19 @@ def test_a_number_of_threads_out_of_range_is_refused_by_name(threads: str) -> No
 def test_a_store_that_there_is_not_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(SettingsError, match="STORE is 'papyrus', not one of: lake, timestream"):
         handler.from_environment({**ENVIRONMENT, "STORE": "papyrus"})
+
+
+@pytest.mark.parametrize(("store", "other"), [("timestream", "lake"), ("lake", "timestream")])
+def test_an_environment_imports_only_its_own_store(store: str, other: str) -> None:
+    program = "import sys; from consumers.rows import handler; print(*sys.modules)"
+    path = os.pathsep.join(path for path in sys.path if path)
+    environ = {**os.environ, "STORE": store, "PYTHONPATH": path}
+
+    done = subprocess.run([sys.executable, "-c", program], env=environ, check=True, stdout=subprocess.PIPE)
+
+    imported = done.stdout.decode().split()
+    assert f"consumers.rows.{store}.writer" in imported
+    assert f"consumers.rows.{other}.writer" not in imported
 
 
 @pytest.mark.parametrize(("threads", "connections"), [(1, 10), (10, 10), (11, 11), (64, 64)])
