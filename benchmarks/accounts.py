@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -131,7 +131,7 @@ def _measure(what: str, url: str) -> dict[str, float]:
     bucket = Bucket(_client(url), "bucket")
     cpu, begun = time.process_time(), time.perf_counter()
     if what == "compact":
-        counts = compact(bucket, DAY, lambda: False)
+        counts = compact(bucket, datetime(DAY.year, DAY.month, DAY.day, tzinfo=UTC), lambda: False)
         assert counts["batches"] == 3600 // WINDOW_S * SHARDS, counts
         assert (counts["sources"], counts["forgotten"]) == (sources.MAX_SOURCES, ENVIRONMENTS), counts
     else:

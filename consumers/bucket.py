@@ -302,7 +302,9 @@ class Bucket:
         return answer["Body"].read(), answer["ETag"]
 
     def replace(self, key: str, body: bytes, tag: str | None) -> bool:
-        """Write a small object of JSON unless another was quicker, and tell whether it was written.
+        """Write a small object unless another was quicker, and tell whether it was written.
+
+        It is JSON, or HTML if its key says so.
 
         Args:
             key: The object's key.
@@ -312,9 +314,10 @@ class Bucket:
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
         """
         condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
+        content_type = "text/html; charset=utf-8" if key.endswith(".html") else "application/json"
         try:
             self._client.put_object(
-                Bucket=self._name, Key=key, Body=body, ContentType="application/json", **condition
+                Bucket=self._name, Key=key, Body=body, ContentType=content_type, **condition
             )
         except ClientError as error:
             if error.response["Error"]["Code"] in _LOST:

@@ -19,6 +19,7 @@ REGISTRY = "consumers/rows/registry.py"
 
 PURE = [
     "consumers/accounts/accounting.py",
+    "consumers/accounts/minutes.py",
     "consumers/accounts/sources.py",
     "consumers/deadlines.py",
     "consumers/documents.py",
@@ -83,6 +84,7 @@ PURE = [
     "exporter/usage/charts.py",
     "exporter/usage/groups.py",
     "exporter/usage/health.py",
+    "exporter/usage/live.py",
     "exporter/usage/names.py",
     "exporter/usage/narrowing.py",
     "exporter/usage/page.py",
@@ -115,6 +117,7 @@ UPSTREAM = {
     "consumers": ("tagline", "consumers"),
     "exporter": (
         "consumers.accounts.compaction",
+        "consumers.accounts.minutes",
         "consumers.asked_days",
         "consumers.bucket",
         "consumers.deadlines",

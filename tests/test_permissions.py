@@ -236,6 +236,8 @@ def run_everything(pipeline: Pipeline, stack: Stack) -> None:
         s3.put_object(Bucket=bucket, Key=key, Body=b"")
     # Late rows and reports of rejected ones are as old as they have to be, and later replaced files are.
     pipeline.advance(timedelta(hours=8))
+    now = int(pipeline.clock.now().timestamp() * 1000)
+    put(pipeline, days[0], write(Record("now", now, {"route": "/", "status": 200}, "api_request")))
     for name in ("UpkeepName", "ReconcilerName", "DailyExporterName", "UsageRollerName"):
         pipeline.scheduler.tick(where.outputs[name])
     pipeline.settle()

@@ -30,6 +30,7 @@ from consumers.lines.quarantine import name
 from consumers.rows.table import DAY_MS
 
 if TYPE_CHECKING:
+    from consumers.accounts.minutes import BatchMinutes
     from consumers.lines.ledger import Ledger
     from consumers.lines.quarantine import ObjectWriter
     from consumers.lines.subscription import LogEvent
@@ -173,8 +174,13 @@ def document_key(prefix: str, document: bytes) -> str:
     return f"{prefix}{hashlib.blake2b(document, digest_size=8).hexdigest()}.json"
 
 
-def to_json(accounts: Accounts) -> bytes:
-    """Return the document that holds accounts."""
+def to_json(accounts: Accounts, minutes: Mapping[str, Any] | None = None) -> bytes:
+    """Return the document that holds accounts.
+
+    Args:
+        accounts: The accounts.
+        minutes: A batch's requests by minute, `consumers.accounts.minutes`.
+    """
     days = {
         day.isoformat(): {
             group: {
@@ -186,7 +192,8 @@ def to_json(accounts: Accounts) -> bytes:
         }
         for day, groups in accounts.items()
     }
-    return dump(stamped({"days": days}, FORMAT_VERSION))
+    more = {} if minutes is None else {"minutes": minutes}
+    return dump(stamped({"days": days, **more}, FORMAT_VERSION))
 
 
 def dump(document: Mapping[str, Any]) -> bytes:
@@ -199,10 +206,27 @@ def dump(document: Mapping[str, Any]) -> bytes:
 
 
 def from_json(document: bytes, key: str) -> dict[date, dict[str, Account]]:
-    """Return the accounts of a document.
+    """Return the accounts of a document; `accounts_in` has the arguments and what is raised."""
+    return accounts_in(content_of(document), key)
+
+
+def content_of(document: bytes) -> Any:
+    """Return the content of a document.
+
+    Raises:
+        ValueError: If it is not JSON.
+    """
+    try:
+        return orjson.loads(document)
+    except ValueError:
+        return json.loads(document)  # what orjson could not write
+
+
+def accounts_in(content: Any, key: str) -> dict[date, dict[str, Account]]:
+    """Return the accounts in a document.
 
     Args:
-        document: The document.
+        content: The document's content.
         key: Its key, which has the day of a document of version 1 or 2.
 
     Raises:
@@ -210,7 +234,6 @@ def from_json(document: bytes, key: str) -> dict[date, dict[str, Account]]:
         ValueError: If it is not a document of accounts, or without a day; also TypeError, LookupError,
             AttributeError.
     """
-    content = _load(document)
     version = check_version(content, FORMAT_VERSION)
     if version == FORMAT_VERSION:
         return {
@@ -223,13 +246,6 @@ def from_json(document: bytes, key: str) -> dict[date, dict[str, Account]]:
     year, month, day = map(int, found.groups())
     groups = content if version == 1 else content["groups"]
     return {date(year, month, day): {group: _old_account(of) for group, of in groups.items()}}
-
-
-def _load(document: bytes) -> Any:
-    try:
-        return orjson.loads(document)
-    except ValueError:
-        return json.loads(document)  # what orjson could not write
 
 
 def _account(content: Mapping[str, Any]) -> Account:
@@ -402,16 +418,24 @@ def accounts_of(merged: Mapping[date, Mapping[str, MergedAccount]]) -> Accounts:
     }
 
 
-def write(batch: BatchAccounts, ledger: Ledger, objects: ObjectWriter) -> None:
+def write(
+    batch: BatchAccounts, ledger: Ledger, objects: ObjectWriter, minutes: BatchMinutes | None = None
+) -> None:
     """Write the accounts of a batch, after everything else of it is written. If that fails, the batch fails.
 
     Its rows are stored by then, and stay the same when the batch is delivered again. Without the accounts,
     its lines would look lost.
+
+    Args:
+        batch: The accounts.
+        ledger: The batch's ledger, complete.
+        objects: Where to.
+        minutes: The batch's requests by minute.
     """
     accounts = batch.of(ledger)
     if not accounts:
         return
-    body = to_json(accounts)
+    body = to_json(accounts, None if minutes is None else minutes.document(ledger))
     try:
         objects.write(document_key(f"{BATCHES}{name(ledger.records[0])}-", body), body)
     except OSError:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Final
 
-from consumers.accounts import accounting, sources
+from consumers.accounts import accounting, minutes, sources
 from consumers.accounts.accounting import Account, Losses, MergedAccount, Totals, accounts_of
+from consumers.accounts.minutes import WINDOW_MINUTES, Minutes
 from consumers.accounts.sources import SourceNumbers
 from consumers.bucket import Objects
 from consumers.errors import TaglineError
@@ -58,9 +60,14 @@ class Day:
 
 
 class MergedAccounts:
-    """The accounts of several documents, merged one by one."""
+    """The accounts of several documents, merged one by one.
 
-    def __init__(self) -> None:
+    Args:
+        minutes: Gets the documents' requests by minute.
+    """
+
+    def __init__(self, minutes: Minutes | None = None) -> None:
+        self._minutes = minutes
         self._days: dict[date, dict[str, MergedAccount]] = defaultdict(partial(defaultdict, MergedAccount))
 
     def add(self, key: str, body: bytes) -> None:
@@ -70,7 +77,10 @@ class MergedAccounts:
             UnreadableAccountError: If it is not a document of accounts.
         """
         try:
-            days = accounting.from_json(body, key)
+            content = accounting.content_of(body)
+            days = accounting.accounts_in(content, key)
+            if self._minutes is not None:
+                self._minutes.add_batch(content.get("minutes"))
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise UnreadableAccountError(
                 f"{key}: {type(error).__name__}: {error}; no consumer wrote it: move it away"
@@ -88,15 +98,15 @@ class MergedAccounts:
         return accounts_of(self._days)
 
 
-def compact(objects: Objects, today: date, is_over: Callable[[], bool]) -> dict[str, int]:
+def compact(objects: Objects, now: datetime, is_over: Callable[[], bool]) -> dict[str, int]:
     """Merge the documents of batches into documents of days and the numbers of every source, and delete them.
 
     Each is deleted after everything made of it is written, so an interrupted run loses nothing: what is
-    merged twice counts once.
+    merged twice counts once. Requests by minute are kept apart, for as long as no roll-up has them.
 
     Args:
         objects: The bucket.
-        today: Gaps that are old by then are only counted from now on.
+        now: The time. Gaps that are old by then are only counted from now on.
         is_over: Tells that the time for this is over.
 
     Returns:
@@ -110,8 +120,11 @@ def compact(objects: Objects, today: date, is_over: Callable[[], bool]) -> dict[
     documents = read_objects(objects, objects.keys(accounting.BATCHES))
     unreadable: list[str] = []
     counts = {"batches": 0, "sources": 0, "forgotten": 0}
+    earlier = _keys_of_minutes(objects, now - timedelta(minutes=WINDOW_MINUTES))
+    known = _merged_minutes(objects, earlier).records
     while True:
-        merged, done = MergedAccounts(), []
+        recent, done = Minutes(known), []
+        merged = MergedAccounts(recent)
         for key, body in documents:
             try:
                 merged.add(key, body)
@@ -128,8 +141,11 @@ def compact(objects: Objects, today: date, is_over: Callable[[], bool]) -> dict[
             objects.put(
                 accounting.document_key(accounting.folder(day), document), [document], "application/json"
             )
-        counts["sources"], forgotten = _carry(objects, accounts, today)
+        counts["sources"], forgotten = _carry(objects, accounts, now.astimezone(UTC).date())
         counts["forgotten"] += forgotten
+        if recent.counts:
+            _keep_minutes(objects, recent, now)
+            known |= recent.records
         objects.delete(done)
         counts["batches"] += len(done)
         if is_over():
@@ -140,6 +156,49 @@ def compact(objects: Objects, today: date, is_over: Callable[[], bool]) -> dict[
     if unreadable:
         raise UnreadableAccountError("; ".join(unreadable))
     return counts
+
+
+def _keep_minutes(objects: Objects, recent: Minutes, now: datetime) -> None:
+    body = recent.to_json()
+    objects.put(accounting.document_key(minutes.folder_of_merge(now), body), [body], "application/json")
+
+
+def _merged_minutes(objects: Objects, keys: Iterable[str]) -> Minutes:
+    found = Minutes()
+    for _, body in read_objects(objects, keys):
+        found.add_merged(body)
+    return found
+
+
+def _keys_of_minutes(objects: Objects, first: datetime) -> list[str]:
+    """Return the keys of the requests by minute of batches that were merged since a time."""
+    return [key for key in objects.keys(minutes.PREFIX) if key >= minutes.folder_of_merge(first)]
+
+
+def recent_minutes(objects: Objects, first: datetime) -> Minutes:
+    """Return the requests by minute of all batches, whether or not they have been merged.
+
+    Args:
+        objects: The bucket.
+        first: Batches that were merged before this time are left out.
+
+    Raises:
+        NewerDocumentError: If a newer Tagline wrote a document.
+        UnfinishedError: If batches were merged all the time.
+    """
+    for _ in range(_TRIES):
+        merged = _keys_of_minutes(objects, first)
+        found = _merged_minutes(objects, merged)
+        for _, body in read_objects(objects, objects.keys(accounting.BATCHES)):
+            # What cannot be read is named by the merge, which has an alarm.
+            with suppress(ValueError, TypeError, LookupError, AttributeError):
+                found.add_batch(accounting.content_of(body).get("minutes"))
+        # A merge deletes batches, maybe before they were read.
+        if _keys_of_minutes(objects, first) == merged:
+            return found
+    raise UnfinishedError(
+        f"batches were merged {_TRIES} times while they were read: invoke the function again"
+    )
 
 
 def _carry(objects: Objects, accounts: accounting.Accounts, today: date) -> tuple[int, int]:

@@ -61,7 +61,7 @@ def make_handler(
 
         at = now()
         days = [] if event.get(COMPACT) else days_of(event, at)
-        report_compaction(compact(objects, at.astimezone(UTC).date(), is_over))
+        report_compaction(compact(objects, at, is_over))
         done = []
         for day in reconcile(objects, days):
             report(day)

@@ -14,6 +14,7 @@ from typing import Any, Final
 import boto3
 
 from consumers.accounts import accounting
+from consumers.accounts.minutes import BatchMinutes
 from consumers.bucket import Bucket, consumer_config
 from consumers.deadlines import ANSWER, END, LAST, RESERVE, countdown
 from consumers.lines import quarantine, telemetry
@@ -52,6 +53,7 @@ class Settings:
     store: str
     schemas: str = "schemas"
     tagline_prefix: str = ""
+    usage_type: str = "api_request"
     write_threads: int = THREADS
 
 
@@ -67,6 +69,7 @@ def make_handler(
     clock: Callable[[], float] = time.time,
     timings: Timings | None = None,
     prefix: str = "",
+    usage_type: str = "api_request",
 ) -> Handler:
     """Return a Lambda handler that stores the tagged lines of a Kinesis batch.
 
@@ -81,11 +84,11 @@ def make_handler(
         clock: Gives the seconds since 1970.
         timings: Is told how long each stage takes, and which log groups there are.
         prefix: The setting TAGLINE_PREFIX: what may be before a record, beside the runtimes' prefixes.
+        usage_type: The `_type` of the records that are counted by minute.
     """
     timings, packer, clashes = timings or Timings(), store.packer(plans), Clashes(plans)
     # A store that does not answer keeps all of its threads busy: the bucket has others.
-    senders, keepers = Pool(threads), Workers(threads)
-    report = telemetry.BestEffort(report)
+    senders, keepers, report = Pool(threads), Workers(threads), telemetry.BestEffort(report)
 
     @garbage_collection_paused()
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -94,12 +97,11 @@ def make_handler(
         senders, keepers = senders.renewed(), keepers.renewed()
         timings.begin()
         ledger = Ledger(event["Records"])
-        accounts = accounting.BatchAccounts(tag, prefix)
-        days: set[int] = set()
-        on_time = begin_of_on_time(clock(), store.late_after)
+        accounts, minutes = accounting.BatchAccounts(tag, prefix), BatchMinutes(usage_type, clock())
+        days, on_time = set[int](), begin_of_on_time(clock(), store.late_after)
         until_answer = partial(keepers.at_once, lambda: remaining() - ANSWER)
         keep = partial(write_large_records, ledger, objects, until_answer)
-        packing = Packing(packer, clashes, ledger, accounts, keep, tag, prefix)
+        packing = Packing(packer, clashes, ledger, accounts, minutes, keep, tag, prefix)
         lines = tagged_lines(ledger, tag, own_log_groups, prefix)
         requests = store.requests(read(ledger, lines, packing, remaining, timings))
         for rows, outcomes in write(store, requests, remaining, senders, timings, replace=packing.replace):
@@ -110,7 +112,7 @@ def make_handler(
             ledger.keep(objects, in_time, lambda: remaining() <= LAST)
             timed = TimedWriter(objects.write, keepers, remaining)
             mark_late_days(ledger, days, timed, context.aws_request_id)
-            accounting.write(accounts, ledger, timed)
+            accounting.write(accounts, ledger, timed, minutes)
         report(ledger)
         return ledger.response()
 
@@ -266,4 +268,5 @@ def from_environment(environ: Mapping[str, str]) -> Handler:
         threads=threads,
         timings=timings,
         prefix=check_prefix(settings.tagline_prefix),
+        usage_type=settings.usage_type,
     )

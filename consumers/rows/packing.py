@@ -8,6 +8,7 @@ from typing import Generic
 from tagline import Record
 
 from consumers.accounts.accounting import BatchAccounts
+from consumers.accounts.minutes import BatchMinutes
 from consumers.lines import quarantine
 from consumers.lines.batch import Line
 from consumers.lines.extract import Rejected, extract
@@ -30,6 +31,7 @@ class Packing(Generic[Packed]):
         clashes: Which columns the store has refused.
         ledger: The batch's ledger.
         accounts: The batch's accounts.
+        minutes: The batch's requests by minute.
         keep: Writes records that are too large for their rows; returns the lines of those that it could not
             write.
         tag: The token that marks a line.
@@ -42,6 +44,7 @@ class Packing(Generic[Packed]):
         clashes: Clashes,
         ledger: Ledger,
         accounts: BatchAccounts,
+        minutes: BatchMinutes,
         keep: Callable[[list[LargeRecord]], set[Line]],
         tag: str,
         prefix: str,
@@ -50,6 +53,7 @@ class Packing(Generic[Packed]):
         self._clashes = clashes
         self._ledger = ledger
         self._accounts = accounts
+        self._minutes = minutes
         self._keep = keep
         self._tag, self._prefix = tag, prefix
         # The columns that lines' rows do without, where there are any.
@@ -65,9 +69,10 @@ class Packing(Generic[Packed]):
         return rows
 
     def _pack(self, lines: Iterable[Line], large: list[LargeRecord]) -> Iterator[tuple[Line, Packed]]:
-        pack_line, account = self._packer.pack_line, self._accounts.add
+        pack_line, account, counted = self._packer.pack_line, self._accounts.add, self._minutes.type
         for line in lines:
             source, fields, written = line.origin[0], line.fields, line.raw["timestamp"]
+            is_counted = fields.get("_type") == counted  # making a record takes the type out of the fields
             packed = pack_line(fields, line.raw["message"], source)
             if packed is not None:
                 account(line.position, source, written, fields["_src"], fields["_seq"])
@@ -76,6 +81,8 @@ class Packing(Generic[Packed]):
                 account(line.position, source, written, record.src, record.seq)
                 packed = self._pack_record(line, large)
             if packed is not None:
+                if is_counted:
+                    self._minutes.add(line.position, packed.time, fields)
                 line.forget()
                 yield line, packed
 

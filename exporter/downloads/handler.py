@@ -18,7 +18,6 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from botocore.config import Config
 
 from consumers.bucket import Bucket, client_config
-from consumers.documents import NewerDocumentError
 from consumers.settings import read_settings
 from exporter.downloads import openapi
 from exporter.downloads.audit import Action, AuditLog, audit_line
@@ -26,7 +25,6 @@ from exporter.downloads.jobs import STUCK_AFTER, Job, Request
 from exporter.downloads.limits import LOOK_AFTER_S, DownloadLimits, RefusedError
 from exporter.downloads.links import Link, Signer
 from exporter.downloads.parameters import (
-    ForbiddenError,
     InvalidParameterError,
     parse_request,
     shown,
@@ -34,7 +32,7 @@ from exporter.downloads.parameters import (
 )
 from exporter.downloads.service import DownloadService
 from exporter.lake.formats import ZipFormat
-from exporter.problems import NO_STORE, problem
+from exporter.problems import NO_STORE, answer_errors, problem
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
@@ -89,7 +87,13 @@ def make_handler(
         tokens: The tokens that API Gateway requires of callers; None if it requires signatures.
     """
     app = APIGatewayHttpResolver(strip_prefixes=[_BASE_PATH])
-    _refuse(app)
+    answer_errors(app)
+
+    def refused(error: RefusedError) -> Response[Any]:
+        days = [day.isoformat() for day in error.days]
+        return problem(error.status, str(error), retry_after_s=error.retry_after_s, days=days)
+
+    app.exception_handler(RefusedError)(refused)
 
     def tenant() -> str | None:
         return tenant_of(app.current_event.raw_event, tenant_claim)
@@ -181,30 +185,6 @@ def _answer_about_downloads(
         record(Action.DELETE, found.job, None)
         service.delete(found.job)
         return Response(HTTPStatus.NO_CONTENT, body="", headers=dict(NO_STORE))
-
-
-def _refuse(app: APIGatewayHttpResolver) -> None:
-    def unknown(_error: Exception) -> Response[Any]:
-        return problem(HTTPStatus.NOT_FOUND, f"there is no {app.current_event.path}")
-
-    def invalid(error: InvalidParameterError) -> Response[Any]:
-        return problem(HTTPStatus.BAD_REQUEST, str(error), field=error.field)
-
-    def forbidden(error: ForbiddenError) -> Response[Any]:
-        return problem(HTTPStatus.FORBIDDEN, str(error))
-
-    def refused(error: RefusedError) -> Response[Any]:
-        days = [day.isoformat() for day in error.days]
-        return problem(error.status, str(error), retry_after_s=error.retry_after_s, days=days)
-
-    def newer(error: NewerDocumentError) -> Response[Any]:
-        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
-
-    app.not_found(unknown)
-    app.exception_handler(NewerDocumentError)(newer)
-    app.exception_handler(InvalidParameterError)(invalid)
-    app.exception_handler(ForbiddenError)(forbidden)
-    app.exception_handler(RefusedError)(refused)
 
 
 def _described(job: Job, base_url: str) -> dict[str, Any]:

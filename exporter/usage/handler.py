@@ -1,4 +1,4 @@
-"""Lambda entry: numbers of hours and days for the usage page and its API, every hour."""
+"""Lambda entry: numbers of hours and days for the usage page and its API, and of the last minutes."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import boto3
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from consumers.accounts.compaction import UnreadableAccountError, reconcile
+from consumers.accounts.compaction import UnreadableAccountError, recent_minutes, reconcile
 from consumers.bucket import Bucket, Objects, client_config
 from consumers.settings import read_settings
 from exporter.stores import store_of_function
 from exporter.usage.roller import Rolled, Roller, RollUpError
 from exporter.usage.rollup import Completeness
+
+# The event's key with which the schedule asks for the last minutes alone.
+LAST_MINUTES: Final = "last_minutes"
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
@@ -40,7 +43,9 @@ def make_handler(roller: Roller, *, report: Callable[[Rolled], None]) -> Handler
         report: Is given what was done.
     """
 
-    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG001 - a schedule has no question
+    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        if event.get(LAST_MINUTES):
+            return {"requests": roller.show_last_minutes()}
         done = roller.run(lambda: context.get_remaining_time_in_millis() / 1000)
         report(done)
         if done.failed:
@@ -65,6 +70,7 @@ def _from_environment() -> Handler:
         settings.usage_type,
         lambda: datetime.now(UTC),
         lambda days: completeness_of(objects, days),
+        lambda first: recent_minutes(objects, first).counts,
     )
     return make_handler(roller, report=report_rolled)
 

@@ -136,5 +136,5 @@
   };
 
   document.querySelectorAll(".tools").forEach(enhance);
-  document.querySelectorAll(".range").forEach(follow);
+  document.querySelectorAll(".range, .live").forEach(follow);
 })();

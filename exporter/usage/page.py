@@ -36,6 +36,9 @@ _SLOW = 2.0
 # A change of less than a tenth has no colour.
 _SMALL_CHANGE = 0.1
 _HEAT_LEVELS = 6
+# What is between these in a page are the last minutes, which change more often than the rest.
+_LIVE, _LIVE_END = "<!--live-->", "<!--/live-->"
+_NO_LIVE = _LIVE + _LIVE_END
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -92,7 +95,7 @@ def render(
     periods = {name: questions.period(rollups, questions.preset(name, through)) for name in PRESETS}
     timed = any(part.usage.total.timed for part in rollups)
     style, script = _style(), _script()
-    return _template().render(
+    return _template("page.html.j2").render(
         title=title,
         chosen=chosen,
         ranges=[_view(name, asked, timed) for name, asked in periods.items()],
@@ -104,9 +107,62 @@ def render(
             f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
             "base-uri 'none'; form-action 'none'"
         ),
+        live=Markup(_NO_LIVE),  # noqa: S704 - ours
         heat=_heat(periods["30d"]),
         more=_more(periods, timed),
     )
+
+
+def with_live(html: str, live: Mapping[str, Any] | None) -> str:
+    """Return a page with other last minutes.
+
+    Args:
+        html: The page.
+        live: What `live.summarize` returned; None removes them.
+    """
+    before, begin, rest = html.partition(_LIVE)
+    _, end, after = rest.partition(_LIVE_END)
+    shown = "" if live is None else _template("live.html.j2").render(live=_live(live))
+    return before + begin + shown + end + after
+
+
+def _live(live: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the template shows of the last minutes."""
+    minutes, whole = live["minutes"], live["total"]
+    starts = [datetime.fromisoformat(each["start"]) for each in minutes]
+    classes = {
+        "ok": [each["requests"] - each["client_errors"] - each["failures"] for each in minutes],
+        "client": [each["client_errors"] for each in minutes],
+        "failed": [each["failures"] for each in minutes],
+    }
+    classes = {name: values for name, values in classes.items() if any(values)}
+    names = {**CLASSES, "ok": "answered"}
+    until = datetime.fromisoformat(live["to"])
+    finding = (
+        f"Until {until:%H:%M}: {whole['requests']:,} requests, {whole['client_errors']:,} with 4xx, "
+        f"{whole['failures']:,} failed. Provisional: the numbers below have some of them already."
+    )
+    legend = tuple((name, names[name]) for name in classes)
+    cells = ("requests", "client_errors", "failures")
+    return {
+        "chart": Chart(
+            f"Since {starts[0]:%H:%M}, minute by minute",
+            finding,
+            "bars",
+            charts.stacked_bars(classes, texts.count),
+            legend,
+        ),
+        "labels": charts.labels([f"{start:%H:%M}" for start in starts]),
+        "unfinished": 1,
+        "minutes": [
+            [f"{start:%H:%M}", *(texts.count(each[cell]) for cell in cells)]
+            for start, each in zip(starts, minutes, strict=True)
+        ],
+        "routes": [
+            [row["method"], row["route"] or "(no route)", *(texts.count(row[cell]) for cell in cells)]
+            for row in live["routes"]
+        ],
+    }
 
 
 def _view(name: str, asked: Period, timed: bool) -> dict[str, Any]:
@@ -560,7 +616,7 @@ def _script() -> str:
 
 
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -569,4 +625,4 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
+from consumers.accounts.minutes import MinuteCell
 from consumers.bucket import Listed, Objects
 from exporter.downloads.stored_jobs import find_manifests
 from exporter.lake.days import Day
 from exporter.lake.formats import Format, ZipFormat
 from exporter.lake.manifest import MANIFEST, Manifest, folder
 from exporter.store import Days, Store
-from exporter.usage import questions, stored, views
+from exporter.usage import live, page, questions, stored, views
 from exporter.usage.page import Pipeline, render
 from exporter.usage.prometheus import KEPT_DAYS as COUNTED_DAYS
 from exporter.usage.prometheus import Counters
@@ -66,6 +68,7 @@ class Roller:
         type: The `_type` of the records that count.
         now: Gives the time.
         completeness: Returns what is known of the lines of days that are not in the numbers.
+        minutes: Returns the requests by minute of batches since a time, `consumers.accounts.minutes`.
     """
 
     store: Store
@@ -73,6 +76,7 @@ class Roller:
     type: str
     now: Callable[[], datetime]
     completeness: Callable[[Collection[date]], Mapping[date, Completeness]]
+    minutes: Callable[[datetime], Mapping[MinuteCell, int]]
 
     def run(self, seconds_left: Callable[[], float]) -> Rolled:
         """Roll up what has changed, and write the page, the counters and the answers that are ready."""
@@ -105,6 +109,29 @@ class Roller:
         if known:
             done.data_through = self._publish(known, lake, live, now)
         return done
+
+    def show_last_minutes(self) -> int:
+        """Write the minutes that no roll-up has yet to the page and to the answers; return their requests.
+
+        If another run writes meanwhile, its numbers stay.
+        """
+        now = self.now().astimezone(UTC)
+        found = self.objects.get(stored.view_key("summary", "24h"))
+        if found is None:
+            return 0
+        before = stored.summary_in(found)
+        shown = self._last_minutes(datetime.fromisoformat(before["data_through"]), now)
+        if shown is None and before["live"] is None:
+            return 0
+        for range_ in questions.PRESETS:
+            key = stored.view_key("summary", range_)
+            stored.change_view(self.objects, key, lambda body: views.summary_with_live(body, shown))
+        stored.change_page(self.objects, lambda html: page.with_live(html, shown))
+        return 0 if shown is None else int(shown["total"]["requests"])
+
+    def _last_minutes(self, through: datetime, now: datetime) -> dict[str, Any] | None:
+        first = live.since(through, now)
+        return live.summarize(self.minutes(first), first, now)
 
     def _is_made_of(self, rollup: RollUp, manifest: Listed) -> bool:
         return (rollup.source, rollup.type) == (manifest.etag, self.type)
@@ -157,11 +184,13 @@ class Roller:
         for day in by_hour:
             rollups += stored.read_hours(self.objects, day)[0]
         exported = max((datetime(day.year, day.month, day.day, tzinfo=UTC) for day in lake), default=None)
-        page = render(rollups, Pipeline(now, exported_through=exported))
-        self.objects.put(stored.PAGE, [page.encode()], "text/html; charset=utf-8")
-        stored.write_views(self.objects, views.ready_answers(rollups))
+        through = questions.data_through(rollups)
+        last = self._last_minutes(through, now)
+        html = page.with_live(render(rollups, Pipeline(now, exported_through=exported)), last)
+        self.objects.put(stored.PAGE, [html.encode()], "text/html; charset=utf-8")
+        stored.write_views(self.objects, views.ready_answers(rollups, last))
         self._count([known[day] for day in shown[-COUNTED_DAYS:]], now)
-        return questions.data_through(rollups)
+        return through
 
     def _count(self, days: Sequence[RollUp], now: datetime) -> None:
         """Raise the counters. If another run does so meanwhile, it has counted the same."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, timedelta
+from typing import Any
+
+import orjson
 
 from consumers.bucket import Objects
 from exporter.usage.prometheus import Counters
@@ -115,6 +118,30 @@ def write_views(objects: Objects, views: Mapping[tuple[str, str], bytes]) -> Non
     """Write answers that are ready, by their name and their range's."""
     for (answer, range_), body in views.items():
         objects.put(view_key(answer, range_), [packed(body)], "application/gzip")
+
+
+def summary_in(view: bytes) -> dict[str, Any]:
+    """Return the content of a summary that is ready, as it is kept."""
+    read: dict[str, Any] = orjson.loads(gzip.decompress(view))
+    return {"live": None, **read}
+
+
+def change_view(objects: Objects, key: str, change: Callable[[bytes], bytes]) -> None:
+    """Change an answer that is ready, unless it is not there or another changes it meanwhile."""
+    found = objects.read(key)
+    if found is not None:
+        body = gzip.decompress(found[0])
+        if (changed := change(body)) != body:
+            objects.replace(key, packed(changed), found[1])
+
+
+def change_page(objects: Objects, change: Callable[[str], str]) -> None:
+    """Change the page, unless it is not there or another changes it meanwhile."""
+    found = objects.read(PAGE)
+    if found is not None:
+        html = found[0].decode()
+        if (changed := change(html)) != html:
+            objects.replace(PAGE, changed.encode(), found[1])
 
 
 def read_counters(objects: Objects) -> tuple[Counters | None, str | None]:

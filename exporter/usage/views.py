@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,15 +36,29 @@ def content_of(name: str, asked: Period, only: questions.Filter = questions.ALL)
     return {**questions.envelope(asked), name: rows}
 
 
-def ready_answers(rollups: Sequence[RollUp]) -> dict[tuple[str, str], bytes]:
+def summary_with_live(body: bytes, live: Mapping[str, Any] | None) -> bytes:
+    """Return a summary that is ready with other last minutes.
+
+    Args:
+        body: The summary as JSON.
+        live: What `live.summarize` returned.
+    """
+    return orjson.dumps({**orjson.loads(body), "live": live})
+
+
+def ready_answers(
+    rollups: Sequence[RollUp], live: Mapping[str, Any] | None = None
+) -> dict[tuple[str, str], bytes]:
     """Return the answers about each range of `PRESETS`, as JSON, by their name and the range's.
 
     Args:
         rollups: Roll-ups that share no time: hours of the newest days, days before.
+        live: The last minutes, `live.summarize`.
     """
     through = questions.data_through(rollups)
     made: dict[tuple[str, str], bytes] = {}
     for range_ in PRESETS:
         asked = questions.period(rollups, questions.preset(range_, through))
         made |= {(name, range_): orjson.dumps(content_of(name, asked)) for name in ANSWERS}
+        made["summary", range_] = summary_with_live(made["summary", range_], live)
     return made

@@ -21,12 +21,11 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from consumers.bucket import Bucket, Downloads, client_config
-from consumers.documents import NewerDocumentError
 from consumers.settings import read_settings
 from exporter.downloads.links import Signer
-from exporter.downloads.parameters import ForbiddenError, InvalidParameterError
+from exporter.downloads.parameters import ForbiddenError
 from exporter.downloads.service import Links
-from exporter.problems import NO_STORE, problem
+from exporter.problems import NO_STORE, answer_errors, problem
 from exporter.usage import health, stored
 from exporter.usage.page import Pipeline, render
 from exporter.usage.prometheus import exposition
@@ -151,7 +150,12 @@ def make_handler(api: UsageApi, *, tenant_claim: str = "", admin_scope: str = ""
     _link_page(app, api, tenant)
     _tell_metrics(app, api, tenant)
     _tell_health(app, api)
-    _refuse(app)
+    answer_errors(app)
+
+    def nothing(_error: NoNumbersError) -> Response[Any]:
+        return problem(HTTPStatus.NOT_FOUND, "there are no numbers yet: the roll-up writes them every hour")
+
+    app.exception_handler(NoNumbersError)(nothing)
     return app.resolve
 
 
@@ -207,29 +211,6 @@ def _tell_health(app: APIGatewayHttpResolver, api: UsageApi) -> None:
     @app.get("/health/ready")
     def ready() -> Response[Any]:
         return told(health.ready(api.facts()), details=False)
-
-
-def _refuse(app: APIGatewayHttpResolver) -> None:
-    def unknown(_error: Exception) -> Response[Any]:
-        return problem(HTTPStatus.NOT_FOUND, f"there is no {app.current_event.path}")
-
-    def invalid(error: InvalidParameterError) -> Response[Any]:
-        return problem(HTTPStatus.BAD_REQUEST, str(error), field=error.field)
-
-    def forbidden(error: ForbiddenError) -> Response[Any]:
-        return problem(HTTPStatus.FORBIDDEN, str(error))
-
-    def newer(error: NewerDocumentError) -> Response[Any]:
-        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
-
-    def nothing(_error: NoNumbersError) -> Response[Any]:
-        return problem(HTTPStatus.NOT_FOUND, "there are no numbers yet: the roll-up writes them every hour")
-
-    app.not_found(unknown)
-    app.exception_handler(NewerDocumentError)(newer)
-    app.exception_handler(InvalidParameterError)(invalid)
-    app.exception_handler(ForbiddenError)(forbidden)
-    app.exception_handler(NoNumbersError)(nothing)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

@@ -142,6 +142,7 @@ def _usage() -> dict[str, Any]:
         "previous": {"oneOf": [{"type": "null"}, _object(figures)]},
         "changes": {"type": ["object", "null"], "additionalProperties": _NUMBER},
         "new_clients": _MAYBE_COUNT,
+        "live": {"oneOf": [{"type": "null"}, _live()]},
         "series": {"type": "array", "items": _object(part)},
         "routes": rows,
         "clients": rows,
@@ -150,6 +151,21 @@ def _usage() -> dict[str, Any]:
         "errors": _COUNTS,
         **dict.fromkeys(("other_clients", "other_routes"), _COUNT),
     }
+
+
+def _live() -> dict[str, Any]:
+    counts = dict.fromkeys(("requests", "client_errors", "failures", "rate_limited", "auth_failures"), _COUNT)
+    minute = _object({"start": _WHEN, **counts})
+    route = _object({"method": _MAYBE_TEXT, "route": _MAYBE_TEXT, **counts})
+    return _object(
+        {
+            "from": _WHEN,
+            "to": _WHEN,
+            "total": _object(counts),
+            "minutes": {"type": "array", "items": minute},
+            "routes": {"type": "array", "items": route},
+        }
+    )
 
 
 def _question(path: str, refusals: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -31,7 +31,7 @@ from tests.consumers.accounts.batches import consume, line, written
 from tests.twins import Objects
 
 DAY = date(2025, 11, 20)
-TODAY = DAY + timedelta(days=9)
+NOW = datetime(DAY.year, DAY.month, DAY.day, 12, tzinfo=UTC) + timedelta(days=9)
 DAYS = [DAY + timedelta(days=number) for number in range(-4, 10)]
 DAY_MS = 86_400_000
 
@@ -90,7 +90,7 @@ def test_lost_is_what_did_not_come_between_two_that_did_on_each_day_and_nothing_
             consume(event, objects)
             bucket.update(objects)
             if chance.random() < 0.3:
-                compact(bucket, TODAY, never)
+                compact(bucket, NOW, never)
 
     expected: Counter[date] = Counter()
     for src in "ab":
@@ -100,7 +100,7 @@ def test_lost_is_what_did_not_come_between_two_that_did_on_each_day_and_nothing_
                 after = min(later for later in days if later > seq)
                 expected[DAY + timedelta(days=days[after])] += 1
     assert lost_by_day(bucket) == dict(expected)
-    compact(bucket, TODAY, never)
+    compact(bucket, NOW, never)
     assert lost_by_day(bucket) == dict(expected)
     delivered = {day.day: day.counts()["delivered"] for day in reconcile(bucket, DAYS)}
     assert delivered == {day: sum(DAY + timedelta(days=at) == day for *_, at in came) for day in DAYS}
@@ -216,7 +216,7 @@ def test_batches_become_a_document_a_day_and_the_numbers_of_every_source() -> No
     )
     before = counts(objects, DAY, tomorrow)
 
-    assert compact(objects, TODAY, never) == {"batches": 4, "sources": 1, "forgotten": 0}
+    assert compact(objects, NOW, never) == {"batches": 4, "sources": 1, "forgotten": 0}
 
     assert sorted(key.rpartition("/")[0] for key in objects) == [
         "accounting",
@@ -225,7 +225,7 @@ def test_batches_become_a_document_a_day_and_the_numbers_of_every_source() -> No
     ]
     assert counts(objects, DAY, tomorrow) == before
     assert (before[0]["emitted"], before[0]["delivered"], before[0]["lost"]) == (8, 7, 1)
-    assert compact(objects, TODAY, never) == {"batches": 0, "sources": 0, "forgotten": 0}
+    assert compact(objects, NOW, never) == {"batches": 0, "sources": 0, "forgotten": 0}
 
 
 class Dying(twins.Bucket):
@@ -262,10 +262,10 @@ def test_a_run_that_dies_anywhere_changes_no_number_and_the_next_one_ends_it(at:
     objects = Dying(content, at, done=done)
 
     with pytest.raises(ConnectionError):
-        compact(objects, TODAY, never)
+        compact(objects, NOW, never)
 
     assert counts(objects, *DAYS) == expected
-    compact(objects, TODAY, never)
+    compact(objects, NOW, never)
     assert list(objects.keys(accounting.BATCHES)) == []
     assert counts(objects, *DAYS) == expected
 
@@ -276,11 +276,11 @@ def test_a_run_out_of_time_keeps_what_it_merged_and_the_next_one_continues() -> 
     left = iter([False, False, True, True])
 
     with pytest.raises(UnfinishedError, match=r"merged 3 documents below accounting/batches/ until .*invoke"):
-        compact(objects, TODAY, lambda: next(left))
+        compact(objects, NOW, lambda: next(left))
 
     assert len(list(objects.keys(accounting.BATCHES))) == 6
     assert counts(objects, DAY)[0]["delivered"] == 9
-    assert compact(objects, TODAY, never)["batches"] == 6
+    assert compact(objects, NOW, never)["batches"] == 6
     assert counts(objects, DAY)[0]["delivered"] == 9
 
 
@@ -289,7 +289,7 @@ def test_many_batches_are_merged_some_at_a_time(monkeypatch: pytest.MonkeyPatch)
     content = {key: body for number in range(9) for key, body in batch(number, (number, number)).items()}
     objects = twins.Bucket(content)
 
-    assert compact(objects, TODAY, never)["batches"] == 9
+    assert compact(objects, NOW, never)["batches"] == 9
 
     assert len(list(objects.keys(accounting.folder(DAY)))) == 3
     assert counts(objects, DAY)[0] == counts(twins.Bucket(content), DAY)[0]
@@ -298,7 +298,7 @@ def test_many_batches_are_merged_some_at_a_time(monkeypatch: pytest.MonkeyPatch)
 def test_two_runs_at_the_same_time_lose_nothing() -> None:
     content = batch(0, (0, 9)) | batch(1, (10, 19))
     rival = twins.Bucket(content | batch(2, (25, 29)))
-    compact(rival, TODAY, never)
+    compact(rival, NOW, never)
 
     class Raced(twins.Bucket):
         raced = False
@@ -310,7 +310,7 @@ def test_two_runs_at_the_same_time_lose_nothing() -> None:
             return super().replace(key, body, tag)
 
     objects = Raced(content)
-    compact(objects, TODAY, never)
+    compact(objects, NOW, never)
 
     assert counts(objects, DAY)[0]["delivered"] == 25
     assert lost_by_day(objects) == {DAY: 5}
@@ -320,7 +320,7 @@ def test_a_document_that_cannot_be_read_is_named_and_left_and_all_others_are_mer
     objects = twins.Bucket(batch(0, (0, 0)) | {f"{accounting.BATCHES}1.json": b"{"} | batch(2, (1, 1)))
 
     with pytest.raises(UnreadableAccountError, match=r"accounting/batches/1\.json: .*move it away"):
-        compact(objects, TODAY, never)
+        compact(objects, NOW, never)
 
     assert list(objects.keys(accounting.BATCHES)) == [f"{accounting.BATCHES}1.json"]
     del objects[f"{accounting.BATCHES}1.json"]
@@ -407,7 +407,7 @@ def test_a_batch_that_is_merged_while_a_day_is_read_counts_once() -> None:
             body = super().get(key)
             if key.startswith(accounting.BATCHES) and sources.KEY not in self:
                 other = twins.Bucket(self)
-                compact(other, TODAY, never)
+                compact(other, NOW, never)
                 for gone in [each for each in self if each not in other]:
                     del self[gone]
                 self.update(other)

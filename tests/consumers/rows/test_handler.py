@@ -753,6 +753,32 @@ def test_the_garbage_collector_is_as_it_was_after_a_batch() -> None:
     assert gc.isenabled() == before
 
 
+def test_requests_are_counted_by_minute_whichever_way_their_lines_take() -> None:
+    consumer = Consumer()
+
+    def request(identity: str, type_: str = "api_request", **fields: Any) -> str:
+        return write(Record(identity, LOGGED, {"method": "GET", "route": "/pets", **fields}, type_))
+
+    plain = [request(f"p{number}", status=200) for number in range(3)]
+    # A line with a long text, one with a nested value and one with a number that JSON readers round.
+    slow = [request("s1", status=404, note="x" * 70_000), request("s2", status=500, more={"a": [1]})]
+    slow.append(request("s3", status=200, exact=2**70))
+    others = [request("o", "meter", status=200), request("", status=200), "usage_record"]
+
+    consumer(kinesis_event(data(envelope(*plain)), data(envelope(*slow, *others))))
+
+    (key,) = [key for key in consumer.objects if key.startswith(accounting.PREFIX)]
+    found = json.loads(consumer.objects[key])["minutes"]
+    counts = Counter[int]()
+    for flat in found["records"].values():
+        for place, requests in zip(flat[::2], flat[1::2], strict=True):
+            minute, method, route, status = found["cells"][place]
+            assert (minute, method, route) == (LOGGED // 60_000, "GET", "/pets")
+            counts[status] += requests
+    assert counts == {200: 4, 404: 1, 500: 1}
+    assert len(found["records"]) == 2
+
+
 def test_lines_that_are_numbered_and_lines_that_are_not_are_stored_and_accounted_for_alike() -> None:
     consumer = Consumer()
     numbered = [write(Record(f"n{seq}", LOGGED, {"status": 200}, src="s1", seq=seq)) for seq in (0, 1, 3)]

@@ -14,7 +14,7 @@ from exporter.lake.formats import Format
 from exporter.lake.manifest import MANIFEST, folder
 from exporter.usage import questions, stored
 from exporter.usage.handler import completeness_of, make_handler
-from exporter.usage.roller import LIVE_DAYS, Roller, RollUpError
+from exporter.usage.roller import LIVE_DAYS, RollUpError
 from exporter.usage.rollup import Completeness, merge
 from tests.builders import Context
 from tests.exporter.usage.usage_lake import Lake, keep
@@ -166,9 +166,8 @@ def test_a_day_that_differs_from_its_manifest_fails_alone_and_keeps_its_numbers(
     manifest = json.loads(lake.bucket[MANIFEST_OF_DAY_0])
     manifest["parts"][0]["types"]["api_request"] += 1
     lake.bucket[MANIFEST_OF_DAY_0] = json.dumps(manifest).encode()
-    roller = Roller(lake.store, lake.bucket, lake.type, lambda: lake.now, lambda _days: {})
     reports: list[int] = []
-    handler = make_handler(roller, report=lambda done: reports.append(len(done.days)))
+    handler = make_handler(lake.roller, report=lambda done: reports.append(len(done.days)))
 
     with pytest.raises(
         RollUpError, match=rf"{DAYS[0]}: TotalMismatchError: the roll-up of .* roll the day up"

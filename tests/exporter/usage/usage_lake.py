@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
+from consumers.accounts.minutes import MinuteCell
 from exporter.export.day import DayJob, export_day
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
@@ -79,6 +81,7 @@ class Lake:
         self.store, self.bucket, self.now = store_of(rows), WatchedBucket(), now
         self.type = TYPE
         self.completeness: dict[date, Completeness] = {}
+        self.minutes: Counter[MinuteCell] = Counter()
 
     def export(self, *days: int, kind: Format = Format.CSV_GZ) -> None:
         """Write days to the lake, by their numbers from `START`."""
@@ -90,5 +93,16 @@ class Lake:
 
     def roll(self, seconds: float = 900) -> Rolled:
         """Roll up what has changed."""
-        roller = Roller(self.store, self.bucket, self.type, lambda: self.now, lambda _days: self.completeness)
-        return roller.run(lambda: seconds)
+        return self.roller.run(lambda: seconds)
+
+    @property
+    def roller(self) -> Roller:
+        """What rolls up."""
+        return Roller(
+            self.store,
+            self.bucket,
+            self.type,
+            lambda: self.now,
+            lambda _days: self.completeness,
+            lambda _first: self.minutes,
+        )

@@ -32,15 +32,15 @@ from tests.builders import envelope
 TIMEOUT_S = 60
 # So long ago that midnight, which may pass meanwhile, changes nothing.
 DAY = datetime.now(UTC).date() - timedelta(days=2)
+NOON = datetime(DAY.year, DAY.month, DAY.day, 12, tzinfo=UTC)
 
 
 def quiet() -> Progress:
     return Progress(console=Console(file=io.StringIO()))
 
 
-def lines(first: int, count: int, client: str = "acme") -> list[str]:
-    """Return lines of requests of the day, each with its identity."""
-    noon = datetime(DAY.year, DAY.month, DAY.day, 12, tzinfo=UTC)
+def lines(first: int, count: int, client: str = "acme", noon: datetime = NOON) -> list[str]:
+    """Return lines of requests of the day, or after another time, each with its identity."""
     return [
         write(
             Record(
@@ -150,6 +150,30 @@ def test_the_numbers_go_over_the_wire_packed_and_once(tagline: Pipeline) -> None
     assert sum(part["requests"] for part in first.json()["series"]) == 3
     assert (again.status_code, again.content) == (304, b"")
     assert get(where, "/health")["status"] == "healthy"
+
+
+def test_the_last_minutes_come_from_the_accounts_before_and_after_they_are_merged(tagline: Pipeline) -> None:
+    where = target_of(tagline)
+    where.invoke("UsageRollerName", {})
+    assert get(where, "/usage")["live"] is None
+    deliver(tagline, *lines(0, 9, noon=datetime.now(UTC) - timedelta(seconds=10)))
+
+    for merge in (False, True):
+        if merge:
+            where.invoke("ReconcilerName", {"compact": True})
+        assert where.invoke("UsageRollerName", {"last_minutes": True}) == {"requests": 9}
+    answer = get(where, "/usage")
+    live = answer["live"]
+    assert (live["total"]["requests"], live["total"]["client_errors"], live["total"]["failures"]) == (9, 3, 3)
+    assert {(row["method"], row["route"], row["requests"]) for row in live["routes"]} == {
+        ("GET", f"/pets/{number}", 3) for number in range(3)
+    }
+    assert answer["total"]["requests"] == 0, "they are not among the others before a roll-up"
+    page = requests.get(get(where, "/dashboard")["dashboard_link"], timeout=TIMEOUT_S)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "9 requests, 3 with 4xx, 3 failed" in page.text
+    where.invoke("UsageRollerName", {})
+    assert get(where, "/usage")["total"]["requests"] == 9
 
 
 def test_the_configuration_for_prometheus_scrapes_a_route_with_the_scope_that_it_asks_for() -> None:
