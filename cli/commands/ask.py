@@ -22,23 +22,25 @@ app.add_typer(filter_app, name="filter")
 def query(
     sql: Annotated[str, typer.Argument(help="A SELECT; `{table}` stands for the table's name.")],
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+    stack: Stack = None,
 ) -> None:
-    """Ask the store of the pipeline that runs here, in its SQL: which that is, the command says.
+    """Ask the store in its SQL: which that is, the command says.
 
     For example:
 
     ```sh
     tagline query 'SELECT route, count(*) AS requests FROM {table} GROUP BY route ORDER BY 2 DESC'
     tagline query --csv 'SELECT * FROM {table} WHERE time > ago(1h)'
+    tagline query --stack tagline-prod 'SELECT count(*) FROM {table}'
     ```
     """
     import csv
 
-    from cli.target import running_target
+    from cli.target import find_target
     from exporter.store import StoreError
 
     try:
-        store = running_target().store()
+        store = find_target(stack).store()
         err.print(store.dialect)
         answer = store.sql(sql)
         names = [column.name for column in answer.columns]

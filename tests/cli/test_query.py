@@ -3,9 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+import boto3
 import pytest
 import requests
+from botocore.awsrequest import AWSResponse
 from typer.testing import CliRunner, Result
 
 from cli.apps import tagline_with_samples
@@ -25,6 +28,7 @@ class Lake:
     where: Target
     days: Days
     statuses: list[int]
+    environment: dict[str, str]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +52,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
         assert days is not None
         for day in days:
             where.invoke("DailyExporterName", {"day": day.isoformat()})
-        yield Lake(where, days, statuses)
+        yield Lake(where, days, statuses, pipeline.services.environment())
 
 
 def query(*arguments: str) -> Result:
@@ -121,6 +125,26 @@ def test_all_pages_are_read(lake: Lake) -> None:
     many = questions_of(lake).ask("SELECT n FROM UNNEST(sequence(1, 2500)) AS t(n) ORDER BY n")
 
     assert [row for (row,) in many.rows] == [str(number) for number in range(1, 2501)]
+
+
+def test_a_stack_on_aws_is_asked_to_the_last_page(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no pipeline runs
+    for name, value in lake.environment.items():
+        monkeypatch.setenv(name, value)
+    outputs = [{"OutputKey": name, "OutputValue": value} for name, value in lake.where.outputs.items()]
+    answer = AWSResponse("", 200, {}, None), {"Stacks": [{"Outputs": outputs}]}
+    session = boto3.Session()
+    session.events.register("before-call.cloudformation.DescribeStacks", lambda **_: answer)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
+
+    asked = query("--csv", "--stack", "prod", "SELECT n FROM UNNEST(sequence(1, 1500)) AS t(n) ORDER BY n")
+    counted = query("--csv", "--stack", "prod", "SELECT count(*) FROM {table}")
+
+    assert asked.exit_code == counted.exit_code == 0, (asked.exception, counted.exception)
+    assert asked.stdout.splitlines()[1:] == [str(number) for number in range(1, 1501)]
+    assert counted.stdout.splitlines()[1:] == [str(len(lake.statuses))]
 
 
 def test_an_interrupted_query_is_stopped(lake: Lake) -> None:

@@ -6,6 +6,7 @@ import gzip
 import io
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -19,6 +20,9 @@ from exporter.lake.formats import Format
 from exporter.lake.glue import table_input
 from exporter.store import FIRST_COLUMNS, Column
 from local import athena
+from local.athena.queries import TIMESTREAM_ONLY
+from local.athena.reference import PAGES, page
+from local.presto.reference import is_answered
 
 NOW = datetime(2026, 11, 29, 23, 10, 11, 123_000, tzinfo=UTC)
 BUCKET, DATABASE, GROUP = "lake", "tagline_1", "lake-group"
@@ -297,6 +301,26 @@ REFUSED = [
 def test_what_is_wrong_or_unknown_fails_by_its_name(ask: Ask, sql: str, message: str) -> None:
     with pytest.raises(LookupError, match=message):
         ask(sql)
+
+
+def test_the_page_of_functions_is_what_the_command_writes() -> None:
+    root = Path(__file__).parents[2]
+    assert (root / "docs" / "reference" / "athena-sql.md").read_text() == page()
+
+
+@pytest.mark.parametrize("names", PAGES.values(), ids=PAGES)
+def test_exactly_the_functions_that_the_page_refuses_are_refused_by_their_names(ask: Ask, names: str) -> None:
+    for name in names.split():
+        # What is no call has no parentheses.
+        call = name if name.startswith(("current_", "local")) and name != "current_timezone" else f"{name}(1)"
+        call = "1 = SOME (SELECT 1)" if name == "some" else call
+        try:
+            ask(f"SELECT {call}")
+            reason = ""
+        except LookupError as error:
+            reason = str(error)
+        is_refused = f"Function '{name}' is not registered or not supported here" in reason
+        assert is_refused == (not is_answered(name) or name in TIMESTREAM_ONLY), reason
 
 
 @pytest.mark.parametrize(

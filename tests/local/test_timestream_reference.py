@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from local.presto.errors import ServiceError
+from local.presto.reference import is_answered
 from local.timestream import Timestream
-from local.timestream.reference import BESIDE, CONSTRUCTS, PAGES, Construct, answered, page
+from local.timestream.reference import BESIDE, CONSTRUCTS, PAGES, Construct, page
 from local.timestream.store import TableSettings
 
 HERE = Path(__file__).parent
@@ -28,7 +29,7 @@ def test_the_page_is_what_the_command_writes() -> None:
     assert (HERE.parents[1] / "docs" / "reference" / "timestream-sql.md").read_text() == page()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if answered(name)])
+@pytest.mark.parametrize("name", [name for name in NAMES if is_answered(name)])
 def test_a_function_that_is_answered_has_a_value_in_a_test(name: str) -> None:
     # Whatever calls it in the tables of values: name(, or the word, for what is no call.
     tables = (HERE / f"test_timestream_{part}.py" for part in ("functions", "queries"))
@@ -36,7 +37,7 @@ def test_a_function_that_is_answered_has_a_value_in_a_test(name: str) -> None:
     assert re.search(rf"(?i)\b{name}\b(?:\(|'?\s|`|,|\")", "\n".join((texts[0], texts[-1])))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not answered(name)])
+@pytest.mark.parametrize("name", [name for name in NAMES if not is_answered(name)])
 def test_a_function_that_is_not_answered_is_refused_by_its_name(engine: Timestream, name: str) -> None:
     with pytest.raises(ServiceError) as raised:
         engine.query(f"SELECT {name}(1)")
