@@ -29,7 +29,8 @@ class _Carried(tuple["Draft", ...]):
 
 
 # The records that were begun in a context, the innermost last.
-_stack: ContextVar[tuple[Draft, ...]] = ContextVar("tagline", default=())
+_NO_DRAFTS: tuple[Draft, ...] = ()
+_stack: ContextVar[tuple[Draft, ...]] = ContextVar("tagline", default=_NO_DRAFTS)
 _open: dict[int, weakref.ref[Draft]] = {}
 
 
@@ -43,14 +44,18 @@ class Draft(dict[str, Any]):
         options: The other arguments of `emit`.
     """
 
-    open = False  # from `begin` until it is written
-    _is_block = _has_begun = False
+    __slots__ = (  # quicker than a dict
+        *("__weakref__", "_began", "_get_context", "_has_begun", "_is_block", "_is_in_loop", "_options"),
+        *("_request", "_thread", "emitter", "invocation", "is_nested", "open"),
+    )
 
     def __init__(
         self, emitter: Emitter, fields: Any, event: Any, context: Any, options: dict[str, Any]
     ) -> None:
         super().__init__(fields if type(fields) is dict else as_dict(fields))
         self.emitter = emitter
+        self.open = False  # from `begin` until it is written
+        self._is_block = self._has_begun = False
         self._options = options
         self._request = event, context
 
@@ -82,7 +87,7 @@ class Draft(dict[str, Any]):
         self._began = time.perf_counter_ns()
         self.open = self._has_begun = True
         _open[id(self)] = weakref.ref(self)
-        _stack.set(stack.__class__((*outer[1 - MAX_NESTED :], self)))
+        _stack.set((self,) if stack is _NO_DRAFTS else stack.__class__((*outer[1 - MAX_NESTED :], self)))
         margin_ms = self.emitter.timeout_margin_ms
         if context is not None and margin_ms > 0 and (left_ms := self._remaining_ms()) is not None:
             watch(self, (left_ms - margin_ms) / 1000)

@@ -118,9 +118,9 @@ class Invocation:
             return  # an answer that fails when it is read has no status
 
     def failed(self) -> None:
-        """Take what the client gets because the function raised."""
+        """Take what the client gets because the function raised, unless a middleware knows it."""
         if self._failed_status is not None:
-            self.fields["status"] = self._failed_status
+            self.fields.setdefault("status", self._failed_status)
         if self._record_count is not None:
             self.fields["failure_count"] = self._record_count
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .annotations import Any, Callable, Collection, Iterable, Optional
+from .annotations import Any, Callable, Iterable, Optional
 from .values import MAX_DEPTH, drop, encode, field_key, repr_of, to_json
 
 # Values under these names are masked, and under names that end with one: `db_password`, `authtoken`.
@@ -89,9 +89,7 @@ class Privacy:
         is_known = self._harmless.issuperset(fields) or self._learn(fields)
         return is_known and self._are_clean(fields.values(), 1, _NUMBERS if texts else _SCALARS)
 
-    def _are_clean(self, values: Collection[Any], depth: int, harmless: frozenset[object]) -> bool:
-        if harmless.issuperset(map(type, values)):
-            return True
+    def _are_clean(self, values: Iterable[Any], depth: int, harmless: frozenset[object]) -> bool:
         for value in values:
             kind = type(value)
             if kind in harmless:

@@ -91,7 +91,7 @@ class TaglineMiddleware:
             raise
         recorded = (_SizedBody if hasattr(body, "__len__") else _Body)(body, exchange)
         wrapper = environ.get("wsgi.file_wrapper")
-        if isinstance(wrapper, type) and issubclass(type(body), wrapper):
+        if wrapper and isinstance(wrapper, type) and issubclass(type(body), wrapper):
             with suppress(AttributeError):  # a file stays what it is: the server may send it without reading
                 body.close = recorded.close
                 exchange.is_file = True
@@ -141,8 +141,12 @@ class _Exchange:
         """Pass on the status and the headers, with the correlation id among them."""
         sent, name = headers, self.middleware.correlation_response_header
         try:
-            if name and name not in [header[0].lower() for header in headers]:
-                sent = [*headers, (name, self.correlation_id)]
+            if name:
+                for header in headers:
+                    if header[0].lower() == name:
+                        break
+                else:
+                    sent = [*headers, (name, self.correlation_id)]
         except Exception:
             sent = headers  # they are not what they should be: the server refuses them
         self._write = self._respond(status, sent, exc_info) if exc_info else self._respond(status, sent)
@@ -158,7 +162,10 @@ class _Exchange:
     def look(self, error: Optional[BaseException] = None) -> None:
         """Ask for the route and the client while the framework knows its request: Flask forgets it early."""
         self.error = error or self.error
-        self.template = self.ask(self.middleware.route)
+        try:  # as `ask` does, quicker
+            self.template = self.middleware.route(self.environ)
+        except Exception:
+            self.template = None
         if self.middleware.client:
             self.client = self.ask(self.middleware.client)
 
@@ -186,15 +193,17 @@ class _Exchange:
             known = self.known(raised, error)
         except Exception:
             known = {}  # a record is never worth a failed request
-        # Fields that the application added take precedence.
-        draft.update(known if known.keys().isdisjoint(draft) else {**known, **draft})
+        draft.invocation.fields.update(known)
         draft.end(error=error)
         self.error = self.outer_error = None  # an exception refers to its frames, and they to this
 
     def known(self, raised: Optional[BaseException], error: Optional[BaseException]) -> Dict[str, object]:
         environ, middleware = self.environ, self.middleware
-        method, status = environ.get("REQUEST_METHOD"), self.known_status(raised)
-        mounts = str(environ.get("SCRIPT_NAME", ""))[len(self.script_name) :]
+        method, status = environ.get("REQUEST_METHOD"), self.status
+        if raised is not None or status is None:
+            status = self.known_status(raised)
+        script_name = environ.get("SCRIPT_NAME", "")
+        mounts = "" if script_name == self.script_name else str(script_name)[len(self.script_name) :]
         has_body = method != "HEAD"  # servers send none for HEAD
         unannounced = None if "HTTP_TRANSFER_ENCODING" in environ else 0
         known: Dict[str, object] = {

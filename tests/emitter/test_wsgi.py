@@ -926,3 +926,19 @@ def test_an_exception_behind_an_adapter_has_the_status_that_the_gateway_answers(
         adapter(TaglineMiddleware(app, emitter=emitter), event)
 
     assert (lines.fields["status"], lines.fields["error_type"]) == (status, "KeyError")
+
+
+@pytest.mark.parametrize("adapter", [apig_wsgi, serverless_wsgi])
+def test_an_error_that_the_framework_answers_has_its_status_behind_an_adapter_as_well(
+    adapter: Callable[..., Any], emitter: Emitter, lines: Lines
+) -> None:
+    """Not the gateway's, which is 502 only if the exception reaches Lambda."""
+    flask = pytest.importorskip("flask")
+    app = flask.Flask(__name__)
+    app.add_url_rule("/pets/<int:pet_id>", view_func=lambda pet_id: {}[pet_id], endpoint="pet")
+    app.wsgi_app = TaglineMiddleware(app.wsgi_app, emitter=emitter)
+
+    answer = adapter(app, REST)
+
+    assert answer["statusCode"] == lines.fields["status"] == 500
+    assert lines.fields["error_type"] == "KeyError"
