@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 AUDIT := .venv-audit
+WITNESS := .venv-witness
 # uv is quicker where it is there; pip does the same from the same hashes.
 install = $(if $(shell command -v uv),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/python -m pip install --quiet --disable-pip-version-check)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz mutants monitoring lint check format bench docs audit lock clean
+.PHONY: help demo test fuzz mutants monitoring lint check format bench docs audit witness lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -54,10 +55,13 @@ audit: $(AUDIT)/audit.stamp ## look for weaknesses in the templates, with tools 
 	@$(AUDIT)/bin/checkov --quiet --compact --skip-download --framework cloudformation \
 		--file template.yml examples/template.yml examples/pets_api/template.yml
 
+witness: $(WITNESS)/witness.stamp $(VENV)/test.stamp ## create, update and delete a stack in another emulator of CloudFormation
+	@MINISTACK=$(WITNESS)/bin/ministack $(BIN)/pytest -n 0 -s tests/witness.py
+
 UV = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
 lock: ## pin the requirements again, after a change of requirements/*.in: needs uv
-	@cd requirements && for list in lambda zipper exporter usage usage_roller run test lint bench browser docs audit; do \
+	@cd requirements && for list in lambda zipper exporter usage usage_roller run test lint bench browser docs audit witness; do \
 		$(UV) $$list.in -o $$list.txt >/dev/null || exit 1; done
 	@# The Lambda runtime has these.
 	@cd requirements && for list in consumer rows; do \
@@ -65,10 +69,10 @@ lock: ## pin the requirements again, after a change of requirements/*.in: needs 
 			--no-emit-package python-dateutil --no-emit-package six >/dev/null || exit 1; done
 
 clean: ## remove what was made, the virtual environments too
-	rm -rf $(VENV) $(AUDIT) .aws-sam .tagline .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis build dist site
+	rm -rf $(VENV) $(AUDIT) $(WITNESS) .aws-sam .tagline .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/bin/python $(AUDIT)/bin/python:
+$(VENV)/bin/python $(AUDIT)/bin/python $(WITNESS)/bin/python:
 	@echo "making $(@D:/bin=)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed: make PYTHON=python3.11"; exit 1; }
@@ -99,6 +103,11 @@ $(VENV)/docs.stamp: requirements/docs.txt | $(VENV)/bin/python
 $(AUDIT)/audit.stamp: requirements/audit.txt | $(AUDIT)/bin/python
 	@echo "installing what make audit needs"
 	@$(call install,$(AUDIT)) --require-hashes -r requirements/audit.txt
+	@touch $@
+
+$(WITNESS)/witness.stamp: requirements/witness.txt | $(WITNESS)/bin/python
+	@echo "installing what make witness needs"
+	@$(call install,$(WITNESS)) --require-hashes -r requirements/witness.txt
 	@touch $@
 
 # --- `sam build`: what each function ships. This is the list: nothing else is in an artifact. ---------------
