@@ -7,34 +7,53 @@ from pathlib import Path
 
 from consumers.rows.registry import LOCAL_STORE
 from local import template
-from local.pipeline import ROOT, App, function_of
+from local.pipeline import ROOT, App, why_not_run
 
 USER_STACK = "app"
 
 
-def tagline_with_samples(*, window_s: int = 1, pets: bool = False, store: str = LOCAL_STORE) -> list[App]:
+def tagline_with_samples(
+    *,
+    window_s: int = 1,
+    pets: bool = False,
+    store: str = LOCAL_STORE,
+    parameters: Mapping[str, str] | None = None,
+) -> list[App]:
     """Return the pipeline and the sample application whose records it takes.
 
     Args:
         window_s: How long the consumer waits for a batch to fill, in seconds.
         pets: Whether to run the pets API as well; its requirements have to be installed.
         store: The store of the records: the parameter `Store`.
+        parameters: Other parameters of the pipeline, where they are not the defaults.
     """
     samples = [App("sample", ROOT / "examples" / "template.yml"), *([pets_app()] if pets else [])]
     functions = ["sample-SampleApi", "sample-AccessLogReplay", "sample-Orders"]
     functions += ["pets-PetsApi"] if pets else []
-    return [*samples, tagline_app([f"/aws/lambda/{name}" for name in functions], window_s, store)]
+    groups = [f"/aws/lambda/{name}" for name in functions]
+    return [*samples, tagline_app(groups, window_s, store, parameters or {})]
 
 
-def tagline_app(log_groups: Sequence[str], window_s: int, store: str) -> App:
-    """Return the pipeline, which takes the lines of log groups."""
-    parameters = {"LogGroups": ",".join(log_groups), "BatchWindowSeconds": str(window_s), "Store": store}
-    return App("tagline", ROOT / "template.yml", parameters)
+def tagline_app(log_groups: Sequence[str], window_s: int, store: str, parameters: Mapping[str, str]) -> App:
+    """Return the pipeline, which takes the lines of log groups, with values for its other parameters."""
+    own = {"LogGroups": ",".join(log_groups), "BatchWindowSeconds": str(window_s), "Store": store}
+    return App("tagline", ROOT / "template.yml", {**own, **parameters})
 
 
 def pets_app() -> App:
     """Return the pets API: FastAPI under Mangum, with its table in DynamoDB."""
     return App("pets", ROOT / "examples" / "pets_api" / "template.yml")
+
+
+def built(path: Path) -> Path:
+    """Return what `sam build` made of a template, with requirements beside the code.
+
+    Without it, or if it is older than the template, the template is returned.
+    """
+    made = path.parent / ".aws-sam" / "build" / "template.yaml"
+    if made.is_file() and made.stat().st_mtime >= path.stat().st_mtime:
+        return made
+    return path
 
 
 def tagline_with_template(
@@ -43,23 +62,26 @@ def tagline_with_template(
     """Return a SAM template of the user's own and the pipeline, which takes the lines of its functions.
 
     Nothing is installed: functions import what lies in their `CodeUri` and what this interpreter has.
-    `sam build` puts requirements beside the code, and its `.aws-sam/build/template.yaml` is such a template.
+    `sam build` puts requirements beside the code; see `built`.
 
     Args:
         path: The template.
-        parameters: Values for its parameters, where they are not the defaults.
+        parameters: Values for its parameters, where they are not the defaults. A name that it does not have
+            is a parameter of the pipeline.
         window_s: How long the consumer waits for a batch to fill, in seconds.
         store: The store of the records: the parameter `Store`.
 
     Raises:
         TemplateError: The template cannot be run.
     """
-    own = App(USER_STACK, path.resolve(), dict(parameters or {}))
-    stack = template.resolve(
-        template.translate(path), own.parameters, stack_name=own.name, endpoint="http://127.0.0.1"
-    )
+    translated = template.translate(path)
+    given = dict(parameters or {})
+    own = {name: given.pop(name) for name in list(given) if name in translated.get("Parameters", {})}
+    app = App(USER_STACK, path.resolve(), own)
+    stack = template.resolve(translated, own, stack_name=app.name, endpoint="http://127.0.0.1")
     specs = template.functions(stack)
-    for spec in specs:
-        function_of(spec, path.parent)
-    groups = list(dict.fromkeys(spec.log_group for spec in specs))
-    return [own, tagline_app(groups, window_s, store)]
+    groups = list(dict.fromkeys(spec.log_group for spec in specs if not why_not_run(spec, path.parent)))
+    if not groups:
+        reasons = [f"{spec.logical_id} ({why_not_run(spec, path.parent)})" for spec in specs]
+        raise template.TemplateError(f"{path} has no function that runs here: {', '.join(reasons) or 'none'}")
+    return [app, tagline_app(groups, window_s, store, given)]

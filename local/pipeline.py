@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 import secrets
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -35,6 +38,8 @@ from local.template import EventSourceMappingSpec, Resource, Stack
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL_S = 0.02
+# The name at the start of a line of requirements.txt; options and addresses have none.
+REQUIREMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?=\s*(?:$|[\[;<>=!~#]))")
 _API_KEY_BYTES = 24
 
 
@@ -87,7 +92,9 @@ class Pipeline:
         outputs: The stacks' outputs by the stack's name.
         parameters: The values that were given for the stacks' parameters, by the stack's name.
         api_key: What lets a request through where HTTP APIs ask for a signature; None where they do not ask.
-        not_run: What the templates have that nothing stands for on one machine.
+        addresses: Where the stacks' HTTP APIs are, by the stack's name and the API's logical id.
+        not_run: What the templates have that nothing stands for on one machine, and why.
+        missing: What functions need and do not have.
         alarms: The alarms.
         events: The asynchronous invocations.
         scheduler: The schedules.
@@ -114,6 +121,7 @@ class Pipeline:
         self._now = now
         self._data = data
         self.outputs: dict[str, dict[str, str]] = {}
+        self.addresses: dict[str, dict[str, str]] = {}
         self.parameters = {app.name: app.parameters for app in apps}
         self.api_key = secrets.token_urlsafe(_API_KEY_BYTES) if enforce_auth else None
 
@@ -205,6 +213,7 @@ class Pipeline:
         self.mappings: list[KinesisMapping | SqsMapping] = []
         schedules: list[Schedule] = []
         self.not_run: list[str] = []
+        self.missing: list[str] = []
         for app in self._apps:
             stack = template.resolve(
                 _translated(app.template, app.template.stat().st_mtime_ns),
@@ -214,22 +223,17 @@ class Pipeline:
             )
             self._create(stack)
             self.not_run += [*not_run(stack), *self._add_alarms(stack)]
-            groups = {group.name for group in stack.of_type("AWS::Logs::LogGroup")}
-            for spec in template.functions(stack):
-                self.functions.add(function_of(spec, app.template.parent))
-                if spec.log_group not in groups:
-                    self._ensure_log_group(spec.log_group)
-            for event_spec in template.event_invokes(stack):
-                self.events.configure(event_spec.function, _event_settings(event_spec))
+            self._add_functions(stack, app.template.parent)
             for mapping_spec in template.event_source_mappings(stack):
-                if not mapping_spec.enabled:
+                if not mapping_spec.enabled or mapping_spec.function not in self.functions.names():
                     continue
                 mapping = self._mapping(mapping_spec, stack)
                 mapping.start()
                 self._stop.append(mapping.stop)
                 self.mappings.append(mapping)
-            schedules += _schedules(stack)
-            self.outputs[app.name] = stack.outputs(self._apis(stack))
+            schedules += [each for each in _schedules(stack) if each.function in self.functions.names()]
+            self.addresses[app.name] = self._apis(stack)
+            self.outputs[app.name] = stack.outputs(self.addresses[app.name])
         self.scheduler = Scheduler(schedules, self.events.run, self.clock.now, catch_up=True)
         self.scheduler.start()
         self._stop.append(self.scheduler.stop)
@@ -241,6 +245,24 @@ class Pipeline:
             fault=self._fault,
             outbox=self._e_mails,
         )
+
+    def _add_functions(self, stack: Stack, folder: Path) -> None:
+        """Add a stack's functions, and note those that cannot be run, and what the others lack."""
+        groups = {group.name for group in stack.of_type("AWS::Logs::LogGroup")}
+        for spec in template.functions(stack):
+            if reason := why_not_run(spec, folder):
+                self.not_run.append(f"{spec.logical_id} ({reason})")
+                continue
+            function = function_of(spec, folder)
+            self.functions.add(function)
+            if names := missing_requirements(function.code):
+                self.missing.append(
+                    f"{spec.logical_id} needs {', '.join(names)}: run sam build, or install them here"
+                )
+            if spec.log_group not in groups:
+                self._ensure_log_group(spec.log_group)
+        for event_spec in template.event_invokes(stack):
+            self.events.configure(event_spec.function, _event_settings(event_spec))
 
     def _tick(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """Put the clock forward, and call the functions of schedules now where that is asked for."""
@@ -373,6 +395,7 @@ class Pipeline:
                         route.scopes,
                     )
                     for route in spec.routes
+                    if route.function in self.functions.names()
                 ],
                 self.functions.invoke,
                 port=self._ports.pop(0) if self._ports else 0,
@@ -429,7 +452,42 @@ def not_run(stack: Stack) -> list[str]:
         for function in stack.of_type("AWS::Lambda::Function")
         if function.properties.get("Layers")
     ]
-    return ignored + layered
+    imported = [f"{logical_id} ({reason})" for logical_id, reason in stack.left_out.items()]
+    return ignored + layered + imported
+
+
+def why_not_run(spec: template.FunctionSpec, folder: Path) -> str:
+    """Return why a function cannot be run on one machine; empty if it can.
+
+    Args:
+        spec: What the template has.
+        folder: Where the template is; its code is looked for from there.
+    """
+    if not spec.not_run and not (folder / spec.code).is_dir():
+        return f"its CodeUri, {spec.code}, is not a folder beside the template"
+    return spec.not_run
+
+
+def missing_requirements(code: Path) -> list[str]:
+    """Return the requirements of a function that are neither beside its code nor installed here.
+
+    Args:
+        code: The folder of its code; without a `requirements.txt`, nothing is required.
+    """
+    listed = code / "requirements.txt"
+    if not listed.is_file():
+        return []
+    names = (REQUIREMENT.match(line) for line in listed.read_text(errors="replace").splitlines())
+    found = {_normal(each.name) for each in metadata.distributions(path=[str(code), *sys.path])}
+    return [name[0] for name in names if name and _normal(name[0]) not in found | {"tagline"}]
+
+
+def _normal(name: str) -> str:
+    """Return a distribution's name as all ways to write it are compared.
+
+    https://packaging.python.org/en/latest/specifications/name-normalization/
+    """
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def function_of(spec: template.FunctionSpec, folder: Path) -> Function:
@@ -438,15 +496,7 @@ def function_of(spec: template.FunctionSpec, folder: Path) -> Function:
     Args:
         spec: What the template has.
         folder: Where the template is; its code is found from there.
-
-    Raises:
-        TemplateError: If its runtime cannot be run on one machine.
     """
-    if not spec.runtime.startswith("python3."):
-        raise template.TemplateError(
-            f"{spec.logical_id}: runtime {spec.runtime or 'of an image'} is not run here, only Python; take"
-            " it out by a condition, and write its lines into a log group with PutLogEvents"
-        )
     variables = dict(spec.environment)
     if spec.log_format == "JSON":
         variables["AWS_LAMBDA_LOG_FORMAT"] = "JSON"

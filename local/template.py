@@ -6,21 +6,33 @@ functions. The names and ARNs are of the form that AWS would give, but the same 
 ``event_source_mappings``, ``schedules`` and ``http_routes`` then say what the runner has to run.
 """
 
+import contextlib
 import hashlib
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import boto3
+from samtranslator.model.exceptions import InvalidDocumentException
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
+from yaml import YAMLError
 
 LOCAL_CODE_BUCKET = "local-directory"
 """The bucket of a function's code after the transform; the key is the template's own ``CodeUri``."""
+
+NOT_RUN_BUCKET = "not-run"
+"""The bucket of a function whose code cannot be run on one machine; the key is a key of ``NOT_RUN``."""
+
+NOT_RUN = {
+    "image": "an image; only code in a directory runs here",
+    "archive": "its code is in an archive; only code in a directory runs here",
+    "inline": "inline code; only code in a directory runs here",
+}
 
 # Where all of it is said to be. The account is moto's.
 REGION, ACCOUNT = "us-east-1", "123456789012"
@@ -69,6 +81,10 @@ class UnresolvableError(TemplateError):
     """An intrinsic function has no value; the message names the logical id and the function."""
 
 
+class _ImportedError(UnresolvableError):
+    """A value comes from another stack, which is not on this machine."""
+
+
 # ---- SAM to CloudFormation ---------------------------------------------------------------------------------
 
 
@@ -76,7 +92,8 @@ def translate(path: Path) -> dict[str, Any]:
     """Applies the SAM transform to a template, without asking AWS.
 
     The transform refuses code in directories, so each ``CodeUri`` is first made an address in S3 whose bucket
-    is ``LOCAL_CODE_BUCKET``. Nothing else changes, and intrinsic functions stay as they are.
+    is ``LOCAL_CODE_BUCKET``. The code of a function that cannot be run here is in ``NOT_RUN_BUCKET``. Nothing
+    else changes, and intrinsic functions stay as they are.
 
     Args:
         path: The SAM template, YAML or JSON.
@@ -85,33 +102,63 @@ def translate(path: Path) -> dict[str, Any]:
         The CloudFormation template.
 
     Raises:
-        TemplateError: A function has no directory of code, or a loop makes a SAM resource.
-        samtranslator.model.exceptions.InvalidDocumentException: The template is not valid SAM.
+        TemplateError: The file is not YAML, has no resources, is not valid SAM, or has a loop that makes a
+            SAM resource.
     """
-    template: dict[str, Any] = yaml_parse(path.read_text(encoding="utf-8"))
+    template = _parsed(path)
     loops = _loops(template)
     shared = template.get("Globals", {}).get("Function", {})
-    for logical_id, resource in template["Resources"].items():
-        properties = resource.get("Properties", {})
+    for resource in template["Resources"].values():
+        properties = resource.get("Properties") or {}
         if resource["Type"] == "AWS::Serverless::Function":
-            code = {**shared, **properties}.get("CodeUri")
-            if not isinstance(code, str) or code.startswith("s3://"):
-                raise TemplateError(
-                    f"{logical_id}: the code has to be in a directory, CodeUri, beside the template;"
-                    " images, archives and inline code are not run on one machine"
-                )
-            properties["CodeUri"] = f"s3://{LOCAL_CODE_BUCKET}/{code}"
+            why = _why_not_run({**shared, **properties})
+            if why:
+                for name in ("ImageUri", "ImageConfig", "InlineCode"):
+                    properties.pop(name, None)
+                properties |= {"PackageType": "Zip", "CodeUri": f"s3://{NOT_RUN_BUCKET}/{why}"}
+                properties = {"Handler": "none", "Runtime": "none", **properties}
+            else:
+                code = {**shared, **properties}.get("CodeUri", ".")
+                properties["CodeUri"] = f"s3://{LOCAL_CODE_BUCKET}/{code}"
+            resource["Properties"] = properties
         if resource["Type"] == "AWS::Serverless::LayerVersion":
             properties["ContentUri"] = f"s3://{LOCAL_CODE_BUCKET}/{properties.get('ContentUri', '.')}"
     # The translator takes the region, which it needs for the partition, from a session.
     session = boto3.Session(region_name=REGION)
     translator = Translator({}, Parser(), None, session)
-    translated: dict[str, Any] = translator.translate(template, {})
+    try:
+        translated: dict[str, Any] = translator.translate(template, {})
+    except InvalidDocumentException as error:
+        raise TemplateError("; ".join(cause.message for cause in error.causes)) from error
     translator.metrics.publish()  # Nowhere; but unpublished ones are warned of on stderr.
     if loops:
         translated["Transform"] = _LANGUAGE_EXTENSIONS
         translated["Resources"].update(loops)
     return translated
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        template = yaml_parse(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, YAMLError) as error:
+        raise TemplateError(f"{path} is not YAML or JSON: {' '.join(str(error).split())}") from error
+    resources = template.get("Resources") if isinstance(template, dict) else None
+    if not isinstance(resources, dict):
+        raise TemplateError(f"{path} has no Resources")
+    for logical_id, resource in resources.items():
+        if not logical_id.startswith(_FOR_EACH) and not isinstance((resource or {}).get("Type"), str):
+            raise TemplateError(f"{path}: resource {logical_id} has no Type")
+    return cast("dict[str, Any]", template)
+
+
+def _why_not_run(properties: Mapping[str, Any]) -> str | None:
+    """Return the key of ``NOT_RUN`` for a function's code, None for a directory."""
+    if properties.get("PackageType") == "Image" or "ImageUri" in properties:
+        return "image"
+    if "InlineCode" in properties:
+        return "inline"
+    code = properties.get("CodeUri", ".")
+    return None if isinstance(code, str) and not code.startswith("s3://") else "archive"
 
 
 # The translator cannot read loops: https://github.com/aws/serverless-application-model/issues/3641
@@ -166,6 +213,7 @@ class Stack:
         account: Its AWS account, twelve digits.
         resources: Its resources by logical id, in the template's order.
         deployed_outputs: Its outputs as they were on AWS; ``outputs`` gives those of this machine.
+        left_out: Why resources are left out, by logical id: they need a value of another stack.
     """
 
     name: str
@@ -173,6 +221,7 @@ class Stack:
     account: str
     resources: Mapping[str, Resource]
     deployed_outputs: Mapping[str, str]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def of_type(self, resource_type: str) -> list[Resource]:
         """Gives the resources of one type, in the template's order.
@@ -241,13 +290,14 @@ def resolve(
     }
     values = {**_parameter_values(template.get("Parameters", {}), parameters), **pseudo}
     resolver = _Resolver(_repeated(template, values), values, endpoint.rstrip("/"))
-    return Stack(
-        name=stack_name,
-        region=REGION,
-        account=ACCOUNT,
-        resources={logical_id: resolver.resource(logical_id) for logical_id in resolver.resource_ids()},
-        deployed_outputs=resolver.outputs(),
-    )
+    resources: dict[str, Resource] = {}
+    left_out: dict[str, str] = {}
+    for logical_id in resolver.resource_ids():
+        try:
+            resources[logical_id] = resolver.resource(logical_id)
+        except _ImportedError as error:
+            left_out[logical_id] = str(error)
+    return Stack(stack_name, REGION, ACCOUNT, resources, resolver.outputs(), left_out)
 
 
 # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/intrinsic-function-reference-foreach.html
@@ -513,11 +563,13 @@ class _Resolver:
         )
 
     def outputs(self) -> dict[str, str]:
-        return {
-            name: _text(self._value(output["Value"], f"Outputs.{name}"))
-            for name, output in self._outputs.items()
-            if "Condition" not in output or self._condition(output["Condition"], f"Outputs.{name}")
-        }
+        outputs = {}
+        for name, output in self._outputs.items():
+            if "Condition" in output and not self._condition(output["Condition"], f"Outputs.{name}"):
+                continue
+            with contextlib.suppress(_ImportedError):
+                outputs[name] = _text(self._value(output["Value"], f"Outputs.{name}"))
+        return outputs
 
     # Nodes.
 
@@ -527,6 +579,8 @@ class _Resolver:
                 (key, argument), *_ = node.items()
                 if key in self._intrinsics:
                     return self._intrinsics[key](argument, f"{where}, {key}")
+                if key == "Fn::ImportValue":
+                    raise _ImportedError("it needs a value of another stack, by Fn::ImportValue")
                 if key.startswith("Fn::"):
                     raise UnresolvableError(f"{where}: the intrinsic function {key} is not supported")
             values = {key: self._value(value, f"{where}.{key}") for key, value in node.items()}
@@ -699,6 +753,7 @@ class FunctionSpec:
         application_level: The lowest level of its own lines that is kept, in JSON format.
         system_level: The lowest level of the platform's lines that is kept, in JSON format.
         reserved_concurrency: The invocations at once that are kept for it, None for a share of the account's.
+        not_run: Why it cannot be run on one machine, whatever is in its directory; empty if it can.
     """
 
     logical_id: str
@@ -714,6 +769,7 @@ class FunctionSpec:
     application_level: str
     system_level: str
     reserved_concurrency: int | None
+    not_run: str = ""
 
 
 @dataclass(frozen=True)
@@ -889,21 +945,26 @@ def functions(stack: Stack) -> list[FunctionSpec]:
         logging = properties.get("LoggingConfig", {})
         reserved = properties.get("ReservedConcurrentExecutions")
         variables = properties.get("Environment", {}).get("Variables", {})
+        code, runtime = properties["Code"], properties.get("Runtime", "")
+        not_run = NOT_RUN[code["S3Key"]] if code["S3Bucket"] == NOT_RUN_BUCKET else ""
+        if not not_run and not runtime.startswith("python3."):
+            not_run = f"its runtime is {runtime or 'not given'}; only Python runs here"
         specs.append(
             FunctionSpec(
                 logical_id=function.logical_id,
                 name=function.name,
                 handler=properties["Handler"],
-                code=properties["Code"]["S3Key"],
+                code=code["S3Key"],
                 memory_mb=int(properties.get("MemorySize", _DEFAULT_MEMORY_MB)),
                 timeout_s=int(properties.get("Timeout", _DEFAULT_TIMEOUT_S)),
                 environment={name: _text(value) for name, value in variables.items()},
                 log_group=logging.get("LogGroup", f"/aws/lambda/{function.name}"),
                 log_format=logging.get("LogFormat", "Text"),
-                runtime=properties.get("Runtime", ""),
+                runtime=runtime,
                 application_level=logging.get("ApplicationLogLevel", "INFO"),
                 system_level=logging.get("SystemLogLevel", "INFO"),
                 reserved_concurrency=None if reserved is None else int(reserved),
+                not_run=not_run,
             )
         )
     return specs

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +23,7 @@ from local.faults import OF_DELIVERIES, Kind
 if TYPE_CHECKING:
     from cli.feed import AccessLog
     from cli.target import Target
-    from local.pipeline import Pipeline
+    from local.pipeline import App, Pipeline
 
 app = typer.Typer()
 
@@ -52,6 +54,14 @@ InProcess = Annotated[
 Template = Annotated[
     Path | None,
     typer.Option(help="Run a SAM template of your own instead of the samples; its lines are collected."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--parameter-overrides",
+        metavar="NAME=VALUE",
+        help="A parameter of the template or of the pipeline; several in one text, or given again.",
+    ),
 ]
 DataFolder = Annotated[
     Path | None, typer.Option(help="Keep the store's tables in this folder, for the next time.")
@@ -129,6 +139,7 @@ def demo(
 @app.command()
 def up(
     template: Template = None,
+    parameter_overrides: Overrides = None,
     store: StoreName = LOCAL_STORE,
     data: DataFolder = None,
     now: StartTime = None,
@@ -147,33 +158,56 @@ def up(
     ```sh
     tagline up
     tagline up --template my-api/template.yml --data .tagline/data
+    tagline up --template my-api/template.yml --parameter-overrides "Table=things MeterUrl=http://127.0.0.1:9000"
     tagline up --now 2026-01-01T00:10:00 --port 4566
     ```
     """
-    from cli.apps import tagline_with_samples, tagline_with_template
     from cli.target import running_or_none
     from local.pipeline import Pipeline
-    from local.template import TemplateError
 
     if running_or_none() is not None:
         raise CommandError(
             "a pipeline is running in this folder already", "stop it with Ctrl-C, or use another folder"
         )
-    if template is not None and not template.is_file():
-        raise CommandError(f"there is no template {template}", "give the path of a SAM template")
-    try:
-        with Pipeline(
-            tagline_with_template(template, store=store)
-            if template
-            else tagline_with_samples(pets=True, store=store),
+    with (
+        _explained(),
+        Pipeline(
+            _apps(template, parameters_of(parameter_overrides or []), store),
             in_process=in_process,
             ports=[port],
             enforce_auth=enforce_auth,
             enforce_throttling=enforce_throttling,
             now=now and now.replace(tzinfo=UTC),
             data=data,
-        ) as pipeline:
-            keep_running(pipeline)
+        ) as pipeline,
+    ):
+        keep_running(pipeline)
+
+
+def _apps(path: Path | None, parameters: Mapping[str, str], store: str) -> list[App]:
+    """Return what `up` runs: the user's template, or the samples."""
+    from cli.apps import built, tagline_with_samples, tagline_with_template
+
+    if path is None:
+        return tagline_with_samples(pets=True, store=store, parameters=parameters)
+    if not path.is_file():
+        raise CommandError(f"there is no template {path}", "give the path of a SAM template")
+    if built(path) != path:
+        err.print(f"{built(path)} is run: sam build made it", highlight=False, soft_wrap=True)
+    return tagline_with_template(built(path), parameters, store=store)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say what to do about a template that cannot be run, and about a port or folder that cannot be used."""
+    from local.template import ParameterError, TemplateError
+
+    try:
+        yield
+    except ParameterError as error:
+        raise CommandError(
+            str(error), "--parameter-overrides NAME=VALUE gives a parameter a value"
+        ) from error
     except TemplateError as error:
         raise CommandError(
             str(error), "fix the template; docs/how-to/run-your-function.md has what runs"
@@ -182,13 +216,34 @@ def up(
         raise CommandError(str(error), "another port, or a folder that can be written to") from error
 
 
+def parameters_of(texts: Sequence[str]) -> dict[str, str]:
+    """Return the parameters of texts such as `Name=value Other="two words"`.
+
+    Raises:
+        typer.BadParameter: If a text is not of this form.
+    """
+    parameters = {}
+    for text in texts:
+        try:
+            pairs = [pair.partition("=") for pair in shlex.split(text)]
+        except ValueError as error:
+            raise typer.BadParameter(f"{text!r}: {error}") from error
+        for name, equals, value in pairs:
+            if not equals or not name:
+                raise typer.BadParameter(f"{name!r} is not of the form NAME=VALUE")
+            parameters[name] = value
+    return parameters
+
+
 def keep_running(pipeline: Pipeline) -> None:
     """Print where a pipeline is, and let the other commands find it, until a signal ends it."""
     from cli.target import remove_running, target_of, write_running
 
     print_in_process(pipeline)
     for name in pipeline.not_run:
-        err.print(f"{name} is in the template and not on this machine", highlight=False)
+        err.print(f"not on this machine: {name}", highlight=False)
+    for each in pipeline.missing:
+        err.print(each, highlight=False)
     target = target_of(pipeline)
     write_running(target)
     try:
@@ -367,6 +422,10 @@ def print_addresses(pipeline: Pipeline, target: Target) -> None:
     table = Table("address", "of", title="The pipeline runs", title_justify="left")
     for name, value in pipeline.outputs.get("app", {}).items():
         table.add_row(value, f"{name} of your template")
+    shown = " ".join(pipeline.outputs.get("app", {}).values())
+    for name, url in pipeline.addresses.get("app", {}).items():
+        if url not in shown:
+            table.add_row(url, f"{name} of your template")
     if target.samples:
         table.add_row(target.samples["PetsApiUrl"], "the pets API: every request leaves a record")
         table.add_row(target.samples["SampleApiUrl"], "a sample API without a framework")
