@@ -502,6 +502,7 @@ class HttpApi:
         throttle: How many requests it takes; None for any number.
         timeout_s: The longest that a client waits for a function, in seconds.
         access_log: Gets a line for each request; None for no log.
+        observe: Called with each request that was answered, whether there is a log or not.
         clock: Says what time it is, with a time zone.
         clock_s: Says what time it is for the throttle, in seconds.
     """
@@ -517,6 +518,7 @@ class HttpApi:
         throttle: Throttle | None = None,
         timeout_s: float = INTEGRATION_TIMEOUT_S,
         access_log: AccessLog | None = None,
+        observe: Callable[[Access], None] | None = None,
         clock: Callable[[], datetime] = _real_time,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -527,7 +529,7 @@ class HttpApi:
         self._cors = cors
         self._bucket = _Bucket(throttle, clock_s) if throttle else None
         self._timeout_s = timeout_s
-        self._access_log = access_log
+        self._observers = [each for each in (access_log and access_log.write, observe) if each]
         self._clock = clock
         self._invocations = ThreadPoolExecutor(AT_ONCE, thread_name_prefix=f"api {api_id}")
         self._server: _Server | None = None
@@ -572,26 +574,26 @@ class HttpApi:
     def _answer(self, request: Request) -> Response:
         path = request.target.partition("?")[0]
         found = find_route(self._routes, request.method, path)
-        if self._access_log is None:
+        if not self._observers:
             return self._routed(request, found)
         at, began_s = self._clock(), time.perf_counter()
         response = self._routed(request, found)
         headers = {name.lower(): value for name, value in request.headers}
-        self._access_log.write(
-            Access(
-                at=at,
-                route_key=found[0].key if found else NOTHING,
-                method=request.method,
-                path=path,
-                protocol=request.protocol,
-                source_ip=request.source_ip,
-                user_agent=headers.get("user-agent", ""),
-                host=headers.get("host", ""),
-                status=response.status,
-                response_bytes=len(response.body),
-                latency_ms=round((time.perf_counter() - began_s) * 1_000),
-            )
+        access = Access(
+            at=at,
+            route_key=found[0].key if found else NOTHING,
+            method=request.method,
+            path=path,
+            protocol=request.protocol,
+            source_ip=request.source_ip,
+            user_agent=headers.get("user-agent", ""),
+            host=headers.get("host", ""),
+            status=response.status,
+            response_bytes=len(response.body),
+            latency_ms=round((time.perf_counter() - began_s) * 1_000),
         )
+        for observe in self._observers:
+            observe(access)
         return response
 
     def _routed(self, request: Request, found: tuple[Route, dict[str, str]] | None) -> Response:

@@ -16,19 +16,19 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Protocol, Self, cast
 
 from botocore.config import Config
 
 from local import logs, sns, template
-from local.access_logs import AccessLog
+from local.access_logs import Access, AccessLog
 from local.alarms.service import Alarms
 from local.authorizers import ApiKeyAuthorizer, IamAuthorizer, JwtAuthorizer, read_keys
 from local.clock import Clock
 from local.destinations import Destinations
 from local.event_sources import KinesisMapping, KinesisSettings, SqsMapping, SqsSettings
 from local.faults import OF_DELIVERIES, OF_THE_SERVICE, Fault, Kind
-from local.functions import Function, Functions
+from local.functions import Function, Functions, Ship
 from local.http_api import Authorizer, Cors, HttpApi, Route, Throttle
 from local.invocations import AsyncInvocations, EventSettings
 from local.s3 import Applied, apply_lifecycle, configure_bucket
@@ -73,6 +73,34 @@ class Turned:
     aged: Mapping[str, Applied]
 
 
+class Watcher(Protocol):
+    """What is told of all that happens, by the threads in which it does."""
+
+    def request(self, api: str, access: Access) -> None:
+        """Take a request that an HTTP API answered.
+
+        Args:
+            api: The API's logical id.
+            access: The request.
+        """
+
+    def lines(self, log_group: str, texts: Sequence[str]) -> None:
+        """Take what a function wrote.
+
+        Args:
+            log_group: The function's log group.
+            texts: Log events: lines, or several lines that belong together.
+        """
+
+    def fault(self, kind: Kind, what: str) -> None:
+        """Take a fault that was asked for.
+
+        Args:
+            kind: What happens.
+            what: To what; empty for everything.
+        """
+
+
 class Pipeline:
     """Stacks that run, from the start of the `with` block to its end.
 
@@ -85,6 +113,7 @@ class Pipeline:
         issuers: The file or local address of an issuer's keys, by the issuer; see `authorizers.read_keys`.
         now: The time to put the clock to at the start; default the real time.
         data: A folder in which Timestream's tables outlive this pipeline.
+        watcher: What is told of requests, lines and faults.
 
     Attributes:
         services: The AWS services.
@@ -93,6 +122,7 @@ class Pipeline:
         parameters: The values that were given for the stacks' parameters, by the stack's name.
         api_key: What lets a request through where HTTP APIs ask for a signature; None where they do not ask.
         addresses: Where the stacks' HTTP APIs are, by the stack's name and the API's logical id.
+        code: The folders of the functions' code, by the stack's name.
         not_run: What the templates have that nothing stands for on one machine, and why.
         missing: What functions need and do not have.
         alarms: The alarms.
@@ -112,8 +142,10 @@ class Pipeline:
         issuers: Mapping[str, str] | None = None,
         now: datetime | None = None,
         data: Path | None = None,
+        watcher: Watcher | None = None,
     ) -> None:
         self._apps = apps
+        self._watcher = watcher
         self._ports = list(ports)
         self._in_process = in_process
         self._enforce_throttling = enforce_throttling
@@ -122,6 +154,7 @@ class Pipeline:
         self._data = data
         self.outputs: dict[str, dict[str, str]] = {}
         self.addresses: dict[str, dict[str, str]] = {}
+        self.code: dict[str, list[Path]] = {}
         self.parameters = {app.name: app.parameters for app in apps}
         self.api_key = secrets.token_urlsafe(_API_KEY_BYTES) if enforce_auth else None
 
@@ -150,6 +183,10 @@ class Pipeline:
         """Return a boto3 client of the services."""
         return self.services.client(service)
 
+    def reload(self) -> None:
+        """Start functions anew, with the code that they have now; what runs ends when it is done."""
+        self.functions.restart({**self.services.environment(), **self.clock.environment()})
+
     def advance(self, by: timedelta) -> Turned:
         """Put the clock forward, and let happen what happens in that time.
 
@@ -162,7 +199,7 @@ class Pipeline:
 
         def turn() -> None:
             self.clock.advance(by)
-            self.functions.restart({**self.services.environment(), **self.clock.environment()})
+            self.reload()
 
         self.alarms.evaluate()
         results = self.scheduler.fire_due(turn)
@@ -199,7 +236,7 @@ class Pipeline:
         cloudwatch, metrics = self.services.cloudwatch, self.services.delivery.metrics
         self._observe = functools.partial(metrics.observe_lambda, cloudwatch)
         self.functions = Functions(
-            shipper.ship,
+            shipper.ship if self._watcher is None else self._shown(shipper.ship, self._watcher),
             {**self.services.environment(), **self.clock.environment()},
             self._in_process,
             observe=self._observe,
@@ -246,6 +283,14 @@ class Pipeline:
             outbox=self._e_mails,
         )
 
+    @staticmethod
+    def _shown(ship: Ship, watcher: Watcher) -> Ship:
+        def ship_and_show(group: str, stream: str, events: list[tuple[int, str]]) -> None:
+            ship(group, stream, events)
+            watcher.lines(group, [text for _, text in events])
+
+        return ship_and_show
+
     def _add_functions(self, stack: Stack, folder: Path) -> None:
         """Add a stack's functions, and note those that cannot be run, and what the others lack."""
         groups = {group.name for group in stack.of_type("AWS::Logs::LogGroup")}
@@ -255,6 +300,7 @@ class Pipeline:
                 continue
             function = function_of(spec, folder)
             self.functions.add(function)
+            self.code.setdefault(stack.name, []).append(function.code)
             if names := missing_requirements(function.code):
                 self.missing.append(
                     f"{spec.logical_id} needs {', '.join(names)}: run sam build, or install them here"
@@ -281,6 +327,9 @@ class Pipeline:
     def _fault(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """Put a fault in force, or do at once what is no fault of a call: kill a function, deliver again."""
         kind = Kind(wanted.pop("kind"))
+        if self._watcher is not None:
+            names = (wanted.get(name) for name in ("service", "operation", "function"))
+            self._watcher.fault(kind, " ".join(str(name) for name in names if name))
         if kind is Kind.NONE:
             self._clear_faults()
         elif kind is Kind.KILL:
@@ -403,6 +452,7 @@ class Pipeline:
                 cors=None if spec.cors is None else Cors(*astuple(spec.cors)),
                 throttle=Throttle(*spec.throttle) if spec.throttle and self._enforce_throttling else None,
                 access_log=self._access_log(spec),
+                observe=functools.partial(self._watcher.request, spec.api) if self._watcher else None,
             )
             addresses[spec.api] = f"http://127.0.0.1:{server.start()}"
             self._stop.append(server.stop)

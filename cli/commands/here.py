@@ -22,6 +22,7 @@ from local.faults import OF_DELIVERIES, Kind
 
 if TYPE_CHECKING:
     from cli.feed import AccessLog
+    from cli.live import LiveView
     from cli.target import Target
     from local.pipeline import App, Pipeline
 
@@ -148,7 +149,10 @@ def up(
     enforce_throttling: EnforceThrottling = False,
     in_process: InProcess = False,
 ) -> None:
-    """Run the pipeline on this machine until Ctrl-C, and print its addresses.
+    """Run the pipeline on this machine until Ctrl-C, and print its addresses and what happens.
+
+    Requests, records, tracebacks and faults are printed as they come. Functions start again with their code
+    when it changes. At the end, the usage page is saved to `.tagline/report.html`.
 
     The other commands, run in the same folder, then find it. So does any program that uses boto3 or the AWS
     command line, with the variables that are printed.
@@ -162,6 +166,9 @@ def up(
     tagline up --now 2026-01-01T00:10:00 --port 4566
     ```
     """
+    from tagline import DEFAULT_TAG
+
+    from cli.live import LiveView
     from cli.target import running_or_none
     from local.pipeline import Pipeline
 
@@ -169,19 +176,20 @@ def up(
         raise CommandError(
             "a pipeline is running in this folder already", "stop it with Ctrl-C, or use another folder"
         )
-    with (
-        _explained(),
-        Pipeline(
-            _apps(template, parameters_of(parameter_overrides or []), store),
+    with _explained():
+        apps = _apps(template, parameters_of(parameter_overrides or []), store)
+        view = LiveView(DEFAULT_TAG, apps[-1].parameters["LogGroups"].split(","))
+        with Pipeline(
+            apps,
             in_process=in_process,
             ports=[port],
             enforce_auth=enforce_auth,
             enforce_throttling=enforce_throttling,
             now=now and now.replace(tzinfo=UTC),
             data=data,
-        ) as pipeline,
-    ):
-        keep_running(pipeline)
+            watcher=view,
+        ) as pipeline:
+            keep_running(pipeline, view)
 
 
 def _apps(path: Path | None, parameters: Mapping[str, str], store: str) -> list[App]:
@@ -235,8 +243,9 @@ def parameters_of(texts: Sequence[str]) -> dict[str, str]:
     return parameters
 
 
-def keep_running(pipeline: Pipeline) -> None:
+def keep_running(pipeline: Pipeline, view: LiveView) -> None:
     """Print where a pipeline is, and let the other commands find it, until a signal ends it."""
+    from cli.live import CodeWatch
     from cli.target import remove_running, target_of, write_running
 
     print_in_process(pipeline)
@@ -246,6 +255,9 @@ def keep_running(pipeline: Pipeline) -> None:
         err.print(each, highlight=False)
     target = target_of(pipeline)
     write_running(target)
+    code = CodeWatch(
+        [folder for name, folders in pipeline.code.items() if name != "tagline" for folder in folders]
+    )
     try:
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -253,10 +265,27 @@ def keep_running(pipeline: Pipeline) -> None:
         print_addresses(pipeline, target)
         # A signal that another thread gets wakes nobody: look for it.
         while not stopped.wait(_LOOK_EVERY_S):
-            pass
-        err.print("stopping")
+            if (path := code.changed()) is not None:
+                pipeline.reload()
+                view.reloaded(path)
+        print_end(target, view)
     finally:
         remove_running()
+
+
+def print_end(target: Target, view: LiveView) -> None:
+    """Print what was counted, and save the usage page if there are records."""
+    from cli.dashboard import link_to_page, save_page
+    from cli.target import FOLDER
+
+    summary, page = view.summary(), FOLDER / "report.html"
+    if view.counts["record"]:
+        try:
+            save_page(link_to_page(target), page)
+            summary += f"\nUsage page, for your browser: {page.resolve()}"
+        except CommandError as error:
+            err.print(f"no usage page: {error}", highlight=False)
+    out.print(summary, soft_wrap=True, highlight=False)
 
 
 @app.command()
