@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import queue
 import re
 import sys
 import threading
@@ -25,6 +27,8 @@ _PLATFORM = re.compile(r"(INIT_START|START RequestId:|END RequestId:|REPORT Requ
 _FAILED = re.compile(
     r"\[ERROR\]|Traceback \(most recent call last\)|RequestId: \S+ Error:|.*Task timed out after "
 )
+# Lines that wait to be printed, and how long the end waits for them in seconds.
+MAX_WAITING, CLOSE_WITHIN_S = 10_000, 5.0
 COUNTED = ("request", "failed request", "record", "error")
 # Fields of a record that are shown, in this order.
 _SHOWN = ("method", "route", "status", "duration_ms", "client")
@@ -33,7 +37,8 @@ _SHOWN = ("method", "route", "status", "duration_ms", "client")
 class LiveView:
     """Prints requests, records, what functions write, tracebacks and faults; counts them.
 
-    Of the pipeline's own functions only failures are printed.
+    Of the pipeline's own functions only failures are printed. A thread prints, so that a terminal that stands
+    still stops nothing else; what it cannot keep up with is left out.
 
     Args:
         tag: The token that marks a record.
@@ -45,7 +50,9 @@ class LiveView:
         self._tag = tag
         self._collected = frozenset(collected)
         self._screen = screen or Screen(file=sys.stdout)
-        self._printing = threading.Lock()
+        self._waiting: queue.Queue[Text | None] = queue.Queue(MAX_WAITING)
+        self._printer = threading.Thread(target=self._print_waiting, name="live view", daemon=True)
+        self._printer.start()
         self.counts: Counter[str] = Counter()
 
     def request(self, api: str, access: Access) -> None:
@@ -98,8 +105,20 @@ class LiveView:
     def _print(self, kind: str, text: str, rest: Text) -> None:
         now = datetime.now(UTC)
         line = Text.assemble((f"{now:%H:%M:%S} ", "dim"), f"{kind:<8}", printable(text), rest)
-        with self._printing:
-            self._screen.print(line, soft_wrap=True, highlight=False)
+        with contextlib.suppress(queue.Full):
+            self._waiting.put_nowait(line)
+
+    def close(self) -> None:
+        """Print what waits, for at most `CLOSE_WITHIN_S`, and end."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put_nowait(None)
+        self._printer.join(CLOSE_WITHIN_S)
+
+    def _print_waiting(self) -> None:
+        # Nobody looks any more at a terminal that is gone; rich ends the program then.
+        with contextlib.suppress(OSError, SystemExit):
+            while (line := self._waiting.get()) is not None:
+                self._screen.print(line, soft_wrap=True, highlight=False)
 
 
 def _object_of(text: str) -> dict[str, Any] | None:

@@ -285,6 +285,7 @@ def print_end(target: Target, view: LiveView) -> None:
             summary += f"\nUsage page, for your browser: {page.resolve()}"
         except CommandError as error:
             err.print(f"no usage page: {error}", highlight=False)
+    view.close()
     out.print(summary, soft_wrap=True, highlight=False)
 
 

@@ -292,7 +292,7 @@ def test_functions_of_ones_own_run_beside_the_pipeline_and_their_rows_outlive_it
     count = "SELECT count(*) FROM {table} WHERE measure_name = 'order'"
 
     with running(tmp_path, *options) as printed:
-        assert "Cache (AWS::ElastiCache::CacheCluster) is in the template and not on this machine" in printed
+        assert "not on this machine: Cache (AWS::ElastiCache::CacheCluster)" in printed
         (url,) = re.findall(r"(http://127.0.0.1:\d+) +│ Url of your template", printed)
         with urllib.request.urlopen(f"{url}/orders") as response:
             assert response.status == 200

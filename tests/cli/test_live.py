@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -80,6 +81,7 @@ def test_lines_are_printed_as_people_read_them(
 ) -> None:
     group, text, expected, counted = event
     view.lines(group, [text])
+    view.close()
 
     assert printed.getvalue()[9:].rstrip("\n") == (expected or "")
     assert view.counts == ({counted: 1} if counted else {})
@@ -95,6 +97,7 @@ def test_requests_faults_and_reloads_are_printed_and_counted(view: LiveView, pri
         view.request("Api", access(status))
     view.fault(Kind.THROTTLE, "s3 PUT")
     view.reloaded(Path("a.py"))
+    view.close()
 
     assert [line[9:] for line in printed.getvalue().splitlines()] == [
         r"request GET /a\x1b 200 7 ms Api",
@@ -104,6 +107,31 @@ def test_requests_faults_and_reloads_are_printed_and_counted(view: LiveView, pri
         "reload  a.py changed; functions start again with it",
     ]
     assert view.summary() == "3 requests, 1 failed request, 0 records, 0 errors"
+
+
+class Terminal(io.StringIO):
+    """A terminal that stands still until it is released, and is gone then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.released.wait(60)
+        raise BrokenPipeError(text)
+
+
+def test_a_terminal_that_stands_still_and_then_is_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.live.MAX_WAITING", 2)
+    monkeypatch.setattr("cli.live.CLOSE_WITHIN_S", 0.0)
+    terminal = Terminal()
+    view = LiveView("usage_record", [GROUP], Screen(file=terminal))
+    view.lines(GROUP, ["hello"] * 100)
+    view.lines(GROUP, [RECORD])
+    view.close()
+    terminal.released.set()
+
+    assert view.summary() == "0 requests, 0 failed requests, 1 record, 0 errors"
 
 
 def test_code_that_changes_is_seen_once(tmp_path: Path) -> None:
