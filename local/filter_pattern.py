@@ -563,8 +563,21 @@ def _refuse_constant(name: str) -> NoReturn:
 _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
+# Several filters look at the same lines, one after the other; longer lines are not kept.
+_KEPT_LINES, _KEPT_CHARACTERS = 1_000, 4_096
+
+
 def _document(message: str) -> Any:
-    """Return the JSON that a whole message is; None if it is not."""
+    """Return the JSON that a whole message is; None if it is not. Nobody may change it."""
+    return _kept_document(message) if len(message) <= _KEPT_CHARACTERS else _read_document(message)
+
+
+@lru_cache(maxsize=_KEPT_LINES)
+def _kept_document(message: str) -> Any:
+    return _read_document(message)
+
+
+def _read_document(message: str) -> Any:
     try:
         return _decode(message)
     except (ValueError, RecursionError):

@@ -53,6 +53,7 @@ MAX_NAME_CHARACTERS = 1024
 MAX_TARGET_VALUES = 100
 RESOLUTIONS_S = (1, 60)
 MINUTE_S = 60
+_MINUTE_MS = MINUTE_S * 1000
 
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
 _AMOUNTS: tuple[str, ...] = ("Count", "Bytes", "Kilobytes", "Megabytes", "Gigabytes", "Terabytes")
@@ -248,11 +249,21 @@ def filter_points(
         pattern: The filter's pattern.
         transformation: As `PutMetricFilter` takes it.
         events: Milliseconds since 1970 and message.
+
+    Yields:
+        Points; a metric without dimensions that counts has one for each minute.
     """
     value, default = transformation["metricValue"], transformation.get("defaultValue")
     dimensions = dict(sorted((transformation.get("dimensions") or {}).items()))
     sources = [value, *dimensions.values()]
     constant = _number(value)
+    if constant is not None and default is None and not dimensions:
+        namespace, name = transformation["metricNamespace"], transformation["metricName"]
+        minutes = Counter(at_ms // _MINUTE_MS for at_ms, message in events if pattern.matches(message))
+        for minute, count in minutes.items():
+            unit = transformation.get("unit") or "None"
+            yield Point(namespace, name, (), minute * _MINUTE_MS, (constant,) * count, unit)
+        return
     for at_ms, message in events:
         values: list[Any] = [constant]
         if not pattern.matches(message):
