@@ -131,15 +131,11 @@ def _value(value: str) -> Any:
 
 
 def _composite(group: str, severity: str, members: Iterable[Alarm]) -> dict[str, Any]:
-    parts = []
-    for alarm in members:
-        text = " AND ".join(f'ALARM("${{{name}}}")' for name in alarm.logical_ids(severity))
-        worse = SEVERITIES[SEVERITIES.index(severity) + 1 :]
-        for other in (other for other in worse if other in alarm.thresholds):
-            # The mail of the worse one is enough.
-            text += "".join(f' AND NOT ALARM("${{{name}}}")' for name in alarm.logical_ids(other))
-        part = Call("Sub", f"({text})")
-        parts.append(Call("If", [alarm.condition, part, "FALSE"]) if alarm.condition else part)
+    rule = Call("Join", [" OR ", [_part(alarm, severity) for alarm in members]])
+    if severity == "warning" and (worse := members_of(group, "critical")):
+        # The mail of what is critical is enough.
+        others = Call("Join", [" OR ", [_part(alarm, "critical") for alarm in worse]])
+        rule = Call("Join", ["", ["(", rule, ") AND NOT (", others, ")"]])
     return {
         "Type": "AWS::CloudWatch::CompositeAlarm",
         "Properties": {
@@ -148,11 +144,17 @@ def _composite(group: str, severity: str, members: Iterable[Alarm]) -> dict[str,
                 f"Something is {'wrong' if severity == 'critical' else 'worth a look'} with {GROUPS[group]}."
                 f" The reason names the alarm; {RUNBOOK} has what to do."
             ),
-            "AlarmRule": Call("Join", [" OR ", parts]),
+            "AlarmRule": rule,
             "AlarmActions": [Call("Ref", "Alerts")],
             "OKActions": [Call("Ref", "Alerts")],
         },
     }
+
+
+def _part(alarm: Alarm, severity: str) -> Any:
+    text = " AND ".join(f'ALARM("${{{name}}}")' for name in alarm.logical_ids(severity))
+    part = Call("Sub", f"({text})" if " AND " in text else text)
+    return Call("If", [alarm.condition, part, "FALSE"]) if alarm.condition else part
 
 
 # ---- The dashboard -----------------------------------------------------------------------------------------

@@ -348,3 +348,26 @@ def test_time_passes_and_things_go_wrong_on_demand(up: Path, log: Path) -> None:
     lost = tagline(up, "fault", "lose", "--times", "2")
     assert lost.stdout == "lose: the next 2 deliveries of lines\n", lost.stderr
     assert tagline(up, "fault", "none").returncode == 0
+
+
+def test_the_commands_of_the_runbook_run(up: Path, log: Path) -> None:
+    assert tagline(up, "feed", str(log)).returncode == 0
+    (up / "app.log").write_text('{"_tag": "usage_record", "status": \n')
+    assert tagline(up, "feed", "--lines", str(up / "app.log")).returncode == 0
+    until(up, "SELECT count(*) FROM {table}", "299")
+    key = ""
+    text = (ROOT / "docs" / "runbook.md").read_text()
+    commands = re.findall(r"(?:`|^)tagline ([^`\n]+)", text, re.MULTILINE)
+    # What exports is first, so that there is something to look at.
+    for command in sorted(dict.fromkeys(commands), key=lambda each: not each.startswith("export")):
+        yesterday = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
+        if command == "quarantine show KEY":
+            listed = tagline(up, "quarantine", "ls", "--keys", "--json")
+            key = json.loads(listed.stdout.splitlines()[0])["key"]
+        done = tagline(up, *command.replace("DAY", yesterday).replace("KEY", key).split())
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), (
+            command,
+            done.stdout,
+            done.stderr,
+        )
+    assert key
