@@ -7,9 +7,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # A store is created by what uses it, from settings beside it.
 STORES = {
-    "exporter/export": "exporter/stores",
-    "exporter/upkeep": "exporter/stores",
-    "exporter/usage": "exporter/stores",
+    "exporter/export": ("exporter/stores",),
+    # It writes rows again, too.
+    "exporter/upkeep": ("exporter/stores", "consumers/rows/lake", "consumers/rows/timestream"),
+    "exporter/usage": ("exporter/stores",),
 }
 
 
@@ -21,7 +22,7 @@ def settings_classes(handler: str) -> dict[str, type]:
     """
     folder = "/".join(handler.split(".")[:-2])
     found: dict[str, type] = {}
-    for place in (folder, *([STORES[folder]] if folder in STORES else [])):
+    for place in (folder, *STORES.get(folder, ())):
         for path in sorted((ROOT / place).rglob("*.py")):
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
             kind = getattr(importlib.import_module(name), "Settings", None)
