@@ -100,6 +100,18 @@ class Answer:
         return (row for page in self.pages for row in page)
 
 
+class Hour(NamedTuple):
+    """An hour of a day, as far as a store knows it without reading rows.
+
+    Attributes:
+        rows: How many rows it has, copies counted.
+        made_of: Changes when a row is added.
+    """
+
+    rows: int
+    made_of: str
+
+
 class Store(Protocol):
     """What a store is asked. Each question raises `StoreError` if the store does not answer it."""
 
@@ -142,6 +154,12 @@ class Store(Protocol):
 
     def filled(self, day: date, names: Collection[str]) -> set[str]:
         """Return which of these columns have a value in a row of a day."""
+
+    def hours(self, day: date) -> dict[int, Hour]:
+        """Return the hours of a day, from 0 to 23, that have rows; none if the store does not keep hours."""
+
+    def within(self, hours: range) -> Store:
+        """Return the same store with no other rows than those of these hours, from 0 to 23, of each day."""
 
     def rows(self, span: Span, columns: tuple[Column, ...]) -> Answer:
         """Return columns of a span's rows, in order of time, identity, type, source and dimensions.

@@ -26,8 +26,10 @@ from exporter.store import (
     Bill,
     Column,
     Days,
+    Hour,
     QuestionTooLargeError,
     Span,
+    Store,
     StoreError,
     Tally,
     Type,
@@ -465,6 +467,12 @@ class Rows:
                 raise StoreError(f"there is no column {column.name} of the type {column.type}")
         at = [self._places[column.name] for column in columns]
         return Answer(columns, self._pages([[row[place] for place in at] for row in self._of(span)]))
+
+    def hours(self, day: date) -> dict[int, Hour]:  # noqa: ARG002 - as a store that does not keep hours
+        return {}
+
+    def within(self, hours: range) -> Store:
+        raise StoreError(f"the twin does not keep the hours {hours}")
 
     def erase(self, day: date) -> int:  # noqa: ARG002 - as a store that deletes no rows
         return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +20,7 @@ from exporter.lake.columns import extend_lake_columns
 from exporter.lake.days import Day
 from exporter.lake.forgotten_list import ForgottenList, ReadKey, no_key
 from exporter.lake.formats import Format
+from exporter.lake.hours import hours_of_batches, hours_of_part
 from exporter.lake.manifest import PART_BYTES, Manifest, Part
 from exporter.lake.progress import Progress
 from exporter.store import SLICE_ROWS, Column, Store, Tally, minute
@@ -50,6 +51,10 @@ class OutOfTimeError(Exception):
         self.done = done
 
 
+class NewColumnsError(Exception):
+    """Hours have columns that the day's other hours were written without: all have to be written together."""
+
+
 class RowsGoneError(RuntimeError):
     """The store has dropped rows of a day that the lake does not have; the message tells what to do."""
 
@@ -64,6 +69,8 @@ class DayJob:
         plans: The declared schemas: a whole record becomes the row that the consumer would make.
         order: What the day is written for: progress that was made for another order is not resumed.
         late: How many markers there are of rows that came to the day late.
+        hours: Of a day that is written hour by hour, the hours that are written now, in a row, each with what
+            it is made of; empty for a whole day.
         seconds_left: How long this invocation has.
         now: Gives the time.
         read_key: Gives the key of the list of forgotten clients.
@@ -74,6 +81,7 @@ class DayJob:
     plans: Plans = UNDECLARED
     order: str = ""
     late: int = 0
+    hours: Mapping[int, str] = field(default_factory=dict)
     seconds_left: Callable[[], float] = lambda: MOST_SECONDS
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     read_key: ReadKey = no_key
@@ -243,6 +251,12 @@ class _Files:
         self.progress = Progress("", 0, ())
         self._progress_tag: str | None = None
 
+    def parts(self, hours: Mapping[int, str]) -> tuple[list[Part], list[Part]]:
+        """Return the known parts that are written again, and the others: all, or those of some hours."""
+        known = self.known.parts if self.known else ()
+        written = [part for part in known if not hours or hours_of_part(part)[0] in hours]
+        return written, [part for part in known if part not in written]
+
     def keep(self, job: DayJob) -> Export:
         """Leave the day as it is."""
         assert self.known is not None
@@ -282,10 +296,8 @@ class _Files:
         first = minute(begun.time) if begun.time else 0
         position = Position(begun.columns, begun.time, begun.at_minute)
         taken = _Taken(items, skip, lambda: self.day.renew(job.now()))
-        batches = position.passing(taken.batches())
-        for part in self.day.write(
-            batches, begun.columns, begun.revision, size=job.size, first=len(begun.parts)
-        ):
+        runs = hours_of_batches(taken.batches(), begun.columns) if job.hours else [taken.batches()]
+        for part in self._write(map(position.passing, runs), job.size):
             last = minute(position.time)
             reading.check(last)
             self.progress = replace(
@@ -303,6 +315,13 @@ class _Files:
         reading.check()
         self.progress = replace(self.progress, forgotten=begun.forgotten + reading.left_out(first))
 
+    def _write(self, runs: Iterable[Iterator[Batch]], size: int) -> Iterator[Part]:
+        """Write part files; no part has rows of two runs."""
+        begun = self.progress
+        for batches in runs:
+            first = len(self.progress.parts)
+            yield from self.day.write(batches, begun.columns, begun.revision, size=size, first=first)
+
     def commit(self, since: str | None, job: DayJob) -> Export:
         """Commit the manifest that names the parts; the known one stays if it has the same rows.
 
@@ -311,6 +330,7 @@ class _Files:
             OvertakenError: If another attempt has committed the day.
         """
         made = self.progress
+        before, others = self.parts(job.hours)
         manifest = Manifest(
             self.day.date,
             made.revision,
@@ -326,13 +346,18 @@ class _Files:
         def are_whole(parts: Iterable[Part]) -> bool:
             return all(self.day.is_whole(part, lambda: _check_time(job)) for part in parts)
 
-        manifest = manifest.succeeding(self.known, are_whole)
+        known = self.known and replace(self.known, parts=tuple(before))
+        manifest = manifest.succeeding(known, are_whole)
+        if job.hours:
+            parts = sorted((*others, *manifest.parts), key=lambda part: part.first_time)
+            hours = {**(self.known.hours if self.known else {}), **job.hours}
+            manifest = replace(manifest, parts=tuple(parts), hours=hours)
         if manifest == self.known:
             self.day.list_files(job.now())
             self.day.discard(made, self._progress_tag)
         else:
             if self.known is not None and manifest.revision != self.known.revision:
-                self.day.retire(self.known.parts, job.now())
+                self.day.retire(before, job.now())
             self.day.commit(manifest, self._tag, job.now())
         self.day.tidy(job.now())
         return Export(manifest, kept=False)
@@ -373,7 +398,14 @@ def _write(writing: list[_Files], found: _Found) -> list[Export | Exception]:
     forgotten = ForgottenList(first.objects, found.job.read_key).read()
     source = Source(first, found.store, found.tally, there, forgotten, found.job.slice_rows)
     columns = _columns(source, [files.known for files in writing])
-    order = found.job.order + (source.forgotten.digest if source.forgotten else "")
+    if any(
+        files.known and files.known.columns != columns and files.parts(found.job.hours)[1]
+        for files in writing
+    ):
+        raise NewColumnsError
+    order = f"{found.job.order}{dict(found.job.hours) or ''}" + (
+        source.forgotten.digest if source.forgotten else ""
+    )
     outcomes: dict[_Files, Export | Exception] = {}
     begun: list[_Files] = []
     for files, error in zip(

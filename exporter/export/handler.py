@@ -18,6 +18,7 @@ from consumers.bucket import Bucket, Objects, client_config
 from consumers.rows import schema
 from consumers.settings import SettingsError, read_settings
 from exporter.export.day import DayJob, Export
+from exporter.export.hourly import LARGE_ROWS
 from exporter.export.run import Exporter, run_of
 from exporter.lake.forgotten_list import key_of_secret
 from exporter.lake.formats import Format
@@ -61,6 +62,7 @@ def make_handler(
     describe: Callable[[Format], None] = lambda _format: None,
     describe_fragments: Callable[[], None] = lambda: None,
     lake_days: int | None = None,
+    large_rows: int = LARGE_ROWS,
 ) -> Handler:
     """Return a Lambda handler that exports days.
 
@@ -77,11 +79,12 @@ def make_handler(
         describe: Gives the table over a format's files the columns that they have by now.
         describe_fragments: Updates the table over the store's own files, and the view over all rows.
         lake_days: For how many days after its date the lake keeps a day; None for ever.
+        large_rows: The most rows of a day that is not written hour by hour.
     """
     job = job or DayJob()
     if store.includes_exports and Format.PARQUET not in formats:
         formats = (*formats, Format.PARQUET)  # the quickest to read back, and what SQL over closed days reads
-    exporter = Exporter(store, objects, formats, job, report, report_error, lake_days)
+    exporter = Exporter(store, objects, formats, job, report, report_error, lake_days, large_rows)
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         if event.get("tables"):

@@ -14,6 +14,7 @@ from consumers.asked_days import BY_HAND, days_of
 from consumers.bucket import Objects
 from consumers.rows import late_days
 from exporter.export.day import LEAST_SECONDS, DayJob, Export, OutOfTimeError, export_formats
+from exporter.export.hourly import LARGE_ROWS, commit_hours, is_large, write_hours
 from exporter.lake.athena import days_to_list
 from exporter.lake.closed import close_day
 from exporter.lake.days import Day, dates_of_files, days_with_replaced_files
@@ -28,6 +29,8 @@ MAX_CONTINUATIONS = 12
 MAX_LATE_KEYS = 1_000
 # The names of the markers that no late row has left: the schedule's, and one for each night that failed.
 NIGHTLY, FAILED = "nightly", "failed"
+# The key of the event by which the schedule asks for the hours of today that are over.
+HOURLY = "hours"
 # A day that failed on so many nights is given up.
 NIGHTS = 7
 
@@ -56,6 +59,7 @@ class Run:
         formats: The formats that are left of the first day; empty for all.
         leases: The tokens of the first day's locks, by format: the next invocation exchanges them.
         scanned: How many bytes the store has read for it.
+        hourly: Whether only hours of its day are written that are over, if the day has very many rows.
     """
 
     id: str
@@ -68,6 +72,7 @@ class Run:
     formats: tuple[str, ...] = ()
     leases: Mapping[str, str] = field(default_factory=dict)
     scanned: int = 0
+    hourly: bool = False
 
     def to_event(self) -> dict[str, Any]:
         """Return the event that continues the run."""
@@ -108,6 +113,8 @@ def run_of(
     """
     if "run" in event:
         return Run.from_event(event)
+    if HOURLY in event:
+        return Run(request_id, (now.date(),), hourly=True)
     days = tuple(days_of(event, now))
     by_hand = bool(BY_HAND & event.keys())
     late = _late_markers(objects, now - settles_after)
@@ -166,6 +173,7 @@ class Exporter:
         report: Is given what became of each day in each format.
         report_error: Is given each day that could not be written, with the exception.
         lake_days: For how many days after its date the lake keeps a day; None for ever.
+        large_rows: The most rows of a day that is not written hour by hour.
     """
 
     store: Metered
@@ -175,6 +183,7 @@ class Exporter:
     report: Callable[[Export], None]
     report_error: Callable[[str, Exception], None]
     lake_days: int | None = None
+    large_rows: int = LARGE_ROWS
 
     def write(self, run: Run, seconds_left: Callable[[], float], done: list[dict[str, Any]]) -> Run:
         """Write a run's days as long as there is time, and return what is left.
@@ -230,7 +239,7 @@ class Exporter:
         )
         days = [Day(self.objects, date, Format(kind)) for kind in run.formats or self.formats]
         taken = [day for day in days if day.take(run.id, job.now(), run.leases.get(day.kind))]
-        outcomes = self._export(taken, days, job, done) if taken else []
+        outcomes = self._export(taken, days, job, done, hourly=run.hourly) if taken else []
         pairs = list(zip(taken, outcomes, strict=True))
         locked = [day for day in days if day not in taken]
         locked += [day for day, outcome in pairs if isinstance(outcome, OvertakenError)]
@@ -243,20 +252,20 @@ class Exporter:
         if failures:
             reasons = [f"{kind}: {type(error).__name__}: {error}" for kind, error in failures.items()]
             raise DayFailedError("; ".join(reasons)) from next(iter(failures.values()))
-        if not locked:
+        if not locked and not run.hourly:
             if self.store.includes_exports and date < job.now().date():
                 close_day(self.objects, date)
             self.store.erase(date)
             self.objects.delete(markers)
 
     def _export(
-        self, taken: list[Day], days: list[Day], job: DayJob, done: list[dict[str, Any]]
-    ) -> list[Export | Exception]:
+        self, taken: list[Day], days: list[Day], job: DayJob, done: list[dict[str, Any]], *, hourly: bool
+    ) -> list[Export | Exception | None]:
         """Write a day in the formats whose lock was taken, and give the locks back unless time runs out."""
         before = replace(self.store.spent)
         kept: list[Day] = []
         try:
-            outcomes = export_formats(taken, self.store, job)
+            outcomes = self._outcomes(taken, job, hourly=hourly)
         except OutOfTimeError as error:
             self._finish(error.done, before, done)
             written = {export.manifest.format for export in error.done}
@@ -271,6 +280,18 @@ class Exporter:
                     day.release()
         self._finish([outcome for outcome in outcomes if isinstance(outcome, Export)], before, done)
         return outcomes
+
+    def _outcomes(self, days: list[Day], job: DayJob, *, hourly: bool) -> list[Export | Exception | None]:
+        """Write a day, or its hours that are over; return what became of each format, None for hours."""
+        large = self.store.includes_exports and is_large(
+            self.store.hours(days[0].date), days[0].manifest(), self.large_rows
+        )
+        if not large:
+            return [None] * len(days) if hourly else [*export_formats(days, self.store, job)]
+        if hourly:
+            return [*write_hours(days, self.store, job, job.now().hour)]
+        stopped = write_hours(days, self.store, job)
+        return [error or commit_hours(day, self.store, job) for day, error in zip(days, stopped, strict=True)]
 
     def _finish(self, exports: Sequence[Export], before: Spent, done: list[dict[str, Any]]) -> None:
         """Report what was written; what the store was asked for all formats counts for the first."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
 from consumers.rows.lake.fragments import DIGEST, FIELDS, IDENTITY, VERSION
 from exporter.lake.athena import PARTITION
-from exporter.store import Days
+from exporter.lake.closed import Closed
+from exporter.store import TIME, Days
 
 VIEW = "usage"
 _COPIES = ("day", "hour", *IDENTITY)
@@ -58,7 +59,7 @@ def view_sql(
     records: str,
     fresh: str,
     columns: Mapping[str, Sequence[ViewColumn]],
-    closed: Sequence[Days],
+    closed: Closed,
     unfinished: Iterable[date],
 ) -> str:
     """Return the view's text.
@@ -67,19 +68,21 @@ def view_sql(
         records: The name of the table over exported days.
         fresh: The name of the table over fragments.
         columns: The columns of each table that exists, by its name.
-        closed: The days that are read from parts.
+        closed: The days and hours that are read from parts.
         unfinished: Days that are over and whose export was asked for and is not done.
     """
     there = columns.get(records, ()), columns[fresh]
     wanted = view_columns(*there)
     queries = [_of_fragments(fresh, there[1], wanted, closed, unfinished)]
-    if there[0] and closed:
+    if not there[0]:
+        closed = Closed()
+    if closed != Closed():
         queries.insert(0, _of_parts(records, there[0], wanted, closed))
     return "\nUNION ALL\n".join(queries)
 
 
 def _of_parts(
-    table: str, there: Sequence[ViewColumn], wanted: Sequence[ViewColumn], closed: Sequence[Days]
+    table: str, there: Sequence[ViewColumn], wanted: Sequence[ViewColumn], closed: Closed
 ) -> str:
     names = {PARTITION, *(column.name for column in there)}
     selected = [
@@ -88,15 +91,18 @@ def _of_parts(
         else f'cast(NULL AS {sql_type(column.type)}) AS "{column.name}"'
         for column in wanted
     ]
-    days = " OR ".join(f'"{PARTITION}" BETWEEN {_day(each.first)} AND {_day(each.last)}' for each in closed)
-    return f"SELECT {', '.join(selected)}\nFROM {table} WHERE {days}"
+    days = [f'"{PARTITION}" BETWEEN {_day(each.first)} AND {_day(each.last)}' for each in closed.days]
+    for day, hours in sorted(closed.hours.items()):
+        end = datetime(day.year, day.month, day.day) + timedelta(hours=hours)  # noqa: DTZ001 - as the column
+        days.append(f"(\"{PARTITION}\" = {_day(day)} AND \"{TIME}\" < timestamp '{end}')")
+    return f"SELECT {', '.join(selected)}\nFROM {table} WHERE {' OR '.join(days)}"
 
 
 def _of_fragments(
     table: str,
     there: Sequence[ViewColumn],
     wanted: Sequence[ViewColumn],
-    closed: Sequence[Days],
+    closed: Closed,
     unfinished: Iterable[date],
 ) -> str:
     types = {column.name: column.type for column in there}
@@ -107,7 +113,11 @@ def _of_fragments(
         f'rank() OVER (PARTITION BY {copies} ORDER BY "{VERSION}" DESC) AS place, '
         f'row_number() OVER (PARTITION BY {copies}, "{VERSION}", "{DIGEST}" ORDER BY "{VERSION}") AS copy'
     )
-    where = f" WHERE {' OR '.join(days)}" if (days := list(_open_days(closed, unfinished))) else ""
+    conditions = [f"({' OR '.join(days)})"] if (days := list(_open_days(closed.days, unfinished))) else []
+    conditions += [
+        f"NOT (day = {_day(day)} AND hour < {hours})" for day, hours in sorted(closed.hours.items())
+    ]
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return (
         f"SELECT {selected}\nFROM (SELECT *, {numbered} FROM {table}{where})\n"  # noqa: S608 - names of ours
         "WHERE place = 1 AND copy = 1"

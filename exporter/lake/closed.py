@@ -1,15 +1,17 @@
-"""The boundary between fragments and parts: the days of the lake store that people's SQL reads from parts.
+"""The boundary between fragments and parts: what people's SQL over the lake store reads from parts.
 
 A day is closed by one replacement of this document, once its parts are committed and before the markers that
-asked for its export are removed. A reader that takes closed days from parts and all others from fragments
-counts each row once, before and after.
+asked for its export are removed. Of a day with very many rows, hours are closed one after the other before
+that. A reader that takes what is closed from parts and all else from fragments counts each row once, before
+and after.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from consumers.bucket import Objects
@@ -23,10 +25,32 @@ _VERSION = 1
 _TRIES = 20
 
 
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What is read from parts.
+
+    Attributes:
+        days: Days, as ranges in order, with days between them that are not closed.
+        hours: Of other days, how many of the first hours.
+    """
+
+    days: tuple[Days, ...] = ()
+    hours: Mapping[date, int] = field(default_factory=dict)
+
+    def has(self, day: date) -> bool:
+        """Tell whether a whole day is closed."""
+        return any(days.first <= day <= days.last for days in self.days)
+
+
+def closed(objects: Objects) -> Closed:
+    """Return what is read from parts."""
+    found = objects.get(KEY)
+    return Closed() if found is None else _from_json(found)
+
+
 def closed_days(objects: Objects) -> tuple[Days, ...]:
     """Return the days that are read from parts: ranges in order, with days between them that are not."""
-    found = objects.get(KEY)
-    return () if found is None else _from_json(found)
+    return closed(objects).days
 
 
 def unfinished_days(objects: Objects) -> set[date]:
@@ -52,17 +76,47 @@ def close_day(objects: Objects, day: date) -> None:
     Raises:
         OSError: If other runs keep changing the document.
     """
+
+    def change(found: Closed) -> Closed:
+        days = found.days if found.has(day) else _joined((*found.days, Days(day, day)))
+        return Closed(days, _without(found.hours, day))
+
+    _change(objects, change)
+
+
+def close_hours(objects: Objects, day: date, hours: int) -> None:
+    """Have so many of a day's first hours read from parts from now on.
+
+    Args:
+        objects: The lake's bucket.
+        day: The day; nothing changes for one that is closed.
+        hours: From 1 to 24. Their parts are in the file list of the day.
+
+    Raises:
+        OSError: If other runs keep changing the document.
+    """
+
+    def change(found: Closed) -> Closed:
+        return found if found.has(day) else Closed(found.days, {**found.hours, day: hours})
+
+    _change(objects, change)
+
+
+def _change(objects: Objects, change: Callable[[Closed], Closed]) -> None:
     for _ in range(_TRIES):
         found = objects.read(KEY)
-        closed = () if found is None else _from_json(found[0])
-        if any(days.first <= day <= days.last for days in closed):
-            return
-        if objects.replace(KEY, _to_json(_joined((*closed, Days(day, day)))), found and found[1]):
+        before = Closed() if found is None else _from_json(found[0])
+        after = change(before)
+        if after == before or objects.replace(KEY, _to_json(after), found and found[1]):
             return
     raise OSError(f"{KEY} was changed by others {_TRIES} times in a row")
 
 
-def _joined(ranges: Iterable[Days]) -> list[Days]:
+def _without(hours: Mapping[date, int], day: date) -> dict[date, int]:
+    return {each: count for each, count in hours.items() if each != day}
+
+
+def _joined(ranges: Iterable[Days]) -> tuple[Days, ...]:
     """Return ranges in order, those that touch as one."""
     joined: list[Days] = []
     for days in sorted(ranges, key=lambda days: days.first):
@@ -70,14 +124,20 @@ def _joined(ranges: Iterable[Days]) -> list[Days]:
             joined[-1] = Days(joined[-1].first, days.last)
         else:
             joined.append(days)
-    return joined
+    return tuple(joined)
 
 
-def _to_json(ranges: Iterable[Days]) -> bytes:
-    listed = [[days.first.isoformat(), days.last.isoformat()] for days in ranges]
-    return json.dumps(stamped({"days": listed}, _VERSION), indent=1).encode() + b"\n"
+def _to_json(closed: Closed) -> bytes:
+    document = {
+        "days": [[days.first.isoformat(), days.last.isoformat()] for days in closed.days],
+        "hours": {day.isoformat(): hours for day, hours in sorted(closed.hours.items())},
+    }
+    return json.dumps(stamped(document, _VERSION), indent=1).encode() + b"\n"
 
 
-def _from_json(document: bytes) -> tuple[Days, ...]:
-    listed = load(document, _VERSION, KEY)["days"]
-    return tuple(Days(date.fromisoformat(first), date.fromisoformat(last)) for first, last in listed)
+def _from_json(document: bytes) -> Closed:
+    read = load(document, _VERSION, KEY)
+    return Closed(
+        tuple(Days(date.fromisoformat(first), date.fromisoformat(last)) for first, last in read["days"]),
+        {date.fromisoformat(day): hours for day, hours in read.get("hours", {}).items()},
+    )

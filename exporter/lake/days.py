@@ -21,7 +21,7 @@ from exporter.lake.batch import Batch
 from exporter.lake.files import parts
 from exporter.lake.formats import Format
 from exporter.lake.locks import DayLease, Lock, OvertakenError
-from exporter.lake.manifest import MANIFEST, PART_BYTES, STATE, Manifest, Part, folder, part_key
+from exporter.lake.manifest import HOURS, MANIFEST, PART_BYTES, STATE, Manifest, Part, folder, part_key
 from exporter.lake.progress import Progress
 from exporter.store import Column, Days
 
@@ -48,6 +48,8 @@ class Day:
         lock: Who writes or removes files of the day has it.
         lease: The lock's lease, once `take` has taken it.
     """
+
+    _document = MANIFEST
 
     def __init__(self, objects: Objects, day: date, kind: Format) -> None:
         self.objects, self.date, self.kind = objects, day, kind
@@ -90,12 +92,12 @@ class Day:
 
     def committed(self) -> tuple[Manifest | None, str | None]:
         """Return what the lake has of the day and the tag that `commit` compares, or None for both."""
-        found = self.objects.read(self._folder + MANIFEST)
+        found = self.objects.read(self._folder + self._document)
         return (None, None) if found is None else (Manifest.from_json(found[0]), found[1])
 
     def document(self) -> bytes | None:
         """Return the manifest as it is stored."""
-        return self.objects.get(self._folder + MANIFEST)
+        return self.objects.get(self._folder + self._document)
 
     def commit(self, manifest: Manifest, tag: str | None, now: datetime) -> None:
         """Write the manifest: from here on its files are what the lake has, also for the tables over them.
@@ -114,10 +116,11 @@ class Day:
         before = self.keys()
         if self.lease:
             self.lease.confirm(now)
-        if not self.objects.replace(self._folder + MANIFEST, manifest.to_json(), tag):
+        if not self.objects.replace(self._folder + self._document, manifest.to_json(), tag):
             raise OvertakenError(f"another run has written {self.date} in {self.kind}: its files are kept")
         self.list_files(now)
         self.drop_progress()
+        self.drop_hours()
         self.objects.delete(before.intersection(self._unnamed(self._replaced()[1])))
 
     def list_files(self, now: datetime) -> None:
@@ -221,6 +224,10 @@ class Day:
         """Remove how far the day is: the next export begins at the first row."""
         self.objects.delete([self._folder + PROGRESS])
 
+    def drop_hours(self) -> None:
+        """Remove the manifest of hours: the day's own names their files, or others."""
+        self.objects.delete([self._folder + HOURS])
+
     def discard(self, progress: Progress, tag: str | None) -> None:
         """Remove an attempt's own progress and files, unless another attempt has resumed from there."""
         key = self._folder + PROGRESS
@@ -312,10 +319,14 @@ class Day:
         self.objects.delete(self.keys())
 
     def _unnamed(self, replaced: Iterable[str]) -> list[str]:
-        named = {self._folder + MANIFEST, self._folder + PROGRESS, *replaced}
+        named = {self._folder + name for name in (MANIFEST, HOURS, PROGRESS)} | set(replaced)
         there = self.keys()
-        for each in (self.progress()[0], self.manifest()):
-            named |= {part.key for part in (each.parts if each else ())}
+        progress = self.progress()[0]
+        named |= {part.key for part in (progress.parts if progress else ())}
+        # In this order: a file goes from the first document to the next, and is never in none of them.
+        for name in (HOURS, MANIFEST):
+            if (found := self.objects.get(self._folder + name)) is not None:
+                named |= {part.key for part in Manifest.from_json(found).parts}
         return sorted(there - named)
 
     def _replaced(self) -> tuple[datetime | None, list[str]]:

@@ -49,7 +49,7 @@ class ForgottenList:
 
     def __init__(self, objects: Objects, read_key: ReadKey = no_key) -> None:
         self.objects = objects
-        self._read_key = read_key
+        self.read_key = read_key
 
     def read(self) -> Forgotten | None:
         """Return the clients, or None if there is no list.
@@ -58,7 +58,7 @@ class ForgottenList:
             WrongKeyError: If the list was written with another key.
         """
         found = self.objects.get(KEY)
-        return None if found is None else Forgotten.from_json(found, self._read_key())
+        return None if found is None else Forgotten.from_json(found, self.read_key())
 
     def change(self, change: Callable[[Forgotten], Forgotten]) -> Forgotten:
         """Change the list by compare-and-swap, and return it; a list of an earlier release is written as new.
@@ -68,7 +68,7 @@ class ForgottenList:
         """
         while True:
             found = self.objects.read(KEY)
-            key = self._read_key()
+            key = self.read_key()
             changed = change(Forgotten(key) if found is None else Forgotten.from_json(found[0], key))
             body = changed.to_json()
             if (found and found[0]) == body or self.objects.replace(KEY, body, found and found[1]):

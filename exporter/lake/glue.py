@@ -23,7 +23,7 @@ from exporter.lake.athena import (
     table_properties,
 )
 from exporter.lake.athena_view import VIEW, ViewColumn, sql_type, view_columns, view_sql
-from exporter.lake.closed import closed_days, unfinished_days
+from exporter.lake.closed import Closed, closed, unfinished_days
 from exporter.lake.columns import lake_columns
 from exporter.lake.formats import Format
 from exporter.lake.manifest import NANOSECONDS
@@ -121,8 +121,8 @@ class Catalog:
         # The columns that the table has by now: the view cannot name others.
         found = self._find(records)
         columns = {FRESH: fresh, **({records: _columns_of(found)} if found else {})}
-        closed, unfinished = closed_days(self._objects), unfinished_days(self._objects)
-        return view_input(self._database, records, columns, closed, unfinished)
+        boundary, unfinished = closed(self._objects), unfinished_days(self._objects)
+        return view_input(self._database, records, columns, boundary, unfinished)
 
     def _put(self, name: str, definition: Callable[[], dict[str, Any]]) -> None:
         for _ in range(_TRIES):

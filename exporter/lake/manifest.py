@@ -17,6 +17,8 @@ PREFIX = "records/"
 # What the lake has to know for longer than it keeps a day: under `records/`, it would be gone after a year.
 STATE = "lake/"
 MANIFEST = "_manifest.json"
+# The manifest of a day's hours that are written before the day is: no reader of days looks for it.
+HOURS = "_hours.json"
 FORMAT = "csv.gz"
 
 # A part is cut at the row that passes this, before compression: about 30 MB as it is kept.
@@ -87,6 +89,8 @@ class Manifest:
         forgotten: How many rows were left out because their client was to be forgotten.
         partial_since: The time from which on the store still had all rows when the day was first written;
             None if it had the whole day.
+        hours: Of a day that is written hour by hour, what each hour was made of: two alike need not be made
+            again. Empty for other days.
     """
 
     day: date
@@ -98,6 +102,7 @@ class Manifest:
     not_restored: int = 0
     forgotten: int = 0
     partial_since: str | None = None
+    hours: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -134,6 +139,7 @@ class Manifest:
             "not_restored": self.not_restored,
             "forgotten": self.forgotten,
             "partial_since": self.partial_since,
+            "hours": dict(sorted(self.hours.items())),
             "columns": columns_to_json(self.columns),
             "parts": [asdict(part) for part in self.parts],
         }
@@ -151,6 +157,7 @@ class Manifest:
             "day": date.fromisoformat(read["day"]),
             "columns": columns_from_json(read["columns"]),
             "parts": tuple(documents.known(Part, part) for part in read["parts"]),
+            "hours": {int(hour): made_of for hour, made_of in read.get("hours", {}).items()},
         }
         return documents.known(cls, read | made)
 

@@ -12,8 +12,10 @@ from exporter.store import (
     BillingStore,
     Column,
     Days,
+    Hour,
     QuestionTooLargeError,
     Span,
+    Store,
     Tally,
 )
 
@@ -130,6 +132,14 @@ class Metered:
     def filled(self, day: date, names: Collection[str]) -> set[str]:
         """As the store."""
         return self._store.filled(day, names)
+
+    def hours(self, day: date) -> dict[int, Hour]:
+        """As the store."""
+        return self._store.hours(day)
+
+    def within(self, hours: range) -> Store:
+        """As the store, whose bill comes here."""
+        return self._store.within(hours)
 
     def rows(self, span: Span, columns: tuple[Column, ...]) -> Answer:
         """As the store."""

@@ -24,8 +24,10 @@ from exporter.store import (
     Bill,
     Column,
     Days,
+    Hour,
     QuestionTooLargeError,
     Span,
+    Store,
     StoreError,
     Tally,
     Type,
@@ -243,6 +245,14 @@ class Timestream:
         dimensions = (_quoted(name) for name in DIMENSIONS if name in asked)
         order = ", ".join((TIME, _quoted(ID), _MEASURE_NAME, _quoted(SOURCE), *dimensions))
         return self._ask(names, span, f" ORDER BY {order} LIMIT {self._max_rows + 1}")
+
+    def hours(self, day: date) -> dict[int, Hour]:  # noqa: ARG002 - the port's
+        """Return none: Timestream does not keep hours."""
+        return {}
+
+    def within(self, hours: range) -> Store:
+        """Raise an error: there are no hours."""
+        raise StoreError(f"Timestream does not keep the hours {hours}: export whole days")
 
     def erase(self, day: date) -> int:  # noqa: ARG002 - the port's
         """Remove nothing: Timestream deletes no rows."""

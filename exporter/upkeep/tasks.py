@@ -15,6 +15,7 @@ from exporter.downloads.stored_jobs import delete_jobs_of
 from exporter.lake.days import Day, dates_of_files, dates_of_locks
 from exporter.lake.forgotten_list import ForgottenList, ReadKey
 from exporter.lake.formats import Format
+from exporter.lake.hours import written_of
 from exporter.lake.locks import OvertakenError
 from exporter.lake.manifest import MANIFEST
 from exporter.store import Days, Store, StoreError
@@ -229,9 +230,9 @@ class Tasks:
         return outcome
 
     def _forget_locked(self, day: Day, task: Task, has_time: Callable[[], bool]) -> Result | Task:
-        assert day.lease is not None
+        day = written_of(day)
         found = forget.find(task.client, day, self._now, task.found, has_time)
-        left = replace(task, found=found, lease=day.lease.token)
+        left = replace(task, found=found, lease=day.lease.token if day.lease else "")
         if found.is_done and not found.rows:
             # It may have files that no manifest names.
             day.clear(self._now())

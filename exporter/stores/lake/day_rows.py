@@ -21,7 +21,6 @@ from consumers.rows.lake.fragments import (
     NANOSECONDS,
     VERSION,
     Fragment,
-    hours_of,
 )
 from consumers.rows.table import SAID
 from exporter.lake.forgotten import CLIENT, Forgotten, forgotten_until
@@ -50,12 +49,14 @@ class Listing:
         fragments: Its fragments.
         committed: What the lake has of it already; None if it was never exported.
         forgotten: The clients whose rows are left out; None for no client.
+        hours: The hours that are asked about, since 1970.
     """
 
     day: date
     fragments: tuple[Fragment, ...]
     committed: Manifest | None
     forgotten: Forgotten | None
+    hours: range
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ class DayRows:
 
     def _cut(self, start: int, end: int) -> Iterator[tuple[list[Fragment], int, int]]:
         """Cut a span into those of pieces, each with its hour's fragments."""
-        for hour in hours_of(self._listing.day):
+        for hour in self._listing.hours:
             first, last = max(hour * _HOUR * SECOND, start), min((hour + 1) * _HOUR * SECOND, end)
             if first < last:
                 files = [each for each in self._listing.fragments if each.hour == hour]

@@ -7,6 +7,7 @@ its fragments are gone.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -20,7 +21,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from consumers.bucket import Bucket, Objects, client_config
 from consumers.rows import late_days
-from consumers.rows.lake.fragments import FIELDS, PREFIX, Fragment, day_folder, parse_fragment
+from consumers.rows.lake.fragments import (
+    FIELDS,
+    PREFIX,
+    Fragment,
+    day_folder,
+    hour_folder,
+    hours_of,
+    parse_fragment,
+)
 from consumers.rows.table import DIMENSIONS, EXTRA, SOURCE
 from consumers.settings import read_settings
 from exporter.lake.columns import lake_columns
@@ -35,6 +44,7 @@ from exporter.store import (
     Bill,
     Column,
     Days,
+    Hour,
     QuestionTooLargeError,
     Span,
     StoreError,
@@ -124,6 +134,7 @@ class LakeStore:
         piece_rows: How many rows are in memory at once.
         ask: Answers SQL.
         read_key: Gives the key of the list of forgotten clients.
+        hours: The hours of each day whose rows there are, from 0 to 23.
     """
 
     name = "the lake store"
@@ -140,12 +151,14 @@ class LakeStore:
         piece_rows: int = SLICE_ROWS,
         ask: Callable[[str], Answer] = _ask_nothing,
         read_key: ReadKey = no_key,
+        hours: range = range(24),
     ) -> None:
         self.bill: Callable[[], Bill] = unbilled
         self._objects = objects
         self._max_rows = max_rows
         self._piece_rows = piece_rows
         self._last: _Survey | None = None
+        self._hours = hours
         self._ask = ask
         self._clients = ForgottenList(objects, read_key)
 
@@ -167,9 +180,15 @@ class LakeStore:
         return oldest_kept(self.keeps_for, day, now)
 
     def count(self) -> int:
-        """Return how many rows there are."""
+        """Return how many rows there are: by its manifest for a day without fragments."""
         read = self._billed()
-        return sum(sum(self._survey(day, read).tally.values()) for day in self._days())
+        return sum(self._count(day, read) for day in self._days())
+
+    def _count(self, day: date, read: Callable[[int], None]) -> int:
+        listing = self._listing(day)
+        if listing.committed is not None and not listing.fragments and listing.forgotten is None:
+            return listing.committed.rows
+        return sum(self._tally(listing, read).values())
 
     def days(self) -> Days | None:
         """Return the days from the earliest row to the latest; None without rows."""
@@ -183,10 +202,12 @@ class LakeStore:
 
     def tally(self, day: date) -> Tally:
         """Return how many rows each minute of a day has."""
-        read, listing = self._billed(), self._listing(day)
+        return self._tally(self._listing(day), self._billed())
+
+    def _tally(self, listing: Listing, read: Callable[[int], None]) -> Tally:
         if self._last is not None and self._last.listing == listing:
             return self._last.tally
-        start = _nanoseconds(whole(day).start)
+        start = _nanoseconds(whole(listing.day).start)
         tally: Counter[int] = Counter()
         for moments in DayRows(listing, self._reader(read), self._piece_rows).moments(start, start + _DAY):
             tally.update(_counts(_minutes(moments, start)))
@@ -199,6 +220,25 @@ class LakeStore:
     def filled(self, day: date, names: Collection[str]) -> set[str]:
         """Return which of these columns have a value in a row of a day."""
         return set(names) & self._survey(day, self._billed()).types.keys()
+
+    def hours(self, day: date) -> dict[int, Hour]:
+        """Return the hours of a day that have fragments: the names of these tell how many rows."""
+        self._billed()
+        found: dict[int, list[Fragment]] = {}
+        for fragment in map(_parsed, sorted(self._objects.keys(day_folder(day)))):
+            found.setdefault(fragment.hour % 24, []).append(fragment)
+        return {
+            hour: Hour(sum(each.rows for each in fragments), _digest(fragments))
+            for hour, fragments in found.items()
+        }
+
+    def within(self, hours: range) -> LakeStore:
+        """Return the same store with no other rows than those of these hours of each day."""
+        store = LakeStore(
+            self._objects, self._max_rows, self._piece_rows, self._ask, self._clients.read_key, hours
+        )
+        store.bill = self.bill
+        return store
 
     def rows(self, span: Span, columns: tuple[Column, ...]) -> Answer:
         """Return columns of a span's rows, in order of time, identity, type, source and dimensions."""
@@ -288,11 +328,15 @@ class LakeStore:
         survey.types.update(found)
 
     def _listing(self, day: date) -> Listing:
+        hours = hours_of(day)[self._hours.start : self._hours.stop]
+        folders = [day_folder(day)] if len(hours) == len(hours_of(day)) else map(hour_folder, hours)
+        keys = (key for folder in folders for key in self._objects.keys(folder))
         return Listing(
             day,
-            tuple(sorted(map(_parsed, self._objects.keys(day_folder(day))))),
+            tuple(sorted(map(_parsed, keys))),
             find_committed(self._objects, day),
             self._clients.read(),
+            hours,
         )
 
     def _days(self) -> list[date]:
@@ -335,6 +379,11 @@ def _parsed(key: str) -> Fragment:
         return parse_fragment(key)
     except ValueError as error:
         raise StoreError(f"the lake store: {error}; move it away, and ask again") from error
+
+
+def _digest(fragments: list[Fragment]) -> str:
+    names = "\n".join(fragment.hash for fragment in fragments)
+    return hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
 
 
 def _note_fields(texts: list[str | None], types: dict[str, Type], conflicts: set[str]) -> None:
