@@ -1,9 +1,11 @@
 """The lake store, read and exported: what a row costs, how much memory it takes, a question over many files.
 
 `compact_us_per_row_2000` and `_60` are microseconds of CPU for each row of a day that is exported from
-fragments of as many rows, to csv.gz and Parquet together. `compact_peak_over_base_mib` is the largest memory
-over that of the imports, of a million rows. `question_ms_1440_files` is the time by the clock of counting
-a day by minute that has a file for each. The bucket is a folder: requests to S3 are not counted.
+fragments of as many rows, to csv.gz and Parquet together; `_hourly` is the first, written hour by hour, and
+`compact_late_hour_share` what a late row costs then, as a share of the day. `compact_peak_over_base_mib` is
+the largest memory over that of the imports, of a million rows. `question_ms_1440_files` is the time by the
+clock of counting a day by minute that has a file for each. The bucket is a folder: requests to S3 are not
+counted.
 
 `python -m benchmarks.compact --rows 10000000` prints the numbers of one export of so many rows.
 """
@@ -49,16 +51,26 @@ def costs() -> dict[str, float]:
         f"compact_us_per_row_{file_rows}": measured(rows, file_rows)["us_per_row"]
         for file_rows, rows in FILES.items()
     }
-    return {**numbers, "question_ms_1440_files": measured(1_440 * 60, 60)["question_ms"]}
+    hourly = measured(FILES[FILE_ROWS], FILE_ROWS, hourly=True)
+    return {
+        **numbers,
+        "compact_us_per_row_hourly": hourly["us_per_row"],
+        "compact_late_hour_share": hourly["late_hour_share"],
+        "question_ms_1440_files": measured(1_440 * 60, 60)["question_ms"],
+    }
 
 
-def measured(rows: int, file_rows: int) -> dict[str, float]:
-    """Write a day's fragments, and export the day in a new process."""
+def measured(rows: int, file_rows: int, *, hourly: bool = False) -> dict[str, float]:
+    """Write a day's fragments, and export the day in a new process, at once or hour by hour."""
     with tempfile.TemporaryDirectory() as folder:
         for step in ("fill", "export"):
             command = [sys.executable, "-m", "benchmarks.compact", "--rows", str(rows)]
             done = subprocess.run(
-                [*command, "--file-rows", str(file_rows), "--folder", folder, "--step", step],
+                [
+                    *command,
+                    *("--file-rows", str(file_rows), "--folder", folder, "--step", step),
+                    *(["--hourly"] if hourly else []),
+                ],
                 check=True,
                 capture_output=True,
                 text=True,
@@ -176,6 +188,34 @@ def export(folder: Path, rows: int) -> dict[str, float]:
     return {"us_per_row": cpu * 1e6 / rows, "peak": peak / 1024, "question_ms": question * 1e3}
 
 
+def export_hourly(folder: Path, rows: int) -> dict[str, float]:
+    """Export the day hour by hour, then once more with a late row, and return what that took."""
+    from exporter.export.day import DayJob
+    from exporter.export.hourly import commit_hours, write_hours
+    from exporter.lake.days import Day
+    from exporter.lake.formats import Format
+    from exporter.stores.lake.questions import LakeStore
+
+    bucket, store = Folder(folder), LakeStore(Folder(folder))
+    days = [Day(bucket, DAY, kind) for kind in (Format.CSV_GZ, Format.PARQUET)]
+
+    def spend(first: int) -> float:
+        began = time.process_time()
+        for hour in range(first, 25):
+            if any(write_hours(days, store, DayJob(), hour)):
+                raise AssertionError(f"hour {hour} was not written")
+        written = [commit_hours(day, store, DayJob()) for day in days]
+        if {getattr(each, "manifest").rows for each in written} != {rows}:  # noqa: B009 - an error has none
+            raise AssertionError(f"not all of {rows} rows were written")
+        return time.process_time() - began
+
+    once = spend(1)
+    # The same rows as another fragment: a redelivery that is cut elsewhere.
+    key = next(bucket.keys("store/"))
+    bucket.put(key.replace(key[-40:-8], "0" * 32), bucket.stream(key), "")
+    return {"us_per_row": once * 1e6 / rows, "late_hour_share": spend(24) / once}
+
+
 def main() -> None:
     """Do one step, or all for the numbers of an export."""
     parser = argparse.ArgumentParser()
@@ -183,11 +223,14 @@ def main() -> None:
     parser.add_argument("--file-rows", type=int, default=FILE_ROWS)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--step", choices=("fill", "export"))
+    parser.add_argument("--hourly", action="store_true")
     given = parser.parse_args()
     if given.folder is None:
-        print(json.dumps(measured(given.rows, given.file_rows)))
+        print(json.dumps(measured(given.rows, given.file_rows, hourly=given.hourly)))
     elif given.step == "fill":
         fill(given.folder, given.rows, given.file_rows)
+    elif given.hourly:
+        print(json.dumps(export_hourly(given.folder, given.rows)))
     else:
         print(json.dumps(export(given.folder, given.rows)))
 

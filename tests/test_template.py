@@ -16,6 +16,7 @@ from cfnlint.api import ManualArgs, lint
 from consumers.accounts.handler import COMPACT
 from consumers.rows.registry import STORES
 from consumers.rows.timestream.writer import Timestream
+from exporter.export.run import HOURLY
 from exporter.lake.athena import ARCHIVED_AFTER
 from exporter.lake.formats import Format
 from exporter.lake.manifest import beginning
@@ -658,7 +659,7 @@ def schedule(stack: Stack, function: str) -> ScheduleSpec:
 
 
 def test_the_export_runs_daily_in_utc_and_its_failures_are_told(stack: Stack) -> None:
-    daily = schedule(stack, "DailyExporter")
+    daily, _ = (each for each in schedules(stack) if each.function == "tagline-DailyExporter")
     assert (daily.function, daily.expression) == ("tagline-DailyExporter", "cron(15 0 * * ? *)")
     assert (daily.timezone, daily.enabled) == ("UTC", True)
     target = stack.resources[daily.logical_id].properties["Target"]
@@ -669,6 +670,16 @@ def test_the_export_runs_daily_in_utc_and_its_failures_are_told(stack: Stack) ->
     assert invocation.properties["DestinationConfig"]["OnFailure"] == {
         "Destination": stack.resources["Alerts"].physical_id
     }
+
+
+@pytest.mark.parametrize(("store", "enabled"), [("lake", True), ("timestream", False)])
+def test_hours_of_large_days_are_written_every_hour_by_the_lake_store_only(
+    store: str, enabled: bool, template: dict[str, Any]
+) -> None:
+    stack = stack_of(template, Store=store)
+    _, hourly = (each for each in schedules(stack) if each.function == "tagline-DailyExporter")
+    assert (hourly.expression, hourly.timezone) == ("cron(15 1-23 * * ? *)", "UTC")
+    assert (hourly.payload, hourly.enabled) == (json.dumps({HOURLY: True}), enabled)
 
 
 def test_a_day_is_reconciled_when_none_of_its_batches_is_tried_any_more(stack: Stack) -> None:

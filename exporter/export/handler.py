@@ -74,22 +74,20 @@ def make_handler(
         job: How days are written.
         report: Is given what became of each day in each format.
         report_error: Is given each day that an invocation could not write, with the exception.
-        report_failure: Is given each day or table that a night could not write, why, and whether that is
-            given up.
+        report_failure: Is given each day or table that a night could not write, why, and if that is given up.
         describe: Gives the table over a format's files the columns that they have by now.
         describe_fragments: Updates the table over the store's own files, and the view over all rows.
         lake_days: For how many days after its date the lake keeps a day; None for ever.
         large_rows: The most rows of a day that is not written hour by hour.
     """
-    job = job or DayJob()
     if store.includes_exports and Format.PARQUET not in formats:
         formats = (*formats, Format.PARQUET)  # the quickest to read back, and what SQL over closed days reads
-    exporter = Exporter(store, objects, formats, job, report, report_error, lake_days, large_rows)
+    exporter = Exporter(store, objects, formats, job or DayJob(), report, report_error, lake_days, large_rows)
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         if event.get("tables"):
             return _only_tables(formats, describe, describe_fragments)
-        run = run_of(event, objects, context.aws_request_id, job.now(), store.settles_after)
+        run = run_of(event, objects, context.aws_request_id, exporter.job.now(), store.settles_after)
         store.reset(run.scanned)  # a function's process lives longer than its invocation
         done: list[dict[str, Any]] = []
         left = exporter.write(run, lambda: context.get_remaining_time_in_millis() / 1000, done)

@@ -19,7 +19,7 @@ LARGE_ROWS: Final = 20_000_000
 _HOURS: Final = 24
 
 
-def is_large(hours: dict[int, Hour], known: Manifest | None, limit: int = LARGE_ROWS) -> bool:
+def is_by_hours(hours: dict[int, Hour], known: Manifest | None, limit: int = LARGE_ROWS) -> bool:
     """Tell whether a day is written hour by hour.
 
     Args:

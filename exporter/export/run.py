@@ -14,7 +14,7 @@ from consumers.asked_days import BY_HAND, days_of
 from consumers.bucket import Objects
 from consumers.rows import late_days
 from exporter.export.day import LEAST_SECONDS, DayJob, Export, OutOfTimeError, export_formats
-from exporter.export.hourly import LARGE_ROWS, commit_hours, is_large, write_hours
+from exporter.export.hourly import LARGE_ROWS, commit_hours, is_by_hours, write_hours
 from exporter.lake.athena import days_to_list
 from exporter.lake.closed import close_day
 from exporter.lake.days import Day, dates_of_files, days_with_replaced_files
@@ -283,7 +283,7 @@ class Exporter:
 
     def _outcomes(self, days: list[Day], job: DayJob, *, hourly: bool) -> list[Export | Exception | None]:
         """Write a day, or its hours that are over; return what became of each format, None for hours."""
-        large = self.store.includes_exports and is_large(
+        large = self.store.includes_exports and is_by_hours(
             self.store.hours(days[0].date), days[0].manifest(), self.large_rows
         )
         if not large:

@@ -73,17 +73,15 @@ def view_sql(
     """
     there = columns.get(records, ()), columns[fresh]
     wanted = view_columns(*there)
-    queries = [_of_fragments(fresh, there[1], wanted, closed, unfinished)]
     if not there[0]:
-        closed = Closed()
+        closed = Closed()  # their table is not there yet
+    queries = [_of_fragments(fresh, there[1], wanted, closed, unfinished)]
     if closed != Closed():
         queries.insert(0, _of_parts(records, there[0], wanted, closed))
     return "\nUNION ALL\n".join(queries)
 
 
-def _of_parts(
-    table: str, there: Sequence[ViewColumn], wanted: Sequence[ViewColumn], closed: Closed
-) -> str:
+def _of_parts(table: str, there: Sequence[ViewColumn], wanted: Sequence[ViewColumn], closed: Closed) -> str:
     names = {PARTITION, *(column.name for column in there)}
     selected = [
         f'"{column.name}"'
@@ -94,7 +92,7 @@ def _of_parts(
     days = [f'"{PARTITION}" BETWEEN {_day(each.first)} AND {_day(each.last)}' for each in closed.days]
     for day, hours in sorted(closed.hours.items()):
         end = datetime(day.year, day.month, day.day) + timedelta(hours=hours)  # noqa: DTZ001 - as the column
-        days.append(f"(\"{PARTITION}\" = {_day(day)} AND \"{TIME}\" < timestamp '{end}')")
+        days.append(f'("{PARTITION}" = {_day(day)} AND "{TIME}" < timestamp \'{end}\')')
     return f"SELECT {', '.join(selected)}\nFROM {table} WHERE {' OR '.join(days)}"
 
 

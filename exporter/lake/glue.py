@@ -27,7 +27,7 @@ from exporter.lake.closed import Closed, closed, unfinished_days
 from exporter.lake.columns import lake_columns
 from exporter.lake.formats import Format
 from exporter.lake.manifest import NANOSECONDS
-from exporter.store import TIME, Column, Days
+from exporter.store import TIME, Column
 
 # https://docs.aws.amazon.com/glue/latest/webapi/API_Column.html
 _COMMENT_BYTES = 255
@@ -231,7 +231,7 @@ def view_input(
     database: str,
     records: str,
     columns: Mapping[str, Sequence[ViewColumn]],
-    closed: Sequence[Days],
+    closed: Closed,
     unfinished: Iterable[date],
 ) -> dict[str, Any]:
     """Return the definition of the view over both tables, as CREATE VIEW leaves it in the catalog.
@@ -242,7 +242,7 @@ def view_input(
         database: The tables' database.
         records: The name of the table over exported days.
         columns: The columns of each table that exists, by its name.
-        closed: The days that are read from parts.
+        closed: The days and hours that are read from parts.
         unfinished: Days that are over and not exported.
     """
     described = view_columns(columns.get(records, ()), columns[FRESH])

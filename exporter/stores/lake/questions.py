@@ -150,6 +150,7 @@ class LakeStore:
         max_rows: int = MAX_ROWS,
         piece_rows: int = SLICE_ROWS,
         ask: Callable[[str], Answer] = _ask_nothing,
+        *,
         read_key: ReadKey = no_key,
         hours: range = range(24),
     ) -> None:
@@ -235,7 +236,12 @@ class LakeStore:
     def within(self, hours: range) -> LakeStore:
         """Return the same store with no other rows than those of these hours of each day."""
         store = LakeStore(
-            self._objects, self._max_rows, self._piece_rows, self._ask, self._clients.read_key, hours
+            self._objects,
+            self._max_rows,
+            self._piece_rows,
+            self._ask,
+            read_key=self._clients.read_key,
+            hours=hours,
         )
         store.bill = self.bill
         return store

