@@ -188,6 +188,7 @@ class Functions:
         self._environment = dict(environment)
         self._concurrency = concurrency
         self._pools: dict[str, _Pool] = {}
+        self._definitions: dict[str, Function] = {}
         self.why_in_process = "asked for" if in_process else _why_no_processes()
 
     @property
@@ -212,6 +213,7 @@ class Functions:
                 f"{function.name} reserves a concurrency of {reserved}, the account has {self._unreserved()}"
             )
         self._reserved[function.name] = reserved
+        self._definitions[function.name] = function
         environment: Callable[[Function, Mapping[str, str], Ship], _Environment]
         environment = _InThisProcess if self.runs_in_process else _OwnProcess
         # In one interpreter there is one os.environ and one stdout, hence one environment per function.
@@ -221,6 +223,10 @@ class Functions:
     def names(self) -> list[str]:
         """Name the functions, in the order in which they were added."""
         return list(self._pools)
+
+    def definitions(self) -> list[Function]:
+        """Return the functions, in the order in which they were added."""
+        return list(self._definitions.values())
 
     def invoke(
         self, name: str, payload: bytes, *, request_id: str = "", trace_id: str = "", tail: bool = False
@@ -443,8 +449,9 @@ class _Pool:
                 self._changed.wait()
 
 
-def _arn(function: Function, region: str) -> str:
-    return f"arn:aws:lambda:{region}:{ACCOUNT_ID}:function:{function.name}"
+def function_arn(name: str, region: str = DEFAULT_REGION) -> str:
+    """Return the ARN of a function."""
+    return f"arn:aws:lambda:{region}:{ACCOUNT_ID}:function:{name}"
 
 
 def _variables(function: Function, shared: Mapping[str, str], log_stream: str) -> dict[str, str]:
@@ -521,7 +528,7 @@ class _OwnProcess:
         self._peak_bytes = 0
         self._ready = False
         variables = _variables(function, shared, self.log.name)
-        self._arn = _arn(function, variables["AWS_REGION"])
+        self._arn = function_arn(function.name, variables["AWS_REGION"])
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._connection: socket.socket | None = None
         variables["AWS_LAMBDA_RUNTIME_API"] = f"127.0.0.1:{self._listener.getsockname()[1]}"
@@ -813,7 +820,7 @@ class _InThisProcess:
             aws_request_id=request_id,
             function_name=self._function.name,
             memory_limit_in_mb=str(self._function.memory_mb),
-            invoked_function_arn=_arn(self._function, self._region),
+            invoked_function_arn=function_arn(self._function.name, self._region),
             log_group_name=self.log.group,
             log_stream_name=self.log.name,
             deadline=began + self._function.timeout_s,

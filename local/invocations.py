@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from local.destinations import INVOCATION_DESTINATIONS, Send, check_destination
-from local.functions import ACCOUNT_ID, DEFAULT_REGION, Functions, Result, ThrottledError
+from local.functions import Functions, Result, ThrottledError, function_arn
 
 logger = logging.getLogger(__name__)
 
@@ -252,7 +252,7 @@ def invocation_record(
         "timestamp": now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "requestContext": {
             "requestId": event.request_id,
-            "functionArn": f"{_arn(event.function)}:$LATEST",
+            "functionArn": f"{function_arn(event.function)}:$LATEST",
             "condition": condition,
             "approximateInvokeCount": attempts,
         },
@@ -298,7 +298,7 @@ def answer_invoke(
         unquote(path.split("/functions/", 1)[1].rsplit("/invocations", 1)[0])
     )
     if name not in functions.names() or qualifier not in {"", "$LATEST"}:
-        arn = _arn(name) + (f":{qualifier}" if qualifier else "")
+        arn = function_arn(name) + (f":{qualifier}" if qualifier else "")
         return _error(404, "ResourceNotFoundException", f"Function not found: {arn}", Type="User")
     try:
         return _carry_out(functions, events, name, given, body or b"{}")
@@ -353,7 +353,3 @@ def _name_and_qualifier(text: str) -> tuple[str, str]:
     if "function" in parts[:-1]:
         parts = parts[parts.index("function") + 1 :]
     return parts[0], parts[1] if len(parts) > 1 else ""
-
-
-def _arn(function: str) -> str:
-    return f"arn:aws:lambda:{DEFAULT_REGION}:{ACCOUNT_ID}:function:{function}"

@@ -20,7 +20,7 @@ from typing import Any, Protocol, Self, cast
 
 from botocore.config import Config
 
-from local import logs, sns, template
+from local import lambda_reads, logs, sns, template
 from local.access_logs import Access, AccessLog
 from local.alarms.service import Alarms
 from local.authorizers import ApiKeyAuthorizer, IamAuthorizer, JwtAuthorizer, read_keys
@@ -248,6 +248,8 @@ class Pipeline:
         self.services.serve(self.functions, self.events)
         self.alarms = Alarms(cloudwatch, metrics, self.clock.now, self._publish)
         self.mappings: list[KinesisMapping | SqsMapping] = []
+        described: list[EventSourceMappingSpec] = []
+        lambda_reads.install(self.functions, lambda: described)
         schedules: list[Schedule] = []
         self.not_run: list[str] = []
         self.missing: list[str] = []
@@ -262,7 +264,10 @@ class Pipeline:
             self.not_run += [*not_run(stack), *self._add_alarms(stack)]
             self._add_functions(stack, app.template.parent)
             for mapping_spec in template.event_source_mappings(stack):
-                if not mapping_spec.enabled or mapping_spec.function not in self.functions.names():
+                if mapping_spec.function not in self.functions.names():
+                    continue
+                described.append(mapping_spec)
+                if not mapping_spec.enabled:
                     continue
                 mapping = self._mapping(mapping_spec, stack)
                 mapping.start()

@@ -28,6 +28,7 @@ from local.functions import ACCOUNT_ID, Functions
 from local.http_api import STOP_WITHIN_S
 from local.invocations import AsyncInvocations, answer_invoke
 from local.signatures import Keys
+from local.unknown import KnownErrors
 
 REGION = "us-east-1"
 # Nobody's: what moto is asked with.
@@ -78,7 +79,9 @@ class Services:
         sns.install(self.outbox)
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
-        moto = DomainDispatcherApplication(create_backend_app)
+        # and a traceback for each call that it does not know.
+        logging.getLogger("moto").setLevel(logging.CRITICAL)
+        moto = KnownErrors(DomainDispatcherApplication(create_backend_app))
         self.faults = Faults(timestream.Direct(moto, self.timestream))
         self.control = Control(self.faults)
         self._server = make_server(

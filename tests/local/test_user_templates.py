@@ -165,6 +165,64 @@ def test_the_tail_of_a_log_comes_back(pipeline: Pipeline) -> None:
     assert "usage_record" in base64.b64decode(answer["LogResult"]).decode()
 
 
+def test_the_control_plane_lists_what_runs(pipeline: Pipeline) -> None:
+    service = pipeline.client("lambda")
+    listed = service.list_functions()["Functions"]
+    assert [each["FunctionName"] for each in listed] == pipeline.functions.names()
+
+    fails = service.get_function(FunctionName="app-Fails")["Configuration"]
+    again = service.get_function_configuration(FunctionName=fails["FunctionArn"])
+    assert {name: again[name] for name in fails} == fails
+    assert (fails["Handler"], fails["MemorySize"], fails["Timeout"]) == ("orders.fails", 128, 10)
+    assert fails["LoggingConfig"] == {"LogFormat": "JSON", "LogGroup": "/shared"}
+
+    consumer = pipeline.outputs["tagline"]["RowConsumerName"]
+    (mapping,) = service.list_event_source_mappings(FunctionName=consumer)["EventSourceMappings"]
+    assert (mapping["State"], mapping["EventSourceArn"].split(":")[2]) == ("Enabled", "kinesis")
+    found = service.get_event_source_mapping(UUID=mapping["UUID"])
+    assert {name: found[name] for name in mapping} == mapping
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments"),
+    [
+        ("get_function", {"FunctionName": "nobody"}),
+        ("get_function_configuration", {"FunctionName": "nobody"}),
+        ("get_event_source_mapping", {"UUID": "no" * 18}),
+    ],
+)
+def test_what_lambda_does_not_have_is_not_found(
+    pipeline: Pipeline, operation: str, arguments: dict[str, str]
+) -> None:
+    service = pipeline.client("lambda")
+    with pytest.raises(service.exceptions.ResourceNotFoundException, match=r"not found: .*no"):
+        getattr(service, operation)(**arguments)
+
+
+# A call of each protocol that nothing stands for, and what a client reads of it.
+UNKNOWN: list[tuple[str, str, dict[str, Any], str]] = [
+    ("braket", "search_jobs", {"filters": []}, "nothing stands for POST /jobs of braket"),
+    ("athena", "list_engine_versions", {}, "nothing stands for ListEngineVersions of athena"),
+    ("elasticache", "describe_events", {}, "nothing stands for POST / of elasticache"),
+    ("ec2", "describe_fast_launch_images", {}, "nothing stands for POST / of ec2"),
+    ("route53", "list_cidr_collections", {}, "nothing stands for GET /2013-04-01/cidrcollection of route53"),
+]
+
+
+@pytest.mark.parametrize("call", UNKNOWN, ids=lambda call: call[0])
+def test_what_nothing_stands_for_is_an_error_that_clients_read(
+    pipeline: Pipeline, capfd: pytest.CaptureFixture[str], call: tuple[str, str, dict[str, Any], str]
+) -> None:
+    service, operation, arguments, complaint = call
+    with pytest.raises(ClientError) as caught:
+        getattr(pipeline.client(service), operation)(**arguments)
+
+    error = caught.value.response["Error"]
+    assert error["Code"] == "NotImplemented"
+    assert error["Message"].startswith(complaint)
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
 def test_the_bucket_has_its_rules(pipeline: Pipeline) -> None:
     (rule,) = pipeline.client("s3").get_bucket_lifecycle_configuration(Bucket="app-store")["Rules"]
     assert (rule["ID"], rule["Expiration"]) == ("all", {"Days": 7})
