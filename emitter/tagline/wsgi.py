@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, Optional, Sequence, Tuple, cast
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Sequence, Tuple, cast
 
 from .asgi import DEFAULT_SKIP
 from .collecting import Draft
 from .emitter import Emitter
 from .invocation import UNMATCHED, is_correlation_id
 from .values import repr_of
+from .wsgi_body import Body, SizedBody
 from .wsgi_routes import FIELDS, django_route, route_template
 
 __all__ = ["DEFAULT_SKIP", "UNMATCHED", "TaglineMiddleware", "django_route", "route_template"]
@@ -83,13 +84,13 @@ class TaglineMiddleware:
         path = _path(environ)
         if FIELDS in environ or path in self.skip:  # an outer middleware records it, or nobody
             return self.app(environ, start_response)
-        exchange = _Exchange(self, environ, path, start_response)
+        exchange = WsgiExchange(self, environ, path, start_response)
         try:
             body: Any = self.app(environ, exchange.start_response)
         except BaseException as error:
             exchange.end(error)
             raise
-        recorded = (_SizedBody if hasattr(body, "__len__") else _Body)(body, exchange)
+        recorded = (SizedBody if hasattr(body, "__len__") else Body)(body, exchange)
         wrapper = environ.get("wsgi.file_wrapper")
         if wrapper and isinstance(wrapper, type) and issubclass(type(body), wrapper):
             with suppress(AttributeError):  # a file stays what it is: the server may send it without reading
@@ -106,7 +107,7 @@ def _keep_exception(*_sender: object, exception: Any = None, request: Any = None
         environ[EXCHANGE].look(exception or sys.exc_info()[1])
 
 
-class _Exchange:
+class WsgiExchange:
     """One request and its response."""
 
     status: Optional[int] = None
@@ -252,51 +253,6 @@ class _Exchange:
             return function(self.environ) if function else None
         except Exception:
             return None
-
-
-class _Body:
-    """A response's body, passed on part by part. The record is written after the last part."""
-
-    def __init__(self, body: Iterable[bytes], exchange: _Exchange) -> None:
-        self._body = body
-        self._close: Any = getattr(body, "close", None)
-        self._exchange = exchange
-
-    def __iter__(self) -> Iterator[bytes]:
-        exchange = self._exchange
-        try:
-            for part in self._body:
-                exchange.count(part)
-                yield part
-            exchange.complete = True
-        except GeneratorExit:  # the server calls close()
-            raise
-        except BaseException as error:
-            exchange.end(error)
-            raise
-        exchange.end()
-
-    def close(self) -> None:
-        """Close the application's body. Servers call this in any case, also when the client has left."""
-        try:
-            if self._close is not None:
-                self._close()
-        except BaseException as error:
-            self._exchange.end(error)
-            raise
-        if self._exchange.draft.open:
-            self._exchange.end()
-
-    def __del__(self) -> None:
-        if self._exchange.draft.open:  # test clients drop bodies that they do not read
-            self._exchange.end()
-
-
-class _SizedBody(_Body):
-    """A body whose number of parts is known: servers send a Content-Length for a single part."""
-
-    def __len__(self) -> int:
-        return len(self._body)  # type: ignore[arg-type]  # only bodies with a length become this
 
 
 def _path(environ: Environ) -> str:
