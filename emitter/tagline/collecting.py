@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from threading import get_ident
 
 from .annotations import TYPE_CHECKING, Any, Callable, Fields, Mapping, Optional
-from .invocation import CORRELATION_HEADERS, Invocation, correlation_id, forget, watch
+from .invocation import CORRELATION_HEADERS, Invocation, correlation_id, forget, watch, weakly
 from .output import after_copy
 from .values import as_dict, repr_of, to_json
 
@@ -75,7 +75,7 @@ class Draft(dict[str, Any]):
         event, context = self._request
         # Only a block keeps its context: otherwise, one that is gone tells that the invocation is over.
         self._request = None, context if is_block else None
-        self._get_context = None if context is None else _weakly(context)
+        self._get_context = None if context is None else weakly(context)
         self.invocation = Invocation(event, context)
         self._is_block = is_block
         stack = _stack.get()
@@ -274,14 +274,6 @@ def outgoing_headers(headers: Optional[Mapping[str, str]] = None, /) -> dict[str
     if value and correlation_id(known) is None:
         known[CORRELATION_HEADERS[0]] = str(value)
     return known
-
-
-def _weakly(context: Any) -> Callable[[], Any]:
-    """Return a function that gives a context as long as its invocation holds it."""
-    try:
-        return weakref.ref(context)
-    except TypeError:
-        return lambda: context
 
 
 def _open_drafts() -> list[Draft]:

@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 
-from .annotations import TYPE_CHECKING, Any, Optional, Sequence
+from .annotations import TYPE_CHECKING, Any, Callable, Optional, Sequence
 from .output import after_copy
 
 if TYPE_CHECKING:
@@ -158,6 +158,14 @@ def is_correlation_id(text: str) -> bool:
 
 def _header_text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value if isinstance(value, str) else ""
+
+
+def weakly(context: Any) -> Callable[[], Any]:
+    """Return a function that gives a context as long as its invocation holds it."""
+    try:
+        return weakref.ref(context)
+    except TypeError:
+        return lambda: context
 
 
 # By the draft's id. Watching an invocation costs one dict entry: the thread sleeps until the earliest time
