@@ -8,7 +8,7 @@ import weakref
 from contextvars import ContextVar
 from threading import get_ident
 
-from .annotations import TYPE_CHECKING, Any, Callable, Fields, Mapping, Optional
+from .annotations import TYPE_CHECKING, Any, Fields, Mapping, Optional
 from .invocation import CORRELATION_HEADERS, Invocation, correlation_id, forget, watch, weakly
 from .output import after_copy
 from .values import as_dict, repr_of, to_json

@@ -122,15 +122,6 @@ def _begin_generation() -> None:
         reset()
 
 
-def _before_fork() -> None:
-    """Let other threads finish their writes: the child's copy of a lock that one holds is never released."""
-    _writing.acquire()
-
-
-def _after_fork_in_parent() -> None:
-    _writing.release()
-
-
 def write_line(line: str, stream: Optional[Stream], is_shared: bool) -> None:
     """Write a line that ends in a newline, and flush: a buffered line is lost when the process is killed.
 
@@ -193,9 +184,9 @@ def _look_at(target: Any, is_shared: bool) -> tuple[Any, Any, Any, Optional[int]
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_begin_generation
-    )
+    # Let other threads finish their writes: the child's copy of a lock that one holds is never released.
+    os.register_at_fork(before=lambda: _writing.acquire(), after_in_parent=lambda: _writing.release())
+    os.register_at_fork(after_in_child=_begin_generation)
 if _is_snapstart:
     # https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
     try:
