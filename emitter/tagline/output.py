@@ -185,7 +185,8 @@ def _look_at(target: Any, is_shared: bool) -> tuple[Any, Any, Any, Optional[int]
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
     # Let other threads finish their writes: the child's copy of a lock that one holds is never released.
-    os.register_at_fork(before=lambda: _writing.acquire(), after_in_parent=lambda: _writing.release())
+    os.register_at_fork(before=lambda: _writing.acquire())  # noqa: PLW0108 - each copy has a new lock
+    os.register_at_fork(after_in_parent=lambda: _writing.release())  # noqa: PLW0108
     os.register_at_fork(after_in_child=_begin_generation)
 if _is_snapstart:
     # https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
