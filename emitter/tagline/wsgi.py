@@ -171,10 +171,12 @@ class WsgiExchange:
             self.client = self.ask(self.middleware.client)
 
     def write(self, part: bytes) -> object:
+        """Pass on a part that the application pushes, and count it."""
         self.count(part)
         return self._write(part)
 
     def count(self, part: bytes) -> None:
+        """Count a part of the body."""
         self.sent = True  # most servers send the head with the first part, even if that is empty
         try:
             self.response_bytes += len(part)
@@ -199,6 +201,7 @@ class WsgiExchange:
         self.error = self.outer_error = None  # an exception refers to its frames, and they to this
 
     def known(self, raised: Optional[BaseException], error: Optional[BaseException]) -> Dict[str, object]:
+        """Return the record's fields as far as they are known now."""
         environ, middleware = self.environ, self.middleware
         method, status = environ.get("REQUEST_METHOD"), self.status
         if raised is not None or status is None:
@@ -238,9 +241,11 @@ class WsgiExchange:
         return (self.sent and self.status) or _FAILED
 
     def announced_bytes(self, _environ: Environ) -> int:
+        """Return the size of a file that the server reads itself."""
         return int(dict(self.headers)["Content-Length"])
 
     def details(self, error: Optional[BaseException]) -> Dict[str, object]:
+        """Return the field `error_details`."""
         sent = [name for name in self.environ if name.startswith("HTTP_")]
         headers = {name[5:].replace("_", "-").lower(): self.environ[name] for name in sent}
         query = self.environ.get("QUERY_STRING", "")
