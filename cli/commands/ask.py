@@ -11,17 +11,22 @@ import typer
 
 from cli.errors import CommandError
 from cli.options import OneDay, Stack
-from cli.screen import err, out, print_rows
+from cli.screen import err, out
 
 app = typer.Typer()
 filter_app = typer.Typer(help="Filter patterns of CloudWatch Logs.", no_args_is_help=True)
 app.add_typer(filter_app, name="filter")
 
 
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object a line instead of a table.")]
+
+
 @app.command()
 def query(
     sql: Annotated[str, typer.Argument(help="A SELECT; `{table}` stands for the table's name.")],
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+    as_csv: AsCsv = False,
+    as_json: AsJson = False,
     stack: Stack = None,
 ) -> None:
     """Ask the store in its SQL: which that is, the command says.
@@ -31,11 +36,11 @@ def query(
     ```sh
     tagline query 'SELECT route, count(*) AS requests FROM {table} GROUP BY route ORDER BY 2 DESC'
     tagline query --csv 'SELECT * FROM {table} WHERE time > ago(1h)'
+    tagline query --json 'SELECT time, client, status FROM {table} WHERE status >= 500'
     tagline query --stack tagline-prod 'SELECT count(*) FROM {table}'
     ```
     """
-    import csv
-
+    from cli.answers import print_answer, values_of
     from cli.target import find_target
     from exporter.store import StoreError
 
@@ -44,12 +49,7 @@ def query(
         err.print(store.dialect)
         answer = store.sql(sql)
         names = [column.name for column in answer.columns]
-        if as_csv:
-            writer = csv.writer(sys.stdout, lineterminator="\n")
-            writer.writerow(names)
-            writer.writerows(answer.rows)
-        else:
-            print_rows(names, [["" if value is None else value for value in row] for row in answer.rows], out)
+        print_answer(names, (values_of(answer.columns, row) for row in answer.rows), csv=as_csv, json=as_json)
     except StoreError as error:
         raise CommandError(str(error), "see the examples: tagline query --help") from error
 
@@ -62,6 +62,8 @@ def insights(
         typer.Option(help="A log group; may be given again. Default: those whose lines are collected."),
     ] = None,
     hours: Annotated[float, typer.Option(min=0, help="How far back to look.")] = 24,
+    as_csv: AsCsv = False,
+    as_json: AsJson = False,
 ) -> None:
     """Ask the log groups of the pipeline that runs here, as Logs Insights does.
 
@@ -76,6 +78,7 @@ def insights(
 
     from botocore.exceptions import ClientError
 
+    from cli.answers import print_answer
     from cli.stages import collected_groups
     from cli.target import running_target
     from local.insights import QueryFailedError, ask
@@ -95,7 +98,8 @@ def insights(
         message = error.response["Error"]["Message"] if isinstance(error, ClientError) else str(error)
         raise CommandError(message, "see the examples: tagline insights --help") from error
     columns = answer.columns()
-    print_rows(columns, [[row.get(column, "") for column in columns] for row in answer.rows], out)
+    rows = ([row.get(column) for column in columns] for row in answer.rows)
+    print_answer(columns, rows, csv=as_csv, json=as_json)
     err.print(f"{answer.matched:,.0f} of {answer.scanned:,.0f} events matched")
 
 
