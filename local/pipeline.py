@@ -41,6 +41,8 @@ POLL_S = 0.02
 # The name at the start of a line of requirements.txt; options and addresses have none.
 REQUIREMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?=\s*(?:$|[\[;<>=!~#]))")
 _API_KEY_BYTES = 24
+# https://docs.aws.amazon.com/kinesis/latest/APIReference/API_CreateStream.html
+DEFAULT_RETENTION_HOURS = 24
 
 
 @dataclass(frozen=True)
@@ -631,9 +633,13 @@ def _named(dimensions: Sequence[Mapping[str, str]]) -> dict[str, str]:
 def _create_stream(client: Client, resource: Resource) -> None:
     mode = resource.properties.get("StreamModeDetails", {"StreamMode": "PROVISIONED"})
     shards = resource.properties.get("ShardCount")
-    client("kinesis").create_stream(
+    kinesis = client("kinesis")
+    kinesis.create_stream(
         StreamName=resource.name, StreamModeDetails=mode, **({"ShardCount": int(shards)} if shards else {})
     )
+    hours = int(resource.properties.get("RetentionPeriodHours", DEFAULT_RETENTION_HOURS))
+    if hours > DEFAULT_RETENTION_HOURS:
+        kinesis.increase_stream_retention_period(StreamName=resource.name, RetentionPeriodHours=hours)
 
 
 def _create_bucket(client: Client, resource: Resource) -> None:

@@ -1,0 +1,1 @@
+"""What is wrong with a pipeline: its settings looked at one by one, and a record followed through it."""
