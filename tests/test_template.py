@@ -13,6 +13,7 @@ import pytest
 import tagline
 from cfnlint.api import ManualArgs, lint
 
+from benchmarks import export
 from consumers.accounts.handler import COMPACT
 from consumers.rows.registry import STORES
 from consumers.rows.timestream.writer import Timestream
@@ -228,10 +229,16 @@ def test_an_example_handler_can_be_imported(handler: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("logical_id", HANDLERS)
 def test_the_environment_is_exactly_what_the_settings_read(logical_id: str, stack: Stack) -> None:
     environment = function(stack, logical_id).environment
-    own = {name for name in environment if not name.startswith("POWERTOOLS_")}
+    own = {name for name in environment if not name.startswith(("POWERTOOLS_", "MALLOC_"))}
     assert own == function_settings.variables(HANDLERS[logical_id])
     assert environment["POWERTOOLS_METRICS_NAMESPACE"] == "Tagline"
     assert environment["POWERTOOLS_SERVICE_NAME"]
+
+
+def test_the_exports_memory_is_measured_with_the_functions_allocator(stack: Stack) -> None:
+    environment = function(stack, "DailyExporter").environment
+    allocator = {name: value for name, value in environment.items() if name.startswith("MALLOC_")}
+    assert allocator == export.ALLOCATOR != {}
 
 
 def test_the_default_tag_is_the_emitters(template: dict[str, Any], examples: Stack) -> None:
