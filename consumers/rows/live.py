@@ -12,8 +12,9 @@ from consumers.rows.store import Store
 from consumers.settings import SettingsError
 
 # Imported with this module: the start of an environment gets more of a processor than its first invocation.
-if (chosen := os.environ.get("STORE")) in STORES:
-    import_module(f"{__package__}.{chosen}.live")
+_IMPORTED = {
+    name: import_module(f"{__package__}.{name}.live") for name in STORES if name == os.environ.get("STORE")
+}
 
 
 def open_store(name: str, environ: Mapping[str, str], connections: int) -> Store[Any]:
@@ -29,6 +30,7 @@ def open_store(name: str, environ: Mapping[str, str], connections: int) -> Store
     """
     if name not in STORES:
         raise SettingsError(f"STORE is {name!r}, not one of: {', '.join(STORES)}")
-    live = import_module(f"{__package__}.{name}.live")
+    # Functions of one process have modules of their own, which only this import has found.
+    live = _IMPORTED.get(name) or import_module(f"{__package__}.{name}.live")
     store: Store[Any] = live.from_environment(environ, connections)
     return store
