@@ -16,7 +16,6 @@ from tagline import Record, write
 import local.services
 from cli.target import Target, target_of
 from consumers.lines.subscription import encode
-from consumers.rows.registry import STORES
 from exporter.downloads.jobs import Job, Request
 from exporter.downloads.stored_jobs import replace_job
 from exporter.lake.formats import Format
@@ -30,6 +29,7 @@ from tests.test_pipeline import meeting
 
 TEMPLATE = Path(__file__).parents[1] / "template.yml"
 PARAMETERS = {
+    "Store": "timestream",
     "BatchWindowSeconds": "0",
     "MeterBatchWindowSeconds": "0",
     "MeterBucket": "ingest",
@@ -197,17 +197,9 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     return recorder
 
 
-@pytest.fixture(params=STORES)
-def parameters(request: pytest.FixtureRequest) -> dict[str, str]:
-    return {"Store": request.param, **PARAMETERS}
-
-
 @pytest.fixture
-def pipeline(
-    recorder: Recorder,  # noqa: ARG001 - it is there before any client
-    parameters: dict[str, str],
-) -> Iterator[Pipeline]:
-    with Pipeline([App("tagline", TEMPLATE, parameters)], in_process=True, now=NOON) as pipeline:
+def pipeline(recorder: Recorder) -> Iterator[Pipeline]:  # noqa: ARG001 - it is there before any client
+    with Pipeline([App("tagline", TEMPLATE, PARAMETERS)], in_process=True, now=NOON) as pipeline:
         yield pipeline
 
 
@@ -291,14 +283,14 @@ def download(pipeline: Pipeline, where: Target, days: list[str]) -> None:
 
 
 def test_functions_call_what_their_roles_allow_and_roles_allow_what_functions_call(
-    pipeline: Pipeline, parameters: dict[str, str], recorder: Recorder
+    pipeline: Pipeline, recorder: Recorder
 ) -> None:
     stack = resolve(
-        translate(TEMPLATE), parameters, stack_name="tagline", endpoint=pipeline.services.endpoint
+        translate(TEMPLATE), PARAMETERS, stack_name="tagline", endpoint=pipeline.services.endpoint
     )
     run_everything(pipeline, stack)
 
-    (table,) = [each.attributes["Arn"] for each in stack.of_type("AWS::Timestream::Table")] or [""]
+    table = stack.resources["Table"].attributes["Arn"]
     calls = {
         call._replace(resource=table) if call.resource == "the table" else call for call in recorder.calls
     }
