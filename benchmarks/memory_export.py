@@ -28,7 +28,7 @@ def run() -> dict[str, float]:
 
 
 def peaks(rows: int) -> dict[str, tuple[float, float]]:
-    """Return each format's peak of memory over that of the imports, in MiB, for a tenth of the rows and all."""
+    """Return each format's peak of memory over the imports, in MiB, for a tenth of the rows and for all."""
     with export.servers() as environment:
         return {
             way: (
