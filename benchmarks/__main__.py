@@ -28,13 +28,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one line of JSON per benchmark")
     parser.add_argument("--minutes", type=float, help="how long soak lasts; default 10")
     parser.add_argument("--seed", type=int, help="where soak's chance begins; default 0")
+    parser.add_argument("--store", help="the store that soak writes to; default timestream")
     arguments = parser.parse_args()
     for unknown in set(arguments.names) - set(names):
         parser.error(f"there is no benchmark {unknown!r}, only {', '.join(names)}")
-    given = {"minutes": arguments.minutes, "seed": arguments.seed}
+    given = {"minutes": arguments.minutes, "seed": arguments.seed, "store": arguments.store}
     given = {name: value for name, value in given.items() if value is not None}
     if given and arguments.names != ["soak"]:
-        parser.error("only soak takes --minutes and --seed: python -m benchmarks soak --minutes 10")
+        parser.error("only soak takes --minutes, --seed and --store: python -m benchmarks soak --minutes 10")
     chosen = arguments.names or [name for name in names if name not in ONLY_WHEN_NAMED]
     if len(chosen) > 1:  # a process for each: what one imports or warms up does not change another
         for name in chosen:

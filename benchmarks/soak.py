@@ -31,16 +31,22 @@ from cli import quarantine as kept_lines
 from cli import replay
 from cli.errors import CommandError
 from cli.target import Target, target_of
+from consumers.bucket import Bucket
 from consumers.lines import quarantine
+from consumers.rows.registry import LOCAL_STORE
+from consumers.rows.table import ID
+from exporter.store import whole
 from local.faults import Fault, Kind
 from local.pipeline import ROOT, App, Pipeline
 
 MINUTES = 10.0
 TAG = "usage_record"
 GROUPS = ("/soak/orders", "/soak/pets", "/soak/reports")
+INGEST = "ingest"
 FUNCTIONS = (
     "RowConsumerName",
     "RowConsumerName",
+    "MeterConsumerName",
     "ReconcilerName",
     "DailyExporterName",
     "UpkeepName",
@@ -57,7 +63,7 @@ LONGEST_DELAY_S = 2.0
 UNMAPPABLE_TYPE = "/" * 100
 PATIENCE_S = 300.0
 # How likely each kind of line is, in percent, and those that have a number.
-NUMBERED_TEXTS = {"usual": 83, "earlier": 5, "large": 2, "unmappable": 3}
+NUMBERED_TEXTS = {"usual": 73, "meter": 10, "earlier": 5, "large": 2, "unmappable": 3}
 TEXTS = {**NUMBERED_TEXTS, "unreadable": 2, "mention": 2, "unnumbered": 3}
 # A backfill, or a request that began long ago.
 EARLIEST_MS = 5 * 86_400_000
@@ -86,8 +92,9 @@ class Line:
         day: The day of its log event.
         identity: Its record's `_id`, or its text if no record can be read from it.
         number: The source that wrote it and its number; None for other loggers.
-        rejected: Whether it has to be in quarantine, and not in the table.
+        rejected: Whether it has to be in quarantine, and not in the store.
         arrives: Whether it is delivered to the stream, whole.
+        meter: The identity of the meter that it is as well; empty for other lines.
     """
 
     group: str
@@ -96,6 +103,7 @@ class Line:
     number: tuple[str, int] | None
     rejected: bool
     arrives: bool
+    meter: str = ""
 
 
 class _Source:
@@ -188,6 +196,8 @@ class Writers:
             return source.line({"route": "/large", "body": "x" * 5_000})
         if kind == "unmappable":
             return source.line({"route": "/unmappable"}, type=UNMAPPABLE_TYPE)
+        if kind == "meter":
+            return source.line(_meter(str(self._texts), source.emitter.now()), type="meter")
         fields = {"route": "/pets", "number": self._texts}
         if kind == "earlier":
             ago_ms = self._chance.randrange(EARLIEST_MS)
@@ -203,8 +213,20 @@ class Writers:
             return
         record = json.loads(text)
         number = (record["_src"], record["_seq"]) if "_seq" in record else None
-        rejected = record.get("route") == "/unmappable"
-        self.lines.append(Line(group, day, record["_id"], number, rejected=rejected, arrives=arrives))
+        rejected, meter = record.get("route") == "/unmappable", record.get("uniqueId", "")
+        line = Line(group, day, record["_id"], number, rejected=rejected, arrives=arrives, meter=meter)
+        self.lines.append(line)
+
+
+def _meter(identity: str, time_ms: int) -> dict[str, Any]:
+    return {
+        "meterApiName": "requests",
+        "customerId": "acme",
+        "meterTimeInMillis": time_ms,
+        "meterValue": 1,
+        "uniqueId": identity,
+        "dimensions": {"route": "/metered"},
+    }
 
 
 class Chaos:
@@ -367,12 +389,21 @@ def reconciled_days(target: Target, days: Iterable[date]) -> dict[date, Counter[
     return days_counted
 
 
-def stored(pipeline: Pipeline) -> Counter[str]:
-    """Return how often each identity is in the table."""
-    outputs = pipeline.outputs["tagline"]
-    sql = f'SELECT "_id" FROM "{outputs["TimestreamDatabase"]}"."{outputs["TimestreamTable"]}"'
-    pages = pipeline.client("timestream-query").get_paginator("query").paginate(QueryString=sql)
-    return Counter(str(row["Data"][0]["ScalarValue"]) for page in pages for row in page["Rows"])
+def stored(target: Target) -> Counter[str]:
+    """Return how often each identity is in the store."""
+    store, found = target.store(), Counter[str]()
+    for day in store.days() or ():
+        columns = tuple(column for column in store.columns(day) if column.name == ID)
+        if columns:
+            found.update(str(identity) for (identity,) in store.rows(whole(day), columns).rows)
+    return found
+
+
+def metered(pipeline: Pipeline) -> Counter[str]:
+    """Return how often each meter is in the bucket that meters are written to."""
+    bucket = Bucket(pipeline.client("s3"), INGEST)
+    files = (bucket.get(key) or b"[]" for key in bucket.keys(""))
+    return Counter(str(meter["uniqueId"]) for file in files for meter in json.loads(file))
 
 
 def quarantined(target: Target) -> tuple[Counter[str], int]:
@@ -393,24 +424,34 @@ def _identity(text: str) -> str:
 
 
 def differences(
-    lines: Iterable[Line], in_table: Counter[str], in_quarantine: Counter[str]
+    lines: Iterable[Line], in_store: Counter[str], in_quarantine: Counter[str], in_meters: Counter[str]
 ) -> dict[str, list[str]]:
-    """Return the identities that are `lost`, `doubled`, or `misplaced`: in the other of the two places."""
+    """Return the identities that are `lost`, `doubled`, or `misplaced`: in the other of the two places.
+
+    Args:
+        lines: All lines that look like records.
+        in_store: How often each identity is in the store.
+        in_quarantine: How often each is in quarantine.
+        in_meters: How often each meter is among those that were sent on.
+    """
     arrived = [line for line in lines if line.arrives]
     rows = {line.identity for line in arrived if not line.rejected}
     rejected = {line.identity for line in arrived if line.rejected}
-    found, expected = in_table + in_quarantine, Counter([*rows, *rejected])
+    found, expected = in_store + in_quarantine, Counter([*rows, *rejected])
+    meters = Counter({line.meter for line in arrived if line.meter})
     return {
         "lost": sorted((expected - found).elements()),
         "doubled": sorted((found - expected).elements()),
-        "misplaced": sorted((rows & set(in_quarantine)) | (rejected & set(in_table))),
+        "misplaced": sorted((rows & set(in_quarantine)) | (rejected & set(in_store))),
+        "meters_lost": sorted((meters - in_meters).elements()),
+        "meters_doubled": sorted((in_meters - meters).elements()),
     }
 
 
 def _checked(pipeline: Pipeline, target: Target, writers: Writers) -> dict[str, float]:
     """Return what is stored and what is wrong, counted; examples of what is wrong go to stderr."""
-    in_table, (in_quarantine, broken) = stored(pipeline), quarantined(target)
-    wrong = differences(writers.lines, in_table, in_quarantine)
+    in_store, (in_quarantine, broken), in_meters = stored(target), quarantined(target), metered(pipeline)
+    wrong = differences(writers.lines, in_store, in_quarantine, in_meters)
     wanted = expected_days(writers.lines, writers.mentions, writers.broken)
     counted = reconciled_days(target, wanted)
     wrong["days_wrong"] = [
@@ -424,7 +465,8 @@ def _checked(pipeline: Pipeline, target: Target, writers: Writers) -> dict[str, 
         for each in several[:SHOWN]:
             _say(f"{what}: {each}")
     return {
-        "rows": in_table.total(),
+        "rows": in_store.total(),
+        "meters": in_meters.total(),
         "quarantined": in_quarantine.total(),
         "losses_injected": sum(day["lost"] for day in wanted.values()),
         "days": len(wanted),
@@ -436,12 +478,13 @@ def _checked(pipeline: Pipeline, target: Target, writers: Writers) -> dict[str, 
 # --- The run -----------------------------------------------------------------------------------------------
 
 
-def run(minutes: float = MINUTES, seed: int = 0) -> dict[str, float]:
+def run(minutes: float = MINUTES, seed: int = 0, store: str = LOCAL_STORE) -> dict[str, float]:
     """Return what was done and what is wrong afterwards: `wrong` is 0 if nothing is.
 
     Args:
         minutes: How long everything fails.
         seed: Where chance begins. Threads and processes run as they do, so a run is similar, not the same.
+        store: The stack's parameter Store.
     """
     shards = 2 if minutes * 60 >= LONG_RUN_S else 1
     # What fails is logged by what retries it.
@@ -449,7 +492,10 @@ def run(minutes: float = MINUTES, seed: int = 0) -> dict[str, float]:
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with tempfile.TemporaryDirectory() as folder, Pipeline(_apps(Path(folder), shards)) as pipeline:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Pipeline(_apps(Path(folder), shards, store)) as pipeline,
+        ):
             return _soak(pipeline, minutes * 60, seed)
     finally:
         logger.setLevel(level)
@@ -532,19 +578,22 @@ def _killed_invocations(pipeline: Pipeline, functions: Iterable[str]) -> int:
     return ended
 
 
-def _apps(folder: Path, shards: int) -> list[App]:
+def _apps(folder: Path, shards: int, store: str) -> list[App]:
     """Return the pipeline's stack, and one with the log groups that it collects from."""
     groups = {
         f"Group{number}": {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": group}}
         for number, group in enumerate(GROUPS)
     }
+    ingest = {"Ingest": {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": INGEST}}}
     (folder / "template.yml").write_text(
-        json.dumps({"Transform": "AWS::Serverless-2016-10-31", "Resources": groups})
+        json.dumps({"Transform": "AWS::Serverless-2016-10-31", "Resources": groups | ingest})
     )
     parameters = {
         "LogGroups": ",".join(GROUPS),
-        "Store": "timestream",
+        "Store": store,
         "BatchWindowSeconds": "0",
+        "MeterBucket": INGEST,
+        "MeterBatchWindowSeconds": "0",
         "StreamMode": "PROVISIONED",
         "ShardCount": str(shards),
         # Rows are counted at the end.

@@ -49,7 +49,7 @@ PRELOADED = (
     *("samtranslator.translator.translator", "sqlglot"),
 )
 # A mutant survives when tests of so many seconds have passed.
-MOST_S = 100.0
+MOST_S = 30.0
 # A test that takes longer than this, and than ten times what it takes without the mutant, kills it.
 TIMEOUT_S = 20.0
 # So many calls of a function by a test are watched.
@@ -118,7 +118,7 @@ def _trials(root: Path, mutants: Sequence[Mutant]) -> Iterator[tuple[Mutant, str
     receiver, sender = multiprocessing.Pipe(duplex=False)
     session = Session(root, sender, mutants)
     process = _fork(lambda: _run_pytest(root, TESTS, session, session.tracer))
-    at_import: list[tuple[Mutant, list[KnownTest]]] = []
+    at_import: list[tuple[Mutant, list[tuple[str, float]]]] = []
     while process.is_alive() or receiver.poll():
         if not receiver.poll(1):
             continue
@@ -130,9 +130,9 @@ def _trials(root: Path, mutants: Sequence[Mutant]) -> Iterator[tuple[Mutant, str
             case int(index), list(tests):
                 at_import.append((mutants[index], tests))
     if process.exitcode:
-        raise RuntimeError(f"the tests cannot be imported: run pytest {' '.join(TESTS)}")
+        raise RuntimeError(_output(root).read_text())
     for mutant, tests in at_import:
-        files = sorted({test.name.partition("::")[0] for test in tests})
+        files = sorted({name.partition("::")[0] for name, _ in tests})
         with _changed(root, mutant):
             yield mutant, _trial(root, lambda: _run_pytest(root, files, Selected(root, tests)))  # noqa: B023
 
@@ -170,6 +170,11 @@ def _current(root: Path) -> Path:
     return root.parent / "current"
 
 
+def _output(root: Path) -> Path:
+    """Return the file that the tests print to."""
+    return root.parent / "output"
+
+
 @contextlib.contextmanager
 def _changed(root: Path, mutant: Mutant) -> Iterator[None]:
     """Change the file for the block."""
@@ -185,9 +190,9 @@ def _changed(root: Path, mutant: Mutant) -> Iterator[None]:
 def _run_pytest(root: Path, tests: Sequence[str], plugin: object, tracer: Tracer | None = None) -> None:
     """Run tests in this process, a fork of one that has imported what they need of others."""
     os.chdir(root)
-    silent = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 1)
-    os.dup2(silent, 2)
+    output = os.open(_output(root), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
     sys.path[:] = [str(root), str(root / "emitter"), *(path for path in sys.path if path != str(ROOT))]
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
         del sys.modules[name]
@@ -203,14 +208,14 @@ def _run_pytest(root: Path, tests: Sequence[str], plugin: object, tracer: Tracer
 class Selected:
     """A plug-in that runs known tests, in their order, until one fails."""
 
-    def __init__(self, root: Path, tests: Sequence[KnownTest]) -> None:
+    def __init__(self, root: Path, tests: Sequence[tuple[str, float]]) -> None:
         self._root = root
         self._tests = tests
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run the tests; the process ends."""
         items = {item.nodeid: item for item in session.items}
-        chosen = [(items[test.name], test.seconds) for test in self._tests]
+        chosen = [(items[name], seconds) for name, seconds in self._tests]
         following = (*(item for item, _ in chosen[1:]), None)
         for (item, seconds), next_item in zip(chosen, following, strict=False):
             _current(self._root).write_text(item.nodeid)
@@ -250,7 +255,9 @@ class Session:
             chosen = select(tests, mutant)
             changes = changed_functions(mutant, source, self._root, functions)
             if not changes or imported.get(mutant.path, 0) & _bits(*mutant.lines):
-                self._sender.send((index, chosen or select(tests, mutant, at_import=True)))
+                chosen = chosen or select(tests, mutant, at_import=True)
+                # As plain values: this process has another copy of this module.
+                self._sender.send((index, [(test.name, test.seconds) for test in chosen]))
                 continue
             with _changed(self._root, mutant):
                 failed = _trial(self._root, lambda: self._try(session, changes, chosen))  # noqa: B023
@@ -262,7 +269,7 @@ class Session:
     ) -> None:
         for function, code in changes:
             function.__code__ = code
-        Selected(self._root, tests).pytest_runtestloop(session)
+        Selected(self._root, [(test.name, test.seconds) for test in tests]).pytest_runtestloop(session)
 
     def _watch(self, session: pytest.Session) -> list[KnownTest]:
         """Return all tests that pass with the lines that they run; what has not changed is known already."""
@@ -275,7 +282,7 @@ class Session:
             path
             for part in (PACKAGE, "tests")
             for path in sorted((self._root / part).rglob("*.py"))
-            if not path.name.startswith("test_")
+            if not path.name.startswith(("test_", "mutant"))
         )
         tests: list[KnownTest] = []
         wanted = set()

@@ -53,14 +53,23 @@ def test_a_short_soak_loses_nothing_doubles_nothing_and_counts_every_day_right()
     assert numbers["kills"] >= 1
     assert sum(count for name, count in numbers.items() if name.startswith("faults_")) >= 5
     assert numbers["rows"] + numbers["quarantined"] > 100
+    assert numbers["meters"] > 1
 
 
 MONDAY, TUESDAY = date(2026, 11, 30), date(2026, 12, 1)
 
 
-def line(identity: str, number: int | None = None, day: date = MONDAY, **changes: bool) -> Line:
+def line(
+    identity: str,
+    number: int | None = None,
+    day: date = MONDAY,
+    *,
+    rejected: bool = False,
+    arrives: bool = True,
+    meter: str = "",
+) -> Line:
     place = None if number is None else ("source", number)
-    return Line("group", day, identity, place, **{"rejected": False, "arrives": True, **changes})
+    return Line("group", day, identity, place, rejected, arrives, meter)
 
 
 @pytest.mark.parametrize(
@@ -80,10 +89,24 @@ def test_a_soak_finds_what_is_lost_doubled_or_in_the_wrong_place(
     in_table: list[str], in_quarantine: list[str], what: str, identity: str
 ) -> None:
     lines = [line("a"), line("rejected", rejected=True), line("never delivered", arrives=False)]
-    nothing: dict[str, list[str]] = {"lost": [], "doubled": [], "misplaced": []}
+    right = soak.differences(lines, Counter(["a"]), Counter(["rejected"]), Counter())
+    wrong = soak.differences(lines, Counter(in_table), Counter(in_quarantine), Counter())
 
-    assert soak.differences(lines, Counter(["a"]), Counter(["rejected"])) == nothing
-    assert identity in soak.differences(lines, Counter(in_table), Counter(in_quarantine))[what]
+    assert not any(right.values())
+    assert identity in wrong[what]
+
+
+@pytest.mark.parametrize(
+    ("meters", "lost", "doubled"), [(["1"], [], []), ([], ["1"], []), (["1", "1", "2"], [], ["1", "2"])]
+)
+def test_a_soak_finds_meters_that_are_lost_or_doubled(
+    meters: list[str], lost: list[str], doubled: list[str]
+) -> None:
+    lines = [line("a", meter="1"), line("b", arrives=False, meter="2"), line("c")]
+
+    found = soak.differences(lines, Counter("abc"), Counter(), Counter(meters))
+
+    assert (found["meters_lost"], found["meters_doubled"]) == (lost, doubled)
 
 
 def test_a_soak_expects_a_gap_on_the_day_of_the_next_number_and_a_repeated_number_once_a_day() -> None:
