@@ -252,10 +252,11 @@ class Session:
         gc.freeze()  # the children leave the objects' pages alone
         for index, mutant in enumerate(self._mutants):
             source = (self._root / mutant.path).read_bytes()
-            chosen = select(tests, mutant)
+            # A statement that none of them runs may run in a process that a test starts.
+            chosen = select(tests, mutant) or select(tests, mutant, at_import=True)
             changes = changed_functions(mutant, source, self._root, functions)
             if not changes or imported.get(mutant.path, 0) & _bits(*mutant.lines):
-                chosen = chosen or select(tests, mutant, at_import=True)
+                chosen = select(tests, mutant, at_import=True)
                 # As plain values: this process has another copy of this module.
                 self._sender.send((index, [(test.name, test.seconds) for test in chosen]))
                 continue

@@ -137,12 +137,12 @@ class Api:
     def requests(self, unit: list[Carried[Carrier, Meter]]) -> Iterator[list[Carried[Carrier, Meter]]]:
         """Yield the records in parts that fit into a post each."""
         part: list[Carried[Carrier, Meter]] = []
-        size = 2
+        size = 1  # the first bracket; a comma or the last one follows each record
         for carrier, meter in unit:
             more = len(meter.text.encode()) + 1
             if part and (len(part) == MAX_POST_RECORDS or size + more > MAX_POST_BYTES):
                 yield part
-                part, size = [], 2
+                part, size = [], 1
             part.append((carrier, meter))
             size += more
         yield part

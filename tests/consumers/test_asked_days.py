@@ -33,6 +33,7 @@ def test_an_event_says_which_days(event: dict[str, Any], first: str, last: str) 
         ({"day": "yesterday"}, "day is 'yesterday', not a date"),
         ({"day": 7}, "day is 7, not a date"),
         ({"from": "2025-11-18"}, "to is None, not a date"),
+        ({"to": "2025-11-18"}, "from is None, not a date"),
         (
             {"from": "2025-11-18", "to": "2025-11-17"},
             "day, 2025-11-17, is before the first, 2025-11-18",

@@ -135,6 +135,20 @@ def test_an_upload_that_is_given_up_leaves_nothing_and_may_be_given_up_again(buc
     assert "Uploads" not in boto3.client("s3").list_multipart_uploads(Bucket="lake")
 
 
+def test_no_request_deletes_more_keys_than_s3_takes() -> None:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html: up to 1,000."""
+    numbers: list[int] = []
+
+    class Counting:
+        def delete_objects(self, **request: Any) -> dict[str, Any]:
+            numbers.append(len(request["Delete"]["Objects"]))
+            return {}
+
+    Bucket(Counting(), "lake").delete(map(str, range(2_001)))
+
+    assert numbers == [1_000, 1_000, 1]
+
+
 def test_what_s3_has_not_removed_is_an_error() -> None:
     # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html: the answer is 200 all the same.
     class Keeping:

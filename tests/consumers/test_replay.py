@@ -1,6 +1,7 @@
 """Replay: sources become Kinesis events, and what comes of them is right however often that is done."""
 
 import base64
+import gzip
 import json
 import random
 from collections import Counter
@@ -236,6 +237,13 @@ def test_a_line_of_a_log_group_is_a_kinesis_record_named_after_it() -> None:
     assert [log_events(each["kinesis"]["data"]) for each in made] == [[each] for each in (*events, other)]
     assert len({quarantine.object_key("late", each) for each in made}) == 3
     assert made[0] == replay.from_log_event(events[0], LOGGED + 900, GROUP_ARN)
+    genuine, written = kinesis_record("", 0), envelope("")
+    assert made[0].keys() == genuine.keys()
+    assert made[0]["kinesis"].keys() == genuine["kinesis"].keys()
+    assert made[0]["kinesis"]["kinesisSchemaVersion"] == genuine["kinesis"]["kinesisSchemaVersion"]
+    sent = json.loads(gzip.decompress(base64.b64decode(made[0]["kinesis"]["data"])))
+    assert sent.keys() == written.keys()
+    assert sent["messageType"] == written["messageType"]
     assert made[0]["awsRegion"] == "us-east-1"
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from consumers.accounts import sources
 from consumers.accounts.accounting import Account, Losses, intervals
-from consumers.accounts.sources import MAX_GAP, MAX_RUNS, SETTLED_AFTER, SourceNumbers
+from consumers.accounts.sources import KEPT, MAX_GAP, MAX_RUNS, SETTLED_AFTER, SourceNumbers
 from consumers.documents import NewerDocumentError
 
 DAY = date(2026, 11, 19)
@@ -141,6 +141,10 @@ def test_old_gaps_are_counted_and_no_longer_kept() -> None:
     numbers.add({NEXT: {"/a": Account({"s": ((10, 10),)})}})
     assert lost(numbers) == {DAY: 2, NEXT: 1}
 
+    numbers.settle(DAY + KEPT)
+    assert lost(numbers) == {DAY: 2, NEXT: 1}
+    numbers.settle(DAY + KEPT + timedelta(days=1))
+    assert lost(numbers) == {NEXT: 1}
     numbers.settle(today + timedelta(days=500))
     assert lost(numbers) == {}
 

@@ -147,6 +147,33 @@ def test_a_tagged_line_that_cannot_be_read_is_rejected_with_the_reason(message: 
     assert detail in rejected.detail
 
 
+@pytest.mark.parametrize(("size", "is_hinted"), [(40, False), (262_114, False), (262_115, True)])
+def test_a_broken_line_as_long_as_cloudwatchs_longest_event_may_be_half_of_one(
+    size: int, is_hinted: bool
+) -> None:
+    """256 KB with the 26 bytes that CloudWatch counts for an event, of which three may be cut characters."""
+    message = f'{TAG} {{"a":"'.ljust(size, "x")
+
+    rejected = extract(event(message), TAG)
+
+    assert isinstance(rejected, Rejected)
+    assert ("split" in rejected.detail) == is_hinted
+
+
+def test_a_broken_line_with_half_a_surrogate_pair_is_rejected() -> None:
+    rejected = extract(event(f'{TAG} {{"a":"\ud800'), TAG)
+
+    assert isinstance(rejected, Rejected)
+    assert "not JSON" in rejected.detail
+
+
+@pytest.mark.parametrize("name", ["_id", "_type"])
+def test_an_object_of_another_tag_is_no_record_whatever_else_it_says(name: str) -> None:
+    line = {"_tag": "other", "_type": "t", "_id": "k", "note": TAG, name: "x"}
+
+    assert extract(event(json.dumps(line)), TAG) is None
+
+
 BEHIND_TEXT = (
     '2026-11-20 10:00:00 {} INFO orders - {"level":"INFO","_tag":"usage_record","_id":"k3","route":"/a"}'
 )
@@ -206,6 +233,11 @@ def test_a_long_number_behind_the_prefix_is_exact() -> None:
 
     assert isinstance(record, Record)
     assert record.fields == {"n": 2**64 + 1}
+
+
+@pytest.mark.parametrize("prefix", ["", "web-* |", "x" * 200])
+def test_a_prefix_that_can_be_a_setting_is_returned(prefix: str) -> None:
+    assert check_prefix(prefix) == prefix
 
 
 @pytest.mark.parametrize(

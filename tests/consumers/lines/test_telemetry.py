@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from aws_lambda_powertools import Metrics
+from aws_lambda_powertools.metrics import MetricUnit
 
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
@@ -39,9 +41,10 @@ def test_an_invocation_reports_counts_sizes_and_times_and_no_contents(
     with timings.stage("decode"):
         pass
 
-    report_rows(
-        some_ledger(), "timestream", timings, Traffic(requests=3, retries=2, throttled=1, bytes=4_000)
-    )
+    ledger = some_ledger()
+    ledger.write_seconds = 2.5
+
+    report_rows(ledger, "timestream", timings, Traffic(requests=3, retries=2, throttled=1, bytes=4_000))
 
     printed = capsys.readouterr().out
     assert "hush" not in printed
@@ -71,6 +74,7 @@ def test_an_invocation_reports_counts_sizes_and_times_and_no_contents(
     }
     assert metrics["bytes_out"] == [4_000.0]
     assert metrics["decode_ms"][0] >= 0.0
+    assert metrics["write_ms"] == [2_500.0]
 
 
 def test_the_stages_of_a_sampled_invocation_are_subsegments_of_its_trace() -> None:
@@ -170,3 +174,22 @@ def test_a_report_that_fails_is_shown_on_stderr_and_counted_in_the_next(
     shown = capsys.readouterr().err
     assert "OSError: no stdout" in shown
     assert "OSError: still none" in shown
+
+
+def test_a_report_that_fails_leaves_no_metric_for_the_next(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Tagline")
+
+    def report(_ledger: Ledger) -> None:
+        Metrics().add_metric(name="stored", unit=MetricUnit.Count, value=1)
+        if failures:
+            raise failures.pop()
+        Metrics().flush_metrics()
+
+    failures = [OSError("no stdout")]
+    best_effort = BestEffort(report)
+    for _ in range(2):
+        best_effort(some_ledger())
+
+    assert json.loads(capsys.readouterr().out)["stored"] == [1.0]

@@ -311,6 +311,16 @@ def test_posts_are_bounded_and_have_each_record_once_in_order(server: Ingest, si
         assert len(post) == 1 or len(json.dumps(post, separators=(",", ":"))) <= MAX_POST_BYTES
 
 
+@pytest.mark.parametrize(("room", "posts"), [(0, 1), (-1, 2)])
+def test_a_post_is_as_large_as_it_may_be(room: int, posts: int, ingest: Ingest) -> None:
+    first, empty = record("a"), record("b")
+    size = MAX_POST_BYTES - len(f"[{first.text},{empty.text}]") - room
+
+    parts = list(Client(ingest).api.requests(list(enumerate([first, record("b", size)]))))
+
+    assert len(parts) == posts
+
+
 statuses = st.sampled_from([200, 400, 401, 404, 429, 500, CUT_OFF])
 
 

@@ -146,6 +146,15 @@ def test_one_bad_line_costs_one_line() -> None:
     assert {key.split("/")[1] for key in consumer.objects} == set(kept)
 
 
+def test_a_line_that_only_mentions_the_tag_is_counted_as_that() -> None:
+    consumer = Consumer()
+
+    assert (
+        consumer(kinesis_event(data(envelope(f"no {METER_TAG} was found", "no tag", line("a"))))) == ALL_WELL
+    )
+    assert consumer.counts == {"records": 1, "received": 1, "mentioned": 1, "ignored": 1, "stored": 1}
+
+
 def test_a_list_that_comes_twice_in_a_batch_is_written_once_and_counted_as_a_duplicate() -> None:
     consumer = Consumer()
     twice = data(envelope(line("a"), line("b")))

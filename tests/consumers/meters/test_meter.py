@@ -138,6 +138,8 @@ TEXT = f"not a text of 1 to {MAX_TEXT} characters"
             {"customerId": "x" * (MAX_TEXT + 1)},
             f'customerId is "{"x" * 79}... ({MAX_TEXT + 3} characters), {TEXT}',
         ),
+        ({"meterValue": "x" * 78}, f'meterValue is "{"x" * 78}", not a number'),
+        ({"meterValue": "x" * 79}, f'meterValue is "{"x" * 79}... (81 characters), not a number'),
         ({"uniqueId": {"a": 1}}, f"uniqueId is an object, {TEXT}"),
         ({"uniqueId": ["a"]}, f"uniqueId is a list, {TEXT}"),
         ({"meterTimeInMillis": str(TIME)}, f'meterTimeInMillis is "{TIME}", {TIMES}'),

@@ -20,6 +20,7 @@ from tagline import Record, read, write
 from consumers.accounts import accounting
 from consumers.lines import quarantine, subscription
 from consumers.lines.ledger import Ledger
+from consumers.lines.telemetry import STAGES, Timings
 from consumers.rows import handler, late_days, schema
 from consumers.rows.handler import make_handler
 from consumers.rows.table import UNDECLARED, Plans
@@ -58,6 +59,7 @@ class Consumer:
         client: TimestreamWrite | None = None,
         objects: Objects | None = None,
         plans: Plans = UNDECLARED,
+        timings: Timings | None = None,
     ) -> None:
         self.client = client or TimestreamWrite(*faults)
         self.objects = Objects(failing=failing) if objects is None else objects
@@ -71,6 +73,7 @@ class Consumer:
             plans=plans,
             threads=threads,
             clock=lambda: LOGGED / 1000 + later,
+            timings=timings,
         )
 
     def __call__(self, event: dict[str, Any], context: Context | None = None) -> dict[str, Any]:
@@ -680,6 +683,14 @@ def test_whatever_an_object_with_the_tag_says_it_fails_no_batch(
     assert ledger.received == ledger.stored + ledger.duplicate + ledger.quarantined.total()
     assert ledger.received + ledger.ignored == len(messages) + 1
     assert "neighbour" in consumer.client.ids()
+
+
+def test_every_stage_of_a_batch_is_timed() -> None:
+    timings = Timings()
+
+    Consumer(timings=timings)(kinesis_event(data(envelope(line("a"), f"{TAG} {{"))))
+
+    assert set(timings.began) == set(STAGES)
 
 
 def test_quarantine_holds_the_original_bytes() -> None:

@@ -405,6 +405,22 @@ def test_where_fields_go_may_change(old: str, new: str, verdict: str) -> None:
     assert change(old, new) == [(old.split(maxsplit=1)[0], verdict)]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("measures.a = 'BIGINT'", "measures.a = { type = 'BIGINT', default = 7 }", "none to 7"),
+        ("measures.a = {}", "measures.a = { default = 'x' }", "none to x"),
+        ("dimensions.a = {}", "dimensions.a = { values = ['x', 'y'] }", "none to x, y"),
+        ("dimensions.a = {}", "dimensions.a = { buckets = 4 }", "none to 4"),
+        ("measures.a = { pii = true }", "measures.a = {}", "true to false"),
+    ],
+)
+def test_a_change_names_what_was_and_what_is(old: str, new: str, words: str) -> None:
+    before, after = schemas(f"revision = 1\n{old}"), schemas(f"revision = 2\n{new}")
+
+    assert words in [each.change for each in changes(before, after)]
+
+
 def test_a_measure_that_comes_out_of_the_extra_one_makes_another_row() -> None:
     assert change("undeclared = 'extra'", "undeclared = 'extra'\nmeasures.a = {}") == [
         ("measures.a", "raise the revision")

@@ -132,6 +132,16 @@ def test_rows_with_values_in_different_columns_share_a_fragment() -> None:
         assert {name: mine[name] for name in ("status", "ok", "note", "other") if name in mine} == expected
 
 
+def test_a_fragment_may_have_one_column_that_only_some_rows_have() -> None:
+    client = S3Write()
+    declared = schema.parse({"api_request.toml": b'revision = 1\n[measures]\nstatus = "DOUBLE"\n'})
+    records = [Record("a", LOGGED, {}), Record("b", LOGGED, {"status": 200})]
+
+    deliver(lake_of(client), *records, plans=schema.plans(declared))
+
+    assert {each["_id"]: each.get("status") for each in client.rows()} == {"a": None, "b": 200.0}
+
+
 def test_a_batch_makes_one_object_for_each_hour_named_by_what_is_in_it() -> None:
     once, again = S3Write(), S3Write()
     records = [Record(f"r{n}", LOGGED - n * 600_000, {"n": n}) for n in range(40)]

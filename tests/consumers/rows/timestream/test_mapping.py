@@ -4,7 +4,7 @@ import copy
 import json
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -151,6 +151,10 @@ def test_every_row_fits_and_keeps_its_identity(fields: dict[str, Any], route: st
     assert short.measures["_id"].value == "r1"
     assert short is whole or short.measures["_overflow"].value == KEY
     assert all(item["Value"] for item in wire(short, 0)["MeasureValues"])
+    kept = short.measures.keys() & whole.measures.keys()
+    assert {name: short.measures[name].type for name in kept} == {
+        name: whole.measures[name].type for name in kept
+    }
 
 
 @pytest.mark.parametrize("value", ["r" * 301, "é" * 151])
@@ -265,6 +269,20 @@ def test_requests_are_full_and_every_row_is_in_one(runs: list[tuple[int, int]]) 
     assert sorted(given_back) == list(range(len(rows)))
     assert len(sizes) == -(-len(rows) // MAX_RECORDS)
     assert all(size == MAX_RECORDS for size in sizes[:-1])
+
+
+def test_as_many_rows_wait_as_a_window_has_and_no_more() -> None:
+    taken = 0
+
+    def rows_of_many_kinds() -> Iterator[tuple[None, PackedRecord]]:
+        nonlocal taken
+        for number in range(2 * WINDOW):
+            taken += 1
+            yield None, pack(Row("r", 0, f"t{number % 50}", {"source": "/g"}, {}))
+
+    when = [taken for _ in requests(rows_of_many_kinds())]
+
+    assert set(when) == {WINDOW, 2 * WINDOW}
 
 
 def test_rows_of_a_kind_go_together() -> None:
