@@ -17,7 +17,7 @@ from typing import Any
 from exporter.usage.buckets import ERROR_BOUND, percentiles
 from exporter.usage.groups import NO_STATUS, UNANSWERED
 from exporter.usage.names import SORTS
-from exporter.usage.rollup import Completeness, Numbers, Other, RollUp, Route, Usage, merge, total
+from exporter.usage.rollup import Completeness, Numbers, Other, RollUp, Route, Usage, check_disjoint, total
 
 HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
 # How long each range is, and each of its parts in a chart.
@@ -178,27 +178,30 @@ def period(rollups: Iterable[RollUp], range_: Range) -> Period:
         range_: The time.
 
     Raises:
+        OverlapError: If two share a time, or are of different types: a request would count twice.
         ValueError: If a roll-up lies across an end of the range: its numbers cannot be divided.
     """
     kept = sorted(rollups, key=lambda part: part.start)
+    check_disjoint(kept)
     parts = _inside(kept, range_.start, range_.end)
     if parts is None:
         raise ValueError(
             f"the numbers of {range_.start} or {range_.end} are kept for longer times: ask for whole days"
         )
-    usage = _together(parts)
     grain = DAY if range_.length >= WEEK else HOUR
     shift = range_.shift
     through = min(data_through(kept), range_.end) if kept else range_.start
     until = floor(through, grain)
+    # The first ones of `parts`.
     now = _inside(kept, range_.start, until)
     before = _inside(kept, range_.start - shift, until - shift)
     begun = bool(kept) and kept[0].start <= range_.start - shift
     if until <= range_.start or now is None or before is None or not begun:
-        return Period(range_, parts, through, usage, None, shift, Usage(), None)
+        return Period(range_, parts, through, _together(parts), None, shift, Usage(), None)
     compared = (range_.start, until)
-    now_usage = usage if now == parts else _together(now)
-    return Period(range_, parts, through, usage, compared, shift, now_usage, _together(before))
+    over = _together(now)
+    usage = over if len(now) == len(parts) else _together(parts[len(now) :], over)
+    return Period(range_, parts, through, usage, compared, shift, over, _together(before))
 
 
 def _inside(kept: Sequence[RollUp], start: datetime, end: datetime) -> tuple[RollUp, ...] | None:
@@ -208,8 +211,14 @@ def _inside(kept: Sequence[RollUp], start: datetime, end: datetime) -> tuple[Rol
     return tuple(part for part in kept if start <= part.start and part.end <= end)
 
 
-def _together(parts: tuple[RollUp, ...]) -> Usage:
-    return merge(parts).usage if parts else Usage()
+def _together(parts: tuple[RollUp, ...], known: Usage | None = None) -> Usage:
+    """Return the numbers of roll-ups that share no time, and of others before them."""
+    usage = Usage()
+    if known is not None:
+        usage.add(known)
+    for part in parts:
+        usage.add(part.usage)
+    return usage
 
 
 def narrowed(usage: Usage, only: Filter) -> Numbers:

@@ -7,7 +7,7 @@ A roll-up has the numbers of every hour, route and client in it. Merging adds th
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -30,6 +30,10 @@ Route = tuple[str | None, str | None]
 Key = TypeVar("Key", bound=Hashable)
 
 
+# What of a roll-up need not be read.
+DETAILS = frozenset({"routes", "clients", "pairs", "errors"})
+
+
 class TotalMismatchError(TaglineError):
     """A roll-up that has another number of records than the lake; the message has both."""
 
@@ -38,23 +42,95 @@ class OverlapError(TaglineError, ValueError):
     """Roll-ups that cannot be added, because a record would count twice."""
 
 
-@dataclass(slots=True)
 class Numbers:
     """What is counted of some requests.
 
-    Attributes:
-        statuses: Requests by status; `NO_STATUS` and `UNANSWERED` where there is none.
+    Counts that were read stay as they were written until somebody asks for them: most are only added.
+
+    Args:
+        statuses: Requests by status.
         buckets: Requests that have a duration, by the bucket of their duration.
-        duration_us: The sum of all durations in microseconds: whole, so that their order does not matter.
+        duration_us: The sum of all durations in microseconds.
         longest_us: The longest duration in microseconds.
         bytes: The sum of the answers' sizes.
+
+    Attributes:
+        duration_us: Whole, so that the order of the durations does not matter.
+        longest_us: As above.
+        bytes: As above.
     """
 
-    statuses: dict[int, int] = field(default_factory=dict)
-    buckets: dict[int, int] = field(default_factory=dict)
-    duration_us: int = 0
-    longest_us: int = 0
-    bytes: int = 0
+    __slots__ = (
+        "_buckets",
+        "_packed_buckets",
+        "_packed_statuses",
+        "_statuses",
+        "bytes",
+        "duration_us",
+        "longest_us",
+    )
+
+    def __init__(
+        self,
+        statuses: dict[int, int] | None = None,
+        buckets: dict[int, int] | None = None,
+        duration_us: int = 0,
+        longest_us: int = 0,
+        bytes: int = 0,  # noqa: A002 - as in answers
+    ) -> None:
+        self._statuses = {} if statuses is None else statuses
+        self._buckets = {} if buckets is None else buckets
+        # Lists that have each key before its count.
+        self._packed_statuses: list[list[int]] = []
+        self._packed_buckets: list[list[int]] = []
+        self.duration_us = duration_us
+        self.longest_us = longest_us
+        self.bytes = bytes
+
+    @classmethod
+    def from_packed(
+        cls, statuses: list[int], buckets: list[int], duration_us: int, longest_us: int, size: int
+    ) -> Numbers:
+        """Return the numbers that `packed` returned."""
+        numbers = cls(None, None, duration_us, longest_us, size)
+        numbers._packed_statuses.append(statuses)
+        numbers._packed_buckets.append(buckets)
+        return numbers
+
+    def packed(self) -> tuple[list[int], list[int], int, int, int]:
+        """Return them as they are kept."""
+        return (
+            [number for pair in sorted(self.statuses.items()) for number in pair],
+            [number for pair in sorted(self.buckets.items()) for number in pair],
+            self.duration_us,
+            self.longest_us,
+            self.bytes,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether all numbers are the same."""
+        return isinstance(other, Numbers) and self.packed() == other.packed()
+
+    __hash__ = None  # type: ignore[assignment]  # they change
+
+    def __repr__(self) -> str:
+        """Return the call that makes them."""
+        more = f"{self.duration_us}, {self.longest_us}, {self.bytes}"
+        return f"Numbers({self.statuses}, {self.buckets}, {more})"
+
+    @property
+    def statuses(self) -> dict[int, int]:
+        """Requests by status; `NO_STATUS` and `UNANSWERED` where there is none."""
+        if self._packed_statuses:
+            _unpack(self._packed_statuses, self._statuses)
+        return self._statuses
+
+    @property
+    def buckets(self) -> dict[int, int]:
+        """Requests that have a duration, by the bucket of their duration."""
+        if self._packed_buckets:
+            _unpack(self._packed_buckets, self._buckets)
+        return self._buckets
 
     @property
     def requests(self) -> int:
@@ -91,11 +167,22 @@ class Numbers:
 
     def add(self, other: Numbers) -> None:
         """Add other numbers to these."""
-        _add(self.statuses, other.statuses)
-        _add(self.buckets, other.buckets)
+        if other._packed_statuses:
+            self._packed_statuses += other._packed_statuses
+        if other._packed_buckets:
+            self._packed_buckets += other._packed_buckets
+        if other._statuses:
+            _add(self._statuses, other._statuses)
+        if other._buckets:
+            _add(self._buckets, other._buckets)
         self.duration_us += other.duration_us
-        self.longest_us = max(self.longest_us, other.longest_us)
+        if other.longest_us > self.longest_us:  # noqa: PLR1730 - max() takes three times as long
+            self.longest_us = other.longest_us
         self.bytes += other.bytes
+
+
+# The numbers of a route or a client that are not read. Nothing is added to it: merging makes its own.
+_UNREAD = Numbers()
 
 
 def total(parts: Iterable[Numbers]) -> Numbers:
@@ -312,24 +399,25 @@ class RollUp:
                 "quarantined": self.completeness.quarantined,
                 "replayed": self.completeness.replayed,
             },
-            "hours": [[hour, *_packed(numbers)] for hour, numbers in usage.hours.items()],
-            "routes": [[*route, *_packed(numbers)] for route, numbers in usage.routes.items()],
-            "clients": [[client, *_packed(numbers)] for client, numbers in usage.clients.items()],
+            "hours": [[hour, *numbers.packed()] for hour, numbers in usage.hours.items()],
+            "routes": [[*route, *numbers.packed()] for route, numbers in usage.routes.items()],
+            "clients": [[client, *numbers.packed()] for client, numbers in usage.clients.items()],
             "pairs": _packed_pairs(usage),
             "errors": [[*route, error, count] for (route, error), count in usage.errors.items()],
-            "other_routes": [usage.other_routes.names, *_packed(usage.other_routes.numbers)],
-            "other_clients": [usage.other_clients.names, *_packed(usage.other_clients.numbers)],
+            "other_routes": [usage.other_routes.names, *usage.other_routes.numbers.packed()],
+            "other_clients": [usage.other_clients.names, *usage.other_clients.numbers.packed()],
             "other_errors": usage.other_errors,
         }
         return orjson.dumps(documents.stamped(document, _VERSION))
 
     @classmethod
-    def from_json(cls, document: bytes, *, pairs: bool = True) -> RollUp:
+    def from_json(cls, document: bytes, details: Collection[str] = DETAILS) -> RollUp:
         """Return the roll-up that was written.
 
         Args:
             document: The roll-up as it is kept.
-            pairs: Whether to read the requests by route and client, which are most of a roll-up.
+            details: Which of `DETAILS` to read, which are nearly all of it. Routes and clients that are not
+                read have their names, and no numbers.
 
         Raises:
             NewerDocumentError: If a newer Tagline wrote it.
@@ -345,16 +433,27 @@ class RollUp:
             source=read.get("source", ""),
             completeness=Completeness(**read["completeness"]),
             usage=_with_pairs(
-                read["pairs"] if pairs else [[], [], []],
+                read["pairs"] if "pairs" in details else [[], [], []],
                 Usage(
-                    hours={hour: _unpacked(*packed) for hour, *packed in read["hours"]},
-                    routes={(method, route): _unpacked(*packed) for method, route, *packed in read["routes"]},
-                    clients={client: _unpacked(*packed) for client, *packed in read["clients"]},
-                    errors={
-                        ((method, route), error): count for method, route, error, count in read["errors"]
+                    hours={hour: Numbers.from_packed(*packed) for hour, *packed in read["hours"]},
+                    routes={
+                        (method, route): Numbers.from_packed(*packed) if "routes" in details else _UNREAD
+                        for method, route, *packed in read["routes"]
                     },
-                    other_routes=Other(read["other_routes"][0], _unpacked(*read["other_routes"][1:])),
-                    other_clients=Other(read["other_clients"][0], _unpacked(*read["other_clients"][1:])),
+                    clients={
+                        client: Numbers.from_packed(*packed) if "clients" in details else _UNREAD
+                        for client, *packed in read["clients"]
+                    },
+                    errors={
+                        ((method, route), error): count
+                        for method, route, error, count in (read["errors"] if "errors" in details else ())
+                    },
+                    other_routes=Other(
+                        read["other_routes"][0], Numbers.from_packed(*read["other_routes"][1:])
+                    ),
+                    other_clients=Other(
+                        read["other_clients"][0], Numbers.from_packed(*read["other_clients"][1:])
+                    ),
                     other_errors=read["other_errors"],
                 ),
             ),
@@ -377,18 +476,33 @@ def without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def read(bodies: Iterable[bytes], *, pairs: bool = True) -> list[RollUp]:
+def read(bodies: Iterable[bytes], details: Collection[str] = DETAILS) -> list[RollUp]:
     """Return the roll-ups that were written.
 
     Args:
         bodies: Roll-ups as they are kept.
-        pairs: Whether to read the requests by route and client.
+        details: Which of `DETAILS` to read.
 
     Raises:
         NewerDocumentError: If a newer Tagline wrote one.
     """
     with without_collection():
-        return [RollUp.from_json(document, pairs=pairs) for document in bodies]
+        return [RollUp.from_json(document, details) for document in bodies]
+
+
+def check_disjoint(parts: Sequence[RollUp]) -> None:
+    """Hold roll-ups in order of time against each other.
+
+    Raises:
+        OverlapError: If two share a time, or are of different types: a request would count twice.
+    """
+    for before, after in pairwise(parts):
+        if after.start < before.end:
+            raise OverlapError(f"the roll-ups from {before.start} and from {after.start} share a time")
+        if after.type != before.type:
+            raise OverlapError(
+                f"roll-ups of {before.type!r} and of {after.type!r} may count the same requests"
+            )
 
 
 def merge(rollups: Iterable[RollUp]) -> RollUp:
@@ -403,13 +517,7 @@ def merge(rollups: Iterable[RollUp]) -> RollUp:
     parts = sorted(rollups, key=lambda part: part.start)
     if not parts:
         raise ValueError("there are no roll-ups to merge")
-    for before, after in pairwise(parts):
-        if after.start < before.end:
-            raise OverlapError(f"the roll-ups from {before.start} and from {after.start} share a time")
-        if after.type != before.type:
-            raise OverlapError(
-                f"roll-ups of {before.type!r} and of {after.type!r} may count the same requests"
-            )
+    check_disjoint(parts)
     usage, completeness = Usage(), Completeness()
     for part in parts:
         usage.add(part.usage)
@@ -444,32 +552,14 @@ def check_total(rollup: RollUp, rows: Mapping[str, int]) -> None:
         )
 
 
-def _packed(numbers: Numbers) -> tuple[list[int], list[int], int, int, int]:
-    return (
-        [number for pair in sorted(numbers.statuses.items()) for number in pair],
-        [number for pair in sorted(numbers.buckets.items()) for number in pair],
-        numbers.duration_us,
-        numbers.longest_us,
-        numbers.bytes,
-    )
-
-
-def _unpacked(
-    statuses: list[int], buckets: list[int], duration_us: int, longest_us: int, size: int
-) -> Numbers:
-    return Numbers(
-        _pairs(statuses),
-        _pairs(buckets),
-        duration_us,
-        longest_us,
-        size,
-    )
-
-
-def _pairs(flat: list[int]) -> dict[int, int]:
-    """Return counts by key, from a list that has each key before its count."""
-    numbers = iter(flat)
-    return dict(zip(numbers, numbers, strict=True))
+def _unpack(packed: list[list[int]], into: dict[int, int]) -> None:
+    """Add counts, from lists that have each key before its count, and empty the list of these lists."""
+    get = into.get
+    for flat in packed:
+        numbers = iter(flat)
+        for key, count in zip(numbers, numbers, strict=True):
+            into[key] = get(key, 0) + count
+    packed.clear()
 
 
 def _packed_pairs(usage: Usage) -> list[list[int]]:
@@ -499,6 +589,9 @@ def _add(into: dict[Key, int], counts: Mapping[Key, int]) -> None:
 
 
 def _add_numbers(into: dict[Key, Numbers], parts: Mapping[Key, Numbers]) -> None:
+    if next(iter(parts.values()), None) is _UNREAD:
+        into.update(dict.fromkeys(parts.keys() - into.keys(), _UNREAD))
+        return
     for key, numbers in parts.items():
         mine = into.get(key)
         if mine is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, timedelta
@@ -13,7 +13,7 @@ import orjson
 
 from consumers.bucket import Objects
 from exporter.usage.prometheus import Counters
-from exporter.usage.rollup import Limits, RollUp, bounded, merge, read
+from exporter.usage.rollup import DETAILS, Limits, RollUp, bounded, merge, read
 
 PREFIX = "usage/"
 DAYS, HOURS = f"{PREFIX}days/", f"{PREFIX}hours/"
@@ -60,13 +60,15 @@ def days_there(objects: Objects) -> dict[date, str]:
     }
 
 
-def read_days(objects: Objects, days: Sequence[date], *, pairs: bool = True) -> dict[date, RollUp]:
+def read_days(
+    objects: Objects, days: Sequence[date], details: Collection[str] = DETAILS
+) -> dict[date, RollUp]:
     """Return the roll-ups of days; a day without one is left out.
 
     Args:
         objects: The bucket.
         days: The days.
-        pairs: Whether to read the requests by route and client.
+        details: Which of `DETAILS` to read.
 
     Raises:
         NewerDocumentError: If a newer Tagline wrote one.
@@ -74,15 +76,17 @@ def read_days(objects: Objects, days: Sequence[date], *, pairs: bool = True) -> 
     with ThreadPoolExecutor(READERS) as pool:
         found = zip(days, pool.map(objects.get, map(day_key, days)), strict=True)
         bodies = {day: body for day, body in found if body is not None}
-    return dict(zip(bodies, read(map(gzip.decompress, bodies.values()), pairs=pairs), strict=True))
+    return dict(zip(bodies, read(map(gzip.decompress, bodies.values()), details), strict=True))
 
 
-def read_hours(objects: Objects, day: date, *, pairs: bool = True) -> tuple[list[RollUp], str | None]:
+def read_hours(
+    objects: Objects, day: date, details: Collection[str] = DETAILS
+) -> tuple[list[RollUp], str | None]:
     """Return the roll-ups of a day's hours and the tag that `write_day` compares; none and None without."""
     found = objects.read(hours_key(day))
     if found is None:
         return [], None
-    return read(gzip.decompress(found[0]).splitlines(), pairs=pairs), found[1]
+    return read(gzip.decompress(found[0]).splitlines(), details), found[1]
 
 
 def write_day(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -16,7 +16,7 @@ from consumers.bucket import Objects
 from exporter.usage import questions, stored, views
 from exporter.usage.narrowing import of_client
 from exporter.usage.questions import DAY, WEEK, Period, Range
-from exporter.usage.rollup import RollUp, without_collection
+from exporter.usage.rollup import DETAILS, RollUp, without_collection
 from exporter.usage_api.parameters import Question
 
 # So many answers are kept in memory, for who asks the same again.
@@ -78,7 +78,7 @@ class Answers:
         there = stored.days_there(self.objects)
         if not there:
             raise NoNumbersError
-        newest, _ = stored.read_hours(self.objects, max(there), pairs=False)
+        newest, _ = stored.read_hours(self.objects, max(there), ())
         through = questions.data_through(newest)
         if question.path == "/api/analytics/usage":
             wanted = _days(through - (question.days - 1) * DAY, through)
@@ -92,10 +92,16 @@ class Answers:
 
         def body() -> bytes:
             if tag not in self._made:
-                pairs = question.needs_pairs or tenant is not None
-                with without_collection():
-                    rollups = self._read(days, by_hour, tenant, pairs=pairs)
-                    self._made[tag] = stored.packed(_made(question, rollups, range_, through, tenant))
+                with without_collection():  # the roll-ups are gone at its end
+                    self._made[tag] = stored.packed(
+                        _made(
+                            question,
+                            self._read(days, by_hour, tenant, question.details),
+                            range_,
+                            through,
+                            tenant,
+                        )
+                    )
                 while len(self._made) > _KEPT:
                     self._made.popitem(last=False)
             return self._made[tag]
@@ -104,17 +110,17 @@ class Answers:
 
     def rollups(self, days: Sequence[date], by_hour: set[date], tenant: str | None) -> list[RollUp]:
         """Return the roll-ups of days, with the requests by route and client."""
-        return self._read(days, by_hour, tenant, pairs=True)
+        return self._read(days, by_hour, tenant, DETAILS)
 
     def _read(
-        self, days: Sequence[date], by_hour: set[date], tenant: str | None, *, pairs: bool
+        self, days: Sequence[date], by_hour: set[date], tenant: str | None, details: Collection[str]
     ) -> list[RollUp]:
+        if tenant is not None:
+            details = ("clients", "pairs")
         whole = [day for day in days if day not in by_hour]
         with ThreadPoolExecutor(stored.READERS) as pool:
-            hours = pool.map(
-                lambda day: stored.read_hours(self.objects, day, pairs=pairs)[0], sorted(by_hour)
-            )
-            found = [*stored.read_days(self.objects, whole, pairs=pairs).values()]
+            hours = pool.map(lambda day: stored.read_hours(self.objects, day, details)[0], sorted(by_hour))
+            found = [*stored.read_days(self.objects, whole, details).values()]
             found += [each for of_day in hours for each in of_day]
         return found if tenant is None else [of_client(each, tenant) for each in found]
 

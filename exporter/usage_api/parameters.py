@@ -24,6 +24,13 @@ from exporter.usage_api.openapi import (
 )
 
 INTERVALS = {"hour": HOUR, "day": DAY}
+_DETAILS = {
+    "/usage/routes": {"routes"},
+    "/usage/clients": {"clients"},
+    "/usage/route": {"routes", "pairs", "errors"},
+    "/usage/client": {"clients", "pairs"},
+    "/api/analytics/usage": {"routes"},
+}
 _TIME = re.compile(r"[12]\d{3}-\d{2}-\d{2}(T\d{2}(:00(:00)?)?Z)?", re.ASCII)
 
 
@@ -74,9 +81,10 @@ class Question:
         return self.only != ALL
 
     @property
-    def needs_pairs(self) -> bool:
-        """Whether requests by route and client are asked for."""
-        return self.path in ("/usage/route", "/usage/client")
+    def details(self) -> set[str]:
+        """Which details of roll-ups are needed, of `exporter.usage.rollup.DETAILS`."""
+        filtered = {"routes"} if self.only.of_route else {"clients"} if self.only.client else set()
+        return filtered | _DETAILS.get(self.path, set())
 
     @property
     def is_plain(self) -> bool:

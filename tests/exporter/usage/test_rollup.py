@@ -7,6 +7,7 @@ import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
+from typing import Any
 
 import duckdb
 import orjson
@@ -17,8 +18,10 @@ from hypothesis import strategies as st
 from consumers.documents import NewerDocumentError
 from exporter.usage.groups import COLUMNS, NO_STATUS, UNANSWERED, group_rows, question, read_groups
 from exporter.usage.rollup import (
+    DETAILS,
     Completeness,
     Limits,
+    Numbers,
     OverlapError,
     RollUp,
     TotalMismatchError,
@@ -213,7 +216,12 @@ def test_a_roll_up_is_read_back(rows: list[Row]) -> None:
 
     assert RollUp.from_json(day.to_json()) == day
     without_pairs = replace(day, usage=replace(day.usage, pairs={}))
-    assert read([day.to_json()], pairs=False) == [without_pairs]
+    assert read([day.to_json()], DETAILS - {"pairs"}) == [without_pairs]
+    unread: dict[str, Any] = {"routes": dict.fromkeys(day.usage.routes, Numbers())}
+    unread |= {"clients": dict.fromkeys(day.usage.clients, Numbers()), "pairs": {}, "errors": {}}
+    assert read([day.to_json()], ()) == [replace(day, usage=replace(day.usage, **unread))]
+    merge(read([day.to_json()], ()))
+    assert read([day.to_json()], ()) == [replace(day, usage=replace(day.usage, **unread))], "none was changed"
     assert gc.isenabled()
 
 
