@@ -82,6 +82,7 @@ PURE = [
     "emitter/tagline/values.py",
     "exporter/usage/buckets.py",
     "exporter/usage/charts.py",
+    "exporter/usage/counting.py",
     "exporter/usage/groups.py",
     "exporter/usage/health.py",
     "exporter/usage/live.py",

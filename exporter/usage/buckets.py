@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 # How many buckets there are between a duration and its double.
 PER_DOUBLING = 16
 # Keeps a duration that is a bucket's upper limit in that bucket: log2 of it may be a little too large.
-_TOLERANCE = 1e-9
+TOLERANCE = 1e-9
 
 _GROWTH = 2 ** (1 / PER_DOUBLING)
 # The largest relative error of a percentile: the value shown is the harmonic middle of its bucket.
@@ -33,7 +33,7 @@ def bucket_of(duration_ms: float) -> int:
     """
     if not (duration_ms > 0 and math.isfinite(duration_ms)):
         raise ValueError(f"a duration of {duration_ms} ms has no bucket: it must be positive and finite")
-    return math.ceil(math.log2(duration_ms) * PER_DOUBLING - _TOLERANCE)
+    return math.ceil(math.log2(duration_ms) * PER_DOUBLING - TOLERANCE)
 
 
 def bucket_sql(column: str) -> str:
@@ -44,7 +44,7 @@ def bucket_sql(column: str) -> str:
     Args:
         column: The column, quoted if it has to be.
     """
-    bucket = f"CAST(ceil(log2({column}) * {PER_DOUBLING} - {_TOLERANCE!r}) AS BIGINT)"
+    bucket = f"CAST(ceil(log2({column}) * {PER_DOUBLING} - {TOLERANCE!r}) AS BIGINT)"
     return f"CASE WHEN {column} > 0 THEN {bucket} END"
 
 
@@ -89,7 +89,7 @@ def percentiles(
     bucket, passed = 0, 0
     for share in shares:
         # The tolerance keeps 0.95 * 100 at rank 95, though the product is a little above 95.
-        rank = max(1, math.ceil(share * total - _TOLERANCE))
+        rank = max(1, math.ceil(share * total - TOLERANCE))
         while passed < rank and passed < total:
             bucket, count = next(buckets)
             passed += count

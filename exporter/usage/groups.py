@@ -1,22 +1,16 @@
-"""Groups of alike records: what a roll-up is made from, counted by the store or from rows. Pure.
-
-A group is what `GROUP BY` answers for one hour's records of one type; rows are grouped by the same rules.
-"""
+"""Groups of alike records, as `GROUP BY` answers them for records of one type. Pure."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
+from consumers.accounts.minutes import NO_STATUS, UNANSWERED
 from exporter.store import TIME, TYPE
-from exporter.usage.buckets import bucket_of, bucket_sql
+from exporter.usage.buckets import bucket_sql
 
-# In place of a status: the record has none that HTTP knows, or there was no answer (a time-out, a crash).
-NO_STATUS, UNANSWERED = 0, -1
-_FIRST_STATUS, _LAST_STATUS = 100, 599
-_US_PER_MS = 1_000
+FIRST_STATUS, LAST_STATUS = 100, 599
+US_PER_MS = 1_000
 
 # The columns that are read. A store may lack any of them but the time.
 _TEXTS = ("method", "route", "client")
@@ -56,11 +50,11 @@ def question(columns: Collection[str], table: str, condition: str) -> str:
     unanswered = " OR ".join(f'"{name}"' for name in _UNANSWERED if name in columns) or "false"
     status = (
         f"CASE WHEN {status} IS NULL AND ({unanswered}) THEN {UNANSWERED} "
-        f"WHEN {status} >= {_FIRST_STATUS} AND {status} < {_LAST_STATUS + 1} "
+        f"WHEN {status} >= {FIRST_STATUS} AND {status} < {LAST_STATUS + 1} "
         f"THEN CAST(floor({status}) AS BIGINT) ELSE {NO_STATUS} END"
     )
     microseconds = (
-        f"CASE WHEN {duration} > 0 THEN CAST(floor({duration} * {_US_PER_MS} + 0.5) AS BIGINT) ELSE 0 END"
+        f"CASE WHEN {duration} > 0 THEN CAST(floor({duration} * {US_PER_MS} + 0.5) AS BIGINT) ELSE 0 END"
     )
     whole_bytes = f"CASE WHEN {size} > 0 THEN CAST(floor({size}) AS BIGINT) ELSE 0 END"
     alike = [
@@ -91,67 +85,6 @@ def read_groups(rows: Iterable[Sequence[Any]]) -> Iterator[Group]:
             int(longest_us),
             int(size),
         )
-
-
-def group_rows(columns: Sequence[str], rows: Iterable[Sequence[str | None]], type_: str) -> Iterator[Group]:
-    """Yield a group for each row of one type, as the store or a file of the lake has rows.
-
-    Args:
-        columns: The columns' names.
-        rows: The rows; None or empty text for a missing value.
-        type_: The type of the records that count.
-    """
-    places = {name: place for place, name in enumerate(columns)}
-    # A value past the end of each row stands for the columns that are not there.
-    time, kind, method, route, client, status, error, duration, size, timed_out, unfinished = (
-        places.get(name, len(columns)) for name in COLUMNS
-    )
-    for values in rows:
-        row = (*values, None)
-        if row[kind] != type_:
-            continue
-        text = row[duration]
-        bucket, microseconds = _duration(text) if text else (None, 0)
-        text = row[status]
-        found = _status(text) if text else NO_STATUS
-        if not text and "true" in (row[timed_out], row[unfinished]):
-            found = UNANSWERED
-        text = row[size]
-        yield (
-            (row[time] or "")[:13],
-            row[method] or None,
-            row[route] or None,
-            row[client] or None,
-            found,
-            row[error] or None,
-            bucket,
-            1,
-            microseconds,
-            microseconds,
-            max(0, int(_number(text))) if text else 0,
-        )
-
-
-@lru_cache(maxsize=1024)
-def _status(text: str) -> int:
-    """Return a status of HTTP, or `NO_STATUS` for anything else."""
-    status = _number(text)
-    return int(status) if _FIRST_STATUS <= status < _LAST_STATUS + 1 else NO_STATUS
-
-
-def _duration(text: str) -> tuple[int | None, int]:
-    """Return a duration's bucket and microseconds; no bucket unless the duration is positive."""
-    duration_ms = _number(text)
-    return (bucket_of(duration_ms), int(duration_ms * _US_PER_MS + 0.5)) if duration_ms > 0 else (None, 0)
-
-
-def _number(text: str) -> float:
-    """Return a finite number; 0 for anything else, which has no place in sums."""
-    try:
-        number = float(text)
-    except ValueError:
-        return 0.0
-    return number if math.isfinite(number) else 0.0
 
 
 def _quoted(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from exporter.usage.groups import NO_STATUS
+from consumers.accounts.minutes import NO_STATUS
 from exporter.usage.rollup import Completeness, Numbers, Other, RollUp, Usage
 
 

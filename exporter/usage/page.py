@@ -605,8 +605,9 @@ def _hash(source: str) -> str:
 
 
 def _style() -> str:
-    """Return the style sheet without spaces that it does not need."""
-    return re.sub(r"\s*([{};,]|:(?= ))\s*", r"\1", (_FOLDER / "page.css").read_text(encoding="utf-8"))
+    """Return the style sheet without spaces and semicolons that it does not need."""
+    style = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    return re.sub(r"\s*([{};,]|:(?= ))\s*", r"\1", style).replace(": ", ":").replace(";}", "}")
 
 
 def _script() -> str:

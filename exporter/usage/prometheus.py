@@ -17,8 +17,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 
 from consumers import documents
+from consumers.accounts.minutes import NO_STATUS, UNANSWERED
 from exporter.usage.buckets import PER_DOUBLING, count_up_to
-from exporter.usage.groups import NO_STATUS, UNANSWERED
 from exporter.usage.rollup import Numbers, RollUp, Route, Usage, merge
 
 _VERSION = 1

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from consumers.accounts.minutes import NO_STATUS, UNANSWERED
 from exporter.usage.buckets import ERROR_BOUND, percentiles
-from exporter.usage.groups import NO_STATUS, UNANSWERED
 from exporter.usage.names import SORTS
 from exporter.usage.rollup import Completeness, Numbers, Other, RollUp, Route, Usage, check_disjoint, total
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
-from itertools import groupby
-from operator import itemgetter
 
 from exporter.lake.days import Day
 from exporter.lake.manifest import Manifest
 from exporter.store import SLICE_ROWS, Span, Store, Tally
-from exporter.usage.groups import COLUMNS, group_rows
-from exporter.usage.rollup import RollUp, Usage, usage_of
+from exporter.usage.counting import usage_by_hour, usage_of_rows
+from exporter.usage.groups import COLUMNS
+from exporter.usage.rollup import RollUp, Usage
 
 _HOUR = timedelta(hours=1)
 _HOURS = 24
@@ -56,7 +55,7 @@ def roll_up_day(
             continue
         spans = _spans(start, tally) if counts[hour] else ()
         found = (row for span in spans for row in store.rows(span, columns).rows)
-        usage = usage_of(group_rows(names, found, type_))
+        usage = usage_of_rows(names, found, type_)
         yield RollUp(start, end, type_, min(end, data_through), usage, source=source)
 
 
@@ -74,9 +73,7 @@ def roll_up_files(day: Day, manifest: Manifest, type_: str, source: str) -> Iter
     """
     names = [column.name for column in manifest.columns]
     rows = (row for batch in day.rows(manifest) for row in batch.rows)
-    by_hour: dict[str, Usage] = {}
-    for hour, groups in groupby(group_rows(names, rows, type_), key=itemgetter(0)):
-        by_hour.setdefault(hour, Usage()).add(usage_of(groups))
+    by_hour = usage_by_hour(names, rows, type_)
     midnight = datetime(day.date.year, day.date.month, day.date.day, tzinfo=UTC)
     for number in range(_HOURS):
         start, end = midnight + number * _HOUR, midnight + (number + 1) * _HOUR

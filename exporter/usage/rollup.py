@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 import orjson
 
 from consumers import documents
+from consumers.accounts.minutes import UNANSWERED
 from consumers.errors import TaglineError
-from exporter.usage.groups import UNANSWERED, Group
+from exporter.usage.groups import Group
 
 _VERSION = 1
 RATE_LIMITED = 429
@@ -464,7 +465,7 @@ class RollUp:
 def without_collection() -> Iterator[None]:
     """Switch garbage collection off meanwhile.
 
-    Roll-ups form no cycles, and looking for some in a hundred thousand objects takes longer than reading them
+    Roll-ups form no cycles, and looking for some in a hundred thousand objects takes longer than making them
     (`custom_ms_p95_1024mb` of `benchmarks/usage.py`).
     """
     enabled = gc.isenabled()

@@ -15,8 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consumers.accounts.minutes import NO_STATUS, UNANSWERED
 from consumers.documents import NewerDocumentError
-from exporter.usage.groups import COLUMNS, NO_STATUS, UNANSWERED, group_rows, question, read_groups
+from exporter.usage.counting import usage_of_rows
+from exporter.usage.groups import COLUMNS, question, read_groups
 from exporter.usage.rollup import (
     DETAILS,
     Completeness,
@@ -54,7 +56,7 @@ ROW_LISTS = st.lists(ROWS, max_size=30)
 
 def usage(rows: list[Row]) -> Usage:
     """Return the usage of rows."""
-    return usage_of(group_rows(COLUMNS, rows, TYPE))
+    return usage_of_rows(COLUMNS, rows, TYPE)
 
 
 @given(ROW_LISTS)
@@ -101,7 +103,7 @@ def test_records_of_other_types_and_columns_that_are_not_there_do_not_count() ->
     columns = ("time", "_type", "status")
     places = [COLUMNS.index(name) for name in columns]
 
-    counted = usage_of(group_rows(columns, ([each[place] for place in places] for each in rows), TYPE))
+    counted = usage_of_rows(columns, ([each[place] for place in places] for each in rows), TYPE)
 
     assert counted.total.statuses == {200: 1, 500: 1}
     assert counted.routes.keys() == {(None, None)}
@@ -133,7 +135,7 @@ def test_the_stores_groups_and_the_rows_give_one_usage(rows: list[Row], missing:
             connection.executemany(f"INSERT INTO records VALUES ({', '.join('?' * len(kept))})", cut)
         answer = connection.execute(question(kept, "records", f"\"_type\" = '{TYPE}'")).fetchall()
 
-    assert usage_of(read_groups(answer)) == usage_of(group_rows(kept, cut, TYPE))
+    assert usage_of(read_groups(answer)) == usage_of_rows(kept, cut, TYPE)
 
 
 @given(ROW_LISTS, st.integers(1, 29))

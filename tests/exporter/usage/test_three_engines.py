@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import duckdb
 
 from exporter.usage.buckets import upper_limit
-from exporter.usage.groups import COLUMNS, group_rows, question, read_groups
+from exporter.usage.counting import usage_of_rows
+from exporter.usage.groups import COLUMNS, question, read_groups
 from exporter.usage.rollup import usage_of
 from local.timestream import Timestream
 from local.timestream.store import TableSettings
@@ -92,7 +93,7 @@ def in_duckdb(rows: list[Row]) -> list[tuple[str | int | None, ...]]:
 def test_three_engines_count_the_same() -> None:
     rows = records()
 
-    expected = usage_of(group_rows(COLUMNS, rows, TYPE))
+    expected = usage_of_rows(COLUMNS, rows, TYPE)
 
     assert usage_of(read_groups(in_duckdb(rows))) == expected
     assert usage_of(read_groups(in_timestream(rows))) == expected

@@ -6,8 +6,9 @@ import random
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from exporter.usage.groups import COLUMNS, group_rows
-from exporter.usage.rollup import RollUp, usage_of
+from exporter.usage.counting import usage_of_rows
+from exporter.usage.groups import COLUMNS
+from exporter.usage.rollup import RollUp
 
 Row = tuple[str | None, ...]
 TYPE = "api_request"
@@ -54,7 +55,7 @@ def rolled(
 ) -> RollUp:
     """Return the roll-up of rows, complete unless its data end before."""
     end = start + timedelta(hours=hours)
-    return RollUp(start, end, TYPE, through or end, usage_of(group_rows(columns, rows, TYPE)))
+    return RollUp(start, end, TYPE, through or end, usage_of_rows(columns, rows, TYPE))
 
 
 def traffic(days: int, routes: int, clients: int, requests: int, seed: int = 0) -> list[list[Row]]:
