@@ -176,6 +176,7 @@ def test_every_column_of_the_table_is_documented() -> None:
     ("page", "limit"),
     [
         ("line.md", tagline.DEFAULT_MAX_LINE_BYTES),
+        ("line.md", tagline.MAX_LINE_BYTES),
         ("line.md", tagline.MAX_REPR),
         ("line.md", tagline.MAX_DEPTH),
         ("table.md", table.MAX_MEASURES),

@@ -78,7 +78,8 @@ class Exchange:
         """Call a function for a field; if it raises, the field is left out."""
         try:
             return hook(self.scope) if hook else None
-        except Exception:
+        except Exception as error:
+            self.middleware.emitter.report(error)
             return None
 
     def announced_bytes(self) -> Optional[int]:

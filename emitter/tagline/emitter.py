@@ -151,7 +151,7 @@ class Emitter:
             output.write_line(line, self._stream, self._is_shared)
         except Exception as error:
             # A usage record is never worth a failed request; the gap in _seq says that a line is missing.
-            self._report(error)
+            self.report(error)
 
     def collect(
         self,
@@ -249,7 +249,7 @@ class Emitter:
                 if route and (template := route(event)):
                     first.setdefault("route", template)
             except Exception as error:
-                self._report(error)
+                self.report(error)
             return self.collect(first, type=type, event=event, context=context)
 
         if function is None:
@@ -258,7 +258,7 @@ class Emitter:
 
     def bind(self, **fields: Any) -> Emitter:
         """Return an emitter whose records all have some more fields, such as `service="shop"`."""
-        bound = object.__new__(Emitter)
+        bound = object.__new__(self.__class__)
         bound.__dict__.update(self.__dict__, _bound={**self._bound, **fields})
         return bound
 
@@ -268,7 +268,7 @@ class Emitter:
             try:
                 return int(self._clock())
             except Exception as error:
-                self._report(error)
+                self.report(error)
         return time.time_ns() // 1_000_000
 
     def _plain(self, fields: Any) -> tuple[dict[str, Any], str]:
@@ -287,8 +287,8 @@ class Emitter:
         plain = {field_key(name): value for name, value in self.privacy.clean(dict(fields)).items()}
         return plain, encode(plain)
 
-    def _report(self, error: BaseException) -> None:
-        """Count an exception that cost a record, and tell the hook, which may raise in tests only."""
+    def report(self, error: BaseException) -> None:
+        """Count an exception that cost a record or a field, and call `on_error`. Strict tests raise it."""
         self.errors += 1
         if output.is_strict:
             raise error

@@ -165,8 +165,8 @@ class WsgiExchange:
         self.error = error or self.error
         try:  # as `ask` does, quicker
             self.template = self.middleware.route(self.environ)
-        except Exception:
-            self.template = None
+        except Exception as failure:
+            self.middleware.emitter.report(failure)
         if self.middleware.client:
             self.client = self.ask(self.middleware.client)
 
@@ -217,11 +217,13 @@ class WsgiExchange:
             "status": status,
             "client_ip": environ.get("REMOTE_ADDR") or None,
             "user_agent": environ.get("HTTP_USER_AGENT"),
-            "request_bytes": self.ask(_request_bytes) if environ.get("CONTENT_LENGTH") else unannounced,
+            "request_bytes": _size(environ["CONTENT_LENGTH"])
+            if environ.get("CONTENT_LENGTH")
+            else unannounced,
             "response_bytes": self.response_bytes if has_body else 0,
         }
         if self.is_file:
-            known["response_bytes"] = self.ask(self.announced_bytes)
+            known["response_bytes"] = self.file_bytes()
         if self.client is not None:
             known["client"] = self.client
         if self.sent and has_body and not self.complete:
@@ -240,9 +242,9 @@ class WsgiExchange:
             return None  # in Lambda the gateway answers, and the draft knows with which status
         return (self.sent and self.status) or _FAILED
 
-    def announced_bytes(self, _environ: Environ) -> int:
-        """Return the size of a file that the server reads itself."""
-        return int(dict(self.headers)["Content-Length"])
+    def file_bytes(self) -> Optional[int]:
+        """Return the size of a file that the server reads itself, None if nothing announces it."""
+        return _size(dict(self.headers).get("Content-Length"))
 
     def details(self, error: Optional[BaseException]) -> Dict[str, object]:
         """Return the field `error_details`."""
@@ -256,7 +258,8 @@ class WsgiExchange:
         """Call a function for a field; if it raises, the field is left out."""
         try:
             return function(self.environ) if function else None
-        except Exception:
+        except Exception as error:
+            self.middleware.emitter.report(error)
             return None
 
 
@@ -266,5 +269,9 @@ def _path(environ: Environ) -> str:
     return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
-def _request_bytes(environ: Environ) -> int:
-    return int(environ["CONTENT_LENGTH"])
+def _size(length: Any) -> Optional[int]:
+    """Return the number that a Content-Length is, None if it is not one."""
+    try:
+        return int(length)
+    except (TypeError, ValueError):
+        return None

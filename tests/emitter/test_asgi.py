@@ -1114,3 +1114,19 @@ def test_under_mangum_a_failure_is_the_500_that_the_client_gets(
 
     assert handler(http_event("GET /{proxy+}", "/fail"), Context())["statusCode"] == 500
     assert (lines.fields["status"], lines.fields["error_type"]) == (500, "KeyError")
+
+
+@pytest.mark.parametrize("hook", ["client", "route"])
+def test_a_function_for_a_field_that_raises_is_told(hook: str, lines: Lines) -> None:
+    told: list[BaseException] = []
+    emitter = Emitter(stream=lines, on_error=told.append)
+
+    def broken(_request: Any) -> str:
+        raise KeyError(hook)
+
+    hooks: dict[str, Any] = {hook: broken}
+    ask(TaglineMiddleware(app_of(START, END), emitter=emitter, **hooks))
+
+    assert (lines.fields["status"], hook in lines.fields) == (200, hook == "route")
+    assert emitter.errors == len(told) > 0
+    assert {repr(error) for error in told} == {repr(KeyError(hook))}

@@ -880,3 +880,22 @@ def test_an_emitter_can_be_switched_off(
     assert handler({}, None) == 7
 
     assert len(lines.records) == 2 * written
+
+
+def test_a_subclass_decides_about_every_record(lines: Lines) -> None:
+    class WithoutPings(Emitter):
+        def emit(self, fields: Any = None, /, **options: Any) -> None:
+            if not (fields or {}).get("ping"):
+                super().emit({**(fields or {}), "seen": True}, **options)
+
+    emitter = WithoutPings(stream=lines).bind(service="shop")
+    emitter.emit({"ping": True})
+    with emitter.collect({"ping": True}):
+        pass
+    emitter.handler(lambda _event, _context: tagline.add(ping=True))({}, None)
+    with emitter.collect({"number": 1}):
+        pass
+    emitter.emit({"number": 2})
+
+    assert [(record.seq, record.fields["number"]) for record in lines.records] == [(0, 1), (1, 2)]
+    assert all(record.fields["seen"] and record.fields["service"] == "shop" for record in lines.records)

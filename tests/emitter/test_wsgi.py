@@ -942,3 +942,19 @@ def test_an_error_that_the_framework_answers_has_its_status_behind_an_adapter_as
 
     assert answer["statusCode"] == lines.fields["status"] == 500
     assert lines.fields["error_type"] == "KeyError"
+
+
+@pytest.mark.parametrize("hook", ["client", "route"])
+def test_a_function_for_a_field_that_raises_is_told(hook: str, lines: Lines) -> None:
+    told: list[BaseException] = []
+    emitter = Emitter(stream=lines, on_error=told.append)
+
+    def broken(_request: Any) -> str:
+        raise KeyError(hook)
+
+    hooks: dict[str, Any] = {hook: broken}
+    ask(TaglineMiddleware(app_of(b"ok"), emitter=emitter, **hooks))
+
+    assert (lines.fields["status"], hook in lines.fields) == (200, hook == "route")
+    assert emitter.errors == len(told) > 0
+    assert {repr(error) for error in told} == {repr(KeyError(hook))}
