@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.errors import CommandError
-from cli.options import OneDay, Stack
+from cli.options import FirstDay, LastDay, OneDay, Stack, days_between
 from cli.screen import err, out
 
 app = typer.Typer()
@@ -104,8 +103,8 @@ def insights(
 
 
 @app.command()
-def reconcile(day: OneDay = None, stack: Stack = None) -> None:
-    """Compare what was emitted on a day with what arrived, for each log group.
+def reconcile(day: OneDay = None, first: FirstDay = None, last: LastDay = None, stack: Stack = None) -> None:
+    """Compare what was emitted on a day, or on each of several, with what arrived, for each log group.
 
     The exit status is 1 if anything is missing: lines that the emitters numbered and that never came.
 
@@ -113,17 +112,19 @@ def reconcile(day: OneDay = None, stack: Stack = None) -> None:
 
     ```sh
     tagline reconcile --day 2026-11-19
-    tagline reconcile --day 2026-11-19 --stack tagline-prod
+    tagline reconcile --from 2026-11-13 --to 2026-11-19 --stack tagline-prod
     ```
     """
     from cli.reconcile import balances_of, print_balances
     from cli.target import find_target
 
     target = find_target(stack)
-    asked = (day or target.now() - timedelta(days=1)).date()
-    balances, exported = balances_of(target, asked)
-    print_balances(asked, balances, exported, out)
-    if any(balance.missing for balance in balances):
+    missing = 0
+    for asked in days_between(target, first or day, last or day or first):
+        balances, exported = balances_of(target, asked)
+        print_balances(asked, balances, exported, out)
+        missing += sum(balance.missing for balance in balances)
+    if missing:
         raise typer.Exit(1)
 
 
