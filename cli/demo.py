@@ -86,8 +86,9 @@ def follow(
     watch = Stopwatch()
     with progress() as bars:
         items = send_all(pipeline, target, log, requests, bars)
+        lines = [Stage("requests: sent", Count(log.lines if log else requests, 0), watch.lap())]
         emitted = stages.emitted(target)
-        lines = [Stage("emitted: lines on stdout", emitted, watch.lap())]
+        lines.append(Stage("emitted: lines on stdout", emitted, watch.lap()))
         if items:
             lines.append(Stage(f"  metrics: items in CloudWatch, of {items} ordered", counted_items(target)))
         delivered = stages.delivered(target)
@@ -204,7 +205,7 @@ def wait_for_rows(
 
 
 def print_stages(lines: list[Stage], path: Path, console: Console) -> None:
-    """Print the table of stages and the first rows of the zip's first file."""
+    """Print the table of stages, the first rows of the zip's first file, and what to do next."""
     table = Table(
         Column("stage", overflow="fold"), title="From a line on stdout to a file", title_justify="left"
     )

@@ -39,7 +39,7 @@ class Target:
         endpoint: The address of the services on this machine; None for AWS, which this process's environment
             configures.
         outputs: The outputs of the pipeline's stack, by name.
-        samples: The outputs of the sample applications' stacks, by name.
+        samples: The outputs of the stacks beside it, by name: the samples', or those of the user's template.
         tag: The token that marks a line.
         meter_tag: The token before a meter record.
         api_key: The key for the download API; None if it asks for none.
@@ -53,6 +53,12 @@ class Target:
     meter_tag: str = "meter_record_for_stream"  # the parameter's default
     api_key: str | None = None
     prefix: str = ""
+
+    def variables(self) -> dict[str, str]:
+        """Return the variables of the pages' examples: addresses, names and, on this machine, credentials."""
+        here = services.environment(self.endpoint) if self.endpoint else {}
+        key = {"ApiKey": self.api_key} if self.api_key else {}
+        return {**here, **self.samples, **self.outputs, **key}
 
     def now(self) -> datetime:
         """Return the time by the pipeline's clock, which `tagline tick` puts forward."""
@@ -182,7 +188,11 @@ def running_or_none() -> Target | None:
 
 def target_of(pipeline: Pipeline) -> Target:
     """Return a pipeline of this process as a target."""
-    samples = {**pipeline.outputs.get("sample", {}), **pipeline.outputs.get("pets", {})}
+    samples = {
+        name: value
+        for stack in ("sample", "pets", "app")
+        for name, value in pipeline.outputs.get(stack, {}).items()
+    }
     marks = _marks(pipeline.parameters["tagline"])
     return Target(
         pipeline.services.endpoint, pipeline.outputs["tagline"], samples, api_key=pipeline.api_key, **marks

@@ -100,13 +100,7 @@ class Services:
 
     def environment(self) -> dict[str, str]:
         """Return the variables by which a process finds these services instead of AWS's."""
-        return {
-            **CREDENTIALS,
-            "AWS_REGION": REGION,
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
+        return environment(self.endpoint)
 
     def client(self, service: str) -> Any:
         """Return the boto3 client of one of these services; clients may be shared between threads."""
@@ -143,6 +137,17 @@ class Services:
         self._server.server_close()
         s3.remove()
         self.timestream.close()
+
+
+def environment(endpoint: str) -> dict[str, str]:
+    """Return the variables by which a process finds services at an address instead of AWS's."""
+    return {
+        **CREDENTIALS,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
 
 
 def client(endpoint: str, service: str, config: Config | None = None) -> Any:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.errors import CommandError
+from cli.options import Stack
 from cli.screen import advancing, err, out, print_rows, progress
 from consumers.rows.registry import LOCAL_STORE, STORES
 from local.faults import OF_DELIVERIES, Kind
@@ -132,6 +133,11 @@ def demo(
         )
     demonstration.print_stages(stages, Path(result["zip"]), out)
     out.print(f"Usage page, for your browser: {result['report']}", soft_wrap=True)
+    out.print(
+        "Next: .venv/bin/tagline up runs it until Ctrl-C; docs/how-to/first-record.md leads to your record.",
+        soft_wrap=True,
+        highlight=False,
+    )
     sys.stdout.write(json.dumps(result) + "\n")
     if result["lost"] != 0 or result["downloaded"] != result["stored"]:
         raise typer.Exit(1)
@@ -425,6 +431,32 @@ def fault(
 
 
 @app.command()
+def env(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object instead.")] = False,
+    stack: Stack = None,
+) -> None:
+    """Print the variables that the pages' examples use, for a shell: addresses and names.
+
+    Those of this machine have its credentials, so that boto3 and the AWS command line find it.
+
+    For example:
+
+    ```sh
+    eval "$(tagline env)"
+    curl "$PetsApiUrl/pets"
+    ```
+    """
+    from cli.target import find_target
+
+    variables = find_target(stack).variables()
+    if as_json:
+        sys.stdout.write(json.dumps(variables) + "\n")
+        return
+    for name, value in variables.items():
+        sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
+
+
+@app.command()
 def outbox() -> None:
     """Print the e-mails that the pipeline that runs here would have sent.
 
@@ -464,9 +496,7 @@ def print_addresses(pipeline: Pipeline, target: Target) -> None:
         table.add_row(target.api_key, "the key for it: in the header x-api-key, instead of a signature")
     table.add_row(target.endpoint, "AWS's services")
     out.print(table)
-    out.print("Programs that use boto3 or the AWS command line find it with:")
-    for name, value in pipeline.services.environment().items():
-        sys.stdout.write(f"export {name}={value}\n")
+    out.print('Programs that use boto3, and the examples of the pages, find it with: eval "$(tagline env)"')
     out.print("Stop it with Ctrl-C.")
     sys.stdout.flush()
 

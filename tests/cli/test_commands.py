@@ -332,6 +332,22 @@ def test_time_passes_and_things_go_wrong_on_demand(up: Path, log: Path) -> None:
     (told,) = re.findall(r"It is (\d{4}-\d\d-\d\d)", passed.stdout)
     assert date.fromisoformat(told) - timedelta(days=1) in since(began)
     assert '"day"' in passed.stdout
+    variables = json.loads(tagline(up, "env", "--json").stdout)
+    shell = subprocess.run(
+        [
+            "sh",
+            "-c",
+            'eval "$0"; printf %s "$DownloadUrl $PetsApiUrl $AWS_ENDPOINT_URL"',
+            tagline(up, "env").stdout,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shell.stdout.split() == [
+        variables[name] for name in ("DownloadUrl", "PetsApiUrl", "AWS_ENDPOINT_URL")
+    ]
+
     now = tagline(up, "query", "--csv", "SELECT date_trunc('day', now()) AS d")
     assert [day for day in since(began) if str(day + timedelta(days=1)) in now.stdout], now.stdout
     exported = tagline(up, "export")  # yesterday, by the clock that was put forward
