@@ -369,6 +369,8 @@ def _bits(first: int, last: int) -> int:
 def select(tests: Sequence[KnownTest], mutant: Mutant, *, at_import: bool = False) -> list[KnownTest]:
     """Return the tests that run a mutant's statement: those of its own file first, then the fastest.
 
+    A test of its own file that runs no line of the module may start a process which does.
+
     Args:
         tests: All tests.
         mutant: The mutant.
@@ -378,7 +380,12 @@ def select(tests: Sequence[KnownTest], mutant: Mutant, *, at_import: bool = Fals
     folder, _, name = mutant.path.rpartition("/")
     own = f"tests/{folder}/test_{name}::"
     lines = -1 if at_import else _bits(*mutant.lines)
-    able = [test for test in tests if test.lines.get(mutant.path, 0) & lines]
+    able = [
+        test
+        for test in tests
+        if test.lines.get(mutant.path, 0) & lines
+        or (test.name.startswith(own) and mutant.path not in test.lines)
+    ]
     if at_import and not able:
         able = [test for test in tests if test.name.startswith(f"tests/{folder}/")]
     chosen, seconds = [], 0.0

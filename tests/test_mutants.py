@@ -163,10 +163,12 @@ def test_the_tests_that_run_a_statement_are_tried_those_of_its_file_first_then_t
         known("tests/consumers/lines/test_other.py::a", mutant_trials.MOST_S, 8),
     ]
 
-    chosen = [test.name for test in mutant_trials.select(tests, mutant)]
+    in_a_process = mutant_trials.KnownTest("tests/consumers/lines/test_x.py::process", 2.0, {})
+    chosen = [test.name for test in mutant_trials.select([*tests, in_a_process], mutant)]
 
     assert chosen == [
         "tests/consumers/lines/test_x.py::a",
+        "tests/consumers/lines/test_x.py::process",
         "tests/consumers/test_fast.py::a",
         "tests/consumers/test_slow.py::a",
     ]
