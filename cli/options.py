@@ -23,6 +23,8 @@ Stack = Annotated[
     ),
 ]
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object a line instead of a table.")]
+
 
 def day_option(name: str, description: str) -> Any:
     """Return an option that takes a day, in UTC."""

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.errors import CommandError
-from cli.options import FirstDay, LastDay, OneDay, Stack, days_between
+from cli.options import AsJson, FirstDay, LastDay, OneDay, Stack, days_between
 from cli.screen import err, out
 
 app = typer.Typer()
@@ -18,7 +18,6 @@ app.add_typer(filter_app, name="filter")
 
 
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object a line instead of a table.")]
 
 
 @app.command()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import Stack
+from cli.errors import CommandError
+from cli.options import AsJson, Stack
 from cli.screen import err, out, print_rows
+
+if TYPE_CHECKING:
+    from cli.subscriptions import Outcome
 
 app = typer.Typer()
 
@@ -18,7 +23,7 @@ def doctor(
         bool, typer.Option("--canary/--no-canary", help="Write a record and follow it into the store.")
     ] = True,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for it at each place.")] = 300,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+    as_json: AsJson = False,
     stack: Stack = None,
 ) -> None:
     """Look for what is wrong with a pipeline, with a fix for each; then follow a record through it.
@@ -61,4 +66,111 @@ def doctor(
     if target.endpoint is not None:
         err.print("functions are not looked at on one machine")
     if findings or lost:
+        raise typer.Exit(1)
+
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="LOG_GROUP", help="Log groups, by name.")]
+Prefix = Annotated[str, typer.Option(help="All log groups whose names begin so. Default with --tag: all.")]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="KEY=VALUE", help="Of these, those with this tag; given again, with all."),
+]
+Pretend = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]
+
+
+@app.command()
+def subscribe(
+    names: Names = None,
+    prefix: Prefix = "",
+    tags: Tags = None,
+    listing: Annotated[
+        bool, typer.Option("--list", help="Print what is subscribed, and do nothing.")
+    ] = False,
+    pretend: Pretend = False,
+    as_json: AsJson = False,
+    stack: Stack = None,
+) -> None:
+    """Collect the lines of more log groups: put a subscription filter on each, and replace none.
+
+    A group that cannot be subscribed is shown with the reason, and the exit status is 1. Log groups that the
+    stack has to keep belong into its parameter `LogGroups`.
+
+    For example:
+
+    ```sh
+    tagline subscribe /aws/lambda/my-api --stack tagline-prod
+    tagline subscribe --prefix /aws/lambda/shop- --dry-run
+    tagline subscribe --tag team=shop --tag stage=prod
+    tagline subscribe --list
+    ```
+    """
+    import json
+    from dataclasses import asdict
+
+    from cli import subscriptions
+    from cli.target import find_target
+
+    target = find_target(stack)
+    if not listing:
+        groups = subscriptions.chosen_groups(target, names or (), prefix, _tags(tags))
+        _print_outcomes(subscriptions.subscribe(target, groups, pretend=pretend), as_json=as_json)
+        return
+    found = list(subscriptions.subscriptions(target))
+    if as_json:
+        for each in found:
+            out.print(json.dumps(asdict(each)), soft_wrap=True, highlight=False)
+    else:
+        print_rows(
+            ["log group", "filter", "pattern"], [[each.group, each.name, each.pattern] for each in found], out
+        )
+
+
+@app.command()
+def unsubscribe(
+    names: Names = None,
+    prefix: Prefix = "",
+    tags: Tags = None,
+    pretend: Pretend = False,
+    as_json: AsJson = False,
+    stack: Stack = None,
+) -> None:
+    """Take away the subscription filters that `tagline subscribe` put on log groups.
+
+    A filter of the stack stays: take its group out of the parameter `LogGroups`.
+
+    For example:
+
+    ```sh
+    tagline unsubscribe /aws/lambda/my-api --stack tagline-prod
+    ```
+    """
+    from cli import subscriptions
+    from cli.target import find_target
+
+    target = find_target(stack)
+    groups = subscriptions.chosen_groups(target, names or (), prefix, _tags(tags))
+    _print_outcomes(subscriptions.unsubscribe(target, groups, pretend=pretend), as_json=as_json)
+
+
+def _tags(texts: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for text in texts or ():
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise CommandError(f"--tag {text} has no =", "give it as KEY=VALUE")
+        pairs[key] = value
+    return pairs
+
+
+def _print_outcomes(outcomes: Iterable[Outcome], *, as_json: bool) -> None:
+    import json
+    from dataclasses import asdict
+
+    found = list(outcomes)
+    if as_json:
+        for each in found:
+            out.print(json.dumps(asdict(each)), soft_wrap=True, highlight=False)
+    else:
+        print_rows(["log group", "outcome"], [[each.group, each.text] for each in found], out)
+    if not all(each.done for each in found):
         raise typer.Exit(1)

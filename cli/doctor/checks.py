@@ -84,7 +84,7 @@ def log_groups(target: Target) -> Iterator[Finding]:
             yield from _subscription(target, group, each)
     if not subscribed:
         problem = "no log group is subscribed to the stream"
-        yield Finding("log groups", problem, "give the log groups' names in the parameter LogGroups")
+        yield Finding("log groups", problem, "tagline subscribe, or the parameter LogGroups")
 
 
 def _subscription(target: Target, group: str, found: Mapping[str, Any]) -> Iterator[Finding]:
@@ -287,7 +287,7 @@ def _sender(
         yield Finding("senders", problem, "let it write to a log group of the class STANDARD")
     elif not is_ours:
         problem = f"{name} writes records, and its log group {group} is not subscribed"
-        yield Finding("senders", problem, "add it to the parameter LogGroups")
+        yield Finding("senders", problem, f"tagline subscribe {group}, or the parameter LogGroups")
     level = logging.get("ApplicationLogLevel", "INFO")
     if logging.get("LogFormat") == "JSON" and level in DROPPING_LEVELS:
         problem = f"{name} keeps lines of the level {level} and above: records count as INFO and are dropped"
