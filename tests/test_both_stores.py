@@ -29,7 +29,8 @@ from exporter.usage.stored import view_key
 from local.pipeline import Pipeline
 from tests.builders import envelope
 
-GROUP = "/aws/lambda/sample-SampleApi"
+# No subscription takes its lines.
+GROUP = "/aws/lambda/another"
 MANY = 1_000
 LONG = "x" * 100_000
 TEXT = 'a "quoted"\tline\n end, é 漢 \U0001f600'
@@ -108,6 +109,7 @@ def put(where: Target, lines: Sequence[str]) -> None:
 def log(where: Target, lines: Sequence[str], when: int) -> None:
     """Write lines into the log group, from where only a replay sends them."""
     logs = where.client("logs")
+    logs.create_log_group(logGroupName=GROUP)
     logs.create_log_stream(logGroupName=GROUP, logStreamName="stream")
     logs.put_log_events(
         logGroupName=GROUP,
