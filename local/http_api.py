@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote
 
@@ -500,6 +501,7 @@ class HttpApi:
         api_id: The API's id, as functions see it.
         cors: Which other origins may call it; None leaves that to the functions.
         throttle: How many requests it takes; None for any number.
+        route_throttles: How many requests routes take that do not count for the others, by the route's key.
         timeout_s: The longest that a client waits for a function, in seconds.
         access_log: Gets a line for each request; None for no log.
         observe: Called with each request that was answered, whether there is a log or not.
@@ -516,6 +518,7 @@ class HttpApi:
         *,
         cors: Cors | None = None,
         throttle: Throttle | None = None,
+        route_throttles: Mapping[str, Throttle] = MappingProxyType({}),
         timeout_s: float = INTEGRATION_TIMEOUT_S,
         access_log: AccessLog | None = None,
         observe: Callable[[Access], None] | None = None,
@@ -528,6 +531,7 @@ class HttpApi:
         self._api_id = api_id
         self._cors = cors
         self._bucket = _Bucket(throttle, clock_s) if throttle else None
+        self._route_buckets = {key: _Bucket(each, clock_s) for key, each in route_throttles.items()}
         self._timeout_s = timeout_s
         self._observers = [each for each in (access_log and access_log.write, observe) if each]
         self._clock = clock
@@ -599,9 +603,10 @@ class HttpApi:
     def _routed(self, request: Request, found: tuple[Route, dict[str, str]] | None) -> Response:
         if found is None:
             return NOT_FOUND
-        if self._bucket and not self._bucket.take():
-            return TOO_MANY_REQUESTS
         route, parameters = found
+        bucket = self._route_buckets.get(f"{route.method} {route.path}", self._bucket)
+        if bucket and not bucket.take():
+            return TOO_MANY_REQUESTS
         now = self._clock()
         try:
             authorized = route.authorizer.authorize(request, route.scopes, now) if route.authorizer else None

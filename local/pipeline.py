@@ -458,6 +458,9 @@ class Pipeline:
                 api_id=spec.api,
                 cors=None if spec.cors is None else Cors(*astuple(spec.cors)),
                 throttle=Throttle(*spec.throttle) if spec.throttle and self._enforce_throttling else None,
+                route_throttles={key: Throttle(*limits) for key, limits in spec.route_throttles.items()}
+                if self._enforce_throttling
+                else {},
                 access_log=self._access_log(spec),
                 observe=functools.partial(self._watcher.request, spec.api) if self._watcher else None,
             )

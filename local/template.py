@@ -916,6 +916,7 @@ class HttpApiSpec:
         routes: Its routes.
         cors: Its CORS configuration, if it has one.
         throttle: Requests per second, and at once, if its stage limits them.
+        route_throttles: The same of routes that have their own limits, by the route's key.
         access_log: The ARN of the log group that has a line for each request, and the line's format.
     """
 
@@ -923,6 +924,7 @@ class HttpApiSpec:
     routes: tuple[HttpRoute, ...]
     cors: CorsSpec | None
     throttle: tuple[float, int] | None
+    route_throttles: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     access_log: tuple[str, str] | None = None
 
 
@@ -1154,6 +1156,7 @@ def http_apis(stack: Stack) -> list[HttpApiSpec]:
                 ),
                 cors=_cors(body.get("x-amazon-apigateway-cors")),
                 throttle=_throttle(stage) if stage else None,
+                route_throttles=_route_throttles(stage) if stage else {},
                 access_log=_access_log(stage) if stage else None,
             )
         )
@@ -1227,10 +1230,17 @@ def _cors(configuration: Mapping[str, Any] | None) -> CorsSpec | None:
 def _throttle(stage: Resource) -> tuple[float, int] | None:
     properties = stage.properties
     _refuse(stage, properties, {"StageVariables"}, "give functions environment variables instead")
-    _refuse(stage, properties, {"RouteSettings"}, "use DefaultRouteSettings")
     if properties.get("StageName") != "$default":
         raise TemplateError(f"{stage.logical_id}: only the stage $default is served here")
-    settings = properties.get("DefaultRouteSettings", {})
+    return _limits(properties.get("DefaultRouteSettings", {}))
+
+
+def _route_throttles(stage: Resource) -> dict[str, tuple[float, int]]:
+    found = {key: _limits(settings) for key, settings in stage.properties.get("RouteSettings", {}).items()}
+    return {key: limits for key, limits in found.items() if limits is not None}
+
+
+def _limits(settings: Mapping[str, Any]) -> tuple[float, int] | None:
     if "ThrottlingRateLimit" not in settings or "ThrottlingBurstLimit" not in settings:
         return None
     return float(settings["ThrottlingRateLimit"]), int(settings["ThrottlingBurstLimit"])

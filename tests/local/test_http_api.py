@@ -311,6 +311,22 @@ def test_requests_beyond_the_throttle_are_refused() -> None:
     assert statuses(4) == [200, 200, 200, 429]
 
 
+def test_a_route_with_its_own_throttle_takes_nothing_from_the_others() -> None:
+    api = HttpApi(
+        [Route("GET", "/x", "x"), Route("GET", "/open", "x")],
+        echo,
+        throttle=Throttle(1, 2),
+        route_throttles={"GET /open": Throttle(1, 3)},
+        clock_s=lambda: 100.0,
+    )
+
+    def statuses(path: str) -> list[int]:
+        return [api.answer(Request("GET", path, [], b"", "127.0.0.1")).status for _ in range(5)]
+
+    assert statuses("/open").count(200) == 3
+    assert statuses("/x").count(200) == 2
+
+
 def test_a_function_that_takes_too_long_or_is_throttled_is_unavailable() -> None:
     done = threading.Event()
 

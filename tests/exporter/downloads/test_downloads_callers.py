@@ -336,6 +336,8 @@ def test_as_many_requests_as_the_template_says_are_let_through() -> None:
         assert (too_many.status, too_many.body) == (429, b'{"message":"Too Many Requests"}')
         return passed
 
+    open_to_all = {"GET /health": (10.0, 20), "GET /health/live": (10.0, 20), "GET /health/ready": (10.0, 20)}
+    assert spec.route_throttles == open_to_all
     assert let_through() == 20
     now_s = 1.0
     assert let_through() == 7

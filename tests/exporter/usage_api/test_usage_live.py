@@ -18,16 +18,20 @@ from rich.console import Console
 from rich.progress import Progress
 from tagline import Record, write
 
+from cli import replay as replaying
 from cli.download import fetch_zip
 from cli.lake import do_task
+from cli.quarantine import EVER, list_objects
 from cli.target import Target, target_of
-from consumers.lines.subscription import encode
+from consumers.lines import quarantine
+from consumers.lines.extract import Rejected
+from consumers.lines.subscription import LogEvent, encode
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.store import Days
 from local.pipeline import ROOT, Pipeline
 from local.template import http_routes, resolve, translate
-from tests.builders import envelope
+from tests.builders import GROUP, data, envelope, kinesis_event
 
 TIMEOUT_S = 60
 # So long ago that midnight, which may pass meanwhile, changes nothing.
@@ -64,9 +68,22 @@ def lines(first: int, count: int, client: str = "acme", noon: datetime = NOON) -
 
 def deliver(pipeline: Pipeline, *sent: str) -> None:
     stream = pipeline.outputs["tagline"]["StreamName"]
-    data = encode(envelope(*sent))
-    pipeline.client("kinesis").put_record(StreamName=stream, Data=data, PartitionKey="a")
+    packed = encode(envelope(*sent))
+    pipeline.client("kinesis").put_record(StreamName=stream, Data=packed, PartitionKey="a")
     pipeline.settle()
+
+
+def replay(where: Target, *quarantined: str) -> None:
+    """Replay lines that are in quarantine, some of which have come already."""
+    (record,) = kinesis_event(data(envelope(*quarantined)))["Records"]
+    events = [LogEvent(f"e{at}", 0, text, GROUP, "stream", "1") for at, text in enumerate(quarantined)]
+    rejected = quarantine.lines(record, [(event, Rejected("late", "")) for event in events])
+    where.bucket().put(quarantine.object_key("late", record), [rejected], "application/json")
+    outcome = replaying.ReplayOutcome()
+    listed = list_objects(where, EVER, ["late"])
+    items = replaying.from_quarantine(where, list(listed), outcome)
+    replaying.send_items(where, items, outcome, lambda _: None)
+    assert (outcome.items, outcome.failed) == (1, {})
 
 
 def refresh(where: Target) -> None:
@@ -126,15 +143,20 @@ def test_page_answers_manifest_and_zip_have_one_number_whatever_happens(
     late = counts(where, tmp_path)
     assert set(late.values()) == {14}
 
+    replay(where, *lines(0, 9), *lines(0, 3, client="replayed"))
+    refresh(where)
+    assert set(counts(where, tmp_path).values()) == {17}
+
     with quiet() as bars:
         list(do_task(where, "forget", Days(DAY, DAY), bars, "late"))
+        list(do_task(where, "forget", Days(DAY, DAY), bars, "replayed"))
     refresh(where)
     assert set(counts(where, tmp_path).values()) == {9}
     assert [row["client"] for row in get(where, "/usage/clients")["clients"]] == ["acme"]
     counted = requests.get(where.outputs["DownloadUrl"] + "/metrics", timeout=TIMEOUT_S).text
     totals = [float(each) for each in re.findall(r"^api_requests_total\{.*\} (\S+)$", counted, re.MULTILINE)]
     # A counter never goes back, also when rows are erased.
-    assert sum(totals) == 14
+    assert sum(totals) == 17
 
 
 def test_the_numbers_go_over_the_wire_packed_and_once(tagline: Pipeline) -> None:
