@@ -108,6 +108,25 @@ def test_all_formats_are_written() -> None:
     assert [day["format"] for day in days] == ["csv.gz", "parquet"]
 
 
+def test_a_day_whose_manifest_somebody_removed_is_written_under_new_names() -> None:
+    function = Function(store(made(1)))
+    function({"day": "2025-11-20"})
+    manifest = Day(function.bucket, DAY, Format.CSV_GZ).manifest()
+    assert manifest is not None
+    key = next(key for key in function.bucket if key.endswith("_manifest.json"))
+    function.bucket[key] = b"damaged"
+    with pytest.raises(DaysFailedError, match=r"csv\.gz: JSONDecodeError"):
+        function({"day": "2025-11-20"})
+
+    del function.bucket[key]
+    function({"day": "2025-11-20"})
+
+    again = Day(function.bucket, DAY, Format.CSV_GZ).manifest()
+    assert again is not None
+    assert again.revision == manifest.revision
+    assert {part.key for part in again.parts}.isdisjoint(part.key for part in manifest.parts)
+
+
 def late(
     day: str, batch: str = "shardId-000000000000:49590338271490256608559692538361571095921575989136588898"
 ) -> str:
