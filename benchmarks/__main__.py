@@ -10,7 +10,16 @@ import sys
 import benchmarks
 
 # They take minutes, or write pictures into the documentation.
-ONLY_WHEN_NAMED = {"collisions", "compact", "curves", "curves_export", "memory_export", "servers", "soak"}
+ONLY_WHEN_NAMED = {
+    "collisions",
+    "compact",
+    "curves",
+    "curves_export",
+    "lake_rivals",
+    "memory_export",
+    "servers",
+    "soak",
+}
 
 
 def main() -> None:

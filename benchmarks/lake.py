@@ -1,6 +1,7 @@
 """The lake store: what a row costs to write beside Timestream, and how large it is.
 
-`write_cpu_us_per_row` is the mapping, Parquet and the PUT to a server in another process, without decoding.
+`write_cpu_us_per_row` is the mapping, Parquet and the PUT to a server in another process, without decoding;
+`pyarrow_write_cpu_us_per_row` and others are what `lake_rivals` measures beside it.
 `consume_vs_timestream` is the CPU of the whole consumer with either store, the median over rounds of the
 ratio within a round. Bytes are those of fragments with as many rows; the lines say what a web server's access
 log says (`TAGLINE_ACCESS_LOG`, or made ones like it), as `tagline feed` has them said again.
@@ -25,7 +26,7 @@ from typing import Any
 import orjson
 from tagline import Record, write
 
-from benchmarks import compact, consume
+from benchmarks import compact, consume, lake_rivals
 from benchmarks.decode import requests_of_a_log
 from consumers import sending
 from consumers.lines.telemetry import Timings
@@ -47,7 +48,8 @@ RATE, WINDOW_S, MILLION = 100, 60, 1_000_000
 def run() -> dict[str, float]:
     """Return CPU per row, the ratio to Timestream's consumer, sizes and numbers of objects."""
     with consume.servers() as ports, consume.environment():
-        return {**cpu(ports[0]), **sizes(), **puts(), **artifact(), **compact.costs()}
+        ours = cpu(ports[0])
+    return {**ours, **lake_rivals.run(), **sizes(), **puts(), **artifact(), **compact.costs()}
 
 
 def cpu(port: int) -> dict[str, float]:
