@@ -389,10 +389,13 @@ class Pipeline:
                     refused.append(f"{resource.logical_id} ({kind}: {error})")
         return refused
 
+    @functools.cached_property
+    def _topics(self) -> Any:
+        """A client of SNS that faults do not reach: what an alarm sends is the service's own doing."""
+        return client(self.services.endpoint, "sns", Config(user_agent_extra=OF_THE_SERVICE))
+
     def _publish(self, topic: str, subject: str, message: str) -> None:
-        """Publish what an alarm sends; faults that were asked for do not reach it."""
-        topics = client(self.services.endpoint, "sns", Config(user_agent_extra=OF_THE_SERVICE))
-        topics.publish(TopicArn=topic, Subject=subject, Message=message, MessageStructure="json")
+        self._topics.publish(TopicArn=topic, Subject=subject, Message=message, MessageStructure="json")
 
     def _mapping(self, spec: EventSourceMappingSpec, stack: Stack) -> KinesisMapping | SqsMapping:
         if spec.service == "sqs":
