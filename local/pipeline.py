@@ -248,7 +248,7 @@ class Pipeline:
         self.events = AsyncInvocations(self.functions, self.destinations.send)
         self._stop.append(self.events.stop)
         self.services.serve(self.functions, self.events)
-        self.alarms = Alarms(cloudwatch, metrics, self.clock.now, self._publish)
+        self.alarms = Alarms(cloudwatch, metrics, self.clock.now, self.services.publish)
         self.mappings: list[KinesisMapping | SqsMapping] = []
         described: list[EventSourceMappingSpec] = []
         lambda_reads.install(self.functions, lambda: described)
@@ -388,14 +388,6 @@ class Pipeline:
                 except ValueError as error:
                     refused.append(f"{resource.logical_id} ({kind}: {error})")
         return refused
-
-    @functools.cached_property
-    def _topics(self) -> Any:
-        """A client of SNS that faults do not reach: what an alarm sends is the service's own doing."""
-        return client(self.services.endpoint, "sns", Config(user_agent_extra=OF_THE_SERVICE))
-
-    def _publish(self, topic: str, subject: str, message: str) -> None:
-        self._topics.publish(TopicArn=topic, Subject=subject, Message=message, MessageStructure="json")
 
     def _mapping(self, spec: EventSourceMappingSpec, stack: Stack) -> KinesisMapping | SqsMapping:
         if spec.service == "sqs":

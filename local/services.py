@@ -19,6 +19,7 @@ from moto.moto_server.werkzeug_app import (
     MotoRequestHandler,
     create_backend_app,
 )
+from moto.sns.models import sns_backends
 from werkzeug.serving import make_server
 
 from local import athena, insights, kinesis, logs, s3, sns, sts, timestream
@@ -97,6 +98,16 @@ class Services:
     def cloudwatch(self) -> CloudWatchBackend:
         """What moto keeps of CloudWatch: metrics and alarms."""
         return cloudwatch_backends[ACCOUNT_ID][REGION]
+
+    def publish(self, topic: str, subject: str, message: str) -> None:
+        """Publish what a service tells a topic; no client asks for it, so that no fault reaches it.
+
+        Args:
+            topic: The topic's ARN.
+            subject: The subject of mails.
+            message: JSON with a text for each protocol, or `default`.
+        """
+        sns_backends[ACCOUNT_ID][REGION].publish(message, topic, subject=subject, message_structure="json")
 
     def environment(self) -> dict[str, str]:
         """Return the variables by which a process finds these services instead of AWS's."""
