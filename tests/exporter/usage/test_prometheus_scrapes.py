@@ -11,6 +11,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.exporter.usage.usage_rows import START, rolled, traffic
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
 pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="Debian's prometheus is not installed")
 PATIENCE_S = 60.0
+Ask = Callable[[str], float | None]
 
 
 class Exporter:
@@ -68,18 +70,18 @@ def exporter() -> Iterator[tuple[Exporter, int]]:
     server.server_close()
 
 
-@pytest.fixture
-def ask(exporter: tuple[Exporter, int], tmp_path: Path) -> Iterator[Callable[[str], float | None]]:
-    """A Prometheus that scrapes the exporter each second: gives an expression's value, None without one."""
+@contextmanager
+def scraping(host: str, folder: Path) -> Iterator[Ask]:
+    """Run a Prometheus that scrapes a host each second: gives an expression's value, None without one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    target = {"static_configs": [{"targets": [f"127.0.0.1:{exporter[1]}"]}], "job_name": "tagline"}
-    config = tmp_path / "prometheus.yml"
+    target = {"static_configs": [{"targets": [host]}], "job_name": "tagline"}
+    config = folder / "prometheus.yml"
     config.write_text(
         json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [target]})
     )  # JSON is YAML
-    command = [str(PROMETHEUS), f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'data'}"]
+    command = [str(PROMETHEUS), f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
     command.append(f"--web.listen-address=127.0.0.1:{port}")
 
     def value(expression: str) -> float | None:
@@ -93,12 +95,19 @@ def ask(exporter: tuple[Exporter, int], tmp_path: Path) -> Iterator[Callable[[st
             return None
         return float(found[0]["value"][1]) if found else None
 
-    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as running:
+    with (folder / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as running:
         yield value
         running.terminate()
 
 
-def wait_for(ask: Callable[[str], float | None], expression: str, expected: float) -> None:
+@pytest.fixture
+def ask(exporter: tuple[Exporter, int], tmp_path: Path) -> Iterator[Ask]:
+    """Ask a Prometheus that scrapes the exporter."""
+    with scraping(f"127.0.0.1:{exporter[1]}", tmp_path) as value:
+        yield value
+
+
+def wait_for(ask: Ask, expression: str, expected: float) -> None:
     """Wait until an expression has a value."""
     began = time.monotonic()
     while (found := ask(expression)) != expected:
@@ -106,9 +115,7 @@ def wait_for(ask: Callable[[str], float | None], expression: str, expected: floa
         time.sleep(0.2)
 
 
-def test_no_counter_is_reset_and_all_requests_are_counted(
-    exporter: tuple[Exporter, int], ask: Callable[[str], float | None]
-) -> None:
+def test_no_counter_is_reset_and_all_requests_are_counted(exporter: tuple[Exporter, int], ask: Ask) -> None:
     source, _ = exporter
     days = traffic(3, routes=20, clients=5, requests=400)
     highest = 0

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 import yaml
 from rich.console import Console
@@ -32,6 +33,7 @@ from exporter.store import Days
 from local.pipeline import ROOT, Pipeline
 from local.template import http_routes, resolve, translate
 from tests.builders import GROUP, data, envelope, kinesis_event
+from tests.exporter.usage.test_prometheus_scrapes import PROMETHEUS, scraping, wait_for
 
 TIMEOUT_S = 60
 # So long ago that midnight, which may pass meanwhile, changes nothing.
@@ -157,6 +159,29 @@ def test_page_answers_manifest_and_zip_have_one_number_whatever_happens(
     totals = [float(each) for each in re.findall(r"^api_requests_total\{.*\} (\S+)$", counted, re.MULTILINE)]
     # A counter never goes back, also when rows are erased.
     assert sum(totals) == 17
+
+
+@pytest.mark.skipif(PROMETHEUS is None, reason="Debian's prometheus is not installed")
+def test_a_prometheus_scrapes_the_route_while_traffic_runs_and_sees_no_counter_go_back(
+    tagline: Pipeline, tmp_path: Path
+) -> None:
+    where = target_of(tagline)
+    with scraping(where.outputs["DownloadUrl"].partition("://")[2], tmp_path) as ask:
+        for sent, client in ((9, "acme"), (14, "late")):
+            deliver(tagline, *lines(0, 9 if client == "acme" else 5, client=client))
+            refresh(where)
+            wait_for(ask, "sum(api_requests_total)", sent)
+        with quiet() as bars:
+            list(do_task(where, "forget", Days(DAY, DAY), bars, "late"))
+        refresh(where)
+        assert get(where, "/usage")["total"]["requests"] == 9
+        deliver(tagline, *lines(0, 20, client="next"))
+        refresh(where)
+
+        # The forgotten requests stay counted; of the new ones, those beyond the highest count are added.
+        wait_for(ask, "sum(api_request_duration_seconds_count)", 29)
+        for metric in ("api_requests_total", "api_errors_total", "api_request_duration_seconds_bucket"):
+            assert (ask(f"sum(resets({metric}[5m]))") or 0) == 0
 
 
 def test_the_numbers_go_over_the_wire_packed_and_once(tagline: Pipeline) -> None:
