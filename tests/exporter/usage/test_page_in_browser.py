@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from consumers.accounts.minutes import MinuteCell
 from exporter.usage import questions
-from exporter.usage.page import SHOWN_ROUTES, render
+from exporter.usage.live import summarize
+from exporter.usage.page import SHOWN_ROUTES, render, with_live
 from tests.exporter.usage.test_page import HOSTILE, NOW, PIPELINE, ROLLUPS
 from tests.exporter.usage.usage_rows import rolled, row
 
@@ -46,7 +49,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
         [row(start, f"{name} {number}", name) for number in range(3) for name in HOSTILE], start, 1
     )
     path: Path = tmp_path_factory.mktemp("page") / "report.html"
-    html = render([*ROLLUPS, hostile], PIPELINE, title=HOSTILE[0])
+    minute = int(start.timestamp()) // 60
+    counts: dict[MinuteCell, int] = {
+        (minute, "GET", name, status): 3 for name in HOSTILE for status in (200, 404, 500)
+    }
+    last = summarize(counts, start - timedelta(minutes=30), start)
+    html = with_live(render([*ROLLUPS, hostile], PIPELINE, title=HOSTILE[0]), last)
     path.write_text(html, encoding="utf-8")
     # axe is a script, so it cannot look at a page for which scripts are turned off.
     without = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
