@@ -31,7 +31,7 @@ from tests.builders import envelope
 
 # No subscription takes its lines.
 GROUP = "/aws/lambda/another"
-MANY = 1_000
+MANY = 10_000
 LONG = "x" * 100_000
 TEXT = 'a "quoted"\tline\n end, é 漢 \U0001f600'
 VALUES: Mapping[str, Any] = {
