@@ -14,11 +14,11 @@ it, attach it as a layer, or copy this folder.
 
 docs/reference/line.md describes the line. To read the code: `emitter` makes a line from `values`, without
 what `privacy` masks, and `output` writes it. `collecting` gathers a record's fields while code runs,
-`handlers` decides when that code is over, and `invocation` reads what Lambda gives it. Each other file has
-one purpose.
+`handlers` decides when that code is over, and `invocation` reads what Lambda gives it. `asgi` and `wsgi` are
+middlewares around the same `Draft`. `budget`, `metrics`, `logs` and `record` are imported when first used.
 
-Modules that Lambda's runtime client has not already loaded are
-imported lazily, but for `contextvars`; types only for the type checker.
+To keep cold starts short, the core imports only standard modules that Lambda's runtime client has loaded
+already, and `contextvars`; others lazily, and types only for the type checker.
 """
 
 from .annotations import TYPE_CHECKING

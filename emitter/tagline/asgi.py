@@ -111,7 +111,7 @@ class _Request(Exchange):
 
     def __init__(self, middleware: TaglineMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(middleware, scope, receive, send)
-        self.outer_error = sys.exc_info()[1]
+        self.outer_error = sys.exc_info()[1]  # handled outside of this request, so not its own
 
     async def receive(self) -> Message:
         """Pass on what the client sends, and count it."""
@@ -155,7 +155,7 @@ class _Request(Exchange):
         """Take the status, and return the message with the correlation id among its headers."""
         self.status = message["status"]
         self.trailers = bool(message.get("trailers", False))
-        # An exception handler answers while its exception is being handled, here as well.
+        # An exception handler responds while it handles the exception, so `sys.exc_info()` has it here.
         handled = sys.exc_info()[1]
         if handled is not None and handled is not self.outer_error:
             if message["status"] >= FAILED:

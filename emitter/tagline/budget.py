@@ -1,4 +1,4 @@
-"""What is done with lines and names that are too long; imported for the first of them."""
+"""Shorten lines and names that are too long. Imported lazily, for the first of them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def shorten_name(text: str, name: str, allowed: int) -> str:
     from hashlib import blake2b
 
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    # `_cut` counts two quotes, which are taken off again; the `~` is one byte.
     return encode(_cut(text, name + '""', allowed + 1 - len(digest)))[1:-1] + "~" + digest
 
 
@@ -37,6 +38,7 @@ def shorten(
         now: The time now.
     """
     texts = {key: encode(value) for key, value in fields.items()}
+    # What the values may take; each key also has a colon and a comma.
     spare = budget - len(start) - sum(len(encode(key)) + 2 for key in fields)
     while spare > 0:
         allowed = _allowed([len(text) for text in texts.values()], spare)
@@ -48,7 +50,7 @@ def shorten(
         line = f'{start},"_trunc":{names}{envelope},{encode(short)[1:]}'
         if len(line) <= budget:
             return line + "\n"
-        spare -= len(line) - budget
+        spare -= len(line) - budget  # `_trunc` and the metrics take room too
     return f'{start},"_trunc":["*"]}}\n'  # even the names are too many
 
 

@@ -23,15 +23,15 @@ MAX_NESTED = 8
 
 
 class _Carried(tuple["Draft", ...]):
-    """The record that `carry` gave to code: after it has been written, `add` finds no other one."""
+    """The stack of code that `Active` gave its record: once that is written, `add` looks for no other one."""
 
     __slots__ = ()
 
 
-# The records that were begun in a context, the innermost last.
 _NO_DRAFTS: tuple[Draft, ...] = ()
+# The records begun in a context, the innermost last. Changes keep the tuple's class: it may be `_Carried`.
 _stack: ContextVar[tuple[Draft, ...]] = ContextVar("tagline", default=_NO_DRAFTS)
-_open: dict[int, weakref.ref[Draft]] = {}
+_open: dict[int, weakref.ref[Draft]] = {}  # of all contexts, by the draft's id()
 
 
 class Draft(dict[str, Any]):
@@ -73,7 +73,7 @@ class Draft(dict[str, Any]):
             self._is_block = is_block or self._is_block
             return self
         event, context = self._request
-        # Only a block keeps its context: otherwise, one that is gone tells that the invocation is over.
+        # A block keeps Lambda's context alive. Otherwise, a context that is gone means a finished invocation.
         self._request = None, context if is_block else None
         self._get_context = None if context is None else weakly(context)
         self.invocation = Invocation(event, context)
@@ -83,6 +83,7 @@ class Draft(dict[str, Any]):
         self.is_nested = outer != ()
         self._thread, self._is_in_loop = get_ident(), _is_in_loop()
         if self._options.get("timestamp") is None:
+            # In seconds: `event_time` refuses milliseconds before 2000, which a clock may give.
             self._options["timestamp"] = self.emitter.now() / 1000
         self._began = time.perf_counter_ns()
         self.open = self._has_begun = True
@@ -101,7 +102,7 @@ class Draft(dict[str, Any]):
         return tuple([draft for draft in stack if draft.open])
 
     def _follows_the_invocation_of(self, draft: Draft) -> bool:
-        """Return whether the other record was left open by an invocation that is over, as this one shows."""
+        """Return whether another invocation left the other record open: no block, and another request id."""
         ids = {draft.invocation.request_id, self.invocation.request_id}
         return not draft._is_block and None not in ids and len(ids) > 1
 
@@ -183,10 +184,10 @@ class Draft(dict[str, Any]):
             return None  # no Lambda context, or it is gone
 
     def is_ours(self) -> bool:
-        """Return whether code in this record's context works for this request only.
+        """Return whether the context decides if the code that runs now belongs to this record's request.
 
-        `asyncio.to_thread` copies the context for one call. A thread that inherited it, as under
-        `-X thread_inherit_context`, may work for later requests.
+        It does in an event loop (`asyncio.to_thread` copies it for one call), and in the record's own thread.
+        Another thread may have inherited it (`-X thread_inherit_context`) and work for later requests.
         """
         return self._is_in_loop or self._thread == get_ident()
 
@@ -232,8 +233,9 @@ def current(emitter: Optional[Emitter] = None) -> Optional[Draft]:
         if draft.open and emitter in (None, draft.emitter):
             return draft
     if isinstance(stack, _Carried) or any(draft.is_ours() for draft in stack):
-        return None
-    # A thread without a context: it works for the request in progress, if there is only one.
+        return None  # the request that this code belongs to is over
+    # A thread without a context works for the request in progress, if there is only one. Code in its own
+    # thread or event loop would have found its record above.
     requests = [draft for draft in _open_drafts() if not draft.is_nested]
     if len(requests) != 1 or requests[0].is_ours() or emitter not in (None, requests[0].emitter):
         return None

@@ -257,7 +257,7 @@ class Emitter:
         return decorate(function, draft_of)
 
     def bind(self, **fields: Any) -> Emitter:
-        """Return an emitter whose records all have some more fields, such as `service="shop"`."""
+        """Return an emitter that adds fields to each record, such as `service="shop"`, and shares `_src`."""
         bound = object.__new__(self.__class__)
         bound.__dict__.update(self.__dict__, _bound={**self._bound, **fields})
         return bound
@@ -272,13 +272,13 @@ class Emitter:
         return time.time_ns() // 1_000_000
 
     def _plain(self, fields: Any) -> tuple[dict[str, Any], str]:
-        """Return fields as plain JSON values by their keys on the line, and as JSON."""
+        """Return fields as plain JSON values by their keys on the line, and as JSON; clean ones uncopied."""
         if self._bound or type(fields) is not dict:
             fields = {**self._bound, **as_dict(fields)}
         try:
             if self.privacy.is_clean(fields, texts=False):
                 body = encode(fields)
-                if "=" not in body and not self.privacy.searches_texts:
+                if "=" not in body and not self.privacy.searches_texts:  # one search for all texts
                     return fields, body
                 if self.privacy.is_clean(fields, texts=True):
                     return fields, body

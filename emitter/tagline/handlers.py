@@ -44,6 +44,7 @@ def decorate(function: Function, draft_of: Callable[[Any, Any], Draft]) -> Funct
     Raises:
         TypeError: If it is not a function.
     """
+    # As an index: 1 if `self` or `cls` comes first.
     before_event = _is_in_class(_require_function(function, "@emitter.handler"))
 
     @wraps(function)
@@ -67,7 +68,7 @@ def decorate(function: Function, draft_of: Callable[[Any, Any], Draft]) -> Funct
         if type(result) in _ANSWERS:
             end(result, None)
             return result
-        draft.suspend()
+        draft.suspend()  # the rest of the work runs in `draft.active`, step by step
         return _follow(result, draft.active, end)
 
     return _like(function, recorded)

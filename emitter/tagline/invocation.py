@@ -1,4 +1,4 @@
-"""An invocation of Lambda's: what event, context and answer tell, and how a record is in time for its end."""
+"""Lambda's invocations: fields from event, context and answer, and a record written before a timeout."""
 
 from __future__ import annotations
 
@@ -93,11 +93,13 @@ class Invocation:
             self._is_batch(source.partition(":")[2], len(records))
 
     def _is_http(self, method: Any, route: Any, path: Any) -> None:
+        """Add the fields of an HTTP request, and set the status if the function raises."""
         self._add(method=method, route=route or UNMATCHED, path=path)
         # https://docs.aws.amazon.com/lambda/latest/dg/services-apigateway-errors.html
         self._failed_status = 502
 
     def _is_batch(self, trigger: str, count: int) -> None:
+        """Add the fields of an event that has records."""
         self._add(trigger=trigger)
         self.fields["record_count"] = self._record_count = count
 
@@ -168,8 +170,8 @@ def weakly(context: Any) -> Callable[[], Any]:
         return lambda: context
 
 
-# By the draft's id. Watching an invocation costs one dict entry: the thread sleeps until the earliest time
-# that was due when it looked, however many invocations begin and end meanwhile.
+# By the draft's id(). Watching an invocation costs one dict entry: the thread sleeps until the earliest time
+# that was due when it last looked. An earlier one wakes it; `forget` does not.
 _due: dict[int, tuple[float, weakref.ref[Draft]]] = {}
 _lock = threading.Lock()
 _watcher: Optional[_Watcher] = None
@@ -194,7 +196,7 @@ def watch(draft: Draft, seconds: float) -> None:
 
 
 def forget(draft: Draft) -> None:
-    """Stop watching a draft."""
+    """Stop watching a draft. Takes no lock: a finalizer may call this in the thread that holds it."""
     _due.pop(id(draft), None)
 
 

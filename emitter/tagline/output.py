@@ -20,7 +20,8 @@ DEFAULT_OUTSIDE_LAMBDA = 16_000
 MAX_NAME_BYTES = 200  # of a tag, a type and an id each; a row cannot hold a longer id
 MAX_TAGS = 1_000
 _is_snapstart = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
-# Under SnapStart, draw ids one by one: a snapshot may be restored many times.
+# Under SnapStart, draw ids one by one: a snapshot may be restored many times, and without the hook at the end
+# of this file nothing discards the ids that it holds.
 _IDS_DRAWN = 1 if _is_snapstart else 64
 
 # Generation of this process; sources created in an earlier generation renew themselves.
@@ -33,7 +34,8 @@ _after_copy: list[Callable[[], None]] = []
 _last: tuple[Any, Any, Any, Optional[int]] = (None, None, None, None)
 # Set by `tagline.testing.capture`: take the lines instead of the stream.
 captures: list[Callable[[str], None]] = []
-is_strict = False  # and raise what emitters would swallow
+# Set by it as well: raise what emitters would swallow.
+is_strict = False
 
 
 class Source:
@@ -184,8 +186,9 @@ def _look_at(target: Any, is_shared: bool) -> tuple[Any, Any, Any, Optional[int]
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    # Let other threads finish their writes: the child's copy of a lock that one holds is never released.
-    os.register_at_fork(before=lambda: _writing.acquire())  # noqa: PLW0108 - each copy has a new lock
+    # Let other threads finish their writes. In the middle of one, the child's copy of the stream would have a
+    # line in its buffer, or its own lock held for ever. Lambdas, because `_begin_generation` replaces ours.
+    os.register_at_fork(before=lambda: _writing.acquire())  # noqa: PLW0108
     os.register_at_fork(after_in_parent=lambda: _writing.release())  # noqa: PLW0108
     os.register_at_fork(after_in_child=_begin_generation)
 if _is_snapstart:

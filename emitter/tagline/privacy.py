@@ -15,13 +15,14 @@ MASKED_NAMES = (
 )
 # These end with a masked name and are no secrets: they say where the next page begins.
 UNMASKED_NAMES = ("next-token", "page-token", "continuation-token", "pagination-token")
-MIN_NAME_END = 5  # a shorter name has to be a word: many words end with `pwd` or `ip`
+MIN_NAME_END = 5  # a shorter name (`jwt`) has to be a whole word: too many words end with so few letters
 MASK = "***"
 MIN_KEY_BYTES = 16
 
 _MAX_NAMES = 1_000  # known to be harmless; then all are forgotten, because some of them are ids
 _NUMBERS = frozenset([int, float, bool, type(None)])
 _SCALARS = _NUMBERS | {str}
+# A name and its value in a query string: at the beginning of a text, or after ? & # or ;
 _PARAMETER = r"(?:^|(?<=[?&#;]))([^?&#;=\s]+)=([^&#;\s]*)"
 
 
@@ -89,10 +90,10 @@ class Privacy:
         is_known = self._harmless.issuperset(fields) or self._learn(fields)
         return is_known and self._are_clean(fields.values(), 1, _NUMBERS if texts else _SCALARS)
 
-    def _are_clean(self, values: Iterable[Any], depth: int, harmless: frozenset[object]) -> bool:
+    def _are_clean(self, values: Iterable[Any], depth: int, clean_types: frozenset[object]) -> bool:
         for value in values:
             kind = type(value)
-            if kind in harmless:
+            if kind in clean_types:
                 continue
             if kind is str:
                 if self.text(value) != value:
@@ -104,12 +105,15 @@ class Privacy:
                 value = value.values()  # noqa: PLW2901
             elif kind is not list or self.pair_rule(value):
                 return False
-            if depth > MAX_DEPTH or not self._are_clean(value, depth + 1, harmless):
+            if depth > MAX_DEPTH or not self._are_clean(value, depth + 1, clean_types):
                 return False
         return True
 
     def _learn(self, names: Iterable[Any]) -> bool:
-        """Return whether names are harmless, and remember them if so."""
+        """Return whether names are harmless, and remember them if so.
+
+        A name that `field_key` changes is not: the emitter writes clean fields without renaming them.
+        """
         for name in names:
             if type(name) is not str or "=" in name or field_key(name) != name or self.rule(name):
                 return False
@@ -137,6 +141,7 @@ class Privacy:
             for end, name in zip(self._ends, self._masked)
             if letters.endswith(end) and (len(end) >= MIN_NAME_END or words.endswith("-" + name))
         ]
+        # The longest end decides: `next-token` is no secret, although it ends with `token`.
         if not found or max(found) < max(map(len, filter(letters.endswith, self._unmasked)), default=0):
             return None
         return _mask_unless_count if letters.endswith("s") else _mask

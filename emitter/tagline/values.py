@@ -28,7 +28,7 @@ _YEAR_2000_MS = 946_684_800_000
 _DAY = 86_400
 _JSON_TYPES = frozenset([str, int, float, bool, type(None), dict, list])
 
-# ASCII, no space, no NaN. It raises for whatever `to_json` would have to convert.
+# ASCII, no space; raises for NaN. Only for plain JSON values: it would also write tuples and numeric keys.
 encode = json.JSONEncoder(check_circular=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -59,6 +59,8 @@ def to_json(value: Any, privacy: Optional[Privacy] = None) -> Any:
 
 
 class _Conversion:
+    """One call of `to_json`. `above` has the `id()` of each container around a value, to detect cycles."""
+
     def __init__(self, privacy: Optional[Privacy]) -> None:
         self._privacy = privacy
         self._containers = count(1)
@@ -74,7 +76,7 @@ class _Conversion:
             if kind is str:
                 return self._privacy.text(value) if self._privacy else value
             if kind is dict or kind is list:
-                key = id(original)
+                key = id(original)  # what it was converted to is a new object each time
                 if key not in above and depth <= MAX_DEPTH and next(self._containers) <= MAX_CONTAINERS:
                     convert = self._object if kind is dict else self._list
                     return convert(value, (*above, key), depth + 1)
@@ -104,7 +106,7 @@ class _Conversion:
 
 
 def drop(_value: Any) -> None:
-    """Stand for the rule that leaves a field out."""
+    """Stand for the rule that leaves a field out. It is called only for a pair, whose value becomes None."""
 
 
 def _number(value: Any) -> Any:

@@ -126,7 +126,7 @@ class WsgiExchange:
         context = self.event and (environ.get("apig_wsgi.context") or environ.get("serverless.context"))
         self.outer_error = sys.exc_info()[1]
         self._respond = respond
-        self._write: Write = len  # until the server returns its own
+        self._write: Write = len  # any function that does nothing, until the server returns its own
         for name in middleware.correlation_headers:
             if name in environ and is_correlation_id(environ[name]):
                 self.correlation_id = environ[name]
@@ -153,7 +153,7 @@ class WsgiExchange:
         self._write = self._respond(status, sent, exc_info) if exc_info else self._respond(status, sent)
         try:  # quicker than `with suppress`
             self.status, self.headers = int(status[:3]), headers
-            # An exception handler answers while its exception is being handled, here as well.
+            # An exception handler responds while it handles the exception, so `sys.exc_info()` has it here.
             handled = (exc_info or sys.exc_info())[1]
             self.look(handled if handled is not self.outer_error and self.status >= _FAILED else None)
         except Exception:
