@@ -17,10 +17,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
+from consumers.accounts.minutes import MinuteCell
 from consumers.bucket import Listed, Objects
-from exporter.usage import page, stored
+from exporter.usage import live, page, stored
 from exporter.usage.buckets import bucket_of, merge_counts, percentiles, upper_limit
 from exporter.usage.counting import usage_of_rows
 from exporter.usage.groups import COLUMNS, Group
@@ -35,6 +36,8 @@ DAYS, ROUTES, CLIENTS = 90, 1_000, 500
 FEW_ROUTES = 50
 ROUNDS = 5
 RECORDS = 100_000
+# Hours are rolled up a few minutes after their end; most bars; most minutes.
+LAST_MINUTES = (66, 14, 121)
 HOURS, SAMPLES = 720, 200_000
 SHARES = (0.5, 0.9, 0.95, 0.99, 0.999)
 
@@ -47,9 +50,13 @@ def run() -> dict[str, float]:
     """
     large, small = rollups(2 * DAYS + 1, ROUTES), rollups(2 * DAYS + 1, FEW_ROUTES)
     written = datetime.now(UTC)
+    few = page.render(small, page.Pipeline(written))
     numbers = {
         f"page_bytes_{ROUTES}_routes": float(_packed_size(page.render(large, page.Pipeline(written)))),
-        f"page_bytes_{FEW_ROUTES}_routes": float(_packed_size(page.render(small, page.Pipeline(written)))),
+        f"page_bytes_{FEW_ROUTES}_routes": float(_packed_size(few)),
+        f"page_bytes_{FEW_ROUTES}_routes_with_last_minutes": float(
+            max(_packed_size(page.with_live(few, last_minutes(minutes))) for minutes in LAST_MINUTES)
+        ),
         "page_render_ms_1024mb": _scaled(lambda: page.render(large, page.Pipeline(written)), 1_024),
         "rollup_us_per_row": _rollup_us(),
         "percentile_error": percentile_error(),
@@ -140,6 +147,19 @@ def _groups(chance: random.Random, day: datetime, slowness: list[float]) -> Iter
                 microseconds,
                 count * 2_000,
             )
+
+
+def last_minutes(length: int) -> dict[str, Any] | None:
+    """Return so many minutes in which each route is busy, with errors in all of them."""
+    chance = random.Random(0)
+    counts: dict[MinuteCell, int] = {
+        (minute, "GET", f"/v1/resource-{number}/{{id}}", status): chance.randint(1, 2_000 // (number + 1))
+        for minute in range(length)
+        for number in range(FEW_ROUTES)
+        for status in (200, 304, 404, 500)
+    }
+    first = datetime.fromtimestamp(0, UTC)
+    return live.summarize(counts, first, first + timedelta(minutes=length - 1))
 
 
 def _packed_size(html: str) -> int:

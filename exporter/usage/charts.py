@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-# Height of the drawing and width of each part of the series, in units of the SVG.
-HEIGHT, WIDTH = 200, 10
+# Height of the drawing and width of each part of the series, in units of the SVG. The style sheet shows a
+# drawing with at most 224 px: half a unit, by which a height is rounded, is less than a pixel.
+HEIGHT, WIDTH = 120, 10
 _MOST_TICKS = 5
 _MOST_LABELS = 7
 _NICE = (1, 2, 2.5, 5, 10)

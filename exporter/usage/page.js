@@ -103,11 +103,26 @@
     show();
   };
 
+  // Adds the rates to a table of counts.
+  const addRates = (table) => {
+    const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
+    for (const column of [names.indexOf("4xx"), names.indexOf("5xx, no answer")].filter((each) => each > 0)) {
+      const head = element("th", `${names[column]}: rate`);
+      head.scope = "col";
+      table.tHead.rows[0].append(head);
+      for (const row of table.tBodies[0].rows) {
+        const [all, part] = [1, column].map((each) => parse(row.cells[each].textContent));
+        row.append(element("td", !all ? "–" : part ? `${(part * 100 / all).toFixed(1)} %` : "0 %"));
+      }
+    }
+  };
+
   const readout = document.getElementById("readout");
   // The charts of a range share a mark, and a text with the row of the table below them.
   const follow = (range) => {
     const table = range.querySelector(".numbers table");
     if (!table) return;
+    addRates(table);
     const head = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
     const rows = table.tBodies[0].rows;
     const fields = [...range.querySelectorAll(".field")];

@@ -39,6 +39,8 @@ _HEAT_LEVELS = 6
 # What is between these in a page are the last minutes, which change more often than the rest.
 _LIVE, _LIVE_END = "<!--live-->", "<!--/live-->"
 _NO_LIVE = _LIVE + _LIVE_END
+# So many minutes are one bar: the first step with which all of them are few bars, for a small page.
+_LIVE_STEPS, _MOST_LIVE_PARTS = (1, 5, 10), 14
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -127,9 +129,16 @@ def with_live(html: str, live: Mapping[str, Any] | None) -> str:
 
 
 def _live(live: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the template shows of the last minutes."""
-    minutes, whole = live["minutes"], live["total"]
-    starts = [datetime.fromisoformat(each["start"]) for each in minutes]
+    """Return what the template shows of the last minutes: each one, or a few together if they are many."""
+    cells = ("requests", "client_errors", "failures")
+    whole, length = live["total"], len(live["minutes"])
+    step = next(step for step in _LIVE_STEPS if length <= step * _MOST_LIVE_PARTS)
+    firsts = range(0, length, step)
+    starts = [datetime.fromisoformat(live["minutes"][first]["start"]) for first in firsts]
+    minutes = [
+        {cell: sum(each[cell] for each in live["minutes"][first : first + step]) for cell in cells}
+        for first in firsts
+    ]
     classes = {
         "ok": [each["requests"] - each["client_errors"] - each["failures"] for each in minutes],
         "client": [each["client_errors"] for each in minutes],
@@ -143,10 +152,9 @@ def _live(live: Mapping[str, Any]) -> dict[str, Any]:
         f"{whole['failures']:,} failed. Provisional: the numbers below have some of them already."
     )
     legend = tuple((name, names[name]) for name in classes)
-    cells = ("requests", "client_errors", "failures")
     return {
         "chart": Chart(
-            f"Since {starts[0]:%H:%M}, minute by minute",
+            f"Since {starts[0]:%H:%M}, {'minute by minute' if step == 1 else f'each {step} minutes'}",
             finding,
             "bars",
             charts.stacked_bars(classes, texts.count),
@@ -384,16 +392,18 @@ def _errors_chart(series: _Series) -> Chart:
 
 
 def _table(series: _Series, timed: bool) -> tuple[list[str], list[list[str]]]:
-    """Return the names of the columns and the rows of the numbers behind a range's charts."""
+    """Return the names of the columns and the rows of the numbers behind a range's charts.
+
+    The script adds the rates, which follow from the counts: the page is smaller without them.
+    """
     names = ["Time", "Requests", *(CLASSES[name] for name in series.classes)]
-    names += ["4xx rate", "Failure rate", *(PERCENTILES.values() if timed else ["Data sent"])]
+    names += PERCENTILES.values() if timed else ["Data sent"]
     rows = []
     for place, (time, part) in enumerate(zip(series.times, series.parts, strict=True)):
         counts = [texts.count(values[place]) for values in series.classes.values()]
-        rates = [texts.percent(part[name], 1) for name in ("client_error_rate", "failure_rate")]
         times = [texts.milliseconds(part[f"{name}_ms"]) for name in PERCENTILES]
         last = times if timed else [texts.size(part["bytes"])]
-        rows.append([time, texts.count(part["requests"]), *counts, *rates, *last])
+        rows.append([time, texts.count(part["requests"]), *counts, *last])
     return names, rows
 
 

@@ -2,6 +2,7 @@
 
 import math
 import random
+import statistics
 from collections import Counter
 
 import duckdb
@@ -50,6 +51,15 @@ def test_percentiles_of_720_merged_hours_are_within_the_error_bound(name: str) -
     assert sum(merged.values()) == len(values)
     for share, found in zip(SHARES, percentiles(merged, SHARES), strict=True):
         assert found == pytest.approx(exact(values, share), rel=ERROR_BOUND + 1e-9)
+
+
+@pytest.mark.parametrize("name", ["log-normal", "bimodal"])
+def test_the_mean_of_hourly_percentiles_is_beyond_the_error_bound(name: str) -> None:
+    values = DISTRIBUTIONS[name]
+
+    mean = statistics.mean(exact(values[hour::720], 0.99) for hour in range(720))
+
+    assert abs(mean / exact(values, 0.99) - 1) > ERROR_BOUND
 
 
 @given(st.lists(DURATIONS, min_size=1, max_size=60), st.floats(0.001, 1))

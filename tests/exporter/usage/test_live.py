@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -77,6 +78,23 @@ def test_at_most_two_hours_are_shown_and_the_busiest_routes() -> None:
 
     assert shown is not None
     assert [each["route"] for each in shown["routes"]] == [f"/{number}" for number in range(19, 13, -1)]
+
+
+@pytest.mark.parametrize(
+    ("length", "each"),
+    [(1, "minute by minute"), (14, "minute by minute"), (66, "5 minutes"), (121, "10 minutes")],
+)
+def test_many_minutes_are_few_bars_with_all_requests(length: int, each: str) -> None:
+    counts = {cell(ago): ago + 1 for ago in range(length)}
+    shown = live.summarize(counts, NOW - timedelta(minutes=length - 1), NOW)
+    html = with_live(render([rolled([], START)], Pipeline(NOW)), shown)
+
+    table = html.partition('aria-label="The last minutes"')[2].partition("</table>")[0]
+    rows = re.findall(r'<tr><th scope="row">(\d\d:\d\d)<td>([\d,]+)<td>', table)
+    assert f", {each}</h3>" in html.replace(", each ", ", ")
+    assert len(rows) <= 14
+    assert rows[0][0] == f"{NOW - timedelta(minutes=length - 1):%H:%M}"
+    assert sum(int(count.replace(",", "")) for _, count in rows) == sum(counts.values())
 
 
 def summary(lake: Lake, range_: str = "7d") -> dict[str, Any]:
@@ -155,7 +173,7 @@ def test_text_of_callers_in_the_last_minutes_is_text(name: str) -> None:
 
     assert name in page.names
     assert len(page.scripts) == 2
-    assert {tag for tag, _ in page.elements} <= {tag for tag, _ in Page(html).elements} | {"figure", "desc"}
+    assert {tag for tag, _ in page.elements} <= {tag for tag, _ in Page(html).elements} | {"figure"}
 
 
 def test_a_page_keeps_its_text_behind_the_last_minutes_of_any_route() -> None:

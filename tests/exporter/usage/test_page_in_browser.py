@@ -15,6 +15,7 @@ from consumers.accounts.minutes import MinuteCell
 from exporter.usage import questions
 from exporter.usage.live import summarize
 from exporter.usage.page import SHOWN_ROUTES, render, with_live
+from exporter.usage.texts import percent
 from tests.exporter.usage.test_page import HOSTILE, NOW, PIPELINE, ROLLUPS
 from tests.exporter.usage.usage_rows import rolled, row
 
@@ -144,6 +145,11 @@ def test_the_mark_follows_the_pointer_over_all_charts(
     row_text = page.locator(".of-7d .numbers tbody tr").nth(2).locator("th").text_content()
     assert page.locator("#readout strong").inner_text() == row_text.strip()
     assert page.locator(".of-7d .hover").count() == 3
+    _, *shown = page.locator("#readout").inner_text().split("\n")
+    named = dict(zip(shown[::2], shown[1::2], strict=True))
+    for name in ("4xx", "5xx, no answer"):
+        part, whole = (int(named[each].replace(",", "")) for each in (name, "Requests"))
+        assert named[f"{name}: rate"] == percent(part / whole, 1), "the script adds the rates"
     page.mouse.move(5, 5)
     assert page.locator("#readout").is_hidden()
     assert messages == []

@@ -1,4 +1,43 @@
-"""Usage as it is deployed, on one machine: page, answers, lake and zip have the same numbers."""
+"""Usage as it is deployed, on one machine: page, answers, lake and zip have the same numbers.
+
+The checks that usage has to pass, by the numbers of the reference from which it was built:
+
+1. All numbers are one, for any day and filter, after replays, redeliveries, late rows and an erasure:
+   usage_api/test_usage_live.py::test_page_answers_manifest_and_zip_have_one_number_whatever_happens
+2. Percentiles of 720 hours are within 2.2 %, and the mean of hourly percentiles is not:
+   usage/test_buckets.py::test_percentiles_of_720_merged_hours_are_within_the_error_bound
+   usage/test_buckets.py::test_the_mean_of_hourly_percentiles_is_beyond_the_error_bound
+3. Three engines have the same buckets: usage/test_three_engines.py::test_three_engines_count_the_same
+4. No view asks a store, and none may:
+   usage_api/test_usage_api.py::test_no_view_asks_the_store_and_a_range_by_name_reads_one_object
+   ../test_template.py::test_the_api_of_usage_can_ask_no_store_and_write_no_number
+5. Speed is measured by `python -m benchmarks usage`; what has not changed is not sent again:
+   usage_api/test_usage_api.py::test_an_answer_is_sent_again_only_when_its_numbers_have_changed
+7. Late rows raise numbers, an erasure lowers them, counters never go back:
+   usage/test_roller.py::test_late_rows_and_an_erasure_revise_a_day_once_the_lake_has_changed
+   usage/test_roller.py::test_the_counters_go_up_with_late_rows_and_stay_when_rows_are_erased
+8. A real Prometheus scrapes while traffic runs, and promtool finds nothing:
+   usage_api/test_usage_live.py::test_a_prometheus_scrapes_the_route_while_traffic_runs_and_sees_no_counter_go_back
+   usage/test_prometheus_scrapes.py::test_promtool_finds_nothing_to_complain_of
+9. What the gateway refuses is counted, and does not lower the availability:
+   ../test_gateway_records.py::test_what_never_reaches_a_handler_is_counted_and_no_caller_writes_a_field
+   usage/test_rollup.py::test_each_status_counts_as_defined
+11. The page passes axe in every mode, keeps its policy, and draws what it counts:
+   usage/test_page_in_browser.py::test_no_rule_of_axe_is_broken
+   usage/test_page_in_browser.py::test_without_script_the_ranges_can_be_chosen
+   usage/test_page_in_browser.py::test_the_bars_are_drawn_as_high_as_the_requests
+12. Text of callers is text:
+   usage/test_page.py::test_hostile_text_is_text
+   usage_api/test_usage_api.py::test_text_of_callers_is_text_in_every_form
+   usage_api/test_usage_api.py::test_what_cannot_be_answered_is_a_problem_that_names_the_parameter
+13. A tenant gets its own numbers only:
+   usage_api/test_usage_api.py::test_a_tenant_gets_its_own_numbers_in_every_answer
+   usage_api/test_usage_api.py::test_a_tenant_is_refused_the_numbers_of_others
+   downloads/test_downloads_callers.py::test_a_program_that_reads_the_description_finds_nothing_wrong_with_the_api
+14. The health follows what it stands for:
+   usage_api/test_usage_api.py::test_the_health_follows_the_bucket_the_data_and_the_alarms
+   usage/test_health.py::test_the_seeds_rule_for_the_overall_status_gives_the_same
+"""
 
 from __future__ import annotations
 
@@ -39,6 +78,7 @@ TIMEOUT_S = 60
 # So long ago that midnight, which may pass meanwhile, changes nothing.
 DAY = datetime.now(UTC).date() - timedelta(days=2)
 NOON = datetime(DAY.year, DAY.month, DAY.day, 12, tzinfo=UTC)
+ONE_DAY = Days(DAY, DAY)
 
 
 def quiet() -> Progress:
@@ -88,8 +128,8 @@ def replay(where: Target, *quarantined: str) -> None:
     assert (outcome.items, outcome.failed) == (1, {})
 
 
-def refresh(where: Target) -> None:
-    where.invoke("DailyExporterName", {"day": str(DAY)})
+def refresh(where: Target, day: date = DAY) -> None:
+    where.invoke("DailyExporterName", {"day": str(day)})
     where.invoke("UsageRollerName", {})
 
 
@@ -99,31 +139,60 @@ def get(where: Target, path: str, **query: str) -> Any:
     return response.json()
 
 
-def counts(where: Target, tmp_path: Path, day: date = DAY) -> dict[str, int]:
-    """Return how many requests of the day each of the ways to look at them has."""
+def rows_in_zip(where: Target, days: Days, folder: Path) -> list[dict[str, str]]:
     with quiet() as bars:
-        fetch_zip(where, Days(day, day), tmp_path / "usage.zip", bars)
-    with zipfile.ZipFile(tmp_path / "usage.zip") as zipped:
+        fetch_zip(where, days, folder / "usage.zip", bars)
+    with zipfile.ZipFile(folder / "usage.zip") as zipped:
         files = [name for name in zipped.namelist() if name.endswith(".csv")]
-        rows = [row for name in files for row in csv.DictReader(io.TextIOWrapper(zipped.open(name), "utf-8"))]
-    manifest = Day(where.bucket(), day, Format.CSV_GZ).manifest()
-    link = get(where, "/dashboard")["dashboard_link"]
-    page = requests.get(link, timeout=TIMEOUT_S)
-    assert page.headers["content-type"] == "text/html; charset=utf-8"
-    # The ranges in their order: a day, 7 days, and longer ones.
-    shown = re.findall(r'href="#request">Requests</a></dt><dd><span class="value">([0-9,]+)<', page.text)
-    assert manifest is not None
-    assert manifest.types is not None
-    one_day = {"from": str(day), "to": str(day)}
+        return [row for name in files for row in csv.DictReader(io.TextIOWrapper(zipped.open(name), "utf-8"))]
+
+
+def counts(where: Target, tmp_path: Path, days: Days = ONE_DAY) -> dict[str, int]:
+    """Return how many requests of days each of the ways to look at them has, and hold each filter.
+
+    The page and the answer without a range have all of the last 7 days.
+    """
+    rows = rows_in_zip(where, days, tmp_path)
+    manifests = [Day(where.bucket(), day, Format.CSV_GZ).manifest() for day in days]
+    given = {"from": str(days.first), "to": str(days.last)}
+    by_date = get(where, "/api/analytics/usage")["usage_by_date"]
+    hold_filters(where, rows, given)
     return {
         "zip": len(rows),
-        "manifest": manifest.types["api_request"],
-        "usage": get(where, "/usage", **one_day)["total"]["requests"],
-        "routes": sum(row["requests"] for row in get(where, "/usage/routes", **one_day)["routes"]),
+        "manifest": sum(each.types["api_request"] for each in manifests if each and each.types),
+        "usage": get(where, "/usage", **given)["total"]["requests"],
+        "routes": sum(row["requests"] for row in get(where, "/usage/routes", **given)["routes"]),
         "7 days": get(where, "/usage")["total"]["requests"],
-        "by date": sum(get(where, "/api/analytics/usage")["usage_by_date"][str(day)].values()),
-        "page": int(shown[1].replace(",", "")),
+        "by date": sum(sum(by_date[str(day)].values()) for day in days),
+        "page": hold_page(where),
     }
+
+
+def hold_filters(where: Target, rows: list[dict[str, str]], given: dict[str, str]) -> None:
+    """Compare the answers about each client, route and class of statuses with the rows of the zip."""
+    filters: list[dict[str, str]] = [{}]
+    filters += [{"client": client} for client in {row["client"] for row in rows}]
+    filters += [{"method": "GET", "route": route} for route in {row["route"] for row in rows}]
+    for only in filters:
+        statuses = [row["status"][0] for row in rows if only.items() <= row.items()]
+        total = get(where, "/usage", **given, **only)["total"]
+        found = (total["requests"], total["client_errors"], total["failures"])
+        assert found == (len(statuses), statuses.count("4"), statuses.count("5")), only
+
+
+def hold_page(where: Target) -> int:
+    """Return the page's requests of 7 days; each of its tables has the rows of the answers."""
+    page = requests.get(get(where, "/dashboard")["dashboard_link"], timeout=TIMEOUT_S)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    for kind, key in (("routes", "route"), ("clients", "client")):
+        table = page.text.partition(f'id="{kind}-7d"')[2].partition("</table>")[0]
+        answer = get(where, f"/usage/{kind}")[kind]
+        assert re.findall(r"<bdi>([^<]*)</bdi><td>([0-9,]+)", table) == [
+            (row[key], f"{row['requests']:,}") for row in answer
+        ]
+    # The ranges in their order: a day, 7 days, and longer ones.
+    shown = re.findall(r'href="#request">Requests</a></dt><dd><span class="value">([0-9,]+)<', page.text)
+    return int(shown[1].replace(",", ""))
 
 
 def test_page_answers_manifest_and_zip_have_one_number_whatever_happens(
@@ -159,6 +228,13 @@ def test_page_answers_manifest_and_zip_have_one_number_whatever_happens(
     totals = [float(each) for each in re.findall(r"^api_requests_total\{.*\} (\S+)$", counted, re.MULTILINE)]
     # A counter never goes back, also when rows are erased.
     assert sum(totals) == 17
+
+    before = DAY - timedelta(days=1)
+    deliver(tagline, *lines(20, 4, client="before", noon=NOON - timedelta(days=1)))
+    refresh(where, before)
+    other = counts(where, tmp_path, Days(before, before))
+    assert (other.pop("page"), other.pop("7 days"), set(other.values())) == (13, 13, {4})
+    assert set(counts(where, tmp_path, Days(before, DAY)).values()) == {13}
 
 
 @pytest.mark.skipif(PROMETHEUS is None, reason="Debian's prometheus is not installed")
@@ -238,3 +314,12 @@ def test_the_configuration_for_prometheus_scrapes_a_route_with_the_scope_that_it
             [promtool, "check", "config", "--syntax-only", path], capture_output=True, check=False
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_the_checks_above_are_tests() -> None:
+    found = re.findall(r"(\S+\.py)::(\w+)", __doc__ or "")
+
+    assert len(found) == (__doc__ or "").count("::") > 20
+    for path, name in found:
+        source = (ROOT / "tests" / "exporter" / path).resolve().read_text(encoding="utf-8")
+        assert f"\ndef {name}(" in source, f"{path}::{name}"
