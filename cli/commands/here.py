@@ -488,7 +488,7 @@ def print_addresses(pipeline: Pipeline, target: Target) -> None:
     for name, url in pipeline.addresses.get("app", {}).items():
         if url not in shown:
             table.add_row(url, f"{name} of your template")
-    if target.samples:
+    if "PetsApiUrl" in target.samples:
         table.add_row(target.samples["PetsApiUrl"], "the pets API: every request leaves a record")
         table.add_row(target.samples["SampleApiUrl"], "a sample API without a framework")
     table.add_row(target.outputs["DownloadUrl"], "the download API")

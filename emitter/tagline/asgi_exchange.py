@@ -93,8 +93,9 @@ class Exchange:
 
     def write_record(self, known: Dict[str, Any], error: Optional[BaseException]) -> None:
         """Write the record with what is known and not None; the application's own fields take precedence."""
-        found = {name: value for name, value in known.items() if value is not None}
-        self.draft.invocation.fields.update(found)
+        for name, value in known.items():
+            if value is not None and name not in self.draft:
+                self.draft[name] = value
         self.draft.end(error=error)
 
 

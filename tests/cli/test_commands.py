@@ -81,7 +81,7 @@ def test_the_demo_ends_with_its_counts_and_a_zip_of_as_many_rows(tmp_path: Path)
     assert metrics
     assert metrics[1] == metrics[2] > "0"
     assert Path(counts["report"]) == tmp_path / ".tagline" / "report.html"
-    assert counts["report"] in done.stdout.splitlines()[-2]
+    assert counts["report"] in done.stdout.splitlines()[-3]
     # Two of the 40 are orders, which are records of another type.
     assert '<span class="value">38</span>' in Path(counts["report"]).read_text(encoding="utf-8")
 
