@@ -370,7 +370,12 @@ def test_time_passes_and_things_go_wrong_on_demand(up: Path, log: Path) -> None:
     assert tagline(up, "fault", "none").returncode == 0
 
 
-def test_the_commands_of_the_runbook_run(up: Path, log: Path) -> None:
+def test_the_commands_of_the_runbook_run(tmp_path: Path, log: Path) -> None:
+    with running(tmp_path, "--parameter-overrides", "AlertEmail=ops@example.com"):
+        run_the_commands_of_the_runbook(tmp_path, log)
+
+
+def run_the_commands_of_the_runbook(up: Path, log: Path) -> None:
     assert tagline(up, "feed", str(log)).returncode == 0
     (up / "app.log").write_text('{"_tag": "usage_record", "status": \n')
     assert tagline(up, "feed", "--lines", str(up / "app.log")).returncode == 0
@@ -385,9 +390,9 @@ def test_the_commands_of_the_runbook_run(up: Path, log: Path) -> None:
             listed = tagline(up, "quarantine", "ls", "--keys", "--json")
             key = json.loads(listed.stdout.splitlines()[0])["key"]
         done = tagline(up, *command.replace("DAY", yesterday).replace("KEY", key).split())
-        assert (done.returncode, "Traceback" in done.stderr) == (0, False), (
-            command,
-            done.stdout,
-            done.stderr,
-        )
+        # It finds what is wrong here: a line that cannot be read.
+        status = 1 if command == "doctor" else 0
+        shown = (command, done.stdout, done.stderr)
+        assert (done.returncode, "Traceback" in done.stderr) == (status, False), shown
+        assert command != "doctor" or "lines are in quarantine" in done.stdout
     assert key

@@ -511,8 +511,8 @@ SHOWN_ELSEWHERE = {
         "a_log_group_is_replayed_into_an_empty_table",
     ),
     "The consumer is slower than the lines come": (
-        "tests/test_template.py",
-        "alarms_tell_the_topic_of_lag",
+        "tests/test_monitoring.py",
+        "an_alarm_goes_on_by_its_fault",
     ),
     "Retries, or six hours of age": (
         "tests/consumers/test_fault_matrix.py",
