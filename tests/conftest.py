@@ -9,6 +9,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from local import functions
+
 pytest_plugins = ["cli.pytest_plugin"]
 
 for name, value in {
@@ -38,6 +40,12 @@ LOGGERS = ("", "benchmarks", "cli", "consumers", "emitter", "exporter", "local")
 
 
 def _shared_state() -> dict[str, object]:
+    # A function that runs in this process has the environment for itself meanwhile.
+    with functions._only_one_runs:
+        return _state_now()
+
+
+def _state_now() -> dict[str, object]:
     levels = {f"level of logger '{name}'": logging.getLogger(name or None).level for name in LOGGERS}
     return {**os.environ, **levels, "working directory": str(Path.cwd())}
 

@@ -93,9 +93,9 @@ class Exchange:
 
     def write_record(self, known: Dict[str, Any], error: Optional[BaseException]) -> None:
         """Write the record with what is known and not None; the application's own fields take precedence."""
-        for name, value in known.items():
-            if value is not None and name not in self.draft:
-                self.draft[name] = value
+        found = {name: value for name, value in known.items() if value is not None}
+        self.draft.invocation.fields.update(found)  # first on the line
+        self.draft.update({**found, **self.draft})
         self.draft.end(error=error)
 
 

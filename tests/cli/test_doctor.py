@@ -364,7 +364,7 @@ def test_a_record_is_followed_into_the_store(tagline: Pipeline) -> None:
     assert [each.problem for each in findings(target)] == ["nobody is told of alarms"]
 
 
-@pytest.mark.tagline(apps=tagline_with_samples(window_s=0, store="lake"))
+@pytest.mark.tagline(apps=tagline_with_samples(window_s=0, store="lake"), processes=True)
 def test_the_command_prints_findings_and_hops_and_says_by_its_status_whether_all_is_well(
     tagline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
