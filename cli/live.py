@@ -95,7 +95,7 @@ class LiveView:
         self._print("fault", f"{kind} {what}".rstrip(), Text())
 
     def reloaded(self, path: Path) -> None:
-        """Print that code changed, and functions start anew."""
+        """Print that code changed and functions start again."""
         self._print("reload", f"{path} changed; functions start again with it", Text())
 
     def summary(self) -> str:
