@@ -1,7 +1,7 @@
 """The documentation held against the code: what there is is documented, and what is documented is there.
 
 A page's tables name things in their first column, in backticks. Blocks of ```python and ```pycon are run,
-page by page and in order; those of ```py are not. `python -m tests.test_docs` writes the commands' page anew.
+page by page and in order; those of ```py are not. `python -m tests.test_docs` writes the commands' pages.
 """
 
 import ast
@@ -13,8 +13,6 @@ import json
 import pkgutil
 import re
 import shlex
-import subprocess
-import sys
 import time
 import zipfile
 from collections import Counter
@@ -62,13 +60,23 @@ from exporter.zips.making import Budget, make_zip
 from local import authorizers, http_api
 from local.template import Stack, functions, http_routes, resolve, translate
 from tests import builders, function_settings
-from tests.test_layout import PURE
 from tests.twins import Bucket, Links, leased
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
 COMMANDS = REFERENCE / "commands.md"
+# Which page has which groups of commands (cli/commands/); commands-ask.md has all others.
+COMMAND_PAGES = {
+    COMMANDS.name: ("here",),
+    "commands-ask.md": (),
+    "commands-data.md": ("lake", "kept", "schema"),
+}
+MARKER = (
+    "<!-- What follows is made of the commands' help: "
+    "PYTHONPATH=.:emitter .venv/bin/python -m tests.test_docs -->"
+)
+STAGES = ("emitter", "consumers", "exporter", "local", "cli", "monitoring")
 PACKAGES = ("tagline", "consumers", "exporter", "local", "cli")
 WRITTEN_BY_HAND = (
     *sorted(DOCS.rglob("*.md")),
@@ -531,23 +539,58 @@ def docstrings(name: str, value: Any) -> Iterator[tuple[str, str | None]]:
                 yield f"{name}.{method}", inspect.getdoc(getattr(value, method))
 
 
-def test_the_page_of_the_commands_is_what_the_command_itself_says() -> None:
-    assert COMMANDS.read_text() == with_commands(COMMANDS.read_text()), (
-        "write it anew: python -m tests.test_docs"
-    )
+@pytest.mark.parametrize("page", COMMAND_PAGES)
+def test_the_pages_of_the_commands_are_made_of_the_commands_help(page: str) -> None:
+    text = (REFERENCE / page).read_text()
+
+    assert text == with_commands(page, text), "run: python -m tests.test_docs"
 
 
-def with_commands(page: str) -> str:
-    """Return a page with all from the first command on replaced by what typer makes of the command's help."""
-    said = subprocess.run(
-        [sys.executable, "-m", "typer", "cli.main", "utils", "docs", "--name", "tagline"],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    ).stdout
-    heading = "\n## `tagline "
-    return page.partition(heading)[0] + "".join(said.partition(heading)[1:]).rstrip() + "\n"
+def with_commands(page: str, text: str) -> str:
+    """Return a page whose part after the marker is made of the help of its commands."""
+    commands = dict(leaves("tagline", typer.main.get_command(cli.main.app)))
+    count = Counter(option for command in commands.values() for option in options_of(command))
+    shared = {option for option in count if count[option] > 3}
+    made = []
+    if page == COMMANDS.name:
+        made += ["## Options of several commands", bullets(sorted(shared))]
+    for name, command in commands.items():
+        if page_of(command) == page:
+            own: list[tuple[str, str]] = []
+            others: list[tuple[str, str]] = []
+            for option in options_of(command):
+                (others if option in shared else own).append(option)
+            made += [f"## `{name}`", command.help.replace("For example:\n\n", "")]
+            made += [bullets(own)] if own else []
+            names = ", ".join(f"`{option.partition(' ')[0]}`" for option, _ in others)
+            link = f"[{names}]({COMMANDS.name}#options-of-several-commands)"
+            made += [f"{'Also' if own else 'Options:'} {link}."] if others else []
+    return text.partition(MARKER)[0] + "\n\n".join([MARKER, *made]) + "\n"
+
+
+def leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the commands below a command that has some, each with its name as it is typed."""
+    if not hasattr(command, "commands"):
+        yield name, command
+    else:
+        for each, below in command.commands.items():
+            yield from leaves(f"{name} {each}", below)
+
+
+def page_of(command: Any) -> str:
+    """Return the page that has a command."""
+    group = command.callback.__module__.rpartition(".")[2]
+    return next((page for page, groups in COMMAND_PAGES.items() if group in groups), "commands-ask.md")
+
+
+def options_of(command: Any) -> list[tuple[str, str]]:
+    """Return the arguments and options of a command, each with its explanation."""
+    records = [parameter.get_help_record(typer.Context(command)) for parameter in command.params]
+    return [record for record in records if record]
+
+
+def bullets(options: list[tuple[str, str]]) -> str:
+    return "\n".join(f"* `{option}`: {explanation}" for option, explanation in options)
 
 
 def test_every_field_of_the_demos_last_line_is_documented() -> None:
@@ -579,29 +622,25 @@ def test_every_command_that_a_page_shows_is_understood(line: str) -> None:
     commands.commands[name].make_context(name, arguments)
 
 
-def test_the_page_of_the_tree_has_every_file_of_the_pipeline() -> None:
+def test_the_page_of_the_tree_has_every_folder_of_the_pipeline() -> None:
     ((_, tree),) = [
         block for block in blocks(DOCS / "contributing" / "tree.md", "text") if "emitter/" in block[1]
     ]
     listed: list[str] = []
-    marked_pure: set[str] = set()
-    folder = ""
     for line in tree.splitlines():
-        if found := re.match(r"(\S+/) ", line):
-            folder = found[1]
-        elif found := re.match(r"  (\S+\.py) ", line):
-            listed.append(folder + found[1])
-            if re.search(r"; pure\b", line):
-                marked_pure.add(listed[-1])
-    there = [
-        str(path.relative_to(ROOT))
-        for folder in ("emitter", "consumers", "exporter", "local", "cli", "monitoring")
-        for path in (ROOT / folder).rglob("*.py")
-        if path.name != "__init__.py" or path.parent.name == "tagline"
-    ]
+        if found := re.match(r"(\S+) ", line):
+            listed.append(found[1])
+        elif found := re.match(r"  (\S+) ", line):
+            listed.append(next(name for name in reversed(listed) if re.fullmatch(r"\w+/", name)) + found[1])
+    folders = {
+        f"{path.parent.relative_to(ROOT)}/"
+        for top in STAGES
+        for path in (ROOT / top).rglob("*.py")
+        if path.name != "__init__.py" and "build" not in path.parts
+    }
 
-    assert sorted(listed) == sorted(there)
-    assert marked_pure == set(PURE)
+    assert folders - set(listed) == set()
+    assert [name for name in listed if not (ROOT / name).exists()] == []
 
 
 def test_what_is_passed_in_the_page_of_the_tree_are_types_of_the_code() -> None:
@@ -676,4 +715,5 @@ def test_the_examples_of_a_page_run(page: Path) -> None:
 
 
 if __name__ == "__main__":
-    COMMANDS.write_text(with_commands(COMMANDS.read_text()))
+    for each in COMMAND_PAGES:
+        (REFERENCE / each).write_text(with_commands(each, (REFERENCE / each).read_text()))
