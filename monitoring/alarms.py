@@ -362,6 +362,14 @@ ALARMS = (
         log="DailyExporter",
     ),
     Alarm(
+        "RowsForgotten",
+        "export",
+        "An export left out rows because their client is to be forgotten.",
+        _ONE_WARNING,
+        {"value": _ours("exported_forgotten", "Maximum", format="ExportFormats[0]")},
+        log="DailyExporter",
+    ),
+    Alarm(
         "ExporterError",
         "export",
         "The daily export ended with an error.",

@@ -457,7 +457,7 @@ def test_every_metric_and_field_of_the_summary_lines_is_documented(
         "MeterConsumer": [lambda: meter_handler.report_meters(meters, store="s3")],
         "Reconciler": [lambda: reconcile.report_day(Day(DAY, {"/g": Totals(3, 2, {"late": 1}, 1)}))],
         "DailyExporter": [
-            lambda: export._report(Export(MANIFEST, kept=False)),
+            lambda: export.report_exported(Export(MANIFEST, kept=False)),
             lambda: export._report_failure("2026-11-19", "no", True),
             lambda: export._report_error("2026-11-19", ValueError("no")),
         ],

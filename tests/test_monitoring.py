@@ -201,6 +201,7 @@ DRIVES: dict[str, tuple[int, int, list[tuple[str, str, dict[str, str], float]]]]
     "ThrottledWarning": (5, 3, function("DownloadApi", "Throttles")),
     "ExportMissingCritical": (12 * 60, 4, ours("received", 1, stage="consumer", store="lake")),
     "ExportFailedCritical": (1, 1, ours("exported_failed")),
+    "RowsForgottenWarning": (1, 1, ours("exported_forgotten", format="csv.gz")),
     "ExporterErrorWarning": (1, 1, function("DailyExporter", "Errors")),
     "UpkeepErrorWarning": (1, 1, function("Upkeep", "Errors")),
     "DownloadApiErrorCritical": (1, 1, function("DownloadApi", "Errors")),

@@ -1070,7 +1070,7 @@ def test_the_metrics_of_two_stacks_are_told_apart(template: dict[str, Any]) -> N
             dimensions = {each["Name"]: each["Value"] for each in alarm["Dimensions"]}
             stage = {"stage": dimensions["stage"]} if "stage" in dimensions else {}
             store_of_stage = more.get(dimensions.get("stage", ""), {})
-            of_format = {"format": "csv.gz"} if alarm["MetricName"] == "exported_rows" else {}
+            of_format = {"format": "csv.gz"} if dimensions.keys() & {"format"} else {}
             expected = {"service": name, **stage, **store_of_stage, **of_format}
             assert dimensions == expected, alarm["MetricName"]
 

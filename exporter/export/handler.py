@@ -161,7 +161,7 @@ def _from_environment() -> Handler:
         ),
         formats=parse_formats(settings.export_formats),
         job=DayJob(plans=plans, read_key=key_of_secret(settings.forgotten_key_arn, boto3.client)),
-        report=_report,
+        report=report_exported,
         report_error=_report_error,
         lake_days=settings.lake_days,
         report_failure=_report_failure,
@@ -185,7 +185,12 @@ def parse_formats(value: str) -> tuple[Format, ...]:
         raise SettingsError(f"EXPORT_FORMATS is {value!r}: {error}; there are {', '.join(Format)}") from None
 
 
-def _report(export: Export) -> None:
+def report_exported(export: Export) -> None:
+    """Write the line and the metrics of a day in a format.
+
+    Args:
+        export: What became of the day.
+    """
     manifest = export.manifest
     Logger().info("exported", extra=export.summary())
     metrics = Metrics()
@@ -193,6 +198,7 @@ def _report(export: Export) -> None:
     metrics.add_metric(name="exported_rows", unit=MetricUnit.Count, value=manifest.rows)
     metrics.add_metric(name="exported_bytes", unit=MetricUnit.Bytes, value=manifest.size)
     metrics.add_metric(name="exported_scanned_bytes", unit=MetricUnit.Bytes, value=export.spent.scanned)
+    metrics.add_metric(name="exported_forgotten", unit=MetricUnit.Count, value=manifest.forgotten)
     metrics.add_metric(name="exported_not_restored", unit=MetricUnit.Count, value=manifest.not_restored)
     metrics.flush_metrics()
 

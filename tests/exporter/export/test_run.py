@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import date, timedelta
@@ -12,7 +13,7 @@ import pytest
 from consumers.rows import late_days
 from consumers.settings import SettingsError
 from exporter.export.day import DayJob, Export
-from exporter.export.handler import DaysFailedError, make_handler, parse_formats
+from exporter.export.handler import DaysFailedError, make_handler, parse_formats, report_exported
 from exporter.export.run import Run, StuckError, run_of
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
@@ -32,7 +33,7 @@ from tests.exporter.export.test_export import (
     read,
     store,
 )
-from tests.twins import Bucket, Rows
+from tests.twins import Bucket, Rows, forget_client, read_key
 
 
 def test_formats_are_listed_with_commas_and_others_refused_by_name() -> None:
@@ -41,6 +42,42 @@ def test_formats_are_listed_with_commas_and_others_refused_by_name() -> None:
         SettingsError, match=rf"EXPORT_FORMATS is 'orc': .* there are {re.escape(', '.join(Format))}"
     ):
         parse_formats("orc")
+
+
+def test_the_metrics_of_a_day_are_gauges_of_each_format(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Tagline")
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", f"tagline-{time.monotonic_ns()}")
+    rows = store(*(made(number, client="ac"[number % 2]) for number in range(10)))
+    job = replace(SMALL, read_key=read_key)
+    function = Function(rows, job=job, formats=(Format.CSV_GZ, Format.PARQUET))
+    function({"day": "2025-11-20"})
+    function({"day": "2025-11-20"})
+    forget_client("a", function.bucket, NOW)
+    rows.keep(made(10, client="c"))
+    function({"day": "2025-11-20"})
+
+    for export in function.reported:
+        report_exported(export)
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "_aws" in line]
+    assert {tuple(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"][0]) for line in lines} == {
+        ("format", "service")
+    }
+    told = [
+        (line["format"], *line["exported_rows"], *line["exported_forgotten"])
+        for line in sorted(lines, key=lambda line: str(line["format"]))
+    ]
+    # Ten rows count as ten, in however many formats and nights they are exported.
+    assert told == [
+        ("csv.gz", 10, 0),
+        ("csv.gz", 10, 0),
+        ("csv.gz", 6, 5),
+        ("parquet", 10, 0),
+        ("parquet", 10, 0),
+        ("parquet", 6, 5),
+    ]
 
 
 # --- the function -----------------------------------------------------------------------------------------
