@@ -36,9 +36,9 @@ from benchmarks.emit import FIELDS
 from consumers import sending
 from consumers.accounts import accounting
 from consumers.lines.telemetry import Timings
-from consumers.rows import handler, late_days, table
+from consumers.rows import clients, handler, late_days, table
 from consumers.rows.table import REVISION, UNDECLARED, Row, row
-from consumers.rows.timestream import live, mapping
+from consumers.rows.timestream import mapping
 from consumers.rows.timestream.writer import Timestream
 
 ROUNDS = 11
@@ -445,7 +445,7 @@ class Context:
 def write_client(port: int, threads: int = sending.THREADS) -> Any:
     """Return the consumer's own client, for a server here."""
     os.environ[ENDPOINT] = f"http://127.0.0.1:{port}"
-    return live.write_client(threads)
+    return clients.write_client("timestream-write", threads)
 
 
 def default_client(port: int) -> Any:

@@ -31,7 +31,8 @@ from benchmarks.decode import requests_of_a_log
 from consumers import sending
 from consumers.lines.telemetry import Timings
 from consumers.rows import handler, schema
-from consumers.rows.lake import live, mapping
+from consumers.rows.clients import write_client
+from consumers.rows.lake import mapping
 from consumers.rows.lake.content import content
 from consumers.rows.lake.mapping import FragmentRow, LakePacker
 from consumers.rows.lake.parquet import pack
@@ -77,9 +78,8 @@ def cpu(port: int) -> dict[str, float]:
 def lake(port: int) -> Lake:
     """Return the store with its own client, for a server here."""
     os.environ["AWS_ENDPOINT_URL_S3"] = f"http://127.0.0.1:{port}"
-    client = live.s3_client(sending.THREADS)
     return Lake(
-        client,
+        write_client("s3", sending.THREADS),
         "lake",
         kept_days=365,
         clock=lambda: consume.NOW / 1000,

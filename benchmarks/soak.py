@@ -56,7 +56,7 @@ SERVICES = {"timestream": 1.0, "s3": 1.0, "kinesis": 0.3, "sqs": 0.3}
 # The part of a service's calls that fail, while the weather is as it is.
 WEATHERS = (0.0, 0.05, 0.15, 0.3, 0.5)
 REFUSALS = (Kind.THROTTLE, Kind.ERROR, Kind.RESET, Kind.CUT)
-# Longer than the function waits for an answer: consumers/bucket.py, consumers/rows/timestream/live.py.
+# Longer than the function waits for an answer: consumers/bucket.py, consumers/rows/clients.py.
 TIMEOUTS_S = {"s3": 6.0, "timestream": 21.0}
 LONGEST_DELAY_S = 2.0
 # A name has at most 256 bytes, and each of these characters is escaped.

@@ -45,6 +45,7 @@ PURE = [
     "consumers/rows/lake/parquet.py",
     "consumers/rows/late_days.py",
     "consumers/rows/limits.py",
+    "consumers/rows/ordinary.py",
     "consumers/rows/store.py",
     "consumers/rows/registry.py",
     "consumers/rows/table.py",

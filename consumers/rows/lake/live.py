@@ -6,11 +6,8 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import boto3
-from botocore.config import Config
-
+from consumers.rows.clients import write_client
 from consumers.rows.lake.writer import Lake
 from consumers.settings import read_settings
 
@@ -35,26 +32,10 @@ def from_environment(environ: Mapping[str, str], connections: int) -> Lake:
     """
     settings = read_settings(Settings, environ)
     return Lake(
-        s3_client(connections),
+        write_client("s3", connections),
         settings.bucket,
         kept_days=settings.lake_days,
         clock=time.time,
         sleep=time.sleep,
         jitter=random.random,
-    )
-
-
-def s3_client(connections: int) -> Any:
-    """Return a client for as many requests at the same time, from the environment."""
-    return boto3.client(
-        "s3",
-        config=Config(
-            # The writer retries, within the time that the invocation has left.
-            retries={"total_max_attempts": 1},
-            connect_timeout=2,
-            read_timeout=20,
-            max_pool_connections=max(10, connections),
-            # The writer makes all parameters, and the service checks them.
-            parameter_validation=False,
-        ),
     )

@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from operator import itemgetter
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple
 
 import orjson
 
-from consumers.lines.extract import HEAD, has_long_number, has_plain_names
+from consumers.lines.extract import has_long_number
 from consumers.lines.times import milliseconds
 from consumers.outcomes import Carried, Carrier
 from consumers.rows.clashes import RowKind
 from consumers.rows.lake.digest import Value, digester
 from consumers.rows.lake.fragments import HOUR_MS, columns
 from consumers.rows.lake.limits import MAX_BYTES, MAX_ROWS
+from consumers.rows.ordinary import OrdinaryKeys, has_plain_head, ordinary_keys, remember
 from consumers.rows.table import (
     DIMENSIONS,
     FIXED,
-    MAX_ID_BYTES,
     SOURCE,
     SPAN_MS,
     UNDECLARED,
-    Plan,
     Plans,
     Row,
     Type,
@@ -32,8 +31,6 @@ from consumers.rows.table import (
     timed_measures,
 )
 
-# Different sets of columns, and of dimensions, that are remembered: some megabytes.
-MAX_KNOWN: Final = 1_000
 # What a row takes in memory besides its values, about.
 _ROW_BYTES: Final = 500
 # orjson reads smaller numbers exactly.
@@ -41,7 +38,6 @@ _LARGE: Final = 10**15
 
 _COMMON = (SOURCE, *DIMENSIONS)
 
-_Known = TypeVar("_Known")
 Values = tuple[Value, ...]
 
 
@@ -138,22 +134,17 @@ class _LineShape:
         "type",
     )
 
-    def __init__(
-        self,
-        type_: str,
-        plan: Plan,
-        found: Mapping[str, tuple[str, Mapping[type, Type]]],
-        dimensions: Sequence[str],
-    ) -> None:
-        absent = [(column, default.value) for field, column, default in plan.defaults if field not in found]
-        self.type = type_
-        self.plan = plan
-        self.dimensional = (type_, *dimensions)
-        self.dimensions = _getter(dimensions)
+    def __init__(self, keys: OrdinaryKeys) -> None:
+        found, defaults = keys.columns, keys.plan.defaults
+        absent = [(column, default.value) for field, column, default in defaults if field not in found]
+        self.type = keys.record_type
+        self.plan = keys.plan
+        self.dimensional = (keys.record_type, *keys.dimensions)
+        self.dimensions = _getter(keys.dimensions)
         self._absent = tuple(column for column, _ in absent)
         self._defaults = tuple(value for _, value in absent)
         self._fields = [(field, column, types) for field, (column, types) in found.items()]
-        self.has_nested = self.has_nulls = False
+        self.has_nested, self.has_nulls = False, keys.has_nulls
         self._found = _getter([])
         self._kinds: list[type] | None = None
 
@@ -243,7 +234,7 @@ class LakePacker:
         if shape is not None and shape.has_nulls:
             line = {name: value for name, value in line.items() if value is not None}
             shape = self._line_shape(line)
-        if shape is None or not _has_plain_head(line):
+        if shape is None or not has_plain_head(line):
             return None
         try:
             time = milliseconds(line["timestamp"])
@@ -271,7 +262,7 @@ class LakePacker:
 
     def _shape(self, names: tuple[str, ...]) -> _Shape:
         shape = self._shapes.get(names)
-        return shape or _remember(self._shapes, names, _Shape(names, self._known))
+        return shape or remember(self._shapes, names, _Shape(names, self._known))
 
     def _line_shape(self, line: dict[str, Any]) -> _LineShape | None:
         """Return the shape of a line, or None if its row has more than a measure for each field."""
@@ -282,27 +273,9 @@ class LakePacker:
         try:
             shape = self._line_shapes[found]
         except KeyError:
-            shape = _remember(self._line_shapes, found, self._new_line_shape(line))
+            keys = ordinary_keys(line, self.plans)
+            shape = remember(self._line_shapes, found, keys and _LineShape(keys))
         self._last_key, self._last_shape = key, shape
-        return shape
-
-    def _new_line_shape(self, line: dict[str, Any]) -> _LineShape | None:
-        # CloudWatch's envelope for metrics is not a field.
-        names = [name for name in line if name != "_aws"]
-        if not has_plain_names(names):
-            return None
-        try:
-            type_, plan = self.plans.of(line["_type"])
-        except UnmappableError:
-            return None
-        dimensions = {field for field, _, _, _ in plan.dimensions}
-        fields = [name for name in names[len(HEAD) :] if name not in dimensions]
-        columns = {name: plan.column(name) for name in fields}
-        found = {name: column for name, column in columns.items() if column is not None}
-        if not fields or len(found) < len(fields) or len(FIXED) + len(fields) > plan.room:
-            return None
-        shape = _LineShape(type_, plan, found, [name for name in names if name in dimensions])
-        shape.has_nulls = None in line.values()
         return shape
 
     def _find_series(self, line: dict[str, Any], source: str, shape: _LineShape) -> _Series | None:
@@ -318,7 +291,7 @@ class LakePacker:
         found = None if dimensions is None else _series_of(dimensions)
         # Numbers of different types are the same key.
         if all(value is None or value.__class__ is str for value in values):
-            _remember(self._series, key, found)
+            remember(self._series, key, found)
         return found
 
 
@@ -405,22 +378,3 @@ def _getter(keys: Sequence[Any]) -> Callable[[Any], tuple[Any, ...]]:
     if len(keys) > 1:
         return itemgetter(*keys)
     return lambda values: tuple(values[key] for key in keys)
-
-
-def _has_plain_head(line: Mapping[str, Any]) -> bool:
-    """Return whether a line's identity is short, and the line is numbered."""
-    identity = line["_id"]
-    return (
-        len(identity) <= MAX_ID_BYTES
-        and identity.isascii()
-        and line["_src"].__class__ is str
-        and line["_seq"].__class__ is int
-    )
-
-
-def _remember(known: dict[Any, _Known], key: Any, found: _Known) -> _Known:
-    """Keep what was found; the cache is cleared when it is full."""
-    if len(known) >= MAX_KNOWN:
-        known.clear()
-    known[key] = found
-    return found

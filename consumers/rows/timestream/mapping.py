@@ -7,25 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import orjson
 
-from consumers.lines.extract import HEAD, has_long_number, has_plain_names
+from consumers.lines.extract import has_long_number
 from consumers.lines.times import milliseconds
 from consumers.outcomes import Carried, Carrier
 from consumers.rows.clashes import RowKind
+from consumers.rows.ordinary import OrdinaryKeys, has_plain_head, ordinary_keys, remember
 from consumers.rows.table import (
     FIXED,
     ID,
     MAX_DIMENSION_BYTES,
-    MAX_ID_BYTES,
     OFFSETS,
     OVERFLOW,
     SPAN_MS,
     UNDECLARED,
     Measure,
-    Plan,
     Plans,
     Row,
     Type,
@@ -41,13 +40,9 @@ SHORTEST_TEXT_BYTES: Final = 16  # a text is cut no further than to half of this
 WINDOW: Final = 8 * MAX_RECORDS
 
 SHORTEST_TYPE: Final = "BIGINT"
-# Different sets of columns, and of dimensions, that are remembered: some megabytes.
-MAX_KNOWN: Final = 1_000
 # Smaller whole numbers are read exactly, and are written as DOUBLE by their digits.
 _LARGE, _LEAST = 10**15, -(10**15)
 _LARGE_FLOAT, _LEAST_FLOAT = float(_LARGE), float(_LEAST)  # compared sooner with floats
-
-Known = TypeVar("Known")
 
 
 class PackedRecord(NamedTuple):
@@ -128,17 +123,12 @@ class _Shape:
         "wholes",
     )
 
-    def __init__(
-        self,
-        type_: str,
-        plan: Plan,
-        columns: Mapping[str, tuple[str, Mapping[type, Type]]],
-        avoided: Container[RowKind],
-    ) -> None:
-        absent = [(column, default) for name, column, default in plan.defaults if name not in columns]
+    def __init__(self, keys: OrdinaryKeys, avoided: Container[RowKind]) -> None:
+        columns, defaults = keys.columns, keys.plan.defaults
+        absent = [(column, default) for name, column, default in defaults if name not in columns]
         present = [*FIXED, *[column for column, _ in columns.values()]]
-        self.type = type_
-        self.plan = plan
+        self.type = keys.record_type
+        self.plan = keys.plan
         self.avoided = avoided
         self.items, self.framing = _items([*present, *[column for column, _ in absent]])
         self.values = itemgetter(ID, *columns)
@@ -150,7 +140,7 @@ class _Shape:
             item["Type"], item["Value"] = default.type, _text(default)
         self.kinds: tuple[type, ...] = ()
         self.span: int | None = None
-        self.has_nested = self.has_nulls = False
+        self.has_nested, self.has_nulls = False, keys.has_nulls
 
     def fill(self, span: int, line: dict[str, Any]) -> bool:
         """Write a line's values into the measures, and return whether all of them fit as they are.
@@ -249,7 +239,7 @@ class RecordPacker:
         """Return a row, however large, with its measures as JSON: the same each time that it is sent."""
         columns = tuple(row.measures)
         if columns not in self._items:
-            _remember(self._items, columns, _items(columns))
+            remember(self._items, columns, _items(columns))
         items, framing = self._items[columns]
         for item, measure in zip(items, row.measures.values(), strict=True):
             kind, value = measure
@@ -277,7 +267,7 @@ class RecordPacker:
         if shape is not None and shape.has_nulls:
             line = {name: value for name, value in line.items() if value is not None}
             shape = self._shape(line)
-        if shape is None or not _has_plain_head(line):
+        if shape is None or not has_plain_head(line):
             return None
         try:
             time = milliseconds(line["timestamp"])
@@ -302,26 +292,8 @@ class RecordPacker:
         try:
             return self._shapes[key]
         except KeyError:
-            return _remember(self._shapes, key, self._new_shape(line))
-
-    def _new_shape(self, line: dict[str, Any]) -> _Shape | None:
-        # CloudWatch's envelope for metrics is not a field.
-        names = [name for name in line if name != "_aws"]
-        if not has_plain_names(names):
-            return None
-        try:
-            type_, plan = self.plans.of(line["_type"])
-        except UnmappableError:
-            return None
-        dimensions = {field for field, _, _, _ in plan.dimensions}
-        fields = [name for name in names[len(HEAD) :] if name not in dimensions]
-        columns = {name: plan.column(name) for name in fields}
-        known = {name: column for name, column in columns.items() if column is not None}
-        if not fields or len(known) < len(fields) or len(FIXED) + len(fields) > plan.room:
-            return None
-        shape = _Shape(type_, plan, known, self._avoided)
-        shape.has_nulls = None in line.values()
-        return shape
+            keys = ordinary_keys(line, self.plans)
+            return remember(self._shapes, key, keys and _Shape(keys, self._avoided))
 
     def _find_series(self, line: dict[str, Any], source: str, shape: _Shape) -> Series | None:
         """Return a line's dimensions, or None if its row says more of them than that."""
@@ -343,7 +315,7 @@ class RecordPacker:
             )
         # Numbers of different types are the same key.
         if all(value is None or value.__class__ is str for value in values):
-            _remember(self._series, key, found)
+            remember(self._series, key, found)
         return found
 
 
@@ -364,30 +336,11 @@ def _nested(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def _has_plain_head(line: dict[str, Any]) -> bool:
-    """Return whether a line's identity is short, and the line is numbered."""
-    identity = line["_id"]
-    return (
-        len(identity) <= MAX_ID_BYTES
-        and identity.isascii()
-        and line["_src"].__class__ is str
-        and line["_seq"].__class__ is int
-    )
-
-
 def _items(columns: Sequence[str]) -> tuple[list[dict[str, Any]], int]:
     """Return measures without values, and the bytes of their JSON that are not names."""
     items: list[dict[str, Any]] = [{"Name": name, "Type": SHORTEST_TYPE, "Value": ""} for name in columns]
     # Escapes and longer types make the text longer than what it says, never shorter.
     return items, len(orjson.dumps(items)) - _bytes("".join(columns))
-
-
-def _remember(known: dict[Any, Known], key: Any, found: Known) -> Known:
-    """Keep what was found; the cache is cleared when it is full."""
-    if len(known) >= MAX_KNOWN:
-        known.clear()
-    known[key] = found
-    return found
 
 
 def body(database: str, table: str, points: Sequence[tuple[PackedRecord, int]]) -> bytes:

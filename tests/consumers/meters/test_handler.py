@@ -443,7 +443,7 @@ def test_an_invocation_reports_counts_and_metrics_and_no_contents(
     consumer = Consumer()
     consumer(kinesis_event(data(envelope(line("hush"), f"{METER_TAG} hush", line(meterValue="hush")))))
 
-    report_meters(consumer.ledgers[-1], store="s3")
+    report_meters(consumer.ledgers[-1], store=Files.store)
 
     printed = capsys.readouterr().out
     assert "hush" not in printed

@@ -24,7 +24,6 @@ from consumers.lines.telemetry import STAGES, Timings
 from consumers.rows import handler, late_days, schema
 from consumers.rows.handler import make_handler
 from consumers.rows.table import UNDECLARED, Plans
-from consumers.rows.timestream import live
 from consumers.rows.timestream.writer import Timestream
 from consumers.sending import LONG_WAIT, Answer, Pool
 from consumers.settings import SettingsError
@@ -738,15 +737,6 @@ def test_an_environment_imports_only_its_own_store(store: str, other: str) -> No
     imported = done.stdout.decode().split()
     assert f"consumers.rows.{store}.writer" in imported
     assert f"consumers.rows.{other}.writer" not in imported
-
-
-@pytest.mark.parametrize(("threads", "connections"), [(1, 10), (10, 10), (11, 11), (64, 64)])
-def test_there_is_a_connection_for_every_thread(threads: int, connections: int) -> None:
-    assert live.write_client(threads).meta.config.max_pool_connections == connections
-
-
-def test_requests_are_tried_again_by_the_writer_and_not_by_its_client() -> None:
-    assert live.write_client(1).meta.config.retries["total_max_attempts"] == 1
 
 
 def test_the_garbage_collector_is_as_it_was_after_a_batch() -> None:

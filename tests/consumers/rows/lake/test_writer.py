@@ -188,6 +188,11 @@ def test_a_record_of_any_size_is_stored_whole() -> None:
         pytest.param(ConnectionClosedError(endpoint_url="https://bucket.s3"), id="connection closed"),
         pytest.param(client_error("InternalError", 500), id="500"),
         pytest.param(client_error("RequestTimeout", 400), id="body came too slowly"),
+        # Services call it by several names, and not all with a status that says so.
+        *[
+            pytest.param(client_error(code, 400), id=code)
+            for code in ("SlowDown", "RequestLimitExceeded", "ThrottlingException")
+        ],
     ],
 )
 @pytest.mark.parametrize("stored", [False, True], ids=["not stored", "stored"])

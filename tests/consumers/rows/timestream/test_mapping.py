@@ -14,6 +14,7 @@ from tagline import Record
 
 from consumers.lines.extract import read_line, record_of
 from consumers.lines.subscription import LogEvent
+from consumers.rows.ordinary import MAX_KNOWN
 from consumers.rows.table import (
     OFFSETS,
     REVISION,
@@ -31,7 +32,6 @@ from consumers.rows.table import (
 )
 from consumers.rows.timestream.limits import MAX_RECORD_BYTES, MAX_RECORDS
 from consumers.rows.timestream.mapping import (
-    MAX_KNOWN,
     WINDOW,
     PackedRecord,
     RecordPacker,

@@ -5,11 +5,10 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ConnectionClosedError, ParamValidationError, ReadTimeoutError
+from botocore.exceptions import ConnectionClosedError, ParamValidationError, ReadTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagline import Record, parse_timestamp
@@ -20,7 +19,6 @@ from consumers.lines.telemetry import Timings
 from consumers.outcomes import Duplicate, Outcome, Refused, Stored, Undecided, Unwritten
 from consumers.rows.store import Traffic
 from consumers.rows.table import UNDECLARED, offset, row
-from consumers.rows.timestream import live
 from consumers.rows.timestream.mapping import PackedRecord, RecordPacker
 from consumers.rows.timestream.writer import Timestream
 from tests.twins import TimestreamWrite, client_error, measure
@@ -537,36 +535,3 @@ def test_no_request_is_under_way_once_a_batch_is_given_up() -> None:
 
         assert waits
         assert len(ended) == len(sent) < 8
-
-
-def test_the_client_tries_a_request_once_and_waits_for_no_connection_longer_than_for_its_answer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The writer retries, and knows how much time is left; botocore does not."""
-    asked: list[str] = []
-
-    class Failing(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked.append(self.headers["X-Amz-Target"])
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(500)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            """Be quiet."""
-
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Failing) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
-        client = live.write_client(4)
-        with pytest.raises(ClientError):
-            client.write_records(DatabaseName="d", TableName="t", Records=[])
-        server.shutdown()
-
-    assert len(asked) == 1  # of the endpoints, which comes before the write
-    assert client.meta.config.connect_timeout <= 5
-    assert client.meta.config.read_timeout <= 20
