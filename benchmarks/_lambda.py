@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from onemachine.functions import Function, Functions
+
 from benchmarks import consume
-from local.functions import Function, Functions
 
 ROOT = Path(__file__).parents[1]
 MB_PER_PROCESSOR = 1_769

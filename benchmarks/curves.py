@@ -20,13 +20,14 @@ from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
+from onemachine import kinesis
+from onemachine.event_sources import KinesisMapping, KinesisSettings
+from onemachine.functions import Result
+
 from benchmarks import consume, decode
 from benchmarks._lambda import Consumer
 from consumers import sending
 from consumers.lines import subscription
-from local import kinesis
-from local.event_sources import KinesisMapping, KinesisSettings
-from local.functions import Result
 
 PICTURES = Path(__file__).parents[1] / "docs" / "how-to" / "pictures"
 LINES = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)

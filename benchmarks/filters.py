@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Sequence
 
-from local.filter_pattern import compiled
+from onemachine.filter_pattern import compiled
 
 TERM_PATTERN = '"usage_record"'
 JSON_PATTERN = '{ $._tag = "usage_record" && $.status >= 500 }'

@@ -35,8 +35,9 @@ def run() -> dict[str, float]:
 
 def per_test() -> dict[str, float]:
     """Return how long a test waits for a pipeline of its own, and for its end: medians in ms."""
+    from onemachine.pipeline import Pipeline
+
     from cli.apps import tagline_with_samples
-    from local.pipeline import Pipeline
 
     up, down = [], []
     for _ in range(8):
@@ -58,8 +59,9 @@ def measure(size: int) -> dict[str, float]:
         size: How many records.
     """
     began = time.monotonic()
+    from onemachine.pipeline import Pipeline
+
     from cli.apps import tagline_with_samples
-    from local.pipeline import Pipeline
 
     with Pipeline(tagline_with_samples(window_s=0)) as pipeline:
         ready = time.monotonic()

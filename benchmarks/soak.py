@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from onemachine.faults import Fault, Kind
+from onemachine.pipeline import ROOT, App, Pipeline
 from tagline import Emitter
 
 from cli import quarantine as kept_lines
@@ -36,8 +38,6 @@ from consumers.lines import quarantine
 from consumers.rows.registry import LOCAL_STORE
 from consumers.rows.table import ID
 from exporter.store import whole
-from local.faults import Fault, Kind
-from local.pipeline import ROOT, App, Pipeline
 
 MINUTES = 10.0
 TAG = "usage_record"
@@ -488,7 +488,7 @@ def run(minutes: float = MINUTES, seed: int = 0, store: str = LOCAL_STORE) -> di
     """
     shards = 2 if minutes * 60 >= LONG_RUN_S else 1
     # What fails is logged by what retries it.
-    logger = logging.getLogger("local")
+    logger = logging.getLogger("onemachine")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:

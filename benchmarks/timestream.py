@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from local.timestream import Timestream
-from local.timestream.store import TableSettings
+from onemachine.timestream import Timestream
+from onemachine.timestream.store import TableSettings
 
 WRITTEN = 100_000
 DAY_ROWS = 1_000_000

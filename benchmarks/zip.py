@@ -445,7 +445,8 @@ def _verify(path: Path, files: int) -> None:
 
 
 def _in_the_function(url: str, kind: str, files: int) -> dict[str, float]:
-    from local.functions import Function, Functions
+    from onemachine.functions import Function, Functions
+
     from tests.builders import sqs_event
 
     job = Job(ID, Request(Days(DAY, DAY + timedelta(days=files - 1))))

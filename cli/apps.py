@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from onemachine import template
+from onemachine.pipeline import ROOT, App, why_not_run
+
 from consumers.rows.registry import LOCAL_STORE
-from local import template
-from local.pipeline import ROOT, App, why_not_run
 
 USER_STACK = "app"
 

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from onemachine.pipeline import Pipeline
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
@@ -24,7 +25,6 @@ from cli.screen import advancing, progress
 from cli.stages import Count
 from cli.target import FOLDER, Target
 from exporter.store import TIME, Days
-from local.pipeline import Pipeline
 
 # A stage that has not moved for so long has stopped, in seconds.
 PATIENCE_S = 120.0

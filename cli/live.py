@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from onemachine.access_logs import Access
+from onemachine.faults import Kind
 from rich.text import Text
 from tagline.record import Record, UnreadableLineError
 
 from cli.screen import Screen, printable
-from local.access_logs import Access
-from local.faults import Kind
 
 FIRST_ERROR_STATUS, FIRST_FAILURE_STATUS = 400, 500
 # Lines that the service writes around each invocation.

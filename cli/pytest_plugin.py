@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from onemachine.pipeline import Pipeline
 
 from cli.apps import tagline_with_samples
-from local.pipeline import Pipeline
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,7 +29,7 @@ def tagline(request: pytest.FixtureRequest) -> Iterator[Pipeline]:
     """A running pipeline, empty, for this test alone.
 
     Its stacks are the pipeline and the sample application, unless the marker names other `apps`
-    (`local.pipeline.App`).
+    (`onemachine.pipeline.App`).
     """
     marker = request.node.get_closest_marker("tagline")
     options: dict[str, Any] = dict(marker.kwargs) if marker else {}

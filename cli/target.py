@@ -15,17 +15,18 @@ import requests
 import tagline
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from onemachine import control, services
 
 from cli.errors import CommandError
 from consumers.accounts.compaction import READERS
 from consumers.bucket import Bucket
 from exporter.lake.forgotten_list import ForgottenList, key_of_secret
 from exporter.stores import store_of_stack
-from local import control, services
 
 if TYPE_CHECKING:
+    from onemachine.pipeline import Pipeline
+
     from exporter.store import SqlStore
-    from local.pipeline import Pipeline
 
 FOLDER = Path(".tagline")
 FILE = FOLDER / "running.json"

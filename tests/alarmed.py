@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 from moto.cloudwatch.models import CloudWatchBackend
-
-from local.alarms.service import Alarms
-from local.metrics import Metrics, Point
+from onemachine.alarms.service import Alarms
+from onemachine.metrics import Metrics, Point
 
 START = datetime(2026, 11, 29, 12, 0, 30, tzinfo=UTC)
 
@@ -24,9 +23,9 @@ class Machine:
         self.backend = CloudWatchBackend("us-east-1", "123456789012")
         self.metrics = Metrics(lambda: int(self.now.timestamp() * 1e9))
         monkeypatch.setattr(
-            "local.metrics.cloudwatch_backends", {"123456789012": {"us-east-1": self.backend}}
+            "onemachine.metrics.cloudwatch_backends", {"123456789012": {"us-east-1": self.backend}}
         )
-        monkeypatch.setattr("local.alarms.service.sqs_backends", {"123456789012": {"us-east-1": self}})
+        monkeypatch.setattr("onemachine.alarms.service.sqs_backends", {"123456789012": {"us-east-1": self}})
         self.queues: dict[str, Any] = {}
         self.alarms = Alarms(self.backend, self.metrics, lambda: self.now, self._publish)
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-
-from local import functions
+from onemachine import functions
 
 pytest_plugins = ["cli.pytest_plugin"]
 
@@ -36,7 +35,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 # Not "tagline": Powertools sets its level when a handler is used for the first time.
-LOGGERS = ("", "benchmarks", "cli", "consumers", "emitter", "exporter", "local")
+LOGGERS = ("", "benchmarks", "cli", "consumers", "emitter", "exporter", "onemachine")
 
 
 def _shared_state() -> dict[str, object]:

@@ -1,7 +1,8 @@
 """Lambda's event source mapping in memory: a handler gets a stream's records until they are done or given up.
 
-What is decided is decided by the pure part of `local/event_sources.py`: where a batch is cut, what a retry
-is, when it is given up. Here are no threads, no services and no pauses, so that a thousand runs take seconds.
+What is decided is decided by the pure part of `onemachine/event_sources.py`: where a batch is cut, what a
+retry is, when it is given up. Here are no threads, no services and no pauses, so that a thousand runs take
+seconds.
 """
 
 import json
@@ -11,8 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from consumers import replay
-from local.event_sources import (
+from onemachine.event_sources import (
     Batch,
     GivenUp,
     KinesisSettings,
@@ -23,7 +23,9 @@ from local.event_sources import (
     first_failure,
     whole_event,
 )
-from local.functions import Result
+from onemachine.functions import Result
+
+from consumers import replay
 from tests.builders import STREAM_ARN, Context
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]

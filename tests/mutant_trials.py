@@ -193,7 +193,12 @@ def _run_pytest(root: Path, tests: Sequence[str], plugin: object, tracer: Tracer
     output = os.open(_output(root), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    sys.path[:] = [str(root), str(root / "emitter"), *(path for path in sys.path if path != str(ROOT))]
+    sys.path[:] = [
+        str(root),
+        str(root / "emitter"),
+        str(root / "local"),
+        *(path for path in sys.path if path != str(ROOT)),
+    ]
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
         del sys.modules[name]
     # Plug-ins that are imported already are not rewritten for their assertions.

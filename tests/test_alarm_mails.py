@@ -7,9 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from onemachine.pipeline import ROOT, App, Pipeline
 from tagline import Record, write
-
-from local.pipeline import ROOT, App, Pipeline
 
 GROUP = "/aws/lambda/shop"
 SHOP = f"Resources: {{Lines: {{Type: AWS::Logs::LogGroup, Properties: {{LogGroupName: {GROUP}}}}}}}\n"

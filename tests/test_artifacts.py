@@ -88,7 +88,7 @@ def test_a_handler_is_imported_from_its_artifact_alone(function: str, runtime: P
         "consumers",
         "exporter",
         "tagline",
-        "local",
+        "onemachine",
         "cli",
     }
     assert set(done.stdout.split()) <= shipped

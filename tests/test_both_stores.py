@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 import pytest
+from onemachine.pipeline import Pipeline
 from rich.console import Console
 from rich.progress import Progress
 from tagline import Record, write
@@ -26,7 +27,6 @@ from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.store import Days, whole
 from exporter.usage.stored import view_key
-from local.pipeline import Pipeline
 from tests.builders import envelope
 
 # No subscription takes its lines.

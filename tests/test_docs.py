@@ -26,6 +26,8 @@ from typing import Any
 import pytest
 import tagline
 import typer
+from onemachine import authorizers, http_api
+from onemachine.template import Stack, functions, http_routes, resolve, translate
 
 import cli.demo
 import cli.main
@@ -57,8 +59,6 @@ from exporter.usage.roller import Rolled
 from exporter.usage_api import openapi as usage_openapi
 from exporter.zips import handler as zipper
 from exporter.zips.making import Budget, make_zip
-from local import authorizers, http_api
-from local.template import Stack, functions, http_routes, resolve, translate
 from tests import builders, function_settings
 from tests.twins import Bucket, Links, leased
 
@@ -77,13 +77,14 @@ MARKER = (
     "PYTHONPATH=.:emitter .venv/bin/python -m tests.test_docs -->"
 )
 STAGES = ("emitter", "consumers", "exporter", "local", "cli", "monitoring")
-PACKAGES = ("tagline", "consumers", "exporter", "local", "cli")
+PACKAGES = ("tagline", "consumers", "exporter", "onemachine", "cli")
 WRITTEN_BY_HAND = (
     *sorted(DOCS.rglob("*.md")),
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
     ROOT / "emitter" / "README.md",
+    ROOT / "local" / "README.md",
 )
 
 DAY = date(2025, 11, 20)

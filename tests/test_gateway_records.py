@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import requests
 import yaml
+from onemachine.pipeline import ROOT, App, Pipeline
 
 from cli.target import target_of
-from local.pipeline import ROOT, App, Pipeline
 
 PAGE = ROOT / "docs" / "how-to" / "gateway-records.md"
 GROUP = "/aws/apigateway/shop"

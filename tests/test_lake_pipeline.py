@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from onemachine.pipeline import Pipeline
 from rich.console import Console
 from rich.progress import Progress
 from tagline import Record, write
@@ -18,7 +19,6 @@ from cli.target import Target, target_of
 from consumers.lines.subscription import encode
 from exporter.lake.closed import closed_days
 from exporter.store import Days
-from local.pipeline import Pipeline
 from tests.builders import envelope
 
 # A day that is over: rows of more than a year ago are refused.

@@ -99,11 +99,11 @@ PURE = [
     "exporter/usage_api/parameters.py",
     "cli/access_logs/formats.py",
     "cli/access_logs/requests.py",
-    "local/alarms/composite.py",
-    "local/alarms/evaluation.py",
-    "local/alarms/metric_math.py",
-    "local/filter_pattern.py",
-    "local/insights/query.py",
+    "local/onemachine/alarms/composite.py",
+    "local/onemachine/alarms/evaluation.py",
+    "local/onemachine/alarms/metric_math.py",
+    "local/onemachine/filter_pattern.py",
+    "local/onemachine/insights/query.py",
     "monitoring/alarms.py",
     "monitoring/cloudwatch.py",
     "monitoring/prometheus.py",
@@ -136,20 +136,20 @@ UPSTREAM = {
         "consumers.rows.table",
         "exporter",
     ),
-    "local": ("local",),
-    "cli": ("tagline", "consumers", "exporter", "local", "cli"),
+    "local/onemachine": ("onemachine",),
+    "cli": ("tagline", "consumers", "exporter", "onemachine", "cli"),
 }
 # Each Lambda function has its own.
-OURS = ("tagline", "consumers", "exporter", "local", "cli", "tests", "benchmarks", "examples")
+OURS = ("tagline", "consumers", "exporter", "onemachine", "cli", "tests", "benchmarks", "examples")
 PIPELINE = ("consumers", "exporter", "cli")
 
 # A technology's name is that of the file or folder which knows it, and stands nowhere else.
 TECHNOLOGIES = ("timestream", "athena", "glue")
 
-# The emitter until its own folder of modules is there, local/ until it is a distribution of its own.
+# The services of one machine, until they are divided by subject.
 LONG_FILES = {
     *(
-        f"local/{name}"
+        f"local/onemachine/{name}"
         for name in (
             "event_sources.py",
             "functions.py",
@@ -274,7 +274,8 @@ def test_a_technology_is_named_only_in_what_is_named_after_it(technology: str) -
 
 
 def module_of(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return module.removeprefix("local.").removesuffix(".__init__")
 
 
 @pytest.mark.parametrize("package", [*PIPELINE, "local"])

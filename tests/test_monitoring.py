@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
+from onemachine import template
+from onemachine.template import Stack
 
-from local import template
-from local.template import Stack
 from monitoring import cloudwatch
 from monitoring.__main__ import ROOT, RULES, TEMPLATE, written
 from monitoring.alarms import ALARMS, GROUPS, SEVERITIES

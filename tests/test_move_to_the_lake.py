@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from onemachine.pipeline import Pipeline
 from rich.console import Console
 from rich.progress import Progress
 
@@ -14,7 +15,6 @@ from cli.compare import Side, differences, store_side
 from cli.replay import ReplayOutcome
 from cli.target import Target, target_of
 from exporter.store import Days
-from local.pipeline import Pipeline
 from tests.test_both_stores import GROUP, line, log, put
 
 PER_DAY, LATE = 60, 5

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import boto3
+import onemachine.services
 import pytest
 import requests
+from onemachine.pipeline import App, Pipeline
+from onemachine.template import Stack, http_routes, resolve, translate
 from tagline import Record, write
 
-import local.services
 from cli.target import Target, target_of
 from consumers.lines.subscription import encode
 from consumers.rows.registry import STORES
@@ -22,8 +24,6 @@ from exporter.downloads.stored_jobs import replace_job
 from exporter.lake.formats import Format
 from exporter.lake.manifest import MANIFEST, folder
 from exporter.store import Days
-from local.pipeline import App, Pipeline
-from local.template import Stack, http_routes, resolve, translate
 from tests.builders import envelope
 from tests.consumers.meters.meters import line as meter_line
 from tests.test_pipeline import meeting
@@ -196,7 +196,7 @@ def listed(value: Any) -> list[Any]:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     # The services' own clients, such as those that read the stream for a function, are of another session.
-    monkeypatch.setattr(local.services, "boto3", boto3.Session())
+    monkeypatch.setattr(onemachine.services, "boto3", boto3.Session())
     recorder = Recorder()
     monkeypatch.setattr(boto3, "Session", recorder.session)
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", recorder.session())

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import requests
+from onemachine.faults import Fault, Kind
+from onemachine.pipeline import Pipeline
 from rich.console import Console
 from rich.progress import Progress
 from tagline import Record, write
@@ -22,8 +24,6 @@ from cli.target import target_of
 from consumers.lines.subscription import encode
 from consumers.rows.table import offset
 from exporter.store import Days
-from local.faults import Fault, Kind
-from local.pipeline import Pipeline
 from tests.builders import CONTROL, envelope
 
 pytestmark = pytest.mark.tagline(processes=True)

@@ -12,18 +12,7 @@ from typing import Any
 import pytest
 import tagline
 from cfnlint.api import ManualArgs, lint
-
-from benchmarks import export
-from consumers.accounts.handler import COMPACT
-from consumers.rows.registry import STORES
-from consumers.rows.timestream.writer import Timestream
-from exporter.export.run import HOURLY
-from exporter.lake.athena import ARCHIVED_AFTER
-from exporter.lake.formats import Format
-from exporter.lake.manifest import beginning
-from exporter.usage.handler import LAST_MINUTES
-from exporter.usage_api.openapi import PARAMETERS
-from local.template import (
+from onemachine.template import (
     AuthorizerSpec,
     FunctionSpec,
     HttpRoute,
@@ -38,6 +27,17 @@ from local.template import (
     schedules,
     translate,
 )
+
+from benchmarks import export
+from consumers.accounts.handler import COMPACT
+from consumers.rows.registry import STORES
+from consumers.rows.timestream.writer import Timestream
+from exporter.export.run import HOURLY
+from exporter.lake.athena import ARCHIVED_AFTER
+from exporter.lake.formats import Format
+from exporter.lake.manifest import beginning
+from exporter.usage.handler import LAST_MINUTES
+from exporter.usage_api.openapi import PARAMETERS
 from tests import function_settings
 
 ROOT = Path(__file__).parents[1]
@@ -252,7 +252,7 @@ def test_the_default_tag_is_the_emitters(template: dict[str, Any], examples: Sta
 def test_the_filter_pattern_finds_the_emitters_lines_and_no_others(
     tag: str, template: dict[str, Any]
 ) -> None:
-    matches = importlib.import_module("local.filter_pattern").matches
+    matches = importlib.import_module("onemachine.filter_pattern").matches
     stack = stack_of(template, LogGroups="/aws/lambda/shop", Tag=tag)
     pattern = stack.resources["Subscriptionawslambdashop"].properties["FilterPattern"]
     stream = io.StringIO()
@@ -542,7 +542,7 @@ def test_the_consumer_of_meters_reads_the_stream_beside_the_other_with_settings_
 
 
 def test_the_filters_take_both_tags_where_meters_are_switched_on(template: dict[str, Any]) -> None:
-    matches = importlib.import_module("local.filter_pattern").matches
+    matches = importlib.import_module("onemachine.filter_pattern").matches
     groups = ",".join(LOG_GROUPS)
     stack = stack_of(template, LogGroups=groups, MeterBucket="ingest", Tag="my-tag", MeterTag="meter.v1")
     (pattern,) = {each.properties["FilterPattern"] for each in stack.of_type("AWS::Logs::SubscriptionFilter")}

@@ -75,11 +75,11 @@ def insights(
     import time
 
     from botocore.exceptions import ClientError
+    from onemachine.insights import QueryFailedError, ask
 
     from cli.answers import print_answer
     from cli.stages import collected_groups
     from cli.target import running_target
-    from local.insights import QueryFailedError, ask
 
     target = running_target()
     now = int(target.now().timestamp())
@@ -149,7 +149,7 @@ def try_pattern(
     import contextlib
     import json
 
-    from local.filter_pattern import InvalidPatternError, compiled
+    from onemachine.filter_pattern import InvalidPatternError, compiled
 
     try:
         fields = compiled(pattern).fields

@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from onemachine.faults import OF_DELIVERIES, Kind
 
 from cli.errors import CommandError
 from cli.options import Stack
 from cli.screen import advancing, err, out, print_rows, progress
 from consumers.rows.registry import LOCAL_STORE, STORES
-from local.faults import OF_DELIVERIES, Kind
 
 if TYPE_CHECKING:
+    from onemachine.pipeline import App, Pipeline
+
     from cli.feed import AccessLog
     from cli.live import LiveView
     from cli.target import Target
-    from local.pipeline import App, Pipeline
 
 app = typer.Typer()
 
@@ -114,11 +115,12 @@ def demo(
     tagline demo --access-log /var/log/nginx/access.log --report report.html
     ```
     """
+    from onemachine.pipeline import Pipeline
+
     from cli import demo as demonstration
     from cli.apps import tagline_with_samples
     from cli.feed import open_access_log
     from cli.target import target_of
-    from local.pipeline import Pipeline
 
     with ExitStack() as opened:
         log = None
@@ -172,11 +174,11 @@ def up(
     tagline up --now 2026-01-01T00:10:00 --port 4566
     ```
     """
+    from onemachine.pipeline import Pipeline
     from tagline import DEFAULT_TAG
 
     from cli.live import LiveView
     from cli.target import running_or_none
-    from local.pipeline import Pipeline
 
     if running_or_none() is not None:
         raise CommandError(
@@ -214,7 +216,7 @@ def _apps(path: Path | None, parameters: Mapping[str, str], store: str) -> list[
 @contextmanager
 def _explained() -> Iterator[None]:
     """Say what to do about a template that cannot be run, and about a port or folder that cannot be used."""
-    from local.template import ParameterError, TemplateError
+    from onemachine.template import ParameterError, TemplateError
 
     try:
         yield

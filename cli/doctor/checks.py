@@ -8,11 +8,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from onemachine.filter_pattern import InvalidPatternError, matches
 
 from cli.target import Target
 from consumers.lines import quarantine
 from exporter.store import StoreError
-from local.filter_pattern import InvalidPatternError, matches
 
 RUNBOOK = "docs/runbook.md"
 OWN_GROUPS = "/tagline/"

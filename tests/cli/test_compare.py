@@ -4,6 +4,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from onemachine.pipeline import Pipeline
 from typer.testing import CliRunner
 
 from cli import feed
@@ -14,7 +15,6 @@ from cli.target import Target, target_of, write_running
 from consumers.rows.registry import STORES
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
-from local.pipeline import Pipeline
 
 SIZES = ("-", "0", "7", "2326", "12345678", "98765432109876")
 

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from onemachine.pipeline import ROOT, Pipeline
 
 from cli.target import target_of, write_running
-from local.pipeline import ROOT, Pipeline
 
 
 def test_the_page_of_now_is_saved_or_opened(

@@ -12,6 +12,7 @@ import botocore.session
 import pytest
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
+from onemachine.pipeline import Pipeline
 from typer.testing import CliRunner
 
 from cli import target as targets
@@ -21,7 +22,6 @@ from cli.doctor.checks import Finding, all_checks, examine
 from cli.main import app
 from cli.target import Target, target_of
 from exporter.store import StoreError
-from local.pipeline import Pipeline
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 STREAM = "arn:aws:kinesis:us-east-1:123456789012:stream/lines"

@@ -11,6 +11,7 @@ import boto3
 import pytest
 import requests
 from botocore.awsrequest import AWSResponse
+from onemachine.pipeline import Pipeline
 from rich.console import Console
 from rich.progress import Progress
 from typer.testing import CliRunner, Result
@@ -25,7 +26,6 @@ from exporter.downloads.stored_jobs import read_job, replace_job
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.store import Days
-from local.pipeline import Pipeline
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from onemachine.access_logs import Access
+from onemachine.faults import Kind
 from tagline.record import Record
 
 from cli.live import CodeWatch, LiveView
 from cli.screen import Screen
-from local.access_logs import Access
-from local.faults import Kind
 
 GROUP, OWN = "/aws/lambda/app-Orders", "/aws/lambda/tagline-RowConsumer"
 RECORD = Record(

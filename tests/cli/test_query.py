@@ -9,6 +9,7 @@ import boto3
 import pytest
 import requests
 from botocore.awsrequest import AWSResponse
+from onemachine.pipeline import Pipeline
 from typer.testing import CliRunner, Result
 
 from cli.apps import tagline_with_samples
@@ -16,7 +17,6 @@ from cli.main import app
 from cli.target import Target, target_of, write_running
 from exporter.store import Days
 from exporter.stores.lake.athena import Questions
-from local.pipeline import Pipeline
 
 PATHS = ("/pets", "/pets", "/pets/1", "/nothing", "/pets")
 

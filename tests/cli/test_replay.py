@@ -18,6 +18,9 @@ import requests
 from botocore.exceptions import ClientError, EndpointConnectionError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onemachine import event_sources, filter_pattern
+from onemachine.faults import Fault, Kind
+from onemachine.pipeline import Pipeline
 from tagline import Record, read, write
 from typer.testing import CliRunner, Result
 
@@ -38,9 +41,6 @@ from consumers.lines.subscription import LogEvent, encode
 from consumers.rows import schema, table
 from consumers.rows.handler import make_handler
 from consumers.rows.timestream.writer import Timestream
-from local import event_sources, filter_pattern
-from local.faults import Fault, Kind
-from local.pipeline import Pipeline
 from tests.builders import GROUP, LOGGED, Context, data, envelope, kinesis_event, messages_in
 from tests.consumers.meters.meters import line as meter_line
 from tests.row_store import MemoryStore

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from onemachine.services import Services
 from typer.testing import CliRunner
 
 from cli import target as targets
 from cli.main import app
 from cli.subscriptions import subscribe
 from cli.target import Target
-from local.services import Services
 
 ROLE = "arn:aws:iam::123456789012:role/subscriptions"
 GROUPS = (

@@ -7,13 +7,13 @@ from pathlib import Path
 import boto3
 import pytest
 from botocore.stub import Stubber
+from onemachine.pipeline import ROOT, App, Pipeline
+from onemachine.services import Services
 from typer.testing import CliRunner
 
 from cli.errors import CommandError
 from cli.main import app
 from cli.target import FILE, Target, deployed_target, running_or_none, target_of, write_running
-from local.pipeline import ROOT, App, Pipeline
-from local.services import Services
 
 
 def test_a_deployed_stack_is_found_by_its_outputs_and_its_tag() -> None:

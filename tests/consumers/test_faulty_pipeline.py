@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from onemachine.event_sources import StreamRecord, event_record
+from onemachine.faults import OF_CALLS, Fault, Kind
+from onemachine.pipeline import ROOT, App, Pipeline
 
 from cli import reconcile, stages
 from cli.reconcile import Balance
 from cli.target import Target, target_of
-from local.event_sources import StreamRecord, event_record
-from local.faults import OF_CALLS, Fault, Kind
-from local.pipeline import ROOT, App, Pipeline
 
 MANY = 1_000_000
 GROUP = "/aws/lambda/app-Api"

@@ -7,11 +7,12 @@ import json
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 
+from onemachine.pipeline import Pipeline
+
 from cli.quarantine import EVER, list_objects, read_object
 from cli.reconcile import balances_of
 from cli.target import Target, target_of
 from consumers.lines import quarantine
-from local.pipeline import Pipeline
 
 GROUP = "/aws/lambda/sample-Orders"
 WRITTEN = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from onemachine.services import Services
 from tagline import Record, write
 
-from local.services import Services
 from tests.builders import data, envelope, kinesis_record
 from tests.consumers import mortal
 from tests.consumers.meters.meters import METER_TAG, line

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from onemachine.pipeline import Pipeline
 
 from cli.apps import tagline_with_template
-from local.pipeline import Pipeline
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "first-record.md"
 

@@ -22,9 +22,9 @@ import pytest
 import tagline
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onemachine.functions import _LEVELS, APPLICATION_LEVELS, _level_of_line
 from tagline import MAX_DEPTH, MAX_REPR, Emitter, Privacy, Record, UnreadableLineError, read, write
 
-from local.functions import _LEVELS, APPLICATION_LEVELS, _level_of_line
 from tests.emitter.lines import NOW, Lines
 
 json_values = st.recursive(

@@ -4,9 +4,9 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from onemachine.pipeline import Pipeline
 
 from cli.apps import tagline_with_samples
-from local.pipeline import Pipeline
 
 ORDERS = [{"items": 3, "client": "acme"}, {"items": 4, "client": "globex"}, {"items": 1, "client": "acme"}]
 

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import requests
 import tagline
+from onemachine.pipeline import Pipeline
+from onemachine.template import Stack, functions, http_routes, resolve, translate
 
 from cli import feed
 from cli.apps import tagline_with_samples
 from cli.target import target_of
-from local.pipeline import Pipeline
-from local.template import Stack, functions, http_routes, resolve, translate
 from tests.builders import http_event
 from tests.examples.pets_requests import REQUESTS
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import tagline
+from onemachine.template import Stack, resolve, translate
 
-from local.template import Stack, resolve, translate
 from tests.builders import http_event, rest_event
 from tests.examples.pets_requests import REQUESTS
 

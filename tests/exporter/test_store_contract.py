@@ -11,6 +11,9 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 from moto.timestreamwrite.responses import TimestreamWriteResponse
+from onemachine.timestream import Timestream as Engine
+from onemachine.timestream import install
+from onemachine.timestream.store import TableSettings
 
 from consumers.rows import registry
 from exporter.store import (
@@ -26,9 +29,6 @@ from exporter.store import (
 )
 from exporter.stores.lake.questions import LakeStore
 from exporter.stores.timestream import Timestream
-from local.timestream import Timestream as Engine
-from local.timestream import install
-from local.timestream.store import TableSettings
 from tests.fragments import write_fragments
 from tests.twins import Bucket, Rows
 

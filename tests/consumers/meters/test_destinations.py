@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onemachine.faults import Fault, Kind
+from onemachine.services import Services
 
 from consumers import sending
 from consumers.deadlines import RESERVE, Retry
@@ -28,8 +30,6 @@ from consumers.meters.handler import Settings, make_destination, make_handler
 from consumers.meters.meter import Meter
 from consumers.outcomes import Outcome, Refused, Stored, Unwritten
 from consumers.settings import SettingsError
-from local.faults import Fault, Kind
-from local.services import Services
 from tests.builders import Context, data, envelope, kinesis_event
 from tests.consumers.meters.meters import METER_TAG, TAG, TIME, line
 from tests.twins import Objects, client_error

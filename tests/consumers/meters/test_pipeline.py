@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from onemachine.faults import Fault, Kind
+from onemachine.pipeline import ROOT, App, Pipeline
 
 from cli import stages
 from cli.target import target_of
-from local.faults import Fault, Kind
-from local.pipeline import ROOT, App, Pipeline
 from tests.consumers.meters.meters import METER_TAG, TIME
 
 TEMPLATE = """

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onemachine.services import Services
 from tagline import Record, write
 
 from consumers.lines.ledger import Ledger
@@ -16,7 +17,6 @@ from consumers.rows.handler import make_handler
 from consumers.rows.schema import parse, plans
 from consumers.rows.table import UNDECLARED, Plans
 from consumers.rows.timestream.writer import Timestream
-from local.services import Services
 from tests.builders import LOGGED, Context, data, envelope, kinesis_event
 from tests.row_store import MemoryStore
 from tests.twins import Objects, TimestreamWrite, client_error, measure

@@ -23,6 +23,11 @@ import requests
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from onemachine.functions import Result
+from onemachine.http_api import HttpApi, Request, Route, Throttle
+from onemachine.pipeline import ROOT, App, Pipeline
+from onemachine.services import CREDENTIALS, REGION
+from onemachine.template import http_apis, resolve, translate
 from rich.progress import Progress
 from typer.testing import CliRunner
 
@@ -32,13 +37,8 @@ from cli.errors import CommandError
 from cli.main import app
 from cli.target import FILE, running_target, target_of, write_running
 from exporter.store import Days
-from local.functions import Result
-from local.http_api import HttpApi, Request, Route, Throttle
-from local.pipeline import ROOT, App, Pipeline
-from local.services import CREDENTIALS, REGION
-from local.template import http_apis, resolve, translate
 from tests.exporter.downloads.test_downloads_live import TIMEOUT_S, YESTERDAY, put_lake
-from tests.local.issuer import Issuer, private_key, token
+from tests.onemachine.issuer import Issuer, private_key, token
 
 ISSUER = "https://id.example.com/pool"
 TOKENS = {"JwtIssuer": ISSUER, "JwtAudience": "usage", "TenantClaim": "client_id"}

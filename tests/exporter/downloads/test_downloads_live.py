@@ -9,10 +9,10 @@ from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import boto3
 import requests
+from onemachine.pipeline import Pipeline
 
 from consumers.bucket import Bucket, client_config
 from exporter.lake import manifest as archive
-from local.pipeline import Pipeline
 from tests.exporter.zips.test_zipper import lines, put_day
 from tests.twins import Bucket as Twin
 

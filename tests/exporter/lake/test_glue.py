@@ -14,6 +14,7 @@ import sqlglot
 from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
+from onemachine.template import Stack, resolve, translate
 
 from consumers.rows.lake.fragments import hour_folder, hours_of
 from exporter.export.day import export_day
@@ -23,7 +24,6 @@ from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.lake.glue import Catalog, glue_columns
 from exporter.store import FIRST_COLUMNS, Column, Type, Values
-from local.template import Stack, resolve, translate
 from tests.twins import Bucket, Rows, client_error
 
 WITH_TABLES = [kind for kind in Format if kind.rules.table]

@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
+from onemachine.athena.queries import run
 
 from consumers.rows import late_days
 from consumers.rows.table import Type
@@ -18,7 +19,6 @@ from exporter.lake.formats import Format
 from exporter.lake.glue import Catalog
 from exporter.stores.lake.questions import LakeStore
 from exporter.stores.metered import Metered
-from local.athena.queries import run
 from tests.builders import Context
 from tests.exporter.export.test_hourly import DAY_OF_STEPS, at, ids_in_sql
 from tests.exporter.export.test_hourly import night as at_night

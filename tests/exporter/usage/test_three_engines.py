@@ -7,13 +7,13 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import duckdb
+from onemachine.timestream import Timestream
+from onemachine.timestream.store import TableSettings
 
 from exporter.usage.buckets import upper_limit
 from exporter.usage.counting import usage_of_rows
 from exporter.usage.groups import COLUMNS, question, read_groups
 from exporter.usage.rollup import usage_of
-from local.timestream import Timestream
-from local.timestream.store import TableSettings
 from tests.exporter.usage.usage_rows import TYPE, Row, row
 
 NOW = datetime(2026, 11, 19, 12, tzinfo=UTC)

@@ -54,6 +54,8 @@ from typing import Any
 import pytest
 import requests
 import yaml
+from onemachine.pipeline import ROOT, Pipeline
+from onemachine.template import http_routes, resolve, translate
 from rich.console import Console
 from rich.progress import Progress
 from tagline import Record, write
@@ -69,8 +71,6 @@ from consumers.lines.subscription import LogEvent, encode
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.store import Days
-from local.pipeline import ROOT, Pipeline
-from local.template import http_routes, resolve, translate
 from tests.builders import GROUP, data, envelope, kinesis_event
 from tests.exporter.usage.test_prometheus_scrapes import PROMETHEUS, scraping, wait_for
 

@@ -14,6 +14,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from onemachine.signatures import Keys, SignedRequest, verify_headers
 from tagline import Record
 
 from consumers.outcomes import Stored
@@ -21,7 +22,6 @@ from consumers.rows.table import UNDECLARED, row
 from consumers.rows.timestream.calls import Calls
 from consumers.rows.timestream.mapping import RecordPacker, body
 from consumers.rows.timestream.writer import Timestream
-from local.signatures import Keys, SignedRequest, verify_headers
 from tests.twins import TimestreamWrite, merged
 
 KEY, SECRET, REGION = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "eu-west-1"

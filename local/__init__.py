@@ -1,1 +1,0 @@
-"""The services under the pipeline, on one machine: one file per service."""

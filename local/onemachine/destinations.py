@@ -1,0 +1,85 @@
+"""Where Lambda puts what it has given up: a bucket, a queue, a topic or another function.
+
+https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html and
+https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from onemachine.functions import Result
+
+Send = Callable[[str, Mapping[str, Any], str], None]
+"""Takes a destination's ARN, a document, and the key that it has where the destination is a bucket."""
+
+STREAM_DESTINATIONS = ("s3", "sqs", "sns")
+INVOCATION_DESTINATIONS = ("s3", "sqs", "sns", "lambda")
+
+
+def check_destination(arn: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a destination that is not delivered to on one machine.
+
+    Args:
+        arn: The destination.
+        allowed: The services, as in ARNs, that it may belong to.
+
+    Raises:
+        ValueError: It belongs to another service, or is a FIFO queue or topic, which Lambda does not take.
+    """
+    service = arn.split(":")[2] if arn.count(":") >= 5 else ""  # noqa: PLR2004 - the parts of an ARN
+    if service not in allowed:
+        raise ValueError(f"destination {arn} is none of {', '.join(allowed)}")
+    if arn.endswith(".fifo"):
+        raise ValueError(f"destination {arn} is a FIFO queue or topic, which Lambda does not deliver to")
+
+
+class Destinations:
+    """Delivers documents to the services of this machine.
+
+    Args:
+        client: Makes a boto3 client for a service by its name.
+        invoke: Calls a function by its name, for destinations that are functions.
+    """
+
+    def __init__(self, client: Callable[[str], Any], invoke: Callable[[str, bytes], Result]) -> None:
+        self._make = client
+        self._invoke = invoke
+        self._clients: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def send(self, arn: str, document: Mapping[str, Any], key: str) -> None:
+        """Deliver a document.
+
+        Args:
+            arn: The destination.
+            document: What to deliver, as JSON.
+            key: Its key, if the destination is a bucket.
+
+        Raises:
+            ValueError: The destination belongs to a service that is not delivered to.
+        """
+        check_destination(arn, INVOCATION_DESTINATIONS)
+        _, _, service, _, account, name = arn.split(":", 5)
+        text = json.dumps(document)
+        if service == "s3":
+            self._client("s3").put_object(
+                Bucket=name, Key=key, Body=text.encode(), ContentType="application/json"
+            )
+        elif service == "sqs":
+            queues = self._client("sqs")
+            url = queues.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+            queues.send_message(QueueUrl=url, MessageBody=text)
+        elif service == "sns":
+            self._client("sns").publish(TopicArn=arn, Message=text)
+        else:
+            self._invoke(name.split(":")[1], text.encode())
+
+    def _client(self, service: str) -> Any:
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = self._make(service)
+            return self._clients[service]

@@ -1,0 +1,136 @@
+"""What Lambda's control plane says of the functions and event source mappings of this machine.
+
+https://docs.aws.amazon.com/lambda/latest/api/API_FunctionConfiguration.html and
+https://docs.aws.amazon.com/lambda/latest/api/API_EventSourceMappingConfiguration.html
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote
+
+from moto.awslambda.responses import LambdaResponse
+
+from onemachine.functions import Function, Functions, function_arn
+from onemachine.template import EventSourceMappingSpec
+
+Answer = tuple[int, dict[str, str], str]
+
+
+def install(functions: Functions, mappings: Callable[[], Sequence[EventSourceMappingSpec]]) -> None:
+    """Let moto's Lambda answer with what runs here.
+
+    Args:
+        functions: The functions.
+        mappings: Returns the event source mappings.
+    """
+
+    def list_functions(_: Any) -> Answer:
+        return _answer({"Functions": [configuration(each) for each in functions.definitions()]})
+
+    def get_function(response: Any) -> Answer:
+        found = _find(functions, response, -1)
+        if isinstance(found, str):
+            return _missing("Function", found)
+        code = {"RepositoryType": "S3", "Location": found.code.as_uri()}
+        return _answer({"Configuration": configuration(found), "Code": code})
+
+    def get_function_configuration(response: Any) -> Answer:
+        found = _find(functions, response, -2)
+        return _missing("Function", found) if isinstance(found, str) else _answer(configuration(found))
+
+    def list_event_source_mappings(response: Any) -> Answer:
+        source, function = (
+            response.querystring.get(name, [""])[0] for name in ("EventSourceArn", "FunctionName")
+        )
+        name = function.rpartition(":")[2]
+        shown = [
+            mapping_configuration(each)
+            for each in mappings()
+            if source in {"", each.source_arn} and name in {"", each.function}
+        ]
+        return _answer({"EventSourceMappings": shown})
+
+    def get_event_source_mapping(response: Any) -> Answer:
+        identifier = unquote(response.path.rstrip("/").rsplit("/", 1)[-1])
+        found = [mapping_configuration(each) for each in mappings() if each.uuid == identifier]
+        return _answer(found[0]) if found else _missing("Event source mapping", identifier)
+
+    # moto has no other place to put this: its server looks these up when a call comes.
+    for answer in (
+        list_functions,
+        get_function,
+        get_function_configuration,
+        list_event_source_mappings,
+        get_event_source_mapping,
+    ):
+        setattr(LambdaResponse, answer.__name__, answer)
+
+
+def configuration(function: Function) -> dict[str, Any]:
+    """Return a function's configuration, with the runtime and the architecture of this machine."""
+    group = {
+        "LogFormat": function.environment.get("AWS_LAMBDA_LOG_FORMAT", "Text"),
+        "LogGroup": function.log_group,
+    }
+    return {
+        "FunctionName": function.name,
+        "FunctionArn": function_arn(function.name),
+        "Runtime": f"python{sys.version_info.major}.{sys.version_info.minor}",
+        "Handler": function.handler,
+        "Timeout": function.timeout_s,
+        "MemorySize": function.memory_mb,
+        "Version": "$LATEST",
+        "Environment": {"Variables": dict(function.environment)},
+        "PackageType": "Zip",
+        "Architectures": ["arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"],
+        "State": "Active",
+        "LastUpdateStatus": "Successful",
+        "LoggingConfig": group,
+    }
+
+
+def mapping_configuration(mapping: EventSourceMappingSpec) -> dict[str, Any]:
+    """Return an event source mapping's configuration."""
+    found: dict[str, Any] = {
+        "UUID": mapping.uuid,
+        "EventSourceArn": mapping.source_arn,
+        "FunctionArn": function_arn(mapping.function),
+        "BatchSize": mapping.batch_size,
+        "MaximumBatchingWindowInSeconds": mapping.window_s,
+        "State": "Enabled" if mapping.enabled else "Disabled",
+        "FunctionResponseTypes": ["ReportBatchItemFailures"] if mapping.reports_item_failures else [],
+    }
+    if mapping.service == "kinesis":
+        found |= {
+            "StartingPosition": mapping.starting_position,
+            "ParallelizationFactor": mapping.parallelization_factor,
+            "BisectBatchOnFunctionError": mapping.bisects,
+            "MaximumRetryAttempts": mapping.maximum_retries,
+            "MaximumRecordAgeInSeconds": mapping.maximum_age_s,
+        }
+    if mapping.on_failure_arn:
+        found["DestinationConfig"] = {"OnFailure": {"Destination": mapping.on_failure_arn}}
+    return found
+
+
+def _find(functions: Functions, response: Any, place: int) -> Function | str:
+    """Return the function that a path names, or its name if there is none."""
+    name = unquote(response.path.rstrip("/").split("/")[place]).rpartition(":")[2]
+    return next((each for each in functions.definitions() if each.name == name), name)
+
+
+def _answer(value: Mapping[str, Any]) -> Answer:
+    return HTTPStatus.OK.value, {}, json.dumps(value)
+
+
+def _missing(what: str, name: str) -> Answer:
+    status = HTTPStatus.NOT_FOUND.value
+    message = f"{what} not found: {function_arn(name) if what == 'Function' else name}"
+    headers = {"x-amzn-errortype": "ResourceNotFoundException", "status": str(status)}
+    return status, headers, json.dumps({"Type": "User", "Message": message})

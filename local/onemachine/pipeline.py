@@ -1,0 +1,784 @@
+"""What templates say, run on one machine: resources made, functions, event sources, schedules, HTTP APIs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import re
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, cast
+
+from botocore.config import Config
+
+from onemachine import lambda_reads, logs, sns, template
+from onemachine.access_logs import Access, AccessLog
+from onemachine.alarms.service import Alarms
+from onemachine.authorizers import ApiKeyAuthorizer, IamAuthorizer, JwtAuthorizer, read_keys
+from onemachine.clock import Clock
+from onemachine.destinations import Destinations
+from onemachine.event_sources import KinesisMapping, KinesisSettings, SqsMapping, SqsSettings
+from onemachine.faults import OF_DELIVERIES, OF_THE_SERVICE, Fault, Kind
+from onemachine.functions import Function, Functions, Ship
+from onemachine.http_api import Authorizer, Cors, HttpApi, Route, Throttle
+from onemachine.invocations import AsyncInvocations, EventSettings
+from onemachine.s3 import Applied, apply_lifecycle, configure_bucket
+from onemachine.schedules import Schedule, Scheduler
+from onemachine.services import KEYS, Services, client
+from onemachine.template import EventSourceMappingSpec, Resource, Stack
+
+ROOT = Path(__file__).resolve().parents[2]
+POLL_S = 0.02
+# The name at the start of a line of requirements.txt; options and addresses have none.
+REQUIREMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?=\s*(?:$|[\[;<>=!~#]))")
+_API_KEY_BYTES = 24
+# https://docs.aws.amazon.com/kinesis/latest/APIReference/API_CreateStream.html
+DEFAULT_RETENTION_HOURS = 24
+
+
+@dataclass(frozen=True)
+class App:
+    """A stack to run.
+
+    Attributes:
+        name: The stack's name.
+        template: Its SAM template; `CodeUri`s are relative to it.
+        parameters: Values for the template's parameters, where they are not the defaults.
+    """
+
+    name: str
+    template: Path
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Turned:
+    """What happened while the clock was put forward.
+
+    Attributes:
+        now: The time since then.
+        answers: What the functions that schedules called returned.
+        aged: What lifecycle rules did, by bucket.
+    """
+
+    now: datetime
+    answers: list[Any]
+    aged: Mapping[str, Applied]
+
+
+class Watcher(Protocol):
+    """What is told of all that happens, by the threads in which it does."""
+
+    def request(self, api: str, access: Access) -> None:
+        """Take a request that an HTTP API answered.
+
+        Args:
+            api: The API's logical id.
+            access: The request.
+        """
+
+    def lines(self, log_group: str, texts: Sequence[str]) -> None:
+        """Take what a function wrote.
+
+        Args:
+            log_group: The function's log group.
+            texts: Log events: lines, or several lines that belong together.
+        """
+
+    def fault(self, kind: Kind, what: str) -> None:
+        """Take a fault that was asked for.
+
+        Args:
+            kind: What happens.
+            what: To what; empty for everything.
+        """
+
+
+class Pipeline:
+    """Stacks that run, from the start of the `with` block to its end.
+
+    Args:
+        apps: The stacks, each made after the ones before it.
+        in_process: Run functions in this interpreter instead of processes of their own.
+        ports: Ports for the services and then for each HTTP API; free ones where there are none.
+        enforce_auth: Let HTTP APIs ask their authorizers; otherwise everyone may call them.
+        enforce_throttling: Let HTTP APIs take no more requests than their stages say.
+        issuers: The file or local address of an issuer's keys, by the issuer; see `authorizers.read_keys`.
+        now: The time to put the clock to at the start; default the real time.
+        data: A folder in which Timestream's tables outlive this pipeline.
+        watcher: What is told of requests, lines and faults.
+
+    Attributes:
+        services: The AWS services.
+        functions: The functions.
+        outputs: The stacks' outputs by the stack's name.
+        parameters: The values that were given for the stacks' parameters, by the stack's name.
+        api_key: What lets a request through where HTTP APIs ask for a signature; None where they do not ask.
+        addresses: Where the stacks' HTTP APIs are, by the stack's name and the API's logical id.
+        code: The folders of the functions' code, by the stack's name.
+        not_run: What the templates have that nothing stands for on one machine, and why.
+        missing: What functions need and do not have.
+        alarms: The alarms.
+        events: The asynchronous invocations.
+        scheduler: The schedules.
+        clock: The time of all of it.
+    """
+
+    def __init__(
+        self,
+        apps: Sequence[App],
+        *,
+        in_process: bool = False,
+        ports: Sequence[int] = (),
+        enforce_auth: bool = False,
+        enforce_throttling: bool = False,
+        issuers: Mapping[str, str] | None = None,
+        now: datetime | None = None,
+        data: Path | None = None,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self._apps = apps
+        self._watcher = watcher
+        self._ports = list(ports)
+        self._in_process = in_process
+        self._enforce_throttling = enforce_throttling
+        self._issuers = dict(issuers or {})
+        self._now = now
+        self._data = data
+        self.outputs: dict[str, dict[str, str]] = {}
+        self.addresses: dict[str, dict[str, str]] = {}
+        self.code: dict[str, list[Path]] = {}
+        self.parameters = {app.name: app.parameters for app in apps}
+        self.api_key = secrets.token_urlsafe(_API_KEY_BYTES) if enforce_auth else None
+
+    def __enter__(self) -> Self:
+        """Bring everything up.
+
+        Raises:
+            template.TemplateError: If a template cannot be resolved.
+            OSError: If a port is taken.
+        """
+        self._stop: list[Callable[[], None]] = []
+        try:
+            self._start()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take everything down, in the opposite order."""
+        self._end()
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client of the services."""
+        return self.services.client(service)
+
+    def reload(self) -> None:
+        """Start functions anew, with the code that they have now; what runs ends when it is done."""
+        self.functions.restart({**self.services.environment(), **self.clock.environment()})
+
+    def advance(self, by: timedelta) -> Turned:
+        """Put the clock forward, and let happen what happens in that time.
+
+        Schedules fire for every time that passes, the lifecycle rules of buckets are applied, and functions
+        start anew, at the new time.
+
+        Args:
+            by: How far.
+        """
+
+        def turn() -> None:
+            self.clock.advance(by)
+            self.reload()
+
+        self.alarms.evaluate()
+        results = self.scheduler.fire_due(turn)
+        self.alarms.evaluate()
+        s3 = client(self.services.endpoint, "s3", Config(user_agent_extra=OF_THE_SERVICE))
+        aged = apply_lifecycle(s3, self.clock.now())
+        return Turned(self.clock.now(), [json.loads(result.payload) for result in results], aged)
+
+    def settle(self, timeout_s: float = 300.0) -> None:
+        """Wait until everything that was written has gone as far as it goes.
+
+        Raises:
+            TimeoutError: If it has not by then.
+        """
+        deadline = time.monotonic() + timeout_s
+        self.functions.flush()
+        while not (self.events.idle() and all(mapping.idle() for mapping in self.mappings)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the pipeline was not idle within {timeout_s:g} seconds")
+            time.sleep(POLL_S)
+        self.functions.flush()
+
+    def _start(self) -> None:
+        self.clock = Clock()
+        self._stop.append(self.clock.stop)
+        if self._now is not None:
+            self.clock.put(self._now)
+        self.services = Services(
+            self._ports.pop(0) if self._ports else 0,
+            self._data,
+        )
+        self._stop.append(self.services.stop)
+        shipper = logs.Shipper(self.client("logs"))
+        cloudwatch, metrics = self.services.cloudwatch, self.services.delivery.metrics
+        self._observe = functools.partial(metrics.observe_lambda, cloudwatch)
+        self.functions = Functions(
+            shipper.ship if self._watcher is None else self._shown(shipper.ship, self._watcher),
+            {**self.services.environment(), **self.clock.environment()},
+            self._in_process,
+            observe=self._observe,
+        )
+        self._stop.append(self.functions.stop)
+        self.destinations = Destinations(self.client, self.functions.invoke)
+        self.events = AsyncInvocations(self.functions, self.destinations.send)
+        self._stop.append(self.events.stop)
+        self.services.serve(self.functions, self.events)
+        self.alarms = Alarms(cloudwatch, metrics, self.clock.now, self.services.publish)
+        self.mappings: list[KinesisMapping | SqsMapping] = []
+        described: list[EventSourceMappingSpec] = []
+        lambda_reads.install(self.functions, lambda: described)
+        schedules: list[Schedule] = []
+        self.not_run: list[str] = []
+        self.missing: list[str] = []
+        for app in self._apps:
+            stack = template.resolve(
+                _translated(app.template, app.template.stat().st_mtime_ns),
+                app.parameters,
+                stack_name=app.name,
+                endpoint=self.services.endpoint,
+            )
+            self._create(stack)
+            self.not_run += [*not_run(stack), *self._add_alarms(stack)]
+            self._add_functions(stack, app.template.parent)
+            for mapping_spec in template.event_source_mappings(stack):
+                if mapping_spec.function not in self.functions.names():
+                    continue
+                described.append(mapping_spec)
+                if not mapping_spec.enabled:
+                    continue
+                mapping = self._mapping(mapping_spec, stack)
+                mapping.start()
+                self._stop.append(mapping.stop)
+                self.mappings.append(mapping)
+            schedules += [each for each in _schedules(stack) if each.function in self.functions.names()]
+            self.addresses[app.name] = self._apis(stack)
+            self.outputs[app.name] = stack.outputs(self.addresses[app.name])
+        self.scheduler = Scheduler(schedules, self.events.run, self.clock.now, catch_up=True)
+        self.scheduler.start()
+        self._stop.append(self.scheduler.stop)
+        self.alarms.start()
+        self._stop.append(self.alarms.stop)
+        self.services.control.actions.update(
+            clock=lambda _: {"now": self.clock.now().isoformat()},
+            tick=self._tick,
+            fault=self._fault,
+            outbox=self._e_mails,
+        )
+
+    @staticmethod
+    def _shown(ship: Ship, watcher: Watcher) -> Ship:
+        def ship_and_show(group: str, stream: str, events: list[tuple[int, str]]) -> None:
+            ship(group, stream, events)
+            watcher.lines(group, [text for _, text in events])
+
+        return ship_and_show
+
+    def _add_functions(self, stack: Stack, folder: Path) -> None:
+        """Add a stack's functions, and note those that cannot be run, and what the others lack."""
+        groups = {group.name for group in stack.of_type("AWS::Logs::LogGroup")}
+        for spec in template.functions(stack):
+            if reason := why_not_run(spec, folder):
+                self.not_run.append(f"{spec.logical_id} ({reason})")
+                continue
+            function = function_of(spec, folder)
+            self.functions.add(function)
+            self.code.setdefault(stack.name, []).append(function.code)
+            if names := missing_requirements(function.code):
+                self.missing.append(
+                    f"{spec.logical_id} needs {', '.join(names)}: run sam build, or install them here"
+                )
+            if spec.log_group not in groups:
+                self._ensure_log_group(spec.log_group)
+        for event_spec in template.event_invokes(stack):
+            self.events.configure(event_spec.function, _event_settings(event_spec))
+
+    def _tick(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Put the clock forward, and call the functions of schedules now where that is asked for."""
+        turned = self.advance(timedelta(seconds=float(wanted.get("seconds", 0))))
+        fired = [
+            json.loads(result.payload)
+            for function in wanted.get("functions", ())
+            for result in self.scheduler.tick(function)
+        ]
+        return {
+            "now": turned.now.isoformat(timespec="seconds"),
+            "answers": turned.answers + fired,
+            "aged": {bucket: asdict(applied) for bucket, applied in turned.aged.items()},
+        }
+
+    def _fault(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Put a fault in force, or do at once what is no fault of a call: kill a function, deliver again."""
+        kind = Kind(wanted.pop("kind"))
+        if self._watcher is not None:
+            names = (wanted.get(name) for name in ("service", "operation", "function"))
+            self._watcher.fault(kind, " ".join(str(name) for name in names if name))
+        if kind is Kind.NONE:
+            self._clear_faults()
+        elif kind is Kind.KILL:
+            self.functions.kill(wanted["function"])
+        elif kind is Kind.REDELIVER:
+            for mapping in self.mappings:
+                mapping.redeliver(int(wanted.get("times", 1)))
+        elif kind in OF_DELIVERIES:
+            self.services.delivery.disturb(kind, times=wanted["times"], seconds=wanted["seconds"])
+        else:
+            wanted.pop("function", None)
+            self.services.faults.add(Fault(kind, **wanted))
+        return {}
+
+    def _clear_faults(self) -> None:
+        """Take all faults out of force."""
+        self.services.faults.clear()
+        self.services.delivery.calm()
+        for mapping in self.mappings:
+            mapping.redeliver(0)
+
+    def _e_mails(self, _wanted: dict[str, Any]) -> list[dict[str, Any]]:
+        return [asdict(mail) for mail in self.services.outbox.mails()]
+
+    def _ensure_log_group(self, name: str) -> None:
+        """Make a log group that no template has, as Lambda does when the function is first called."""
+        client = self.client("logs")
+        with contextlib.suppress(client.exceptions.ResourceAlreadyExistsException):
+            client.create_log_group(logGroupName=name)
+
+    def _end(self) -> None:
+        while self._stop:
+            self._stop.pop()()
+
+    def _create(self, stack: Stack) -> None:
+        """Make a stack's resources, each kind after those that it names."""
+        for kind, create in _CREATE.items():
+            # A queue's dead letters have to be there before it.
+            for resource in sorted(stack.of_type(kind), key=lambda made: "RedrivePolicy" in made.properties):
+                create(self.services.client, resource)
+
+    def _add_alarms(self, stack: Stack) -> list[str]:
+        """Make a stack's alarms; return those that cannot be evaluated here, with the reason."""
+        refused = []
+        for kind in ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"):
+            for resource in stack.of_type(kind):
+                try:
+                    self.alarms.add(resource.name, resource.properties)
+                except ValueError as error:
+                    refused.append(f"{resource.logical_id} ({kind}: {error})")
+        return refused
+
+    def _mapping(self, spec: EventSourceMappingSpec, stack: Stack) -> KinesisMapping | SqsMapping:
+        if spec.service == "sqs":
+            url = next(
+                resource.physical_id
+                for resource in stack.of_type("AWS::SQS::Queue")
+                if resource.attributes["Arn"] == spec.source_arn
+            )
+            settings = SqsSettings(
+                spec.function,
+                spec.source_arn,
+                url,
+                batch_size=spec.batch_size,
+                window_s=spec.window_s,
+                report_batch_item_failures=spec.reports_item_failures,
+                maximum_concurrency=spec.maximum_concurrency,
+            )
+            return SqsMapping(settings, self.client("sqs"), self.functions.invoke)
+        return KinesisMapping(
+            KinesisSettings(
+                spec.function,
+                spec.source_arn,
+                batch_size=spec.batch_size,
+                window_s=spec.window_s,
+                starting_position=cast("Any", spec.starting_position),
+                starting_timestamp=(
+                    None
+                    if spec.starting_timestamp is None
+                    else datetime.fromtimestamp(spec.starting_timestamp, UTC)
+                ),
+                parallelization_factor=spec.parallelization_factor,
+                report_batch_item_failures=spec.reports_item_failures,
+                bisect=spec.bisects,
+                maximum_retry_attempts=spec.maximum_retries,
+                maximum_record_age_s=spec.maximum_age_s,
+                on_failure_arn=spec.on_failure_arn or None,
+                mapping_id=spec.uuid,
+            ),
+            self.client("kinesis"),
+            self.destinations.send,
+            self.functions.invoke,
+            observe=self._observe,
+        )
+
+    def _apis(self, stack: Stack) -> dict[str, str]:
+        """Start a stack's HTTP APIs and return their addresses by logical id."""
+        addresses = {}
+        for spec in template.http_apis(stack):
+            server = HttpApi(
+                [
+                    Route(
+                        route.method,
+                        route.path,
+                        route.function,
+                        self._authorizer(route.authorizer),
+                        route.scopes,
+                    )
+                    for route in spec.routes
+                    if route.function in self.functions.names()
+                ],
+                self.functions.invoke,
+                port=self._ports.pop(0) if self._ports else 0,
+                api_id=spec.api,
+                cors=None if spec.cors is None else Cors(*astuple(spec.cors)),
+                throttle=Throttle(*spec.throttle) if spec.throttle and self._enforce_throttling else None,
+                route_throttles={key: Throttle(*limits) for key, limits in spec.route_throttles.items()}
+                if self._enforce_throttling
+                else {},
+                access_log=self._access_log(spec),
+                observe=functools.partial(self._watcher.request, spec.api) if self._watcher else None,
+            )
+            addresses[spec.api] = f"http://127.0.0.1:{server.start()}"
+            self._stop.append(server.stop)
+        return addresses
+
+    def _access_log(self, spec: template.HttpApiSpec) -> AccessLog | None:
+        if spec.access_log is None:
+            return None
+        arn, line = spec.access_log
+        group = arn.partition(":log-group:")[2].removesuffix(":*")
+        shipper = logs.Shipper(self.client("logs"))
+        return AccessLog(line, lambda at_ms, text: shipper.ship(group, "access", [(at_ms, text)]), spec.api)
+
+    def _authorizer(self, spec: template.AuthorizerSpec | None) -> Authorizer | None:
+        if spec is None or self.api_key is None:
+            return None
+        if spec.kind == "iam":
+            return ApiKeyAuthorizer(self.api_key, IamAuthorizer(KEYS))
+        place = self._issuers.get(spec.issuer, spec.issuer)
+        return JwtAuthorizer(
+            spec.issuer, spec.audience, functools.partial(read_keys, place), spec.identity_source
+        )
+
+
+@cache
+def _translated(path: Path, _modified: int) -> dict[str, Any]:
+    """Return a translated template; what it was translated to is kept as long as the file is the same."""
+    return template.translate(path)
+
+
+def not_run(stack: Stack) -> list[str]:
+    """List what a stack has that nothing stands for on one machine.
+
+    Args:
+        stack: The stack.
+
+    Returns:
+        Logical ids with their types, and functions with their layers, in the template's order.
+    """
+    ignored = [
+        f"{resource.logical_id} ({resource.type})"
+        for resource in stack.resources.values()
+        if resource.type not in _CREATE and resource.type not in _RUN_OR_NEEDLESS
+    ]
+    layered = [
+        f"{function.logical_id} (its layers)"
+        for function in stack.of_type("AWS::Lambda::Function")
+        if function.properties.get("Layers")
+    ]
+    imported = [f"{logical_id} ({reason})" for logical_id, reason in stack.left_out.items()]
+    return ignored + layered + imported
+
+
+def why_not_run(spec: template.FunctionSpec, folder: Path) -> str:
+    """Return why a function cannot be run on one machine; empty if it can.
+
+    Args:
+        spec: What the template has.
+        folder: Where the template is; its code is looked for from there.
+    """
+    if not spec.not_run and not (folder / spec.code).is_dir():
+        return f"its CodeUri, {spec.code}, is not a folder beside the template"
+    return spec.not_run
+
+
+def missing_requirements(code: Path) -> list[str]:
+    """Return the requirements of a function that are neither beside its code nor installed here.
+
+    Args:
+        code: The folder of its code; without a `requirements.txt`, nothing is required.
+    """
+    listed = code / "requirements.txt"
+    if not listed.is_file():
+        return []
+    names = (REQUIREMENT.match(line) for line in listed.read_text(errors="replace").splitlines())
+    found = {_normal(each.name) for each in metadata.distributions(path=[str(code), *sys.path])}
+    return [name[0] for name in names if name and _normal(name[0]) not in found | {"tagline"}]
+
+
+def _normal(name: str) -> str:
+    """Return a distribution's name as all ways to write it are compared.
+
+    https://packaging.python.org/en/latest/specifications/name-normalization/
+    """
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def function_of(spec: template.FunctionSpec, folder: Path) -> Function:
+    """Return the function that a template declares.
+
+    Args:
+        spec: What the template has.
+        folder: Where the template is; its code is found from there.
+    """
+    variables = dict(spec.environment)
+    if spec.log_format == "JSON":
+        variables["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
+    return Function(
+        name=spec.name,
+        handler=spec.handler,
+        memory_mb=spec.memory_mb,
+        timeout_s=spec.timeout_s,
+        environment=variables,
+        log_group=spec.log_group,
+        code=(folder / spec.code).resolve(),
+        # The emitter is copied into artifacts; here it is imported from where it is.
+        path=(ROOT / "emitter",),
+        reserved_concurrency=spec.reserved_concurrency,
+        application_level=spec.application_level,
+        system_level=spec.system_level,
+    )
+
+
+def _schedules(stack: Stack) -> list[Schedule]:
+    schedules = []
+    for spec in template.schedules(stack):
+        if not spec.enabled:
+            continue
+        if spec.timezone not in {"UTC", "Etc/UTC"}:
+            raise template.TemplateError(
+                f"{spec.logical_id}: time zone {spec.timezone} is not followed here, only UTC"
+            )
+        name = stack.resources[spec.logical_id].name
+        schedules.append(Schedule(spec.expression, spec.function, (spec.payload or "").encode(), name))
+    return schedules
+
+
+def _event_settings(spec: template.EventInvokeSpec) -> EventSettings:
+    return EventSettings(
+        maximum_retry_attempts=spec.maximum_retries,
+        maximum_event_age_s=spec.maximum_age_s,
+        on_failure_arn=spec.on_failure_arn or None,
+        on_success_arn=spec.on_success_arn or None,
+    )
+
+
+Client = Callable[[str], Any]
+
+
+def _create_log_group(client: Client, resource: Resource) -> None:
+    logs_client = client("logs")
+    logs_client.create_log_group(logGroupName=resource.name)
+    if days := resource.properties.get("RetentionInDays"):
+        logs_client.put_retention_policy(logGroupName=resource.name, retentionInDays=int(days))
+
+
+def _create_metric_filter(client: Client, resource: Resource) -> None:
+    properties = resource.properties
+    client("logs").put_metric_filter(
+        logGroupName=properties["LogGroupName"],
+        filterName=resource.name,
+        filterPattern=properties["FilterPattern"],
+        metricTransformations=[
+            {
+                "metricNamespace": each["MetricNamespace"],
+                "metricName": each["MetricName"],
+                "metricValue": str(each["MetricValue"]),
+                **({"unit": each["Unit"]} if "Unit" in each else {}),
+                **({"defaultValue": float(each["DefaultValue"])} if "DefaultValue" in each else {}),
+                **({"dimensions": _named(each["Dimensions"])} if "Dimensions" in each else {}),
+            }
+            for each in properties["MetricTransformations"]
+        ],
+    )
+
+
+def _named(dimensions: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    return {each["Key"]: each["Value"] for each in dimensions}
+
+
+def _create_stream(client: Client, resource: Resource) -> None:
+    mode = resource.properties.get("StreamModeDetails", {"StreamMode": "PROVISIONED"})
+    shards = resource.properties.get("ShardCount")
+    kinesis = client("kinesis")
+    kinesis.create_stream(
+        StreamName=resource.name, StreamModeDetails=mode, **({"ShardCount": int(shards)} if shards else {})
+    )
+    hours = int(resource.properties.get("RetentionPeriodHours", DEFAULT_RETENTION_HOURS))
+    if hours > DEFAULT_RETENTION_HOURS:
+        kinesis.increase_stream_retention_period(StreamName=resource.name, RetentionPeriodHours=hours)
+
+
+def _create_bucket(client: Client, resource: Resource) -> None:
+    bucket_client = client("s3")
+    bucket_client.create_bucket(Bucket=resource.name)
+    configure_bucket(bucket_client, resource.name, resource.properties)
+
+
+def _create_dynamodb_table(client: Client, resource: Resource) -> None:
+    client("dynamodb").create_table(**{**resource.properties, "TableName": resource.name})
+
+
+def _create_queue(client: Client, resource: Resource) -> None:
+    properties = resource.properties
+    attributes = {
+        name: str(properties[name])
+        for name in ("VisibilityTimeout", "MessageRetentionPeriod", "ReceiveMessageWaitTimeSeconds")
+        if name in properties
+    }
+    if "RedrivePolicy" in properties:
+        attributes["RedrivePolicy"] = json.dumps(properties["RedrivePolicy"])
+    client("sqs").create_queue(QueueName=resource.name, Attributes=attributes)
+
+
+def _create_topic(client: Client, resource: Resource) -> None:
+    client("sns").create_topic(Name=resource.name)
+
+
+def _create_topic_subscription(client: Client, resource: Resource) -> None:
+    protocol = resource.properties["Protocol"]
+    if protocol not in sns.PROTOCOLS:
+        raise template.TemplateError(
+            f"{resource.logical_id}: topics deliver to {', '.join(sns.PROTOCOLS)} here, not to {protocol}"
+        )
+    client("sns").subscribe(
+        TopicArn=resource.properties["TopicArn"], Protocol=protocol, Endpoint=resource.properties["Endpoint"]
+    )
+
+
+def _create_secret(client: Client, resource: Resource) -> None:
+    service = client("secretsmanager")
+    text = resource.properties.get("SecretString", "")
+    if (generated := resource.properties.get("GenerateSecretString")) is not None:
+        text = service.get_random_password(**generated)["RandomPassword"]
+    service.create_secret(Name=resource.name, SecretString=text)
+
+
+def _create_database(client: Client, resource: Resource) -> None:
+    write = client("timestream-write")
+    with contextlib.suppress(write.exceptions.ConflictException):  # there from an earlier run
+        write.create_database(DatabaseName=resource.name)
+
+
+def _create_table(client: Client, resource: Resource) -> None:
+    write = client("timestream-write")
+    table = {
+        "DatabaseName": resource.properties["DatabaseName"],
+        "TableName": resource.name,
+        "RetentionProperties": resource.properties["RetentionProperties"],
+        "MagneticStoreWriteProperties": resource.properties["MagneticStoreWriteProperties"],
+    }
+    try:
+        write.create_table(**table)
+    except write.exceptions.ConflictException:  # there from an earlier run
+        write.update_table(**table)
+
+
+def _create_catalog_database(client: Client, resource: Resource) -> None:
+    glue = client("glue")
+    with contextlib.suppress(glue.exceptions.AlreadyExistsException):  # there from an earlier run
+        glue.create_database(DatabaseInput=dict(resource.properties["DatabaseInput"]))
+
+
+def _create_work_group(client: Client, resource: Resource) -> None:
+    properties = resource.properties
+    configuration = dict(properties.get("WorkGroupConfiguration", {}))
+    if limit := configuration.get("BytesScannedCutoffPerQuery"):
+        configuration["BytesScannedCutoffPerQuery"] = int(limit)
+    service = client("athena")
+    with contextlib.suppress(service.exceptions.InvalidRequestException):  # there from an earlier run
+        service.create_work_group(
+            Name=properties["Name"],
+            Description=properties.get("Description", ""),
+            Configuration=configuration,
+        )
+
+
+def _create_named_query(client: Client, resource: Resource) -> None:
+    named = ("Name", "Description", "Database", "QueryString", "WorkGroup")
+    properties = {name: resource.properties[name] for name in named if name in resource.properties}
+    client("athena").create_named_query(**properties)
+
+
+def _create_subscription(client: Client, resource: Resource) -> None:
+    properties = resource.properties
+    client("logs").put_subscription_filter(
+        logGroupName=properties["LogGroupName"],
+        filterName=resource.name,
+        filterPattern=properties["FilterPattern"],
+        destinationArn=properties["DestinationArn"],
+        roleArn=properties["RoleArn"],
+        distribution=properties["Distribution"],
+    )
+
+
+# What is made, in this order: a subscription's stream has to be there before it. Roles, policies and layers
+# have nothing to do on one machine.
+_CREATE: dict[str, Callable[[Client, Resource], None]] = {
+    "AWS::Logs::LogGroup": _create_log_group,
+    "AWS::S3::Bucket": _create_bucket,
+    "AWS::DynamoDB::Table": _create_dynamodb_table,
+    "AWS::SNS::Topic": _create_topic,
+    "AWS::SQS::Queue": _create_queue,
+    "AWS::SNS::Subscription": _create_topic_subscription,
+    "AWS::Kinesis::Stream": _create_stream,
+    "AWS::SecretsManager::Secret": _create_secret,
+    "AWS::Timestream::Database": _create_database,
+    "AWS::Timestream::Table": _create_table,
+    "AWS::Glue::Database": _create_catalog_database,
+    "AWS::Athena::WorkGroup": _create_work_group,
+    "AWS::Athena::NamedQuery": _create_named_query,
+    "AWS::Logs::MetricFilter": _create_metric_filter,
+    "AWS::Logs::SubscriptionFilter": _create_subscription,
+}
+
+# What is run elsewhere in this module, and what has nothing to do where whoever asks is let in.
+_RUN_OR_NEEDLESS = {
+    "AWS::ApiGatewayV2::Api",
+    "AWS::ApiGatewayV2::Stage",
+    "AWS::CloudWatch::Alarm",
+    "AWS::CloudWatch::CompositeAlarm",
+    "AWS::CloudWatch::Dashboard",
+    "AWS::Events::Rule",
+    "AWS::IAM::Policy",
+    "AWS::IAM::Role",
+    "AWS::Lambda::EventInvokeConfig",
+    "AWS::Lambda::EventSourceMapping",
+    "AWS::Lambda::Function",
+    "AWS::Lambda::LayerVersion",
+    "AWS::Lambda::Permission",
+    "AWS::Logs::QueryDefinition",
+    "AWS::S3::BucketPolicy",
+    "AWS::Scheduler::Schedule",
+}

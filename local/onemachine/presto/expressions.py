@@ -1,0 +1,1203 @@
+"""Translates the expressions of Timestream's SQL: names, operators, casts and calls."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from sqlglot import exp
+
+from onemachine.presto.conversions import (
+    DOUBLE_TEXT,
+    INTEGER_TEXT,
+    NO_DECIMALS,
+    Conversions,
+    Value,
+    cast_text,
+    later,
+    months_later,
+    quoted,
+)
+from onemachine.presto.dialect import TIMESTREAM, Dialect
+from onemachine.presto.errors import ServiceError
+from onemachine.presto.formats import (
+    UnknownFormatError,
+    date_format,
+    date_parse,
+    format_datetime,
+    parse_datetime,
+    replacement,
+)
+from onemachine.presto.functions import (
+    AGGREGATES,
+    FAIL,
+    FAIL_AS_NULL,
+    SCALARS,
+    WINDOWS,
+    cut_to_microseconds,
+    failure,
+    guarded,
+)
+from onemachine.presto.kinds import Array, Kind, Series, Type, duckdb_type, printed, widens
+from onemachine.presto.syntax import DURATION_FUNCTION, Faults
+
+_UNIT_NANOSECONDS = {
+    "ns": 1,
+    "us": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60 * 1_000_000_000,
+    "h": 3_600 * 1_000_000_000,
+    "d": 86_400 * 1_000_000_000,
+}
+_NAMED_NANOSECONDS = {
+    "nanosecond": 1,
+    "microsecond": 1_000,
+    "millisecond": 1_000_000,
+    "second": 1_000_000_000,
+    "minute": 60 * 1_000_000_000,
+    "hour": 3_600 * 1_000_000_000,
+    "day": 86_400 * 1_000_000_000,
+    "week": 7 * 86_400 * 1_000_000_000,
+}
+_NAMED_MONTHS = {"month": 1, "quarter": 3, "year": 12}
+_TRUNCATIONS = ("second", "minute", "hour", "day", "week", "month", "quarter", "year")
+_EXTRACTS = frozenset(
+    {
+        "year",
+        "quarter",
+        "month",
+        "week",
+        "day",
+        "day_of_week",
+        "dow",
+        "day_of_year",
+        "doy",
+        "hour",
+        "minute",
+        "second",
+        "year_of_week",
+        "yow",
+    }
+)
+_DURATION = re.compile(r"([0-9]+)(ns|us|ms|s|m|h|d)")
+_DECIMAL_DURATION = re.compile(r"\s*([0-9]+)(?:\.([0-9]+))?\s*(ns|us|ms|s|m|h|d)\s*", re.ASCII)
+_FRAMES = {"UNBOUNDED": "UNBOUNDED", "CURRENT ROW": "CURRENT ROW"}
+# Functions that are more than a template, by the method that translates them.
+SPECIAL_FORMS = {
+    DURATION_FUNCTION: "_duration",
+    "now": "_now_call",
+    "ago": "_ago",
+    "from_iso8601_timestamp": "_from_iso",
+    "date_trunc": "_date_trunc",
+    "date_add": "_date_add",
+    "date_diff": "_date_diff",
+    "coalesce": "_coalesce",
+    "nullif": "_nullif",
+    "greatest": "_extreme",
+    "least": "_extreme",
+    "concat": "_concat",
+    "try": "_try",
+    "filter": "_lambda_call",
+    "transform": "_lambda_call",
+    "array_join": "_array_join",
+    "parse_duration": "_parse_duration",
+    "from_iso8601_date": "_from_iso_date",
+    "date_format": "_format",
+    "format_datetime": "_format",
+    "date_parse": "_parse",
+    "parse_datetime": "_parse",
+    "regexp_replace": "_regexp_replace",
+    "regexp_extract": "_regexp_extract",
+    "regexp_extract_all": "_regexp_extract",
+    "json_extract_scalar": "_json_extract_scalar",
+}
+# What may give a value where a part of it is null.
+_NULL_TAKERS = (
+    *(exp.Case, exp.If, exp.Is, exp.NullSafeEQ, exp.NullSafeNEQ, exp.Exists, exp.And, exp.Or),
+    *(exp.Array, exp.Lambda, exp.In, exp.Query),
+)
+# The functions whose value does not depend on a frame, and which have none.
+_UNFRAMED = frozenset(
+    {"row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead"}
+)
+# How a time of Trino's timestamp(3) is printed.
+MILLISECONDS = "%Y-%m-%d %H:%M:%S.%g"
+_JSON_PATH = re.compile(r'\$(?:\.[A-Za-z_][A-Za-z0-9_]*|\[[0-9]+\]|\["[A-Za-z0-9_. -]+"\])*', re.ASCII)
+_NEGATED = frozenset({Type.INTEGER, Type.BIGINT, Type.DECIMAL, Type.DOUBLE, Type.DAYS, Type.MONTHS})
+_MAX_INTEGER = 2**31 - 1
+_MAX_BIGINT = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A column of a table or of a result.
+
+    Args:
+        name: As the caller knows it; None where an expression has none.
+        kind: Its type.
+        physical: Its name in DuckDB.
+    """
+
+    name: str | None
+    kind: Kind
+    physical: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Something in FROM.
+
+    Args:
+        names: What the query's author may call it.
+        alias: Its name in DuckDB.
+        fields: Its columns.
+    """
+
+    names: tuple[str, ...]
+    alias: str
+    fields: tuple[Field, ...]
+
+
+@dataclass(slots=True)
+class Scope:
+    """Where a name is looked up.
+
+    Args:
+        relations: What is in FROM.
+        outputs: In ORDER BY, the select list with its names, which comes first.
+        variables: The arguments of the lambdas that the name stands in; one of a Series is a point of it.
+        windows: The named windows, by name.
+        outer: Where the query stands that this is the scope of; there names are looked up last.
+    """
+
+    relations: list[Relation] = field(default_factory=list)
+    outputs: list[tuple[str, Value]] = field(default_factory=list)
+    variables: Mapping[str, Value] = field(default_factory=dict)
+    windows: Mapping[str, exp.Expr] = field(default_factory=dict)
+    outer: "Scope | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A translated query, as it stands in parentheses.
+
+    Args:
+        sql: DuckDB's text.
+        fields: Its columns.
+    """
+
+    sql: str
+    fields: tuple[Field, ...]
+
+
+def is_aggregate(node: exp.Expr) -> bool:
+    """Say whether an expression is a call of an aggregate.
+
+    Args:
+        node: An expression.
+
+    Returns:
+        Whether it makes one value of many rows.
+    """
+    return (
+        isinstance(node, exp.Anonymous)
+        and (node.name.lower() in AGGREGATES or node.name.lower() == "count")
+        and not in_window(node)
+    )
+
+
+def in_window(node: exp.Expr) -> bool:
+    """Say whether a call is what a window is for: ``sum(x) OVER (...)``, which leaves the rows as they are.
+
+    Args:
+        node: A call.
+
+    Returns:
+        Whether it has an OVER.
+    """
+    child, parent = node, node.parent
+    while isinstance(parent, (exp.Filter, exp.IgnoreNulls, exp.RespectNulls)) and parent.this is child:
+        child, parent = parent, parent.parent
+    return isinstance(parent, exp.Window) and parent.this is child
+
+
+def has_aggregate(node: exp.Expr) -> bool:
+    """Say whether there is a call of an aggregate in an expression.
+
+    Args:
+        node: An expression; what a query in it aggregates is that query's own.
+
+    Returns:
+        Whether there is one.
+    """
+    return any(is_aggregate(part) for part in node.walk(prune=lambda part: isinstance(part, exp.Query)))
+
+
+class Expressions:
+    """Translates the expressions of one query."""
+
+    def __init__(
+        self,
+        faults: Faults,
+        now: int,
+        subquery: Callable[[exp.Expr, Scope], Query],
+        dialect: Dialect = TIMESTREAM,
+    ) -> None:
+        """Keep what an expression may need.
+
+        Args:
+            faults: Names what is wrong in the query.
+            now: What ``now()`` is, in nanoseconds since 1970.
+            subquery: Translates a query that stands in an expression, whose names may be of that scope.
+            dialect: The service's.
+        """
+        self._faults = faults
+        self._dialect = dialect
+        self._types = Conversions(faults, dialect)
+        self._now = now
+        self._subquery = subquery
+        self._names = 0
+
+    def condition(self, clause: exp.Expr | None, scope: Scope) -> str:
+        """Translate WHERE or HAVING.
+
+        Args:
+            clause: The clause; None where there is none.
+            scope: Where its names are looked up.
+
+        Returns:
+            DuckDB's condition; empty where there is none.
+
+        Raises:
+            ServiceError: ValidationException.
+        """
+        if clause is None:
+            return ""
+        self._faults.only(clause, "this")
+        if isinstance(clause, exp.Where) and has_aggregate(clause):
+            raise self._faults.error(clause, "WHERE clause cannot contain aggregations")
+        return self._types.expect(self.translate(clause.this, scope), Type.BOOLEAN, clause.this)
+
+    def translate(self, node: exp.Expr, scope: Scope) -> Value:  # noqa: C901, PLR0912, PLR0915 a flat table of cases
+        """Translate an expression.
+
+        Args:
+            node: The expression.
+            scope: Where its names are looked up.
+
+        Returns:
+            DuckDB's text and the expression's type.
+
+        Raises:
+            ServiceError: ValidationException: it is wrong, or not supported here.
+        """
+        match node:
+            case exp.Paren():
+                self._faults.only(node, "this")
+                return self.translate(node.this, scope)
+            case exp.Column():
+                return self._column(node, scope)
+            case exp.Literal():
+                return self._literal(node)
+            case exp.Boolean():
+                return Value("true" if node.this else "false", Type.BOOLEAN)
+            case exp.Null():
+                return Value("NULL", Type.UNKNOWN)
+            case exp.And() | exp.Or():
+                operator = "AND" if isinstance(node, exp.And) else "OR"
+                sides = [
+                    self._types.expect(self.translate(side, scope), Type.BOOLEAN, side)
+                    for side in (node.this, node.expression)
+                ]
+                return Value(f"({sides[0]} {operator} {sides[1]})", Type.BOOLEAN)
+            case exp.Not():
+                self._faults.only(node, "this")
+                inner = self._types.expect(self.translate(node.this, scope), Type.BOOLEAN, node.this)
+                return Value(f"(NOT {inner})", Type.BOOLEAN)
+            case exp.EQ() | exp.NEQ() | exp.GT() | exp.GTE() | exp.LT() | exp.LTE():
+                return self._comparison(node, scope)
+            case exp.NullSafeEQ() | exp.NullSafeNEQ():
+                return self._comparison(node, scope)
+            case exp.Between():
+                return self._between(node, scope)
+            case exp.In():
+                return self._in(node, scope)
+            case exp.Is():
+                return self._is(node, scope)
+            case exp.Like() | exp.Escape():
+                return self._like(node, scope)
+            case exp.Add() | exp.Sub() | exp.Mul() | exp.Div() | exp.Mod():
+                return self._arithmetic(node, scope)
+            case exp.Neg():
+                return self._negative(node, scope)
+            case exp.DPipe():
+                return self._concatenation(
+                    node, [self.translate(side, scope) for side in (node.this, node.expression)]
+                )
+            case exp.Array():
+                return self._array(node, scope)
+            case exp.Bracket():
+                return self._subscript(node, scope)
+            case exp.Identifier() | exp.Dot():
+                return self._variable(node, scope)
+            case exp.Window():
+                return self._window(node, scope)
+            case exp.StrPosition():
+                self._faults.only(node, "this", "substr")
+                texts = [self.translate(side, scope) for side in (node.this, node.args["substr"])]
+                return self._apply(node, "strpos", texts)
+            case exp.Case():
+                return self._case(node, scope)
+            case exp.If():
+                self._faults.only(node, "this", "true", "false")
+                return self._branches(
+                    node, [(node.this, node.args["true"])], node.args.get("false"), None, scope
+                )
+            case exp.Cast():
+                return self._cast(node, scope)
+            case exp.Interval():
+                return self._interval(node)
+            case exp.Extract():
+                return self._extract(node, scope)
+            case exp.CurrentTimestamp() | exp.Localtimestamp() | exp.CurrentDate():
+                self._faults.only(node)
+                moment = self._types.moment(self._now)
+                if isinstance(node, exp.CurrentDate):
+                    return Value(f"CAST({cut_to_microseconds(moment.sql)} AS DATE)", Type.DATE)
+                return moment
+            case exp.CurrentTime() | exp.Localtime():
+                self._faults.only(node)
+                return Value(f"CAST({self._now % _NAMED_NANOSECONDS['day']} AS BIGINT)", Type.TIME)
+            case exp.Filter():
+                self._faults.only(node, "this", "expression")
+                if not isinstance(node.this, exp.Anonymous):
+                    raise self._faults.refusal(node)
+                return self._call(node.this, scope, self.condition(node.expression, scope))
+            case exp.Anonymous():
+                return self._call(node, scope)
+            case exp.Exists():
+                query = self._subquery(node.this, scope)
+                return Value(f"EXISTS ({query.sql})", Type.BOOLEAN)
+            case exp.Subquery():
+                self._faults.only(node, "this")
+                query = self._subquery(node.this, scope)
+                if len(query.fields) != 1:
+                    raise self._faults.error(node, "A subquery in an expression must have one column")
+                return Value(f"({query.sql})", query.fields[0].kind)
+            case _:
+                raise self._faults.refusal(node)
+
+    def _column(self, node: exp.Column, scope: Scope) -> Value:
+        self._faults.only(node, "this", "table", "db")
+        if not isinstance(node.this, exp.Identifier):
+            raise self._faults.refusal(node)
+        if not node.table and node.name in scope.variables:
+            return self._variable(node.this, scope)
+        if not node.table:
+            outputs = {value.sql: value for name, value in scope.outputs if name == node.name}
+            if len(outputs) == 1:
+                return next(iter(outputs.values()))
+            if len(outputs) > 1:
+                raise self._faults.error(node, f"Column '{node.name}' is ambiguous")
+        candidates = [
+            (column.name, Value(f"{relation.alias}.{column.physical}", column.kind))
+            for relation in scope.relations
+            if not node.table or node.table in relation.names
+            for column in relation.fields
+            if column.name is not None
+        ]
+        found = [value for name, value in candidates if name == node.name]
+        if not found and not node.this.quoted:
+            # Names keep their case when written; a name without quotes is looked up without it, as in Trino.
+            found = [value for name, value in candidates if name and name.lower() == node.name.lower()]
+        if len(found) > 1:
+            raise self._faults.error(node, f"Column '{node.name}' is ambiguous")
+        if not found and scope.outer is not None:
+            return self._column(node, scope.outer)
+        if not found:
+            qualified = f"{node.table}.{node.name}" if node.table else node.name
+            raise self._faults.error(node, f"Column '{qualified}' does not exist")
+        return found[0]
+
+    def _literal(self, node: exp.Literal) -> Value:
+        text = node.this
+        if node.is_string:
+            return Value(quoted(text), Type.VARCHAR, text)
+        if text.isdigit():
+            number = int(text)
+            if number > _MAX_BIGINT:
+                raise self._faults.error(node, f"Invalid numeric literal: {text}")
+            kind = Type.INTEGER if number <= _MAX_INTEGER else Type.BIGINT
+            # A bare number in GROUP BY or ORDER BY would be a place in the select list for DuckDB.
+            return Value(f"CAST({number} AS {kind.value})", kind)
+        if not re.fullmatch(DOUBLE_TEXT, text):
+            raise self._faults.error(node, f"Invalid numeric literal: {text}")
+        is_decimal = self._dialect.standard and "e" not in text.lower()
+        return Value(f"CAST('{text}' AS DOUBLE)", Type.DECIMAL if is_decimal else Type.DOUBLE)
+
+    def _comparison(self, node: exp.Expr, scope: Scope) -> Value:
+        operators: Mapping[type[exp.Expr], str] = {
+            exp.EQ: "=",
+            exp.NEQ: "<>",
+            exp.GT: ">",
+            exp.GTE: ">=",
+            exp.LT: "<",
+            exp.LTE: "<=",
+            exp.NullSafeEQ: "IS NOT DISTINCT FROM",
+            exp.NullSafeNEQ: "IS DISTINCT FROM",
+        }
+        operator = operators[type(node)]
+        if isinstance(node.expression, (exp.Any, exp.All)):
+            return self._quantified(node, operator, scope)
+        left, right = self._types.alike(
+            node, [self.translate(node.this, scope), self.translate(node.expression, scope)], operator
+        )
+        return Value(f"({left.sql} {operator} {right.sql})", Type.BOOLEAN)
+
+    def _quantified(self, node: exp.Expr, operator: str, scope: Scope) -> Value:
+        """Compare with what a subquery gives: ``= ANY (SELECT ...)``."""
+        quantifier = node.expression
+        if not isinstance(quantifier.this, exp.Query) or operator.startswith("IS"):
+            raise self._faults.refusal(quantifier)
+        left, query = self.translate(node.this, scope), self._subquery(quantifier.this, scope)
+        if len(query.fields) != 1 or query.fields[0].kind != left.kind:
+            raise self._faults.error(node, "ANY and ALL need a subquery of one column of the same type")
+        word = "ANY" if isinstance(quantifier, exp.Any) else "ALL"
+        return Value(f"({left.sql} {operator} {word} ({query.sql}))", Type.BOOLEAN)
+
+    def _between(self, node: exp.Between, scope: Scope) -> Value:
+        self._faults.only(node, "this", "low", "high")
+        parts = [self.translate(part, scope) for part in (node.this, node.args["low"], node.args["high"])]
+        value, low, high = self._types.alike(node, parts, "BETWEEN")
+        return Value(f"({value.sql} BETWEEN {low.sql} AND {high.sql})", Type.BOOLEAN)
+
+    def _in(self, node: exp.In, scope: Scope) -> Value:
+        self._faults.only(node, "this", "expressions", "query")
+        value = self.translate(node.this, scope)
+        query = node.args.get("query")
+        if query is not None:
+            inner = self._subquery(query, scope)
+            if len(inner.fields) != 1 or inner.fields[0].kind != value.kind:
+                raise self._faults.error(node, "IN needs a subquery of one column of the same type")
+            return Value(f"({value.sql} IN ({inner.sql}))", Type.BOOLEAN)
+        parts = [value, *(self.translate(item, scope) for item in node.expressions)]
+        value, *items = self._types.alike(node, parts, "IN")
+        return Value(f"({value.sql} IN ({', '.join(item.sql for item in items)}))", Type.BOOLEAN)
+
+    def _is(self, node: exp.Is, scope: Scope) -> Value:
+        self._faults.only(node, "this", "expression")
+        if not isinstance(node.expression, exp.Null):
+            raise self._faults.refusal(node)
+        return Value(f"({self.translate(node.this, scope).sql} IS NULL)", Type.BOOLEAN)
+
+    def _like(self, node: exp.Expr, scope: Scope) -> Value:
+        escape = ""
+        if isinstance(node, exp.Escape):
+            if not isinstance(node.expression, exp.Literal) or not isinstance(node.this, exp.Like):
+                raise self._faults.refusal(node)
+            escape = f" ESCAPE {self._literal(node.expression).sql}"
+            node = node.this
+        self._faults.only(node, "this", "expression")
+        sides = [
+            self._types.expect(self.translate(side, scope), Type.VARCHAR, side)
+            for side in (node.this, node.expression)
+        ]
+        return Value(f"({sides[0]} LIKE {sides[1]}{escape})", Type.BOOLEAN)
+
+    def _arithmetic(self, node: exp.Expr, scope: Scope) -> Value:
+        symbols: Mapping[type[exp.Expr], str] = {
+            exp.Add: "+",
+            exp.Sub: "-",
+            exp.Mul: "*",
+            exp.Div: "/",
+            exp.Mod: "%",
+        }
+        symbol = symbols[type(node)]
+        left, right = self.translate(node.this, scope), self.translate(node.expression, scope)
+        numbers = {Type.INTEGER, Type.BIGINT, Type.DECIMAL, Type.DOUBLE, Type.UNKNOWN}
+        if Type.DECIMAL in {left.kind, right.kind} and Type.DOUBLE not in {left.kind, right.kind}:
+            raise self._faults.error(node, NO_DECIMALS)
+        if left.kind in numbers and right.kind in numbers:
+            left, right = self._types.alike(node, [left, right], symbol)
+            # Trino divides whole numbers as whole numbers, toward zero; so does DuckDB's "//".
+            operator = "//" if symbol == "/" and left.kind is not Type.DOUBLE else symbol
+            return Value(f"({left.sql} {operator} {right.sql})", left.kind)
+        time_arithmetic = self._time_arithmetic(symbol, left, right)
+        if time_arithmetic is None:
+            raise self._faults.error(
+                node, f"'{symbol}' cannot be applied to {left.kind.value.lower()}, {right.kind.value.lower()}"
+            )
+        return time_arithmetic
+
+    def _time_arithmetic(self, symbol: str, left: Value, right: Value) -> Value | None:
+        whole = {Type.INTEGER, Type.BIGINT}
+        spans = {Type.DAYS, Type.MONTHS}
+        if symbol == "+" and left.kind in spans and right.kind in {Type.TIMESTAMP, Type.DATE}:
+            left, right = right, left
+        if symbol in "+-" and right.kind in spans and left.kind in {Type.TIMESTAMP, Type.DATE}:
+            moment = self._types.widened(left, Type.TIMESTAMP)
+            sign = "-" if symbol == "-" else ""
+            if self._dialect.standard and left.kind is Type.DATE:
+                return _date_later(moment.sql, right, sign)
+            if right.kind is Type.DAYS:
+                return later(moment.sql, f"{sign}({right.sql})")
+            return months_later(moment.sql, f"{sign}({right.sql})")
+        if symbol in "+-" and left.kind in spans and right.kind is left.kind:
+            return Value(f"({left.sql} {symbol} {right.sql})", left.kind)
+        if symbol == "-" and left.kind is Type.TIMESTAMP and right.kind is Type.TIMESTAMP:
+            return Value(f"(epoch_ns({left.sql}) - epoch_ns({right.sql}))", Type.DAYS)
+        if symbol == "*" and left.kind in whole and right.kind in spans:
+            left, right = right, left
+        if symbol == "*" and left.kind in spans and right.kind in whole:
+            return Value(f"({left.sql} * CAST({right.sql} AS BIGINT))", left.kind)
+        return None
+
+    def _negative(self, node: exp.Neg, scope: Scope) -> Value:
+        value = self.translate(node.this, scope)
+        if value.kind not in _NEGATED:
+            raise self._faults.error(node, f"'-' cannot be applied to {value.kind.value.lower()}")
+        return Value(f"(-{value.sql})", value.kind)
+
+    def _case(self, node: exp.Case, scope: Scope) -> Value:
+        self._faults.only(node, "this", "ifs", "default")
+        pairs = [(item.this, item.args["true"]) for item in node.args["ifs"]]
+        return self._branches(node, pairs, node.args.get("default"), node.this, scope)
+
+    def _branches(
+        self,
+        node: exp.Expr,
+        pairs: Sequence[tuple[exp.Expr, exp.Expr]],
+        default: exp.Expr | None,
+        subject: exp.Expr | None,
+        scope: Scope,
+    ) -> Value:
+        results = [self.translate(result, scope) for _, result in pairs]
+        if default is not None:
+            results.append(self.translate(default, scope))
+        results = self._types.alike(node, results, "CASE")
+        sql = "CASE"
+        for (condition, _), result in zip(pairs, results, strict=False):
+            if subject is None:
+                test = self._types.expect(self.translate(condition, scope), Type.BOOLEAN, condition)
+            else:
+                left, right = self._types.alike(
+                    node, [self.translate(subject, scope), self.translate(condition, scope)], "="
+                )
+                test = f"{left.sql} = {right.sql}"
+            sql += f" WHEN {test} THEN {result.sql}"
+        if default is not None:
+            sql += f" ELSE {results[-1].sql}"
+        return Value(f"({sql} END)", results[0].kind)
+
+    def _cast(self, node: exp.Cast, scope: Scope) -> Value:
+        self._faults.only(node, "this", "to", "safe")
+        target = node.args["to"]
+        parameters = target.expressions
+        kinds = {
+            exp.DType.VARCHAR: Type.VARCHAR,
+            exp.DType.INT: Type.INTEGER,
+            exp.DType.BIGINT: Type.BIGINT,
+            exp.DType.DOUBLE: Type.DOUBLE,
+            exp.DType.BOOLEAN: Type.BOOLEAN,
+            exp.DType.TIMESTAMP: Type.TIMESTAMP,
+            exp.DType.DATE: Type.DATE,
+            exp.DType.TIME: Type.TIME,
+        }
+        kind = kinds.get(target.this)
+        safe = isinstance(node, exp.TryCast)
+        value = self.translate(node.this, scope)
+        if kind is Type.TIMESTAMP and value.literal is not None:
+            # The parser gives TIMESTAMP '...' the precision of its text; any other precision would round.
+            _, _, fraction = value.literal.partition(".")
+            if parameters and parameters[0].name != str(len(fraction)):
+                raise self._faults.error(node, f"A cast to {target.sql()} is not supported here.")
+            return self._constant(node, kind, value.literal, safe=safe)
+        if kind is Type.TIME and value.literal is not None:
+            return self._constant(node, kind, value.literal, safe=safe)
+        if kind is None or parameters:
+            raise self._faults.error(node, f"A cast to {target.sql()} is not supported here.")
+        if kind is Type.DATE and value.literal is not None:
+            return self._constant(node, kind, value.literal, safe=safe)
+        if self._dialect.standard and (value.kind, kind) == (Type.TIMESTAMP, Type.VARCHAR):
+            return Value(f"strftime({value.sql}, '{MILLISECONDS}')", kind)
+        sql = cast_text(value, kind, safe=safe)
+        if sql is None:
+            raise self._faults.error(
+                node,
+                f"A cast from {value.kind.value.lower()} to {kind.value.lower()} is not supported here.",
+            )
+        return Value(sql, kind)
+
+    def _constant(self, node: exp.Expr, kind: Type, text: str, *, safe: bool) -> Value:
+        """Read a time or a date that stands in the query."""
+        try:
+            match kind:
+                case Type.TIMESTAMP:
+                    return self._types.moment(self._types.read_timestamp(node, text))
+                case Type.TIME:
+                    return self._types.time_of_day(node, text)
+                case _:
+                    return Value(f"CAST({quoted(self._types.read_date(node, text))} AS DATE)", Type.DATE)
+        except ServiceError:
+            if not safe:
+                raise
+            return Value(f"CAST(NULL AS {duckdb_type(kind)})", kind)
+
+    def _interval(self, node: exp.Interval) -> Value:
+        self._faults.only(node, "this", "unit")
+        unit = node.args["unit"].name.lower() if node.args.get("unit") else ""
+        number = node.this.name
+        if not isinstance(node.this, exp.Literal) or not re.fullmatch(INTEGER_TEXT, number):
+            raise self._faults.error(node, f"Invalid interval literal: {number}")
+        if unit in {"second", "minute", "hour", "day"}:
+            return Value(f"CAST({int(number) * _NAMED_NANOSECONDS[unit]} AS BIGINT)", Type.DAYS)
+        if unit in {"month", "year"}:
+            return Value(f"CAST({int(number) * _NAMED_MONTHS[unit]} AS BIGINT)", Type.MONTHS)
+        raise self._faults.error(node, f"An interval in {unit or 'no unit'} is not supported here.")
+
+    def _extract(self, node: exp.Extract, scope: Scope) -> Value:
+        self._faults.only(node, "this", "expression")
+        name = node.this.name.lower()
+        if name not in _EXTRACTS:
+            raise self._faults.error(node, f"Extracting {name} is not supported here.")
+        return self._apply(node, name, [self.translate(node.expression, scope)])
+
+    # Arrays, lambdas, windows.
+
+    def _concatenation(self, node: exp.Expr, values: Sequence[Value]) -> Value:
+        """Join texts or arrays: in Trino one null makes the result null."""
+        if any(isinstance(value.kind, Array) for value in values):
+            values = self._types.alike(node, values, "||")
+            nulls = " OR ".join(f"{value.sql} IS NULL" for value in values)
+            joined = values[0].sql
+            for value in values[1:]:
+                joined = f"list_concat({joined}, {value.sql})"
+            return Value(f"(CASE WHEN {nulls} THEN NULL ELSE {joined} END)", values[0].kind)
+        parts = [self._types.expect(value, Type.VARCHAR, node) for value in values]
+        return Value(f"({' || '.join(parts)})", Type.VARCHAR)
+
+    def _array(self, node: exp.Array, scope: Scope) -> Value:
+        values = self._types.alike(node, [self.translate(item, scope) for item in node.expressions], "ARRAY")
+        kind = Array(values[0].kind if values else Type.UNKNOWN)
+        return Value(f"CAST([{', '.join(value.sql for value in values)}] AS {duckdb_type(kind)})", kind)
+
+    def _subscript(self, node: exp.Bracket, scope: Scope) -> Value:
+        self._faults.only(node, "this", "expressions")
+        array = self.translate(node.this, scope)
+        if not isinstance(array.kind, Array) or len(node.expressions) != 1:
+            raise self._faults.refusal(node)
+        place = self._types.expect(self.translate(node.expressions[0], scope), Type.BIGINT, node)
+        sql = guarded(
+            f"{place} < 1 OR {place} > len({array.sql})",
+            "Array subscript must be between 1 and the size of the array",
+            f"({array.sql})[{place}]",
+        )
+        return Value(f"({sql})", array.kind.element)
+
+    def _variable(self, node: exp.Expr, scope: Scope) -> Value:
+        """Translate a lambda's argument, or the time or value of one that is a point of a time series."""
+        whole = node.this if isinstance(node, exp.Dot) else node
+        if not isinstance(whole, exp.Identifier):
+            raise self._faults.refusal(node)
+        variable = scope.variables.get(whole.name)
+        if variable is None:
+            if isinstance(node, exp.Dot):
+                column = exp.column(node.expression.copy(), whole.copy())
+            else:
+                column = exp.column(whole.copy())
+            return self._column(column, replace(scope, variables={}))
+        if isinstance(node, exp.Dot) != isinstance(variable.kind, Series):
+            raise self._faults.error(node, "A point of a time series is used by its .time or .value")
+        if not isinstance(variable.kind, Series):
+            return variable
+        match node.expression.name.lower():
+            case "time":
+                return Value(f"{variable.sql}.time", Type.TIMESTAMP)
+            case "value":
+                return Value(f"{variable.sql}.value", variable.kind.element)
+            case other:
+                raise self._faults.error(node, f"A point of a time series has no {other}")
+
+    def _lambda_call(self, node: exp.Anonymous, scope: Scope) -> Value:
+        """Translate filter and transform, of arrays and of time series."""
+        self._arity(node, 2)
+        items, function = self.translate(node.expressions[0], scope), node.expressions[1]
+        if not isinstance(items.kind, (Array, Series)) or not isinstance(function, exp.Lambda):
+            raise self._faults.error(
+                node, f"{node.name.lower()} takes an array or a time series and a lambda"
+            )
+        self._faults.only(function, "this", "expressions")
+        if len(function.expressions) != 1:
+            raise self._faults.error(node, f"The lambda of {node.name.lower()} takes one argument")
+        name = self._name()
+        bound = Value(name, items.kind if isinstance(items.kind, Series) else items.kind.element)
+        inner = replace(scope, variables={**scope.variables, function.expressions[0].name: bound})
+        body = self.translate(function.this, inner)
+        if node.name.lower() == "filter":
+            test = self._types.expect(body, Type.BOOLEAN, function)
+            return Value(f"list_filter({items.sql}, lambda {name}: {test})", items.kind)
+        if isinstance(items.kind, Array):
+            sql = f"list_transform({items.sql}, lambda {name}: {body.sql})"
+            return Value(sql, Array(body.kind))
+        sql = f"list_transform({items.sql}, lambda {name}: {{'time': {name}.time, 'value': {body.sql}}})"
+        return Value(sql, Series(body.kind))
+
+    def _name(self) -> str:
+        """Make a name for a lambda's argument; two of one name cannot stand in each other."""
+        self._names += 1
+        return f"l{self._names}"
+
+    def _window(self, node: exp.Window, scope: Scope) -> Value:
+        named = node.args.get("alias")
+        if named is not None:
+            self._faults.only(node, "this", "alias", "over")
+            if named.name not in scope.windows:
+                raise self._faults.error(node, f"Window '{named.name}' does not exist")
+            window = scope.windows[named.name]
+        else:
+            window = node
+        self._faults.only(window, "this", "partition_by", "order", "spec", "over")
+        over = f" OVER ({' '.join(self._window_parts(window, scope))})"
+        framed = bool(window.args.get("spec"))
+        inner = node.this
+        nulls = filtered = ""
+        if isinstance(inner, exp.Filter):
+            self._faults.only(inner, "this", "expression")
+            filtered = f" FILTER (WHERE {self.condition(inner.expression, scope)})"
+            inner = inner.this
+        if isinstance(inner, (exp.IgnoreNulls, exp.RespectNulls)):
+            nulls = " IGNORE NULLS" if isinstance(inner, exp.IgnoreNulls) else ""
+            inner = inner.this
+        if not isinstance(inner, exp.Anonymous):
+            raise self._faults.refusal(node)
+        return self._over(inner, over, filtered, nulls, scope, framed=framed)
+
+    def _over(
+        self, inner: exp.Anonymous, over: str, filtered: str, nulls: str, scope: Scope, *, framed: bool
+    ) -> Value:
+        """Call a function or an aggregate for a window."""
+        name = inner.name.lower()
+        arguments = inner.expressions
+        if name == "count":
+            return self._count(inner, arguments, "", filtered + over, scope)
+        if name in WINDOWS and filtered:
+            raise self._faults.error(inner, f"FILTER is only for aggregates, and {name} is none")
+        if name not in WINDOWS and (name not in AGGREGATES or nulls):
+            raise self._faults.error(inner, f"{name} is no window function, or not supported here.")
+        if any(isinstance(argument, (exp.Distinct, exp.Order)) for argument in arguments):
+            raise self._faults.error(
+                inner, f"{name} with DISTINCT or ORDER BY and OVER is not supported here."
+            )
+        if framed and name in _UNFRAMED:
+            raise self._faults.error(inner, f"Cannot specify window frame for {name} function")
+        values = [self.translate(argument, scope) for argument in arguments]
+        return self._apply(inner, name, values, suffix=filtered + over, nulls=nulls)
+
+    def _window_parts(self, window: exp.Expr, scope: Scope) -> Iterator[str]:
+        keys = [self.translate(key, scope).sql for key in window.args.get("partition_by") or ()]
+        if keys:
+            yield f"PARTITION BY {', '.join(keys)}"
+        order = window.args.get("order")
+        if order is not None:
+            self._faults.only(order, "expressions")
+            # A number is no place in the select list here.
+            yield f"ORDER BY {', '.join(self.ordered(item, scope) for item in order.expressions)}"
+        spec = window.args.get("spec")
+        if spec is None:
+            return
+        self._faults.only(spec, "kind", "start", "start_side", "end", "end_side")
+        kind = spec.args["kind"]
+        bounds = [self._bound(spec, "start")]
+        bounds.append(self._bound(spec, "end") if spec.args.get("end") is not None else "CURRENT ROW")
+        if kind not in {"ROWS", "RANGE"} or (kind == "RANGE" and any(bound[0].isdigit() for bound in bounds)):
+            raise self._faults.error(window, f"A frame of {kind} with an offset is not supported here.")
+        yield f"{kind} BETWEEN {bounds[0]} AND {bounds[1]}"
+
+    def _bound(self, spec: exp.Expr, name: str) -> str:
+        bound, side = spec.args.get(name), spec.args.get(f"{name}_side") or ""
+        if isinstance(bound, exp.Literal) and not bound.is_string and bound.this.isdigit():
+            return f"{int(bound.this)} {side}"
+        word = _FRAMES.get(bound if isinstance(bound, str) else "")
+        if word is None:
+            raise self._faults.error(spec, "A frame begins and ends at a number of rows in the query")
+        return f"{word} {side}".strip()
+
+    def ordered(self, item: exp.Expr, scope: Scope, value: Value | None = None) -> str:
+        """Translate one key of an ORDER BY.
+
+        Args:
+            item: The key, with its direction.
+            scope: Where its names are looked up.
+            value: The key's translation, where it is known already.
+
+        Returns:
+            DuckDB's text; nulls come last unless the query says otherwise, as in Trino.
+
+        Raises:
+            ServiceError: ValidationException.
+        """
+        self._faults.only(item, "this", "desc", "nulls_first")
+        sql = (value or self.translate(item.this, scope)).sql
+        direction = " DESC" if item.args.get("desc") else " ASC"
+        return sql + direction + (" NULLS FIRST" if item.args.get("nulls_first") else " NULLS LAST")
+
+    # Calls.
+
+    def _call(self, node: exp.Anonymous, scope: Scope, filtered: str = "") -> Value:
+        name = node.name.lower()
+        if filtered and name not in AGGREGATES and name != "count":
+            raise self._faults.error(node, f"FILTER is only for aggregates, and {name} is none")
+        special = self._special(node, name)
+        if special is not None and not filtered:
+            return special(node, scope)
+        if name in WINDOWS:
+            raise self._faults.error(node, f"Window function {name} requires an OVER clause")
+        arguments = list(node.expressions)
+        order = ""
+        if len(arguments) == 1 and isinstance(arguments[0], exp.Order):
+            self._faults.only(arguments[0], "this", "expressions")
+            keys = ", ".join(self.ordered(item, scope) for item in arguments[0].expressions)
+            order, arguments = f" ORDER BY {keys}", [arguments[0].this]
+        distinct = len(arguments) == 1 and isinstance(arguments[0], exp.Distinct)
+        if distinct:
+            self._faults.only(arguments[0], "expressions")
+            arguments = arguments[0].expressions
+        suffix = f" FILTER (WHERE {filtered})" if filtered else ""
+        if name == "count":
+            return self._count(node, arguments, "DISTINCT " if distinct else "", suffix, scope)
+        values = [self.translate(argument, scope) for argument in arguments]
+        if name in AGGREGATES:
+            if name == "approx_percentile" and not all(
+                isinstance(part, (exp.Literal, exp.Array))
+                for argument in arguments[1:]
+                for part in argument.walk(prune=lambda part: not isinstance(part, exp.Array))
+            ):
+                raise self._faults.error(
+                    node, "approx_percentile needs its percentile as a number in the query"
+                )
+            return self._apply(
+                node, name, values, distinct="DISTINCT " if distinct else "", suffix=suffix, order=order
+            )
+        if name not in SCALARS or distinct or order:
+            raise self._faults.error(node, f"Function '{name}' is not registered or not supported here.")
+        return self._apply(node, name, values)
+
+    def _count(
+        self, node: exp.Expr, arguments: Sequence[exp.Expr], distinct: str, suffix: str, scope: Scope
+    ) -> Value:
+        if not arguments or (len(arguments) == 1 and isinstance(arguments[0], exp.Star)):
+            if distinct:
+                raise self._faults.error(node, "count(DISTINCT *) is not supported here.")
+            return Value(f"count(*){suffix}", Type.BIGINT)
+        if len(arguments) != 1:
+            raise self._faults.error(node, "count takes one argument")
+        value = self.translate(arguments[0], scope)
+        return Value(f"count({distinct}{value.sql}){suffix}", Type.BIGINT)
+
+    def _apply(
+        self,
+        node: exp.Expr,
+        name: str,
+        values: Sequence[Value],
+        *,
+        distinct: str = "",
+        suffix: str = "",
+        order: str = "",
+        nulls: str = "",
+    ) -> Value:
+        fitting = [
+            signature
+            for signature in WINDOWS.get(name) or AGGREGATES.get(name) or SCALARS[name]
+            if len(signature.parameters) == len(values)
+            and all(self._fits(value, kind) for value, kind in zip(values, signature.parameters, strict=True))
+        ]
+        if not fitting:
+            given = ", ".join(value.kind.value.lower() for value in values)
+            raise self._faults.error(node, f"Unexpected parameters ({given}) for function {name}")
+        exact = [s for s in fitting if s.parameters == tuple(value.kind for value in values)]
+        signature = (exact or fitting)[0]
+        arguments = [
+            self._types.convert(node, value, kind).sql
+            for value, kind in zip(values, signature.parameters, strict=True)
+        ]
+        template = signature.template
+        for given, slot in ((distinct, "{distinct}"), (order, "{order}"), (nulls, "{nulls}")):
+            if given and slot not in template:
+                raise self._faults.error(node, f"{given.strip()} in {name} is not supported here.")
+        around = "{}"
+        if "$" in template:
+            name = self._name()
+            template = template.replace("$", f"{name}_")
+            if any("SELECT" in argument for argument in arguments):
+                # DuckDB takes no subquery in a lambda: the arguments are columns of one around it.
+                columns = ", ".join(f"{argument} AS a{place}" for place, argument in enumerate(arguments))
+                around = f"(SELECT {{}} FROM (SELECT {columns}) AS {name})"  # noqa: S608 translated
+                arguments = [f"{name}.a{place}" for place in range(len(arguments))]
+        sql = template.format(*arguments, distinct=distinct, filter=suffix, order=order, nulls=nulls)
+        sql = around.replace("{}", sql, 1)
+        return Value(f"({sql})" if sql.startswith("CASE") else sql, signature.result)
+
+    def _special(self, node: exp.Expr, name: str) -> Callable[[exp.Anonymous, Scope], Value] | None:
+        if name in self._dialect.refused:
+            raise self._faults.error(node, f"Function '{name}' is not registered or not supported here.")
+        method = SPECIAL_FORMS.get(name)
+        return None if method is None else getattr(self, method)
+
+    def _duration(self, node: exp.Anonymous, _scope: Scope) -> Value:
+        text = node.expressions[0].name
+        parts = _DURATION.findall(text)
+        if "".join(number + unit for number, unit in parts) != text:
+            raise self._faults.error(node, f"Interval literal {text} is not supported here.")
+        return Value(
+            f"CAST({sum(int(number) * _UNIT_NANOSECONDS[unit] for number, unit in parts)} AS BIGINT)",
+            Type.DAYS,
+        )
+
+    def _parse_duration(self, node: exp.Anonymous, scope: Scope) -> Value:
+        (text,) = self._arguments(node, scope, 1)
+        match = _DECIMAL_DURATION.fullmatch(text.literal or "")
+        if match is None:
+            raise self._faults.error(node, f"parse_duration of {text.literal} is not supported here.")
+        whole, fraction, unit = match[1], match[2] or "", match[3]
+        nanoseconds, rest = divmod(int(whole + fraction) * _UNIT_NANOSECONDS[unit], 10 ** len(fraction))
+        if rest:
+            raise self._faults.error(node, f"parse_duration of {text.literal} is no number of nanoseconds.")
+        return Value(f"CAST({nanoseconds} AS BIGINT)", Type.DAYS)
+
+    def _from_iso_date(self, node: exp.Anonymous, scope: Scope) -> Value:
+        (text,) = self._arguments(node, scope, 1)
+        if text.literal is None:
+            raise self._faults.error(
+                node, "from_iso8601_date is supported here for a text in the query only."
+            )
+        return Value(f"CAST({quoted(self._types.read_date(node, text.literal))} AS DATE)", Type.DATE)
+
+    def _try(self, node: exp.Anonymous, scope: Scope) -> Value:
+        (value,) = self._arguments(node, scope, 1)
+        if has_aggregate(node):
+            raise self._faults.error(node, "try of an aggregate is not supported here.")
+        # TRY takes no error() of ours. Null in its place is the same where nothing makes a value of null.
+        if FAIL in value.sql and any(
+            isinstance(part, _NULL_TAKERS) or part.name.lower() in {"coalesce", "array_join", "nullif"}
+            for part in node.walk()
+        ):
+            raise self._faults.error(
+                node, "try of an expression that makes a value of null is not supported here."
+            )
+        return Value(f"TRY({value.sql.replace(FAIL, FAIL_AS_NULL)})", value.kind)
+
+    def _array_join(self, node: exp.Anonymous, scope: Scope) -> Value:
+        with_null = len(node.expressions) == 3  # noqa: PLR2004 its third argument
+        array, delimiter, *null = self._arguments(node, scope, 3 if with_null else 2)
+        if not isinstance(array.kind, Array) or not isinstance(array.kind.element, Type):
+            raise self._faults.error(
+                node, f"Unexpected parameters ({array.kind.value}) for function array_join"
+            )
+        name = self._name()
+        item = printed(array.kind.element, name)
+        if with_null:
+            item = f"coalesce({item}, {self._types.expect(null[0], Type.VARCHAR, node)})"
+        joined = f"array_to_string(list_transform({array.sql}, lambda {name}: {item}), {{}})"
+        return Value(joined.format(self._types.expect(delimiter, Type.VARCHAR, node)), Type.VARCHAR)
+
+    def _format(self, node: exp.Anonymous, scope: Scope) -> Value:
+        moment, text = self._arguments(node, scope, 2)
+        write = date_format if node.name.lower() == "date_format" else format_datetime
+        try:
+            sql = write(self._timestamp(node, moment).sql, self._literal_text(node, text))
+        except UnknownFormatError as error:
+            raise self._faults.error(node, f"{node.name.lower()}: {error} is not supported here.") from None
+        return Value(sql, Type.VARCHAR)
+
+    def _parse(self, node: exp.Anonymous, scope: Scope) -> Value:
+        text, layout = self._arguments(node, scope, 2)
+        read = date_parse if node.name.lower() == "date_parse" else parse_datetime
+        value = self._types.expect(text, Type.VARCHAR, node)
+        try:
+            fits, sql = read(value, self._literal_text(node, layout))
+        except UnknownFormatError as error:
+            raise self._faults.error(node, f"{node.name.lower()}: {error} is not supported here.") from None
+        reason = failure(f"concat('Invalid format: ', {value})")
+        return Value(
+            f"(CASE WHEN {value} IS NULL THEN NULL WHEN {fits} THEN {sql} ELSE {reason} END)", Type.TIMESTAMP
+        )
+
+    def _regexp_replace(self, node: exp.Anonymous, scope: Scope) -> Value:
+        count = 2 if len(node.expressions) == 2 else 3  # noqa: PLR2004 without a replacement
+        if isinstance(node.expressions[-1], exp.Lambda):
+            raise self._faults.error(node, "regexp_replace with a lambda is not supported here.")
+        value, pattern, *rest = self._arguments(node, scope, count)
+        try:
+            new = replacement(self._literal_text(node, rest[0])) if rest else ""
+        except UnknownFormatError as error:
+            raise self._faults.error(node, f"The replacement {error} is not supported here.") from None
+        texts = [self._types.expect(text, Type.VARCHAR, node) for text in (value, pattern)]
+        return Value(f"regexp_replace({texts[0]}, {texts[1]}, {quoted(new)}, 'g')", Type.VARCHAR)
+
+    def _regexp_extract(self, node: exp.Anonymous, scope: Scope) -> Value:
+        name = node.name.lower()
+        if len(node.expressions) != 3:  # noqa: PLR2004 without a group
+            return self._apply(node, name, [self.translate(part, scope) for part in node.expressions])
+        value, pattern, _ = self._arguments(node, scope, 3)
+        group, regex = node.expressions[2], pattern.literal
+        # Of a group that takes no part in a match DuckDB says '', Trino null: so only groups that always do.
+        if (
+            not isinstance(group, exp.Literal)
+            or not re.fullmatch(r"[1-9]", group.name)
+            or regex is None
+            or re.search(r"\||\)(?:[?*]|\{0)|\\[QE]", regex)
+        ):
+            raise self._faults.error(
+                node,
+                f"{name} is supported here for a group that is in every match of a text in the query.",
+            )
+        text = self._types.expect(value, Type.VARCHAR, node)
+        call = f"{name}({text}, {pattern.sql}, {group.name})"
+        if name == "regexp_extract_all":
+            return Value(call, Array(Type.VARCHAR))
+        return Value(
+            f"(CASE WHEN regexp_matches({text}, {pattern.sql}) THEN {call} ELSE NULL END)", Type.VARCHAR
+        )
+
+    def _json_extract_scalar(self, node: exp.Anonymous, scope: Scope) -> Value:
+        text, path = self._arguments(node, scope, 2)
+        if path.literal is None or not _JSON_PATH.fullmatch(path.literal):
+            raise self._faults.error(node, f"The JSON path {path.literal} is not supported here.")
+        value = self._types.expect(text, Type.VARCHAR, node)
+        place = quoted(re.sub(r'\["([^"]*)"\]', r'."\1"', path.literal))
+        return Value(
+            f"(CASE WHEN NOT json_valid({value}) THEN NULL "
+            f"WHEN json_type({value}, {place}) IN ('OBJECT', 'ARRAY', 'NULL') THEN NULL "
+            f"ELSE json_extract_string({value}, {place}) END)",
+            Type.VARCHAR,
+        )
+
+    def _literal_text(self, node: exp.Anonymous, value: Value) -> str:
+        if value.literal is None:
+            raise self._faults.error(
+                node, f"{node.name.lower()} is supported here with a text that stands in the query only."
+            )
+        return value.literal
+
+    def _now_call(self, node: exp.Anonymous, _scope: Scope) -> Value:
+        self._arity(node, 0)
+        return self._types.moment(self._now)
+
+    def _ago(self, node: exp.Anonymous, scope: Scope) -> Value:
+        (span,) = self._arguments(node, scope, 1)
+        value = self._time_arithmetic("-", self._types.moment(self._now), span)
+        if value is None:
+            raise self._faults.error(
+                node, f"Unexpected parameters ({span.kind.value.lower()}) for function ago"
+            )
+        return value
+
+    def _from_iso(self, node: exp.Anonymous, scope: Scope) -> Value:
+        (text,) = self._arguments(node, scope, 1)
+        if text.literal is None:
+            raise self._faults.error(
+                node, "from_iso8601_timestamp is supported here for a text in the query only."
+            )
+        return self._types.moment(self._types.read_timestamp(node, text.literal))
+
+    def _date_trunc(self, node: exp.Anonymous, scope: Scope) -> Value:
+        unit, moment = self._arguments(node, scope, 2)
+        if unit.literal is None or unit.literal.lower() not in _TRUNCATIONS:
+            raise self._faults.error(node, f"date_trunc to {unit.literal} is not supported here.")
+        kind = moment.kind if moment.kind is Type.DATE else Type.TIMESTAMP
+        if kind is Type.DATE and unit.literal.lower() in {"second", "minute", "hour"}:
+            raise self._faults.error(node, f"'{unit.literal}' is not a valid DATE field")
+        moment = self._timestamp(node, moment)
+        cut = f"date_trunc('{unit.literal.lower()}', {cut_to_microseconds(moment.sql)})"
+        return Value(f"CAST({cut} AS {duckdb_type(kind)})", kind)
+
+    def _date_add(self, node: exp.Anonymous, scope: Scope) -> Value:
+        unit, number, moment = self._arguments(node, scope, 3)
+        count = self._types.convert(node, number, Type.BIGINT).sql
+        name = (unit.literal or "").lower()
+        if moment.kind is Type.DATE:
+            if name not in {"day", "week", *_NAMED_MONTHS}:
+                raise self._faults.error(node, f"'{name}' is not a valid DATE field")
+            months = name in _NAMED_MONTHS
+            size = _NAMED_MONTHS[name] if months else _NAMED_NANOSECONDS[name] // _NAMED_NANOSECONDS["day"]
+            span = f"{'to_months' if months else 'to_days'}(CAST({count} * {size} AS INTEGER))"
+            return Value(f"CAST({moment.sql} + {span} AS DATE)", Type.DATE)
+        moment = self._timestamp(node, moment)
+        if name in _NAMED_NANOSECONDS:
+            return later(moment.sql, f"{count} * CAST({_NAMED_NANOSECONDS[name]} AS BIGINT)")
+        if name in _NAMED_MONTHS:
+            return months_later(moment.sql, f"{count} * {_NAMED_MONTHS[name]}")
+        raise self._faults.error(
+            node, f"date_add in {name or 'a unit that is not a text'} is not supported here."
+        )
+
+    def _date_diff(self, node: exp.Anonymous, scope: Scope) -> Value:
+        unit, start, end = self._arguments(node, scope, 3)
+        name = (unit.literal or "").lower()
+        if name not in _NAMED_NANOSECONDS and name not in _NAMED_MONTHS:
+            raise self._faults.error(
+                node, f"date_diff in {name or 'a unit that is not a text'} is not supported here."
+            )
+        start, end = self._timestamp(node, start), self._timestamp(node, end)
+        if name in _NAMED_MONTHS:
+            # Whole ones: datediff would count how often one begins.
+            cuts = ", ".join(cut_to_microseconds(moment.sql) for moment in (start, end))
+            return Value(f"datesub('{name}', {cuts})", Type.BIGINT)
+        return Value(
+            f"((epoch_ns({end.sql}) - epoch_ns({start.sql})) // {_NAMED_NANOSECONDS[name]})", Type.BIGINT
+        )
+
+    def _coalesce(self, node: exp.Anonymous, scope: Scope) -> Value:
+        if not node.expressions:
+            raise self._faults.error(node, "coalesce takes at least one argument")
+        values = self._types.alike(node, self._arguments(node, scope, len(node.expressions)), "coalesce")
+        return Value(f"coalesce({', '.join(value.sql for value in values)})", values[0].kind)
+
+    def _nullif(self, node: exp.Anonymous, scope: Scope) -> Value:
+        first, second = self._arguments(node, scope, 2)
+        left, right = self._types.alike(node, [first, second], "nullif")
+        return Value(f"(CASE WHEN {left.sql} = {right.sql} THEN NULL ELSE {first.sql} END)", first.kind)
+
+    def _extreme(self, node: exp.Anonymous, scope: Scope) -> Value:
+        if not node.expressions:
+            raise self._faults.error(node, f"{node.name.lower()} takes at least one argument")
+        values = self._types.alike(
+            node, self._arguments(node, scope, len(node.expressions)), node.name.lower()
+        )
+        # In Trino one null makes the result null; DuckDB passes over it.
+        nulls = " OR ".join(f"{value.sql} IS NULL" for value in values)
+        call = f"{node.name.lower()}({', '.join(value.sql for value in values)})"
+        return Value(f"(CASE WHEN {nulls} THEN NULL ELSE {call} END)", values[0].kind)
+
+    def _concat(self, node: exp.Anonymous, scope: Scope) -> Value:
+        # As "||" does; DuckDB's concat passes over null.
+        values = self._arguments(node, scope, len(node.expressions))
+        if not values:
+            raise self._faults.error(node, "concat takes at least one argument")
+        return self._concatenation(node, values)
+
+    def _arguments(self, node: exp.Anonymous, scope: Scope, count: int) -> list[Value]:
+        self._arity(node, count)
+        return [self.translate(argument, scope) for argument in node.expressions]
+
+    def _arity(self, node: exp.Anonymous, count: int) -> None:
+        if len(node.expressions) != count:
+            raise self._faults.error(
+                node, f"{node.name.lower()} takes {count} arguments, not {len(node.expressions)}"
+            )
+
+    def _timestamp(self, node: exp.Expr, value: Value) -> Value:
+        return self._types.convert(node, value, Type.TIMESTAMP)
+
+    def _fits(self, value: Value, kind: Kind) -> bool:
+        return widens(value.kind, kind) or self._types.reads_as_time(value, kind)
+
+
+def _date_later(moment: str, span: Value, sign: str) -> Value:
+    """Add an interval to a date, which stays one."""
+    if span.kind is Type.MONTHS:
+        return Value(f"CAST({months_later(moment, f'{sign}({span.sql})').sql} AS DATE)", Type.DATE)
+    day = _NAMED_NANOSECONDS["day"]
+    sum_ = f"CAST({later(moment, f'{sign}({span.sql})').sql} AS DATE)"
+    guard = guarded(f"({span.sql}) % {day} <> 0", "Cannot add hour, minutes or seconds to a date", sum_)
+    return Value(f"({guard})", Type.DATE)

@@ -1,0 +1,173 @@
+"""AWS's services on one machine: moto's server in this process, with what it lacks put in."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from moto.awslambda.responses import LambdaResponse
+from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
+from moto.core.base_backend import BackendDict
+from moto.core.model_instances import reset_model_data
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from moto.sns.models import sns_backends
+from werkzeug.serving import make_server
+
+from onemachine import athena, insights, kinesis, logs, s3, sns, sts, timestream
+from onemachine.control import Control
+from onemachine.faults import Faults
+from onemachine.functions import ACCOUNT_ID, Functions
+from onemachine.http_api import STOP_WITHIN_S
+from onemachine.invocations import AsyncInvocations, answer_invoke
+from onemachine.signatures import Keys
+from onemachine.unknown import KnownErrors
+
+REGION = "us-east-1"
+# Nobody's: what moto is asked with.
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+KEYS = Keys(sts.Secrets({CREDENTIALS["AWS_ACCESS_KEY_ID"]: CREDENTIALS["AWS_SECRET_ACCESS_KEY"]}), REGION)
+
+
+class Services:
+    """The services, empty, at an address of their own until they are stopped.
+
+    There is one set in a process: moto keeps its state in its modules.
+
+    Args:
+        port: The port on 127.0.0.1; 0 takes a free one.
+        data: A folder in which Timestream's tables outlive this process.
+
+    Attributes:
+        endpoint: Their address.
+        timestream: Timestream's engine.
+        faults: What goes wrong between a client and them.
+        delivery: What carries lines from log groups into streams.
+        control: What a command can make of them.
+        outbox: The e-mails.
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        data: Path | None = None,
+    ) -> None:
+        # moto says each request on stderr.
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        BackendDict.reset()
+        reset_model_data()
+        if data is not None:
+            data.mkdir(parents=True, exist_ok=True)
+        self.timestream = timestream.Timestream(
+            path=data and data / "timestream.duckdb",
+            report_magnetic_conflicts=self._put,
+        )
+        timestream.install(self.timestream)
+        self.delivery = logs.install()
+        insights.install()
+        kinesis.install()
+        athena.install(self.client)
+        s3.install(KEYS)
+        self.outbox = sns.Outbox()
+        sns.install(self.outbox)
+        self._lock = threading.Lock()
+        self._clients: dict[str, Any] = {}
+        # and a traceback for each call that it does not know.
+        logging.getLogger("moto").setLevel(logging.CRITICAL)
+        moto = KnownErrors(DomainDispatcherApplication(create_backend_app))
+        self.faults = Faults(timestream.Direct(moto, self.timestream))
+        self.control = Control(self.faults)
+        self._server = make_server(
+            "127.0.0.1", port, self.control, threaded=True, request_handler=MotoRequestHandler
+        )
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(STOP_WITHIN_S,), name="services", daemon=True
+        )
+        self._thread.start()
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def cloudwatch(self) -> CloudWatchBackend:
+        """What moto keeps of CloudWatch: metrics and alarms."""
+        return cloudwatch_backends[ACCOUNT_ID][REGION]
+
+    def publish(self, topic: str, subject: str, message: str) -> None:
+        """Publish what a service tells a topic; no client asks for it, so that no fault reaches it.
+
+        Args:
+            topic: The topic's ARN.
+            subject: The subject of mails.
+            message: JSON with a text for each protocol, or `default`.
+        """
+        sns_backends[ACCOUNT_ID][REGION].publish(message, topic, subject=subject, message_structure="json")
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which a process finds these services instead of AWS's."""
+        return environment(self.endpoint)
+
+    def client(self, service: str) -> Any:
+        """Return the boto3 client of one of these services; clients may be shared between threads."""
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = client(self.endpoint, service)
+            return self._clients[service]
+
+    def _put(self, bucket: str, key: str, body: bytes) -> None:
+        """Write what Timestream writes into a bucket."""
+        try:
+            self.client("s3").put_object(Bucket=bucket, Key=key, Body=body)
+        except (BotoCoreError, ClientError) as error:
+            raise OSError(f"cannot write s3://{bucket}/{key}: {error}") from error
+
+    def serve(self, functions: Functions, events: AsyncInvocations) -> None:
+        """Let Lambda's Invoke reach functions."""
+
+        def invoke(response: Any) -> tuple[int, dict[str, str], bytes]:
+            body = response.body or b""
+            payload = body if isinstance(body, bytes) else body.encode()
+            status, headers, answer = answer_invoke(
+                functions, events, response.path, dict(response.headers), payload
+            )
+            # moto's server takes the status from a header of this name.
+            return status, {**headers, "status": str(status)}, answer
+
+        LambdaResponse.invoke = invoke  # type: ignore[method-assign]  # moto's needs Docker
+
+    def stop(self) -> None:
+        """Close the port and forget everything."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        s3.remove()
+        self.timestream.close()
+
+
+def environment(endpoint: str) -> dict[str, str]:
+    """Return the variables by which a process finds services at an address instead of AWS's."""
+    return {
+        **CREDENTIALS,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def client(endpoint: str, service: str, config: Config | None = None) -> Any:
+    """Return a boto3 client of the services at an address, whatever this process's environment says."""
+    return boto3.client(
+        service,
+        region_name=REGION,
+        endpoint_url=endpoint,
+        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        config=config,
+    )
