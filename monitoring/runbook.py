@@ -33,8 +33,10 @@ def filled(page: str) -> str:
 
 def _line(alarm: Alarm) -> str:
     unit = f" {alarm.unit}" if alarm.unit else ""
-    marks = ", ".join(f"{severity} from {value:,g}{unit}" for severity, value in alarm.thresholds.items())
-    over = f"{alarm.to_alarm} of {alarm.periods} periods of {alarm.period_s // MINUTE_S} min"
-    more = f" and one of {alarm.also_over_s // MINUTE_S} min" if alarm.also_over_s else ""
-    names = ", ".join(f"`{name}`" for severity in alarm.thresholds for name in alarm.logical_ids(severity))
-    return f"{alarm.means} {marks[0].upper()}{marks[1:]}; {over}{more}. {names}."
+    if alarm.periods == 1 and set(alarm.thresholds.values()) == {1}:
+        return f"{alarm.means} {next(iter(alarm.thresholds)).capitalize()}."
+    marks = ", ".join(f"{severity} {value:,g}{unit}" for severity, value in alarm.thresholds.items())
+    period = f"{alarm.period_s // MINUTE_S} min"
+    over = period if alarm.periods == 1 else f"{alarm.to_alarm} of {alarm.periods} periods of {period}"
+    more = f" and {alarm.also_over_s // MINUTE_S} min" if alarm.also_over_s else ""
+    return f"{alarm.means} {marks[0].upper()}{marks[1:]}; {over}{more}."
