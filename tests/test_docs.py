@@ -116,8 +116,9 @@ def section(page: Path, heading: str) -> str:
 
 
 def named(text: str) -> set[str]:
-    """Return the names in backticks that the first column of a text's tables begins with."""
-    return set(re.findall(r"^\| `([^`]+)`", text, re.MULTILINE))
+    """Return the names in backticks that rows of a text's tables begin with: one, or a list with commas."""
+    found = re.findall(r"^\| (`[^`]+`(?:, `[^`]+`)*)", text, re.MULTILINE)
+    return {name for names in found for name in re.findall("`([^`]+)`", names)}
 
 
 def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
@@ -253,11 +254,19 @@ def test_the_schema_that_a_page_shows_is_valid() -> None:
 def test_every_setting_of_a_function_is_documented_under_its_name(stack: Stack) -> None:
     page = REFERENCE / "settings.md"
     everywhere = named(section(page, LIBRARY_SETTINGS))
+    several = named(section(page, "Variables of several functions"))
+    used: set[str] = set()
     for function in functions(stack):
-        documented = named(section(page, function.logical_id))
+        text = section(page, function.logical_id)
+        shared = re.search(r"^Also (.+?)[.:]", text, re.MULTILINE)
+        documented = named(text) | set(re.findall(r"`(\w+)`", shared[1] if shared else ""))
         of_the_allocator = {name for name in function.environment if name.startswith("MALLOC_")}
         assert documented == function_settings.variables(function.handler) | of_the_allocator
         assert set(function.environment) == documented | everywhere, function.logical_id
+        own = named(text)
+        assert documented - own <= several, function.logical_id
+        used |= documented - own
+    assert used == several
 
 
 def test_every_settings_class_belongs_to_a_function_of_the_template(stack: Stack) -> None:
