@@ -600,7 +600,7 @@ def test_the_bucket_deletes_and_moves_what_the_design_says(stack: Stack) -> None
     rules = stack.resources["Bucket"].properties["LifecycleConfiguration"]["Rules"]
     assert {rule["Status"] for rule in rules} == {"Enabled"}
     by_prefix = {
-        rule.get("Prefix", "everything"): {
+        rule.get("Prefix", rule["Id"]): {
             key: value for key, value in rule.items() if key not in {"Id", "Status", "Prefix"}
         }
         for rule in rules
@@ -616,7 +616,11 @@ def test_the_bucket_deletes_and_moves_what_the_design_says(stack: Stack) -> None
             ],
             "ExpirationInDays": 365,
         },
-        "everything": {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}},
+        "unfinished-uploads": {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}},
+        "replaced-versions": {
+            "NoncurrentVersionExpiration": {"NoncurrentDays": 30},
+            "ExpiredObjectDeleteMarker": True,
+        },
         "quarantine/": year,
         "overflow/": year,
         "accounting/": year,
@@ -1171,6 +1175,26 @@ def test_saved_queries_ask_the_collected_log_groups(template: dict[str, Any]) ->
         ("LogRetentionDays", ["1", "3653"], ["0", "2"]),
         ("BucketAcceleration", ["Enabled", "Suspended"], ["enabled", ""]),
         ("AlertEmail", ["", "a@example.com"], ["nobody", "a@b@c"]),
+        ("ConsumerReservedConcurrency", ["0", "2000"], ["-1", "2001"]),
+        ("MeterReservedConcurrency", ["0", "2000"], ["-1", "2001"]),
+        ("ApiReservedConcurrency", ["0", "1000"], ["-1", "1001"]),
+        (
+            "KmsKeyArn",
+            ["", "arn:aws:kms:eu-west-1:123456789012:key/mrk-1"],
+            ["alias/x", "arn:aws:kms:eu-west-1:123456789012:alias/x"],
+        ),
+        ("BucketVersioning", ["Enabled", "Suspended"], ["", "Disabled"]),
+        ("AccessLogBucket", ["", "abc"], ["ab", "a/b"]),
+        ("RolePath", ["/", "/a/", "/a/b/"], ["", "a", "/a", "a/", "//"]),
+        (
+            "PermissionsBoundaryArn",
+            ["", "arn:aws:iam::123456789012:policy/a/b"],
+            ["arn:aws:iam::123456789012:role/x", "bounds"],
+        ),
+        ("BucketName", ["", "abc", "a" * 63], ["a.b", "ab", "A"]),
+        ("TimestreamDatabaseName", ["", "abc", "a" * 256], ["ab", "a b"]),
+        ("TimestreamTableName", ["", "abc", "a" * 256], ["ab", "a b"]),
+        ("ForgottenKeySecretArn", ["", API_KEY], ["key", API_KEY + "*"]),
     ],
 )
 def test_a_parameter_is_taken_at_its_limit_and_refused_past_it(
@@ -1237,6 +1261,7 @@ def test_outputs_say_where_everything_is(stack: Stack) -> None:
         "DownloadApiName": "tagline-DownloadApi",
         "DownloadAuditLogGroup": stack.resources["DownloadAuditLogs"].name,
         "DownloadWorkerName": "tagline-DownloadWorker",
+        "Version": tagline.__version__,
         "EmitterLayerArn": "arn:aws:lambda:us-east-1:123456789012:layer:tagline-emitter:1",
     }
 

@@ -122,6 +122,7 @@ _BUCKET_PROPERTIES = {
     "BucketEncryption",
     "BucketName",
     "LifecycleConfiguration",
+    "LoggingConfiguration",  # S3 writes its access log when it likes: none is written here
     "OwnershipControls",
     "PublicAccessBlockConfiguration",
     "Tags",

@@ -701,7 +701,8 @@ class _Resolver:
         properties = self._declared[logical_id].get("Properties", {})
         if name in (properties.get(group, {}) if group else properties):
             found = self._property(logical_id, group or name)
-            return _text(found[name] if group else found)
+            if found is not _NO_VALUE:
+                return _text(found[name] if group else found)
         return kind.unnamed(self._values["AWS::StackName"], logical_id)
 
     def _property(self, logical_id: str, name: str) -> Any:
