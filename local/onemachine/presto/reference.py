@@ -40,6 +40,18 @@ def function_table(
         yield f"| [{page}]({guide}/{page}.html) | {_listed(known)} | {_listed(others)} |"
 
 
+def page_list(pages: Mapping[str, str], guide: str) -> Iterator[str]:
+    """Yield a list's lines: a page of a service's reference, and which of its functions are not answered.
+
+    Args:
+        pages: The names of functions, with spaces between, by page.
+        guide: Where the pages are.
+    """
+    for page, names in pages.items():
+        others = [name for name in names.split() if not is_answered(name)]
+        yield f"- [{page}]({guide}/{page}.html)" + (f", but not {_listed(others)}" if others else "")
+
+
 def note_list(notes: Mapping[str, str]) -> Iterator[str]:
     """Yield a list's lines: what is special about functions.
 
