@@ -11,6 +11,7 @@ from decimal import Context, Decimal
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from cli.errors import CommandError
 from cli.screen import print_rows
@@ -107,7 +108,7 @@ def differences(one: Side, other: Side) -> list[str]:
 
 def print_comparison(day: date, one: Side, other: Side, screen: Console) -> None:
     """Print two sides, a line for each column."""
-    screen.print(f"[bold]{day}[/]: {one.name} | {other.name}", highlight=False)
+    screen.print(Text(str(day), "bold"), f": {one.name} | {other.name}", sep="", highlight=False)
     different = differences(one, other)
     lines: list[tuple[str, ...]] = [
         ("rows", f"{one.rows:,}", f"{other.rows:,}", "", "", "", "", _verdict("rows", different))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Annotated
 
@@ -24,6 +25,8 @@ app = typer.Typer(
 for commands in (here, ask, operate, lake, kept, schema):
     app.add_typer(commands.app)
 
+_FAILED = 1
+
 
 def print_version(wanted: bool) -> None:
     """Print the version, if it is asked for."""
@@ -42,14 +45,53 @@ def options(
     """One tagged log line is an API's usage record: the pipeline on this machine, and what is in it."""
 
 
-def run() -> None:
-    """Run the command; print an error as a sentence, with what to do next."""
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; print an error as a sentence, with what to do next.
+
+    Args:
+        arguments: What follows the command's name. Default: those of this process.
+
+    Raises:
+        SystemExit: Always, with the command's status.
+    """
     try:
-        app()
-    except TaglineError as error:
-        advice = (
-            error.advice if isinstance(error, CommandError) else "try again, or see docs/reference/errors.md"
-        )
-        for style, label, text in (("bold red", "error:", str(error)), ("bold", "next:", advice)):
-            err.print(Text(label, style), text, highlight=False)
-        sys.exit(1)
+        status = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except Exception as error:
+        problem = problem_of(error)
+        if problem is None:
+            raise
+        _print_problem(*problem)
+        status = getattr(error, "exit_code", _FAILED)
+    sys.exit(status)
+
+
+def problem_of(error: Exception) -> tuple[str, str] | None:
+    """Return what went wrong, and what to do next; None for an error of this program."""
+    if isinstance(error, CommandError):
+        return str(error), error.advice
+    if isinstance(error, TaglineError):
+        return str(error), "try again, or see docs/reference/errors.md"
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        # A group without a command has printed its help.
+        advice = f"see {context.command_path} --help" if context else "see tagline --help"
+        return ("", "") if type(error).__name__ == "NoArgsIsHelpError" else (error.format_message(), advice)
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object!r:.200} is not UTF-8", "give it in UTF-8"
+    if isinstance(error, OSError):
+        return f"{error}", "see docs/reference/errors.md if the reason is not in it, and try again"
+    # Imported by the commands that call AWS alone.
+    aws = sys.modules.get("botocore.exceptions")
+    if aws is not None and isinstance(error, aws.BotoCoreError | aws.ClientError):
+        return str(error), "check credentials, region and permissions, and try again"
+    return None
+
+
+def _print_problem(problem: str, advice: str) -> None:
+    try:
+        for style, label, text in (("bold red", "error:", problem), ("bold", "next:", advice)):
+            if text:
+                err.print(Text(label, style), text, highlight=False)
+    except OSError:
+        pass  # standard error cannot be written to

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import math
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,6 +27,20 @@ Stack = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object a line instead of a table.")]
 
 
+# Ten years: as long as CloudWatch Logs keeps lines at most, and years are a mistake more often than a wish.
+MAX_DAYS = 3_660
+MAX_WAIT_S = 86_400.0  # a day
+# No record is older.
+_FIRST_DAY = date(1970, 1, 1)
+
+
+def finite(value: float | None) -> float | None:
+    """Return an option's number; `inf` and `nan`, which Python reads as numbers, are refused."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
+
+
 def day_option(name: str, description: str) -> Any:
     """Return an option that takes a day, in UTC."""
     return typer.Option(name, formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help=description)
@@ -39,14 +54,26 @@ LastDay = Annotated[datetime | None, day_option("--to", "The last day (UTC), inc
 
 
 def days_between(target: Target, first: datetime | None, last: datetime | None) -> Days:
-    """Return the days from the first to the last; yesterday if neither is given."""
+    """Return the days from the first to the last; yesterday if neither is given.
+
+    Raises:
+        CommandError: If the last is before the first, if there are more than `MAX_DAYS`, or if one is before
+            1970.
+    """
     from exporter.store import Days
 
     yesterday = target.now() - timedelta(days=1)
     try:
-        return Days((first or last or yesterday).date(), (last or first or yesterday).date())
+        days = Days((first or last or yesterday).date(), (last or first or yesterday).date())
     except ValueError as error:
         raise CommandError(str(error), "give --from and --to in this order") from error
+    if days.first < _FIRST_DAY:
+        raise CommandError(f"no record is of {days.first}", f"give a day from {_FIRST_DAY} on")
+    if len(days) > MAX_DAYS:
+        raise CommandError(
+            f"from {days.first} to {days.last} are {len(days):,} days", f"give at most {MAX_DAYS:,}"
+        )
+    return days
 
 
 def arrival_days(first: datetime | None, last: datetime | None) -> ArrivalDays:

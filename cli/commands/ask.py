@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.errors import CommandError
-from cli.options import AsJson, FirstDay, LastDay, OneDay, Stack, days_between
+from cli.options import MAX_DAYS, AsJson, FirstDay, LastDay, OneDay, Stack, days_between, finite
 from cli.screen import err, out
 
 app = typer.Typer()
@@ -59,7 +59,9 @@ def insights(
         list[str] | None,
         typer.Option(help="A log group; may be given again. Default: those whose lines are collected."),
     ] = None,
-    hours: Annotated[float, typer.Option(min=0, help="How far back to look.")] = 24,
+    hours: Annotated[
+        float, typer.Option(min=0, max=MAX_DAYS * 24, callback=finite, help="How far back to look.")
+    ] = 24,
     as_csv: AsCsv = False,
     as_json: AsJson = False,
 ) -> None:

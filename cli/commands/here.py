@@ -17,7 +17,7 @@ import typer
 from onemachine.faults import OF_DELIVERIES, Kind
 
 from cli.errors import CommandError
-from cli.options import Stack
+from cli.options import MAX_DAYS, MAX_WAIT_S, Stack, finite
 from cli.screen import advancing, err, out, print_rows, progress
 from consumers.rows.registry import LOCAL_STORE, STORES
 
@@ -33,8 +33,6 @@ app = typer.Typer()
 _LOOK_EVERY_S = 0.2
 # How long rows may take to come, after what was sent before: the consumer waits 5 s for a batch.
 FEED_PATIENCE_S = 8.0
-# How far the clock is put forward at once: ten years, each night of which the daily export runs.
-MAX_DAYS = 3_660
 
 
 def store_named(name: str) -> str:
@@ -342,9 +340,11 @@ def feed(
 
 @app.command()
 def tick(
-    days: Annotated[float, typer.Option(min=0, max=MAX_DAYS, help="Put the clock forward by days.")] = 0,
+    days: Annotated[
+        float, typer.Option(min=0, max=MAX_DAYS, callback=finite, help="Put the clock forward by days.")
+    ] = 0,
     hours: Annotated[
-        float, typer.Option(min=0, max=MAX_DAYS * 24, help="Put the clock forward by hours.")
+        float, typer.Option(min=0, max=MAX_DAYS * 24, callback=finite, help="Put the clock forward by hours.")
     ] = 0,
     function: Annotated[
         list[str] | None, typer.Option(help="Call this function as its schedule does; may be given again.")
@@ -391,8 +391,12 @@ def fault(
     ] = "",
     function: Annotated[str, typer.Option(help="The function to kill.")] = "",
     times: Annotated[int, typer.Option(min=1, help="To how many calls or deliveries.")] = 1,
-    chance: Annotated[float, typer.Option(min=0, max=1, help="How likely each call is to be met.")] = 1.0,
-    seconds: Annotated[float, typer.Option(min=0, help="How long: latency and delay.")] = 1.0,
+    chance: Annotated[
+        float, typer.Option(min=0, max=1, callback=finite, help="How likely each call is to be met.")
+    ] = 1.0,
+    seconds: Annotated[
+        float, typer.Option(min=0, max=MAX_WAIT_S, callback=finite, help="How long: latency and delay.")
+    ] = 1.0,
 ) -> None:
     """Let something go wrong in the pipeline that runs here, to see that nothing is lost.
 

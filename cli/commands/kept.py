@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.errors import CommandError
-from cli.options import Stack, arrival_days, day_option, format_time, parse_day, parse_time
+from cli.options import (
+    MAX_WAIT_S,
+    Stack,
+    arrival_days,
+    day_option,
+    finite,
+    format_time,
+    parse_day,
+    parse_time,
+)
 from cli.screen import err, out, progress
 
 if TYPE_CHECKING:
@@ -141,7 +150,10 @@ def replay(
         str, typer.Option(help="The function that gets a log group's lines. Default: the row consumer.")
     ] = "",
     do_it: Annotated[bool, typer.Option("--run", help="Do it. Without it, only count.")] = False,
-    pause: Annotated[float, typer.Option(min=0, help="Seconds of rest after each invocation.")] = 0,
+    pause: Annotated[
+        float,
+        typer.Option(min=0, max=MAX_WAIT_S, callback=finite, help="Seconds of rest after each invocation."),
+    ] = 0,
     stack: Stack = None,
 ) -> None:
     """Send lines through the consumer again; without --run, count what that would be.

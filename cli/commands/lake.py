@@ -15,7 +15,7 @@ import typer
 from rich.table import Column, Table
 
 from cli.errors import CommandError
-from cli.options import FirstDay, LastDay, OneDay, Stack, day_option, days_between
+from cli.options import FirstDay, LastDay, OneDay, Stack, day_option, days_between, finite
 from cli.screen import err, out, progress
 
 if TYPE_CHECKING:
@@ -43,7 +43,11 @@ def export(
     last: LastDay = None,
     usd_per_gb: Annotated[
         float | None,
-        typer.Option(min=0, help="What your contract says of a gigabyte scanned, to see what days cost."),
+        typer.Option(
+            min=0,
+            callback=finite,
+            help="What your contract says of a gigabyte scanned, to see what days cost.",
+        ),
     ] = None,
     stack: Stack = None,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.errors import CommandError
-from cli.options import AsJson, Stack
+from cli.options import MAX_WAIT_S, AsJson, Stack, finite
 from cli.screen import err, out, print_rows
 
 if TYPE_CHECKING:
@@ -22,7 +22,10 @@ def doctor(
     canary: Annotated[
         bool, typer.Option("--canary/--no-canary", help="Write a record and follow it into the store.")
     ] = True,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for it at each place.")] = 300,
+    wait: Annotated[
+        float,
+        typer.Option(min=0, max=MAX_WAIT_S, callback=finite, help="Seconds to wait for it at each place."),
+    ] = 300,
     as_json: AsJson = False,
     stack: Stack = None,
 ) -> None:
