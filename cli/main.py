@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from cli.commands import ask, here, kept, lake, operate, schema
+from cli.commands import ask, cost, here, kept, lake, operate, schema
 from cli.errors import CommandError
 from cli.screen import err
 from consumers.errors import TaglineError
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (here, ask, operate, lake, kept, schema):
+for commands in (here, ask, operate, cost, lake, kept, schema):
     app.add_typer(commands.app)
 
 _FAILED = 1

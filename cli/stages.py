@@ -8,7 +8,9 @@ import sys
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import tagline
 
@@ -58,7 +60,7 @@ def delivered(target: Target) -> Count:
     """Count the tagged lines in the stream, and the bytes of the Kinesis records that hold them."""
     seen: set[str] = set()
     size = 0
-    for data in _streamed(target):
+    for data in streamed(target):
         size += len(data)
         events = [
             event
@@ -129,13 +131,17 @@ def _logged(target: Target) -> Iterator[str]:
             yield from (event["message"] for event in page["events"])
 
 
-def _streamed(target: Target) -> Iterator[bytes]:
+def streamed(target: Target, since: datetime | None = None) -> Iterator[bytes]:
+    """Yield the data of the stream's records, shard by shard: all, or those that came since a time."""
     kinesis = target.client("kinesis")
     stream = target.outputs["StreamName"]
+    begin: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
+    if since is not None:
+        begin = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": since}
     for shard in kinesis.list_shards(StreamName=stream)["Shards"]:
-        iterator = kinesis.get_shard_iterator(
-            StreamName=stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
-        )["ShardIterator"]
+        iterator = kinesis.get_shard_iterator(StreamName=stream, ShardId=shard["ShardId"], **begin)[
+            "ShardIterator"
+        ]
         while iterator:
             page = kinesis.get_records(ShardIterator=iterator)
             yield from (record["Data"] for record in page["Records"])
