@@ -51,9 +51,8 @@ bench: $(VENV)/bench.stamp ## measure ours beside others, and print the ratios
 docs: $(VENV)/docs.stamp ## build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-audit: $(AUDIT)/audit.stamp ## look for weaknesses in the templates, with tools that need an environment of their own
-	@$(AUDIT)/bin/checkov --quiet --compact --skip-download --framework cloudformation \
-		--file template.yml examples/template.yml examples/pets_api/template.yml
+audit: $(AUDIT)/audit.stamp $(VENV)/test.stamp ## look for weaknesses in the templates: cfn-lint, checkov, and AWS's rules with cfn-guard
+	@CHECKOV=$(AUDIT)/bin/checkov GUARD=$(AUDIT)/lib $(BIN)/pytest -n 0 -s --no-header tests/audit.py
 
 witness: $(WITNESS)/witness.stamp $(VENV)/test.stamp ## create, update and delete a stack in another emulator of CloudFormation
 	@MINISTACK=$(WITNESS)/bin/ministack $(BIN)/pytest -n 0 -s tests/witness.py
@@ -63,6 +62,7 @@ UV = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes 
 lock: ## pin the requirements again, after a change of requirements/*.in: needs uv
 	@cd requirements && for list in lambda zipper exporter usage usage_roller run test lint bench browser docs audit witness; do \
 		$(UV) $$list.in -o $$list.txt >/dev/null || exit 1; done
+	@cd requirements && $(UV) --no-deps guard.in -o guard.txt >/dev/null
 	@# The Lambda runtime has these.
 	@cd requirements && for list in consumer rows; do \
 		$(UV) $$list.in -o $$list.txt --no-emit-package botocore --no-emit-package urllib3 \
@@ -100,9 +100,10 @@ $(VENV)/docs.stamp: requirements/docs.txt | $(VENV)/bin/python
 	@$(call install,$(VENV)) --require-hashes -r requirements/docs.txt
 	@touch $@
 
-$(AUDIT)/audit.stamp: requirements/audit.txt | $(AUDIT)/bin/python
+$(AUDIT)/audit.stamp: requirements/audit.txt requirements/guard.txt | $(AUDIT)/bin/python
 	@echo "installing what make audit needs"
 	@$(call install,$(AUDIT)) --require-hashes -r requirements/audit.txt
+	@$(call install,$(AUDIT)) --require-hashes --no-deps -r requirements/guard.txt
 	@touch $@
 
 $(WITNESS)/witness.stamp: requirements/witness.txt | $(WITNESS)/bin/python
