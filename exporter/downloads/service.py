@@ -74,9 +74,9 @@ class DownloadService:
         """
         files = find_files(request.days, self.objects)
         identity = job_id(request, manifests_of(files))
-        while self.objects.has(deleted_key(identity)):
-            identity = following_id(identity)
         for _ in range(_TRIES):
+            while self.objects.has(deleted_key(identity)):
+                identity = following_id(identity)
             found = find_job(self.objects, identity)
             if found is not None and (found.job.state in STUCK_AFTER or self._has_zip(found.job)):
                 job = self._resent_if_stuck(found)
@@ -134,10 +134,15 @@ class DownloadService:
         """Write a job without a worker in place of the one that was found, and send its message.
 
         Returns:
-            The job; None if another changed or deleted it meanwhile.
+            The job; None if another changed or deleted it meanwhile, or deleted one with this id.
         """
         job = job.becoming(job.state, changed_at=int(self.now().timestamp()))
         if not replace_job(self.objects, job, found):
+            return None
+        if found is None and self.objects.has(deleted_key(job.id)):
+            # The deletion may not have come to the zip yet: the download gets another id.
+            self.objects.delete([active_key(job)])
+            delete_job(job.id, self.objects)
             return None
         self.send(message_of(job))
         return job

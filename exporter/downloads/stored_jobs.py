@@ -14,6 +14,7 @@ from exporter.downloads.jobs import (
     Job,
     ZipPlan,
     cursor_key,
+    deleted_key,
     job_key,
     plan_key,
     tail_key,
@@ -118,7 +119,8 @@ def delete_job(job_id: str, objects: Downloads) -> None:
 def delete_jobs_of(client: str, objects: Downloads) -> int:
     """Delete all jobs whose zips may have rows of a client, and return how many there were."""
     keys = list(objects.keys(TMP))
-    ids = (key.removeprefix(TMP).removesuffix(".json") for key in keys)
+    # A deletion that was killed leaves a zip without a job. The marker of a deletion stays.
+    ids = {key.removeprefix(TMP).partition(".")[0]: key for key in keys if not _is_deleted_marker(key)}
     deleted = [each for each in ids if _ID.fullmatch(each) and _may_have(client, each, objects)]
     for each in deleted:
         delete_job(each, objects)
@@ -126,10 +128,14 @@ def delete_jobs_of(client: str, objects: Downloads) -> int:
     return len(deleted)
 
 
+def _is_deleted_marker(key: str) -> bool:
+    return key == deleted_key(key.removeprefix(TMP).partition(".")[0])
+
+
 def _may_have(client: str, job_id: str, objects: Downloads) -> bool:
-    """Tell whether a job's zip may have rows of a client; a job that cannot be read may."""
+    """Tell whether a job's zip may have rows of a client; one whose job is gone or cannot be read may."""
     try:
         job = read_job(objects, job_id)
     except NewerDocumentError:
         return True
-    return job is not None and job.request.values.get("client", client) == client
+    return job is None or job.request.values.get("client", client) == client

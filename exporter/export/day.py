@@ -250,6 +250,7 @@ class _Files:
         self.got_on = False
         self.progress = Progress("", 0, ())
         self._progress_tag: str | None = None
+        self._abandoned: tuple[Part, ...] = ()
 
     def parts(self, hours: Mapping[int, str]) -> tuple[list[Part], list[Part]]:
         """Return the known parts that are written again, and the others: all, or those of some hours."""
@@ -278,6 +279,7 @@ class _Files:
             or (found.order, found.revision, found.columns) != (order, revision, columns)
             or (found.time and source.count_until(found.time) != found.source_rows)
         ):
+            self._abandoned = found.parts if found else ()
             found = Progress(order, revision, columns)
         self.progress = replace(found, attempt=self.day.attempt)
         self._progress_tag = self.day.write_progress(self.progress, tag)
@@ -355,6 +357,8 @@ class _Files:
         if manifest == self.known:
             self.day.list_files(job.now())
             self.day.discard(made, self._progress_tag)
+            if self._abandoned:
+                self.day.retire(self._abandoned, job.now())  # who wrote them may yet commit them
         else:
             if self.known is not None and manifest.revision != self.known.revision:
                 self.day.retire(before, job.now())

@@ -17,7 +17,7 @@ from exporter.export.day import LEAST_SECONDS, DayJob, Export, OutOfTimeError, e
 from exporter.export.hourly import LARGE_ROWS, commit_hours, is_by_hours, write_hours
 from exporter.lake.athena import days_to_list
 from exporter.lake.closed import close_day
-from exporter.lake.days import Day, dates_of_files, days_with_replaced_files
+from exporter.lake.days import Day, dates_of_files, days_to_tidy
 from exporter.lake.formats import Format
 from exporter.lake.locks import OvertakenError
 from exporter.store import Days
@@ -242,7 +242,10 @@ class Exporter:
         outcomes = self._export(taken, days, job, done, hourly=run.hourly) if taken else []
         pairs = list(zip(taken, outcomes, strict=True))
         locked = [day for day in days if day not in taken]
-        locked += [day for day, outcome in pairs if isinstance(outcome, OvertakenError)]
+        for day, outcome in pairs:
+            if isinstance(outcome, OvertakenError):
+                day.drop_attempt()
+                locked.append(day)
         done += [{"day": date.isoformat(), "format": day.kind, "locked": True} for day in locked]
         failures = {
             day.kind: outcome
@@ -302,7 +305,7 @@ class Exporter:
             spent = Spent()
 
     def tidy_up(self, run: Run) -> None:
-        """Remove replaced files of days that nobody has written since, if their time of grace is over.
+        """Remove replaced files of days that nobody has written since, and files that killed runs have left.
 
         Also correct the file lists of days whose files went into the archive or came back, and remove days
         that the lake has kept long enough. The lifecycle of the bucket goes by the age of files, which
@@ -313,7 +316,7 @@ class Exporter:
             self._remove_days(run, Days(_EPOCH, now.date() - timedelta(days=self.lake_days + 1)), now)
         for kind, listed in days_to_list(self.objects, now):
             Day(self.objects, listed, kind).list_files(now)
-        for day in list(days_with_replaced_files(self.objects)):
+        for day in days_to_tidy(self.objects):
             now = self.job.now()
             if day.take(run.id, now):
                 day.tidy(now)

@@ -268,6 +268,11 @@ class Day:
         """End the time of grace of the replaced files: the next commit removes them."""
         self.objects.delete([self._replaced_key])
 
+    def drop_attempt(self) -> None:
+        """Remove the files of this attempt, which another has overtaken, unless that one has named them."""
+        mine = f"-{self.attempt}."
+        self.objects.delete([key for key in self.unnamed() if self.attempt and mine in key])
+
     def tidy(self, now: datetime) -> None:
         """Remove files that were replaced, or written and never committed, longer ago than `GRACE`.
 
@@ -339,11 +344,11 @@ class Day:
         return datetime.fromisoformat(read["since"]), read["keys"]
 
 
-def days_with_replaced_files(objects: Objects) -> Iterator[Day]:
-    """Yield the days that have replaced files."""
-    for key in objects.keys(_REPLACED):
-        kind, day = key.removeprefix(_REPLACED).removesuffix(".json").split("/")
-        yield Day(objects, date.fromisoformat(day), Format(kind))
+def days_to_tidy(objects: Objects) -> list[Day]:
+    """Return the days that have replaced files, or the lock of a run that may have been killed."""
+    keys = (key.removeprefix(prefix) for prefix in (_REPLACED, _LOCKS) for key in objects.keys(prefix))
+    places = sorted({tuple(key.removesuffix(".json").split("/")) for key in keys})
+    return [Day(objects, date.fromisoformat(day), Format(kind)) for kind, day in places]
 
 
 def dates_of_files(objects: Objects, days: Days, kind: Format) -> dict[date, set[str]]:

@@ -224,6 +224,9 @@ class Tasks:
         outcome: Result | Task = {}
         try:
             outcome = self._forget_locked(day, task, has_time)
+        except OvertakenError:
+            day.drop_attempt()
+            raise
         finally:
             if not isinstance(outcome, Task):
                 day.release()

@@ -15,7 +15,7 @@ import pytest
 from exporter.export.day import DayJob, Export, OutOfTimeError, export_day
 from exporter.lake.athena import list_key
 from exporter.lake.columns import KEY as COLUMNS_KEY
-from exporter.lake.days import GRACE, Day, days_with_replaced_files
+from exporter.lake.days import GRACE, Day, days_to_tidy
 from exporter.lake.forgotten import KEY as FORGOTTEN
 from exporter.lake.forgotten import Forgotten
 from exporter.lake.formats import Format
@@ -222,7 +222,7 @@ def test_replaced_parts_are_removed_when_their_time_of_grace_is_over() -> None:
     assert FOLDER + "part-00000.csv.gz" in bucket
     exported(DAY, rows, bucket, DayJob(now=lambda: NOW + GRACE))
     assert set(bucket.lake()) == {FOLDER + "part-00000-r2.csv.gz", FOLDER + "_manifest.json"}
-    assert not list(days_with_replaced_files(bucket))
+    assert not days_to_tidy(bucket)
 
 
 def test_what_was_never_committed_is_removed_at_once() -> None:

@@ -336,6 +336,23 @@ def test_replaced_files_of_other_days_are_removed_by_the_daily_run() -> None:
     assert len(read(function.bucket)) == 2
 
 
+def test_files_that_a_killed_run_left_are_removed_by_the_daily_run_although_nobody_exports_the_day() -> None:
+    function = Function(store(made(1)))
+    day = Day(function.bucket, date(2025, 11, 10), Format.CSV_GZ)
+    assert day.take("killed", function.now)
+    left = f"records/year=2025/month=11/day=10/part-00000-{day.attempt}.csv.gz"
+    function.bucket[left] = b"half of it"
+    function.bucket.modified[left] = function.now
+
+    function({"time": "2025-12-01T00:15:00Z"})
+    assert left in function.bucket, "it may still be committed"
+    function.now += timedelta(days=1)
+    function({"time": "2025-12-02T00:15:00Z"})
+
+    assert left not in function.bucket
+    assert not any("locks/" in key for key in function.bucket)
+
+
 @pytest.mark.parametrize("wait", [False, True], ids=["by itself", "by the caller"])
 def test_a_range_that_takes_longer_than_an_invocation_is_continued_with_the_same_result(wait: bool) -> None:
     rows = store(*many(), *(made(number, date(2025, 11, 21)) for number in range(3_000)))
