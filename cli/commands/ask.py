@@ -27,7 +27,7 @@ def query(
     as_json: AsJson = False,
     stack: Stack = None,
 ) -> None:
-    """Ask the store in its SQL: which that is, the command says.
+    """Ask the store in its SQL.
 
     For example:
 
@@ -138,7 +138,7 @@ def try_pattern(
 ) -> None:
     """Print the messages that a filter pattern selects, and the fields that it takes out of them.
 
-    The exit status is 0 if there is one, and 1 if there is none. Nothing has to run.
+    The exit status is 1 if it selects none. No pipeline has to run.
 
     For example:
 

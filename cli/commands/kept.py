@@ -121,7 +121,7 @@ def show_quarantine(
 ) -> None:
     """Print the lines of an object in quarantine: why, where they came from, and how they begin.
 
-    They may hold what your users said: mind where you print them to.
+    They may hold texts of your users: take care where you print them.
 
     For example:
 
@@ -158,8 +158,8 @@ def replay(
 ) -> None:
     """Send lines through the consumer again; without --run, count what that would be.
 
-    Nothing is stored twice, whatever is replayed and however often. What is ended in the middle goes on where
-    it was when the same command is run again. Objects that were replayed are moved below `replayed/`.
+    Nothing is stored twice, whatever is replayed and however often. If the command is interrupted, run it
+    again: it continues. Objects that were replayed are moved below `replayed/`.
 
     For example:
 

@@ -46,7 +46,7 @@ def export(
         typer.Option(
             min=0,
             callback=finite,
-            help="What your contract says of a gigabyte scanned, to see what days cost.",
+            help="The price of a gigabyte scanned in your contract, to see what days cost.",
         ),
     ] = None,
     stack: Stack = None,
@@ -196,7 +196,7 @@ def forget(
     """Remove a client's rows from exported days, and keep them from coming back.
 
     The days that hold them are written again without them, their whole records in `overflow/` are removed,
-    and so are zips for download that may hold them. An entry that has the client's hash says what was done.
+    and so are zips for download that may hold them. An audit entry with the client's hash records what was done.
     docs/how-to/erase.md has what this does not reach. The exit status is 1 if a day could not be read.
 
     For example:

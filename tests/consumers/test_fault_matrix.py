@@ -326,7 +326,7 @@ MATRIX = [
     ),
     wrong_line(
         "a line has the tag and is no record",
-        "A line has the tag and is no record",
+        "A line has the tag and is not a record",
         "unparseable",
         Victim(lambda seq: says()(seq)[:-1]),  # cut, and its number can still be read
     ),

@@ -118,7 +118,7 @@ ANSWERS: dict[str, list[tuple[Any, ...]]] = {
         (name, sum(day(row) == str(TODAY) for row in rows), sum(day(row) == str(WEEK_AGO) for row in rows))
         for name, rows in grouped(of(TODAY, WEEK_AGO), route)
     ],
-    "How many requests had each value of a field of yours?": [
+    "How many requests had each value of one of your fields?": [
         (plan, count)
         for plan, count in sorted(
             Counter(row["plan"] for row in RECENT).items(), key=lambda each: (-each[1], each[0])
