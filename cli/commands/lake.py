@@ -196,7 +196,7 @@ def forget(
     """Remove a client's rows from exported days, and keep them from coming back.
 
     The days that hold them are written again without them, their whole records in `overflow/` are removed,
-    and so are zips for download that may hold them. An audit entry with the client's hash records what was done.
+    and so are zips for download that may hold them. An audit entry with the client's hash records it.
     docs/how-to/erase.md has what this does not reach. The exit status is 1 if a day could not be read.
 
     For example:
