@@ -596,7 +596,18 @@ def page_of(command: Any) -> str:
 def options_of(command: Any) -> list[tuple[str, str]]:
     """Return the arguments and options of a command, each with its explanation."""
     records = [parameter.get_help_record(typer.Context(command)) for parameter in command.params]
-    return [record for record in records if record]
+    return [(with_metavar(record[0]), record[1]) for record in records if record]
+
+
+def with_metavar(option: str) -> str:
+    """Return an option with a word for its value instead of a Python type."""
+    for kind, word in (
+        (r"<(?:list\[)?str\]?>", "TEXT"),
+        (r"<path>", "PATH"),
+        (r"<(?:list\[)?(?:float|int)\b.*?>", "N"),
+    ):
+        option = re.sub(kind, word, option)
+    return option
 
 
 def bullets(options: list[tuple[str, str]]) -> str:
