@@ -8,7 +8,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from onemachine import functions
+from onemachine.functions import in_process
 
 pytest_plugins = ["cli.pytest_plugin"]
 
@@ -40,7 +40,7 @@ LOGGERS = ("", "benchmarks", "cli", "consumers", "emitter", "exporter", "onemach
 
 def _shared_state() -> dict[str, object]:
     # A function that runs in this process has the environment for itself meanwhile.
-    with functions._only_one_runs:
+    with in_process._only_one_runs:
         return _state_now()
 
 

@@ -157,7 +157,6 @@ LONG_FILES = {
         f"local/onemachine/{name}"
         for name in (
             "event_sources.py",
-            "functions.py",
             "template.py",
             "presto/expressions.py",
             "timestream/store.py",

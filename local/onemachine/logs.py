@@ -36,7 +36,7 @@ from moto.logs.responses import LogsResponse
 from onemachine import metrics
 from onemachine.faults import OF_DELIVERIES, Kind
 from onemachine.filter_pattern import InvalidPatternError, Pattern, compiled
-from onemachine.functions import EVENT_OVERHEAD_BYTES
+from onemachine.functions.log_stream import EVENT_OVERHEAD_BYTES
 
 # A record of a stream is at most 1 MiB, unless the stream says otherwise.
 # https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html

@@ -22,7 +22,8 @@ import pytest
 import tagline
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onemachine.functions import _LEVELS, APPLICATION_LEVELS, _level_of_line
+from onemachine.functions.definition import APPLICATION_LEVELS
+from onemachine.functions.log_stream import _LEVELS, _level_of_line
 from tagline import MAX_DEPTH, MAX_REPR, Emitter, Privacy, Record, UnreadableLineError, read, write
 
 from tests.emitter.lines import NOW, Lines

@@ -18,18 +18,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onemachine.functions import (
-    APPLICATION_LEVELS,
+from onemachine.functions import MAX_PAYLOAD_BYTES, Function, Functions, ThrottledError
+from onemachine.functions.definition import APPLICATION_LEVELS, MAX_RESPONSE_BYTES
+from onemachine.functions.log_stream import (
     EVENT_OVERHEAD_BYTES,
     MAX_LINE_BYTES,
-    MAX_PAYLOAD_BYTES,
-    MAX_RESPONSE_BYTES,
     SHIP_BYTES,
     SHIP_LINES,
     TAIL_BYTES,
-    Function,
-    Functions,
-    ThrottledError,
     _Lines,
 )
 

@@ -1,0 +1,198 @@
+"""An execution environment in this interpreter, for one invocation at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections import UserDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TextIO
+
+from onemachine.functions.definition import (
+    Call,
+    Function,
+    Result,
+    Ship,
+    error_document,
+    function_arn,
+    import_path_of,
+    variables_of,
+)
+from onemachine.functions.log_stream import ERROR_FRAME, LogStream, least_level_of
+from onemachine.functions.own_modules import OwnModules
+from onemachine.functions.platform_lines import PlatformLines, Report
+
+# os.environ, sys.path and sys.stdout are those of the whole interpreter, so only one function can have them.
+_only_one_runs = threading.Lock()
+
+
+@dataclass(frozen=True)
+class _Context:
+    """The handler's second argument: https://docs.aws.amazon.com/lambda/latest/dg/python-context.html."""
+
+    aws_request_id: str
+    function_name: str
+    memory_limit_in_mb: str
+    invoked_function_arn: str
+    log_group_name: str
+    log_stream_name: str
+    deadline: float
+    function_version: str = "$LATEST"
+    client_context: None = None
+    identity: None = None
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(0, int((self.deadline - time.monotonic()) * 1000))
+
+
+class _Output:
+    """The stdout of the function that runs.
+
+    Loggers are the interpreter's, and keep the stdout that they find first for environments that come later.
+    """
+
+    target: TextIO
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.target, name)
+
+
+_output: Any = _Output()
+
+
+class InThisProcess:
+    """A function that is called here: no limit of memory, and a timeout that the handler can only read."""
+
+    def __init__(self, function: Function, shared: Mapping[str, str], ship: Ship) -> None:
+        self._platform = PlatformLines(function)
+        self.log = LogStream(function.log_group, ship, least_level_of(function))
+        self.alive = True
+        self._function = function
+        self._variables = _Variables(variables_of(function, shared, self.log.name))
+        self._region = self._variables["AWS_REGION"]
+        self._modules = OwnModules(import_path_of(function))
+        self._handler: Callable[[Any, _Context], Any] | None = None
+        self._stdout = open(  # noqa: SIM115 - it lives as long as the environment
+            self.log.write_end, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
+        )
+        self.log.write(self._platform.init_start(self._region))
+
+    def invoke(self, call: Call) -> Result:
+        """Call the handler."""
+        with self.log.tail(call.tail) as tail:
+            result = self._invoke(call)
+        return replace(result, tail=tail()) if call.tail else result
+
+    def _invoke(self, call: Call) -> Result:
+        request_id = call.request_id
+        with (
+            _only_one_runs,
+            _own_interpreter(self._variables, [str(each) for each in import_path_of(self._function)]),
+            contextlib.redirect_stdout(_output),
+            contextlib.redirect_stderr(_output),
+        ):
+            _output.target = self._stdout
+            os.environ["_X_AMZN_TRACE_ID"] = call.trace_id
+            began = time.monotonic()
+            self.log.write(self._platform.start(request_id))
+            document, error_type = self._call(call.payload, request_id, began)
+            self._stdout.flush()
+        report = Report(
+            request_id=request_id,
+            duration_ms=(time.monotonic() - began) * 1000,
+            init_ms=None,
+            memory_mb=self._function.memory_mb,
+            used_mb=0,
+            status="success",
+            error_type="",
+        )
+        self.log.write(self._platform.report(report))
+        return Result(document, "Unhandled" if error_type else None, request_id)
+
+    def _call(self, payload: bytes, request_id: str, began: float) -> tuple[bytes, str]:
+        context = _Context(
+            aws_request_id=request_id,
+            function_name=self._function.name,
+            memory_limit_in_mb=str(self._function.memory_mb),
+            invoked_function_arn=function_arn(self._function.name, self._region),
+            log_group_name=self.log.group,
+            log_stream_name=self.log.name,
+            deadline=began + self._function.timeout_s,
+        )
+        try:
+            if self._handler is None:
+                self._handler = self._load()
+            answer = self._handler(json.loads(payload), context)
+            return json.dumps(answer).encode(), ""
+        # Whatever a handler raises is its result, and it must not end the interpreter that others live in.
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            error_type = type(error).__name__
+            stack = traceback.format_tb(error.__traceback__)
+            lines = [f"[ERROR] {error_type}: {error}", "Traceback (most recent call last):", *stack]
+            self._stdout.flush()
+            self.log.write_frame(ERROR_FRAME, "\n".join(line.rstrip("\n") for line in lines))
+            return error_document(error_type, str(error), requestId=request_id, stackTrace=stack), error_type
+
+    def _load(self) -> Callable[[Any, _Context], Any]:
+        importlib.invalidate_caches()
+        module, _, attribute = self._function.handler.rpartition(".")
+        handler: Callable[[Any, _Context], Any]
+        handler = getattr(self._modules.import_module(module.replace("/", ".")), attribute)
+        return handler
+
+    def kill(self) -> None:
+        """Leave it: it has no process of its own."""
+
+    def close(self) -> None:
+        """End its log stream."""
+        self._stdout.close()
+        self.log.close()
+
+
+class _Variables(UserDict[str, str]):
+    """The `os.environ` of a function: an object of its own, in place of ours while it runs.
+
+    Other threads go on reading the one that they hold: no name that they have just found is gone from it.
+    HOME is in both, because `os.path.expanduser` looks for it twice.
+    """
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        super().__init__()
+        self.data = {**{name: os.environ[name] for name in ("HOME",) if name in os.environ}, **variables}
+
+    def __setitem__(self, name: str, value: str) -> None:
+        os.putenv(name, value)
+        super().__setitem__(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        os.unsetenv(name)
+
+
+@contextlib.contextmanager
+def _own_interpreter(variables: _Variables, imports: list[str]) -> Iterator[None]:
+    ours, path = os.environ, list(sys.path)
+    os.environ = variables  # type: ignore[assignment]  # noqa: B003 - a mapping; _hand_down does what it lacks
+    _hand_down(ours, variables)
+    sys.path[:0] = imports
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        os.environ = ours  # noqa: B003
+        _hand_down(variables, ours)
+
+
+def _hand_down(before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    """Change what processes that are started, and C's own functions, find."""
+    for name in before.keys() - after.keys():
+        os.unsetenv(name)
+    for name, value in after.items():
+        os.putenv(name, value)
