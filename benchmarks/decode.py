@@ -186,7 +186,7 @@ def _stdlib(event: dict[str, Any]) -> int:
 
 
 class _Node:
-    """The seed's agent in a process of its own, which decodes the event each time it is asked."""
+    """The seed's agent in its own process, which decodes the event each time it is asked."""
 
     def __init__(self, event: dict[str, Any]) -> None:
         self.is_there = shutil.which("node") is not None

@@ -1,7 +1,7 @@
 """What a day's export costs: rows a second and memory, beside the simplest way and awswrangler.
 
-Timestream and S3 are servers of this file in processes of their own, shaped like theirs and as quick as may
-be, so that what is measured is the client. Each way runs in a process of its own, all of them once in each
+Timestream and S3 are servers of this file in their own processes, shaped like theirs and as quick as may
+be, so that what is measured is the client. Each way runs in its own process, all of them once in each
 round, and ratios are taken within a round. `csv_vs_seed` and `parquet_vs_seed` are of rows a second by the
 clock, `..._cpu` by the client's processor time.
 
@@ -82,7 +82,7 @@ def run() -> dict[str, float]:
 
 
 def measured(way: str, rows: int, environment: dict[str, str]) -> dict[str, float]:
-    """Run a way in a process of its own.
+    """Run a way in its own process.
 
     Returns:
         `seconds` by the clock and of processor time (`cpu`), and `peak`, the MiB over what imports take.
@@ -278,7 +278,7 @@ def _resident_mib() -> float:
 
 @contextlib.contextmanager
 def servers() -> Iterator[dict[str, str]]:
-    """Run both servers in processes of their own, and give the variables by which clients find them."""
+    """Run both servers in their own processes, and give the variables by which clients find them."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "benchmarks.export", "--serve", name], stdout=subprocess.PIPE, text=True

@@ -1,6 +1,6 @@
 """The services on one machine: how soon they are up, how many records a second become rows, in what room.
 
-Each size runs in a process of its own, so that its memory is its own. The numbers of the filter patterns and
+Each size runs in its own process, so that its memory can be measured. The numbers of the filter patterns and
 of Timestream's engine are those of `benchmarks.filters` and `benchmarks.timestream`.
 """
 
@@ -34,7 +34,7 @@ def run() -> dict[str, float]:
 
 
 def per_test() -> dict[str, float]:
-    """Return how long a test waits for a pipeline of its own, and for its end: medians in ms."""
+    """Return how long a test waits for its own pipeline, and for its end: medians in ms."""
     from onemachine.pipeline import Pipeline
 
     from cli.apps import tagline_with_samples

@@ -1,7 +1,7 @@
 """How fast a range of the lake becomes a zip in S3, and in what room.
 
-Beside it: `zipfile` in memory and two libraries. The objects are served by a process of its own that speaks
-as much of S3 as is needed. Each way runs in a process of its own, all of them once in
+Beside it: `zipfile` in memory and two libraries. The objects are served by a separate process that speaks
+as much of S3 as is needed. Each way runs in its own process, all of them once in
 each round; ratios are taken inside a round. What the others get is plain CSV: none can copy what is packed.
 
 `python -m benchmarks.zip large` makes zips of 5 GiB in the function, under the local runtime's limit of
@@ -160,7 +160,7 @@ WAYS: dict[str, Callable[[Any, int], None]] = {
 def measure(way: str, url: str, files: int = FILES) -> dict[str, float]:
     """Make a zip and return what it took."""
     client = _client(url)
-    client.head_bucket(Bucket=LAKE)  # what is loaded with the first call is no part of it
+    client.head_bucket(Bucket=LAKE)  # what the first call loads is not part of it
     base = _peak_mib()
     wall, cpu = time.perf_counter(), time.process_time()
     WAYS[way](client, files)
@@ -173,7 +173,7 @@ def measure(way: str, url: str, files: int = FILES) -> dict[str, float]:
 
 
 def measured(way: str, url: str, files: int = FILES) -> dict[str, float]:
-    """Make a zip in a process of its own, and return what it took."""
+    """Make a zip in its own process, and return what it took."""
     command = [sys.executable, "-m", "benchmarks.zip", "measure", way, url, str(files)]
     said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     numbers: dict[str, float] = json.loads(said)

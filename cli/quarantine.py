@@ -61,7 +61,7 @@ def read_object(target: Target, key: str) -> bytes:
     """Return an object.
 
     Raises:
-        CommandError: If there is no such object.
+        CommandError: If the object does not exist.
     """
     content = target.bucket().get(key)
     if content is None:

@@ -61,7 +61,7 @@ class ReplayItem:
         name: Its key in the bucket, or the time in milliseconds that lines of a log group reach up to.
         function: Which function gets it.
         records: It, as Kinesis records.
-        etag: Of the object when it was read; None where it is no object.
+        etag: Of the object when it was read; None if it is not an object.
     """
 
     name: str
@@ -216,7 +216,7 @@ def log_group_arn(target: Target, group: str) -> str:
     """Return the ARN of a log group.
 
     Raises:
-        CommandError: If there is none, or it is one of the pipeline's own.
+        CommandError: If it does not exist, or is one of the pipeline's own.
     """
     if group.startswith(OWN_LOG_GROUPS):
         raise CommandError(

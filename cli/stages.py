@@ -105,7 +105,7 @@ def exported(target: Target, days: Days) -> Count:
 
 def downloaded(path: Path) -> Count:
     """Count the rows in a zip, read with the standard library, and its bytes."""
-    csv.field_size_limit(sys.maxsize)  # by itself 128 KiB, and lines may be longer
+    csv.field_size_limit(sys.maxsize)  # the default is 128 KiB, and lines may be longer
     with zipfile.ZipFile(path) as zipped:
         names = [name for name in zipped.namelist() if name.endswith(".csv")]
         records = sum(

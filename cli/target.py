@@ -145,7 +145,7 @@ def deployed_target(stack: str, client: Callable[[str], Any]) -> Target:
         client: Gives a boto3 client by a service's name.
 
     Raises:
-        CommandError: If there is no such stack, or its outputs are not a pipeline's.
+        CommandError: If the stack does not exist, or its outputs are not a pipeline's.
     """
     try:
         (found,) = client("cloudformation").describe_stacks(StackName=stack)["Stacks"]

@@ -177,7 +177,7 @@ class Bucket:
             raise OSError(f"cannot write {self.uri(key)}: {error}") from error
 
     def get(self, key: str) -> bytes | None:
-        """Return a small object, or None if there is none."""
+        """Return a small object, or None if it does not exist."""
         found = self.read(key)
         return None if found is None else found[0]
 
@@ -284,7 +284,7 @@ class Bucket:
             )
 
     def abort(self, upload: Upload) -> None:
-        """Give an upload up, and what was paid for its parts. One that is gone is no error."""
+        """Give an upload up, and what was paid for its parts. One that is gone is not an error."""
         try:
             self._client.abort_multipart_upload(Bucket=self._name, Key=upload.key, UploadId=upload.id)
         except ClientError as error:
@@ -292,7 +292,7 @@ class Bucket:
                 raise
 
     def read(self, key: str) -> tuple[bytes, str] | None:
-        """Return a small object and the tag of what it holds now, or None if there is none."""
+        """Return a small object and the tag of its content, or None if it does not exist."""
         try:
             answer = self._client.get_object(Bucket=self._name, Key=key)
         except ClientError as error:
@@ -370,7 +370,7 @@ class Bucket:
         """Delete objects; none for no keys.
 
         Raises:
-            OSError: If one is still there: S3 says so in an answer that is no error.
+            OSError: If one is still there: S3 says so in an answer that is not an error.
         """
         rest = list(keys)
         while rest:

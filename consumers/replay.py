@@ -94,7 +94,7 @@ def from_failed_batch(body: bytes) -> FailedBatch:
             https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html
 
     Raises:
-        UnreadableSourceError: If it is none, or has no payload (only a bucket gets one).
+        UnreadableSourceError: If it is not a failed batch, or has no payload (only a bucket gets one).
     """
     try:
         document = json.loads(body)
@@ -113,7 +113,7 @@ def from_failed_batch(body: bytes) -> FailedBatch:
 
 
 def from_log_event(event: LogEvent, ingested: int, arn: str) -> KinesisRecord:
-    """Return a line of a log group as a Kinesis record of its own, named after it.
+    """Return a line of a log group as a separate Kinesis record, named after it.
 
     A record for each line costs some hundred bytes a line, and buys that a line that is rejected is kept
     under the same name, whatever else was read with it.
@@ -218,7 +218,7 @@ def preview(
 def send(
     records: list[KinesisRecord], invoke: Callable[[list[KinesisRecord]], Any], wait: Callable[[int], None]
 ) -> list[KinesisRecord]:
-    """Give records to a function until it has taken them, and return those that it fails on by itself.
+    """Give records to a function until it has taken them, and return those that fail on their own.
 
     What the function leaves unwritten is given to it again. Where it fails as a whole, the halves are tried:
     one bad record costs one record.

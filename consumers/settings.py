@@ -26,7 +26,7 @@ def read_settings(kind: type[Settings], environ: Mapping[str, str]) -> Settings:
         environ: The variables, usually `os.environ`.
 
     Raises:
-        SettingsError: If variables are missing, empty where there is no default, or no whole numbers.
+        SettingsError: If variables are missing, empty without having a default, or not whole numbers.
     """
     types = get_type_hints(kind)
     values: dict[str, str | int] = {}

@@ -401,7 +401,7 @@ ALARMS = (
         _of_lambda("Errors", "Sum", "DownloadApi"),
         log="DownloadApi",
     ),
-    # A zip that fails for its request's sake is no error of the function.
+    # A zip that fails because of its request is not an error of the function.
     Alarm(
         "DownloadWorkerError",
         "downloads",

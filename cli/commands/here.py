@@ -54,7 +54,7 @@ InProcess = Annotated[
 ]
 Template = Annotated[
     Path | None,
-    typer.Option(help="Run a SAM template of your own instead of the samples; its lines are collected."),
+    typer.Option(help="Run your own SAM template instead of the samples; its lines are collected."),
 ]
 Overrides = Annotated[
     list[str] | None,

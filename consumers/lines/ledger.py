@@ -38,7 +38,7 @@ class Ledger:
         duplicate: Lines whose row another line of the same request has, or the store in a higher version.
         not_numbers: Values left out because they are no finite numbers.
         unread_times: Lines whose `timestamp` cannot be read, and which have the time of the log event.
-        extra: Fields without a column of their own, kept in `_extra`.
+        extra: Fields without their own column, kept in `_extra`.
         others: Dimensions that hold `other` instead of what the record said.
         overflowed: Rows whose record is kept whole beside the store.
         quarantined: Lines and Kinesis records kept in quarantine, by reason.
@@ -75,7 +75,7 @@ class Ledger:
     _given_up: set[int] = field(default_factory=set)
 
     def reject(self, position: int, event: LogEvent | None, rejected: Rejected) -> None:
-        """Note a line for quarantine, or a whole Kinesis record where there is no event."""
+        """Note a line for quarantine, or a whole Kinesis record if it has no event."""
         self._rejections[position, rejected.reason].append((event, rejected))
         if event is not None:
             size = _REJECTION_BYTES + getsizeof(event.message)
@@ -140,7 +140,7 @@ class Ledger:
         Args:
             objects: Where to.
             at_once: As `map`; it may have several written at the same time.
-            is_late: Tells that there is no time for more.
+            is_late: Tells whether no time is left for more.
         """
 
         def put(item: tuple[tuple[int, str], list[tuple[LogEvent | None, Rejected]]]) -> bool:

@@ -108,7 +108,7 @@ def parse_key(key: str) -> ObjectKey:
     """Return the parts of a key.
 
     Raises:
-        UnreadableQuarantineError: If it is none of `key`'s.
+        UnreadableQuarantineError: If `key` did not make it.
     """
     found = _KEY.fullmatch(key)
     if found is None:
@@ -164,7 +164,7 @@ def read(body: bytes) -> Iterator[Kept]:
         body: The object, whole.
 
     Raises:
-        UnreadableQuarantineError: If a line is none of `lines`'s; the message has its number.
+        UnreadableQuarantineError: If `lines` did not make a line; the message has its number.
     """
     for number, line in enumerate(body.splitlines(), 1):
         try:

@@ -40,7 +40,7 @@ _BETWEEN = b'},{"id":'
 
 
 class UndecodableError(TaglineError, ValueError):
-    """Kinesis data that is no envelope; the message says at which step it failed."""
+    """Kinesis data that is not an envelope; the message says at which step it failed."""
 
 
 class LogEvent(NamedTuple):
@@ -80,10 +80,10 @@ class Piece(NamedTuple):
 
 
 class Malformed(NamedTuple):
-    """A log event that is none.
+    """A log event that cannot be read.
 
     Attributes:
-        event: What could be read of it; its message is the whole of it, as JSON, where that is no text.
+        event: What could be read of it; its message is the whole of it, as JSON, if that is not text.
         problem: What is wrong with it.
     """
 

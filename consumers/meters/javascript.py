@@ -14,7 +14,7 @@ from typing import Final
 
 # Deeper values are refused: no meter has them, and a reader's stack ends somewhere.
 MAX_DEPTH: Final = 64
-# JavaScript's only numbers are doubles: whole numbers beyond this one are no longer told apart.
+# JavaScript's only numbers are doubles: whole numbers beyond this one can no longer be distinguished.
 # https://tc39.es/ecma262/#sec-number.max_safe_integer
 MAX_SAFE_INTEGER: Final = 2**53 - 1
 # Keys up to this one are an array's indexes, and come first, in the order of their numbers.

@@ -30,7 +30,7 @@ def open_store(name: str, environ: Mapping[str, str], connections: int) -> Store
     """
     if name not in STORES:
         raise SettingsError(f"STORE is {name!r}, not one of: {', '.join(STORES)}")
-    # Functions of one process have modules of their own, which only this import has found.
+    # Functions of one process have their own modules, which only this import has found.
     live = _IMPORTED.get(name) or import_module(f"{__package__}.{name}.live")
     store: Store[Any] = live.from_environment(environ, connections)
     return store

@@ -80,11 +80,11 @@ class Schema(NamedTuple):
 
     Attributes:
         file: Where it was read.
-        type: The type of record; `*` for all that have no schema of their own.
+        type: The type of record; `*` for all without their own schema.
         revision: Counts its versions, from 1.
         undeclared: Where fields go that it does not name: `columns` of their own, or `extra`.
         unfit: Where a value goes that is not of its column's type: `quarantine` with its record, or `extra`.
-        dimensions: What records of the type are told apart by, beside what all types are.
+        dimensions: What distinguishes records of the type, beside what distinguishes all types.
         measures: All else.
     """
 
@@ -97,7 +97,7 @@ class Schema(NamedTuple):
     measures: Mapping[str, DeclaredMeasure] = {}
 
     def all_dimensions(self) -> dict[str, DeclaredDimension]:
-        """Return its dimensions with those that every type has, except `source`, which is no field."""
+        """Return its dimensions with those that every type has, except `source`, which is not a field."""
         return {name: DeclaredDimension(table.MAX_DIMENSION_BYTES) for name in DIMENSIONS} | dict(
             self.dimensions
         )
@@ -115,7 +115,7 @@ def read(folder: Path) -> tuple[Schema, ...]:
     """Return the schemas of a folder: its files `*.toml`.
 
     Raises:
-        SchemaError: If there is no such folder, or its schemas are not valid.
+        SchemaError: If the folder does not exist, or its schemas are not valid.
     """
     if not folder.is_dir():
         raise SchemaError(f"{folder} is no folder")

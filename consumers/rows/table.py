@@ -40,7 +40,7 @@ ID, TRUNC, EXTRA, EMPTY, SAID, OVERFLOW = "_id", "_trunc", "_extra", "_empty", "
 # The measures that every row has, before its others: the identity, then those that follow from the time
 # alone, which `timed_measures` computes.
 FIXED = (ID, *PARTITION)
-# Measures that the table adds by itself, and that no field can have.
+# Measures that the table adds, and that no field can have.
 OWN_MEASURES = (*FIXED, TRUNC, EXTRA, EMPTY, SAID, OVERFLOW)
 # What a dimension says instead of a value that its schema does not list.
 OTHER = "other"
@@ -51,7 +51,7 @@ RESERVED_PREFIXES = LIMITS.prefixes
 MAX_NAME_BYTES = LIMITS.name_bytes
 MAX_MEASURES = LIMITS.measures
 MAX_ID_BYTES = 200  # what is cut to fit a record is never its identity
-MAX_DIMENSION_BYTES = 300  # all dimensions, and what the table adds by itself, fit into a record together
+MAX_DIMENSION_BYTES = 300  # all dimensions, and what the table adds, fit into a record together
 # Deeper values than the C encoder takes are rare enough to be looked at level by level.
 MAX_DEPTH = 300
 
@@ -87,7 +87,7 @@ class Row(NamedTuple):
         measures: Typed values by column.
         not_numbers: How many values were left out because they are not finite numbers.
         version: Which mapping made it; of two rows at one point, the store keeps the higher.
-        extra: How many fields have no column of their own, and are in `_extra`.
+        extra: How many fields have no column and are in `_extra`.
         others: How many dimensions hold `other` instead of what the record said.
     """
 
@@ -154,7 +154,7 @@ def _escaped(character: str) -> str:
 
 
 class _NoMeasure(Enum):
-    """Why a value is no measure."""
+    """Why a value cannot be a measure."""
 
     OUT = "there is nothing to store"
     EMPTY = "a store of time series has no empty text"
@@ -272,7 +272,7 @@ def _text(text: str) -> str:
 
 
 def _json(value: Any) -> str:
-    """Return a value as JSON; what is no number is null.
+    """Return a value as JSON; NaN and infinity are null.
 
     Raises:
         UnmappableError: If it is nested deeper than 300 levels.
@@ -718,6 +718,6 @@ def overflow_row(body: bytes, source: str, plans: Plans) -> Row:
 
     Raises:
         UnmappableError: If a value does not fit its column's type.
-        tagline.UnreadableLineError: If the body is none of `overflow_body`'s.
+        tagline.UnreadableLineError: If `overflow_body` did not make the body.
     """
     return row(read(body.decode()), source, plans)

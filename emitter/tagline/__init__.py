@@ -1,6 +1,6 @@
 """Write one tagged line per request to stdout, and read it back.
 
-No dependency, no I/O but one write per record, and no exception of its own ever reaches the handler. Install
+No dependency, no I/O but one write per record, and none of its exceptions ever reaches the handler. Install
 it, attach it as a layer, or copy this folder.
 
     from tagline import Emitter, add

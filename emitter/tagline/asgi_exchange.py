@@ -87,7 +87,7 @@ class Exchange:
         length = _text(self.headers.get(b"content-length"))
         if length.isascii() and length.isdigit() and len(length) < _MAX_DIGITS:
             return int(length)
-        # Without either header there is no body in HTTP/1: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
+        # Without either header a request has no body in HTTP/1: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
         is_announced = b"transfer-encoding" in self.headers or b"content-length" in self.headers
         return 0 if not is_announced and self.scope.get("http_version", "")[:1] == "1" else None
 

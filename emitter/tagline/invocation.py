@@ -188,7 +188,7 @@ def watch(draft: Draft, seconds: float) -> None:
             try:
                 watcher.start()
             except RuntimeError:
-                return  # no more threads: the invocation goes on without a watch
+                return  # no more threads: the invocation runs without a watch
             _watcher = watcher
         elif due < _watcher.until:
             _watcher.until = due

@@ -85,7 +85,7 @@ def line_budget(chosen: Optional[int], *, is_in_lambda: bool) -> int:
 
 
 def whole_number(text: Optional[str], default: int) -> int:
-    """Return a setting's number, or the default if there is none or it cannot be read."""
+    """Return a setting's number, or the default if it is unset or cannot be read."""
     try:
         return int(text or default)
     except ValueError:

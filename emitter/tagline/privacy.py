@@ -141,7 +141,7 @@ class Privacy:
             for end, name in zip(self._ends, self._masked)
             if letters.endswith(end) and (len(end) >= MIN_NAME_END or words.endswith("-" + name))
         ]
-        # The longest end decides: `next-token` is no secret, although it ends with `token`.
+        # The longest end decides: `next-token` is not a secret, although it ends with `token`.
         if not found or max(found) < max(map(len, filter(letters.endswith, self._unmasked)), default=0):
             return None
         return _mask_unless_count if letters.endswith("s") else _mask

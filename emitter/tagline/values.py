@@ -208,7 +208,7 @@ def parse_timestamp(value: Any) -> Optional[int]:
     Text without an offset and datetimes without a zone are taken as UTC.
 
     Returns:
-        The milliseconds, or None if the value is no time between the years 1 and 9999.
+        The milliseconds, or None if the value is not a time between the years 1 and 9999.
     """
     if isinstance(value, int):
         return int(value) if _FIRST_MS <= value <= _LAST_MS and not isinstance(value, bool) else None

@@ -89,7 +89,7 @@ def bad_token(error: store.BadTokenError) -> Answer:
 
 @app.errorhandler(ValidationError)
 def invalid(error: ValidationError) -> Answer:
-    """Answer a request whose body is no pet."""
+    """Answer a request whose body is not a pet."""
     add(validation_error_count=error.error_count())
     return {"detail": error.errors(include_url=False, include_context=False)}, 422
 

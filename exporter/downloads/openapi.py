@@ -21,7 +21,7 @@ _ID = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
 _TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_VALUE}
 _JSON, _PROBLEM = "application/json", "application/problem+json"
 
-# What API Gateway answers by itself, before or instead of the function, and when.
+# What API Gateway answers before or instead of the function, and when.
 _OF_GATEWAY = {
     "401": "Where tokens are asked for, there is no valid one.",
     "403": "The request is not signed or its signer may not ask, or the token lacks the scope.",

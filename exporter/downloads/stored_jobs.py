@@ -43,7 +43,7 @@ class StoredJob(NamedTuple):
 
 
 def find_job(objects: Objects, job_id: str) -> StoredJob | None:
-    """Return a job by its id, or None if there is none or this is not an id.
+    """Return a job by its id, or None if it does not exist or this is not an id.
 
     Raises:
         NewerDocumentError: If a newer Tagline wrote it in a format that this one does not read.
@@ -110,7 +110,7 @@ def abandon_zip(job_id: str, objects: Downloads) -> None:
 def delete_job(job_id: str, objects: Downloads) -> None:
     """Delete a job, finished or not, and its zip."""
     # First, so that a worker that makes the zip sees that nobody wants it any more. It checks the job once
-    # more before it completes the upload, so there is no zip after the last of these.
+    # more before it completes the upload, so no zip appears after the last of these.
     objects.delete([job_key(job_id)])
     abandon_zip(job_id, objects)
     objects.delete([zip_key(job_id)])

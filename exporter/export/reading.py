@@ -108,7 +108,7 @@ class Reading:
     def check(self, until: int = MINUTES) -> None:
         """Compare what was read with the tally, before a minute of the day.
 
-        A row that came since the tally was taken is one more, which is no fault.
+        A row that came since the tally was taken is one more, which is not a fault.
 
         Raises:
             RowsMissingError: If the store returned fewer rows of a minute than it had counted.

@@ -39,7 +39,7 @@ class PartFile:
         self._types: Counter[str | None] = Counter()
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the file. Equal rows are equal bytes: there is no time in it, and gzip is one member."""
+        """Yield the file. Equal rows are equal bytes: it contains no time, and gzip is one member."""
         for batch in self._batches:
             first, last = batch.rows[0][self._when], batch.rows[-1][self._when]
             self._times = (self._times[0] or first or "", last or "")

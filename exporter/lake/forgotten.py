@@ -56,7 +56,7 @@ class Forgotten:
     """Who is to be forgotten, and up to when.
 
     Attributes:
-        key: What hashes are made with. It is not in the document: whoever reads that cannot try names.
+        key: What hashes are made with. It is not in the document, so a reader of it cannot try names.
         clients: When each was erased, by their hashes in hex: later rows are kept. None for an entry of an
             earlier release, which is for rows of any time.
         salt: What clients are hashed with first, in hex: the key of an earlier release, which is in the

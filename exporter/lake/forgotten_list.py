@@ -52,7 +52,7 @@ class ForgottenList:
         self.read_key = read_key
 
     def read(self) -> Forgotten | None:
-        """Return the clients, or None if there is no list.
+        """Return the clients, or None if the list does not exist.
 
         Raises:
             WrongKeyError: If the list was written with another key.

@@ -20,7 +20,7 @@ def store_of_function(kind: str, environ: Mapping[str, str], client: Callable[..
         client: Gives a boto3 client by a service's name.
 
     Raises:
-        SettingsError: If there is no such store, or one of its settings is missing.
+        SettingsError: If the store is unknown, or one of its settings is missing.
     """
     store: BillingStore = _adapter(kind).from_environment(environ, client)
     return store
@@ -35,7 +35,7 @@ def store_of_stack(kind: str, outputs: Mapping[str, str], client: Callable[[str]
         client: Gives a boto3 client by a service's name.
 
     Raises:
-        SettingsError: If there is no such store.
+        SettingsError: If the store is unknown.
     """
     store: SqlStore = _adapter(kind).of_stack(outputs, client)
     return store

@@ -143,7 +143,7 @@ _row_decoder = msgspec.json.Decoder(_Row)
 def _parse(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
     """Parse an answer's rows in place of botocore, which takes eight times as long for them."""
     if response_dict["status_code"] == 200:  # noqa: PLR2004 - errors are for botocore
-        # What is no page as documented is left to botocore, and read from what it makes of it.
+        # An answer that is not a documented page is left to botocore, and read from its result.
         with contextlib.suppress(msgspec.MsgspecError):
             customized_response_dict[_PAGE] = _decoder.decode(response_dict["body"])
             response_dict["body"] = b"{}"

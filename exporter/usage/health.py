@@ -18,7 +18,7 @@ HEALTH_JSON = "application/health+json"
 # Numbers older than this are a warning, and twice as old are critical: the roll-up is written each hour.
 DATA_AGE_WARNING = timedelta(hours=2)
 DATA_AGE_CRITICAL = timedelta(hours=4)
-# An alarm that has no data is no failure: the alarms whose silence is one are in ALARM then.
+# An alarm without data is not a failure: alarms for which silence is a failure are in ALARM then.
 # What the names of alarms have that ask for a look, and do not wake anybody.
 _WARNING = " WARNING "
 _ALARM_STATES = {"OK", "ALARM", "INSUFFICIENT_DATA"}

@@ -52,7 +52,7 @@ class Pipeline:
         written_at: The time, in UTC.
         lag_s: How far the consumer is behind the stream in seconds; None if it is not known.
         quarantined: Records put aside, by reason.
-        exported_through: The last day that the lake has; None if there is none.
+        exported_through: The last day that the lake has; None for an empty lake.
         running: Whether more records are expected; if not, old numbers are not late.
     """
 

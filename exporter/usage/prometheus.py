@@ -25,7 +25,7 @@ _VERSION = 1
 # Limits of the histogram: powers of four of a millisecond, where buckets end exactly. From 1 ms to 16 s.
 _POWERS = range(0, 15, 2)
 LIMITS_S = tuple(2**power / 1_000 for power in _POWERS)
-# Endpoints and errors with series of their own; those found later count as `other`, for ever: a series that
+# Endpoints and errors with their own series; those found later count as `other`, for ever: a series that
 # came out of `other` would count twice.
 MOST_ENDPOINTS, MOST_ERRORS = 500, 500
 OTHER = "other"
@@ -47,8 +47,8 @@ class Counters:
         since: When counting began, in UTC.
         days: The highest counts of each of the newest days.
         settled: The counts of all older days together.
-        endpoints: The endpoints with series of their own, as method and endpoint.
-        errors: The errors with series of their own, as endpoint and type.
+        endpoints: The endpoints with their own series, as method and endpoint.
+        errors: The errors with their own series, as endpoint and type.
         data_through: Until when the numbers are complete; None before the first roll-up.
     """
 

@@ -447,7 +447,7 @@ def ordered(
     """Return rows of routes or clients whose name has a text, the largest first, unknown values last.
 
     Raises:
-        ValueError: If there is no such figure to sort by.
+        ValueError: If the figure to sort by is unknown.
     """
     if sort not in SORTS:
         raise ValueError(f"cannot sort by {sort!r}: give one of {', '.join(SORTS)}")

@@ -121,7 +121,7 @@ class Numbers:
 
     @property
     def statuses(self) -> dict[int, int]:
-        """Requests by status; `NO_STATUS` and `UNANSWERED` where there is none."""
+        """Requests by status; `NO_STATUS` and `UNANSWERED` for those without."""
         if self._packed_statuses:
             _unpack(self._packed_statuses, self._statuses)
         return self._statuses

@@ -82,7 +82,7 @@ def paths(refusals: dict[str, Any]) -> dict[str, Any]:
     """Return the operations by their paths.
 
     Args:
-        refusals: What API Gateway answers by itself on any route, by status.
+        refusals: What API Gateway itself answers on any route, by status.
     """
     found = {path: {"get": _question(path, refusals)} for path in PARAMETERS}
     metrics = {

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from consumers.documents import NewerDocumentError
 from consumers.errors import TaglineError
 
-# Codes of S3 for what passes by itself: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+# Codes of S3 for failures that pass: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _PASSING = ("SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "RequestTimeTooSkewed")
 _FIRST_SERVER_ERROR = 500
 _GONE = ("NoSuchKey", "404", "PreconditionFailed", "412")
@@ -40,7 +40,7 @@ class Failure(NamedTuple):
 
     Attributes:
         reason: A sentence for the caller.
-        passes: Whether the error passes by itself: the job stays, and is resumed where it is.
+        passes: Whether the error is transient: the job stays, and is resumed where it is.
         again: Whether the zip is begun again after a while.
         is_ours: Whether the caller can do nothing about it, and somebody should look into the log.
     """
@@ -63,7 +63,7 @@ def failure_of(error: Exception) -> Failure:
 
 
 def passes(error: Exception) -> bool:
-    """Tell whether an error of S3 passes by itself: throttling, a broken connection, a server error."""
+    """Tell whether an error of S3 is transient: throttling, a broken connection, a server error."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return error.response["Error"]["Code"] in _PASSING or status >= _FIRST_SERVER_ERROR

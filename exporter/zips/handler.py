@@ -90,7 +90,7 @@ class Processed:
 def process_job(job_id: str, objects: Downloads, budget: Budget) -> Processed:
     """Make the zip of a job, or write the reason into the job why it cannot be made.
 
-    Every exception ends the job as failed, except one that passes by itself: the zip is then resumed.
+    Every exception ends the job as failed, except a transient one: the zip is then resumed.
 
     Args:
         job_id: The job's id.

@@ -67,7 +67,7 @@ class Cursor:
         parts: The parts that S3 has.
         entries: The members that end in them, or in the tail.
         rows: How many rows each of those has.
-        tail_sha256: Checksum of the tail, in hex; empty if there is no tail.
+        tail_sha256: Checksum of the tail, in hex; empty without a tail.
     """
 
     upload: str

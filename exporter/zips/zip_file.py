@@ -201,7 +201,7 @@ class Copied:
         """Yield the deflate stream.
 
         Raises:
-            ValueError: If this is no gzip, or it ends early.
+            ValueError: If this is not gzip, or it ends early.
         """
         chunks = iter(self._chunks)
         begin = b""
@@ -275,7 +275,7 @@ def gzip_header_length(begin: bytes) -> int | None:
     """Return how long the header of a gzip is, or None if more of it has to be seen.
 
     Raises:
-        ValueError: If this is no gzip, or has a flag that nobody knows.
+        ValueError: If this is not gzip, or has a flag that nobody knows.
     """
     if not _GZIP_MAGIC.startswith(begin[:3]) and begin[:3] != _GZIP_MAGIC:
         raise ValueError(f"no gzip: it begins with {begin[:3].hex()}, not {_GZIP_MAGIC.hex()}")

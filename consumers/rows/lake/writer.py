@@ -126,7 +126,10 @@ class Lake:
 
         try:
             self._retry.call(send, remaining)
-        except (TransientError, ClientError) as error:  # the latter: it may not write, or there is no bucket
+        except (
+            TransientError,
+            ClientError,
+        ) as error:  # the latter: it may not write, or the bucket does not exist
             return Unwritten(str(error))
         return None
 

@@ -1,8 +1,8 @@
-"""WriteRecords with a body of our own making, sent by botocore; a plain call where that cannot be relied on.
+"""WriteRecords with a body that we make, sent by botocore; a plain call where that cannot be relied on.
 
 botocore's validation and serialisation take nine tenths of what a request costs, for a body that the mapping
 can write down directly. So the call is made without records, and the body is put in by a handler of
-botocore's event `before-call`, after which botocore signs and sends it like one of its own. botocore does not
+botocore's event `before-call`, after which botocore signs and sends it like its own. botocore does not
 promise that event, so each request is looked at once more when it is signed, at its documented event
 `before-send`: what is about to go out is our body, or it does not go out.
 https://docs.aws.amazon.com/botocore/latest/topics/events.html

@@ -159,7 +159,7 @@ class _InvalidError(Exception):
 
 
 class _AccessError(Exception):
-    """The service refuses the request for who asks, or because there is no such table."""
+    """The service refuses the caller, or the table does not exist."""
 
 
 class _Item(NamedTuple):

@@ -82,7 +82,7 @@ def not_found(_request: Request, _error: store.PetNotFoundError) -> JSONResponse
 
 @api.exception_handler(store.BadTokenError)
 def bad_token(_request: Request, error: store.BadTokenError) -> JSONResponse:
-    """Answer for a token that is none."""
+    """Answer for an invalid token."""
     return JSONResponse({"detail": str(error)}, status_code=400)
 
 

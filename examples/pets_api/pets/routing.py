@@ -24,7 +24,7 @@ class RouteAwareRoute(APIRoute):
                 fastapi={"path": request.url.path, "route": self.path, "method": request.method}
             )
             logger.info("Received request")
-            # A dimension of its own needs a line of its own: all metrics of a line share their dimensions.
+            # A separate dimension needs a separate line: all metrics of a line share their dimensions.
             with single_metric(name="RequestCount", unit=MetricUnit.Count, value=1) as metric:
                 metric.add_dimension(name="route", value=f"{request.method} {self.path}")
             return await answer(request)

@@ -17,7 +17,7 @@ PAGE = 10
 
 
 class PetNotFoundError(LookupError):
-    """There is no pet with that id."""
+    """No pet has that id."""
 
 
 class BadTokenError(ValueError):
@@ -38,7 +38,7 @@ def get(pet_id: str) -> dict[str, Any]:
     """Return a pet.
 
     Raises:
-        PetNotFoundError: There is none.
+        PetNotFoundError: No pet has that id.
     """
     logger.info("Getting pet", extra={"pet": pet_id})
     found: dict[str, Any] = table().get_item(Key={"id": pet_id})
@@ -52,7 +52,7 @@ def change(pet_id: str, changes: dict[str, str]) -> None:
     """Change what is named of a pet.
 
     Raises:
-        PetNotFoundError: There is none.
+        PetNotFoundError: No pet has that id.
     """
     logger.info("Updating pet", extra={"pet": pet_id, "changes": sorted(changes)})
     if not changes:
@@ -73,7 +73,7 @@ def delete(pet_id: str) -> None:
     """Forget a pet.
 
     Raises:
-        PetNotFoundError: There is none.
+        PetNotFoundError: No pet has that id.
     """
     logger.info("Deleting pet", extra={"pet": pet_id})
     _only_if_there(table().delete_item, pet_id)
@@ -84,7 +84,7 @@ def page(next_token: str | None) -> dict[str, Any]:
     """Return up to `PAGE` pets, from where a token says, and a token where there are more.
 
     Raises:
-        BadTokenError: The token is none of ours.
+        BadTokenError: We did not make the token.
     """
     logger.info("Listing pets")
     start = {"ExclusiveStartKey": _decoded(next_token)} if next_token else {}

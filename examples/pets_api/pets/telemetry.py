@@ -9,5 +9,5 @@ logger = Logger()
 metrics = Metrics()
 emitter = Emitter()
 
-# Most requests have no metric of their own, and Powertools would say so on stderr.
+# Most requests have no metric, and Powertools would warn about that on stderr.
 warnings.filterwarnings("ignore", "No application metrics to publish")

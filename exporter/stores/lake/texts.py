@@ -79,7 +79,7 @@ def kind_of(value: Any) -> Type:
 def put_fields(
     fields: Sequence[str | None], columns: Sequence[Column], values: Sequence[list[str | None]]
 ) -> None:
-    """Put the measures without a column of their own into the columns that are asked for.
+    """Put the measures without their own column into the columns that are asked for.
 
     A value of another type than its column's goes into `_extra`, as one that a schema does not expect does.
 
