@@ -378,6 +378,14 @@ def test_what_api_gateway_says_by_itself_is_documented_as_it_is_here() -> None:
     assert said == {**here, "401": "Unauthorized"}
 
 
+def test_every_alarm_that_a_page_names_is_in_the_template() -> None:
+    pages = "".join(page.read_text() for page in DOCS.rglob("*.md"))
+    there = set(re.findall(r"(?m)^  (\w+Alarm):$", (ROOT / "template.yml").read_text()))
+
+    assert there
+    assert set(re.findall(r"`([A-Z]\w+Alarm)`", pages)) <= there
+
+
 def test_every_prefix_in_the_bucket_is_documented(stack: Stack) -> None:
     (bucket,) = stack.of_type("AWS::S3::Bucket")
     rules = bucket.properties["LifecycleConfiguration"]["Rules"]
