@@ -161,7 +161,8 @@ def fill(folder: Path, rows: int, file_rows: int) -> None:
             batch.append((None, packed(packer, orjson.loads(line), line)))
         for request in cut_at_hours(batch):
             of_hour = sorted((row for _, row in request), key=lambda row: row.identity)
-            bucket.put(name_of(of_hour).key, [pack(content(of_hour))], MEDIA_TYPE)
+            columns = content(of_hour)
+            bucket.put(name_of(columns).key, [pack(columns)], MEDIA_TYPE)
 
 
 def export(folder: Path, rows: int) -> dict[str, float]:

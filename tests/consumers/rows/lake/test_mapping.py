@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tagline import Record, write
 
-from consumers.lines.extract import read_line
+from consumers.lines.extract import read_line, record_of
+from consumers.lines.subscription import LogEvent
 from consumers.rows import schema
 from consumers.rows.lake import mapping
 from consumers.rows.lake.digest import digest
@@ -150,3 +151,35 @@ def test_of_many_hours_the_fullest_goes_first_when_memory_is_used_up() -> None:
     first, *_ = mapping.cut_at_hours(rows)
 
     assert {each.time for _, each in first} == {LOGGED}
+
+
+NUMBERS = st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False)
+NESTED = st.recursive(
+    NUMBERS | st.sampled_from(["8e5f", "1e19", "a"]), lambda inner: st.lists(inner, max_size=3), max_leaves=4
+)
+
+
+@example({"a": 1, "b_count": 2**63, "c": [], "d": 1})
+@example({"a": 1, "b_count": 2, "c": [2**64 + 1], "d": 1})
+@example({"a": 1, "b_count": 2, "c": [], "d": [{"e": -(2**66) - 1}]})
+@given(st.fixed_dictionaries({"a": NUMBERS, "b_count": NUMBERS, "c": st.lists(NESTED), "d": NESTED}))
+@settings(max_examples=200, deadline=None)
+def test_numbers_of_any_length_are_packed_directly_as_their_row_has_them(fields: dict[str, Any]) -> None:
+    message = write(Record("r", LOGGED, {}, src="s", seq=1)).rstrip()[:-1] + f",{json.dumps(fields)[1:]}"
+    line = read_line(message, "usage_record")
+    assert isinstance(line, dict)
+    packer = LakePacker()
+
+    packed = packer.pack_line(dict(line), message, GROUP)
+
+    record = record_of(line, LogEvent("e", LOGGED, message, GROUP, "s", "1"))
+    assert packed is None or packed == packer.pack(row(record, GROUP, UNDECLARED))
+
+
+@pytest.mark.parametrize("number", [0, -1.5, 10**17, -(2**63), 2**64 - 1, 1e300, 5e-324])
+def test_numbers_of_64_bits_need_no_row(number: float) -> None:
+    message = write(Record("r", LOGGED, {"a": number, "b": {"c": number}}, src="s", seq=1))
+    line = read_line(message, "usage_record")
+    assert isinstance(line, dict)
+
+    assert LakePacker().pack_line(line, message, GROUP) is not None
