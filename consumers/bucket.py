@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     IncompleteReadError,
+    ParamValidationError,
     ReadTimeoutError,
     ResponseStreamingError,
 )
@@ -70,6 +72,10 @@ def consumer_config(connections: int) -> Config:
         retries={"mode": "standard", "total_max_attempts": 3},
         max_pool_connections=max(10, connections),
     )
+
+
+class OutdatedBoto3Error(TaglineError, RuntimeError):
+    """boto3, which Lambda's runtime brings, is too old to write on condition; the message has its version."""
 
 
 class UploadGoneError(TaglineError, OSError):
@@ -315,14 +321,15 @@ class Bucket:
         """
         condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
         content_type = "text/html; charset=utf-8" if key.endswith(".html") else "application/json"
-        try:
-            self._client.put_object(
-                Bucket=self._name, Key=key, Body=body, ContentType=content_type, **condition
-            )
-        except ClientError as error:
-            if error.response["Error"]["Code"] in _LOST:
-                return False
-            raise
+        with _conditions_known():
+            try:
+                self._client.put_object(
+                    Bucket=self._name, Key=key, Body=body, ContentType=content_type, **condition
+                )
+            except ClientError as error:
+                if error.response["Error"]["Code"] in _LOST:
+                    return False
+                raise
         return True
 
     def remove(self, key: str, tag: str) -> bool:
@@ -334,12 +341,13 @@ class Bucket:
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
         """
-        try:
-            self._client.delete_object(Bucket=self._name, Key=key, IfMatch=tag)
-        except ClientError as error:
-            if error.response["Error"]["Code"] in _LOST:
-                return False
-            raise
+        with _conditions_known():
+            try:
+                self._client.delete_object(Bucket=self._name, Key=key, IfMatch=tag)
+            except ClientError as error:
+                if error.response["Error"]["Code"] in _LOST:
+                    return False
+                raise
         return True
 
     def move(self, key: str, to: str, tag: str) -> bool:
@@ -386,6 +394,18 @@ def _restored_until(item: Mapping[str, Any]) -> datetime | None:
     status = item.get("RestoreStatus", {})
     expiry: datetime | None = status.get("RestoreExpiryDate")
     return None if status.get("IsRestoreInProgress") else expiry
+
+
+@contextmanager
+def _conditions_known() -> Iterator[None]:
+    """Name the cause if boto3 does not know a condition's parameter."""
+    try:
+        yield
+    except ParamValidationError as error:
+        raise OutdatedBoto3Error(
+            f"boto3 {boto3.__version__} cannot write to S3 on condition: ship a newer one with the function,"
+            f" or update its runtime ({str(error).splitlines()[-1].partition(', must be')[0]})"
+        ) from None
 
 
 @contextmanager

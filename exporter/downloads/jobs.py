@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from consumers.bucket import Listed, Upload
-from consumers.documents import known, load, stamped
+from consumers.documents import VERSION, known, load, stamped
 from exporter.lake import manifest as archive
 from exporter.lake.formats import Format, ZipFormat
 from exporter.lake.manifest import Manifest, Part
@@ -20,6 +20,8 @@ from exporter.store import Days
 # Downloads, their documents and what is only needed while one is made: gone after a day.
 TMP = "tmp/"
 _VERSION = 1
+# Version 1 of a plan had each day's columns in its manifest.
+_PLAN_VERSION = 2
 
 
 class State(StrEnum):
@@ -217,14 +219,24 @@ class ZipPlan:
 
     def to_json(self) -> bytes:
         """Return the plan's document."""
+        # Nearly all days have the same columns, and there may be a thousand days of a thousand columns.
+        columns = list(dict.fromkeys(manifest.columns for manifest in self.manifests))
+        manifests = [
+            {
+                **json.loads(replace(manifest, columns=()).to_json()),
+                "columns": columns.index(manifest.columns),
+            }
+            for manifest in self.manifests
+        ]
         document = {
             "upload": asdict(self.upload),
             "begun_at": self.begun_at,
             "maker": self.maker,
             "part_bytes": self.part_bytes,
-            "manifests": [json.loads(manifest.to_json()) for manifest in self.manifests],
+            "columns": [archive.columns_to_json(each) for each in columns],
+            "manifests": manifests,
         }
-        return json.dumps(stamped(document, _VERSION)).encode()
+        return json.dumps(stamped(document, _PLAN_VERSION)).encode()
 
     @classmethod
     def from_json(cls, document: bytes) -> ZipPlan:
@@ -233,13 +245,21 @@ class ZipPlan:
         Raises:
             NewerDocumentError: If a newer Tagline wrote it in a format that this one does not read.
         """
-        read = load(document, _VERSION, "the zip's plan")
+        read = load(document, _PLAN_VERSION, "the zip's plan")
+        columns = [archive.columns_from_json(each) for each in read.get("columns", ())]
+
+        def manifest(of_day: dict[str, Any]) -> Manifest:
+            if read.get(VERSION, 1) < _PLAN_VERSION:
+                return Manifest.from_json(json.dumps(of_day).encode())
+            bare = Manifest.from_json(json.dumps({**of_day, "columns": []}).encode())
+            return replace(bare, columns=columns[of_day["columns"]])
+
         return cls(
             known(Upload, read["upload"]),
             read["begun_at"],
             read["maker"],
             read["part_bytes"],
-            tuple(Manifest.from_json(json.dumps(each).encode()) for each in read["manifests"]),
+            tuple(map(manifest, read["manifests"])),
         )
 
 

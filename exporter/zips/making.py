@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -36,6 +36,7 @@ from exporter.downloads.jobs import (
 from exporter.downloads.stored_jobs import StoredJob, abandon_zip, find_job, find_manifests, replace_job
 from exporter.lake import manifest as archive
 from exporter.lake.manifest import Manifest, Part
+from exporter.store import Column
 from exporter.zips.failures import DamagedError, SlowError, UnavailableError, file_error, passes
 from exporter.zips.packing import check, is_large, kept_format, packing
 from exporter.zips.zip_file import MAKER, Bytes, Deflated, Entry, Member, ZipFile, skipped, watched
@@ -230,7 +231,12 @@ def begin(job: Job, objects: Downloads, budget: Budget) -> ZipPlan:
     keys = chosen_manifests(job.request, (item.key for item in find_manifests(job.request.days, objects)))
     with ThreadPoolExecutor(AHEAD) as pool:
         found = list(pool.map(lambda key: _lake_manifest(objects, key), keys))
-    manifests = tuple(manifest for manifest in found if manifest is not None)
+    columns: dict[tuple[Column, ...], tuple[Column, ...]] = {}
+    manifests = tuple(
+        replace(manifest, columns=columns.setdefault(manifest.columns, manifest.columns))
+        for manifest in found
+        if manifest is not None
+    )
     check(job.request, manifests)
     revisions = [[str(each.day), each.revision, [part.sha256 for part in each.parts]] for each in manifests]
     begun_at = int(budget.now())

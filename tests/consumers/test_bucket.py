@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError, ResponseStreamingError
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from consumers.bucket import Bucket, Listed, Upload, UploadGoneError, client_config
+from consumers.bucket import Bucket, Listed, OutdatedBoto3Error, Upload, UploadGoneError, client_config
 from tests.twins import client_error
 
 
@@ -47,6 +47,18 @@ def test_an_upload_that_fails_leaves_nothing(bucket: Bucket) -> None:
 
 def test_what_is_not_there_is_none(bucket: Bucket) -> None:
     assert bucket.get("nothing") is None
+
+
+@pytest.mark.parametrize(("operation", "call"), [("PutObject", "replace"), ("DeleteObject", "remove")])
+def test_a_boto3_that_knows_no_conditions_is_named(operation: str, call: str) -> None:
+    with mock_aws():
+        client = boto3.client("s3", config=client_config())
+        client.create_bucket(Bucket="lake")
+        del client.meta.service_model.operation_model(operation).input_shape.members["IfMatch"]
+        arguments = ("k", b"{}", '"tag"') if call == "replace" else ("k", '"tag"')
+
+        with pytest.raises(OutdatedBoto3Error, match=rf"boto3 {boto3.__version__} cannot .*IfMatch"):
+            getattr(Bucket(client, "lake"), call)(*arguments)
 
 
 def test_all_keys_of_a_prefix_are_listed(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
