@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -14,9 +16,11 @@ import yaml
 from onemachine.pipeline import ROOT, App, Pipeline
 
 from cli.target import target_of
+from tests.onemachine.issuer import Issuer, private_key, token
 
 PAGE = ROOT / "docs" / "how-to" / "gateway-records.md"
 GROUP = "/aws/apigateway/shop"
+ISSUER = "https://id.example.com"
 TIMEOUT_S = 60
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
@@ -24,7 +28,13 @@ Resources:
   Api:
     Type: AWS::Serverless::HttpApi
     Properties:
-      DefaultRouteSettings: {ThrottlingRateLimit: 1, ThrottlingBurstLimit: 5}
+      DefaultRouteSettings: {ThrottlingRateLimit: 0.001, ThrottlingBurstLimit: 10}
+      RouteSettings: {GET /own: {ThrottlingRateLimit: 1000, ThrottlingBurstLimit: 1000}}
+      Auth:
+        Authorizers:
+          Token:
+            IdentitySource: $request.header.Authorization
+            JwtConfiguration: {issuer: "https://id.example.com", audience: [pets]}
   Shop:
     Type: AWS::Serverless::Function
     Properties:
@@ -34,6 +44,13 @@ Resources:
       Events:
         Pets: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: GET, Path: "/pets/{id}"}}
         Crash: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: GET, Path: /crash}}
+        Own:
+          Type: HttpApi
+          Properties:
+            ApiId: !Ref Api
+            Method: GET
+            Path: /own
+            Auth: {Authorizer: Token, AuthorizationScopes: [pets/read]}
   ApiAccessLogs:
     Type: AWS::Logs::LogGroup
     Properties: {LogGroupName: /aws/apigateway/shop}
@@ -72,8 +89,29 @@ def shop(tmp_path: Path) -> Iterator[Pipeline]:
         "Store": "timestream",
     }
     apps = [App("shop", tmp_path / "template.yml"), App("tagline", ROOT / "template.yml", parameters)]
-    with Pipeline(apps, in_process=True, enforce_throttling=True) as pipeline:
+    with (
+        Issuer() as issuer,
+        Pipeline(
+            apps,
+            in_process=True,
+            enforce_auth=True,
+            enforce_throttling=True,
+            issuers={ISSUER: f"{issuer.url}/keys"},
+        ) as pipeline,
+    ):
         yield pipeline
+
+
+def asked(pipeline: Pipeline, path: str) -> Any:
+    """Return what the API of usage has of the last day."""
+    answer = requests.get(
+        target_of(pipeline).outputs["DownloadUrl"] + path,
+        params={"range": "24h"},
+        headers={"x-api-key": pipeline.api_key or ""},
+        timeout=TIMEOUT_S,
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json()
 
 
 def test_what_never_reaches_a_handler_is_counted_and_no_caller_writes_a_field(shop: Pipeline) -> None:
@@ -89,9 +127,7 @@ def test_what_never_reaches_a_handler_is_counted_and_no_caller_writes_a_field(sh
     shop.settle()
     where.invoke("UsageRollerName", {})
 
-    answer = requests.get(
-        where.outputs["DownloadUrl"] + "/usage/routes", params={"range": "24h"}, timeout=TIMEOUT_S
-    ).json()
+    answer = asked(shop, "/usage/routes")
 
     assert Counter(statuses)[429] > 0
     assert (answer["base"], statuses[1], statuses[2]) == ("gateway_request", 500, 404)
@@ -104,6 +140,33 @@ def test_what_never_reaches_a_handler_is_counted_and_no_caller_writes_a_field(sh
     assert int(timed or 0) == len(statuses)
     columns = {column.name for column in where.store().sql("SELECT * FROM {table}").columns}
     assert not columns & {"client", "x", "_tag"}
+
+
+def test_what_the_gateway_refuses_is_counted_and_does_not_lower_the_availability(shop: Pipeline) -> None:
+    url = shop.outputs["shop"]["Url"]
+    claims = {"iss": ISSUER, "aud": "pets", "exp": time.time() + 3_600}
+    ours, others = (token(private_key(), {**claims, "scope": scope}) for scope in ("pets/read", "pets/write"))
+
+    def call(path: str, bearer: str = "") -> int:
+        headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
+        return requests.get(url + path, headers=headers, timeout=TIMEOUT_S).status_code
+
+    sent = Counter(
+        [call("/own") for _ in range(25)]
+        + [call("/own", "forged") for _ in range(25)]
+        + [call("/own", others) for _ in range(10)]
+        + [call("/own", ours) for _ in range(5)]
+        + [call("/pets/1") for _ in range(110)]
+    )
+    shop.settle()
+    target_of(shop).invoke("UsageRollerName", {})
+
+    assert sent == {401: 50, 403: 10, 429: 100, 200: 15}
+    total = asked(shop, "/usage")["total"]
+    assert (total["requests"], total["auth_failures"], total["rate_limited"]) == (175, 60, 100)
+    assert (total["failures"], total["availability"]) == (0, 1.0)
+    routes = {row["route"]: row for row in asked(shop, "/usage/routes")["routes"]}
+    assert (routes["GET /own"]["auth_failures"], routes["GET /pets/{id}"]["rate_limited"]) == (60, 100)
 
 
 @pytest.mark.parametrize("settings", [given()])

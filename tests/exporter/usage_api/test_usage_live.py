@@ -21,6 +21,7 @@ The checks that usage has to pass, by the numbers of the reference from which it
    usage/test_prometheus_scrapes.py::test_promtool_finds_nothing_to_complain_of
 9. What the gateway refuses is counted, and does not lower the availability:
    ../test_gateway_records.py::test_what_never_reaches_a_handler_is_counted_and_no_caller_writes_a_field
+   ../test_gateway_records.py::test_what_the_gateway_refuses_is_counted_and_does_not_lower_the_availability
    usage/test_rollup.py::test_each_status_counts_as_defined
 11. The page passes axe in every mode, keeps its policy, and draws what it counts:
    usage/test_page_in_browser.py::test_no_rule_of_axe_is_broken
