@@ -21,7 +21,7 @@ from consumers.accounts.minutes import UNANSWERED
 from consumers.errors import TaglineError
 from exporter.usage.groups import Group
 
-_VERSION = 1
+_VERSION = 2
 RATE_LIMITED = 429
 AUTH_FAILED = (401, 403)
 _FIRST_CLIENT_ERROR, _FIRST_SERVER_ERROR, _LAST_STATUS = 400, 500, 599
@@ -31,8 +31,13 @@ Route = tuple[str | None, str | None]
 Key = TypeVar("Key", bound=Hashable)
 
 
-# What of a roll-up need not be read.
-DETAILS = frozenset({"routes", "clients", "pairs", "errors"})
+# What of a roll-up need not be read, each in a document of its own behind the roll-up's.
+_SECTIONS = ("routes", "clients", "pairs", "errors")
+DETAILS = frozenset(_SECTIONS)
+# Of routes and clients, their names alone.
+NAMES = "names"
+# No JSON has it: a text in JSON writes it as `\\t`.
+_SEPARATOR = b"\t"
 
 
 class TotalMismatchError(TaglineError):
@@ -46,7 +51,7 @@ class OverlapError(TaglineError, ValueError):
 class Numbers:
     """What is counted of some requests.
 
-    Counts that were read stay as they were written until somebody asks for them: most are only added.
+    Rows that were read stay as they were written until somebody asks for their counts: most are only added.
 
     Args:
         statuses: Requests by status.
@@ -63,9 +68,10 @@ class Numbers:
 
     __slots__ = (
         "_buckets",
-        "_packed_buckets",
-        "_packed_statuses",
+        "_buckets_read",
+        "_rows",
         "_statuses",
+        "_statuses_read",
         "bytes",
         "duration_us",
         "longest_us",
@@ -79,23 +85,20 @@ class Numbers:
         longest_us: int = 0,
         bytes: int = 0,  # noqa: A002 - as in answers
     ) -> None:
-        self._statuses = {} if statuses is None else statuses
-        self._buckets = {} if buckets is None else buckets
-        # Lists that have each key before its count.
-        self._packed_statuses: list[list[int]] = []
-        self._packed_buckets: list[list[int]] = []
+        # None until somebody asks.
+        self._statuses, self._buckets = statuses, buckets
+        # Rows as they are kept, and how many of them the counts above have.
+        self._rows: list[list[Any]] = []
+        self._statuses_read = self._buckets_read = 0
         self.duration_us = duration_us
         self.longest_us = longest_us
         self.bytes = bytes
 
     @classmethod
-    def from_packed(
-        cls, statuses: list[int], buckets: list[int], duration_us: int, longest_us: int, size: int
-    ) -> Numbers:
-        """Return the numbers that `packed` returned."""
-        numbers = cls(None, None, duration_us, longest_us, size)
-        numbers._packed_statuses.append(statuses)
-        numbers._packed_buckets.append(buckets)
+    def from_row(cls, row: list[Any]) -> Numbers:
+        """Return the numbers of a row that is kept: what `packed` returned, after names."""
+        numbers = cls(None, None, *row[-3:])
+        numbers._rows.append(row)
         return numbers
 
     def packed(self) -> tuple[list[int], list[int], int, int, int]:
@@ -122,15 +125,21 @@ class Numbers:
     @property
     def statuses(self) -> dict[int, int]:
         """Requests by status; `NO_STATUS` and `UNANSWERED` for those without."""
-        if self._packed_statuses:
-            _unpack(self._packed_statuses, self._statuses)
+        if self._statuses is None:
+            self._statuses = {}
+        if self._statuses_read < len(self._rows):
+            _count([row[-5] for row in self._rows[self._statuses_read :]], self._statuses)
+            self._statuses_read = len(self._rows)
         return self._statuses
 
     @property
     def buckets(self) -> dict[int, int]:
         """Requests that have a duration, by the bucket of their duration."""
-        if self._packed_buckets:
-            _unpack(self._packed_buckets, self._buckets)
+        if self._buckets is None:
+            self._buckets = {}
+        if self._buckets_read < len(self._rows):
+            _count([row[-4] for row in self._rows[self._buckets_read :]], self._buckets)
+            self._buckets_read = len(self._rows)
         return self._buckets
 
     @property
@@ -168,14 +177,11 @@ class Numbers:
 
     def add(self, other: Numbers) -> None:
         """Add other numbers to these."""
-        if other._packed_statuses:
-            self._packed_statuses += other._packed_statuses
-        if other._packed_buckets:
-            self._packed_buckets += other._packed_buckets
-        if other._statuses:
-            _add(self._statuses, other._statuses)
-        if other._buckets:
-            _add(self._buckets, other._buckets)
+        if other._statuses is None and other._buckets is None:
+            self._rows += other._rows
+        else:
+            _add(self.statuses, other.statuses)
+            _add(self.buckets, other.buckets)
         self.duration_us += other.duration_us
         if other.longest_us > self.longest_us:  # noqa: PLR1730 - max() takes three times as long
             self.longest_us = other.longest_us
@@ -401,15 +407,18 @@ class RollUp:
                 "replayed": self.completeness.replayed,
             },
             "hours": [[hour, *numbers.packed()] for hour, numbers in usage.hours.items()],
-            "routes": [[*route, *numbers.packed()] for route, numbers in usage.routes.items()],
-            "clients": [[client, *numbers.packed()] for client, numbers in usage.clients.items()],
-            "pairs": _packed_pairs(usage),
-            "errors": [[*route, error, count] for (route, error), count in usage.errors.items()],
             "other_routes": [usage.other_routes.names, *usage.other_routes.numbers.packed()],
             "other_clients": [usage.other_clients.names, *usage.other_clients.numbers.packed()],
             "other_errors": usage.other_errors,
         }
-        return orjson.dumps(documents.stamped(document, _VERSION))
+        sections = {
+            "routes": [[*route, *numbers.packed()] for route, numbers in usage.routes.items()],
+            "clients": [[client, *numbers.packed()] for client, numbers in usage.clients.items()],
+            "pairs": _packed_pairs(usage),
+            "errors": [[*route, error, count] for (route, error), count in usage.errors.items()],
+        }
+        parts = [documents.stamped(document, _VERSION), *(sections[name] for name in _SECTIONS)]
+        return _SEPARATOR.join(map(orjson.dumps, parts))
 
     @classmethod
     def from_json(cls, document: bytes, details: Collection[str] = DETAILS) -> RollUp:
@@ -417,14 +426,19 @@ class RollUp:
 
         Args:
             document: The roll-up as it is kept.
-            details: Which of `DETAILS` to read, which are nearly all of it. Routes and clients that are not
-                read have their names, and no numbers.
+            details: Which of `DETAILS` to read, which are nearly all of it, or `NAMES`. Routes and clients
+                whose names alone are read have no numbers.
 
         Raises:
             NewerDocumentError: If a newer Tagline wrote it.
         """
-        read: dict[str, Any] = orjson.loads(document)
+        head, *sections = document.split(_SEPARATOR)
+        read: dict[str, Any] = orjson.loads(head)
         documents.check_version(read, _VERSION, "the roll-up")
+        # A document of version 1 has all in one.
+        wanted = _sections_of(details)
+        for name, section in zip(_SECTIONS, sections, strict=False):
+            read[name] = orjson.loads(section) if name in wanted else ()
         return cls(
             start=datetime.fromisoformat(read["start"]),
             end=datetime.fromisoformat(read["end"]),
@@ -434,27 +448,23 @@ class RollUp:
             source=read.get("source", ""),
             completeness=Completeness(**read["completeness"]),
             usage=_with_pairs(
-                read["pairs"] if "pairs" in details else [[], [], []],
+                read["pairs"] if "pairs" in wanted else [[], [], []],
                 Usage(
-                    hours={hour: Numbers.from_packed(*packed) for hour, *packed in read["hours"]},
+                    hours={row[0]: Numbers.from_row(row) for row in read["hours"]},
                     routes={
-                        (method, route): Numbers.from_packed(*packed) if "routes" in details else _UNREAD
-                        for method, route, *packed in read["routes"]
+                        (row[0], row[1]): Numbers.from_row(row) if "routes" in details else _UNREAD
+                        for row in read["routes"]
                     },
                     clients={
-                        client: Numbers.from_packed(*packed) if "clients" in details else _UNREAD
-                        for client, *packed in read["clients"]
+                        row[0]: Numbers.from_row(row) if "clients" in details else _UNREAD
+                        for row in read["clients"]
                     },
                     errors={
                         ((method, route), error): count
-                        for method, route, error, count in (read["errors"] if "errors" in details else ())
+                        for method, route, error, count in (read["errors"] if "errors" in wanted else ())
                     },
-                    other_routes=Other(
-                        read["other_routes"][0], Numbers.from_packed(*read["other_routes"][1:])
-                    ),
-                    other_clients=Other(
-                        read["other_clients"][0], Numbers.from_packed(*read["other_clients"][1:])
-                    ),
+                    other_routes=Other(read["other_routes"][0], Numbers.from_row(read["other_routes"])),
+                    other_clients=Other(read["other_clients"][0], Numbers.from_row(read["other_clients"])),
                     other_errors=read["other_errors"],
                 ),
             ),
@@ -553,14 +563,19 @@ def check_total(rollup: RollUp, rows: Mapping[str, int]) -> None:
         )
 
 
-def _unpack(packed: list[list[int]], into: dict[int, int]) -> None:
-    """Add counts, from lists that have each key before its count, and empty the list of these lists."""
+def _sections_of(details: Collection[str]) -> set[str]:
+    """Return the sections that have details: pairs are places among routes and clients."""
+    named = {"routes", "clients"} if {NAMES, "pairs"} & set(details) else set()
+    return (named | set(details)) - {NAMES}
+
+
+def _count(packed: Iterable[list[int]], into: dict[int, int]) -> None:
+    """Add counts, from lists that have each key before its count."""
     get = into.get
     for flat in packed:
         numbers = iter(flat)
         for key, count in zip(numbers, numbers, strict=True):
             into[key] = get(key, 0) + count
-    packed.clear()
 
 
 def _packed_pairs(usage: Usage) -> list[list[int]]:

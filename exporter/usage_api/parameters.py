@@ -11,6 +11,7 @@ from typing import Any
 from exporter.downloads.parameters import EVERYONE, ForbiddenError, InvalidParameterError, shown, tenant_of
 from exporter.usage.names import SORTS
 from exporter.usage.questions import ALL, DAY, HOUR, PRESETS, Filter, Range, preset
+from exporter.usage.rollup import NAMES
 from exporter.usage_api.openapi import (
     DEFAULT_RANGE,
     FORMATS,
@@ -25,6 +26,7 @@ from exporter.usage_api.openapi import (
 
 INTERVALS = {"hour": HOUR, "day": DAY}
 _DETAILS = {
+    "/usage": {NAMES},
     "/usage/routes": {"routes"},
     "/usage/clients": {"clients"},
     "/usage/route": {"routes", "pairs", "errors"},

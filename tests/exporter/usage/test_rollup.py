@@ -21,6 +21,7 @@ from exporter.usage.counting import usage_of_rows
 from exporter.usage.groups import COLUMNS, question, read_groups
 from exporter.usage.rollup import (
     DETAILS,
+    NAMES,
     Completeness,
     Limits,
     Numbers,
@@ -37,11 +38,11 @@ from exporter.usage.rollup import (
 )
 from tests.exporter.usage.usage_rows import START, TYPE, Row, rolled, row, traffic
 
-NAMES = st.sampled_from(["/pets", "/pets/{id}", "/other", None, "", "<script>", "🐈" * 70])
+GIVEN_NAMES = st.sampled_from(["/pets", "/pets/{id}", "/other", None, "", "<script>", "🐈" * 70])
 ROWS = st.builds(
     row,
     st.datetimes(datetime(2026, 11, 1), datetime(2026, 11, 1, 23, 59)),  # noqa: DTZ001 - written as UTC
-    NAMES,
+    GIVEN_NAMES,
     st.sampled_from(["acme", "globex", None, ""]),
     method=st.sampled_from(["GET", "POST", None]),
     status=st.sampled_from([200, 201, 302, 404, 429, 401, 403, 500, 503, 99, 600, -1, None, 200.9]),
@@ -221,16 +222,22 @@ def test_a_roll_up_is_read_back(rows: list[Row]) -> None:
     assert read([day.to_json()], DETAILS - {"pairs"}) == [without_pairs]
     unread: dict[str, Any] = {"routes": dict.fromkeys(day.usage.routes, Numbers())}
     unread |= {"clients": dict.fromkeys(day.usage.clients, Numbers()), "pairs": {}, "errors": {}}
+    assert read([day.to_json()], {NAMES}) == [replace(day, usage=replace(day.usage, **unread))]
+    unread |= {"routes": {}, "clients": {}}
     assert read([day.to_json()], ()) == [replace(day, usage=replace(day.usage, **unread))]
+    # As version 1 wrote it.
+    head, *sections = map(orjson.loads, day.to_json().split(b"\t"))
+    old = head | dict(zip(("routes", "clients", "pairs", "errors"), sections, strict=True))
+    assert RollUp.from_json(orjson.dumps({**old, "format_version": 1})) == day
     merge(read([day.to_json()], ()))
     assert read([day.to_json()], ()) == [replace(day, usage=replace(day.usage, **unread))], "none was changed"
     assert gc.isenabled()
 
 
 def test_a_roll_up_of_another_format_is_refused() -> None:
-    document = orjson.loads(rolled([], START).to_json()) | {"format_version": 2}
+    document = orjson.loads(rolled([], START).to_json().split(b"\t")[0]) | {"format_version": 3}
 
-    with pytest.raises(NewerDocumentError, match="the roll-up has format_version 2"):
+    with pytest.raises(NewerDocumentError, match="the roll-up has format_version 3"):
         RollUp.from_json(orjson.dumps(document))
 
 
