@@ -706,6 +706,22 @@ def test_links_lead_to_a_page_and_its_heading(page: Path, target: str) -> None:
     ]
 
 
+MAX_WORDS, MAX_WORDS_OF_A_PAGE = 45_000, 1_500
+
+
+def words(page: Path) -> int:
+    """Return how many words a page has: outside of blocks of code, and without the bars of tables."""
+    prose = re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return sum(bool(re.search(r"\w", word)) for word in prose.split())
+
+
+def test_the_pages_are_short() -> None:
+    count = {str(page.relative_to(ROOT)): words(page) for page in DOCS.rglob("*.md")}
+
+    assert {page: number for page, number in count.items() if number > MAX_WORDS_OF_A_PAGE} == {}
+    assert sum(count.values()) <= MAX_WORDS
+
+
 @pytest.mark.parametrize("source", sorted(ROOT.glob("*.yml")), ids=lambda path: path.name)
 def test_pages_that_a_file_mentions_are_there(source: Path) -> None:
     assert all((ROOT / page).is_file() for page in mentioned(source.read_text()))
