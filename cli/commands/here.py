@@ -71,7 +71,12 @@ StartTime = Annotated[
     datetime | None,
     typer.Option(formats=["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"], help="Put the clock to this time (UTC)."),
 ]
-Port = Annotated[int, typer.Option(min=0, max=65_535, help="The services' port; 0 takes a free one.")]
+Port = Annotated[
+    int,
+    typer.Option(
+        min=0, max=65_535, help="The services' port, and the next ones for the APIs; 0 takes free ones."
+    ),
+]
 EnforceAuth = Annotated[
     bool,
     typer.Option(
@@ -188,7 +193,7 @@ def up(
         with Pipeline(
             apps,
             in_process=in_process,
-            ports=[port],
+            ports=range(port, 65_536) if port else (),
             enforce_auth=enforce_auth,
             enforce_throttling=enforce_throttling,
             now=now and now.replace(tzinfo=UTC),
@@ -493,7 +498,7 @@ def print_addresses(pipeline: Pipeline, target: Target) -> None:
     shown = " ".join(pipeline.outputs.get("app", {}).values())
     for name, url in pipeline.addresses.get("app", {}).items():
         if url not in shown:
-            table.add_row(url, f"{name} of your template")
+            table.add_row(f"{url}{pipeline.stages[url]}", f"{name} of your template")
     if "PetsApiUrl" in target.samples:
         table.add_row(target.samples["PetsApiUrl"], "the pets API: every request leaves a record")
         table.add_row(target.samples["SampleApiUrl"], "a sample API without a framework")

@@ -59,12 +59,16 @@ class AccessLog:
         template: The format, with variables such as `$context.status`. One that is not known here is `-`.
         ship: Puts an event, as milliseconds and text, into the log group.
         api_id: The API's id.
+        stage: The stage's name.
     """
 
-    def __init__(self, template: str, ship: Callable[[int, str], None], api_id: str) -> None:
+    def __init__(
+        self, template: str, ship: Callable[[int, str], None], api_id: str, stage: str = "$default"
+    ) -> None:
         self._template = template
         self._ship = ship
         self._api_id = api_id
+        self._stage = stage
 
     def write(self, access: Access) -> None:
         """Write the line of a request."""
@@ -90,6 +94,7 @@ class AccessLog:
             "responseLatency": str(access.latency_ms),
             "responseLength": str(access.response_bytes),
             "routeKey": access.route_key,
-            "stage": "$default",
+            "resourcePath": access.route_key.partition(" ")[2],
+            "stage": self._stage,
             "status": str(access.status),
         }

@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
 from onemachine.functions import ACCOUNT_ID
-from onemachine.http_api import RefusedError, Request, Response
+from onemachine.http_api import RefusedError
+from onemachine.http_messages import Request, Response
 from onemachine.signatures import Keys, SignatureError, SignedRequest, verify_headers
 
 # API Gateway takes RSA only:
@@ -117,7 +118,7 @@ class JwtAuthorizer:
 
     Args:
         issuer: What the token's `iss` has to be.
-        audience: What its `aud`, or without one its `client_id`, has to be one of.
+        audience: What its `aud`, or without one its `client_id`, has to be one of; None for anything.
         read_keys: Gives the issuer's keys; it is called for the first token, and again for an unknown `kid`.
         identity_source: Where the token is: `$request.header.NAME` or `$request.querystring.NAME`.
 
@@ -128,7 +129,7 @@ class JwtAuthorizer:
     def __init__(
         self,
         issuer: str,
-        audience: Sequence[str],
+        audience: Sequence[str] | None,
         read_keys: Callable[[], PublicKeys],
         identity_source: str = "$request.header.Authorization",
     ) -> None:
@@ -137,7 +138,7 @@ class JwtAuthorizer:
         if self._where not in {"header", "querystring"} or not self._name:
             raise ValueError(f"identity source {identity_source!r} is neither a header nor in the query")
         self._issuer = issuer
-        self._audience = tuple(audience)
+        self._audience = None if audience is None else tuple(audience)
         self._read_keys = read_keys
         self._keys: PublicKeys = {}
         self._lock = threading.Lock()
@@ -216,13 +217,15 @@ def read_token(token: str, key: Callable[[str], RSAPublicKey]) -> dict[str, Any]
     return claims
 
 
-def check_claims(claims: Mapping[str, Any], issuer: str, audience: Sequence[str], now: datetime) -> None:
+def check_claims(
+    claims: Mapping[str, Any], issuer: str, audience: Sequence[str] | None, now: datetime
+) -> None:
     """Check what a token says of itself.
 
     Args:
         claims: Its claims.
         issuer: The issuer that it has to be of.
-        audience: What it has to be for, one of them.
+        audience: What it has to be for, one of them; None for anything.
         now: The time.
 
     Raises:
@@ -231,7 +234,7 @@ def check_claims(claims: Mapping[str, Any], issuer: str, audience: Sequence[str]
     if claims.get("iss") != issuer:
         raise InvalidTokenError("the token does not have a valid issuer")
     given = claims["aud"] if "aud" in claims else claims.get("client_id")
-    if not set(given if isinstance(given, list) else [given]) & set(audience):
+    if audience is not None and not set(given if isinstance(given, list) else [given]) & set(audience):
         raise InvalidTokenError("the token does not have a valid audience")
     seconds = now.timestamp()
     if _seconds(claims, "exp") <= seconds:

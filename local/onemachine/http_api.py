@@ -1,4 +1,4 @@
-"""An API Gateway HTTP API on one machine: payload format 2.0 in, a function's answer out.
+"""An API Gateway HTTP API on one machine: an event of payload format 2.0 or 1.0 in, a function's answer out.
 
 The upper half is pure: which route a request takes, what event it becomes, what an answer means. The formats
 are those of https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html.
@@ -26,6 +26,8 @@ from urllib.parse import parse_qsl, unquote
 
 from onemachine.access_logs import NOTHING, Access, AccessLog
 from onemachine.functions import ACCOUNT_ID, MAX_PAYLOAD_BYTES, Result, ThrottledError
+from onemachine.http_messages import Request, Response
+from onemachine.payload_one import Place, event_one
 
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
@@ -41,27 +43,6 @@ _WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 logger = logging.getLogger(__name__)
 
 Invoke = Callable[[str, bytes], Result]
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request as it came over the wire; header names in the order and spelling of the client."""
-
-    method: str
-    target: str
-    headers: Sequence[tuple[str, str]]
-    body: bytes
-    source_ip: str
-    protocol: str = "HTTP/1.1"
-
-
-@dataclass(frozen=True)
-class Response:
-    """What goes back over the wire."""
-
-    status: int
-    headers: Sequence[tuple[str, str]]
-    body: bytes
 
 
 class RefusedError(Exception):
@@ -106,6 +87,7 @@ class Route:
         function: The name of the function that answers.
         authorizer: What lets requests through, None for nothing.
         scopes: What a token has to allow, one of them.
+        payload: The format of events and answers, `2.0` or `1.0`.
     """
 
     method: str
@@ -113,6 +95,7 @@ class Route:
     function: str
     authorizer: Authorizer | None = None
     scopes: tuple[str, ...] = ()
+    payload: str = "2.0"
 
     @property
     def key(self) -> str:
@@ -307,6 +290,25 @@ def request_event(
     return event
 
 
+def _event_one(
+    request: Request,
+    route: Route,
+    parameters: Mapping[str, str],
+    api_id: str,
+    now: datetime,
+    *,
+    authorized: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    path = unquote(request.target.partition("?")[0])
+    place = Place(api_id, "$default", route.path, path, path, parameters)
+    kind = next((value for name, value in request.headers if name.lower() == "content-type"), "")
+    body = _body(request.body, kind) if request.body else (None, False)
+    event = {"version": "1.0", **event_one(request, place, now, body, authorized)}
+    tokens = (authorized or {}).get("jwt", {})
+    event["requestContext"]["authorizer"] = {"claims": tokens.get("claims"), "scopes": tokens.get("scopes")}
+    return event
+
+
 def _headers_and_cookies(request: Request) -> tuple[dict[str, str], list[str]]:
     headers = _joined([(name.lower(), value) for name, value in request.headers if name.lower() != "cookie"])
     cookies = [
@@ -346,15 +348,16 @@ def _body(body: bytes, content_type: str) -> tuple[str, bool]:
 # --- the answer -------------------------------------------------------------------------------------------
 
 
-def response_of(result: Result) -> Response:
+def response_of(result: Result, payload: str = "2.0") -> Response:
     """Turn a function's answer into a response.
 
     Args:
         result: The answer.
+        payload: Its format.
 
     Returns:
-        What an answer with a `statusCode` describes; any other JSON as a body with status 200; status 500
-        where the function failed or its answer is malformed.
+        What an answer with a `statusCode` describes; in format 2.0, any other JSON as a body with status 200;
+        status 500 where the function failed or its answer is malformed.
     """
     if result.error:
         return INTERNAL_SERVER_ERROR
@@ -363,6 +366,8 @@ def response_of(result: Result) -> Response:
         if isinstance(answer, dict) and "statusCode" in answer:
             return _described(answer)
     except (ValueError, TypeError, AttributeError):
+        return INTERNAL_SERVER_ERROR
+    if payload == "1.0":
         return INTERNAL_SERVER_ERROR
     body = answer.encode() if isinstance(answer, str) else result.payload
     return Response(200, [("content-type", "application/json")], body)
@@ -375,19 +380,35 @@ def _described(answer: Mapping[str, Any]) -> Response:
     content = (body or "").encode()
     if answer.get("isBase64Encoded"):
         content = base64.b64decode(content, validate=True)
-    headers = [
-        (str(name).lower(), _header_value(value)) for name, value in (answer.get("headers") or {}).items()
-    ]
+    headers = answer_headers(answer)
     if "content-type" not in dict(headers):
         headers.append(("content-type", "text/plain;charset=UTF-8"))
-    headers += [("set-cookie", _header_value(cookie)) for cookie in answer.get("cookies") or []]
+    headers += [("set-cookie", header_value(cookie)) for cookie in answer.get("cookies") or []]
     status = int(answer["statusCode"])
     if not 100 <= status <= 599:  # noqa: PLR2004 - what HTTP has
         raise ValueError(f"statusCode {status} is none")
     return Response(status, headers, content)
 
 
-def _header_value(value: object) -> str:
+def answer_headers(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the headers of a function's answer; those in `multiValueHeaders` take precedence.
+
+    Raises:
+        ValueError: A value would break the response.
+    """
+    several = {str(name).lower(): values for name, values in (answer.get("multiValueHeaders") or {}).items()}
+    single = {str(name).lower(): value for name, value in (answer.get("headers") or {}).items()}
+    return [(name, header_value(value)) for name, value in single.items() if name not in several] + [
+        (name, header_value(value)) for name, values in several.items() for value in values
+    ]
+
+
+def header_value(value: object) -> str:
+    """Return a header's value as text.
+
+    Raises:
+        ValueError: It would break the response.
+    """
     text = value if isinstance(value, str) else json.dumps(value)
     if not text.isprintable():
         raise ValueError(f"header value {text!r} would break the response")
@@ -525,16 +546,16 @@ class HttpApi:
         clock: Callable[[], datetime] = _real_time,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._routes = list(routes)
+        self.routes = list(routes)
         self._invoke = invoke
         self._port = port
-        self._api_id = api_id
+        self.api_id = api_id
         self._cors = cors
         self._bucket = _Bucket(throttle, clock_s) if throttle else None
         self._route_buckets = {key: _Bucket(each, clock_s) for key, each in route_throttles.items()}
         self._timeout_s = timeout_s
         self._observers = [each for each in (access_log and access_log.write, observe) if each]
-        self._clock = clock
+        self.clock = clock
         self._invocations = ThreadPoolExecutor(AT_ONCE, thread_name_prefix=f"api {api_id}")
         self._server: _Server | None = None
 
@@ -549,7 +570,7 @@ class HttpApi:
         """
         self._server = _Server(("127.0.0.1", self._port), self.answer)
         threading.Thread(
-            target=self._server.serve_forever, args=(STOP_WITHIN_S,), name=f"api {self._api_id}", daemon=True
+            target=self._server.serve_forever, args=(STOP_WITHIN_S,), name=f"api {self.api_id}", daemon=True
         ).start()
         return self._server.server_port
 
@@ -576,18 +597,17 @@ class HttpApi:
         return preflight(self._cors, request) or with_cors(self._cors, request, self._answer(request))
 
     def _answer(self, request: Request) -> Response:
-        path = request.target.partition("?")[0]
-        found = find_route(self._routes, request.method, path)
+        found = self.find(request)
         if not self._observers:
-            return self._routed(request, found)
-        at, began_s = self._clock(), time.perf_counter()
-        response = self._routed(request, found)
+            return self.routed(request, found)
+        at, began_s = self.clock(), time.perf_counter()
+        response = self.routed(request, found)
         headers = {name.lower(): value for name, value in request.headers}
         access = Access(
             at=at,
             route_key=found[0].key if found else NOTHING,
             method=request.method,
-            path=path,
+            path=request.target.partition("?")[0],
             protocol=request.protocol,
             source_ip=request.source_ip,
             user_agent=headers.get("user-agent", ""),
@@ -600,22 +620,43 @@ class HttpApi:
             observe(access)
         return response
 
-    def _routed(self, request: Request, found: tuple[Route, dict[str, str]] | None) -> Response:
+    def find(self, request: Request) -> tuple[Route, dict[str, str]] | None:
+        """Return the route that a request takes, with the values of its parameters; None if it takes none."""
+        return find_route(self.routes, request.method, request.target.partition("?")[0])
+
+    def has_room(self, route: Route) -> bool:
+        """Return whether the throttles let another request of a route through, and count it."""
+        bucket = self._route_buckets.get(f"{route.method} {route.path}", self._bucket)
+        return bucket is None or bucket.take()
+
+    def call(self, route: Route, event: Mapping[str, Any]) -> Result | None:
+        """Call a route's function and return its answer; None if the event is too large for it.
+
+        Raises:
+            TimeoutError: The answer takes too long.
+            ThrottledError: The function runs as often as it may already.
+        """
+        payload = json.dumps(event).encode()
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            return None
+        return self._invocations.submit(self._invoke, route.function, payload).result(self._timeout_s)
+
+    def routed(self, request: Request, found: tuple[Route, dict[str, str]] | None) -> Response:
+        """Answer a request of a route, or of none."""
         if found is None:
             return NOT_FOUND
         route, parameters = found
-        bucket = self._route_buckets.get(f"{route.method} {route.path}", self._bucket)
-        if bucket and not bucket.take():
+        if not self.has_room(route):
             return TOO_MANY_REQUESTS
-        now = self._clock()
+        now = self.clock()
         try:
             authorized = route.authorizer.authorize(request, route.scopes, now) if route.authorizer else None
-            event = request_event(request, route, parameters, self._api_id, now, authorized=authorized)
-            payload = json.dumps(event).encode()
-            if len(payload) > MAX_PAYLOAD_BYTES:
-                return TOO_LARGE
-            invocation = self._invocations.submit(self._invoke, route.function, payload)
-            return response_of(invocation.result(self._timeout_s))
+            if route.payload == "1.0":
+                event = _event_one(request, route, parameters, self.api_id, now, authorized=authorized)
+            else:
+                event = request_event(request, route, parameters, self.api_id, now, authorized=authorized)
+            result = self.call(route, event)
+            return TOO_LARGE if result is None else response_of(result, route.payload)
         except RefusedError as refused:
             return refused.response
         except (TimeoutError, ThrottledError) as error:

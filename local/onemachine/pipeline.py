@@ -10,7 +10,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import metadata
@@ -21,15 +21,14 @@ from typing import Any, Protocol, Self, cast
 from botocore.config import Config
 
 from onemachine import lambda_reads, logs, sns, template
-from onemachine.access_logs import Access, AccessLog
+from onemachine.access_logs import Access
 from onemachine.alarms.service import Alarms
-from onemachine.authorizers import ApiKeyAuthorizer, IamAuthorizer, JwtAuthorizer, read_keys
+from onemachine.apis import ApiServers
 from onemachine.clock import Clock
 from onemachine.destinations import Destinations
 from onemachine.event_sources import KinesisMapping, KinesisSettings, SqsMapping, SqsSettings
 from onemachine.faults import OF_DELIVERIES, OF_THE_SERVICE, Fault, Kind
 from onemachine.functions import Function, Functions, Ship
-from onemachine.http_api import Authorizer, Cors, HttpApi, Route, Throttle
 from onemachine.invocations import AsyncInvocations, EventSettings
 from onemachine.s3 import Applied, apply_lifecycle, configure_bucket
 from onemachine.schedules import Schedule, Scheduler
@@ -109,7 +108,7 @@ class Pipeline:
     Args:
         apps: The stacks, each made after the ones before it.
         in_process: Run functions in this interpreter instead of processes of their own.
-        ports: Ports for the services and then for each HTTP API; free ones where there are none.
+        ports: Ports for the services and then for each API, in the templates' order; free ones after them.
         enforce_auth: Let HTTP APIs ask their authorizers; otherwise everyone may call them.
         enforce_throttling: Let HTTP APIs take no more requests than their stages say.
         issuers: The file or local address of an issuer's keys, by the issuer; see `authorizers.read_keys`.
@@ -123,7 +122,8 @@ class Pipeline:
         outputs: The stacks' outputs by the stack's name.
         parameters: The values that were given for the stacks' parameters, by the stack's name.
         api_key: What lets a request through where HTTP APIs ask for a signature; None where they do not ask.
-        addresses: Where the stacks' HTTP APIs are, by the stack's name and the API's logical id.
+        addresses: Where the stacks' APIs are, by the stack's name and the API's logical id.
+        stages: The stage with which a REST API's paths begin, by its address; empty for HTTP APIs.
         code: The folders of the functions' code, by the stack's name.
         not_run: What the templates have that nothing stands for on one machine, and why.
         missing: What functions need and do not have.
@@ -156,6 +156,7 @@ class Pipeline:
         self._data = data
         self.outputs: dict[str, dict[str, str]] = {}
         self.addresses: dict[str, dict[str, str]] = {}
+        self.stages: dict[str, str] = {}
         self.code: dict[str, list[Path]] = {}
         self.parameters = {app.name: app.parameters for app in apps}
         self.api_key = secrets.token_urlsafe(_API_KEY_BYTES) if enforce_auth else None
@@ -433,53 +434,25 @@ class Pipeline:
         )
 
     def _apis(self, stack: Stack) -> dict[str, str]:
-        """Start a stack's HTTP APIs and return their addresses by logical id."""
+        """Start a stack's HTTP and REST APIs and return their addresses by logical id."""
+        shipper = logs.Shipper(self.client("logs"))
+        servers = ApiServers(
+            invoke=self.functions.invoke,
+            functions=self.functions.names(),
+            next_port=lambda: self._ports.pop(0) if self._ports else 0,
+            keys=KEYS,
+            api_key=self.api_key,
+            is_throttled=self._enforce_throttling,
+            issuers=self._issuers,
+            ship=lambda group, at_ms, text: shipper.ship(group, "access", [(at_ms, text)]),
+            observe=self._watcher.request if self._watcher else None,
+        )
         addresses = {}
-        for spec in template.http_apis(stack):
-            server = HttpApi(
-                [
-                    Route(
-                        route.method,
-                        route.path,
-                        route.function,
-                        self._authorizer(route.authorizer),
-                        route.scopes,
-                    )
-                    for route in spec.routes
-                    if route.function in self.functions.names()
-                ],
-                self.functions.invoke,
-                port=self._ports.pop(0) if self._ports else 0,
-                api_id=spec.api,
-                cors=None if spec.cors is None else Cors(*astuple(spec.cors)),
-                throttle=Throttle(*spec.throttle) if spec.throttle and self._enforce_throttling else None,
-                route_throttles={key: Throttle(*limits) for key, limits in spec.route_throttles.items()}
-                if self._enforce_throttling
-                else {},
-                access_log=self._access_log(spec),
-                observe=functools.partial(self._watcher.request, spec.api) if self._watcher else None,
-            )
-            addresses[spec.api] = f"http://127.0.0.1:{server.start()}"
+        for name, stage, server in servers.servers(stack):
+            addresses[name] = f"http://127.0.0.1:{server.start()}"
+            self.stages[addresses[name]] = stage
             self._stop.append(server.stop)
         return addresses
-
-    def _access_log(self, spec: template.HttpApiSpec) -> AccessLog | None:
-        if spec.access_log is None:
-            return None
-        arn, line = spec.access_log
-        group = arn.partition(":log-group:")[2].removesuffix(":*")
-        shipper = logs.Shipper(self.client("logs"))
-        return AccessLog(line, lambda at_ms, text: shipper.ship(group, "access", [(at_ms, text)]), spec.api)
-
-    def _authorizer(self, spec: template.AuthorizerSpec | None) -> Authorizer | None:
-        if spec is None or self.api_key is None:
-            return None
-        if spec.kind == "iam":
-            return ApiKeyAuthorizer(self.api_key, IamAuthorizer(KEYS))
-        place = self._issuers.get(spec.issuer, spec.issuer)
-        return JwtAuthorizer(
-            spec.issuer, spec.audience, functools.partial(read_keys, place), spec.identity_source
-        )
 
 
 @cache
@@ -765,6 +738,10 @@ _CREATE: dict[str, Callable[[Client, Resource], None]] = {
 
 # What is run elsewhere in this module, and what has nothing to do where whoever asks is let in.
 _RUN_OR_NEEDLESS = {
+    "AWS::ApiGateway::Account",
+    "AWS::ApiGateway::Deployment",
+    "AWS::ApiGateway::RestApi",
+    "AWS::ApiGateway::Stage",
     "AWS::ApiGatewayV2::Api",
     "AWS::ApiGatewayV2::Stage",
     "AWS::CloudWatch::Alarm",

@@ -8,6 +8,7 @@ functions. The names and ARNs are of the form that AWS would give, but the same 
 
 import contextlib
 import hashlib
+import logging
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -64,6 +65,9 @@ _MAPPING_PROPERTIES = {
     "StartingPositionTimestamp",
     "Tags",
 }
+
+# The translator warns of switches of its own, of which a template knows nothing.
+logging.getLogger("samtranslator").addHandler(logging.NullHandler())
 
 _LANGUAGE_EXTENSIONS = "AWS::LanguageExtensions"
 _FOR_EACH = "Fn::ForEach::"
@@ -235,24 +239,25 @@ class Stack:
         return [resource for resource in self.resources.values() if resource.type == resource_type]
 
     def outputs(self, api_urls: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Gives the outputs, with HTTP APIs at the addresses where they are served.
+        """Gives the outputs, with APIs at the addresses where they are served.
 
         The addresses are known only when the servers run, which is after the stack was read for their routes.
 
         Args:
-            api_urls: The address, ``http://127.0.0.1:<port>``, for each HTTP API's logical id.
+            api_urls: The address, ``http://127.0.0.1:<port>``, for each API's logical id.
 
         Returns:
             The outputs' values by name.
         """
         local_by_public = {
-            self.resources[logical_id].attributes["ApiEndpoint"]: url.rstrip("/")
+            f"https://{self.resources[logical_id].physical_id}.execute-api.{self.region}.amazonaws.com": url
             for logical_id, url in (api_urls or {}).items()
+            if logical_id in self.resources
         }
         outputs = dict(self.deployed_outputs)
         for name, value in outputs.items():
             for public, local in local_by_public.items():
-                outputs[name] = value = value.replace(public, local)  # noqa: PLW2901  # Several APIs in one output.
+                outputs[name] = value = value.replace(public, local.rstrip("/"))  # noqa: PLW2901  # Several APIs in one output.
         return outputs
 
 
@@ -427,6 +432,8 @@ class _Kind:
 
 _ANY_KIND = _Kind()
 _KINDS: Mapping[str, _Kind] = {
+    "AWS::ApiGateway::RestApi": _Kind(attributes={"RootResourceId": "root"}, unnamed=_api_id),
+    "AWS::ApiGateway::Stage": _Kind("StageName"),
     "AWS::ApiGatewayV2::Api": _Kind(
         attributes={"ApiId": "{name}", "ApiEndpoint": "https://{name}.execute-api.{region}.amazonaws.com"},
         unnamed=_api_id,
@@ -886,6 +893,7 @@ class HttpRoute:
         function: The name of the function that answers.
         authorizer: What lets requests through, None for nothing.
         scopes: What a token has to allow, one of them.
+        payload: The format of events and answers, ``2.0`` or ``1.0``.
     """
 
     api: str
@@ -894,6 +902,7 @@ class HttpRoute:
     function: str
     authorizer: AuthorizerSpec | None = None
     scopes: tuple[str, ...] = ()
+    payload: str = "2.0"
 
 
 @dataclass(frozen=True)
@@ -1005,7 +1014,7 @@ def event_source_mappings(stack: Stack) -> list[EventSourceMappingSpec]:
             EventSourceMappingSpec(
                 logical_id=mapping.logical_id,
                 uuid=mapping.physical_id,
-                function=_function_name(properties["FunctionName"]),
+                function=function_name(properties["FunctionName"]),
                 service=service,
                 source_arn=source_arn,
                 source_name=re.split("[:/]", source_arn)[-1],
@@ -1043,7 +1052,7 @@ def event_invokes(stack: Stack) -> list[EventInvokeSpec]:
         destinations = config.properties.get("DestinationConfig", {})
         specs.append(
             EventInvokeSpec(
-                function=_function_name(config.properties["FunctionName"]),
+                function=function_name(config.properties["FunctionName"]),
                 maximum_retries=int(config.properties.get("MaximumRetryAttempts", 2)),
                 maximum_age_s=int(config.properties.get("MaximumEventAgeInSeconds", 21_600)),
                 on_failure_arn=destinations.get("OnFailure", {}).get("Destination", ""),
@@ -1081,7 +1090,7 @@ def schedules(stack: Stack) -> list[ScheduleSpec]:
     by_scheduler = [
         ScheduleSpec(
             logical_id=schedule.logical_id,
-            function=_function_name(schedule.properties["Target"]["Arn"]),
+            function=function_name(schedule.properties["Target"]["Arn"]),
             expression=schedule.properties["ScheduleExpression"],
             timezone=schedule.properties.get("ScheduleExpressionTimezone", "UTC"),
             payload=schedule.properties["Target"].get("Input"),
@@ -1092,7 +1101,7 @@ def schedules(stack: Stack) -> list[ScheduleSpec]:
     by_rule = [
         ScheduleSpec(
             logical_id=rule.logical_id,
-            function=_function_name(target["Arn"]),
+            function=function_name(target["Arn"]),
             expression=rule.properties["ScheduleExpression"],
             timezone="UTC",
             payload=target.get("Input"),
@@ -1138,7 +1147,7 @@ def http_apis(stack: Stack) -> list[HttpApiSpec]:
 
     Raises:
         TemplateError: An API has what is not served on one machine: stage variables, a named stage, a Lambda
-            authorizer, payload format 1.0, integrations that are no functions.
+            authorizer, integrations that are no functions.
     """
     stages = {stage.properties["ApiId"]: stage for stage in stack.of_type("AWS::ApiGatewayV2::Stage")}
     specs = []
@@ -1177,18 +1186,18 @@ def _http_route(
     uri = str(integration.get("uri", ""))
     if integration.get("type", "").lower() != "aws_proxy" or "/functions/" not in uri:
         raise TemplateError(f"{where}: only integrations with functions are served here")
-    if str(integration.get("payloadFormatVersion")) != "2.0":
-        raise TemplateError(
-            f"{where}: only payload format 2.0 is served here, say PayloadFormatVersion: '2.0'"
-        )
+    payload = str(integration.get("payloadFormatVersion"))
+    if payload not in {"1.0", "2.0"}:
+        raise TemplateError(f"{where}: PayloadFormatVersion has to be '2.0' or '1.0'")
     authorizer, scopes = _authorizer(where, body, operation)
     return HttpRoute(
         api=api.logical_id,
         method="ANY" if verb == "x-amazon-apigateway-any-method" else verb.upper(),
         path=path,
-        function=_function_name(uri.split("/functions/")[1].split("/invocations", maxsplit=1)[0]),
+        function=function_name(uri.split("/functions/")[1].split("/invocations", maxsplit=1)[0]),
         authorizer=authorizer,
         scopes=scopes,
+        payload=payload,
     )
 
 
@@ -1233,19 +1242,24 @@ def _throttle(stage: Resource) -> tuple[float, int] | None:
     _refuse(stage, properties, {"StageVariables"}, "give functions environment variables instead")
     if properties.get("StageName") != "$default":
         raise TemplateError(f"{stage.logical_id}: only the stage $default is served here")
-    return _limits(properties.get("DefaultRouteSettings", {}))
+    return throttling_limits(properties.get("DefaultRouteSettings", {}))
 
 
 def _route_throttles(stage: Resource) -> dict[str, tuple[float, int]]:
-    found = {key: _limits(settings) for key, settings in stage.properties.get("RouteSettings", {}).items()}
+    found = {
+        key: throttling_limits(settings)
+        for key, settings in stage.properties.get("RouteSettings", {}).items()
+    }
     return {key: limits for key, limits in found.items() if limits is not None}
 
 
-def _limits(settings: Mapping[str, Any]) -> tuple[float, int] | None:
+def throttling_limits(settings: Mapping[str, Any]) -> tuple[float, int] | None:
+    """Returns the requests per second and at once of a stage's settings; None if they do not limit them."""
     if "ThrottlingRateLimit" not in settings or "ThrottlingBurstLimit" not in settings:
         return None
     return float(settings["ThrottlingRateLimit"]), int(settings["ThrottlingBurstLimit"])
 
 
-def _function_name(name_or_arn: str) -> str:
+def function_name(name_or_arn: str) -> str:
+    """Returns a function's name, given it or its ARN."""
     return name_or_arn.rsplit(":", 1)[-1]

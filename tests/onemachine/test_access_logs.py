@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 from onemachine.access_logs import Access, AccessLog
 from onemachine.functions import Result
-from onemachine.http_api import HttpApi, Request, Route, Throttle
+from onemachine.http_api import HttpApi, Route, Throttle
+from onemachine.http_messages import Request
 
 AT = datetime(2026, 11, 20, 10, 0, 1, 500_000, tzinfo=UTC)
 ACCESS = Access(AT, "GET /a/{id}", "GET", "/a/1", "HTTP/1.1", "192.0.2.1", 'a "b"', "api", 200, 7, 12)

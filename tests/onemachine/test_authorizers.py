@@ -15,7 +15,8 @@ from botocore.credentials import Credentials
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from onemachine.authorizers import ApiKeyAuthorizer, IamAuthorizer, JwtAuthorizer, claim_text, read_keys
 from onemachine.functions import Result
-from onemachine.http_api import HttpApi, Request, Response, Route
+from onemachine.http_api import HttpApi, Route
+from onemachine.http_messages import Request, Response
 from onemachine.signatures import Keys
 
 from tests.onemachine.issuer import Issuer, key_set, private_key, text, token

@@ -18,13 +18,13 @@ from onemachine.http_api import (
     MAX_REQUEST_BYTES,
     Cors,
     HttpApi,
-    Request,
     Route,
     Throttle,
     find_route,
     request_event,
     response_of,
 )
+from onemachine.http_messages import Request
 
 NOW = datetime(2026, 11, 20, 19, 3, 58, 390000, tzinfo=UTC)
 

@@ -287,8 +287,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"F": ROUTE, "Api": api(StageName="prod")}, r"only the stage \$default"),
     ({"F": ROUTE, "Api": api(Auth=LAMBDA_AUTHORIZER)}, "authorizer Own is neither"),
     (
-        {"F": function(("HttpApi", {**HTTP, "PayloadFormatVersion": "1.0"}))},
-        "only payload format 2.0",
+        {"F": function(("HttpApi", {**HTTP, "PayloadFormatVersion": "3.0"}))},
+        r"PayloadFormatVersion has to be '2.0' or '1.0'",
     ),
 ]
 

@@ -24,7 +24,8 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from onemachine.functions import Result
-from onemachine.http_api import HttpApi, Request, Route, Throttle
+from onemachine.http_api import HttpApi, Route, Throttle
+from onemachine.http_messages import Request
 from onemachine.pipeline import ROOT, App, Pipeline
 from onemachine.services import CREDENTIALS, REGION
 from onemachine.template import http_apis, resolve, translate
