@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Context, Decimal
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -104,6 +105,22 @@ def differences(one: Side, other: Side) -> list[str]:
     found = [] if one.rows == other.rows else ["rows"]
     names = sorted({*one.columns, *other.columns})
     return found + [name for name in names if _shown(one, name) != _shown(other, name)]
+
+
+def comparison_json(day: date, one: Side, other: Side) -> dict[str, Any]:
+    """Return two sides for a program, with the names of the columns that differ."""
+    sides = [
+        {
+            "name": side.name,
+            "rows": side.rows,
+            "columns": {
+                name: {"values": sums.values, "sum": str(sums.total), "sha256": sums.sha256}
+                for name, sums in sorted(side.columns.items())
+            },
+        }
+        for side in (one, other)
+    ]
+    return {"day": day.isoformat(), "sides": sides, "differences": differences(one, other)}
 
 
 def print_comparison(day: date, one: Side, other: Side, screen: Console) -> None:

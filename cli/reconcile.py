@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -50,6 +51,27 @@ class Balance:
     def stored(self) -> int:
         """Lines that came and are not in quarantine."""
         return self.totals.delivered - self.quarantined
+
+    def to_json(self, day: date, exported: int) -> dict[str, Any]:
+        """Return the balance for a program.
+
+        Args:
+            day: The day.
+            exported: Rows of the day in the lake, of all log groups.
+        """
+        return {
+            "day": day.isoformat(),
+            "log_group": self.log_group,
+            "emitted": self.totals.emitted,
+            "delivered": self.totals.delivered,
+            "quarantined": dict(self.totals.quarantined),
+            "stored": self.stored,
+            "missing": self.missing,
+            "mentioned": self.totals.mentioned,
+            "implausible": self.totals.implausible,
+            "rows": self.rows,
+            "exported_of_all": exported,
+        }
 
 
 def balances_of(target: Target, day: date) -> tuple[list[Balance], int]:

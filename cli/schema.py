@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -92,6 +93,18 @@ def schema_tables(schemas: tuple[Schema, ...]) -> Iterator[Table]:
             default = "" if measure.default is None else str(measure.default)
             shown.add_row(name, table.column_name(name), measure.type, default, "", _pii(measure.pii))
         yield shown
+
+
+def schema_json(each: Schema) -> dict[str, Any]:
+    """Return what is declared of a type of record, for a program."""
+    return {
+        "type": each.type,
+        "revision": each.revision,
+        "undeclared": each.undeclared,
+        "unfit": each.unfit,
+        "dimensions": {name: found._asdict() for name, found in each.all_dimensions().items()},
+        "measures": {name: found._asdict() for name, found in each.measures.items()},
+    }
 
 
 def describe_usage(schemas: tuple[Schema, ...]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -38,6 +40,13 @@ err = Screen(stderr=True)
 NARROWEST = 12
 BORDER = 3  # characters beside each column
 NUMBER = re.compile(r"-?\d[\d,]*(\.\d+)?(E-?\d+)?")
+
+
+def print_json_lines(values: Iterable[Any]) -> None:
+    """Print values for a program: each as JSON on a line."""
+    for value in values:
+        sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
 
 
 def progress() -> Progress:

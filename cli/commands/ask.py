@@ -10,7 +10,7 @@ import typer
 
 from cli.errors import CommandError
 from cli.options import MAX_DAYS, AsJson, FirstDay, LastDay, OneDay, Stack, days_between, finite
-from cli.screen import err, out
+from cli.screen import err, out, print_json_lines
 
 app = typer.Typer()
 filter_app = typer.Typer(help="Filter patterns of CloudWatch Logs.", no_args_is_help=True)
@@ -64,8 +64,9 @@ def insights(
     ] = 24,
     as_csv: AsCsv = False,
     as_json: AsJson = False,
+    stack: Stack = None,
 ) -> None:
-    """Ask the log groups of the pipeline that runs here, as Logs Insights does.
+    """Ask the log groups with a query of CloudWatch Logs Insights.
 
     For example:
 
@@ -81,9 +82,9 @@ def insights(
 
     from cli.answers import print_answer
     from cli.stages import collected_groups
-    from cli.target import running_target
+    from cli.target import find_target
 
-    target = running_target()
+    target = find_target(stack)
     now = int(target.now().timestamp())
     try:
         answer = ask(
@@ -104,7 +105,13 @@ def insights(
 
 
 @app.command()
-def reconcile(day: OneDay = None, first: FirstDay = None, last: LastDay = None, stack: Stack = None) -> None:
+def reconcile(
+    day: OneDay = None,
+    first: FirstDay = None,
+    last: LastDay = None,
+    as_json: AsJson = False,
+    stack: Stack = None,
+) -> None:
     """Compare what was emitted on a day, or on each of several, with what arrived, for each log group.
 
     The exit status is 1 if anything is missing: lines that the emitters numbered and that never came.
@@ -123,7 +130,10 @@ def reconcile(day: OneDay = None, first: FirstDay = None, last: LastDay = None, 
     missing = 0
     for asked in days_between(target, first or day, last or day or first):
         balances, exported = balances_of(target, asked)
-        print_balances(asked, balances, exported, out)
+        if as_json:
+            print_json_lines(balance.to_json(asked, exported) for balance in balances)
+        else:
+            print_balances(asked, balances, exported, out)
         missing += sum(balance.missing for balance in balances)
     if missing:
         raise typer.Exit(1)
@@ -135,6 +145,7 @@ def try_pattern(
     file: Annotated[
         Path | None, typer.Argument(help="Messages, one a line. Default: standard input.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print the messages that a filter pattern selects, and the fields that it takes out of them.
 
@@ -172,6 +183,9 @@ def try_pattern(
             found = fields(message)
             if found is not None:
                 selected += 1
-                sys.stdout.write(message + (f"\t{json.dumps(found)}" if found else "") + "\n")
+                if as_json:
+                    print_json_lines([{"message": message, "fields": found}])
+                else:
+                    sys.stdout.write(message + (f"\t{json.dumps(found)}" if found else "") + "\n")
     if not selected:
         raise typer.Exit(1)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.commands.here import store_named
-from cli.options import AsJson, Stack
-from cli.screen import err, out, print_rows
+from cli.options import AsJson, Stack, finite
+from cli.screen import err, out, print_json_lines, print_rows
 from consumers.rows.registry import STORES
 
 if TYPE_CHECKING:
@@ -18,11 +18,24 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 RATES = (1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0)
+MOST_A_SECOND, MOST_LINES = 10_000_000, 10_000
+
+
+def all_finite(values: list[float] | None) -> list[float] | None:
+    """Return an option's numbers; see `finite`."""
+    for value in values or ():
+        finite(value)
+    return values
 
 
 Rates = Annotated[
     list[float] | None,
-    typer.Option(min=0.001, help="Requests a second; may be given again. Default: 1 to 100,000."),
+    typer.Option(
+        min=0.001,
+        max=MOST_A_SECOND,
+        callback=all_finite,
+        help="Requests a second; may be given again. Default: 1 to 100,000.",
+    ),
 ]
 OnlyStore = Annotated[
     str | None,
@@ -33,7 +46,10 @@ OnlyStore = Annotated[
 LinesPerRecord = Annotated[
     float | None,
     typer.Option(
-        min=1, help="Lines that CloudWatch Logs puts into a Kinesis record. Default: 1, the dearest."
+        min=1,
+        max=MOST_LINES,
+        callback=finite,
+        help="Lines that CloudWatch Logs puts into a Kinesis record. Default: 1, the dearest.",
     ),
 ]
 Hops = Annotated[bool, typer.Option("--hops", help="Print each hop of each plan.")]
@@ -65,7 +81,6 @@ def cost(
     tagline cost --stack tagline-prod --rate 500 --json
     ```
     """
-    import json
     from dataclasses import replace
     from importlib import import_module
 
@@ -82,8 +97,7 @@ def cost(
     stores: list[StoreCost] = [import_module(f"cli.cost.{name}").COST for name in wanted]
     plans = [plan_of(each, sizes, Setup(), of) for of in stores for each in rate or RATES]
     if as_json:
-        for plan in plans:
-            out.print(json.dumps(plan_json(plan, names)), soft_wrap=True, highlight=False)
+        print_json_lines(plan_json(plan, names) for plan in plans)
         return
     err.print(
         f"list prices of {prices.REGION}, read {prices.READ}; measured here: {', '.join(names) or 'nothing'}"

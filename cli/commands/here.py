@@ -17,8 +17,8 @@ import typer
 from onemachine.faults import OF_DELIVERIES, Kind
 
 from cli.errors import CommandError
-from cli.options import MAX_DAYS, MAX_WAIT_S, Stack, finite
-from cli.screen import advancing, err, out, print_rows, progress
+from cli.options import MAX_DAYS, MAX_WAIT_S, AsJson, Stack, finite
+from cli.screen import advancing, err, out, print_json_lines, print_rows, progress
 from consumers.rows.registry import LOCAL_STORE, STORES
 
 if TYPE_CHECKING:
@@ -354,6 +354,7 @@ def tick(
     function: Annotated[
         list[str] | None, typer.Option(help="Call this function as its schedule does; may be given again.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Put the clock of the pipeline that runs here forward, and let happen what happens in that time.
 
@@ -373,6 +374,9 @@ def tick(
     if not (days or hours or function):
         function = [target.outputs["DailyExporterName"]]
     turned = target.act("tick", seconds=days * 86_400 + hours * 3_600, functions=function or [])
+    if as_json:
+        print_json_lines([turned])
+        return
     out.print(f"It is {turned['now']}.", highlight=False)
     for answer in turned["answers"]:
         out.print_json(data=answer)
@@ -468,7 +472,7 @@ def env(
 
 
 @app.command()
-def outbox() -> None:
+def outbox(as_json: AsJson = False) -> None:
     """Print the e-mails that the pipeline that runs here would have sent.
 
     For example:
@@ -480,6 +484,9 @@ def outbox() -> None:
     from cli.target import running_target
 
     mails = running_target().act("outbox")
+    if as_json:
+        print_json_lines(mails)
+        return
     if not mails:
         out.print("No e-mail would have been sent.")
         return

@@ -12,6 +12,7 @@ import typer
 from cli.errors import CommandError
 from cli.options import (
     MAX_WAIT_S,
+    AsJson,
     Stack,
     arrival_days,
     day_option,
@@ -20,7 +21,7 @@ from cli.options import (
     parse_day,
     parse_time,
 )
-from cli.screen import err, out, progress
+from cli.screen import err, out, print_json_lines, progress
 
 if TYPE_CHECKING:
     from cli.replay import ReplayItem, ReplayOutcome
@@ -81,7 +82,7 @@ def list_quarantine(
     last: LastArrival = None,
     reason: Reasons = None,
     keys: Annotated[bool, typer.Option("--keys", help="Each object by its key.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+    as_json: AsJson = False,
     stack: Stack = None,
 ) -> None:
     """Print what is in quarantine: how many lines of a day and a reason, and what is wrong with the first.
@@ -93,15 +94,12 @@ def list_quarantine(
     tagline quarantine ls --from 2026-11-01 --reason unparseable --keys
     ```
     """
-    import json
-
     from cli import quarantine
     from cli.target import find_target
 
     rows = quarantine.summarize(find_target(stack), arrival_days(first, last), reason or (), by_key=keys)
     if as_json:
-        for row in rows:
-            sys.stdout.write(json.dumps(row) + "\n")
+        print_json_lines(rows)
     elif rows and keys:
         for row in rows:
             # A key is there to be copied: it is not cut off, however long it is.
@@ -154,6 +152,7 @@ def replay(
         float,
         typer.Option(min=0, max=MAX_WAIT_S, callback=finite, help="Seconds of rest after each invocation."),
     ] = 0,
+    as_json: AsJson = False,
     stack: Stack = None,
 ) -> None:
     """Send lines through the consumer again; without --run, count what that would be.
@@ -170,6 +169,8 @@ def replay(
     tagline replay logs --log-group /aws/lambda/my-api --from 2026-11-19T10:00:00 --to 2026-11-19T12:00:00
     ```
     """
+    from dataclasses import asdict
+
     from cli.replay import ReplayOutcome
     from cli.target import find_target
 
@@ -180,7 +181,10 @@ def replay(
     else:
         days = parse_day("--from", first), parse_day("--to", last)
         replay_objects(target, outcome, source, days, reason or (), do_it=do_it, pause=pause)
-    out.print(outcome.table())
+    if as_json:
+        print_json_lines([{**asdict(outcome), "sent": do_it}])
+    else:
+        out.print(outcome.table())
     for name, why in outcome.failed.items():
         err.print(f"{name}: {why}", highlight=False)
     if do_it:

@@ -6,7 +6,8 @@ import shutil
 import sys
 import tempfile
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,10 +16,13 @@ import typer
 from rich.table import Column, Table
 
 from cli.errors import CommandError
-from cli.options import FirstDay, LastDay, OneDay, Stack, day_option, days_between, finite
-from cli.screen import err, out, progress
+from cli.options import AsJson, FirstDay, LastDay, OneDay, Stack, day_option, days_between, finite
+from cli.screen import err, out, print_json_lines, progress
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cli.download import Fetched
     from cli.target import Target
     from exporter.store import Days
 
@@ -49,6 +53,7 @@ def export(
             help="The price of a gigabyte scanned in your contract, to see what days cost.",
         ),
     ] = None,
+    as_json: AsJson = False,
     stack: Stack = None,
 ) -> None:
     """Write days to the lake now, as the daily schedule does with yesterday.
@@ -67,36 +72,46 @@ def export(
 
     target = find_target(stack)
     days = days_between(target, first or day, last or day or first)
+    with progress() as bars:
+        if as_json:
+            print_json_lines(export_days(target, days, bars))
+            return
+        results = list(export_days(target, days, bars))
+    _print_exports(results, usd_per_gb)
+
+
+def _print_exports(results: Iterable[Mapping[str, Any]], usd_per_gb: float | None) -> None:
     # Nine columns in the eighty of a narrow terminal: nothing of a number may be cut off.
     table = Table("day", "format", padding=0)
     numbers = ("rows", "bytes", "parts", "revision", "seconds", "metered_bytes")
     for name in (*numbers[:-1], "MB read", *(["USD"] if usd_per_gb is not None else [])):
         table.add_column(name, justify="right")
     remarks: list[str] = []
-    with progress() as bars:
-        for exported in export_days(target, days, bars):
-            if exported.get("locked"):
-                table.add_row(exported["day"], exported["format"])
-                remarks.append(f"{exported['day']}: left to another run, which is writing it")
-                continue
-            if exported["kept"]:
-                remarks.append(f"{exported['day']}: kept as it was, for the store has fewer rows by now")
-            metered = exported["metered_bytes"]
-            table.add_row(
-                exported["day"],
-                exported["format"],
-                *(f"{exported[name]:,}" for name in numbers[:-2]),
-                f"{exported['seconds']:,.2f}",
-                f"{metered / 1e6:,.1f}",
-                *([f"{metered / 1e9 * usd_per_gb:,.4f}"] if usd_per_gb is not None else []),
-            )
+    for exported in results:
+        if exported.get("locked"):
+            table.add_row(exported["day"], exported["format"])
+            remarks.append(f"{exported['day']}: left to another run, which is writing it")
+            continue
+        if exported["kept"]:
+            remarks.append(f"{exported['day']}: kept as it was, for the store has fewer rows by now")
+        metered = exported["metered_bytes"]
+        table.add_row(
+            exported["day"],
+            exported["format"],
+            *(f"{exported[name]:,}" for name in numbers[:-2]),
+            f"{exported['seconds']:,.2f}",
+            f"{metered / 1e6:,.1f}",
+            *([f"{metered / 1e9 * usd_per_gb:,.4f}"] if usd_per_gb is not None else []),
+        )
     out.print(table)
     for remark in remarks:
         out.print(remark, highlight=False)
 
 
 @app.command()
-def verify(first: FirstDay = None, last: LastDay = None, stack: Stack = None) -> None:
+def verify(
+    first: FirstDay = None, last: LastDay = None, as_json: AsJson = False, stack: Stack = None
+) -> None:
     """Read exported days again: checksums, rows and times, and what the store still has of them.
 
     The exit status is 0 if all is as the manifests say, and 1 if anything is not.
@@ -122,9 +137,13 @@ def verify(first: FirstDay = None, last: LastDay = None, stack: Stack = None) ->
                 if "failed" in result:
                     problems.append(f"it cannot be read: {result['failed']}")
                 wrong += bool(problems)
+                if as_json:
+                    print_json_lines([{**result, "problems": problems}])
+                    continue
                 shown = "\n".join(problems) or "nothing"
                 table.add_row(_days_of(result), result["format"], _number(result.get("rows")), shown)
-    out.print(table)
+    if not as_json:
+        out.print(table)
     if wrong:
         raise typer.Exit(1)
 
@@ -150,6 +169,7 @@ def compare(
             help="The stack on AWS whose store is compared. Default: the pipeline's own export of the day.",
         ),
     ] = None,
+    as_json: AsJson = False,
     stack: Stack = None,
 ) -> None:
     """Compare a day of the store with its export, or with the same day of another stack's store.
@@ -164,14 +184,17 @@ def compare(
     tagline compare --day 2026-11-19 --stack tagline --with tagline-2
     ```
     """
-    from cli.compare import differences, export_side, print_comparison, store_side
+    from cli.compare import comparison_json, differences, export_side, print_comparison, store_side
     from cli.target import find_target
 
     target = find_target(stack)
     (date_,) = days_between(target, day, day)
     one = store_side(target, date_, stack or "here")
     two = export_side(target, date_) if other is None else store_side(find_target(other), date_, other)
-    print_comparison(date_, one, two, out)
+    if as_json:
+        print_json_lines([comparison_json(date_, one, two)])
+    else:
+        print_comparison(date_, one, two, out)
     if differences(one, two):
         raise typer.Exit(1)
 
@@ -191,6 +214,7 @@ def forget(
         bool,
         typer.Option("--undo", help="Let exports have the client's rows again, where the store has them."),
     ] = False,
+    as_json: AsJson = False,
     stack: Stack = None,
 ) -> None:
     """Remove a client's rows from exported days, and keep them from coming back.
@@ -211,37 +235,43 @@ def forget(
 
     target = find_target(stack)
     if is_listed:
-        _list_forgotten(target)
+        _list_forgotten(target, as_json=as_json)
         return
     if not client:
         raise CommandError("--client is empty", "give the client as the column `client` has it")
     if is_undone:
-        _undo_forgotten(target, client)
+        _undo_forgotten(target, client, as_json=as_json)
         return
     if first is None or last is None:
         raise CommandError("--from or --to is missing", "give the first and the last day to erase")
-    _forget(target, client, days_between(target, first, last), do_it=do_it)
+    _forget(target, client, days_between(target, first, last), do_it=do_it, as_json=as_json)
 
 
-def _list_forgotten(target: Target) -> None:
+def _list_forgotten(target: Target, *, as_json: bool) -> None:
+    clients = target.invoke("UpkeepName", {"task": "list"})["clients"]
+    if as_json:
+        print_json_lines(clients)
+        return
     table = Table("hash", "rows up to")
-    for each in target.invoke("UpkeepName", {"task": "list"})["clients"]:
+    for each in clients:
         table.add_row(each["client_hash"], each["erased"] or "any time")
     out.print(table)
 
 
-def _undo_forgotten(target: Target, client: str) -> None:
+def _undo_forgotten(target: Target, client: str, *, as_json: bool) -> None:
     audit = target.invoke("UpkeepName", {"task": "undo", "client": client})["audit"]
     if audit is None:
         raise CommandError("this client is not to be forgotten", "check the name: it is compared exactly")
+    if as_json:
+        print_json_lines([{"audit": audit}])
+        return
     out.print("Exports have the client's rows again. Export days again for those that the store still has.")
     out.print(f"{audit} says so.", soft_wrap=True, highlight=False)
 
 
-def _forget(target: Target, client: str, days: Days, *, do_it: bool) -> None:
+def _forget(target: Target, client: str, days: Days, *, do_it: bool, as_json: bool) -> None:
     from cli.lake import do_task
 
-    table = Table("day", "format", Column("rows", justify="right"), Column("whole records", justify="right"))
     found: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     audit = ""
@@ -250,12 +280,26 @@ def _forget(target: Target, client: str, days: Days, *, do_it: bool) -> None:
             found += [result for result in answer["results"] if result.get("rows")]
             failed += [result for result in answer["results"] if "failed" in result]
             audit = answer.get("audit", "")
+    if as_json:
+        done = {"done": True, "audit": audit} if do_it else {"done": False}
+        print_json_lines([*found, *failed, done])
+    else:
+        _print_forgotten(found, failed, audit if do_it else None)
+    if failed:
+        raise CommandError(
+            f"{len(failed):,} of the lake's days are as they were: they could not be read or written",
+            "see above for the reasons, and run the command again; it continues",
+        )
+
+
+def _print_forgotten(found: list[dict[str, Any]], failed: list[dict[str, Any]], audit: str | None) -> None:
+    table = Table("day", "format", Column("rows", justify="right"), Column("whole records", justify="right"))
     for each in found:
         table.add_row(each["day"], each["format"], _number(each["rows"]), _number(each["whole_records"]))
     out.print(table if found else "The lake has no rows of this client on these days.")
     for each in failed:
         err.print(f"{each['day']} in {each['format']}: {each['failed']}", soft_wrap=True, highlight=False)
-    if do_it:
+    if audit is not None:
         rows = sum(each["rows"] for each in found)
         out.print(
             f"Removed {rows:,} of the client's rows; written again: {len(found):,} of the lake's days.",
@@ -265,11 +309,6 @@ def _forget(target: Target, client: str, days: Days, *, do_it: bool) -> None:
         out.print(f"{audit} says so.", soft_wrap=True, highlight=False)
     else:
         out.print("Nothing was done. To do it, say the same with --yes.")
-    if failed:
-        raise CommandError(
-            f"{len(failed):,} of the lake's days are as they were: they could not be read or written",
-            "see above for the reasons, and run the command again; it continues",
-        )
 
 
 @app.command()
@@ -311,6 +350,7 @@ def download(
         "usage.zip"
     ),
     token: Token = None,
+    as_json: AsJson = False,
     stack: Stack = None,
 ) -> None:
     """Fetch the exported days of a range as a zip of CSV files.
@@ -338,14 +378,22 @@ def download(
             with path.open("rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)
             sys.stdout.buffer.flush()
+    missing = fetched.days_not_exported
+    if as_json and not is_piped:
+        print_json_lines([{"file": str(to_file), **asdict(fetched)}])
+    else:
+        _print_fetched(shown, to_file, fetched, len(days))
+    if missing and len(missing) == len(days):
+        raise typer.Exit(_NOTHING_EXPORTED)
+
+
+def _print_fetched(shown: Console, to_file: Path, fetched: Fetched, asked: int) -> None:
     shown.print(f"{to_file}: {fetched.rows:,} rows, {fetched.bytes:,} bytes")
     if missing := fetched.days_not_exported:
         until = f" to {missing[-1]}" if len(missing) > 1 else ""
         shown.print(
-            f"Days that the lake does not have yet: {len(missing)} of {len(days)}, {missing[0]}{until}."
+            f"Days that the lake does not have yet: {len(missing)} of {asked}, {missing[0]}{until}."
             " `tagline export` writes them.",
             soft_wrap=True,
             highlight=False,
         )
-        if len(missing) == len(days):
-            raise typer.Exit(_NOTHING_EXPORTED)

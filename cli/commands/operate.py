@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.errors import CommandError
-from cli.options import MAX_WAIT_S, AsJson, Stack, finite
-from cli.screen import err, out, print_rows
+from cli.options import MAX_DAYS, MAX_WAIT_S, AsJson, Stack, finite
+from cli.screen import err, out, print_json_lines, print_rows
 
 if TYPE_CHECKING:
     from cli.subscriptions import Outcome
 
 app = typer.Typer()
+
+# FilterLogEvents takes 5 requests a second of an account in most regions.
+LOOK_EVERY_S = 2.0
 
 
 @app.command()
@@ -41,7 +44,6 @@ def doctor(
     tagline doctor --stack tagline-prod --no-canary --json
     ```
     """
-    import json
     from dataclasses import asdict
 
     from cli.doctor.canary import follow
@@ -51,8 +53,7 @@ def doctor(
     target = find_target(stack)
     findings = list(examine(target, all_checks(target)))
     if as_json:
-        for finding in findings:
-            out.print(json.dumps(asdict(finding)), soft_wrap=True, highlight=False)
+        print_json_lines(map(asdict, findings))
     elif findings:
         names = ["check", "problem", "fix"]
         print_rows(names, [[each.check, each.problem, each.fix] for each in findings], out)
@@ -62,7 +63,7 @@ def doctor(
     for hop in follow(target, wait) if canary else ():
         lost = hop.seconds is None
         if as_json:
-            out.print(json.dumps(asdict(hop)), soft_wrap=True, highlight=False)
+            print_json_lines([asdict(hop)])
         else:
             came = "did not come" if hop.seconds is None else f"after {hop.seconds:.1f} s"
             out.print(f"a record came to: {hop.place}, {came}" if not lost else f"{hop.place}: {came}")
@@ -107,7 +108,6 @@ def subscribe(
     tagline subscribe --list
     ```
     """
-    import json
     from dataclasses import asdict
 
     from cli import subscriptions
@@ -120,8 +120,7 @@ def subscribe(
         return
     found = list(subscriptions.subscriptions(target))
     if as_json:
-        for each in found:
-            out.print(json.dumps(asdict(each)), soft_wrap=True, highlight=False)
+        print_json_lines(map(asdict, found))
     else:
         print_rows(
             ["log group", "filter", "pattern"], [[each.group, each.name, each.pattern] for each in found], out
@@ -166,14 +165,68 @@ def _tags(texts: list[str] | None) -> dict[str, str]:
 
 
 def _print_outcomes(outcomes: Iterable[Outcome], *, as_json: bool) -> None:
-    import json
     from dataclasses import asdict
 
     found = list(outcomes)
     if as_json:
-        for each in found:
-            out.print(json.dumps(asdict(each)), soft_wrap=True, highlight=False)
+        print_json_lines(map(asdict, found))
     else:
         print_rows(["log group", "outcome"], [[each.group, each.text] for each in found], out)
     if not all(each.done for each in found):
         raise typer.Exit(1)
+
+
+Functions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--function",
+        help="Only of this function, by its name in the template, or a log group; may be given again.",
+    ),
+]
+
+
+@app.command()
+def logs(
+    function: Functions = None,
+    pattern: Annotated[
+        str, typer.Option("--filter", help="Only lines that this filter pattern selects.")
+    ] = "",
+    minutes: Annotated[
+        float, typer.Option(min=0, max=MAX_DAYS * 1_440, callback=finite, help="How far back to begin.")
+    ] = 10,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+    stack: Stack = None,
+) -> None:
+    """Print what the pipeline's own functions log.
+
+    For example:
+
+    ```sh
+    tagline logs
+    tagline logs --follow --function RowConsumer --stack tagline-prod
+    tagline logs --filter '{ $.level = "ERROR" }' --minutes 1440 --json
+    ```
+    """
+    import time
+
+    from cli.logs import LogLine, Tail, follow_lines, own_groups
+    from cli.options import format_time
+    from cli.target import find_target
+
+    def show(line: LogLine) -> None:
+        when = format_time(line.time_ms)
+        if as_json:
+            print_json_lines([line.to_json(when)])
+        else:
+            name = line.group.rpartition("/")[2]
+            out.print(f"{when} {name}: {line.message}", soft_wrap=True, highlight=False)
+
+    target = find_target(stack)
+    since_ms = int(target.now().timestamp() * 1_000 - minutes * 60_000)
+    tail = Tail(target, own_groups(target, function or ()), pattern, since_ms)
+    if follow:
+        follow_lines(tail, show, lambda: time.sleep(LOOK_EVERY_S))
+        return
+    for line in tail.look():
+        show(line)

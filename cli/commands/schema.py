@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cli.screen import out
+from cli.options import AsJson
+from cli.screen import out, print_json_lines
 
 app = typer.Typer()
 schema_app = typer.Typer(help="What is declared of records: the files in `schemas/`.", no_args_is_help=True)
@@ -19,6 +20,7 @@ SCHEMAS = Path("schemas")
 @schema_app.command("show")
 def show_schemas(
     folder: Annotated[Path, typer.Argument(help="The schemas' folder.")] = SCHEMAS,
+    as_json: AsJson = False,
 ) -> None:
     """Print what is declared of each type of record, and which of it tells of a person.
 
@@ -30,9 +32,12 @@ def show_schemas(
     tagline schema show
     ```
     """
-    from cli.schema import describe_usage, read_schemas, schema_tables
+    from cli.schema import describe_usage, read_schemas, schema_json, schema_tables
 
     schemas = read_schemas(str(folder), folder)
+    if as_json:
+        print_json_lines(map(schema_json, schemas))
+        return
     for table in schema_tables(schemas):
         out.print(table)
     out.print(describe_usage(schemas), highlight=False)
@@ -42,6 +47,7 @@ def show_schemas(
 def check_schemas(
     old: Annotated[str, typer.Argument(help="What is deployed: a folder, or a commit of git's.")],
     new: Annotated[Path, typer.Argument(help="The folder of what is to be deployed.")] = SCHEMAS,
+    as_json: AsJson = False,
 ) -> None:
     """Print what differs between two versions of the schemas, and whether that may be deployed.
 
@@ -60,9 +66,11 @@ def check_schemas(
     from consumers.rows.schema import changes
 
     found = changes(read_schemas(old, new), read_schemas(str(new), new))
-    if not found:
+    if as_json:
+        print_json_lines(change._asdict() | {"allowed": change.allowed} for change in found)
+    elif found:
+        out.print(changes_table(found))
+    else:
         out.print("Nothing differs.")
-        return
-    out.print(changes_table(found))
     if not all(change.allowed for change in found):
         raise typer.Exit(1)
