@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from cli.target import Target
 
 # CloudWatch Logs takes events a little out of their order: each look begins so far before the last event.
 OVERLAP_MS = 30_000
+# FilterLogEvents takes 5 requests a second of an account in most regions.
+LOOK_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,13 @@ class LogLine:
     stream: str
     message: str
 
-    def to_json(self, time: str) -> dict[str, Any]:
+    def to_json(self, when: str) -> dict[str, Any]:
         """Return the line for a program; a message that is JSON is an object."""
         try:
             message = json.loads(self.message)
         except ValueError:
             message = self.message
-        return {"time": time, "log_group": self.group, "log_stream": self.stream, "message": message}
+        return {"time": when, "log_group": self.group, "log_stream": self.stream, "message": message}
 
 
 def own_groups(target: Target, functions: Sequence[str]) -> list[str]:
@@ -114,18 +117,23 @@ class Tail:
             ) from error
 
 
-def follow_lines(tail: Tail, show: Callable[[LogLine], None], rest: Callable[[], None]) -> None:
+def rest() -> None:
+    """Wait until the next look."""
+    time.sleep(LOOK_EVERY_S)
+
+
+def follow_lines(tail: Tail, show: Callable[[LogLine], None], wait: Callable[[], None]) -> None:
     """Show lines as they come, until Ctrl-C.
 
     Args:
         tail: Where to look.
         show: Is given each line.
-        rest: Waits until the next look.
+        wait: Waits until the next look.
     """
     try:
         while True:
             for line in tail.look():
                 show(line)
-            rest()
+            wait()
     except KeyboardInterrupt:
         return

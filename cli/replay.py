@@ -88,6 +88,16 @@ class ReplayOutcome:
     rejected: Counter[str] = field(default_factory=Counter)
     failed: dict[str, str] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it for a program."""
+        return {
+            "items": self.items,
+            "records": self.records,
+            "lines": dict(self.counts),
+            "rejected": dict(self.rejected),
+            "failed": self.failed,
+        }
+
     def table(self) -> Table:
         """Return it as a table."""
         shown = Table("what", Column("count", justify="right"))

@@ -169,8 +169,6 @@ def replay(
     tagline replay logs --log-group /aws/lambda/my-api --from 2026-11-19T10:00:00 --to 2026-11-19T12:00:00
     ```
     """
-    from dataclasses import asdict
-
     from cli.replay import ReplayOutcome
     from cli.target import find_target
 
@@ -182,7 +180,7 @@ def replay(
         days = parse_day("--from", first), parse_day("--to", last)
         replay_objects(target, outcome, source, days, reason or (), do_it=do_it, pause=pause)
     if as_json:
-        print_json_lines([{**asdict(outcome), "sent": do_it}])
+        print_json_lines([{**outcome.to_json(), "sent": do_it}])
     else:
         out.print(outcome.table())
     for name, why in outcome.failed.items():

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-# FilterLogEvents takes 5 requests a second of an account in most regions.
-LOOK_EVERY_S = 2.0
-
 
 @app.command()
 def doctor(
@@ -208,9 +205,7 @@ def logs(
     tagline logs --filter '{ $.level = "ERROR" }' --minutes 1440 --json
     ```
     """
-    import time
-
-    from cli.logs import LogLine, Tail, follow_lines, own_groups
+    from cli.logs import LogLine, Tail, follow_lines, own_groups, rest
     from cli.options import format_time
     from cli.target import find_target
 
@@ -226,7 +221,7 @@ def logs(
     since_ms = int(target.now().timestamp() * 1_000 - minutes * 60_000)
     tail = Tail(target, own_groups(target, function or ()), pattern, since_ms)
     if follow:
-        follow_lines(tail, show, lambda: time.sleep(LOOK_EVERY_S))
+        follow_lines(tail, show, rest)
         return
     for line in tail.look():
         show(line)
