@@ -26,11 +26,12 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from onemachine.faults import Fault, Kind
-from onemachine.pipeline import ROOT, App, Pipeline
+from onemachine.pipeline import App, Pipeline
 from tagline import Emitter
 
 from cli import quarantine as kept_lines
 from cli import replay
+from cli.apps import ROOT
 from cli.errors import CommandError
 from cli.target import Target, target_of
 from consumers.bucket import Bucket

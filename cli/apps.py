@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from onemachine import template
-from onemachine.pipeline import ROOT, App, why_not_run
+from onemachine.pipeline import App, why_not_run
 
 from consumers.rows.registry import LOCAL_STORE
 
 USER_STACK = "app"
+# Where the templates are: in the repository, or in what is installed.
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def tagline_with_samples(

@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 from onemachine.functions import in_process
 
-pytest_plugins = ["cli.pytest_plugin"]
+pytest_plugins = ["tagline_pipeline.pytest_plugin"]
 
 for name, value in {
     "AWS_ACCESS_KEY_ID": "testing",

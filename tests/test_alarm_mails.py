@@ -7,8 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from onemachine.pipeline import ROOT, App, Pipeline
+from onemachine.pipeline import App, Pipeline
 from tagline import Record, write
+
+from cli.apps import ROOT
 
 GROUP = "/aws/lambda/shop"
 SHOP = f"Resources: {{Lines: {{Type: AWS::Logs::LogGroup, Properties: {{LogGroupName: {GROUP}}}}}}}\n"

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import requests
 import yaml
-from onemachine.pipeline import ROOT, App, Pipeline
+from onemachine.pipeline import App, Pipeline
 
+from cli.apps import ROOT
 from cli.target import target_of
 from tests.onemachine.issuer import Issuer, private_key, token
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 import time_machine
 
 # How a function's process is told: seconds ahead of the real time.
-OFFSET = "TAGLINE_CLOCK_OFFSET_SECONDS"
+OFFSET = "ONEMACHINE_CLOCK_OFFSET_SECONDS"
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""How a command reaches a running pipeline: actions at the services' address, under `/_tagline/`."""
+"""How a command reaches a running pipeline: actions at the services' address, under `/_onemachine/`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-PREFIX = "/_tagline/"
+PREFIX = "/_onemachine/"
 
 Action = Callable[[dict[str, Any]], Any]
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -15,7 +15,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 class Control:
     """Actions by name, in front of a web application.
 
-    `POST /_tagline/<name>` with a JSON object calls an action with it, and answers what it returns as JSON;
+    `POST /_onemachine/<name>` with a JSON object calls an action with it, and answers its result as JSON;
     400 where the action raises ValueError or KeyError, 404 where there is none of that name.
 
     Args:

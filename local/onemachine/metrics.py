@@ -388,7 +388,7 @@ class Metrics:
         backend = cloudwatch_backends[service.account_id][service.region_name]
         with self._lock:
             # Kept where it is forgotten with the backend's other state.
-            index: dict[_Series, Samples] = backend.__dict__.setdefault("tagline_samples", {})
+            index: dict[_Series, Samples] = backend.__dict__.setdefault("_onemachine_samples", {})
             for point in points:
                 start_s = point.at_ms // 1000 // point.resolution_s * point.resolution_s
                 series = (

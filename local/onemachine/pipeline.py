@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, cast
@@ -28,14 +29,13 @@ from onemachine.clock import Clock
 from onemachine.destinations import Destinations
 from onemachine.event_sources import KinesisMapping, KinesisSettings, SqsMapping, SqsSettings
 from onemachine.faults import OF_DELIVERIES, OF_THE_SERVICE, Fault, Kind
-from onemachine.functions import Function, Functions, Ship
+from onemachine.functions import Function, FunctionFailedError, Functions, Ship
 from onemachine.invocations import AsyncInvocations, EventSettings
 from onemachine.s3 import Applied, apply_lifecycle, configure_bucket
 from onemachine.schedules import Schedule, Scheduler
 from onemachine.services import KEYS, Services, client
 from onemachine.template import EventSourceMappingSpec, Resource, Stack
 
-ROOT = Path(__file__).resolve().parents[2]
 POLL_S = 0.02
 # The name at the start of a line of requirements.txt; options and addresses have none.
 REQUIREMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?=\s*(?:$|[\[;<>=!~#]))")
@@ -185,6 +185,23 @@ class Pipeline:
     def client(self, service: str) -> Any:
         """Return a boto3 client of the services."""
         return self.services.client(service)
+
+    def invoke(self, function: str, event: Any = None) -> Any:
+        """Call a function, and return what its handler returned.
+
+        Args:
+            function: The function's name, as outputs and log groups have it.
+            event: The event, as `json` writes it.
+
+        Raises:
+            FunctionFailedError: The function failed in its own process. In this interpreter, what its handler
+                raised is raised.
+        """
+        result = self.functions.invoke(function, json.dumps(event).encode())
+        answer = json.loads(result.payload)
+        if result.error:
+            raise result.raised or FunctionFailedError(function, answer)
+        return answer
 
     def reload(self) -> None:
         """Start functions anew, with the code that they have now; what runs ends when it is done."""
@@ -507,7 +524,16 @@ def missing_requirements(code: Path) -> list[str]:
         return []
     names = (REQUIREMENT.match(line) for line in listed.read_text(errors="replace").splitlines())
     found = {_normal(each.name) for each in metadata.distributions(path=[str(code), *sys.path])}
-    return [name[0] for name in names if name and _normal(name[0]) not in found | {"tagline"}]
+    return [
+        name[0]
+        for name in names
+        if name and _normal(name[0]) not in found and not _imported_as(name[0].replace("-", "_"))
+    ]
+
+
+def _imported_as(name: str) -> bool:
+    """Say whether a module is there, though nothing tells which distribution brought it."""
+    return name.isidentifier() and find_spec(name) is not None
 
 
 def _normal(name: str) -> str:
@@ -536,8 +562,6 @@ def function_of(spec: template.FunctionSpec, folder: Path) -> Function:
         environment=variables,
         log_group=spec.log_group,
         code=(folder / spec.code).resolve(),
-        # The emitter is copied into artifacts; here it is imported from where it is.
-        path=(ROOT / "emitter",),
         reserved_concurrency=spec.reserved_concurrency,
         application_level=spec.application_level,
         system_level=spec.system_level,

@@ -412,7 +412,7 @@ def _api_id(stack_name: str, logical_id: str) -> str:
 
 
 def _uuid(stack_name: str, logical_id: str) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"tagline:{stack_name}/{logical_id}"))
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"onemachine:{stack_name}/{logical_id}"))
 
 
 @dataclass(frozen=True)

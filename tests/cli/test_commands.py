@@ -21,14 +21,13 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-COMMAND = [sys.executable, "-m", "cli"]
+COMMAND = [sys.executable, "-m", "tagline_pipeline"]
 LINE = '192.0.2.{} - - [17/May/2015:10:05:{:02} +0000] "GET /item/{} HTTP/1.1" 200 512 "-" "agent"\n'
 
 
 def environment() -> dict[str, str]:
     return {
         **os.environ,
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'emitter'}",
         "COLUMNS": "120",
         "NO_COLOR": "1",
     }

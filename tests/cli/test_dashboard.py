@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from onemachine.pipeline import ROOT, Pipeline
+from onemachine.pipeline import Pipeline
 
 from cli.target import target_of, write_running
 
@@ -24,8 +24,8 @@ def test_the_page_of_now_is_saved_or_opened(
 
     def run(*options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "cli", "dashboard", *options],
-            env={**os.environ, "BROWSER": f"{browser} %s", "PYTHONPATH": str(ROOT)},
+            [sys.executable, "-m", "tagline_pipeline", "dashboard", *options],
+            env={**os.environ, "BROWSER": f"{browser} %s"},
             capture_output=True,
             text=True,
             check=False,

@@ -7,10 +7,11 @@ from pathlib import Path
 import boto3
 import pytest
 from botocore.stub import Stubber
-from onemachine.pipeline import ROOT, App, Pipeline
+from onemachine.pipeline import App, Pipeline
 from onemachine.services import Services
 from typer.testing import CliRunner
 
+from cli.apps import ROOT
 from cli.errors import CommandError
 from cli.main import app
 from cli.target import FILE, Target, deployed_target, running_or_none, target_of, write_running

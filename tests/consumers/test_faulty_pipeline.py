@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from onemachine.event_sources import StreamRecord, event_record
 from onemachine.faults import OF_CALLS, Fault, Kind
-from onemachine.pipeline import ROOT, App, Pipeline
+from onemachine.pipeline import App, Pipeline
 
 from cli import reconcile, stages
+from cli.apps import ROOT
 from cli.reconcile import Balance
 from cli.target import Target, target_of
 

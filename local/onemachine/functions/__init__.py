@@ -13,6 +13,9 @@ from onemachine.functions.definition import (
     Function as Function,
 )
 from onemachine.functions.definition import (
+    FunctionFailedError as FunctionFailedError,
+)
+from onemachine.functions.definition import (
     Observe as Observe,
 )
 from onemachine.functions.definition import (
@@ -30,4 +33,5 @@ from onemachine.functions.definition import (
 from onemachine.functions.definition import (
     unobserved as unobserved,
 )
+from onemachine.functions.own_modules import OwnModules as OwnModules
 from onemachine.functions.pools import Functions as Functions

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 Ship = Callable[[str, str, list[tuple[int, str]]], None]
 """Takes a log group, a log stream and `(milliseconds since 1970, message)` pairs, in order."""
@@ -76,12 +77,31 @@ class Result:
         error: None, or `Unhandled`, the only word that the service has for a function that failed.
         request_id: The invocation's id, as in its START line.
         tail: The last 4 KB of its log, where they were asked for.
+        raised: What the handler raised, where it ran in this interpreter.
     """
 
     payload: bytes
     error: str | None
     request_id: str
     tail: bytes = b""
+    raised: BaseException | None = None
+
+
+class FunctionFailedError(RuntimeError):
+    """A function that has a process of its own failed.
+
+    Attributes:
+        error_type: The name of what its handler raised, or Lambda's word for how the process ended.
+        message: Its message.
+        stack: The lines of its traceback; empty where the handler raised nothing.
+    """
+
+    def __init__(self, function: str, document: Mapping[str, Any]) -> None:
+        self.error_type = str(document.get("errorType", ""))
+        self.message = str(document.get("errorMessage", ""))
+        self.stack = [str(line) for line in document.get("stackTrace", [])]
+        failed = ": ".join(text for text in (f"{function} failed", self.error_type, self.message) if text)
+        super().__init__("\n".join([failed, *(line.rstrip("\n") for line in self.stack)]))
 
 
 class ThrottledError(RuntimeError):

@@ -102,7 +102,7 @@ class InThisProcess:
             os.environ["_X_AMZN_TRACE_ID"] = call.trace_id
             began = time.monotonic()
             self.log.write(self._platform.start(request_id))
-            document, error_type = self._call(call.payload, request_id, began)
+            document, raised = self._call(call.payload, request_id, began)
             self._stdout.flush()
         report = Report(
             request_id=request_id,
@@ -114,9 +114,9 @@ class InThisProcess:
             error_type="",
         )
         self.log.write(self._platform.report(report))
-        return Result(document, "Unhandled" if error_type else None, request_id)
+        return Result(document, "Unhandled" if raised else None, request_id, raised=raised)
 
-    def _call(self, payload: bytes, request_id: str, began: float) -> tuple[bytes, str]:
+    def _call(self, payload: bytes, request_id: str, began: float) -> tuple[bytes, BaseException | None]:
         context = _Context(
             aws_request_id=request_id,
             function_name=self._function.name,
@@ -130,7 +130,7 @@ class InThisProcess:
             if self._handler is None:
                 self._handler = self._load()
             answer = self._handler(json.loads(payload), context)
-            return json.dumps(answer).encode(), ""
+            return json.dumps(answer).encode(), None
         # Whatever a handler raises is its result, and it must not end the interpreter that others live in.
         except (Exception, SystemExit) as error:  # noqa: BLE001
             error_type = type(error).__name__
@@ -138,7 +138,7 @@ class InThisProcess:
             lines = [f"[ERROR] {error_type}: {error}", "Traceback (most recent call last):", *stack]
             self._stdout.flush()
             self.log.write_frame(ERROR_FRAME, "\n".join(line.rstrip("\n") for line in lines))
-            return error_document(error_type, str(error), requestId=request_id, stackTrace=stack), error_type
+            return error_document(error_type, str(error), requestId=request_id, stackTrace=stack), error
 
     def _load(self) -> Callable[[Any, _Context], Any]:
         importlib.invalidate_caches()

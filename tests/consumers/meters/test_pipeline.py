@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from onemachine.faults import Fault, Kind
-from onemachine.pipeline import ROOT, App, Pipeline
+from onemachine.pipeline import App, Pipeline
 
 from cli import stages
+from cli.apps import ROOT
 from cli.target import target_of
 from tests.consumers.meters.meters import METER_TAG, TIME
 

@@ -26,12 +26,13 @@ from botocore.credentials import Credentials
 from onemachine.functions import Result
 from onemachine.http_api import HttpApi, Route, Throttle
 from onemachine.http_messages import Request
-from onemachine.pipeline import ROOT, App, Pipeline
+from onemachine.pipeline import App, Pipeline
 from onemachine.services import CREDENTIALS, REGION
 from onemachine.template import http_apis, resolve, translate
 from rich.progress import Progress
 from typer.testing import CliRunner
 
+from cli.apps import ROOT
 from cli.commands.here import print_addresses
 from cli.download import Fetched, fetch_zip
 from cli.errors import CommandError

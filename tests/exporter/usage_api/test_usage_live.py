@@ -55,13 +55,14 @@ from typing import Any
 import pytest
 import requests
 import yaml
-from onemachine.pipeline import ROOT, Pipeline
+from onemachine.pipeline import Pipeline
 from onemachine.template import http_routes, resolve, translate
 from rich.console import Console
 from rich.progress import Progress
 from tagline import Record, write
 
 from cli import replay as replaying
+from cli.apps import ROOT
 from cli.download import fetch_zip
 from cli.lake import do_task
 from cli.quarantine import EVER, list_objects
