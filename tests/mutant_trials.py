@@ -197,7 +197,7 @@ def _run_pytest(root: Path, tests: Sequence[str], plugin: object, tracer: Tracer
         str(root),
         str(root / "emitter"),
         str(root / "local"),
-        str(root / "cli" / "installed"),
+        str(root / "installed"),
         *(path for path in sys.path if path != str(ROOT)),
     ]
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:

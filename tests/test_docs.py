@@ -76,7 +76,7 @@ MARKER = (
     "<!-- What follows is made of the commands' help: "
     "PYTHONPATH=.:emitter .venv/bin/python -m tests.test_docs -->"
 )
-STAGES = ("emitter", "consumers", "exporter", "local", "cli", "monitoring")
+STAGES = ("emitter", "consumers", "exporter", "local", "cli", "installed", "monitoring")
 PACKAGES = ("tagline", "consumers", "exporter", "onemachine", "cli")
 WRITTEN_BY_HAND = (
     *sorted(DOCS.rglob("*.md")),

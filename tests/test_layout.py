@@ -200,6 +200,11 @@ def test_imports_point_upstream_one_hop_at_what_is_published(stage: str) -> None
                 assert module.startswith(allowed), f"{path.relative_to(ROOT)} imports {module}"
 
 
+def test_the_services_of_one_machine_know_nothing_of_what_runs_on_them() -> None:
+    for path in (ROOT / "local" / "onemachine").rglob("*.py"):
+        assert re.search("tagline|consumers|exporter", path.read_text(), re.IGNORECASE) is None, name_of(path)
+
+
 def test_nothing_is_called_utils_or_helpers() -> None:
     names = {path.stem for path in sources()} | {path.parent.name for path in sources()}
 
@@ -212,7 +217,7 @@ def test_nothing_is_called_utils_or_helpers() -> None:
 def sources(*folders: str) -> list[Path]:
     """Return our Python files outside tests, or those of some folders."""
     kept = folders or (
-        *("emitter", "consumers", "exporter", "cli", "local"),
+        *("emitter", "consumers", "exporter", "cli", "local", "installed"),
         *("monitoring", "benchmarks", "examples"),
     )
     return sorted(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
 # Where they are: here, or in the repository whose clone is installed.
-FOLDER = _HERE if (_HERE / "cli").is_dir() else _HERE.parents[2]
+FOLDER = _HERE if (_HERE / "cli").is_dir() else _HERE.parents[1]
 
 
 def run() -> None:
