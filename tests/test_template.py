@@ -1164,6 +1164,7 @@ def test_saved_queries_ask_the_collected_log_groups(template: dict[str, Any]) ->
         ("LakeDays", ["91", "36500"], ["90", "36501"]),
         ("DownloadLinkSeconds", ["60", "3600"], ["59", "3601"]),
         ("DownloadsPerSecond", ["1", "10000"], ["0", "10001"]),
+        ("DownloadsBurst", ["1", "5000"], ["0", "5001"]),
         ("JwtIssuer", ["", "https://id.example.com/x"], ["http://id.example.com", "https://a b"]),
         ("JwtScope", ["tagline/downloads"], ["", "two words"]),
         ("JwtAdminScope", ["tagline/admin"], ["", "two words"]),
