@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -55,6 +56,19 @@ def subscriptions(target: Target) -> Iterator[Subscription]:
         for found in _filters(target, group):
             if found.destination == target.outputs["StreamArn"]:
                 yield found
+
+
+def account_policies(target: Target) -> Iterator[Subscription]:
+    """Yield the account-level policies that send lines into the stream: NewLogGroups makes one."""
+    if target.endpoint is not None:  # the services on one machine have none
+        return
+    answer = target.client("logs").describe_account_policies(policyType="SUBSCRIPTION_FILTER_POLICY")
+    for each in answer["accountPolicies"]:
+        document = json.loads(each["policyDocument"])
+        if document["DestinationArn"] == target.outputs["StreamArn"]:
+            group = f"all, {each['selectionCriteria']}" if each.get("selectionCriteria") else "all"
+            pattern = document.get("FilterPattern", "")
+            yield Subscription(group, each["policyName"], pattern, document["DestinationArn"])
 
 
 def chosen_groups(target: Target, names: Collection[str], prefix: str, tags: Mapping[str, str]) -> list[str]:

@@ -291,6 +291,26 @@ def test_the_pipelines_own_log_groups_cannot_be_subscribed(
     stack_of(template, LogGroups=f"{others}/aws/lambda/tagline/")
 
 
+@pytest.mark.parametrize("meters", [{}, {"MeterBucket": "meters"}])
+@pytest.mark.parametrize("groups", ["", "/aws/lambda/a,/aws/lambda/b"])
+def test_new_log_groups_are_collected_but_for_the_pipelines_own_and_those_that_are(
+    groups: str, meters: dict[str, str], template: dict[str, Any], stack: Stack
+) -> None:
+    assert list(stack.of_type("AWS::Logs::AccountPolicy")) == []
+    found = stack_of(template, NewLogGroups="true", LogGroups=groups, **meters)
+    (policy,) = found.of_type("AWS::Logs::AccountPolicy")
+
+    document = json.loads(policy.properties["PolicyDocument"])
+    for each in found.of_type("AWS::Logs::SubscriptionFilter"):
+        filters = {name: each.properties[name] for name in ("DestinationArn", "RoleArn", "FilterPattern")}
+        assert document == {**filters, "Distribution": "Random"}
+    criteria = policy.properties["SelectionCriteria"]
+    left_out = set(json.loads(criteria.removeprefix("LogGroupName NOT IN ")))
+    own = {group.name for group in found.of_type("AWS::Logs::LogGroup")}
+    assert left_out >= own | {each for each in groups.split(",") if each}
+    assert "" not in left_out
+
+
 def test_every_function_writes_to_its_own_log_group_which_expires(template: dict[str, Any]) -> None:
     stack = stack_of(template, LogRetentionDays="7")
     retention = {

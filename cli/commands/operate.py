@@ -115,7 +115,7 @@ def subscribe(
         groups = subscriptions.chosen_groups(target, names or (), prefix, _tags(tags))
         _print_outcomes(subscriptions.subscribe(target, groups, pretend=pretend), as_json=as_json)
         return
-    found = list(subscriptions.subscriptions(target))
+    found = [*subscriptions.subscriptions(target), *subscriptions.account_policies(target)]
     if as_json:
         print_json_lines(map(asdict, found))
     else:

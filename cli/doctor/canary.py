@@ -10,8 +10,8 @@ from uuid import uuid4
 
 from tagline import Record, write
 
-from cli.doctor.checks import OWN_GROUPS
 from cli.stages import collected_groups
+from cli.subscriptions import OWN_GROUPS
 from cli.target import Target
 from consumers.lines.subscription import pieces
 from exporter.store import minute_of

@@ -10,12 +10,12 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from onemachine.filter_pattern import InvalidPatternError, matches
 
+from cli.subscriptions import OWN_GROUPS, account_policies
 from cli.target import Target
 from consumers.lines import quarantine
 from exporter.store import StoreError
 
 RUNBOOK = "docs/runbook.md"
-OWN_GROUPS = "/tagline/"
 FAILED_BATCHES = "aws/lambda/"
 # A stream has to keep lines for longer than somebody takes to come and repair the consumer.
 LEAST_RETENTION_HOURS = 48
@@ -82,7 +82,7 @@ def log_groups(target: Target) -> Iterator[Finding]:
             yield Finding("log groups", problem, f"delete all but one: {_names(ours)}")
         for each in ours:
             yield from _subscription(target, group, each)
-    if not subscribed:
+    if not subscribed and not list(account_policies(target)):
         problem = "no log group is subscribed to the stream"
         yield Finding("log groups", problem, "tagline subscribe, or the parameter LogGroups")
 

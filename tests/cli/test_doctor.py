@@ -20,6 +20,7 @@ from cli.apps import tagline_with_samples
 from cli.doctor.canary import follow
 from cli.doctor.checks import Finding, all_checks, examine
 from cli.main import app
+from cli.subscriptions import account_policies
 from cli.target import Target, target_of
 from exporter.store import StoreError
 
@@ -33,6 +34,7 @@ SESSION = botocore.session.get_session()
 # What AWS answers for a stack in which nothing is wrong, by service and operation.
 HEALTHY: dict[str, dict[str, Any]] = {
     "logs": {
+        "DescribeAccountPolicies": {"accountPolicies": []},
         "DescribeLogGroups": {
             "logGroups": [{"logGroupName": "/aws/lambda/shop", "logGroupClass": "STANDARD"}]
         },
@@ -318,6 +320,25 @@ SEEDED: list[tuple[Callable[[dict[str, Any]], None], str, str]] = [
 
 def test_a_stack_in_order_has_no_finding() -> None:
     assert findings(Twin(HEALTHY)) == []
+
+
+def test_an_account_level_policy_collects_as_well() -> None:
+    answers = deepcopy(HEALTHY)
+    answers["logs"]["DescribeSubscriptionFilters"] = {"subscriptionFilters": []}
+    document = {"DestinationArn": STREAM, "FilterPattern": '"usage_record"'}
+    policy = {
+        "policyName": "tagline-new-log-groups",
+        "policyType": "SUBSCRIPTION_FILTER_POLICY",
+        "policyDocument": json.dumps(document),
+        "selectionCriteria": 'LogGroupName NOT IN ["a"]',
+    }
+    problem = "no log group is subscribed to the stream"
+    assert problem in {each.problem for each in findings(Twin(answers))}
+
+    answers["logs"]["DescribeAccountPolicies"] = {"accountPolicies": [policy]}
+    assert problem not in {each.problem for each in findings(Twin(answers))}
+    (found,) = account_policies(Twin(answers))
+    assert (found.group, found.name) == ('all, LogGroupName NOT IN ["a"]', "tagline-new-log-groups")
 
 
 @pytest.mark.parametrize(("change", "problem", "fix"), SEEDED, ids=[problem for _, problem, _ in SEEDED])
