@@ -152,6 +152,12 @@ FUNCTIONS: dict[str, dict[str, Datum]] = {
         "split_part('a.b.c', '.', 2)": "b",
         "split_part('a.b.c', '.', 4)": None,
         "strpos('banana', 'an')": "2",
+        "strrpos('banana', 'an')": "4",
+        "strrpos('banana', 'an', 2)": "2",
+        "strrpos('banana', 'x')": "0",
+        "typeof(1)": "integer",
+        "typeof(array['a'])": "array(varchar)",
+        "typeof(now() - now())": "interval day to second",
         "strpos('banana', 'an', 2)": "4",
         "strpos('banana', 'an', -1)": "4",
         "strpos('banana', 'an', 3)": "0",
@@ -249,7 +255,16 @@ FUNCTIONS: dict[str, dict[str, Datum]] = {
         "CAST(90m AS VARCHAR)": "0 01:30:00.000000000",
     },
     "date-time-operators": {
-        "date '2012-08-08' + 2d": "2012-08-10 00:00:00.000000000",
+        "date '2012-08-08' + 2d": "2012-08-10",
+        "2d + date '2012-08-08'": "2012-08-10",
+        "date '2012-08-08' - 1week": "2012-08-01",
+        "date '2012-01-31' + 1month": "2012-02-29",
+        "date '2012-08-08' + interval '2' day": "2012-08-10",
+        "1day": "1 00:00:00.000000000",
+        "2week": "14 00:00:00.000000000",
+        "interval '2' week": "14 00:00:00.000000000",
+        "12month": "1-0",
+        "1year3month": "1-3",
         "time '01:00'": "01:00:00.000000000",
         "timestamp '2012-08-08 01:00' + interval '29' hour": "2012-08-09 06:00:00.000000000",
         "timestamp '2012-10-31 01:00' + interval '1' month": "2012-11-30 01:00:00.000000000",
@@ -487,6 +502,11 @@ QUERIES: dict[str, tuple[tuple[Datum, ...], ...]] = {
         ("a", T40, "10"),
         ("a", T30, "30"),
         ("a", T10, "20"),
+    ),
+    # Without names, as AWS's samples have it.
+    f"WITH s AS (SELECT host, create_time_series(time, hits) AS series FROM {CPU} GROUP BY host) "
+    "SELECT host, time, value FROM s CROSS JOIN UNNEST(series) WHERE host = 'a' ORDER BY time LIMIT 1": (
+        ("a", T40, "10"),
     ),
     # AWS's own pattern for filling gaps.
     "WITH s AS (SELECT interpolate_linear("

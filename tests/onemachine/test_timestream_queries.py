@@ -234,6 +234,11 @@ ANSWERS: dict[str, Rows] = {
     # What there is.
     "SHOW DATABASES": (("app",),),
     'SHOW TABLES FROM "app"': (("empty",), ("many",), ("single",), ("usage",)),
+    "SHOW DATABASES LIKE 'a%'": (("app",),),
+    "SHOW DATABASES LIKE 'A%'": (),
+    "SHOW TABLES FROM \"app\" LIKE '_an_'": (("many",),),
+    "SHOW TABLES": (("empty",), ("many",), ("single",), ("usage",)),
+    "SHOW TABLES LIKE '%e%'": (("empty",), ("single",), ("usage",)),
     'DESCRIBE "app"."single"': (
         ("host", "varchar", "DIMENSION"),
         ("measure_name", "varchar", "MEASURE_NAME"),
@@ -261,6 +266,24 @@ def test_a_query_is_answered_as_timestream_would(engine: Timestream, query: str,
 
 
 REFUSED: dict[str, str] = {
+    # What Trino's parser refuses; sqlglot reads other dialects too.
+    "SELECT date '2022-05-21' + 1h": "Cannot add hour, minutes or seconds to a date",
+    "SELECT 1 AS end": "line 1:13: mismatched input 'end'",
+    "SELECT count(*) GROUP BY": "mismatched input '<EOF>'",
+    "SELECT 1,": "mismatched input '<EOF>'",
+    f"SELECT 1, FROM {USAGE}": "line 1:11: mismatched input 'FROM'",
+    "SELECT concat('a',)": "line 1:19: mismatched input ')'",
+    "SELECT 1 IN ()": "line 1:14: mismatched input ')'",
+    "SELECT 1 == 1": "mismatched input '=='",
+    "SELECT [1,2]": "line 1:8: mismatched input '['",
+    "SELECT 1::bigint": "mismatched input '::'",
+    "SELECT 1 LIMIT 1,2": "mismatched input ','",
+    "WITH a AS (SELECT 1), a AS (SELECT 2) SELECT * FROM a": "WITH query name 'a' specified more than once",
+    f"SELECT FROM {USAGE}": "line 1:8: mismatched input 'FROM'",
+    "SELECT 1 FETCH": "mismatched input '<EOF>'",
+    f"SELECT {'(' * 5_000}1": "The query is nested too deeply.",
+    "SELECT 1d2month": "Interval literal 1d2month mixes months with days.",
+    "SELECT strrpos('a', '')": "strrpos takes an instance from 1",
     # The place is where the name stands, as in "line 1:76: Column 'x' does not exist".
     f"SELECT missing FROM {USAGE}": "line 1:8: Column 'missing' does not exist",
     f"SELECT route,\n  u.missing + 1 FROM {USAGE} AS u": "line 2:3: Column 'u.missing' does not exist",

@@ -1,9 +1,10 @@
 """What the local Timestream does beside rows and SQL: S3, files, time, tokens, and types on the wire."""
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import boto3
 import pytest
@@ -14,6 +15,7 @@ from onemachine.presto.kinds import Datum
 from onemachine.timestream import Timestream, install
 from onemachine.timestream.errors import RejectedRecordsError
 from onemachine.timestream.store import Ingested, TableSettings
+from onemachine.timestream.wire import Direct
 
 # 2026-11-19 00:07:00 UTC
 NOW = 1_795_046_820_000_000_000
@@ -380,3 +382,29 @@ def test_boto3_prepares_and_cancels_queries(client: Any, engine: Timestream) -> 
         client.prepare_query(QueryString=text)
     with pytest.raises(client.exceptions.ValidationException, match="Column 'x' does not exist"):
         client.prepare_query(QueryString=f"SELECT x FROM {USAGE}", ValidateOnly=True)
+
+
+class Broken:
+    """An engine with a fault that nobody knows of."""
+
+    def query(self, *_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+
+def test_an_unexpected_fault_is_answered_in_the_services_form(caplog: pytest.LogCaptureFixture) -> None:
+    direct = Direct(lambda *_: [], cast("Timestream", Broken()))
+    body = json.dumps({"QueryString": "SELECT 1"}).encode()
+    heads: list[str] = []
+
+    (answer,) = direct(
+        {
+            "HTTP_X_AMZ_TARGET": "Timestream_20181101.Query",
+            "CONTENT_LENGTH": str(len(body)),
+            "wsgi.input": io.BytesIO(body),
+        },
+        lambda status, _: heads.append(status),
+    )
+
+    assert heads == ["500 Internal Server Error"]
+    assert json.loads(answer)["__type"] == "InternalServerException"
+    assert "ZeroDivisionError" in caplog.text

@@ -30,6 +30,7 @@ TIMESTREAM_ONLY = frozenset(
         *("ago", "bin", "create_time_series", "correlate_pearson", "integral_trapezoidal"),
         *(name for name in SCALARS if name.startswith("interpolate_")),
         *("from_milliseconds", "from_nanoseconds", "to_milliseconds", "to_nanoseconds", "nanosecond"),
+        "strrpos",
     }
 )
 

@@ -79,7 +79,10 @@ _EXTRACTS = frozenset(
         "yow",
     }
 )
-_DURATION = re.compile(r"([0-9]+)(ns|us|ms|s|m|h|d)")
+# Timestream's literals: 15m, 1day, 1h30m.
+_DURATION = re.compile(
+    r"([0-9]+)(nanosecond|microsecond|millisecond|second|minute|hour|day|week|month|year|ns|us|ms|s|m|h|d)"
+)
 _DECIMAL_DURATION = re.compile(r"\s*([0-9]+)(?:\.([0-9]+))?\s*(ns|us|ms|s|m|h|d)\s*", re.ASCII)
 _FRAMES = {"UNBOUNDED": "UNBOUNDED", "CURRENT ROW": "CURRENT ROW"}
 # Functions that are more than a template, by the method that translates them.
@@ -101,6 +104,7 @@ SPECIAL_FORMS = {
     "transform": "_lambda_call",
     "array_join": "_array_join",
     "parse_duration": "_parse_duration",
+    "typeof": "_typeof",
     "from_iso8601_date": "_from_iso_date",
     "date_format": "_format",
     "format_datetime": "_format",
@@ -537,7 +541,7 @@ class Expressions:
         if symbol in "+-" and right.kind in spans and left.kind in {Type.TIMESTAMP, Type.DATE}:
             moment = self._types.widened(left, Type.TIMESTAMP)
             sign = "-" if symbol == "-" else ""
-            if self._dialect.standard and left.kind is Type.DATE:
+            if left.kind is Type.DATE:
                 return _date_later(moment.sql, right, sign)
             if right.kind is Type.DAYS:
                 return later(moment.sql, f"{sign}({right.sql})")
@@ -649,7 +653,7 @@ class Expressions:
         number = node.this.name
         if not isinstance(node.this, exp.Literal) or not re.fullmatch(INTEGER_TEXT, number):
             raise self._faults.error(node, f"Invalid interval literal: {number}")
-        if unit in {"second", "minute", "hour", "day"}:
+        if unit in {"second", "minute", "hour", "day", "week"}:
             return Value(f"CAST({int(number) * _NAMED_NANOSECONDS[unit]} AS BIGINT)", Type.DAYS)
         if unit in {"month", "year"}:
             return Value(f"CAST({int(number) * _NAMED_MONTHS[unit]} AS BIGINT)", Type.MONTHS)
@@ -948,10 +952,19 @@ class Expressions:
         parts = _DURATION.findall(text)
         if "".join(number + unit for number, unit in parts) != text:
             raise self._faults.error(node, f"Interval literal {text} is not supported here.")
+        months = sum(int(number) * _NAMED_MONTHS.get(unit, 0) for number, unit in parts)
+        if months and any(unit not in _NAMED_MONTHS for _, unit in parts):
+            raise self._faults.error(node, f"Interval literal {text} mixes months with days.")
+        if months:
+            return Value(f"CAST({months} AS BIGINT)", Type.MONTHS)
+        sizes = {**_NAMED_NANOSECONDS, **_UNIT_NANOSECONDS}
         return Value(
-            f"CAST({sum(int(number) * _UNIT_NANOSECONDS[unit] for number, unit in parts)} AS BIGINT)",
-            Type.DAYS,
+            f"CAST({sum(int(number) * sizes.get(unit, 0) for number, unit in parts)} AS BIGINT)", Type.DAYS
         )
+
+    def _typeof(self, node: exp.Anonymous, scope: Scope) -> Value:
+        (value,) = self._arguments(node, scope, 1)
+        return Value(quoted(value.kind.value.lower().replace("_", " ")), Type.VARCHAR)
 
     def _parse_duration(self, node: exp.Anonymous, scope: Scope) -> Value:
         (text,) = self._arguments(node, scope, 1)

@@ -77,6 +77,13 @@ def guarded(wrong: str, message: str, value: str) -> str:
 
 _V, _I, _B, _D = Type.VARCHAR, Type.INTEGER, Type.BIGINT, Type.DOUBLE
 _T, _L, _N, _A = Type.TIMESTAMP, Type.BOOLEAN, Type.DAYS, Type.DATE
+# Where a text is for the last time, for the last but one, ...
+_LAST_PLACE = guarded(
+    "{2} <= 0 OR {1} = ''",
+    "strrpos takes an instance from 1, and a text that is not empty",
+    "CASE WHEN {0} IS NULL OR {1} IS NULL OR {2} IS NULL THEN NULL ELSE coalesce(list_filter("
+    "range(1, length({0}) + 1), lambda $place: substr({0}, $place, length({1})) = {1})[-({2})], 0) END",
+)
 # DuckDB's calendar works in microseconds and rounds to them, so that 23:59:59.999999999 would be tomorrow:
 # this cuts instead.
 _CUT = "make_timestamp(epoch_ns({0}) // 1000)"
@@ -443,6 +450,10 @@ SCALARS: dict[str, tuple[Signature, ...]] = {
         ),
     ),
     "starts_with": (Signature((_V, _V), _L, "starts_with({0}, {1})"),),
+    "strrpos": (
+        Signature((_V, _V), _B, _LAST_PLACE.replace("{2}", "1")),
+        Signature((_V, _V, _B), _B, _LAST_PLACE),
+    ),
     "strpos": (
         Signature((_V, _V), _B, "strpos({0}, {1})"),
         Signature(

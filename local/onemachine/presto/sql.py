@@ -5,6 +5,7 @@ no implicit cast, so it cannot answer by rules that are not Timestream's (its in
 arithmetic in microseconds, its comparing of text with numbers). What has no case below is refused by name.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -102,16 +103,21 @@ def translate(query: str, catalog: Catalog, now: int, dialect: Dialect = TIMESTR
 def _inventory(verb: str, tokens: Sequence[Token], catalog: Catalog) -> Translation:
     """Answer DESCRIBE and SHOW."""
     match [
-        token.text if token.token_type in {TokenType.IDENTIFIER, TokenType.DOT} else token.text.lower()
+        token.text
+        if token.token_type in {TokenType.IDENTIFIER, TokenType.DOT, TokenType.STRING}
+        else token.text.lower()
         for token in tokens
     ]:
-        case ["databases"] if verb == "SHOW":
-            return _listing(("Database",), [(name,) for name in catalog.databases()])
-        case ["tables", "from" | "in", database] if verb == "SHOW":
+        case ["databases", *like] if verb == "SHOW" and _is_like(like):
+            return _listing(("Database",), [(name,) for name in catalog.databases() if _matches(name, like)])
+        case ["tables", "from" | "in", database, *like] if verb == "SHOW" and _is_like(like):
             tables = catalog.tables(database)
             if tables is None:
                 raise invalid(f"Schema '{database}' does not exist")
-            return _listing(("Table",), [(name,) for name in tables])
+            return _listing(("Table",), [(name,) for name in tables if _matches(name, like)])
+        case ["tables", *like] if verb == "SHOW" and _is_like(like):
+            every = {name for database in catalog.databases() for name in catalog.tables(database) or ()}
+            return _listing(("Table",), [(name,) for name in sorted(every) if _matches(name, like)])
         case [database, ".", table] if verb != "SHOW":
             source = catalog.source(database, table)
             if source is None:
@@ -123,6 +129,19 @@ def _inventory(verb: str, tokens: Sequence[Token], catalog: Catalog) -> Translat
             return _listing(("Column", "Type", "Timestream attribute type"), rows)
         case _:
             raise invalid(f"line 1:1: This form of {verb} is not supported here.")
+
+
+def _is_like(words: Sequence[str]) -> bool:
+    """Return whether the rest of a SHOW is empty, or LIKE and a pattern."""
+    return not words or (len(words) == len(("like", "pattern")) and words[0] == "like")
+
+
+def _matches(name: str, like: Sequence[str]) -> bool:
+    """Return whether a name matches the pattern of a LIKE; every name does without one."""
+    if not like:
+        return True
+    pattern = "".join({"%": ".*", "_": "."}.get(each, re.escape(each)) for each in like[1])
+    return re.fullmatch(pattern, name, re.DOTALL) is not None
 
 
 def _listing(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Translation:
@@ -184,8 +203,12 @@ class _Translator:
             return ""
         self._faults.only(node, "expressions")
         parts = []
+        named: set[str] = set()
         for cte in node.expressions:
             self._faults.only(cte, "this", "alias")
+            if cte.alias in named:
+                raise self._faults.error(cte, f"WITH query name '{cte.alias}' specified more than once")
+            named.add(cte.alias)
             query = self._any_query(cte.this, outer)
             alias = self._alias()
             self._common[cte.alias] = (alias, self._renamed(cte.args["alias"], query.fields))
@@ -377,7 +400,8 @@ class _Translator:
             clause = node.args.get(name)
             if isinstance(clause, exp.Fetch):
                 self._faults.only(clause, "direction", "count", "limit_options")
-                if clause.args["limit_options"].args.get("with_ties"):
+                options = clause.args.get("limit_options")
+                if options is not None and options.args.get("with_ties"):
                     raise self._faults.error(clause, "FETCH WITH TIES is not supported here.")
             if clause is not None:
                 number = clause.args.get("count") or clause.expression
@@ -485,15 +509,18 @@ class _Translator:
         """Turn arrays into rows side by side, and time series into rows of time and value."""
         items = [self._expressions.translate(item, scope) for item in node.expressions]
         opened, taken, kinds = [], [], []
+        names: list[str | None] = []
         for place, item in enumerate(items):
             opened.append(f"unnest({item.sql}) AS u{place}")
             match item.kind:
                 case Array(element):
                     taken.append(f"u{place}")
                     kinds.append(element)
+                    names.append(None)
                 case Series(element):
                     taken += [f"u{place}.time", f"u{place}.value"]
                     kinds += [Type.TIMESTAMP, element]
+                    names += ["time", "value"]
                 case other:
                     raise self._faults.error(node, f"Cannot unnest type: {other.value.lower()}")
         if node.args.get("offset"):
@@ -501,7 +528,11 @@ class _Translator:
             opened.append(f"unnest(range(1, {longest} + 1)) AS place")
             taken.append("place")
             kinds.append(Type.BIGINT)
-        fields = tuple(Field(None, kind, f"c{place}") for place, kind in enumerate(kinds))
+            names.append(None)
+        fields = tuple(
+            Field(name, kind, f"c{place}")
+            for place, (name, kind) in enumerate(zip(names, kinds, strict=True))
+        )
         columns = ", ".join(f"{sql} AS {column.physical}" for sql, column in zip(taken, fields, strict=True))
         inner = f"(SELECT {', '.join(opened)}) AS {self._alias()}"
         lateral = "LATERAL " if scope.relations else ""

@@ -1,6 +1,7 @@
 """Reads the text of Timestream's SQL into sqlglot's trees, and says where in the text a fault is."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import ClassVar
 
 from sqlglot import exp
@@ -56,6 +57,7 @@ def read_tokens(query: str) -> list[Token]:
         tokens.pop()
     if not tokens:
         raise invalid("The query is empty.")
+    _check_order(tokens)
     return tokens
 
 
@@ -76,9 +78,76 @@ def parse(tokens: list[Token], query: str) -> exp.Expr:
         parsed = _Timestream().parser().parse(tokens, query)
     except ParseError as error:
         raise _syntax_error(error) from None
+    except RecursionError:
+        raise invalid("The query is nested too deeply.") from None
     if len(parsed) != 1 or parsed[0] is None:
         raise invalid("A query is one statement.")
     return parsed[0]
+
+
+# sqlglot reads several dialects; these are in none of Trino's sentences. https://trino.io/docs/current/sql/select.html
+_NEEDS_MORE = {
+    *(TokenType.COMMA, TokenType.SELECT, TokenType.FROM, TokenType.WHERE, TokenType.GROUP_BY),
+    *(TokenType.ORDER_BY, TokenType.HAVING, TokenType.JOIN, TokenType.ON, TokenType.LIMIT, TokenType.OFFSET),
+    *(TokenType.FETCH, TokenType.ALIAS),
+}
+_ENDS = {
+    *(TokenType.R_PAREN, TokenType.FROM, TokenType.WHERE, TokenType.GROUP_BY, TokenType.ORDER_BY),
+    *(TokenType.HAVING, TokenType.LIMIT, TokenType.OFFSET, TokenType.FETCH, TokenType.COMMA),
+}
+_BEFORE_SUBSCRIPT = {
+    *(TokenType.IDENTIFIER, TokenType.VAR, TokenType.R_BRACKET, TokenType.R_PAREN, TokenType.ARRAY),
+}
+# https://trino.io/docs/current/language/reserved.html
+_RESERVED = frozenset(
+    {
+        *("ALTER", "AND", "AS", "BETWEEN", "BY", "CASE", "CAST", "CONSTRAINT", "CREATE", "CROSS"),
+        *("CUBE", "CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "CURRENT_USER", "DEALLOCATE"),
+        *("DELETE", "DESCRIBE", "DISTINCT", "DROP", "ELSE", "END", "ESCAPE", "EXCEPT", "EXECUTE"),
+        *("EXISTS", "EXTRACT", "FALSE", "FOR", "FROM", "FULL", "GROUP", "GROUPING", "HAVING", "IN"),
+        *("INNER", "INSERT", "INTERSECT", "INTO", "IS", "JOIN", "LEFT", "LIKE", "LOCALTIME"),
+        *("LOCALTIMESTAMP", "NATURAL", "NORMALIZE", "NOT", "NULL", "ON", "OR", "ORDER", "OUTER"),
+        *("PREPARE", "RECURSIVE", "RIGHT", "ROLLUP", "SELECT", "TABLE", "THEN", "TRUE", "UESCAPE"),
+        *("UNION", "UNNEST", "USING", "VALUES", "WHEN", "WHERE", "WITH"),
+    }
+)
+
+
+def _check_order(tokens: Sequence[Token]) -> None:
+    """Refuse clauses without their rest, reserved words as names, and forms of other dialects.
+
+    Raises:
+        ServiceError: ValidationException.
+    """
+    for before, token in pairwise(tokens):
+        kind = token.token_type
+        is_wrong = (
+            (before.token_type in _NEEDS_MORE and kind in _ENDS)
+            or kind is TokenType.DCOLON
+            or token.text == "=="
+            or (kind is TokenType.L_BRACKET and before.token_type not in _BEFORE_SUBSCRIPT)
+            or (
+                before.token_type is TokenType.ALIAS
+                and kind is not TokenType.IDENTIFIER
+                and token.text.upper() in _RESERVED
+            )
+        )
+        if is_wrong:
+            raise _mismatched(token)
+    for first, second, third in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if (first.token_type, second.token_type, third.token_type) == (
+            *(TokenType.IN, TokenType.L_PAREN, TokenType.R_PAREN),
+        ) or (first.token_type is TokenType.LIMIT and third.token_type is TokenType.COMMA):
+            raise _mismatched(third)
+    if tokens[-1].token_type in _NEEDS_MORE:
+        raise invalid(f"line {tokens[-1].line}:{tokens[-1].col + 1}: mismatched input '<EOF>'")
+
+
+def _mismatched(token: Token) -> ServiceError:
+    # The tokenizer's column is where the word ends.
+    return invalid(
+        f"line {token.line}:{max(token.col - len(token.text) + 1, 1)}: mismatched input '{token.text}'"
+    )
 
 
 class Faults:

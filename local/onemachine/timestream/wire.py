@@ -1,6 +1,7 @@
 """Puts the local Timestream behind moto's server, so that boto3's two clients are answered by it."""
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -14,6 +15,8 @@ from onemachine.timestream.engine import Timestream
 from onemachine.timestream.errors import RejectedRecordsError
 from onemachine.timestream.queries import Page
 from onemachine.timestream.store import Database, Table, TableSettings
+
+logger = logging.getLogger(__name__)
 
 # https://docs.aws.amazon.com/timestream/latest/developerguide/API_ListTables.html
 MAX_LISTED = 20
@@ -78,6 +81,11 @@ def _answered(operation: Callable[[_Request], _Answer], body: str | bytes) -> tu
                 for rejection in error.rejections
             ]
         return _STATUS.get(error.code, 400), json.dumps(answer)
+    # The client must get an answer of the service's, whatever goes wrong here.
+    except Exception as error:
+        logger.exception("a request to Timestream")
+        text = f"onemachine failed: {error!r:.200}"
+        return 500, json.dumps({"__type": "InternalServerException", "Message": text, "message": text})
 
 
 class Direct:
