@@ -57,10 +57,16 @@ FILES = {
 
 
 class Lines(list[str]):
-    """Lines that functions wrote, without the platform's."""
+    """Lines that functions wrote, without the platform's, and the log group of each."""
 
-    def ship(self, _group: str, _stream: str, events: list[tuple[int, str]]) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups: list[str] = []
+
+    def ship(self, group: str, _stream: str, events: list[tuple[int, str]]) -> None:
+        before = len(self)
         self += [text for _, text in events if not text.startswith(("INIT_START", "START", "END", "REPORT"))]
+        self.groups += [group] * (len(self) - before)
 
 
 @pytest.fixture
@@ -150,3 +156,17 @@ def test_a_compiled_module_is_loaded_once_and_an_installed_package_is_everyones(
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == "vendored"]:
             del sys.modules[name]
+
+
+def test_what_keeps_the_stream_s_methods_writes_for_the_environment_that_runs(
+    functions: Functions, tmp_path: Path, lines: Lines
+) -> None:
+    app = "from tagline import Emitter\ndef handler(*_):\n    Emitter().emit({})"
+    for name in ("one", "two"):
+        add(functions, name, tmp_path / name, {"app.py": app})
+
+    for name in ("one", "two", "one"):
+        functions.invoke(name, b"{}")
+        functions.flush()
+
+    assert lines.groups == ["/aws/lambda/one", "/aws/lambda/two", "/aws/lambda/one"]

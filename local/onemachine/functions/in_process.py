@@ -60,6 +60,13 @@ class _Output:
 
     target: TextIO
 
+    def write(self, text: str) -> int:
+        # Some keep the method, not the stream: it must not be that of one environment.
+        return self.target.write(text)
+
+    def flush(self) -> None:
+        self.target.flush()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.target, name)
 
