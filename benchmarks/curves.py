@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from onemachine import kinesis
-from onemachine.event_sources import KinesisMapping, KinesisSettings
+from onemachine.batches import KinesisSettings
+from onemachine.event_sources import KinesisMapping
 from onemachine.functions import Result
 
 from benchmarks import consume, decode

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from onemachine.timestream import Timestream
-from onemachine.timestream.store import TableSettings
+from onemachine.timestream.tables import TableSettings
 
 WRITTEN = 100_000
 DAY_ROWS = 1_000_000

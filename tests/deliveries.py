@@ -1,6 +1,6 @@
 """Lambda's event source mapping in memory: a handler gets a stream's records until they are done or given up.
 
-What is decided is decided by the pure part of `onemachine/event_sources.py`: where a batch is cut, what a
+What is decided is decided by the pure part of `onemachine/batches.py`: where a batch is cut, what a
 retry is, when it is given up. Here are no threads, no services and no pauses, so that a thousand runs take
 seconds.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from onemachine.event_sources import (
+from onemachine.batches import (
     Batch,
     GivenUp,
     KinesisSettings,

@@ -156,10 +156,8 @@ LONG_FILES = {
     *(
         f"local/onemachine/{name}"
         for name in (
-            "event_sources.py",
             "template.py",
             "presto/expressions.py",
-            "timestream/store.py",
         )
     ),
 }

@@ -25,9 +25,10 @@ from onemachine import lambda_reads, logs, sns, template
 from onemachine.access_logs import Access
 from onemachine.alarms.service import Alarms
 from onemachine.apis import ApiServers
+from onemachine.batches import KinesisSettings, SqsSettings
 from onemachine.clock import Clock
 from onemachine.destinations import Destinations
-from onemachine.event_sources import KinesisMapping, KinesisSettings, SqsMapping, SqsSettings
+from onemachine.event_sources import KinesisMapping, SqsMapping
 from onemachine.faults import OF_DELIVERIES, OF_THE_SERVICE, Fault, Kind
 from onemachine.functions import Function, FunctionFailedError, Functions, Ship
 from onemachine.invocations import AsyncInvocations, EventSettings

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from onemachine.event_sources import StreamRecord, event_record
+from onemachine.batches import StreamRecord, event_record
 from onemachine.faults import OF_CALLS, Fault, Kind
 from onemachine.pipeline import App, Pipeline
 

@@ -13,7 +13,7 @@ from moto.server import ThreadedMotoServer
 from moto.timestreamwrite.responses import TimestreamWriteResponse
 from onemachine.timestream import Timestream as Engine
 from onemachine.timestream import install
-from onemachine.timestream.store import TableSettings
+from onemachine.timestream.tables import TableSettings
 
 from consumers.rows import registry
 from exporter.store import (

@@ -17,13 +17,10 @@ import pytest
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 from onemachine import event_sources
-from onemachine.destinations import Destinations, Send
-from onemachine.event_sources import (
+from onemachine.batches import (
     Batch,
     GivenUp,
-    KinesisMapping,
     KinesisSettings,
-    SqsMapping,
     SqsSettings,
     StreamRecord,
     after_failure,
@@ -39,6 +36,8 @@ from onemachine.event_sources import (
     whole_event,
     without_expired,
 )
+from onemachine.destinations import Destinations, Send
+from onemachine.event_sources import KinesisMapping, SqsMapping
 from onemachine.functions import MAX_PAYLOAD_BYTES, Result, ThrottledError
 
 STREAM_ARN = "arn:aws:kinesis:us-east-1:123456789012:stream/usage"

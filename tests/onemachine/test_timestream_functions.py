@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onemachine.presto.kinds import Datum
 from onemachine.timestream import Timestream
-from onemachine.timestream.store import TableSettings
+from onemachine.timestream.tables import TableSettings
 
 # 2026-11-19 00:07:00 UTC
 NOW = 1_795_046_820_000_000_000

@@ -11,7 +11,7 @@ from onemachine.presto.errors import ServiceError
 from onemachine.presto.sql import MAX_QUERY_CHARACTERS
 from onemachine.timestream import Timestream, install
 from onemachine.timestream.queries import MAX_PAGE_BYTES, Page
-from onemachine.timestream.store import TableSettings
+from onemachine.timestream.tables import TableSettings
 
 # 2026-11-19 00:07:00 UTC
 NOW = 1_795_046_820_000_000_000

@@ -9,7 +9,7 @@ from onemachine.presto.errors import ServiceError
 from onemachine.presto.reference import is_answered
 from onemachine.timestream import Timestream
 from onemachine.timestream.reference import BESIDE, CONSTRUCTS, PAGES, Construct, page
-from onemachine.timestream.store import TableSettings
+from onemachine.timestream.tables import TableSettings
 
 HERE = Path(__file__).parent
 NAMES = sorted({name for names in (*PAGES.values(), BESIDE) for name in names.split()})

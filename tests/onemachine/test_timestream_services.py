@@ -14,7 +14,7 @@ from onemachine.presto.errors import ServiceError
 from onemachine.presto.kinds import Datum
 from onemachine.timestream import Timestream, install
 from onemachine.timestream.errors import RejectedRecordsError
-from onemachine.timestream.store import Ingested, TableSettings
+from onemachine.timestream.tables import Ingested, TableSettings
 from onemachine.timestream.wire import Direct
 
 # 2026-11-19 00:07:00 UTC

@@ -14,7 +14,7 @@ from onemachine.presto.errors import ServiceError
 from onemachine.presto.kinds import Datum
 from onemachine.timestream import Timestream, install
 from onemachine.timestream.errors import RejectedRecordsError, Rejection
-from onemachine.timestream.store import BUFFERED_ROWS, Ingested, TableSettings
+from onemachine.timestream.tables import BUFFERED_ROWS, Ingested, TableSettings
 
 # 2026-11-19 00:07:00 UTC
 NOW = 1_795_046_820_000_000_000

@@ -13,7 +13,8 @@ from onemachine.timestream.errors import Rejection
 from onemachine.timestream.magnetic import Put, report
 from onemachine.timestream.queries import Page, Queries
 from onemachine.timestream.records import read_records
-from onemachine.timestream.store import Ingested, Store, locked
+from onemachine.timestream.store import Store, locked
+from onemachine.timestream.tables import Ingested
 
 
 class Timestream(Store):

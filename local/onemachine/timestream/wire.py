@@ -14,7 +14,8 @@ from onemachine.presto.kinds import Array, Kind, Row, Series, Type, column_type
 from onemachine.timestream.engine import Timestream
 from onemachine.timestream.errors import RejectedRecordsError
 from onemachine.timestream.queries import Page
-from onemachine.timestream.store import Database, Table, TableSettings
+from onemachine.timestream.store import Database
+from onemachine.timestream.tables import Table, TableSettings
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import duckdb
 from onemachine.timestream import Timestream
-from onemachine.timestream.store import TableSettings
+from onemachine.timestream.tables import TableSettings
 
 from exporter.usage.buckets import upper_limit
 from exporter.usage.counting import usage_of_rows
