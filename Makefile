@@ -9,7 +9,7 @@ WITNESS := .venv-witness
 install = $(if $(shell command -v uv),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/python -m pip install --quiet --disable-pip-version-check)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz mutants monitoring lint check format bench docs audit witness lock clean
+.PHONY: help demo test fuzz mutants monitoring lint check format bench docs audit template-mutants witness lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ SAMPLE ?= 300
 SEED ?= 0
 mutants: $(VENV)/test.stamp ## change consumers/ in SAMPLE places, one at a time, and see that a test fails; takes hours
 	@$(BIN)/python -m tests.mutants --sample $(SAMPLE) --seed $(SEED)
+
+template-mutants: $(VENV)/test.stamp ## drop 200 things of template.yml, one at a time, and see that a test fails; takes an hour
+	@$(BIN)/python -m tests.template_mutants --seed $(SEED)
 
 monitoring: $(VENV)/test.stamp ## write alarms, dashboard and alert rules from the table in monitoring/alarms.py
 	@$(BIN)/python -m monitoring

@@ -82,7 +82,7 @@ def run(mutants: Sequence[Mutant]) -> None:
     left = [mutant for mutant in mutants if mutant.digest not in killed]
     survivors = 0
     with tempfile.TemporaryDirectory() as folder:
-        root = _copy_tree(Path(folder) / "tree")
+        root = copy_tree(Path(folder) / "tree")
         began = time.monotonic()
         for number, (mutant, failed) in enumerate(_trials(root, left), 1):
             if failed:
@@ -104,7 +104,7 @@ def _diff(mutant: Mutant) -> str:
     return diff(mutant, (ROOT / mutant.path).read_bytes())
 
 
-def _copy_tree(root: Path) -> Path:
+def copy_tree(root: Path) -> Path:
     listing = ["git", "ls-files", "-co", "--exclude-standard"]
     for name in subprocess.check_output(listing, cwd=ROOT, text=True).splitlines():
         if (ROOT / name).is_file():

@@ -318,3 +318,96 @@ def test_a_new_stack_serves_what_an_older_one_has_left(store: str) -> None:
         pipeline.settle()
         answer = requests.get(asked, timeout=TIMEOUT_S).json()
         assert requests.get(answer["download_link"], timeout=TIMEOUT_S).ok
+
+
+# ---- Statements --------------------------------------------------------------------------------------------
+
+VERSION = "2012-10-17"
+# Meters by the API, whose key is a secret.
+BY_API = {
+    "MeterBucket": "",
+    "MeterUrl": "https://ingest.example.com/ingest",
+    "MeterApiKeyArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:ingest-Ab12Cd",
+}
+OWN_LOG = ["logs:CreateLogStream", "logs:PutLogEvents"]
+TRACE = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
+READ_STREAM = {f"kinesis:{name}" for name in ("DescribeStream", "DescribeStreamSummary", "GetRecords")}
+READ_STREAM |= {"kinesis:GetShardIterator", "kinesis:ListShards"}
+
+
+def documents(stack: Stack) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield all policy documents, each with the name of what has it."""
+    for role in stack.of_type("AWS::IAM::Role"):
+        yield role.logical_id, role.properties["AssumeRolePolicyDocument"]
+        yield from ((role.logical_id, policy["PolicyDocument"]) for policy in role.properties["Policies"])
+    for type_ in ("AWS::IAM::Policy", "AWS::S3::BucketPolicy"):
+        for policy in stack.of_type(type_):
+            yield policy.logical_id, policy.properties["PolicyDocument"]
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_every_statement_is_whole_and_allows_but_for_connections_without_tls(
+    store: str, template: dict[str, Any]
+) -> None:
+    for name, document in documents(stack_of(template, store, KmsKeyArn=KEY, **BY_API)):
+        assert document.keys() == {"Version", "Statement"}, name
+        assert document["Version"] == VERSION
+        for statement in document["Statement"]:
+            assert statement["Effect"] == ("Deny" if name == "BucketPolicy" else "Allow"), (name, statement)
+            whom = {"Principal"} if "Principal" in statement else {"Resource"}
+            assert statement.keys() >= {"Effect", "Action", *whom}, (name, statement)
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_a_functions_role_is_lambdas_and_writes_its_own_log_and_traces(
+    store: str, template: dict[str, Any]
+) -> None:
+    stack = stack_of(template, store)
+    for function in stack.of_type("AWS::Lambda::Function"):
+        role = stack.resources[f"{function.logical_id}Role"]
+        assert function.properties["Role"] == role.attributes["Arn"]
+        (trust,) = role.properties["AssumeRolePolicyDocument"]["Statement"]
+        assert (trust["Principal"], trust["Action"]) == (
+            {"Service": "lambda.amazonaws.com"},
+            "sts:AssumeRole",
+        )
+        statements = role.properties["Policies"][0]["PolicyDocument"]["Statement"]
+        log = stack.resources[f"{function.logical_id}Logs"]
+        assert function.properties["LoggingConfig"] == {"LogFormat": "JSON", "LogGroup": log.name}
+        assert function.properties["TracingConfig"] == {"Mode": "Active"}
+        assert log.name == f"/tagline/tagline/{function.logical_id}"
+        assert log.properties["RetentionInDays"] == 30
+        own = {each["Sid"]: (each["Action"], each["Resource"]) for each in statements}
+        assert own["WriteOwnLogs"] == (OWN_LOG, log.attributes["Arn"])
+        assert own["Trace"] == (TRACE, "*")
+        if function.logical_id in {"RowConsumer", "MeterConsumer"}:
+            actions, stream = own["ReadStream"]
+            assert (set(actions), stream) == (READ_STREAM, stack.resources["Stream"].attributes["Arn"])
+    (policy,) = stack.of_type("AWS::S3::BucketPolicy")
+    assert policy.properties["Bucket"] == stack.resources["Bucket"].name
+
+
+def test_metric_filters_count_what_the_alarms_ask_for(template: dict[str, Any]) -> None:
+    record = '($._tag = "usage_record") && ($._type = "api_request")'
+    found = {
+        each.properties["MetricTransformations"][0]["MetricName"]: (
+            each.properties["FilterPattern"],
+            each.properties["MetricTransformations"][0]["MetricValue"],
+            each.properties["LogGroupName"],
+            each.properties["MetricTransformations"][0]["MetricNamespace"],
+        )
+        for each in stack_of(template, "lake").of_type("AWS::Logs::MetricFilter")
+    }
+    where = ("/aws/lambda/shop", "Tagline/tagline")
+    assert found == {
+        name: (pattern, value, *where)
+        for name, pattern, value in [
+            ("requests", f"{{ {record} }}", "1"),
+            ("bad", f"{{ {record} && ($.status >= 500) }}", "1"),
+            ("rate_limited", f"{{ {record} && ($.status = 429) }}", "1"),
+            ("auth_failures", f"{{ {record} && (($.status = 401) || ($.status = 403)) }}", "1"),
+            ("duration_ms", f"{{ {record} && ($.duration_ms >= 0) }}", "$.duration_ms"),
+            ("invocations", '?"START RequestId" ?"platform.start"', "1"),
+            ("timeouts", '?"Task timed out" ?"Sandbox.Timedout"', "1"),
+        ]
+    }
