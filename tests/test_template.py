@@ -291,6 +291,15 @@ def test_the_pipelines_own_log_groups_cannot_be_subscribed(
     stack_of(template, LogGroups=f"{others}/aws/lambda/tagline/")
 
 
+def test_the_traces_of_all_functions_are_a_group(stack: Stack) -> None:
+    (group,) = stack.of_type("AWS::XRay::Group")
+
+    found = re.findall(r'service\("([^"]+)"\)', group.properties["FilterExpression"])
+    assert sorted(found) == sorted(spec.name for spec in functions(stack))
+    assert len(group.properties["GroupName"]) <= 32
+    assert group.properties["FilterExpression"].count(" OR ") == len(found) - 1
+
+
 @pytest.mark.parametrize("meters", [{}, {"MeterBucket": "meters"}])
 @pytest.mark.parametrize("groups", ["", "/aws/lambda/a,/aws/lambda/b"])
 def test_new_log_groups_are_collected_but_for_the_pipelines_own_and_those_that_are(

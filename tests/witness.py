@@ -23,7 +23,12 @@ ROOT = Path(__file__).parents[1]
 GROUP, STACK = "/aws/lambda/shop", "tagline-witness"
 TIMEOUT_S = 120
 # The types that MiniStack does not know. It refuses a template with one, and names them.
-UNKNOWN = ("AWS::Athena::NamedQuery", "AWS::CloudWatch::CompositeAlarm", "AWS::Logs::QueryDefinition")
+UNKNOWN = (
+    "AWS::Athena::NamedQuery",
+    "AWS::CloudWatch::CompositeAlarm",
+    "AWS::Logs::QueryDefinition",
+    "AWS::XRay::Group",
+)
 # Stands in for alarms that it cannot make, of formulas and of others: the dashboard names them.
 STAND_IN = {
     "Namespace": "Tagline",

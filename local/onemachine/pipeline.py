@@ -779,6 +779,8 @@ _RUN_OR_NEEDLESS = {
     "AWS::Lambda::EventSourceMapping",
     "AWS::Lambda::Function",
     "AWS::Lambda::LayerVersion",
+    "AWS::XRay::Group",
+    "AWS::XRay::SamplingRule",
     "AWS::Lambda::Permission",
     "AWS::Logs::QueryDefinition",
     "AWS::S3::BucketPolicy",

@@ -178,11 +178,56 @@ def test_the_rest_api_is_traced_and_has_one_stage() -> None:
     assert set(api.properties["Body"]["paths"]) == {"/", "/{proxy+}"}
 
 
+def test_the_rest_apis_accesses_and_executions_are_logged_for_some_time_and_its_traces_sampled() -> None:
+    resources = stack_of("template-rest.yml").resources
+    by_type = {each.type: each.properties for each in resources.values()}
+    stage = by_type["AWS::ApiGateway::Stage"]
+    api = resources["PetsRestApi"].name
+    groups = {
+        each.name: each.properties.get("RetentionInDays")
+        for each in resources.values()
+        if each.type == "AWS::Logs::LogGroup"
+    }
+
+    assert groups == dict.fromkeys(
+        [
+            *("/aws/lambda/pets-PetsApi", "/aws/apigateway/pets-PetsRestApi"),
+            f"API-Gateway-Execution-Logs_{api}/{stage['StageName']}",
+        ],
+        30,
+    )
+    assert "log-group:/aws/apigateway/pets-PetsRestApi" in stage["AccessLogSetting"]["DestinationArn"]
+    assert {"requestId", "status", "error"} <= json.loads(stage["AccessLogSetting"]["Format"]).keys()
+    (settings,) = stage["MethodSettings"]
+    assert (settings["LoggingLevel"], settings["DataTraceEnabled"]) == ("ERROR", False)
+    rule = by_type["AWS::XRay::SamplingRule"]["SamplingRule"]
+    (group,) = [each for each in resources.values() if each.type == "AWS::XRay::Group"]
+    assert rule["ServiceName"] == "pets/Prod"
+    assert len(rule["RuleName"]) <= 32
+    assert group.properties["FilterExpression"] == f'service("{resources["PetsApi"].name}")'
+
+
+def test_the_role_for_the_gateways_logs_is_set_where_it_is_asked_for() -> None:
+    template = translate(FOLDER / "template-rest.yml")
+    asked = {"SetGatewayRole": "true"}
+    stack = resolve(template, asked, stack_name="pets", endpoint="http://127.0.0.1:5000")
+
+    assert "AWS::ApiGateway::Account" in {each.type for each in stack.resources.values()}
+    assert "AWS::ApiGateway::Account" not in {
+        each.type for each in stack_of("template-rest.yml").resources.values()
+    }
+
+
 def test_the_two_templates_differ_in_the_gateway_only() -> None:
     http, rest = stack_of("template.yml").resources, stack_of("template-rest.yml").resources
-    gateways = ("AWS::ApiGateway", "AWS::Lambda::Permission")
+    gateways = ("AWS::ApiGateway", "AWS::Lambda::Permission", "AWS::XRay")
+    of_the_gateway = {"PetsAccessLogs", "PetsExecutionLogs"}
     shared = [
-        {each.logical_id: each.properties for each in stack.values() if not each.type.startswith(gateways)}
+        {
+            each.logical_id: each.properties
+            for each in stack.values()
+            if not each.type.startswith(gateways) and each.logical_id not in of_the_gateway
+        }
         for stack in (http, rest)
     ]
 
