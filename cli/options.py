@@ -30,8 +30,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object a line
 # Ten years: as long as CloudWatch Logs keeps lines at most, and years are a mistake more often than a wish.
 MAX_DAYS = 3_660
 MAX_WAIT_S = 86_400.0  # a day
-# No record is older.
-_FIRST_DAY = date(1970, 1, 1)
+# No record is older or younger: stores count nanoseconds from 1970 in 64 bits.
+_FIRST_DAY, _LAST_DAY = date(1970, 1, 1), date(2261, 12, 31)
 
 
 def finite(value: float | None) -> float | None:
@@ -53,12 +53,20 @@ FirstDay = Annotated[
 LastDay = Annotated[datetime | None, day_option("--to", "The last day (UTC), inclusive. Default: the first.")]
 
 
-def days_between(target: Target, first: datetime | None, last: datetime | None) -> Days:
+def days_between(
+    target: Target, first: datetime | None, last: datetime | None, *, one_by_one: bool = False
+) -> Days:
     """Return the days from the first to the last; yesterday if neither is given.
 
+    Args:
+        target: The pipeline.
+        first: The first day.
+        last: The last day.
+        one_by_one: Whether the store is asked about each day; then there is a limit of days.
+
     Raises:
-        CommandError: If the last is before the first, if there are more than `MAX_DAYS`, or if one is before
-            1970.
+        CommandError: If the last is before the first; for days that are asked one by one, also if there are
+            more than `MAX_DAYS`, or if one is not from 1970 to 2261.
     """
     from exporter.store import Days
 
@@ -67,9 +75,10 @@ def days_between(target: Target, first: datetime | None, last: datetime | None) 
         days = Days((first or last or yesterday).date(), (last or first or yesterday).date())
     except ValueError as error:
         raise CommandError(str(error), "give --from and --to in this order") from error
-    if days.first < _FIRST_DAY:
-        raise CommandError(f"no record is of {days.first}", f"give a day from {_FIRST_DAY} on")
-    if len(days) > MAX_DAYS:
+    for day in (days.first, days.last) if one_by_one else ():
+        if not _FIRST_DAY <= day <= _LAST_DAY:
+            raise CommandError(f"no record is of {day}", f"give a day from {_FIRST_DAY} to {_LAST_DAY}")
+    if one_by_one and len(days) > MAX_DAYS:
         raise CommandError(
             f"from {days.first} to {days.last} are {len(days):,} days", f"give at most {MAX_DAYS:,}"
         )

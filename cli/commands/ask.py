@@ -128,7 +128,7 @@ def reconcile(
 
     target = find_target(stack)
     missing = 0
-    for asked in days_between(target, first or day, last or day or first):
+    for asked in days_between(target, first or day, last or day or first, one_by_one=True):
         balances, exported = balances_of(target, asked)
         if as_json:
             print_json_lines(balance.to_json(asked, exported) for balance in balances)

@@ -71,7 +71,7 @@ def export(
     from cli.target import find_target
 
     target = find_target(stack)
-    days = days_between(target, first or day, last or day or first)
+    days = days_between(target, first or day, last or day or first, one_by_one=True)
     with progress() as bars:
         if as_json:
             print_json_lines(export_days(target, days, bars))
@@ -188,7 +188,7 @@ def compare(
     from cli.target import find_target
 
     target = find_target(stack)
-    (date_,) = days_between(target, day, day)
+    (date_,) = days_between(target, day, day, one_by_one=True)
     one = store_side(target, date_, stack or "here")
     two = export_side(target, date_) if other is None else store_side(find_target(other), date_, other)
     if as_json:

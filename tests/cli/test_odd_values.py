@@ -4,13 +4,17 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+from cli.errors import CommandError
 from cli.main import app, problem_of, run
+from cli.options import days_between
+from cli.target import Target
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ODD = [
@@ -114,12 +118,31 @@ class Interrupts:
         if name == "cli.main":
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Interrupts())
-from cli.__main__ import main
-main()
+from tagline_pipeline import run
+run()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "problem"),
+    [
+        ("1900-01-01", None, "no record is of 1900-01-01"),
+        ("1970-01-01", "1969-12-31", "is before the first"),
+        (None, "9999-12-31", "no record is of 9999-12-31"),
+        ("1970-01-01", "9999-12-31", "no record is of 9999-12-31"),
+        ("2016-01-01", "2026-11-30", "are 3,987 days"),
+    ],
+)
+def test_days_on_which_no_record_can_be_are_refused(
+    first: str | None, last: str | None, problem: str
+) -> None:
+    days = [None if text is None else datetime.fromisoformat(text) for text in (first, last)]
+
+    with pytest.raises(CommandError, match=problem):
+        days_between(Target(None, {}, {}), *days, one_by_one=True)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
@@ -127,7 +150,7 @@ main()
 def test_a_full_disk_ends_it_with_a_sentence(line: str) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "cli", *line.split()],
+            [sys.executable, "-m", "tagline_pipeline", *line.split()],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
