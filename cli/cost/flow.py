@@ -44,8 +44,8 @@ class Sizes:
     lines_per_record: float = 1.0
     envelope: float = 560.0
     packed_line: float = 140.0
-    fragment: float = 6_000.0
-    fragment_row: float = 94.0
+    fragment: float = 5_700.0
+    fragment_row: float = 84.0
     metered_row: float = 555.0
     exported_row: float = 92.0
 
