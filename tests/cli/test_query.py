@@ -94,8 +94,8 @@ def test_a_function_of_the_other_store_is_refused_by_its_name() -> None:
 def test_a_row_that_is_in_several_fragments_counts_once(lake: Lake) -> None:
     s3, bucket = lake.where.client("s3"), lake.where.outputs["Bucket"]
     # The same rows, delivered again in other pieces: their fragments have other names.
-    for key in list(lake.where.bucket().keys("store/")):
-        again = f"{key.removesuffix('.parquet')[:-32]}{'0' * 32}.parquet"
+    for number, key in enumerate(list(lake.where.bucket().keys("store/"))):
+        again = f"{key.removesuffix('.parquet')[:-32]}{number:032}.parquet"
         s3.copy_object(Bucket=bucket, Key=again, CopySource={"Bucket": bucket, "Key": key})
 
     assert rows("SELECT count(*) FROM fresh") == [str(2 * len(lake.statuses))]

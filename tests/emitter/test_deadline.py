@@ -180,11 +180,13 @@ def test_a_stream_that_ends_a_thread_does_not_end_the_watch(emitter: Emitter, li
 
 def test_many_invocations_are_watched_by_one_thread(emitter: Emitter, lines: Lines) -> None:
     handler = emitter.handler(nothing)
+    before = set(threading.enumerate())
 
     for _ in range(200):
         handler({}, Ending(30_000))
 
-    assert sum(thread.name == "tagline-timeout" for thread in threading.enumerate()) <= 1
+    new = set(threading.enumerate()) - before
+    assert sum(thread.name == "tagline-timeout" for thread in new) <= 1
     assert lines.writes == 200
 
 
