@@ -9,7 +9,7 @@ WITNESS := .venv-witness
 install = $(if $(shell command -v uv),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/python -m pip install --quiet --disable-pip-version-check)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz mutants monitoring lint check format bench docs audit template-mutants witness lock clean
+.PHONY: help demo test coverage fuzz mutants monitoring lint check format bench docs audit template-mutants witness lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -42,7 +42,10 @@ lint: $(VENV)/lint.stamp ## check format, lint, spelling and types
 	$(BIN)/codespell
 	$(BIN)/mypy
 
-check: lint test ## all that has to be green before a commit: lint, and the tests (the template's lint is one)
+check: lint coverage ## all that has to be green before a commit: lint, and the tests with their branch coverage
+
+coverage: $(VENV)/test.stamp ## run the tests in Python's development mode, and print the branch coverage of the three stages
+	@PYTHONDEVMODE=1 PYTHONMALLOC=default $(BIN)/pytest -n 2 --cov --cov-report=term
 
 format: $(VENV)/lint.stamp ## format the code and fix what can be fixed automatically
 	$(BIN)/ruff format .
@@ -72,7 +75,7 @@ lock: ## pin the requirements again, after a change of requirements/*.in: needs 
 			--no-emit-package python-dateutil --no-emit-package six >/dev/null || exit 1; done
 
 clean: ## remove what was made, the virtual environments too
-	rm -rf $(VENV) $(AUDIT) $(WITNESS) .aws-sam .tagline .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis build dist site
+	rm -rf $(VENV) $(AUDIT) $(WITNESS) .aws-sam .tagline .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis .coverage build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python $(AUDIT)/bin/python $(WITNESS)/bin/python:
