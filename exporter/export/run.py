@@ -59,7 +59,8 @@ class Run:
         formats: The formats that are left of the first day; empty for all.
         leases: The tokens of the first day's locks, by format: the next invocation exchanges them.
         scanned: How many bytes the store has read for it.
-        hourly: Whether only hours of its day are written that are over, if the day has very many rows.
+        hourly: Whether only hours of a day are written that are over, if the day has very many rows. A day
+            that a marker asks for is written whole.
     """
 
     id: str
@@ -113,11 +114,12 @@ def run_of(
     """
     if "run" in event:
         return Run.from_event(event)
+    late = _late_markers(objects, now - settles_after)
     if HOURLY in event:
-        return Run(request_id, (now.date(),), hourly=True)
+        missed = sorted(day for day, markers in late.items() if day < now.date() and _is_missed(markers))
+        return Run(request_id, (*missed, now.date()), _markers(late, missed), hourly=True)
     days = tuple(days_of(event, now))
     by_hand = bool(BY_HAND & event.keys())
-    late = _late_markers(objects, now - settles_after)
     if not by_hand:
         # Whatever becomes of this run, each night is asked for the day until it is written.
         marker = late_days.marker_key(days[0], NIGHTLY, NIGHTLY)
@@ -126,11 +128,10 @@ def run_of(
     # A day that is not over is written when it is.
     wanted = [day for day in sorted(late) if (day in days if by_hand else day <= days[-1])]
     wanted = wanted[-MAX_LATE_KEYS:]
-    share = MAX_LATE_KEYS // max(1, len(wanted))
     return Run(
         request_id,
         days if by_hand else (*days, *(day for day in wanted if day not in days)),
-        {day.isoformat(): sorted(late[day])[:share] for day in wanted},
+        _markers(late, wanted),
         nightly=not by_hand,
         waited_for=bool(event.get("wait")),
     )
@@ -149,6 +150,20 @@ def _late_markers(objects: Objects, before: datetime) -> defaultdict[date, set[s
             if found.modified <= before:
                 markers.add(found.key)
     return late
+
+
+def _is_missed(markers: set[str]) -> bool:
+    """Tell whether a night found a day locked: it asked for the day, and neither wrote it nor failed."""
+    reasons = {_name(marker).partition(".")[0] for marker in markers}
+    return NIGHTLY in reasons and FAILED not in reasons
+
+
+def _markers(late: Mapping[date, set[str]], days: Sequence[date]) -> dict[str, list[str]]:
+    """Return the markers of days, as many as a run takes."""
+    share = MAX_LATE_KEYS // max(1, len(days))
+    return {
+        day.isoformat(): sorted(late[day], key=lambda key: (_is_of_rows(key), key))[:share] for day in days
+    }
 
 
 class _OutOfTimeError(Exception):
@@ -230,6 +245,7 @@ class Exporter:
             DayFailedError: If the day could not be written in a format.
         """
         markers = run.late.get(date.isoformat(), [])
+        hourly = run.hourly and not markers
         late = sorted(marker for marker in markers if _is_of_rows(marker))
         job = replace(
             self.job,
@@ -239,7 +255,7 @@ class Exporter:
         )
         days = [Day(self.objects, date, Format(kind)) for kind in run.formats or self.formats]
         taken = [day for day in days if day.take(run.id, job.now(), run.leases.get(day.kind))]
-        outcomes = self._export(taken, days, job, done, hourly=run.hourly) if taken else []
+        outcomes = self._export(taken, days, job, done, hourly=hourly) if taken else []
         pairs = list(zip(taken, outcomes, strict=True))
         locked = [day for day in days if day not in taken]
         for day, outcome in pairs:
@@ -255,7 +271,7 @@ class Exporter:
         if failures:
             reasons = [f"{kind}: {type(error).__name__}: {error}" for kind, error in failures.items()]
             raise DayFailedError("; ".join(reasons)) from next(iter(failures.values()))
-        if not locked and not run.hourly:
+        if not locked and not hourly:
             if self.store.includes_exports and date < job.now().date():
                 close_day(self.objects, date)
             self.store.erase(date)

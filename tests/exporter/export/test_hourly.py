@@ -14,6 +14,7 @@ import pytest
 from consumers.rows import late_days
 from exporter.export.day import DayJob
 from exporter.export.handler import make_handler
+from exporter.export.run import FAILED, NIGHTLY
 from exporter.lake.athena import list_key
 from exporter.lake.closed import KEY, closed
 from exporter.lake.days import Day
@@ -224,6 +225,45 @@ def test_the_hours_of_a_small_day_stay_open() -> None:
 
     assert set(bucket) == there
     assert KEY not in bucket
+
+
+def test_a_day_that_the_night_finds_locked_is_written_by_the_next_hour() -> None:
+    bucket = Bucket()
+    arrive(rows(4, 0), rows(4, 23))(bucket)
+    midnight = datetime(DAY.year, DAY.month, DAY.day, tzinfo=UTC) + timedelta(days=1)
+    writing = Day(bucket, DAY, Format.PARQUET)  # by the run of the day's last hour
+    assert writing.take("the last hour's run", midnight + timedelta(minutes=15))
+
+    night()(bucket)
+    assert writing.manifest() is None
+    arrive([record(2400, 0, time=f"{DAY + timedelta(days=1)} 00:30:00.000000000")])(bucket)
+    assert writing.lease
+    assert writing.take("the last hour's run", midnight + timedelta(minutes=75), writing.lease.token)
+    at(1, days=1)(bucket)
+    assert writing.manifest() is None, "the run still writes"
+    writing.release()
+    at(2, days=1)(bucket)
+
+    for kind in (Format.CSV_GZ, Format.PARQUET):
+        manifest = Day(bucket, DAY, kind).manifest()
+        assert manifest is not None
+        assert manifest.rows == 8
+    assert not list(bucket.keys(late_days.PREFIX))
+    assert count(bucket) == 8
+    assert Day(bucket, DAY + timedelta(days=1), Format.PARQUET).manifest() is None, "that day is not over"
+
+
+def test_a_day_that_failed_is_for_the_next_night() -> None:
+    bucket = Bucket()
+    arrive(rows(2, 0))(bucket)
+    for batch in (NIGHTLY, FAILED):
+        bucket[late_days.marker_key(DAY, batch, "x")] = b""
+
+    at(1, days=1)(bucket)
+
+    assert Day(bucket, DAY, Format.PARQUET).manifest() is None
+    night(2)(bucket)
+    assert Day(bucket, DAY, Format.PARQUET).manifest() is not None
 
 
 @pytest.mark.parametrize("place", [3, 5, 9], ids=lambda place: DAY_OF_STEPS[place][0])
