@@ -119,9 +119,6 @@ def read_pieces(
 ) -> Iterator[Piece]:
     """Yield the log events of a Kinesis record piece by piece; one that is not an envelope is rejected.
 
-    Log groups of two accounts may have one name: a group of another account than the stream's has that
-    account's id before its name.
-
     Args:
         ledger: The batch's ledger.
         position: The Kinesis record's position in the batch.
@@ -133,16 +130,11 @@ def read_pieces(
     except UndecodableError as error:
         ledger.reject(position, None, Rejected(undecodable, str(error)))
         return
-    home = ledger.records[position].get("eventSourceARN", "").split(":")[4:5]
     for piece in envelope:
         if own_log_groups and piece.log_group.startswith(own_log_groups):
             ledger.recursion += len(piece.log_events)
             continue
-        # A name has no colon, unless it was qualified before its line went into quarantine.
-        if home and piece.owner.isdigit() and piece.owner not in home and ":" not in piece.log_group:
-            yield piece._replace(log_group=f"{piece.owner}:{piece.log_group}")
-        else:
-            yield piece
+        yield piece
         ledger.limit_memory(position, undecodable)
         if ledger.is_given_up(position):
             return

@@ -261,7 +261,7 @@ def test_lines_of_several_groups_and_accounts_keep_where_they_came_from() -> Non
 
     assert [(line.position, line.event.log_group, line.event.owner[0]) for line in lines] == [
         (0, "/a", "1"),
-        (1, "210987654321:/b", "2"),
+        (1, "/b", "2"),
         (2, GROUP, "1"),
     ]
 
@@ -336,34 +336,6 @@ def test_a_kinesis_record_without_data_is_kept_and_its_neighbours_are_read(odd: 
     assert f"data is {None if odd == 'missing' else odd}, not text" in kept.detail
     (again,) = from_quarantine(key, body)
     assert again["kinesis"]["data"] == ""
-
-
-def test_a_log_group_of_another_account_has_its_id_before_the_name() -> None:
-    other = {**envelope(LINE, LINE[:-1]), "owner": "210987654321"}
-    ledger = Ledger(kinesis_event(data(envelope(LINE)), data(other))["Records"])
-
-    lines = list(tagged_lines(ledger, TAG, ""))
-
-    assert [line.origin[0] for line in lines] == [GROUP, f"210987654321:{GROUP}"]
-    ((_, rejected, _),) = ledger.rejections()
-    assert rejected is not None
-    assert rejected.log_group == f"210987654321:{GROUP}"
-
-
-def test_a_replayed_line_of_another_account_keeps_its_log_group() -> None:
-    other = {**envelope(LINE.replace('"r1"', "1")), "owner": "210987654321"}
-    ledger = Ledger(kinesis_event(data(other))["Records"])
-    assert list(tagged_lines(ledger, TAG, "")) == []
-    objects = Objects()
-    ledger.keep(objects)
-    (key,) = objects
-
-    again = Ledger(list(from_quarantine(key, objects[key])))
-
-    assert list(tagged_lines(again, TAG, "")) == []
-    ((_, event, _),) = again.rejections()
-    assert event is not None
-    assert (event.owner, event.log_group) == ("210987654321", f"210987654321:{GROUP}")
 
 
 def test_a_line_that_waits_for_the_store_keeps_its_text() -> None:
