@@ -52,7 +52,7 @@ def own_groups(target: Target, functions: Sequence[str]) -> list[str]:
         functions: Only of these, by their logical ids; a log group may be given by its name. Empty for all.
 
     Raises:
-        CommandError: If there is no such log group.
+        CommandError: If the log group does not exist.
     """
     prefix = target.outputs["DownloadAuditLogGroup"].rpartition("/")[0] + "/"
     logs = target.client("logs")

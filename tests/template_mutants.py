@@ -110,7 +110,7 @@ def _inside(source: str, node: yaml.Node, path: str) -> Iterator[Change]:
 
 
 def _of_list(source: str, node: yaml.SequenceNode, path: str) -> Iterator[Change]:
-    """Yield the changes of a list, or of a function's arguments: without one it is no function."""
+    """Yield the changes of a list, or of a function's arguments: without one it is not a function."""
     if node.tag == "!If" and node.flow_style:
         _, yes, no = (slice(part.start_mark.index, part.end_mark.index) for part in node.value)
         text = source[no] + source[yes.stop : no.start] + source[yes]

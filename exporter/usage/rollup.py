@@ -31,7 +31,7 @@ Route = tuple[str | None, str | None]
 Key = TypeVar("Key", bound=Hashable)
 
 
-# What of a roll-up need not be read, each in a document of its own behind the roll-up's.
+# Parts of a roll-up that a reader may skip, each in a separate document after the roll-up's.
 _SECTIONS = ("routes", "clients", "pairs", "errors")
 DETAILS = frozenset(_SECTIONS)
 # Of routes and clients, their names alone.

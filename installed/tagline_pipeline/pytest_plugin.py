@@ -1,7 +1,7 @@
 """A whole pipeline per test: with `pytest_plugins = ["tagline_pipeline.pytest_plugin"]`, ask for `tagline`.
 
 Services run in the test's process. Functions do as well, which is quickest; with
-`@pytest.mark.tagline(processes=True)` they run under the Lambda runtime client, in processes of their own,
+`@pytest.mark.tagline(processes=True)` they run under the Lambda runtime client, in separate processes,
 with the template's memory and time-out.
 """
 

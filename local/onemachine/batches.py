@@ -77,7 +77,7 @@ class KinesisSettings:
         _check("MaximumRetryAttempts", self.maximum_retry_attempts, -1, MAX_RETRIES)
         _check("MaximumRecordAgeInSeconds", self.maximum_record_age_s, -1, MAX_RECORD_AGE_S)
         if self.starting_position not in {"TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"}:
-            raise ValueError(f"StartingPosition {self.starting_position!r} is none of Kinesis's")
+            raise ValueError(f"StartingPosition {self.starting_position!r} is not one that Kinesis has")
         if (self.starting_position == "AT_TIMESTAMP") != (self.starting_timestamp is not None):
             raise ValueError(
                 "StartingPositionTimestamp belongs to StartingPosition AT_TIMESTAMP, and only to it"

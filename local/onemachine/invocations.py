@@ -129,7 +129,7 @@ class AsyncInvocations:
             The request's id, which every attempt has.
 
         Raises:
-            KeyError: There is no such function.
+            KeyError: If the function does not exist.
             ValueError: The payload is larger than Lambda takes.
         """
         event = self._event(function, payload, trace_id)
@@ -149,7 +149,7 @@ class AsyncInvocations:
             The result of the last attempt.
 
         Raises:
-            KeyError: There is no such function.
+            KeyError: If the function does not exist.
             ValueError: The payload is larger than Lambda takes.
             RuntimeError: The event was given up without an attempt, or `stop` was called.
         """

@@ -66,7 +66,7 @@ _MAPPING_PROPERTIES = {
     "Tags",
 }
 
-# The translator warns of switches of its own, of which a template knows nothing.
+# The translator warns of its own switches, which a template does not have.
 logging.getLogger("samtranslator").addHandler(logging.NullHandler())
 
 _LANGUAGE_EXTENSIONS = "AWS::LanguageExtensions"
@@ -758,7 +758,7 @@ class FunctionSpec:
         log_group: Where its lines go.
         log_format: ``JSON`` or ``Text``.
         runtime: For instance ``python3.13``.
-        application_level: The lowest level of its own lines that is kept, in JSON format.
+        application_level: The lowest level of the application's lines that is kept, in JSON format.
         system_level: The lowest level of the platform's lines that is kept, in JSON format.
         reserved_concurrency: The invocations at once that are kept for it, None for a share of the account's.
         not_run: Why it cannot be run on one machine, whatever is in its directory; empty if it can.

@@ -42,7 +42,7 @@ class Function:
         path: Further import directories.
         reserved_concurrency: The invocations that it may have at once, and that no other function can take;
             None is a share of the account's.
-        application_level: The lowest level of its own lines that is kept, `TRACE` to `FATAL`, and
+        application_level: The lowest level of the application's lines that is kept, `TRACE` to `FATAL`, and
         system_level: that of the platform's lines, `DEBUG` to `WARN`; both count in JSON format only:
             https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
     """
@@ -88,7 +88,7 @@ class Result:
 
 
 class FunctionFailedError(RuntimeError):
-    """A function that has a process of its own failed.
+    """A function that runs in a separate process failed.
 
     Attributes:
         error_type: The name of what its handler raised, or Lambda's word for how the process ended.

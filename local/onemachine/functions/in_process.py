@@ -155,7 +155,7 @@ class InThisProcess:
         return handler
 
     def kill(self) -> None:
-        """Leave it: it has no process of its own."""
+        """Do nothing: it runs in this process."""
 
     def close(self) -> None:
         """End its log stream."""
@@ -164,7 +164,7 @@ class InThisProcess:
 
 
 class _Variables(UserDict[str, str]):
-    """The `os.environ` of a function: an object of its own, in place of ours while it runs.
+    """The `os.environ` of a function: a separate object that replaces ours while it runs.
 
     Other threads go on reading the one that they hold: no name that they have just found is gone from it.
     HOME is in both, because `os.path.expanduser` looks for it twice.

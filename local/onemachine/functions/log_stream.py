@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from onemachine.functions.definition import APPLICATION_LEVELS, Function, Ship, logs_json
 
 logger = logging.getLogger(__name__)
-# A line from stdout becomes events of 256 KiB, and CloudWatch counts 26 bytes of its own with every event:
+# A line from stdout becomes events of 256 KiB, and CloudWatch counts 26 more bytes for every event:
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
 EVENT_OVERHEAD_BYTES = 26
 # The end of an invocation's log that Invoke returns with LogType Tail:

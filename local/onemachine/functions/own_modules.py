@@ -1,4 +1,4 @@
-"""Modules of its own for a function that runs in this interpreter, as every process has.
+"""Separate modules for each function that runs in this interpreter, as in separate processes.
 
 What a function imports is looked for in its own folders first, whatever the interpreter has loaded under the
 same name: a function's `cli` is not that of the program which runs it, and the `app`s of two functions are

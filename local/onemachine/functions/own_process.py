@@ -1,4 +1,4 @@
-"""An execution environment that is a process of its own, under Lambda's runtime client for Python.
+"""An execution environment that is a separate process, under Lambda's runtime client for Python.
 
 It has the memory, the timeout and the variables of its function. The thread that invokes a function speaks
 the other side of the Runtime API (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html) itself:
@@ -37,7 +37,7 @@ from onemachine.functions.definition import (
 from onemachine.functions.log_stream import LogStream, least_level_of
 from onemachine.functions.platform_lines import PlatformLines, Report
 
-# The service ends the init phase after 10 s and repeats it on the function's own time; here it just goes on.
+# The service ends the init phase after 10 s and repeats it on the function's own time; here it just continues.
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 INIT_LIMIT_S = 10.0
 WATCH_EVERY_S = 0.01

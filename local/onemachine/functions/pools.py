@@ -1,6 +1,6 @@
 """The functions of one machine: environments are started when they are called, and used again.
 
-In a process of its own a function has Lambda's runtime client, `awslambdaric`. Where that cannot run (it has
+In a separate process a function has Lambda's runtime client, `awslambdaric`. Where that cannot run (it has
 no wheel for macOS), functions run in this interpreter.
 """
 
@@ -122,7 +122,7 @@ class Functions:
             The result; a function that fails is a result too.
 
         Raises:
-            KeyError: There is no such function.
+            KeyError: If the function does not exist.
             ValueError: The payload is larger than Lambda takes.
             ThrottledError: It has as many invocations as it may.
             RuntimeError: `stop` was called.
@@ -182,14 +182,14 @@ class Functions:
             name: The function's name. Functions in this interpreter are left alone.
 
         Raises:
-            ValueError: If there is none of this name.
+            ValueError: If no function has this name.
         """
         if name not in self._pools:
             raise ValueError(f"there is no function {name}; there are {', '.join(sorted(self._pools))}")
         self._pools[name].kill()
 
     def restart(self, environment: Mapping[str, str]) -> None:
-        """Give every function other shared variables: what runs ends when it is done, and starts anew.
+        """Give every function other shared variables: what runs ends when it is done, and starts again.
 
         Args:
             environment: The variables that every function gets from now on.

@@ -104,7 +104,7 @@ class Store:
 
     @locked
     def save(self) -> None:
-        """Keep everything, where there is a file: rows that wait, and what is no row."""
+        """Keep everything, where there is a file: rows that wait, and what is not a row."""
         for database in self._databases.values():
             for table in database.tables.values():
                 table.flush()
