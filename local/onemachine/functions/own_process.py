@@ -37,7 +37,7 @@ from onemachine.functions.definition import (
 from onemachine.functions.log_stream import LogStream, least_level_of
 from onemachine.functions.platform_lines import PlatformLines, Report
 
-# The service ends the init phase after 10 s and repeats it on the function's own time; here it just continues.
+# The service ends the init phase after 10 s and repeats it on the function's own time; here it continues.
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 INIT_LIMIT_S = 10.0
 WATCH_EVERY_S = 0.01
