@@ -297,6 +297,8 @@ def test_the_last_minutes_come_from_the_accounts_before_and_after_they_are_merge
     page = requests.get(get(where, "/dashboard")["dashboard_link"], timeout=TIMEOUT_S)
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "9 requests, 3 with 4xx, 3 failed" in page.text
+    # An hour is rolled up from its sixth minute on.
+    tagline.advance(timedelta(minutes=10))
     where.invoke("UsageRollerName", {})
     assert get(where, "/usage")["total"]["requests"] == 9
 
