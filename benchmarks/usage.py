@@ -1,13 +1,14 @@
 """Usage: how large the page is, how long roll-ups and answers take, and how far off percentiles are.
 
-Lambda gives a function processor time in proportion to its memory, one processor at 1,769 MB. Times are the
-the processor time of this process, multiplied by 1,769 over the memory in their name; S3 is left out.
+Lambda gives a function processor time in proportion to its memory, one processor at 1,769 MB: 0.145 of one at
+256 MB. Times are the processor time of this process, multiplied by 1,769 over the memory in their name.
+`preset` is the whole handler, with its read of S3 in another process; S3's own time is not in it.
+`custom` leaves out the reads of S3, and `custom_with_s3` has them.
 https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 """
 
 from __future__ import annotations
 
-import base64
 import gzip
 import math
 import random
@@ -19,14 +20,26 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, cast
 
+import boto3
+from botocore.config import Config
+
+from benchmarks import consume
+from benchmarks.lake_rivals import s3
 from consumers.accounts.minutes import MinuteCell
-from consumers.bucket import Listed, Objects
-from exporter.usage import live, page, stored
+from consumers.bucket import Bucket, Listed, Objects, client_config
+from exporter.lake.batch import Batch
+from exporter.lake.days import Day
+from exporter.lake.formats import ZipFormat
+from exporter.lake.manifest import Manifest
+from exporter.store import FIRST_COLUMNS, Column, Values
+from exporter.usage import live, page, stored, views
 from exporter.usage.buckets import bucket_of, merge_counts, percentiles, upper_limit
 from exporter.usage.counting import usage_of_rows
 from exporter.usage.groups import COLUMNS, Group
+from exporter.usage.roll import roll_up_files
 from exporter.usage.rollup import Limits, RollUp, bounded, usage_of
 from exporter.usage_api.answers import Answers
+from exporter.usage_api.handler import UsageApi, make_handler
 from exporter.usage_api.parameters import Question, parse
 
 MB_PER_PROCESSOR = 1_769
@@ -35,6 +48,7 @@ TYPE = "api_request"
 DAYS, ROUTES, CLIENTS = 90, 1_000, 500
 FEW_ROUTES = 50
 ROUNDS = 5
+PRESET_ROUNDS = 100
 RECORDS = 100_000
 # Hours are rolled up a few minutes after their end; most bars; most minutes.
 LAST_MINUTES = (66, 14, 121)
@@ -49,7 +63,7 @@ def run() -> dict[str, float]:
         Bytes, milliseconds, microseconds and a relative error, by name.
     """
     large, small = rollups(2 * DAYS + 1, ROUTES), rollups(2 * DAYS + 1, FEW_ROUTES)
-    written = datetime.now(UTC)
+    written, rows = datetime.now(UTC), _rows()
     few = page.render(small, page.Pipeline(written))
     numbers = {
         f"page_bytes_{ROUTES}_routes": float(_packed_size(page.render(large, page.Pipeline(written)))),
@@ -58,7 +72,7 @@ def run() -> dict[str, float]:
             max(_packed_size(page.with_live(few, last_minutes(minutes))) for minutes in LAST_MINUTES)
         ),
         "page_render_ms_1024mb": _scaled(lambda: page.render(large, page.Pipeline(written)), 1_024),
-        "rollup_us_per_row": _rollup_us(),
+        "rollup_us_per_row": _us_per_row(lambda: usage_of_rows(COLUMNS, rows, TYPE)),
         "percentile_error": percentile_error(),
     }
     kept = Kept(large)
@@ -70,13 +84,54 @@ def run() -> dict[str, float]:
         known = Answers(kept.objects)
         kept.answer(known, question)
         again.append(_scaled(partial(kept.answer, known, question), 1_024))
-    answer = kept.answer(None, parse("/usage/routes", days))
-    return numbers | {
-        "custom_ms_p95_1024mb": max(first),
-        "custom_again_ms_p95_1024mb": max(again),
-        "preset_ms_p95_256mb": _scaled(lambda: base64.b64encode(answer), 256),
-        "preset_answer_bytes": float(len(answer)),
-        "day_bytes": statistics.mean(map(len, kept.bodies.values())),
+    with consume.environment(), s3() as endpoint:
+        config = client_config().merge(Config(s3={"addressing_style": "path"}))
+        client = boto3.client("s3", endpoint_url=endpoint, config=config)
+        client.create_bucket(Bucket="usage")
+        in_s3 = with_s3(Bucket(client, "usage"), large, kept, parse("/usage/routes", days))
+        numbers["rollup_with_reading_us_per_row"] = _with_reading(Bucket(client, "usage"), rows)
+    return (
+        numbers
+        | in_s3
+        | {
+            "custom_ms_p95_1024mb": max(first),
+            "custom_again_ms_p95_1024mb": max(again),
+            "day_bytes": statistics.mean(map(len, kept.bodies.values())),
+        }
+    )
+
+
+def with_s3(bucket: Bucket, days: list[RollUp], kept: Kept, custom: Question) -> dict[str, float]:
+    """Return how long answers that are ready take in the handler, and one for another range."""
+    stored.write_views(bucket, views.ready_answers(days, None))
+    for key, body in kept.bodies.items():
+        bucket.put(key, [body], "application/gzip")
+    bucket.put(stored.hours_key(days[-1].start.date()), [kept.newest], "application/gzip")
+    handler = make_handler(UsageApi(bucket, cast("Any", None), 0, dict, lambda: datetime.now(UTC)))
+    paths = ("/usage", "/usage/series", "/usage/routes", "/usage/clients")
+    taken = []
+    for number in range(PRESET_ROUNDS):
+        event = _event(paths[number % len(paths)], range="90d")
+        began = time.process_time()
+        answer = handler(event, None)
+        taken.append(time.process_time() - began)
+        if answer["statusCode"] != 200:  # noqa: PLR2004 - what HTTP has
+            raise AssertionError(answer)
+    p95 = statistics.quantiles(taken[len(paths) :], n=20)[-1]
+    return {
+        "preset_ms_p95_256mb": p95 * 1_000 * MB_PER_PROCESSOR / 256,
+        "custom_with_s3_ms_p95_1024mb": _scaled(lambda: Answers(bucket).answer(custom, None).body(), 1_024),
+    }
+
+
+def _event(path: str, **query: str) -> dict[str, Any]:
+    context = {"http": {"method": "GET", "path": path}, "stage": "$default"}
+    headers = {"accept-encoding": "gzip"}
+    return {
+        "rawPath": path,
+        "headers": headers,
+        "queryStringParameters": query,
+        "requestContext": context,
     }
 
 
@@ -90,7 +145,8 @@ class Kept:
     def __init__(self, days: list[RollUp]) -> None:
         self.bodies = {stored.day_key(day.start.date()): gzip.compress(day.to_json(), 6) for day in days}
         last = days[-1]
-        self._newest = {stored.hours_key(last.start.date()): self.bodies[stored.day_key(last.start.date())]}
+        self.newest = self.bodies[stored.day_key(last.start.date())]
+        self._newest = {stored.hours_key(last.start.date()): self.newest}
 
     @property
     def objects(self) -> Objects:
@@ -176,10 +232,10 @@ def _scaled(work: Callable[[], object], memory_mb: int) -> float:
     return max(taken) * 1_000 * MB_PER_PROCESSOR / memory_mb
 
 
-def _rollup_us() -> float:
-    """Return microseconds for a row of the lake, when no two records are alike."""
+def _rows() -> list[tuple[str | None, ...]]:
+    """Return rows of the lake of which no two are alike."""
     chance = random.Random(0)
-    rows = [
+    return [
         (
             "2026-11-28 13:00:00.000000000",
             TYPE,
@@ -195,12 +251,34 @@ def _rollup_us() -> float:
         )
         for _ in range(RECORDS)
     ]
+
+
+def _us_per_row(roll_up: Callable[[], object]) -> float:
+    """Return the median of a few rounds, in microseconds for a row."""
     taken = []
     for _ in range(ROUNDS):
         began = time.process_time()
-        usage_of_rows(COLUMNS, rows, TYPE)
+        roll_up()
         taken.append(time.process_time() - began)
     return statistics.median(taken) * 1e6 / RECORDS
+
+
+def _with_reading(bucket: Bucket, rows: list[tuple[str | None, ...]]) -> float:
+    """Return microseconds for a row of a day's files, which are read from S3, unpacked and parsed."""
+    numbers = {"status", "duration_ms", "bytes"}
+    more = tuple(
+        Column(name, "number" if name in numbers else "text")
+        for name in COLUMNS
+        if name not in {column.name for column in FIRST_COLUMNS}
+    )
+    columns = FIRST_COLUMNS + more
+    values = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    records: list[Values] = [[row.get(column.name, "x") for column in columns] for row in values]
+    pages = [Batch(records[start : start + 1_000]) for start in range(0, len(records), 1_000)]
+    kind = ZipFormat.ANY.made_of[0]
+    day = Day(bucket, datetime(2026, 11, 28, tzinfo=UTC).date(), kind)
+    manifest = Manifest(day.date, 1, columns, tuple(day.write(iter(pages), columns, 1)))
+    return _us_per_row(lambda: list(roll_up_files(day, manifest, TYPE, "")))
 
 
 def percentile_error() -> float:
