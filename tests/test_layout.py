@@ -108,6 +108,7 @@ PURE = [
     "local/onemachine/alarms/evaluation.py",
     "local/onemachine/alarms/metric_math.py",
     "local/onemachine/filter_pattern.py",
+    "local/onemachine/linear_regex.py",
     "local/onemachine/insights/query.py",
     "monitoring/alarms.py",
     "monitoring/cloudwatch.py",

@@ -17,6 +17,8 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, Literal, NoReturn
 
+from onemachine.linear_regex import LinearRegex
+
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutSubscriptionFilter.html
 MAX_PATTERN_CHARACTERS = 1024
 
@@ -193,8 +195,8 @@ _CLASS_PIECE = re.compile(
 )
 
 
-def _regex(text: str) -> re.Pattern[str]:
-    """Return the expression between two percent signs as Python's."""
+def _regex(text: str) -> LinearRegex:
+    """Read the expression between two percent signs."""
     if not text:
         _refuse("a regular expression without a character")
     pieces: list[str] = []
@@ -207,7 +209,7 @@ def _regex(text: str) -> re.Pattern[str]:
         if piece["quantifier"]:
             if not repeatable:
                 _refuse(f"nothing to repeat before {text[position:]!r}")
-            pieces.append(piece["quantifier"].replace(" ", ""))
+            pieces.append(re.sub(r"^\{,", "{0,", piece["quantifier"].replace(" ", "")))
         elif piece["members"]:
             pieces.append(f"[{piece['inverse']}{_class_members(piece['members'])}]")
         else:
@@ -215,13 +217,13 @@ def _regex(text: str) -> re.Pattern[str]:
         repeatable = bool(piece["escape"] or piece["members"] or piece["literal"])
         position = piece.end()
     try:
-        return re.compile("".join(pieces), re.ASCII)
-    except (re.error, OverflowError) as error:
+        return LinearRegex("".join(pieces))
+    except ValueError as error:
         _refuse(f"%{text}%: {error}")
 
 
 def _class_members(members: str) -> str:
-    # Python reads `[a||b]` and `[[a]` as sets to come, and warns: characters are escaped, ranges are kept.
+    # RE2 reads `[[:a` as the beginning of a class with a name: characters are escaped, ranges are kept.
     def escaped(member: str) -> str:
         return member if member.startswith("\\") else re.escape(member)
 
@@ -234,8 +236,7 @@ def _class_members(members: str) -> str:
 def _regex_pattern(text: str) -> Pattern:
     if text.find("%", 1) != len(text) - 1:
         _refuse("a regular expression stands between two percent signs, and alone")
-    search = _regex(text[1:-1]).search
-    return Pattern("regex", 1, frozenset(), *_with_no_fields(lambda message: search(message) is not None))
+    return Pattern("regex", 1, frozenset(), *_with_no_fields(_regex(text[1:-1]).is_in))
 
 
 # ---- Conditions: what JSON and space-delimited patterns share ----------------------------------------------
@@ -367,8 +368,8 @@ def _equality(
 ) -> tuple[Test, frozenset[str]]:
     if value.kind == "regex":
         tokens.regexes += 1
-        search = _regex(value.text[1:-1]).search
-        return lambda found: _is_value(found) and search(_text(found)) is not None, frozenset()
+        is_in = _regex(value.text[1:-1]).is_in
+        return lambda found: _is_value(found) and is_in(_text(found)), frozenset()
     if value.kind == "word" and _NUMBER.fullmatch(value.text):
         wanted_number = _number(value.text)
         return lambda found: number_in(found) == wanted_number or found == value.text, frozenset()

@@ -464,6 +464,21 @@ CALLS = [
             ],
         ),
         (
+            "a query of AWS's support; and names in classes and behind escapes are characters",
+            r"parse @message /user=(?<@user2>\w+)[(?<n>]?\(?/ | stats count() as n by @user2 | sort n",
+            ["user=a", "user=b(", "user=b"],
+            [{"@user2": "a", "n": "1"}, {"@user2": "b", "n": "2"}],
+        ),
+        (
+            "expressions and wildcards that a backtracking engine would try for centuries",
+            (
+                f"parse @message '{'*a' * 12}=' as {', '.join(f'f{number}' for number in range(12))}"
+                f" | filter @message like /(a|a)*(b|b)*=/ or @message =~ /{'a*' * 12}=/"
+            ),
+            ["a" * 4_000],
+            [],
+        ),
+        (
             "CWL_QuerySyntax-Parse",
             (
                 'FIELDS @message | PARSE @message "* [*] *" as loggingTime, loggingType, loggingMessage'

@@ -146,10 +146,8 @@ class _Run:
         self.parsed += command.names
         for row in self.rows:
             source = text(self.value(command.source, row))
-            found = None if source is None else command.pattern.search(source)
-            row.values.update(zip(command.names, found.groups() if found else (), strict=False))
-            if not found:
-                row.values.update(dict.fromkeys(command.names))
+            found = None if source is None else command.pattern.groups(source)
+            row.values.update(zip(command.names, found or [None] * len(command.names), strict=True))
 
     def stats(self, command: Stats) -> None:
         groups: dict[tuple[str | None, ...], tuple[list[Value], list[_Row]]] = {}
@@ -221,7 +219,7 @@ class _Run:
                 return _field(expression, row)
             case Match(subject, pattern):
                 whole = text(self.value(subject, row))
-                return whole is not None and pattern.search(whole) is not None
+                return whole is not None and pattern.is_in(whole)
             case Into(structure, path):
                 return _step_into(self.value(structure, row), path)
             case Call("and", sides):
@@ -262,7 +260,7 @@ class _Run:
                 return FUNCTIONS[function](*[self.aggregate(argument, made, rows) for argument in arguments])
             case Match(subject, pattern):
                 whole = text(self.aggregate(subject, made, rows))
-                return whole is not None and pattern.search(whole) is not None
+                return whole is not None and pattern.is_in(whole)
             case Into(structure, path):
                 return _step_into(self.aggregate(structure, made, rows), path)
         return self.value(expression, made)

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from onemachine.insights.values import Value
+from onemachine.linear_regex import LinearRegex, quoted
 
 T = TypeVar("T")
 
@@ -151,7 +152,7 @@ class Match:
     """`like`: whether a text contains another, or what a regular expression describes."""
 
     subject: Expression
-    pattern: re.Pattern[str]
+    pattern: LinearRegex
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ class Parse:
     """`parse`: new fields from the parts of a text, one per group of the pattern."""
 
     source: Field
-    pattern: re.Pattern[str]
+    pattern: LinearRegex
     names: tuple[str, ...]
 
 
@@ -387,10 +388,10 @@ class _Reader:
                 f"parse as {kind[0]} is not supported on one machine", kind.start(), kind.end()
             )
         if self.query.startswith("/", self.at):
-            pattern = self.regex()
-            if not pattern.groupindex or len(pattern.groupindex) != pattern.groups:
+            pattern, groups = self.regex()
+            if not groups or "" in groups:
                 raise self.refused("parse takes a regular expression with named groups only", start)
-            return Parse(source, pattern, tuple(pattern.groupindex))
+            return Parse(source, pattern, groups)
         glob = self.string()
         if self.word("as") is None:
             raise self.unexpected()
@@ -490,14 +491,16 @@ class _Reader:
             raise self.unexpected()
         return re.sub(r"""\\(["'\\])""", r"\1", found[1] if found[1] is not None else found[2])
 
-    def regex(self) -> re.Pattern[str]:
+    def regex(self) -> tuple[LinearRegex, tuple[str, ...]]:
+        """Take a regular expression, and the names of its groups; of one without a name, an empty text."""
         start = self.at
         found = self.take(_REGEX)
         if found is None:
             raise self.unexpected()
+        expression, groups = _without_names(found[1])
         try:
-            return re.compile(_in_python(found[1]), re.ASCII)
-        except (re.error, RecursionError, OverflowError) as error:
+            return LinearRegex(expression), groups
+        except ValueError as error:
             raise self.refused(f"not a regular expression that is understood here: {error}", start) from None
 
     def period(self) -> Period:
@@ -560,10 +563,10 @@ class _Reader:
             return left
         return Call("not", (found,)) if negated else found
 
-    def _pattern(self) -> re.Pattern[str]:
+    def _pattern(self) -> LinearRegex:
         if self.query.startswith("/", self.at):
-            return self.regex()
-        return re.compile(re.escape(self.string()))
+            return self.regex()[0]
+        return LinearRegex(quoted(self.string()))
 
     def _sum(self) -> Expression:
         left = self._product()
@@ -695,44 +698,32 @@ COMMANDS: dict[str, Callable[[_Reader], Command]] = {
 }
 
 
-def _glob(glob: str) -> re.Pattern[str]:
+def _glob(glob: str) -> LinearRegex:
     """Return what a glob describes: each wildcard is as short as can be, but the one at the end takes all."""
     literals = glob.split("*")
-    pattern = "(.*?)".join(map(re.escape, literals))
+    pattern = "(.*?)".join(map(quoted, literals))
     if len(literals) > 1 and not literals[-1]:
         pattern = pattern[: -len("(.*?)")] + "(.*)"
-    return re.compile(pattern, re.DOTALL)
+    return LinearRegex(pattern, over_lines=True)
 
 
-def _in_python(pattern: str) -> str:
-    """Write a regular expression as Python wants it: named groups, and flags that begin in the middle."""
-    written: list[str] = []
-    scopes = [0]  # how many groups to close at the end of each group that is open
-    in_class = False
-    position = 0
-    while position < len(pattern):
-        if pattern[position] == "\\":
-            piece = pattern[position : position + 2]
-            position += 2
-            written.append("/" if piece == "\\/" else piece)
-            continue
-        flags = None if in_class else re.compile(r"\(\?([imsx]+)\)").match(pattern, position)
-        if flags:
-            written.append(f"(?{flags[1]}:")
-            scopes[-1] += 1
-            position = flags.end()
-            continue
-        character = pattern[position]
-        if in_class:
-            in_class = character != "]"
-        elif character == "[":
-            in_class = True
-        elif character == "(":
-            scopes.append(0)
-            if re.compile(r"\(\?<[A-Za-z_]").match(pattern, position):
-                character, position = "(?P<", position + 2
-        elif character == ")":
-            character = ")" * (1 + (scopes.pop() if len(scopes) > 1 else 0))
-        written.append(character)
-        position += 1
-    return "".join(written) + ")" * sum(scopes[:1])
+# An escape, a class, and the beginning of a group, with its name or its flags.
+_REGEX_PIECE = re.compile(
+    r"\\.|\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]|\((?:\?P?<(?P<name>[A-Za-z_@][A-Za-z0-9_@]*)>|\?)?",
+    re.DOTALL,
+)
+
+
+def _without_names(expression: str) -> tuple[str, tuple[str, ...]]:
+    """Take the names out of an expression's groups, which RE2 restricts more; a slash needs no escape."""
+    names: list[str] = []
+
+    def written(piece: re.Match[str]) -> str:
+        if piece["name"]:
+            names.append(piece["name"])
+            return "("
+        if piece[0] == "(":
+            names.append("")
+        return "/" if piece[0] == "\\/" else piece[0]
+
+    return _REGEX_PIECE.sub(written, expression), tuple(names)
