@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from onemachine import template
 from onemachine.pipeline import App, why_not_run
+from onemachine.template.functions import functions
+from onemachine.template.resolution import resolve
+from onemachine.template.sam import translate
+from onemachine.template.stack import TemplateError
 
 from consumers.rows.registry import LOCAL_STORE
 
@@ -77,14 +80,14 @@ def tagline_with_template(
     Raises:
         TemplateError: The template cannot be run.
     """
-    translated = template.translate(path)
+    translated = translate(path)
     given = dict(parameters or {})
     own = {name: given.pop(name) for name in list(given) if name in translated.get("Parameters", {})}
     app = App(USER_STACK, path.resolve(), own)
-    stack = template.resolve(translated, own, stack_name=app.name, endpoint="http://127.0.0.1")
-    specs = template.functions(stack)
+    stack = resolve(translated, own, stack_name=app.name, endpoint="http://127.0.0.1")
+    specs = functions(stack)
     groups = list(dict.fromkeys(spec.log_group for spec in specs if not why_not_run(spec, path.parent)))
     if not groups:
         reasons = [f"{spec.logical_id} ({why_not_run(spec, path.parent)})" for spec in specs]
-        raise template.TemplateError(f"{path} has no function that runs here: {', '.join(reasons) or 'none'}")
+        raise TemplateError(f"{path} has no function that runs here: {', '.join(reasons) or 'none'}")
     return [app, tagline_app(groups, window_s, store, given)]

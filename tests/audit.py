@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from cfnlint.api import ManualArgs, lint
-from onemachine.template import resolve, translate
+from onemachine.template.resolution import resolve
+from onemachine.template.sam import translate
 
 ROOT = Path(__file__).parents[1]
 EXCEPTIONS = tomllib.loads((Path(__file__).parent / "audit.toml").read_text())["exception"]

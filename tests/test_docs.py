@@ -27,7 +27,11 @@ import pytest
 import tagline
 import typer
 from onemachine import authorizers, http_api
-from onemachine.template import Stack, functions, http_routes, resolve, translate
+from onemachine.template.functions import functions
+from onemachine.template.http_apis import http_routes
+from onemachine.template.resolution import resolve
+from onemachine.template.sam import translate
+from onemachine.template.stack import Stack
 
 import cli.demo
 import cli.main

@@ -154,13 +154,7 @@ TECHNOLOGIES = ("timestream", "athena", "glue")
 
 # The services of one machine, until they are divided by subject.
 LONG_FILES = {
-    *(
-        f"local/onemachine/{name}"
-        for name in (
-            "template.py",
-            "presto/expressions.py",
-        )
-    ),
+    *(f"local/onemachine/{name}" for name in ("presto/expressions.py",)),
 }
 LONG_FUNCTIONS = ("emitter/", "local/")
 LONGEST_FILE, LONGEST_FUNCTION = 800, 60

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
-from onemachine import template
-from onemachine.template import Stack
+from onemachine.template.resolution import resolve
+from onemachine.template.sam import translate
+from onemachine.template.stack import Stack
 
 from monitoring import cloudwatch
 from monitoring.__main__ import ROOT, RULES, TEMPLATE, written
@@ -33,8 +34,8 @@ PARAMETERS = {
 
 @pytest.fixture(scope="module")
 def stack() -> Stack:
-    translated = template.translate(TEMPLATE)
-    return template.resolve(translated, PARAMETERS, stack_name="tagline", endpoint="")
+    translated = translate(TEMPLATE)
+    return resolve(translated, PARAMETERS, stack_name="tagline", endpoint="")
 
 
 # ---- What is written ---------------------------------------------------------------------------------------
@@ -90,8 +91,8 @@ def test_each_alarm_is_in_one_composite_alarm_and_only_these_send(stack: Stack) 
 
 
 def test_without_meters_and_log_groups_their_alarms_are_left_out_and_the_rules_stay_valid() -> None:
-    translated = template.translate(TEMPLATE)
-    bare = template.resolve(translated, {"Store": "lake"}, stack_name="tagline", endpoint="")
+    translated = translate(TEMPLATE)
+    bare = resolve(translated, {"Store": "lake"}, stack_name="tagline", endpoint="")
     left = {each.logical_id for each in bare.of_type("AWS::CloudWatch::Alarm")}
     assert left == {
         name

@@ -13,7 +13,10 @@ import onemachine.services
 import pytest
 import requests
 from onemachine.pipeline import App, Pipeline
-from onemachine.template import Stack, http_routes, resolve, translate
+from onemachine.template.http_apis import http_routes
+from onemachine.template.resolution import resolve
+from onemachine.template.sam import translate
+from onemachine.template.stack import Stack
 from tagline import Record, write
 
 from cli.target import Target, target_of

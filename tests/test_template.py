@@ -12,21 +12,13 @@ from typing import Any
 import pytest
 import tagline
 from cfnlint.api import ManualArgs, lint
-from onemachine.template import (
-    AuthorizerSpec,
-    FunctionSpec,
-    HttpRoute,
-    ParameterError,
-    ScheduleSpec,
-    Stack,
-    TemplateError,
-    event_source_mappings,
-    functions,
-    http_routes,
-    resolve,
-    schedules,
-    translate,
-)
+from onemachine.template.event_sources import event_source_mappings
+from onemachine.template.functions import FunctionSpec, functions
+from onemachine.template.http_apis import AuthorizerSpec, HttpRoute, http_routes
+from onemachine.template.resolution import resolve
+from onemachine.template.sam import translate
+from onemachine.template.schedules import ScheduleSpec, schedules
+from onemachine.template.stack import ParameterError, Stack, TemplateError
 
 from benchmarks import export
 from consumers.accounts.handler import COMPACT

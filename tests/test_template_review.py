@@ -12,7 +12,10 @@ import requests
 import tagline
 from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
 from onemachine.pipeline import App, Pipeline
-from onemachine.template import Stack, functions, resolve, translate
+from onemachine.template.functions import functions
+from onemachine.template.resolution import resolve
+from onemachine.template.sam import translate
+from onemachine.template.stack import Stack
 from tagline import Record, write
 
 from consumers.lines.subscription import encode

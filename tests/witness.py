@@ -17,7 +17,7 @@ from typing import Any
 
 import boto3
 import pytest
-from onemachine.template import LOCAL_CODE_BUCKET, translate
+from onemachine.template.sam import LOCAL_CODE_BUCKET, translate
 
 ROOT = Path(__file__).parents[1]
 GROUP, STACK = "/aws/lambda/shop", "tagline-witness"

@@ -219,7 +219,7 @@ def _apps(path: Path | None, parameters: Mapping[str, str], store: str) -> list[
 @contextmanager
 def _explained() -> Iterator[None]:
     """Say what to do about a template that cannot be run, and about a port or folder that cannot be used."""
-    from onemachine.template import ParameterError, TemplateError
+    from onemachine.template.stack import ParameterError, TemplateError
 
     try:
         yield

@@ -15,7 +15,8 @@ from onemachine.rest_api import Authorize, GatewayResponse, Method, RestApi
 from onemachine.rest_authorizers import LambdaAuthorizer, of_user_pool, signed
 from onemachine.rest_templates import RestApiSpec, RestAuthorizerSpec, RestMethodSpec, rest_apis
 from onemachine.signatures import Keys
-from onemachine.template import AuthorizerSpec, HttpApiSpec, Stack, TemplateError, http_apis
+from onemachine.template.http_apis import AuthorizerSpec, HttpApiSpec, http_apis
+from onemachine.template.stack import Stack, TemplateError
 
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
 _REST_TIMEOUT_S = 29.0

@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from onemachine.protocols import Application, Environ, StartResponse
+
 PREFIX = "/_onemachine/"
 
 Action = Callable[[dict[str, Any]], Any]
-Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class Control:
@@ -26,7 +27,7 @@ class Control:
         self._application = application
         self.actions: dict[str, Action] = {}
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
         path = environ.get("PATH_INFO", "")
         if not path.startswith(PREFIX):
@@ -43,7 +44,7 @@ class Control:
             return _answer(start_response, "400 Bad Request", {"error": str(said)})
 
 
-def _answer(start_response: Callable[..., Any], status: str, value: Any) -> Iterable[bytes]:
+def _answer(start_response: StartResponse, status: str, value: Any) -> Iterable[bytes]:
     body = json.dumps(value).encode()
     start_response(status, [("content-type", "application/json"), ("content-length", str(len(body)))])
     return [body]

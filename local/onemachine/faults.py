@@ -7,26 +7,18 @@ run repeats. It works on the wire, as a layer around the services' web server: e
 from __future__ import annotations
 
 import difflib
-import json
 import random
-import re
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from typing import Any, Final
 
-Environ = dict[str, Any]
-StartResponse = Callable[..., Any]
-Application = Callable[[Environ, StartResponse], Iterable[bytes]]
-
-# The service is in the scope of a request's signature.
-# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
-_SCOPE = re.compile(r"Credential=[^/]+/\d{8}/[^/]+/([^/]+)/aws4_request|/\d{8}/[^/]+/([^/]+)/aws4_request")
+from onemachine.protocols import Application, Environ, StartResponse, asked, refuse, sends_form
 
 # Two clients of boto3's, one name in signatures.
 _TIMESTREAM = ("timestream-write", "timestream-query")
@@ -56,17 +48,15 @@ OF_DELIVERIES = (Kind.DUPLICATE, Kind.DELAY, Kind.CORRUPT, Kind.LOSE)
 
 
 _ERRORS = {
-    (Kind.THROTTLE, ""): ("400 Bad Request", "ThrottlingException"),
-    (Kind.THROTTLE, "kinesis"): ("400 Bad Request", "ProvisionedThroughputExceededException"),
-    (Kind.THROTTLE, "s3"): ("503 Slow Down", "SlowDown"),
-    (Kind.ERROR, ""): ("500 Internal Server Error", "InternalServerException"),
-    (Kind.ERROR, "s3"): ("500 Internal Server Error", "InternalError"),
-    (Kind.DENY, ""): ("400 Bad Request", "AccessDeniedException"),
-    (Kind.DENY, "s3"): ("403 Forbidden", "AccessDenied"),
-    # SNS and STS: https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
-    (Kind.THROTTLE, "query"): ("400 Bad Request", "Throttling"),
-    (Kind.ERROR, "query"): ("500 Internal Server Error", "InternalFailure"),
-    (Kind.DENY, "query"): ("403 Forbidden", "AccessDenied"),
+    Kind.THROTTLE: ("400 Bad Request", "ThrottlingException"),
+    Kind.ERROR: ("500 Internal Server Error", "InternalServerException"),
+    Kind.DENY: ("400 Bad Request", "AccessDeniedException"),
+}
+# SNS and STS: https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
+_ERRORS_OF_FORMS = {
+    Kind.THROTTLE: ("400 Bad Request", "Throttling"),
+    Kind.ERROR: ("500 Internal Server Error", "InternalFailure"),
+    Kind.DENY: ("403 Forbidden", "AccessDenied"),
 }
 
 
@@ -102,10 +92,17 @@ class Faults:
     Args:
         application: What answers where no rule is met.
         seed: Where chance begins.
+        errors: Status and code of services that have their own, by the name in signatures.
     """
 
-    def __init__(self, application: Application, seed: int = 0) -> None:
+    def __init__(
+        self,
+        application: Application,
+        seed: int = 0,
+        errors: Mapping[str, Mapping[Kind, tuple[str, str]]] | None = None,
+    ) -> None:
         self._application = application
+        self._errors = errors or {}
         self._chance = random.Random(seed)  # noqa: S311 - a run has to repeat
         self._lock = threading.Lock()
         # Each with the number of calls that it has met.
@@ -153,9 +150,9 @@ class Faults:
         if fault.kind in {Kind.RESET, Kind.CUT}:
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError(f"{service} {operation}: {fault.kind} on demand")
-        # AWS's oldest protocol: a form in, XML out.
-        form = environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded")
-        return _refused(fault.kind, "query" if form else service, start_response)
+        usual = _ERRORS_OF_FORMS if sends_form(environ) else _ERRORS
+        status, code = {**usual, **self._errors.get(service, {})}[fault.kind]
+        return refuse(environ, start_response, status, code, "on demand")
 
     def _met(self, service: str, operation: str) -> Fault | None:
         with self._lock:
@@ -200,29 +197,3 @@ def _signed_as(service: str, operation: str) -> str:
         near = ", ".join(difflib.get_close_matches(operation, said)) or "one of its operations"
         raise ValueError(f"{service} has no operation {operation!r}: did you mean {near}?")
     return str(models[0].signing_name)
-
-
-def asked(environ: Environ) -> tuple[str, str]:
-    """Return the service and the operation that a request asks for; empty where it does not say."""
-    signed = environ.get("HTTP_AUTHORIZATION", "") + environ.get("QUERY_STRING", "").replace("%2F", "/")
-    scope = _SCOPE.search(signed)
-    service = (scope[1] or scope[2]) if scope else ""
-    target = environ.get("HTTP_X_AMZ_TARGET", "")
-    return service, target.rpartition(".")[2] if target else environ["REQUEST_METHOD"]
-
-
-def _refused(kind: Kind, service: str, start_response: StartResponse) -> Iterable[bytes]:
-    """Return an error as the service says it: XML from S3 and where forms are sent, JSON from the others."""
-    status, code = _ERRORS.get((kind, service)) or _ERRORS[kind, ""]
-    if service in ("s3", "query"):
-        content_type = "application/xml"
-        error = f"<Error><Code>{code}</Code><Message>on demand</Message></Error>"
-        body = (error if service == "s3" else f"<ErrorResponse>{error}</ErrorResponse>").encode()
-    else:
-        content_type = "application/x-amz-json-1.0"
-        body = json.dumps({"__type": code, "message": "on demand"}).encode()
-    start_response(
-        status,
-        [("content-type", content_type), ("content-length", str(len(body))), ("x-amzn-errortype", code)],
-    )
-    return [body]

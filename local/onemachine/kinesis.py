@@ -13,6 +13,10 @@ from typing import Any
 from moto.core.utils import unix_time
 from moto.kinesis.models import Record, Shard
 
+from onemachine.faults import Kind
+from onemachine.service import Client, ResourceType, Service
+from onemachine.template.stack import Resource
+
 # Sequence numbers of the service have 56 digits:
 # https://docs.aws.amazon.com/kinesis/latest/APIReference/API_Record.html
 FIRST_NUMBER = 49_590_338_271_490_256_608_559_692_538_361_571_095_921_575_989_136_588_898
@@ -76,3 +80,34 @@ def _trim(shard: Any, now: float) -> None:
             break
         shard.bytes -= len(oldest.data)
         del shard.records[oldest.sequence_number]
+
+
+# https://docs.aws.amazon.com/kinesis/latest/APIReference/API_CreateStream.html
+DEFAULT_RETENTION_HOURS = 24
+
+
+def _create_stream(client: Client, resource: Resource) -> None:
+    mode = resource.properties.get("StreamModeDetails", {"StreamMode": "PROVISIONED"})
+    shards = resource.properties.get("ShardCount")
+    kinesis = client("kinesis")
+    kinesis.create_stream(
+        StreamName=resource.name, StreamModeDetails=mode, **({"ShardCount": int(shards)} if shards else {})
+    )
+    hours = int(resource.properties.get("RetentionPeriodHours", DEFAULT_RETENTION_HOURS))
+    if hours > DEFAULT_RETENTION_HOURS:
+        kinesis.increase_stream_retention_period(StreamName=resource.name, RetentionPeriodHours=hours)
+
+
+SERVICE = Service(
+    "kinesis",
+    (
+        ResourceType(
+            "AWS::Kinesis::Stream",
+            "Name",
+            attributes={"Arn": "arn:aws:kinesis:{region}:{account}:stream/{name}"},
+            create=_create_stream,
+        ),
+    ),
+    install=lambda _: install(),
+    errors={Kind.THROTTLE: ("400 Bad Request", "ProvisionedThroughputExceededException")},
+)

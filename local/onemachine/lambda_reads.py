@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from moto.awslambda.responses import LambdaResponse
 
 from onemachine.functions import Function, Functions, function_arn
-from onemachine.template import EventSourceMappingSpec
+from onemachine.template.event_sources import EventSourceMappingSpec
 
 Answer = tuple[int, dict[str, str], str]
 

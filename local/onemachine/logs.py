@@ -37,6 +37,8 @@ from onemachine import metrics
 from onemachine.faults import OF_DELIVERIES, Kind
 from onemachine.filter_pattern import InvalidPatternError, Pattern, compiled
 from onemachine.functions.log_stream import EVENT_OVERHEAD_BYTES
+from onemachine.service import Client, ResourceType, Service
+from onemachine.template.stack import Resource
 
 # A record of a stream is at most 1 MiB, unless the stream says otherwise.
 # https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
@@ -558,3 +560,63 @@ class Shipper:
             logStreamName=stream,
             logEvents=[{"timestamp": timestamp, "message": message} for timestamp, message in events],
         )
+
+
+def _create_log_group(client: Client, resource: Resource) -> None:
+    logs_client = client("logs")
+    logs_client.create_log_group(logGroupName=resource.name)
+    if days := resource.properties.get("RetentionInDays"):
+        logs_client.put_retention_policy(logGroupName=resource.name, retentionInDays=int(days))
+
+
+def _create_metric_filter(client: Client, resource: Resource) -> None:
+    properties = resource.properties
+    client("logs").put_metric_filter(
+        logGroupName=properties["LogGroupName"],
+        filterName=resource.name,
+        filterPattern=properties["FilterPattern"],
+        metricTransformations=[
+            {
+                "metricNamespace": each["MetricNamespace"],
+                "metricName": each["MetricName"],
+                "metricValue": str(each["MetricValue"]),
+                **({"unit": each["Unit"]} if "Unit" in each else {}),
+                **({"defaultValue": float(each["DefaultValue"])} if "DefaultValue" in each else {}),
+                **({"dimensions": _named(each["Dimensions"])} if "Dimensions" in each else {}),
+            }
+            for each in properties["MetricTransformations"]
+        ],
+    )
+
+
+def _named(dimensions: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    return {each["Key"]: each["Value"] for each in dimensions}
+
+
+def _create_subscription(client: Client, resource: Resource) -> None:
+    properties = resource.properties
+    client("logs").put_subscription_filter(
+        logGroupName=properties["LogGroupName"],
+        filterName=resource.name,
+        filterPattern=properties["FilterPattern"],
+        destinationArn=properties["DestinationArn"],
+        roleArn=properties["RoleArn"],
+        distribution=properties["Distribution"],
+    )
+
+
+SERVICE = Service(
+    "logs",
+    (
+        ResourceType(
+            "AWS::Logs::LogGroup",
+            "LogGroupName",
+            attributes={"Arn": "arn:aws:logs:{region}:{account}:log-group:{name}:*"},
+            create=_create_log_group,
+        ),
+        ResourceType("AWS::Logs::MetricFilter", create=_create_metric_filter),
+        ResourceType("AWS::Logs::SubscriptionFilter", "FilterName", create=_create_subscription),
+        ResourceType("AWS::Logs::QueryDefinition", "Name", attributes={"QueryDefinitionId": "{name}"}),
+    ),
+    install=lambda _: install(),
+)

@@ -21,7 +21,7 @@ from typing import Any, Protocol, Self, cast
 
 from botocore.config import Config
 
-from onemachine import lambda_reads, logs, sns, template
+from onemachine import lambda_reads, logs
 from onemachine.access_logs import Access
 from onemachine.alarms.service import Alarms
 from onemachine.apis import ApiServers
@@ -32,17 +32,27 @@ from onemachine.event_sources import KinesisMapping, SqsMapping
 from onemachine.faults import OF_DELIVERIES, OF_THE_SERVICE, Fault, Kind
 from onemachine.functions import Function, FunctionFailedError, Functions, Ship
 from onemachine.invocations import AsyncInvocations, EventSettings
-from onemachine.s3 import Applied, apply_lifecycle, configure_bucket
+from onemachine.registry import SERVICES, TYPES, types_of
+from onemachine.s3 import Applied, apply_lifecycle
 from onemachine.schedules import Schedule, Scheduler
+from onemachine.service import ResourceType, Service
 from onemachine.services import KEYS, Services, client
-from onemachine.template import EventSourceMappingSpec, Resource, Stack
+from onemachine.template.event_sources import (
+    EventInvokeSpec,
+    EventSourceMappingSpec,
+    event_invokes,
+    event_source_mappings,
+)
+from onemachine.template.functions import FunctionSpec, functions
+from onemachine.template.resolution import resolve
+from onemachine.template.sam import translate
+from onemachine.template.schedules import schedules
+from onemachine.template.stack import Stack, TemplateError
 
 POLL_S = 0.02
 # The name at the start of a line of requirements.txt; options and addresses have none.
 REQUIREMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?=\s*(?:$|[\[;<>=!~#]))")
 _API_KEY_BYTES = 24
-# https://docs.aws.amazon.com/kinesis/latest/APIReference/API_CreateStream.html
-DEFAULT_RETENTION_HOURS = 24
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,7 @@ class Pipeline:
         now: The time to put the clock to at the start; default the real time.
         data: A folder in which Timestream's tables outlive this pipeline.
         watcher: What is told of requests, lines and faults.
+        standing: What stands for the services.
 
     Attributes:
         services: The AWS services.
@@ -146,9 +157,11 @@ class Pipeline:
         now: datetime | None = None,
         data: Path | None = None,
         watcher: Watcher | None = None,
+        standing: Sequence[Service] = SERVICES,
     ) -> None:
         self._apps = apps
         self._watcher = watcher
+        self._standing, self._types = standing, types_of(standing)
         self._ports = list(ports)
         self._in_process = in_process
         self._enforce_throttling = enforce_throttling
@@ -166,7 +179,7 @@ class Pipeline:
         """Bring everything up.
 
         Raises:
-            template.TemplateError: If a template cannot be resolved.
+            TemplateError: If a template cannot be resolved.
             OSError: If a port is taken.
         """
         self._stop: list[Callable[[], None]] = []
@@ -251,6 +264,7 @@ class Pipeline:
         self.services = Services(
             self._ports.pop(0) if self._ports else 0,
             self._data,
+            self._standing,
         )
         self._stop.append(self.services.stop)
         shipper = logs.Shipper(self.client("logs"))
@@ -275,16 +289,17 @@ class Pipeline:
         self.not_run: list[str] = []
         self.missing: list[str] = []
         for app in self._apps:
-            stack = template.resolve(
+            stack = resolve(
                 _translated(app.template, app.template.stat().st_mtime_ns),
                 app.parameters,
                 stack_name=app.name,
                 endpoint=self.services.endpoint,
+                types=self._types,
             )
             self._create(stack)
-            self.not_run += [*not_run(stack), *self._add_alarms(stack)]
+            self.not_run += [*not_run(stack, self._types), *self._add_alarms(stack)]
             self._add_functions(stack, app.template.parent)
-            for mapping_spec in template.event_source_mappings(stack):
+            for mapping_spec in event_source_mappings(stack):
                 if mapping_spec.function not in self.functions.names():
                     continue
                 described.append(mapping_spec)
@@ -320,7 +335,7 @@ class Pipeline:
     def _add_functions(self, stack: Stack, folder: Path) -> None:
         """Add a stack's functions, and note those that cannot be run, and what the others lack."""
         groups = {group.name for group in stack.of_type("AWS::Logs::LogGroup")}
-        for spec in template.functions(stack):
+        for spec in functions(stack):
             if reason := why_not_run(spec, folder):
                 self.not_run.append(f"{spec.logical_id} ({reason})")
                 continue
@@ -333,7 +348,7 @@ class Pipeline:
                 )
             if spec.log_group not in groups:
                 self._ensure_log_group(spec.log_group)
-        for event_spec in template.event_invokes(stack):
+        for event_spec in event_invokes(stack):
             self.events.configure(event_spec.function, _event_settings(event_spec))
 
     def _tick(self, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -392,10 +407,13 @@ class Pipeline:
 
     def _create(self, stack: Stack) -> None:
         """Make a stack's resources, each kind after those that it names."""
-        for kind, create in _CREATE.items():
+        for kind in self._types.values():
             # A queue's dead letters have to be there before it.
-            for resource in sorted(stack.of_type(kind), key=lambda made: "RedrivePolicy" in made.properties):
-                create(self.services.client, resource)
+            for resource in sorted(
+                stack.of_type(kind.name), key=lambda made: "RedrivePolicy" in made.properties
+            ):
+                if kind.create:
+                    kind.create(self.services.client, resource)
 
     def _add_alarms(self, stack: Stack) -> list[str]:
         """Make a stack's alarms; return those that cannot be evaluated here, with the reason."""
@@ -476,14 +494,15 @@ class Pipeline:
 @cache
 def _translated(path: Path, _modified: int) -> dict[str, Any]:
     """Return a translated template; what it was translated to is kept as long as the file is the same."""
-    return template.translate(path)
+    return translate(path)
 
 
-def not_run(stack: Stack) -> list[str]:
+def not_run(stack: Stack, types: Mapping[str, ResourceType] = TYPES) -> list[str]:
     """List what a stack has that nothing stands for on one machine.
 
     Args:
         stack: The stack.
+        types: The types of what is run, or has nothing to do where whoever asks is let in.
 
     Returns:
         Logical ids with their types, and functions with their layers, in the template's order.
@@ -491,7 +510,7 @@ def not_run(stack: Stack) -> list[str]:
     ignored = [
         f"{resource.logical_id} ({resource.type})"
         for resource in stack.resources.values()
-        if resource.type not in _CREATE and resource.type not in _RUN_OR_NEEDLESS
+        if resource.type not in types
     ]
     layered = [
         f"{function.logical_id} (its layers)"
@@ -502,7 +521,7 @@ def not_run(stack: Stack) -> list[str]:
     return ignored + layered + imported
 
 
-def why_not_run(spec: template.FunctionSpec, folder: Path) -> str:
+def why_not_run(spec: FunctionSpec, folder: Path) -> str:
     """Return why a function cannot be run on one machine; empty if it can.
 
     Args:
@@ -545,7 +564,7 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def function_of(spec: template.FunctionSpec, folder: Path) -> Function:
+def function_of(spec: FunctionSpec, folder: Path) -> Function:
     """Return the function that a template declares.
 
     Args:
@@ -570,219 +589,23 @@ def function_of(spec: template.FunctionSpec, folder: Path) -> Function:
 
 
 def _schedules(stack: Stack) -> list[Schedule]:
-    schedules = []
-    for spec in template.schedules(stack):
+    found = []
+    for spec in schedules(stack):
         if not spec.enabled:
             continue
         if spec.timezone not in {"UTC", "Etc/UTC"}:
-            raise template.TemplateError(
+            raise TemplateError(
                 f"{spec.logical_id}: time zone {spec.timezone} is not followed here, only UTC"
             )
         name = stack.resources[spec.logical_id].name
-        schedules.append(Schedule(spec.expression, spec.function, (spec.payload or "").encode(), name))
-    return schedules
+        found.append(Schedule(spec.expression, spec.function, (spec.payload or "").encode(), name))
+    return found
 
 
-def _event_settings(spec: template.EventInvokeSpec) -> EventSettings:
+def _event_settings(spec: EventInvokeSpec) -> EventSettings:
     return EventSettings(
         maximum_retry_attempts=spec.maximum_retries,
         maximum_event_age_s=spec.maximum_age_s,
         on_failure_arn=spec.on_failure_arn or None,
         on_success_arn=spec.on_success_arn or None,
     )
-
-
-Client = Callable[[str], Any]
-
-
-def _create_log_group(client: Client, resource: Resource) -> None:
-    logs_client = client("logs")
-    logs_client.create_log_group(logGroupName=resource.name)
-    if days := resource.properties.get("RetentionInDays"):
-        logs_client.put_retention_policy(logGroupName=resource.name, retentionInDays=int(days))
-
-
-def _create_metric_filter(client: Client, resource: Resource) -> None:
-    properties = resource.properties
-    client("logs").put_metric_filter(
-        logGroupName=properties["LogGroupName"],
-        filterName=resource.name,
-        filterPattern=properties["FilterPattern"],
-        metricTransformations=[
-            {
-                "metricNamespace": each["MetricNamespace"],
-                "metricName": each["MetricName"],
-                "metricValue": str(each["MetricValue"]),
-                **({"unit": each["Unit"]} if "Unit" in each else {}),
-                **({"defaultValue": float(each["DefaultValue"])} if "DefaultValue" in each else {}),
-                **({"dimensions": _named(each["Dimensions"])} if "Dimensions" in each else {}),
-            }
-            for each in properties["MetricTransformations"]
-        ],
-    )
-
-
-def _named(dimensions: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    return {each["Key"]: each["Value"] for each in dimensions}
-
-
-def _create_stream(client: Client, resource: Resource) -> None:
-    mode = resource.properties.get("StreamModeDetails", {"StreamMode": "PROVISIONED"})
-    shards = resource.properties.get("ShardCount")
-    kinesis = client("kinesis")
-    kinesis.create_stream(
-        StreamName=resource.name, StreamModeDetails=mode, **({"ShardCount": int(shards)} if shards else {})
-    )
-    hours = int(resource.properties.get("RetentionPeriodHours", DEFAULT_RETENTION_HOURS))
-    if hours > DEFAULT_RETENTION_HOURS:
-        kinesis.increase_stream_retention_period(StreamName=resource.name, RetentionPeriodHours=hours)
-
-
-def _create_bucket(client: Client, resource: Resource) -> None:
-    bucket_client = client("s3")
-    bucket_client.create_bucket(Bucket=resource.name)
-    configure_bucket(bucket_client, resource.name, resource.properties)
-
-
-def _create_dynamodb_table(client: Client, resource: Resource) -> None:
-    client("dynamodb").create_table(**{**resource.properties, "TableName": resource.name})
-
-
-def _create_queue(client: Client, resource: Resource) -> None:
-    properties = resource.properties
-    attributes = {
-        name: str(properties[name])
-        for name in ("VisibilityTimeout", "MessageRetentionPeriod", "ReceiveMessageWaitTimeSeconds")
-        if name in properties
-    }
-    if "RedrivePolicy" in properties:
-        attributes["RedrivePolicy"] = json.dumps(properties["RedrivePolicy"])
-    client("sqs").create_queue(QueueName=resource.name, Attributes=attributes)
-
-
-def _create_topic(client: Client, resource: Resource) -> None:
-    client("sns").create_topic(Name=resource.name)
-
-
-def _create_topic_subscription(client: Client, resource: Resource) -> None:
-    protocol = resource.properties["Protocol"]
-    if protocol not in sns.PROTOCOLS:
-        raise template.TemplateError(
-            f"{resource.logical_id}: topics deliver to {', '.join(sns.PROTOCOLS)} here, not to {protocol}"
-        )
-    client("sns").subscribe(
-        TopicArn=resource.properties["TopicArn"], Protocol=protocol, Endpoint=resource.properties["Endpoint"]
-    )
-
-
-def _create_secret(client: Client, resource: Resource) -> None:
-    service = client("secretsmanager")
-    text = resource.properties.get("SecretString", "")
-    if (generated := resource.properties.get("GenerateSecretString")) is not None:
-        text = service.get_random_password(**generated)["RandomPassword"]
-    service.create_secret(Name=resource.name, SecretString=text)
-
-
-def _create_database(client: Client, resource: Resource) -> None:
-    write = client("timestream-write")
-    with contextlib.suppress(write.exceptions.ConflictException):  # there from an earlier run
-        write.create_database(DatabaseName=resource.name)
-
-
-def _create_table(client: Client, resource: Resource) -> None:
-    write = client("timestream-write")
-    table = {
-        "DatabaseName": resource.properties["DatabaseName"],
-        "TableName": resource.name,
-        "RetentionProperties": resource.properties["RetentionProperties"],
-        "MagneticStoreWriteProperties": resource.properties["MagneticStoreWriteProperties"],
-    }
-    try:
-        write.create_table(**table)
-    except write.exceptions.ConflictException:  # there from an earlier run
-        write.update_table(**table)
-
-
-def _create_catalog_database(client: Client, resource: Resource) -> None:
-    glue = client("glue")
-    with contextlib.suppress(glue.exceptions.AlreadyExistsException):  # there from an earlier run
-        glue.create_database(DatabaseInput=dict(resource.properties["DatabaseInput"]))
-
-
-def _create_work_group(client: Client, resource: Resource) -> None:
-    properties = resource.properties
-    configuration = dict(properties.get("WorkGroupConfiguration", {}))
-    if limit := configuration.get("BytesScannedCutoffPerQuery"):
-        configuration["BytesScannedCutoffPerQuery"] = int(limit)
-    service = client("athena")
-    with contextlib.suppress(service.exceptions.InvalidRequestException):  # there from an earlier run
-        service.create_work_group(
-            Name=properties["Name"],
-            Description=properties.get("Description", ""),
-            Configuration=configuration,
-        )
-
-
-def _create_named_query(client: Client, resource: Resource) -> None:
-    named = ("Name", "Description", "Database", "QueryString", "WorkGroup")
-    properties = {name: resource.properties[name] for name in named if name in resource.properties}
-    client("athena").create_named_query(**properties)
-
-
-def _create_subscription(client: Client, resource: Resource) -> None:
-    properties = resource.properties
-    client("logs").put_subscription_filter(
-        logGroupName=properties["LogGroupName"],
-        filterName=resource.name,
-        filterPattern=properties["FilterPattern"],
-        destinationArn=properties["DestinationArn"],
-        roleArn=properties["RoleArn"],
-        distribution=properties["Distribution"],
-    )
-
-
-# What is made, in this order: a subscription's stream has to be there before it. Roles, policies and layers
-# have nothing to do on one machine.
-_CREATE: dict[str, Callable[[Client, Resource], None]] = {
-    "AWS::Logs::LogGroup": _create_log_group,
-    "AWS::S3::Bucket": _create_bucket,
-    "AWS::DynamoDB::Table": _create_dynamodb_table,
-    "AWS::SNS::Topic": _create_topic,
-    "AWS::SQS::Queue": _create_queue,
-    "AWS::SNS::Subscription": _create_topic_subscription,
-    "AWS::Kinesis::Stream": _create_stream,
-    "AWS::SecretsManager::Secret": _create_secret,
-    "AWS::Timestream::Database": _create_database,
-    "AWS::Timestream::Table": _create_table,
-    "AWS::Glue::Database": _create_catalog_database,
-    "AWS::Athena::WorkGroup": _create_work_group,
-    "AWS::Athena::NamedQuery": _create_named_query,
-    "AWS::Logs::MetricFilter": _create_metric_filter,
-    "AWS::Logs::SubscriptionFilter": _create_subscription,
-}
-
-# What is run elsewhere in this module, and what has nothing to do where whoever asks is let in.
-_RUN_OR_NEEDLESS = {
-    "AWS::ApiGateway::Account",
-    "AWS::ApiGateway::Deployment",
-    "AWS::ApiGateway::RestApi",
-    "AWS::ApiGateway::Stage",
-    "AWS::ApiGatewayV2::Api",
-    "AWS::ApiGatewayV2::Stage",
-    "AWS::CloudWatch::Alarm",
-    "AWS::CloudWatch::CompositeAlarm",
-    "AWS::CloudWatch::Dashboard",
-    "AWS::Events::Rule",
-    "AWS::IAM::Policy",
-    "AWS::IAM::Role",
-    "AWS::Lambda::EventInvokeConfig",
-    "AWS::Lambda::EventSourceMapping",
-    "AWS::Lambda::Function",
-    "AWS::Lambda::LayerVersion",
-    "AWS::XRay::Group",
-    "AWS::XRay::SamplingRule",
-    "AWS::Lambda::Permission",
-    "AWS::Logs::QueryDefinition",
-    "AWS::S3::BucketPolicy",
-    "AWS::Scheduler::Schedule",
-}

@@ -30,7 +30,7 @@ from onemachine.rest_api import (
     GatewayError,
     header_of,
 )
-from onemachine.template import REGION
+from onemachine.template.stack import REGION
 
 
 def signed(authorizer: Authorizer) -> Authorize:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from onemachine.template import Resource, Stack, TemplateError, function_name, throttling_limits
+from onemachine.template.http_apis import throttling_limits
+from onemachine.template.stack import Resource, Stack, TemplateError, function_name
 
 ANY_METHOD = "x-amazon-apigateway-any-method"
 _SOURCES = {"header": "method.request.header.{}", "query": "method.request.querystring.{}"}

@@ -18,8 +18,11 @@ from moto.s3.exceptions import NoSuchUpload, S3ClientError
 from moto.s3.models import FakeMultipart, S3Backend, s3_backends
 from moto.s3.responses import S3Response
 
+from onemachine.faults import Kind
 from onemachine.functions import ACCOUNT_ID
+from onemachine.service import Client, ResourceType, Service, lowercase_name
 from onemachine.signatures import Keys, SignatureError, SignedRequest, is_presigned, verify_presigned
+from onemachine.template.stack import Resource
 
 logger = logging.getLogger(__name__)
 
@@ -457,3 +460,35 @@ def _abort_uploads(client: Any, bucket: str, rules: list[dict[str, Any]], now: d
             client.abort_multipart_upload(Bucket=bucket, Key=upload.key_name, UploadId=upload.id)
             aborted += 1
     return aborted
+
+
+def _create_bucket(client: Client, resource: Resource) -> None:
+    bucket_client = client("s3")
+    bucket_client.create_bucket(Bucket=resource.name)
+    configure_bucket(bucket_client, resource.name, resource.properties)
+
+
+SERVICE = Service(
+    "s3",
+    (
+        ResourceType(
+            "AWS::S3::Bucket",
+            "BucketName",
+            attributes={
+                "Arn": "arn:aws:s3:::{name}",
+                "DomainName": "{name}.s3.amazonaws.com",
+                "RegionalDomainName": "{name}.s3.{region}.amazonaws.com",
+            },
+            unnamed=lowercase_name,
+            create=_create_bucket,
+        ),
+        ResourceType("AWS::S3::BucketPolicy"),
+    ),
+    install=lambda host: install(host.keys),
+    remove=lambda _: remove(),
+    errors={
+        Kind.THROTTLE: ("503 Slow Down", "SlowDown"),
+        Kind.ERROR: ("500 Internal Server Error", "InternalError"),
+        Kind.DENY: ("403 Forbidden", "AccessDenied"),
+    },
+)

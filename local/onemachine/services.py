@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from moto.awslambda.responses import LambdaResponse
 from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
 from moto.core.base_backend import BackendDict
@@ -22,13 +22,18 @@ from moto.moto_server.werkzeug_app import (
 from moto.sns.models import sns_backends
 from werkzeug.serving import make_server
 
-from onemachine import athena, insights, kinesis, logs, s3, sns, sts, timestream
+from onemachine import sts
 from onemachine.control import Control
 from onemachine.faults import Faults
 from onemachine.functions import ACCOUNT_ID, Functions
 from onemachine.http_api import STOP_WITHIN_S
 from onemachine.invocations import AsyncInvocations, answer_invoke
+from onemachine.logs import Delivery
+from onemachine.protocols import Application
+from onemachine.registry import SERVICES
+from onemachine.service import Service
 from onemachine.signatures import Keys
+from onemachine.sns import Outbox
 from onemachine.unknown import KnownErrors
 
 REGION = "us-east-1"
@@ -44,11 +49,13 @@ class Services:
 
     Args:
         port: The port on 127.0.0.1; 0 takes a free one.
-        data: A folder in which Timestream's tables outlive this process.
+        data: A folder in which tables outlive this process.
+        services: What stands for them.
 
     Attributes:
         endpoint: Their address.
-        timestream: Timestream's engine.
+        data: The folder in which tables outlive this process.
+        keys: The key pairs of signed requests.
         faults: What goes wrong between a client and them.
         delivery: What carries lines from log groups into streams.
         control: What a command can make of them.
@@ -59,6 +66,7 @@ class Services:
         self,
         port: int = 0,
         data: Path | None = None,
+        services: Sequence[Service] = SERVICES,
     ) -> None:
         # moto says each request on stderr.
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -66,24 +74,20 @@ class Services:
         reset_model_data()
         if data is not None:
             data.mkdir(parents=True, exist_ok=True)
-        self.timestream = timestream.Timestream(
-            path=data and data / "timestream.duckdb",
-            report_magnetic_conflicts=self._put,
-        )
-        timestream.install(self.timestream)
-        self.delivery = logs.install()
-        insights.install()
-        kinesis.install()
-        athena.install(self.client)
-        s3.install(KEYS)
-        self.outbox = sns.Outbox()
-        sns.install(self.outbox)
+        self.data, self.keys = data, KEYS
+        self._services = services
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
+        self._installed = {each.name: each.install(self) for each in services if each.install}
+        self.delivery: Delivery = self._installed["logs"]
+        self.outbox: Outbox = self._installed["sns"]
         # and a traceback for each call that it does not know.
         logging.getLogger("moto").setLevel(logging.CRITICAL)
-        moto = KnownErrors(DomainDispatcherApplication(create_backend_app))
-        self.faults = Faults(timestream.Direct(moto, self.timestream))
+        application: Application = KnownErrors(DomainDispatcherApplication(create_backend_app))
+        for service in services:
+            if service.front:
+                application = service.front(application, self._installed[service.name])
+        self.faults = Faults(application, errors={each.name: each.errors for each in services})
         self.control = Control(self.faults)
         self._server = make_server(
             "127.0.0.1", port, self.control, threaded=True, request_handler=MotoRequestHandler
@@ -120,13 +124,6 @@ class Services:
                 self._clients[service] = client(self.endpoint, service)
             return self._clients[service]
 
-    def _put(self, bucket: str, key: str, body: bytes) -> None:
-        """Write what Timestream writes into a bucket."""
-        try:
-            self.client("s3").put_object(Bucket=bucket, Key=key, Body=body)
-        except (BotoCoreError, ClientError) as error:
-            raise OSError(f"cannot write s3://{bucket}/{key}: {error}") from error
-
     def serve(self, functions: Functions, events: AsyncInvocations) -> None:
         """Let Lambda's Invoke reach functions."""
 
@@ -146,8 +143,9 @@ class Services:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
-        s3.remove()
-        self.timestream.close()
+        for service in self._services:
+            if service.remove:
+                service.remove(self._installed[service.name])
 
 
 def environment(endpoint: str) -> dict[str, str]:

@@ -10,6 +10,9 @@ from typing import Any
 
 from moto.sns.models import Subscription
 
+from onemachine.service import Client, Host, ResourceType, Service
+from onemachine.template.stack import Resource, TemplateError
+
 # https://docs.aws.amazon.com/sns/latest/dg/sns-email-notifications.html
 EMAIL_PROTOCOLS = ("email", "email-json")
 PROTOCOLS = (*EMAIL_PROTOCOLS, "sqs", "http", "https")
@@ -94,3 +97,41 @@ def install(outbox: Outbox) -> None:
 
     # moto has no other place to put this.
     Subscription.publish = publish  # type: ignore[assignment,method-assign]
+
+
+def _installed(_: Host) -> Outbox:
+    outbox = Outbox()
+    install(outbox)
+    return outbox
+
+
+def _create_topic(client: Client, resource: Resource) -> None:
+    client("sns").create_topic(Name=resource.name)
+
+
+def create_subscription(client: Client, resource: Resource) -> None:
+    """Subscribe to a topic; TemplateError if nothing here delivers by that protocol."""
+    protocol = resource.properties["Protocol"]
+    if protocol not in PROTOCOLS:
+        raise TemplateError(
+            f"{resource.logical_id}: topics deliver to {', '.join(PROTOCOLS)} here, not to {protocol}"
+        )
+    client("sns").subscribe(
+        TopicArn=resource.properties["TopicArn"], Protocol=protocol, Endpoint=resource.properties["Endpoint"]
+    )
+
+
+SERVICE = Service(
+    "sns",
+    (
+        ResourceType(
+            "AWS::SNS::Topic",
+            "TopicName",
+            ref="arn:aws:sns:{region}:{account}:{name}",
+            attributes={"TopicArn": "arn:aws:sns:{region}:{account}:{name}", "TopicName": "{name}"},
+            create=_create_topic,
+        ),
+        ResourceType("AWS::SNS::Subscription", create=create_subscription),
+    ),
+    install=_installed,
+)

@@ -15,7 +15,11 @@ import pytest
 import requests
 import tagline
 from onemachine.pipeline import Pipeline
-from onemachine.template import Stack, functions, http_routes, resolve, translate
+from onemachine.template.functions import functions
+from onemachine.template.http_apis import http_routes
+from onemachine.template.resolution import resolve
+from onemachine.template.sam import translate
+from onemachine.template.stack import Stack
 
 from cli import feed
 from cli.apps import tagline_with_samples

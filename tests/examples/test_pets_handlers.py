@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 import tagline
-from onemachine.template import Stack, resolve, translate
+from onemachine.template.resolution import resolve
+from onemachine.template.sam import translate
+from onemachine.template.stack import Stack
 
 from tests.builders import http_event, rest_event
 from tests.examples.pets_requests import REQUESTS

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from onemachine.insights import Event, run
-from onemachine.template import resolve, translate
+from onemachine.template.resolution import resolve
+from onemachine.template.sam import translate
 from tagline import Emitter
 
 GROUP = "/aws/lambda/shop"

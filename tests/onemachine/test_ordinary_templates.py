@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from onemachine.pipeline import Pipeline, missing_requirements
-from onemachine.template import ParameterError, TemplateError
+from onemachine.template.stack import ParameterError, TemplateError
 
 from cli.apps import built, tagline_with_template
 

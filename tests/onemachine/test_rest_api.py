@@ -16,7 +16,9 @@ from onemachine.http_api import HttpApi
 from onemachine.http_messages import Request, Response
 from onemachine.pipeline import App, Pipeline
 from onemachine.services import KEYS
-from onemachine.template import TemplateError, resolve, translate
+from onemachine.template.resolution import resolve
+from onemachine.template.sam import translate
+from onemachine.template.stack import TemplateError
 
 KEY = "the-key"
 TEMPLATE = """

@@ -7,20 +7,13 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from onemachine.template import (
-    LOCAL_CODE_BUCKET,
-    HttpRoute,
-    ParameterError,
-    Stack,
-    TemplateError,
-    UnresolvableError,
-    event_source_mappings,
-    functions,
-    http_routes,
-    resolve,
-    schedules,
-    translate,
-)
+from onemachine.template.event_sources import event_source_mappings
+from onemachine.template.functions import functions
+from onemachine.template.http_apis import HttpRoute, http_routes
+from onemachine.template.resolution import resolve
+from onemachine.template.sam import LOCAL_CODE_BUCKET, translate
+from onemachine.template.schedules import schedules
+from onemachine.template.stack import ParameterError, Stack, TemplateError, UnresolvableError
 
 ACCOUNT = "123456789012"
 ENDPOINT = "http://127.0.0.1:5000"

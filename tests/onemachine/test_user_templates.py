@@ -17,11 +17,16 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-from onemachine import template
-from onemachine.pipeline import Pipeline, _create_topic_subscription, _schedules, not_run
+from onemachine.pipeline import Pipeline, _schedules, not_run
 from onemachine.schedules import Schedule
 from onemachine.services import CREDENTIALS, client
-from onemachine.template import TemplateError
+from onemachine.sns import create_subscription
+from onemachine.template.event_sources import event_source_mappings
+from onemachine.template.http_apis import AuthorizerSpec, CorsSpec, http_apis
+from onemachine.template.resolution import resolve
+from onemachine.template.sam import translate
+from onemachine.template.schedules import schedules
+from onemachine.template.stack import Stack, TemplateError
 
 from cli.apps import tagline_with_template
 
@@ -293,14 +298,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def read(folder: Path, resources: dict[str, Any]) -> template.Stack:
+def read(folder: Path, resources: dict[str, Any]) -> Stack:
     path = folder / "template.yml"
     (folder / "src").mkdir(exist_ok=True)
     path.write_text(yaml.safe_dump({"Transform": "AWS::Serverless-2016-10-31", "Resources": resources}))
     app = tagline_with_template(path)[0]
-    return template.resolve(
-        template.translate(app.template), {}, stack_name="app", endpoint="http://127.0.0.1"
-    )
+    return resolve(translate(app.template), {}, stack_name="app", endpoint="http://127.0.0.1")
 
 
 @pytest.mark.parametrize(("resources", "complaint"), REFUSED)
@@ -309,9 +312,9 @@ def test_what_cannot_be_run_is_refused_by_name(
 ) -> None:
     def run() -> None:
         stack = read(tmp_path, resources)
-        template.event_source_mappings(stack)
-        template.schedules(stack)
-        template.http_apis(stack)
+        event_source_mappings(stack)
+        schedules(stack)
+        http_apis(stack)
 
     with pytest.raises(TemplateError, match=complaint):
         run()
@@ -346,11 +349,11 @@ def test_jwt_authorizers_cors_and_throttles_are_read(tmp_path: Path) -> None:
             ),
         },
     )
-    (spec,) = template.http_apis(stack)
+    (spec,) = http_apis(stack)
     (route,) = spec.routes
-    assert route.authorizer == template.AuthorizerSpec("jwt", "https://issuer.example.com", ("api",))
+    assert route.authorizer == AuthorizerSpec("jwt", "https://issuer.example.com", ("api",))
     assert route.scopes == ("orders",)
-    assert spec.cors == template.CorsSpec(("https://a",), ("GET",), (), (), 60, credentials=False)
+    assert spec.cors == CorsSpec(("https://a",), ("GET",), (), (), 60, credentials=False)
     assert spec.throttle == (10.0, 20)
     assert not_run(stack) == []
 
@@ -375,7 +378,7 @@ def test_a_subscription_that_nothing_delivers_to_is_refused(tmp_path: Path) -> N
     sms_subscription = {"Type": "AWS::SNS::Subscription", "Properties": sms}
     stack = read(tmp_path, {"F": function(), "Sms": sms_subscription})
     with pytest.raises(TemplateError, match="Sms: topics deliver to email, email-json, sqs"):
-        _create_topic_subscription(lambda _: None, stack.resources["Sms"])
+        create_subscription(lambda _: None, stack.resources["Sms"])
 
 
 def test_a_function_that_is_not_there_is_said_as_lambda_does(pipeline: Pipeline) -> None:

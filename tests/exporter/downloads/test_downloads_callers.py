@@ -28,7 +28,9 @@ from onemachine.http_api import HttpApi, Route, Throttle
 from onemachine.http_messages import Request
 from onemachine.pipeline import App, Pipeline
 from onemachine.services import CREDENTIALS, REGION
-from onemachine.template import http_apis, resolve, translate
+from onemachine.template.http_apis import http_apis
+from onemachine.template.resolution import resolve
+from onemachine.template.sam import translate
 from rich.progress import Progress
 from typer.testing import CliRunner
 

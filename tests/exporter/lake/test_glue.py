@@ -14,7 +14,9 @@ import sqlglot
 from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
-from onemachine.template import Stack, resolve, translate
+from onemachine.template.resolution import resolve
+from onemachine.template.sam import translate
+from onemachine.template.stack import Stack
 
 from consumers.rows.lake.fragments import hour_folder, hours_of
 from exporter.export.day import export_day

@@ -56,7 +56,9 @@ import pytest
 import requests
 import yaml
 from onemachine.pipeline import Pipeline
-from onemachine.template import http_routes, resolve, translate
+from onemachine.template.http_apis import http_routes
+from onemachine.template.resolution import resolve
+from onemachine.template.sam import translate
 from rich.console import Console
 from rich.progress import Progress
 from tagline import Record, write

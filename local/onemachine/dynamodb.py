@@ -1,0 +1,23 @@
+"""DynamoDB: moto's, with its tables in templates."""
+
+from __future__ import annotations
+
+from onemachine.service import Client, ResourceType, Service
+from onemachine.template.stack import Resource
+
+
+def _create_dynamodb_table(client: Client, resource: Resource) -> None:
+    client("dynamodb").create_table(**{**resource.properties, "TableName": resource.name})
+
+
+SERVICE = Service(
+    "dynamodb",
+    (
+        ResourceType(
+            "AWS::DynamoDB::Table",
+            "TableName",
+            attributes={"Arn": "arn:aws:dynamodb:{region}:{account}:table/{name}"},
+            create=_create_dynamodb_table,
+        ),
+    ),
+)

@@ -1,0 +1,110 @@
+"""The services of this machine: one line for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from onemachine import dynamodb, insights, kinesis, logs, s3, secretsmanager, sns, sqs
+from onemachine.athena.resources import SERVICE as ATHENA
+from onemachine.service import ResourceType, Service, api_id, uuid_of
+from onemachine.timestream.resources import SERVICE as TIMESTREAM
+
+_ALARM = {"Arn": "arn:aws:cloudwatch:{region}:{account}:alarm:{name}"}
+
+SERVICES = (
+    # What has to be there before others name it comes first.
+    dynamodb.SERVICE,
+    sqs.SERVICE,
+    sns.SERVICE,
+    kinesis.SERVICE,
+    s3.SERVICE,
+    secretsmanager.SERVICE,
+    TIMESTREAM,
+    ATHENA,
+    logs.SERVICE,
+    Service("insights", install=lambda _: insights.install()),
+    # The pipeline runs these.
+    Service(
+        "lambda",
+        (
+            ResourceType(
+                "AWS::Lambda::Function",
+                "FunctionName",
+                attributes={"Arn": "arn:aws:lambda:{region}:{account}:function:{name}"},
+            ),
+            ResourceType("AWS::Lambda::EventInvokeConfig"),
+            ResourceType("AWS::Lambda::EventSourceMapping", attributes={"Id": "{name}"}, unnamed=uuid_of),
+            ResourceType(
+                "AWS::Lambda::LayerVersion",
+                "LayerName",
+                ref="arn:aws:lambda:{region}:{account}:layer:{name}:1",
+            ),
+            ResourceType("AWS::Lambda::Permission"),
+        ),
+    ),
+    Service(
+        "apigateway",
+        (
+            ResourceType("AWS::ApiGateway::Account"),
+            ResourceType("AWS::ApiGateway::Deployment"),
+            ResourceType("AWS::ApiGateway::RestApi", attributes={"RootResourceId": "root"}, unnamed=api_id),
+            ResourceType("AWS::ApiGateway::Stage", "StageName"),
+            ResourceType(
+                "AWS::ApiGatewayV2::Api",
+                attributes={
+                    "ApiId": "{name}",
+                    "ApiEndpoint": "https://{name}.execute-api.{region}.amazonaws.com",
+                },
+                unnamed=api_id,
+            ),
+            ResourceType("AWS::ApiGatewayV2::Stage"),
+        ),
+    ),
+    Service(
+        "monitoring",
+        (
+            ResourceType("AWS::CloudWatch::Alarm", "AlarmName", attributes=_ALARM),
+            ResourceType("AWS::CloudWatch::CompositeAlarm", "AlarmName", attributes=_ALARM),
+            ResourceType("AWS::CloudWatch::Dashboard"),
+        ),
+    ),
+    Service(
+        "events",
+        (
+            ResourceType(
+                "AWS::Events::Rule",
+                "Name",
+                attributes={"Arn": "arn:aws:events:{region}:{account}:rule/{name}"},
+            ),
+        ),
+    ),
+    Service(
+        "scheduler",
+        (
+            ResourceType(
+                "AWS::Scheduler::Schedule",
+                "Name",
+                attributes={"Arn": "arn:aws:scheduler:{region}:{account}:schedule/default/{name}"},
+            ),
+        ),
+    ),
+    # These have nothing to do here: who asks is let in, and traces are not kept.
+    Service(
+        "iam",
+        (
+            ResourceType("AWS::IAM::Policy"),
+            ResourceType(
+                "AWS::IAM::Role", "RoleName", attributes={"Arn": "arn:aws:iam::{account}:role/{name}"}
+            ),
+        ),
+    ),
+    Service("xray", (ResourceType("AWS::XRay::Group"), ResourceType("AWS::XRay::SamplingRule"))),
+)
+
+
+def types_of(services: Iterable[Service]) -> Mapping[str, ResourceType]:
+    """Return the types of services' resources by name, each after those that it needs."""
+    return {each.name: each for service in services for each in service.types}
+
+
+TYPES = types_of(SERVICES)
