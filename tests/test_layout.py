@@ -152,10 +152,6 @@ PIPELINE = ("consumers", "exporter", "cli")
 # A technology's name is that of the file or folder which knows it, and stands nowhere else.
 TECHNOLOGIES = ("timestream", "athena", "glue")
 
-# The services of one machine, until they are divided by subject.
-LONG_FILES = {
-    *(f"local/onemachine/{name}" for name in ("presto/expressions.py",)),
-}
 LONG_FUNCTIONS = ("emitter/", "local/")
 LONGEST_FILE, LONGEST_FUNCTION = 800, 60
 
@@ -225,9 +221,7 @@ def name_of(path: Path) -> str:
 def test_no_file_is_too_long_to_be_read_at_once() -> None:
     long = {name_of(path) for path in sources() if len(path.read_text().splitlines()) > LONGEST_FILE}
 
-    assert long - LONG_FILES == set()
-    # Who shortens one of them takes it from the list.
-    assert {name for name in LONG_FILES if (ROOT / name).exists()} - long == set()
+    assert long == set()
 
 
 def test_no_function_is_too_long_to_be_read_at_once() -> None:

@@ -16,9 +16,10 @@ from onemachine.athena.errors import CutoffError, QueryError, failure_of
 from onemachine.athena.tables import Files, Scanned, TableReader, view_of
 from onemachine.presto.dialect import Dialect
 from onemachine.presto.errors import ServiceError
-from onemachine.presto.expressions import MILLISECONDS, Field
 from onemachine.presto.functions import SCALARS
 from onemachine.presto.kinds import Array, Datum, Kind, Row, Type, datum, printed
+from onemachine.presto.operators import MILLISECONDS
+from onemachine.presto.scopes import Field
 from onemachine.presto.session import execute, reason, set_up
 from onemachine.presto.sql import Source, Translation, translate
 from onemachine.presto.syntax import DURATION_FUNCTION

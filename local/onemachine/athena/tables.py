@@ -23,8 +23,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from onemachine.athena.errors import QueryError
-from onemachine.presto.expressions import Field
 from onemachine.presto.kinds import Type
+from onemachine.presto.scopes import Field
 
 _PARQUET = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"
 _CSV = "org.apache.hadoop.hive.serde2.OpenCSVSerde"

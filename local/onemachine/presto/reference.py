@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from onemachine.presto.expressions import SPECIAL_FORMS
+from onemachine.presto.calls import SPECIAL_FORMS
 from onemachine.presto.functions import AGGREGATES, SCALARS, WINDOWS
 
 # What is no call, but a page of functions has it.

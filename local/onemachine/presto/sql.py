@@ -16,17 +16,9 @@ from sqlglot.tokenizer_core import Token, TokenType
 from onemachine.presto.conversions import Conversions, Value, quoted
 from onemachine.presto.dialect import TIMESTREAM, Dialect
 from onemachine.presto.errors import invalid
-from onemachine.presto.expressions import (
-    Expressions,
-    Field,
-    Query,
-    Relation,
-    Scope,
-    has_aggregate,
-    in_window,
-    is_aggregate,
-)
+from onemachine.presto.expressions import Expressions
 from onemachine.presto.kinds import Array, Series, Type, duckdb_type
+from onemachine.presto.scopes import Field, Query, Relation, Scope, has_aggregate, in_window, is_aggregate
 from onemachine.presto.syntax import Faults, parse, read_tokens
 
 # https://docs.aws.amazon.com/timestream/latest/developerguide/ts-limits.html

@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from onemachine.presto.expressions import Field
+from onemachine.presto.scopes import Field
 from onemachine.timestream.errors import Rejection
 from onemachine.timestream.magnetic import Put, report
 from onemachine.timestream.queries import Page, Queries

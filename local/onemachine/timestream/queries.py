@@ -14,8 +14,8 @@ from typing import Any
 import duckdb
 
 from onemachine.presto.errors import ServiceError, invalid
-from onemachine.presto.expressions import Field
 from onemachine.presto.kinds import Datum, Type, datum, printed
+from onemachine.presto.scopes import Field
 from onemachine.presto.session import execute, reason, set_up
 from onemachine.presto.sql import Source, translate
 from onemachine.timestream.store import Store
