@@ -106,6 +106,7 @@ def with_s3(bucket: Bucket, days: list[RollUp], kept: Kept, custom: Question) ->
     stored.write_views(bucket, views.ready_answers(days, None))
     for key, body in kept.bodies.items():
         bucket.put(key, [body], "application/gzip")
+    stored.write_weeks(bucket, {day.start.date() for day in days})
     bucket.put(stored.hours_key(days[-1].start.date()), [kept.newest], "application/gzip")
     handler = make_handler(UsageApi(bucket, cast("Any", None), 0, dict, lambda: datetime.now(UTC)))
     paths = ("/usage", "/usage/series", "/usage/routes", "/usage/clients")

@@ -83,7 +83,8 @@ class Roller:
         now = self.now().astimezone(UTC)
         today, done = now.date(), Rolled()
         kept = [today - number * _DAY for number in range(KEPT_DAYS)]
-        known = stored.read_days(self.objects, sorted(stored.days_there(self.objects).keys() & set(kept)))
+        there = stored.days_there(self.objects)
+        known, apart = stored.read_days(self.objects, {day: there[day] for day in kept if day in there})
         lake = _manifests(self.objects, Days(kept[-1], today))
         live = kept[:LIVE_DAYS]
         incomplete = self.completeness(live)
@@ -108,6 +109,7 @@ class Roller:
                 done.days.append(str(day))
         if known:
             done.data_through = self._publish(known, lake, live, now)
+        stored.write_weeks(self.objects, {*apart, *map(date.fromisoformat, done.days)})
         return done
 
     def show_last_minutes(self) -> int:

@@ -1,9 +1,12 @@
-"""Roll-ups in the bucket: for each day, the day's own and those of its hours; and answers that are ready."""
+"""Roll-ups in the bucket: for each day, the day's own and those of its hours; and answers that are ready.
+
+The days of a week are in one object besides: a range of months is read with few requests.
+"""
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, timedelta
@@ -11,12 +14,13 @@ from typing import Any
 
 import orjson
 
+from consumers import documents
 from consumers.bucket import Objects
 from exporter.usage.prometheus import Counters
 from exporter.usage.rollup import DETAILS, Limits, RollUp, bounded, merge, read
 
 PREFIX = "usage/"
-DAYS, HOURS = f"{PREFIX}days/", f"{PREFIX}hours/"
+DAYS, HOURS, WEEKS = f"{PREFIX}days/", f"{PREFIX}hours/", f"{PREFIX}weeks/"
 PAGE, COUNTERS = f"{PREFIX}page.html", f"{PREFIX}counters.json.gz"
 # Pages of tenants, made on demand, are deleted after a day.
 TENANT_PAGES = "tmp/usage/"
@@ -24,6 +28,7 @@ TENANT_PAGES = "tmp/usage/"
 SHOWN_DAYS = 182
 # Objects that are read at the same time.
 READERS = 16
+_WEEK_VERSION = 1
 _LEVEL = 6
 
 
@@ -35,6 +40,12 @@ def day_key(day: date) -> str:
 def hours_key(day: date) -> str:
     """Return the key of the roll-ups of a day's hours."""
     return f"{HOURS}{day}.jsonl.gz"
+
+
+def week_key(day: date) -> str:
+    """Return the key of the roll-ups of the days of a day's ISO week, in one object."""
+    year, week, _ = day.isocalendar()
+    return f"{WEEKS}{year}-W{week:02}"
 
 
 def view_key(answer: str, range_: str) -> str:
@@ -61,22 +72,52 @@ def days_there(objects: Objects) -> dict[date, str]:
 
 
 def read_days(
-    objects: Objects, days: Sequence[date], details: Collection[str] = DETAILS
-) -> dict[date, RollUp]:
-    """Return the roll-ups of days; a day without one is left out.
+    objects: Objects, there: Mapping[date, str], details: Collection[str] = DETAILS
+) -> tuple[dict[date, RollUp], list[date]]:
+    """Return the roll-ups of days, and the days that had to be read one by one.
+
+    A week's object is read for all of its days. It is used for those that have not changed since.
 
     Args:
         objects: The bucket.
-        days: The days.
+        there: The days, with what `days_there` returned for each. A day that is gone is left out.
         details: Which of `DETAILS` to read.
 
     Raises:
         NewerDocumentError: If a newer Tagline wrote one.
     """
+    bodies: dict[date, bytes] = {}
     with ThreadPoolExecutor(READERS) as pool:
-        found = zip(days, pool.map(objects.get, map(day_key, days)), strict=True)
-        bodies = {day: body for day, body in found if body is not None}
-    return dict(zip(bodies, read(map(gzip.decompress, bodies.values()), details), strict=True))
+        for week in pool.map(objects.get, dict.fromkeys(map(week_key, there))):
+            found = [] if week is None else _days_in_week(week)
+            bodies |= {day: body for day, tag, body in found if there.get(day) == tag}
+        alone = [day for day in there if day not in bodies]
+        for day, single in zip(alone, pool.map(objects.get, map(day_key, alone)), strict=True):
+            if single is not None:
+                bodies[day] = single
+    days = sorted(bodies)
+    rollups = read((gzip.decompress(bodies[day]) for day in days), details)
+    return dict(zip(days, rollups, strict=True)), alone
+
+
+def _days_in_week(week: bytes) -> Iterator[tuple[date, str, bytes]]:
+    """Yield the days of a week's object: a line with their ETags and sizes, then their own objects."""
+    end = week.index(b"\n") + 1
+    for day, tag, size in documents.load(week[:end], _WEEK_VERSION, "the week of roll-ups")["days"]:
+        yield date.fromisoformat(day), tag, week[end : end + size]
+        end += size
+
+
+def write_weeks(objects: Objects, days: Iterable[date]) -> None:
+    """Write the objects of the weeks in which days are. A day that changes meanwhile is for the next run."""
+    for monday in sorted({day - timedelta(days=day.weekday()) for day in days}):
+        week = [monday + timedelta(days=number) for number in range(7)]
+        with ThreadPoolExecutor(READERS) as pool:
+            found = zip(week, pool.map(objects.read, map(day_key, week)), strict=True)
+            there = [(day, each[1].strip('"'), each[0]) for day, each in found if each is not None]
+        head = {"days": [(str(day), tag, len(body)) for day, tag, body in there]}
+        chunks = [orjson.dumps(documents.stamped(head, _WEEK_VERSION)), b"\n", *(body for *_, body in there)]
+        objects.put(week_key(monday), chunks, "application/octet-stream")
 
 
 def read_hours(

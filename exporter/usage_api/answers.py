@@ -86,8 +86,8 @@ class Answers:
         else:
             range_ = question.range_until(through)
             wanted, by_hour = _needed(range_, narrowed=question.is_narrowed or tenant is not None)
-        days = sorted(wanted & there.keys())
-        named = [repr(question), repr(tenant), repr(range_), *(there[day] for day in days)]
+        days = {day: there[day] for day in sorted(wanted & there.keys())}
+        named = [repr(question), repr(tenant), repr(range_), *days.values()]
         tag = hashlib.sha256("\n".join(named).encode()).hexdigest()[:32]
 
         def body() -> bytes:
@@ -108,19 +108,25 @@ class Answers:
 
         return Content(tag, body)
 
-    def rollups(self, days: Sequence[date], by_hour: set[date], tenant: str | None) -> list[RollUp]:
-        """Return the roll-ups of days, with the requests by route and client."""
+    def rollups(self, days: Mapping[date, str], by_hour: set[date], tenant: str | None) -> list[RollUp]:
+        """Return the roll-ups of days, with the requests by route and client.
+
+        Args:
+            days: The days, with what `stored.days_there` returned for each.
+            by_hour: Those of which the hours are returned.
+            tenant: The client whose numbers are returned; None for all.
+        """
         return self._read(days, by_hour, tenant, DETAILS)
 
     def _read(
-        self, days: Sequence[date], by_hour: set[date], tenant: str | None, details: Collection[str]
+        self, days: Mapping[date, str], by_hour: set[date], tenant: str | None, details: Collection[str]
     ) -> list[RollUp]:
         if tenant is not None:
             details = ("clients", "pairs")
-        whole = [day for day in days if day not in by_hour]
+        whole = {day: tag for day, tag in days.items() if day not in by_hour}
         with ThreadPoolExecutor(stored.READERS) as pool:
             hours = pool.map(lambda day: stored.read_hours(self.objects, day, details)[0], sorted(by_hour))
-            found = [*stored.read_days(self.objects, whole, details).values()]
+            found = [*stored.read_days(self.objects, whole, details)[0].values()]
             found += [each for of_day in hours for each in of_day]
         return found if tenant is None else [of_client(each, tenant) for each in found]
 

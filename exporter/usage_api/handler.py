@@ -79,11 +79,11 @@ class UsageApi:
         there = stored.days_there(self.objects)
         if not there:
             return None
-        days = sorted(there)[-stored.SHOWN_DAYS :]
-        named = json.dumps([tenant, *(there[day] for day in days)])
+        days = {day: there[day] for day in sorted(there)[-stored.SHOWN_DAYS :]}
+        named = json.dumps([tenant, *days.values()])
         key = f"{stored.TENANT_PAGES}{hashlib.sha256(named.encode()).hexdigest()[:32]}.html"
         if not self.objects.has(key):
-            by_hour = {day for day in days if day > days[-1] - timedelta(days=14)}
+            by_hour = {day for day in days if day > max(days) - timedelta(days=14)}
             rollups = Answers(self.objects).rollups(days, by_hour, tenant)
             page = render(rollups, Pipeline(self.now()), title=f"API usage of {tenant}")
             self.objects.put(key, [page.encode()], "text/html; charset=utf-8")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import date, timedelta
 
 import pytest
 
@@ -15,7 +16,7 @@ from exporter.lake.manifest import MANIFEST, folder
 from exporter.usage import questions, stored
 from exporter.usage.handler import completeness_of, make_handler
 from exporter.usage.roller import LIVE_DAYS, RollUpError
-from exporter.usage.rollup import Completeness, merge
+from exporter.usage.rollup import Completeness, RollUp, merge
 from tests.builders import Context
 from tests.exporter.usage.usage_lake import Lake, keep
 from tests.exporter.usage.usage_rows import START, rolled, row, traffic
@@ -27,9 +28,14 @@ MANIFEST_OF_DAY_0 = folder(DAYS[0]) + MANIFEST
 
 def requests_of(lake: Lake) -> list[int]:
     """Return the requests of each day that has a roll-up."""
-    there = sorted(stored.days_there(lake.bucket))
-    days = stored.read_days(lake.bucket, there)
-    return [days[day].usage.total.requests for day in there]
+    there = stored.days_there(lake.bucket)
+    days, _ = stored.read_days(lake.bucket, there)
+    return [days[day].usage.total.requests for day in sorted(there)]
+
+
+def read_days(lake: Lake, days: Sequence[date]) -> dict[date, RollUp]:
+    """Return the roll-ups of days, from their own objects."""
+    return stored.read_days(lake.bucket, dict.fromkeys(days, ""))[0]
 
 
 def erase(lake: Lake, client: str) -> None:
@@ -61,7 +67,7 @@ def test_a_day_of_the_lake_is_what_its_files_have_in_any_format(kind: Format) ->
 
     assert str(DAYS[0]) in lake.roll().days
 
-    (day,) = stored.read_days(lake.bucket, DAYS[:1]).values()
+    (day,) = read_days(lake, DAYS[:1]).values()
     hours, _ = stored.read_hours(lake.bucket, DAYS[0])
     assert day.usage == merge(hours).usage == rolled(rows, START).usage
     assert (len(hours), day.complete, day.revision) == (24, True, 1)
@@ -83,7 +89,7 @@ def test_each_day_has_its_rows_and_a_run_without_news_changes_the_last_hour_only
     # The hour that is not over, each time, and the next one: no other is asked for again.
     assert len(lake.store.asked) - asked <= 3
     changed = {key for key, body in lake.bucket.items() if written.get(key) != body}
-    assert changed - {stored.PAGE, stored.COUNTERS} <= {
+    assert changed - {stored.PAGE, stored.COUNTERS, stored.week_key(DAYS[3])} <= {
         *(stored.day_key(DAYS[3]), stored.hours_key(DAYS[3])),
         *(
             stored.view_key(name, each)
@@ -95,14 +101,14 @@ def test_each_day_has_its_rows_and_a_run_without_news_changes_the_last_hour_only
 
 def test_late_rows_and_an_erasure_revise_a_day_once_the_lake_has_changed(lake: Lake) -> None:
     lake.roll()
-    before = stored.read_days(lake.bucket, DAYS[:1])[DAYS[0]]
+    before = read_days(lake, DAYS[:1])[DAYS[0]]
     keep(lake.store, [row(START, client="late")] * 2)
     assert lake.roll().days == []
 
     lake.export(0)
     assert lake.roll().days == [str(DAYS[0])]
 
-    late = stored.read_days(lake.bucket, DAYS[:1])[DAYS[0]]
+    late = read_days(lake, DAYS[:1])[DAYS[0]]
     assert late.usage.total.requests == before.usage.total.requests + 2 == rows_of(lake, 0)
     assert late.usage.clients["late"].requests == 2
     assert (before.revision, late.revision) == (1, 2)
@@ -112,14 +118,43 @@ def test_late_rows_and_an_erasure_revise_a_day_once_the_lake_has_changed(lake: L
     lake.export(0)
     lake.roll()
 
-    erased = stored.read_days(lake.bucket, DAYS[:1])[DAYS[0]]
+    erased = read_days(lake, DAYS[:1])[DAYS[0]]
     assert erased.usage == before.usage
     assert erased.revision == 3
     assert not any(b'"late"' in _plain(body) for key, body in lake.bucket.items() if key.startswith("usage/"))
 
 
 def _plain(body: bytes) -> bytes:
-    return gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body
+    """Return an object unpacked; that of a week has a line before its days."""
+    head, packed, rest = body.partition(b"\x1f\x8b")
+    return head + gzip.decompress(packed + rest) if packed else body
+
+
+def test_a_week_of_days_is_one_object_and_days_that_changed_since_are_read_one_by_one(lake: Lake) -> None:
+    lake.roll()
+    there = stored.days_there(lake.bucket)
+    weeks = {stored.week_key(day) for day in there}
+    lake.bucket.read_keys.clear()
+
+    days, alone = stored.read_days(lake.bucket, there)
+
+    assert (set(lake.bucket.read_keys), alone) == (weeks, [])
+    assert days == read_days(lake, DAYS)
+    # A run that is killed after it has written a day has not written the week.
+    old = lake.bucket[stored.week_key(DAYS[0])]
+    keep(lake.store, [row(START, client="late")])
+    lake.export(0)
+    lake.roll()
+    lake.bucket[stored.week_key(DAYS[0])] = old
+    there = stored.days_there(lake.bucket)
+
+    days, alone = stored.read_days(lake.bucket, there)
+
+    assert (days, alone) == (read_days(lake, DAYS), [DAYS[0]])
+    assert days[DAYS[0]].usage.clients["late"].requests == 1
+    assert lake.roll().days == []
+    assert stored.read_days(lake.bucket, there) == (days, [])
+    assert list(days) == DAYS[:4]
 
 
 def test_an_hour_of_the_store_that_got_rows_is_asked_again_and_no_other(lake: Lake) -> None:
@@ -144,7 +179,7 @@ def test_what_is_known_of_lost_lines_is_revised_without_reading_the_day_again(la
 
     lake.roll()
 
-    days = stored.read_days(lake.bucket, DAYS[:4])
+    days = read_days(lake, DAYS[:4])
     assert days[DAYS[2]].completeness == Completeness(2, 1)
     # A day that is older than those whose accounts are read keeps what was known of it.
     assert days[DAYS[0]].completeness == Completeness()
