@@ -184,7 +184,7 @@ def from_log_group(target: Target, wanted: LogSlice, function: str) -> Iterator[
     logs = target.client("logs")
     arn = log_group_arn(target, wanted.group)
     meter_tag = _meter_tag(target, function)
-    known = _quarantined(target, wanted, of_meters=bool(meter_tag))
+    known = _quarantined(target, wanted, of_meters=function == target.outputs.get("MeterConsumerName"))
     pages = logs.get_paginator("filter_log_events").paginate(
         logGroupName=wanted.group,
         startTime=wanted.first_ms,

@@ -42,7 +42,7 @@ class Target:
         outputs: The outputs of the pipeline's stack, by name.
         samples: The outputs of the stacks beside it, by name: the samples', or those of the user's template.
         tag: The token that marks a line.
-        meter_tag: The token before a meter record.
+        meter_tag: The token before a meter record; empty if records go to a search cluster instead.
         api_key: The key for the download API; None if it asks for none.
         prefix: What may be before a record on its line: the parameter LinePrefix.
     """
@@ -203,7 +203,9 @@ def target_of(pipeline: Pipeline) -> Target:
 def _marks(parameters: Mapping[str, str]) -> dict[str, str]:
     """Return what the parameters of a pipeline's stack say of how lines are marked."""
     names = {"tag": "Tag", "meter_tag": "MeterTag", "prefix": "LinePrefix"}
-    return {field: parameters[name] for field, name in names.items() if name in parameters}
+    marks = {field: parameters[name] for field, name in names.items() if name in parameters}
+    # With a search cluster, the consumer of meters reads the same lines as the other.
+    return {**marks, "meter_tag": ""} if parameters.get("SearchUrl") else marks
 
 
 def write_running(target: Target) -> None:

@@ -31,6 +31,7 @@ PURE = [
     "consumers/lines/prefix.py",
     "consumers/lines/quarantine.py",
     "consumers/lines/times.py",
+    "consumers/meters/ecs.py",
     "consumers/meters/javascript.py",
     "consumers/meters/meter.py",
     "consumers/outcomes.py",

@@ -492,6 +492,7 @@ METERED = {
         },
     ),
 }
+METERED["search"] = ({"SearchUrl": "https://es.example.com", "MeterApiKeyArn": API_KEY}, METERED["api"][1])
 
 
 def test_without_a_destination_nothing_of_meters_is_deployed(template: dict[str, Any], stack: Stack) -> None:
@@ -574,6 +575,11 @@ def test_the_filters_take_both_tags_where_meters_are_switched_on(template: dict[
         True,
         False,
     ]
+    search = stack_of(template, LogGroups=groups, **METERED["search"][0])
+    (pattern,) = {
+        each.properties["FilterPattern"] for each in search.of_type("AWS::Logs::SubscriptionFilter")
+    }
+    assert pattern == '"usage_record"'
     environment = function(stack, "MeterConsumer").environment
     assert (environment["TAGLINE_TAG"], environment["METER_TAG"]) == ("my-tag", "meter.v1")
 
@@ -585,11 +591,15 @@ def test_a_deployment_with_two_destinations_or_without_a_key_is_refused_by_cloud
         return {"Fn::Equals": [{"Ref": parameter}, ""]}
 
     rules = template["Rules"]
-    (one,) = rules["MetersHaveOneDestination"]["Assertions"]
+    one, other = rules["MetersHaveOneDestination"]["Assertions"]
     (key,) = rules["MeterUrlHasAKey"]["Assertions"]
     assert one["Assert"] == {"Fn::Or": [empty("MeterBucket"), empty("MeterUrl")]}
+    meters = {"Fn::Join": ["", [{"Ref": "MeterBucket"}, {"Ref": "MeterUrl"}]]}
+    assert other["Assert"] == {"Fn::Or": [empty("SearchUrl"), {"Fn::Equals": [meters, ""]}]}
     assert rules["MeterUrlHasAKey"]["RuleCondition"] == {"Fn::Not": [empty("MeterUrl")]}
+    assert rules["SearchUrlHasAKey"]["RuleCondition"] == {"Fn::Not": [empty("SearchUrl")]}
     assert key["Assert"] == {"Fn::Not": [empty("MeterApiKeyArn")]}
+    assert rules["SearchUrlHasAKey"]["Assertions"][0]["Assert"] == key["Assert"]
 
 
 # ---- The emitter's layer -----------------------------------------------------------------------------------

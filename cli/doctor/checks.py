@@ -189,7 +189,7 @@ def _alarms(target: Target, topic: str) -> Iterator[Finding]:
 
 def tags(target: Target) -> Iterator[Finding]:
     """Look whether records and meter records can be distinguished."""
-    if target.tag in target.meter_tag or target.meter_tag in target.tag:
+    if target.meter_tag and (target.tag in target.meter_tag or target.meter_tag in target.tag):
         problem = f"the tags {target.tag} and {target.meter_tag} contain each other"
         yield Finding("tags", problem, "choose other values for Tag and MeterTag")
 

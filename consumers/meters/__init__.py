@@ -1,1 +1,1 @@
-"""Meter records out of the same stream: into files of an ingest bucket, or to an ingest API."""
+"""Records out of the same stream: into an ingest bucket, to an ingest API, or into a search index."""

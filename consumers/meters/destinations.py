@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 import boto3
 import botocore.session
-import urllib3
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 
 from consumers import service_errors
-from consumers.deadlines import RESERVE, Retry, TransientError
-from consumers.meters.meter import Meter, file_body, file_name
+from consumers.deadlines import Retry, TransientError
+from consumers.meters.meter import Entry, file_body, file_name
+from consumers.meters.sender import (
+    CONNECT_TIMEOUT,
+    JUDGING_STATUSES,
+    KEY_STATUSES,
+    READ_TIMEOUT,
+    Posted,
+    Sender,
+    parts,
+)
 from consumers.outcomes import Carried, Carrier, Outcome, Refused, Stored, Undecided, Unwritten
 from consumers.settings import SettingsError
-
-# How long one request may take, in seconds.
-CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 20.0
 
 # One post to an ingest API has at most so many records, and so many bytes unless it is a single record.
 MAX_POST_RECORDS: Final = 100
@@ -29,12 +33,6 @@ MAX_POST_BYTES: Final = 250_000
 
 _TRANSIENT_CODES = frozenset(
     ["SlowDown", "Throttling", "ThrottlingException", "TooManyRequestsException", "RequestTimeout"]
-)
-# The key is at fault, and not a record.
-_KEY_STATUSES = frozenset([HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN])
-# Said of a post as a whole where one record may be meant.
-_JUDGING_STATUSES = frozenset(
-    [HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY]
 )
 
 
@@ -47,14 +45,14 @@ class Destination(Protocol):
 
     store: str
 
-    def requests(self, unit: list[Carried[Carrier, Meter]]) -> Iterator[list[Carried[Carrier, Meter]]]:
+    def requests(self, unit: list[Carried[Carrier, Entry]]) -> Iterator[list[Carried[Carrier, Entry]]]:
         """Cut the records of one Kinesis record into requests.
 
         Args:
             unit: The records, each with what it carries along.
         """
 
-    def write(self, meters: Sequence[Meter], remaining: Callable[[], float], /) -> list[Outcome | Undecided]:
+    def write(self, meters: Sequence[Entry], remaining: Callable[[], float], /) -> list[Outcome | Undecided]:
         """Write one request and return the outcome of each record, in their order.
 
         It may be called in several threads at once, and again with the same records. A single record is never
@@ -87,11 +85,11 @@ class Files:
         self._acl = {"ACL": acl} if acl else {}
         self._retry = retry
 
-    def requests(self, unit: list[Carried[Carrier, Meter]]) -> Iterator[list[Carried[Carrier, Meter]]]:
+    def requests(self, unit: list[Carried[Carrier, Entry]]) -> Iterator[list[Carried[Carrier, Entry]]]:
         """Yield the records as they are: a file has all of them."""
         yield unit
 
-    def write(self, meters: Sequence[Meter], remaining: Callable[[], float], /) -> list[Outcome | Undecided]:
+    def write(self, meters: Sequence[Entry], remaining: Callable[[], float], /) -> list[Outcome | Undecided]:
         """Write the records as one file: all of them are stored, or none."""
         body = file_body(meters)
         key = self._prefix + file_name(meters, body)
@@ -127,86 +125,39 @@ class Api:
     store = "http"
 
     def __init__(self, url: str, read_key: Callable[[], str], *, retry: Retry) -> None:
-        self._url = url
-        self._read_key = read_key
-        self._key = ""
+        self._sender = Sender(
+            url,
+            name="the ingest API",
+            header="X-API-KEY",
+            content_type="application/json",
+            read_key=read_key,
+        )
         self._retry = retry
-        # Nothing is followed: the key is for this address alone.
-        self._http = urllib3.PoolManager(maxsize=16, retries=False)
 
-    def requests(self, unit: list[Carried[Carrier, Meter]]) -> Iterator[list[Carried[Carrier, Meter]]]:
+    def requests(self, unit: list[Carried[Carrier, Entry]]) -> Iterator[list[Carried[Carrier, Entry]]]:
         """Yield the records in parts that fit into a post each."""
-        part: list[Carried[Carrier, Meter]] = []
-        size = 1  # the first bracket; a comma or the last one follows each record
-        for carrier, meter in unit:
-            more = len(meter.text.encode()) + 1
-            if part and (len(part) == MAX_POST_RECORDS or size + more > MAX_POST_BYTES):
-                yield part
-                part, size = [], 1
-            part.append((carrier, meter))
-            size += more
-        yield part
+        yield from parts(unit, MAX_POST_RECORDS, MAX_POST_BYTES)
 
-    def write(self, meters: Sequence[Meter], remaining: Callable[[], float], /) -> list[Outcome | Undecided]:
+    def write(self, meters: Sequence[Entry], remaining: Callable[[], float], /) -> list[Outcome | Undecided]:
         """Post the records; if they are refused for one of them, they are undecided."""
         body = file_body(meters)
         outcome: Outcome | Undecided
         try:
-            outcome = self._retry.call(lambda: self._post(body, remaining), remaining)
+            posted = self._retry.call(lambda: self._sender.post(body, remaining), remaining)
         except TransientError as error:
             outcome = Unwritten(str(error))
-        except _JudgedError as error:
-            detail = str(error)
-            outcome = Undecided(detail) if len(meters) > 1 else Refused("meter_refused", detail)
+        else:
+            judged = posted.status in JUDGING_STATUSES and len(meters) > 1
+            outcome = Undecided(posted.detail) if judged else _outcome(posted)
         return [outcome] * len(meters)
 
-    def _post(self, body: bytes, remaining: Callable[[], float]) -> Outcome:
-        key = self._key or self._renewed_key()
-        left = max(0.1, remaining() - RESERVE)
-        try:
-            answer = self._http.request(
-                "POST",
-                self._url,
-                body=body,
-                headers={"Content-Type": "application/json", "X-API-KEY": key},
-                redirect=False,
-                timeout=urllib3.Timeout(
-                    total=left, connect=min(CONNECT_TIMEOUT, left), read=min(READ_TIMEOUT, left)
-                ),
-            )
-        except urllib3.exceptions.HTTPError as error:
-            raise TransientError(f"{type(error).__name__}: no answer from the ingest API") from error
-        status = answer.status
-        said = f"the ingest API answered {status}: {answer.data[:200].decode(errors='replace')}"
-        if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-            return Stored()
-        if service_errors.is_transient_status(status):
-            raise TransientError(said, _retry_after(answer.headers.get("Retry-After", "")))
-        if status in _KEY_STATUSES:
-            if self._renewed_key() != key:
-                raise TransientError("the key of the ingest API has been changed")
-            return Unwritten(said)
-        if status in _JUDGING_STATUSES:
-            raise _JudgedError(said)
-        if status >= HTTPStatus.BAD_REQUEST:
-            return Refused("meter_refused", said)
-        return Unwritten(said)  # It is elsewhere: the address is at fault.
 
-    def _renewed_key(self) -> str:
-        try:
-            self._key = self._read_key()
-        except (BotoCoreError, ClientError) as error:
-            raise TransientError(f"the key of the ingest API cannot be read: {error}") from error
-        return self._key
-
-
-class _JudgedError(Exception):
-    """The API refuses a post for what is in it."""
-
-
-def _retry_after(seconds: str) -> float:
-    """Return how long a server asks to wait; a date is left to the jitter."""
-    return float(seconds) if re.fullmatch("[0-9]{1,4}", seconds) else 0.0
+def _outcome(posted: Posted) -> Outcome:
+    if HTTPStatus.OK <= posted.status < HTTPStatus.MULTIPLE_CHOICES:
+        return Stored()
+    if posted.status >= HTTPStatus.BAD_REQUEST and posted.status not in KEY_STATUSES:
+        return Refused("meter_refused", posted.detail)
+    return Unwritten(posted.detail)  # The key is at fault, or the address: it is elsewhere.
 
 
 def read_secret(arn: str) -> str:

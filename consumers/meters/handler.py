@@ -20,10 +20,12 @@ from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
 from consumers.lines.prefix import check_prefix
 from consumers.lines.telemetry import Timings
-from consumers.meters import destinations
+from consumers.meters import destinations, sender
 from consumers.meters.destinations import Api, Destination, Files
+from consumers.meters.ecs import read_documents
 from consumers.meters.meter import Unit, read_units, take_units
-from consumers.outcomes import Outcome, Refused, Stored, Unwritten
+from consumers.meters.search import Search
+from consumers.outcomes import Duplicate, Outcome, Refused, Stored, Unwritten
 from consumers.sending import Pool, write
 from consumers.settings import SettingsError, read_settings
 from consumers.workers import Workers
@@ -32,6 +34,8 @@ Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 # So many Kinesis records are written at once, and held in memory.
 WRITERS: Final = 8
+# One of these settings names where records are sent.
+DESTINATIONS: Final = ("METER_BUCKET", "METER_URL", "SEARCH_URL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class Settings:
     meter_object_acl: str = ""
     meter_url: str = ""
     meter_api_key_arn: str = ""
+    search_url: str = ""
 
 
 def make_handler(
@@ -63,6 +68,7 @@ def make_handler(
     report: Callable[[Ledger], None],
     threads: int = WRITERS,
     prefix: str = "",
+    documents: bool = False,
 ) -> Handler:
     """Return a Lambda handler that sends the meter records of a Kinesis batch to where they are counted.
 
@@ -75,6 +81,7 @@ def make_handler(
         report: Is given the batch's ledger at its end.
         threads: Requests to the destination, or to the bucket, at the same time.
         prefix: The setting TAGLINE_PREFIX: what may be before a record, beside the runtimes' prefixes.
+        documents: Whether all records are sent, as documents for a search index, instead of meter records.
     """
     # A destination that does not answer keeps all of its threads busy: the bucket has others.
     senders, keepers = Pool(threads), Workers(threads)
@@ -86,7 +93,10 @@ def make_handler(
         remaining = countdown(context)
         senders, keepers = senders.renewed(), keepers.renewed()
         ledger, timings = Ledger(event["Records"]), Timings()
-        units = read_units(ledger, meter_tag, tag, own_log_groups, prefix)
+        if documents:
+            units = read_documents(ledger, tag, own_log_groups, prefix)
+        else:
+            units = read_units(ledger, meter_tag, tag, own_log_groups, prefix)
         known: dict[str, list[Outcome]] = {}
         while window := take_units(units, WRITERS):
             named = [(unit.name(), unit) for unit in window]
@@ -149,6 +159,8 @@ def record_unit_outcomes(ledger: Ledger, unit: Unit, outcomes: list[Outcome], *,
                 ledger.duplicate += 1
             case Stored():
                 ledger.stored += 1
+            case Duplicate():
+                ledger.duplicate += 1
             case Refused(reason, detail):
                 ledger.reject(unit.position, event, Rejected(reason, detail))
             case Unwritten():
@@ -184,6 +196,7 @@ def from_environment(environ: Mapping[str, str]) -> Handler:
         own_log_groups=settings.own_log_groups,
         report=partial(report_meters, store=destination.store),
         prefix=check_prefix(settings.tagline_prefix),
+        documents=bool(settings.search_url),
     )
 
 
@@ -191,18 +204,22 @@ def make_destination(settings: Settings) -> Destination:
     """Return the destination that the settings name.
 
     Raises:
-        SettingsError: If they name none or two, or an address that is not https, or no key for it.
+        SettingsError: If they name none or several, or an address that is not https, or no key for it.
     """
     retry = Retry(time.sleep, random.random)
-    if bool(settings.meter_bucket) == bool(settings.meter_url):
-        raise SettingsError("one of METER_BUCKET and METER_URL has to be set, and not both")
-    if settings.meter_url:
-        if not settings.meter_url.startswith("https://"):
-            raise SettingsError(f"METER_URL is {settings.meter_url!r}, not https: the key would be readable")
+    named = {name: value for name in DESTINATIONS if (value := getattr(settings, name.lower()))}
+    if len(named) != 1:
+        raise SettingsError(
+            f"one of {', '.join(DESTINATIONS)} has to be set, not {', '.join(named) or 'none'}"
+        )
+    if not settings.meter_bucket:
+        ((name, url),) = named.items()
+        if not url.startswith("https://"):
+            raise SettingsError(f"{name} is {url!r}, not https: the key would be readable")
         if not settings.meter_api_key_arn:
             raise SettingsError("METER_API_KEY_ARN is not set")
         read_key = partial(destinations.read_secret, settings.meter_api_key_arn)
-        return Api(settings.meter_url, read_key, retry=retry)
+        return (Search if settings.search_url else Api)(url, read_key, retry=retry)
     session = (
         destinations.assume(
             boto3.client("sts", config=consumer_config(1)),
@@ -218,8 +235,8 @@ def make_destination(settings: Settings) -> Destination:
         config=Config(
             # Retries are made by the destination, within the time that the invocation has left.
             retries={"total_max_attempts": 1},
-            connect_timeout=destinations.CONNECT_TIMEOUT,
-            read_timeout=destinations.READ_TIMEOUT,
+            connect_timeout=sender.CONNECT_TIMEOUT,
+            read_timeout=sender.READ_TIMEOUT,
             max_pool_connections=WRITERS,
         ),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, TypeGuard
@@ -33,12 +33,12 @@ _FIELDS = ("meterApiName", "customerId", "meterTimeInMillis", "meterValue", "uni
 
 
 @dataclass(frozen=True, slots=True)
-class Meter:
-    """A valid meter record.
+class Entry:
+    """What is sent of a log event: a valid meter record, or a document for a search index.
 
     Attributes:
-        time: When it was metered, in milliseconds since 1970.
-        text: The record as JSON, as JavaScript writes it.
+        time: Its time, in milliseconds since 1970.
+        text: The meter record as JSON, as JavaScript writes it; or the document's two lines.
     """
 
     time: int
@@ -57,7 +57,7 @@ class Unit:
 
     position: int
     events: list[LogEvent] = field(default_factory=list)
-    meters: list[Meter] = field(default_factory=list)
+    meters: list[Entry] = field(default_factory=list)
 
     def name(self) -> str:
         """Return what tells it from other lists of records."""
@@ -68,13 +68,14 @@ class Unit:
         return sum(len(meter.text) for meter in self.meters)
 
 
+ExtractEntry = Callable[[LogEvent], Entry | Rejected | None]
+"""Returns the entry of a log event."""
+
+
 def read_units(
     ledger: Ledger, meter_tag: str, tag: str, own_log_groups: str, prefix: str = ""
 ) -> Iterator[Unit]:
     """Yield the meter records of a batch, Kinesis record by Kinesis record; others are noted in the ledger.
-
-    A file has the records of one Kinesis record, and never of two: batches are cut otherwise when they are
-    delivered again, halved or from another beginning, and a record must not come into a second file.
 
     Args:
         ledger: The batch's ledger.
@@ -82,6 +83,23 @@ def read_units(
         tag: The token that marks the pipeline's own records.
         own_log_groups: How the names of the pipeline's own log groups begin; lines from there are dropped.
         prefix: The setting TAGLINE_PREFIX.
+    """
+    return units_of(
+        ledger, lambda event: extract_meter(event, meter_tag, tag, prefix), meter_tag, own_log_groups
+    )
+
+
+def units_of(ledger: Ledger, extract_entry: ExtractEntry, mark: str, own_log_groups: str) -> Iterator[Unit]:
+    """Yield the entries of a batch, Kinesis record by Kinesis record; others are noted in the ledger.
+
+    A unit has the entries of one Kinesis record, and never of two: batches are cut otherwise when they are
+    delivered again, halved or from another beginning, and a record must not come into a second file.
+
+    Args:
+        ledger: The batch's ledger.
+        extract_entry: Returns the entry of a log event, why it has none, or None for any other line.
+        mark: Any other line with this token is counted as one that mentions it.
+        own_log_groups: How the names of the pipeline's own log groups begin; lines from there are dropped.
     """
     for position in range(len(ledger.records)):
         unit = Unit(position)
@@ -92,8 +110,8 @@ def read_units(
                     ledger.control += 1
                 else:
                     event = read.event if isinstance(read, Malformed) else read
-                    found = extract_meter(event, meter_tag, tag, prefix)
-                    if found is None and meter_tag in event.message:
+                    found = extract_entry(event)
+                    if found is None and mark in event.message:
                         ledger.mention(position, event.timestamp, event.log_group)
                     else:
                         _enter(ledger, unit, read, found)
@@ -119,7 +137,7 @@ def take_units(units: Iterator[Unit], count: int) -> list[Unit]:
     return taken
 
 
-def _enter(ledger: Ledger, unit: Unit, read: LogEvent | Malformed, found: Meter | Rejected | None) -> None:
+def _enter(ledger: Ledger, unit: Unit, read: LogEvent | Malformed, found: Entry | Rejected | None) -> None:
     """Enter a log event into its unit if it is a meter record, and else into the ledger."""
     if found is None:
         ledger.ignored += 1
@@ -134,7 +152,7 @@ def _enter(ledger: Ledger, unit: Unit, read: LogEvent | Malformed, found: Meter 
             unit.meters.append(found)
 
 
-def extract_meter(event: LogEvent, meter_tag: str, tag: str, prefix: str = "") -> Meter | Rejected | None:
+def extract_meter(event: LogEvent, meter_tag: str, tag: str, prefix: str = "") -> Entry | Rejected | None:
     """Return the meter record on a log event's line.
 
     Read are an object marked with the meter tag, at the places where the records' consumer reads one; and
@@ -165,17 +183,17 @@ def extract_meter(event: LogEvent, meter_tag: str, tag: str, prefix: str = "") -
         return None
     said.setdefault("uniqueId", event.id)
     try:
-        return Meter(_checked(said), stringify(said))
+        return Entry(_checked(said), stringify(said))
     except ValueError as error:
         return Rejected("meter_invalid", str(error))
 
 
-def file_body(meters: Sequence[Meter]) -> bytes:
+def file_body(meters: Sequence[Entry]) -> bytes:
     """Return an ingest file: the records as one JSON array, in their order."""
     return f"[{','.join(meter.text for meter in meters)}]".encode()
 
 
-def file_name(meters: Sequence[Meter], body: bytes) -> str:
+def file_name(meters: Sequence[Entry], body: bytes) -> str:
     """Return an ingest file's name: the day of its first record, and the SHA-1 of what is in it.
 
     Nothing but the content decides, so that the same list has the same name on whatever day it comes again.

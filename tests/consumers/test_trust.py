@@ -19,7 +19,7 @@ from consumers.lines.batch import tagged_lines
 from consumers.lines.extract import Rejected, extract, written_number
 from consumers.lines.ledger import Ledger
 from consumers.lines.subscription import LogEvent
-from consumers.meters.meter import Meter, extract_meter
+from consumers.meters.meter import Entry, extract_meter
 from consumers.replay import from_quarantine, preview
 from consumers.rows.handler import make_handler
 from consumers.rows.timestream.writer import Timestream
@@ -179,7 +179,7 @@ def test_a_whole_line_is_only_for_someone_who_knows_the_tag(text: str) -> None:
 
 def test_a_whole_line_of_someone_who_knows_the_tag_is_a_record() -> None:
     assert isinstance(records(RECORD)[0], Record)
-    assert isinstance(records(line())[1], Meter)
+    assert isinstance(records(line())[1], Entry)
 
 
 NODE = """
@@ -205,7 +205,7 @@ def test_what_a_user_typed_is_not_a_record_in_what_node_prints() -> None:
     messages = done.stdout.splitlines()
     assert len(messages) == 2 * len(FORGED)
     for message in messages:
-        assert not any(isinstance(found, Record | Meter) for found in records(message)), message
+        assert not any(isinstance(found, Record | Entry) for found in records(message)), message
 
 
 # --- The setting TAGLINE_PREFIX ----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from typing import Any
 from consumers.lines.ledger import Ledger
 from consumers.meters.destinations import Destination
 from consumers.meters.handler import make_handler as make_meter_handler
-from consumers.meters.meter import Meter
+from consumers.meters.meter import Entry
 from consumers.outcomes import Carried, Carrier, Outcome, Stored, Undecided
 from consumers.rows.handler import make_handler
 from consumers.rows.lake.writer import Lake
@@ -127,10 +127,10 @@ class Forgetful:
 class NoDestination:
     store = "nothing"
 
-    def requests(self, unit: list[Carried[Carrier, Meter]]) -> Iterator[list[Carried[Carrier, Meter]]]:
+    def requests(self, unit: list[Carried[Carrier, Entry]]) -> Iterator[list[Carried[Carrier, Entry]]]:
         yield unit
 
-    def write(self, meters: Sequence[Meter], remaining: Callable[[], float], /) -> list[Outcome | Undecided]:
+    def write(self, meters: Sequence[Entry], remaining: Callable[[], float], /) -> list[Outcome | Undecided]:
         assert remaining() > 0
         return [Stored()] * len(meters)
 

@@ -27,7 +27,7 @@ from consumers.meters.destinations import (
     read_secret,
 )
 from consumers.meters.handler import Settings, make_destination, make_handler
-from consumers.meters.meter import Meter
+from consumers.meters.meter import Entry
 from consumers.outcomes import Outcome, Refused, Stored, Unwritten
 from consumers.settings import SettingsError
 from tests.builders import Context, data, envelope, kinesis_event
@@ -152,7 +152,7 @@ class Client:
         return send(self.api, [record(each) for each in ids], lambda: self.left)
 
 
-def send(api: Api, meters: list[Meter], remaining: Callable[[], float], threads: int = 1) -> list[Outcome]:
+def send(api: Api, meters: list[Entry], remaining: Callable[[], float], threads: int = 1) -> list[Outcome]:
     """Send meters as the handler does, and return their outcomes in their order."""
     found: dict[int, Outcome] = {}
     with sending.Pool(threads) as pool:
@@ -162,8 +162,8 @@ def send(api: Api, meters: list[Meter], remaining: Callable[[], float], threads:
     return [found[place] for place in range(len(meters))]
 
 
-def record(identity: str, size: int = 0) -> Meter:
-    return Meter(TIME, json.dumps({"uniqueId": identity, "padding": "x" * size}, separators=(",", ":")))
+def record(identity: str, size: int = 0) -> Entry:
+    return Entry(TIME, json.dumps({"uniqueId": identity, "padding": "x" * size}, separators=(",", ":")))
 
 
 def test_records_are_posted_as_one_list_with_the_key(ingest: Ingest) -> None:

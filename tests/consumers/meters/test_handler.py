@@ -18,6 +18,7 @@ from consumers.deadlines import Retry
 from consumers.lines.ledger import Ledger
 from consumers.meters.destinations import Api, Files
 from consumers.meters.handler import WRITERS, Settings, handler, make_destination, make_handler, report_meters
+from consumers.meters.search import Search
 from consumers.settings import SettingsError, read_settings
 from tests.builders import (
     CONTROL,
@@ -471,11 +472,12 @@ KEY = {"METER_API_KEY_ARN": "arn:aws:ssm:us-east-1:123456789012:parameter/key"}
 @pytest.mark.parametrize(
     ("environ", "message"),
     [
-        ({}, "one of METER_BUCKET and METER_URL has to be set, and not both"),
+        ({}, "one of METER_BUCKET, METER_URL, SEARCH_URL has to be set, not none"),
         (
             {**URL, **KEY, "METER_BUCKET": "b"},
-            "one of METER_BUCKET and METER_URL has to be set, and not both",
+            "one of METER_BUCKET, METER_URL, SEARCH_URL has to be set, not METER_BUCKET, METER_URL",
         ),
+        ({**KEY, "SEARCH_URL": "http://a"}, "SEARCH_URL is 'http://a', not https: the key would be readable"),
         (URL, "METER_API_KEY_ARN is not set"),
         ({**KEY, "METER_URL": "http://a"}, "METER_URL is 'http://a', not https: the key would be readable"),
     ],
@@ -493,6 +495,7 @@ def test_the_settings_choose_the_destination() -> None:
     make = partial(read_settings, Settings)
 
     assert isinstance(make_destination(make({**BASE, **URL, **KEY})), Api)
+    assert isinstance(make_destination(make({**BASE, **KEY, "SEARCH_URL": "https://es.example.com"})), Search)
     assert isinstance(make_destination(make({**BASE, "METER_BUCKET": "b"})), Files)
     assert make({**BASE, "METER_BUCKET": "b"}).meter_prefix == "ingest/records/"
 

@@ -21,7 +21,7 @@ from consumers.meters.meter import (
     FIRST_TIME,
     MAX_DIMENSIONS,
     MAX_TEXT,
-    Meter,
+    Entry,
     Unit,
     extract_meter,
     file_body,
@@ -40,7 +40,7 @@ PRETTY = json.dumps(meter(), indent=2)
 SEEN = PRETTY.replace('"GET",', '"GET"')
 
 
-def extracted(message: str) -> Meter | Rejected | None:
+def extracted(message: str) -> Entry | Rejected | None:
     return extract_meter(LogEvent("e1", LOGGED, message, GROUP, "stream", "123456789012"), METER_TAG, TAG)
 
 
@@ -69,7 +69,7 @@ def rejected(message: str) -> Rejected:
     ],
 )
 def test_a_meter_record_is_read_in_every_wrapping(message: str) -> None:
-    assert extracted(message) == Meter(TIME, COMPACT)
+    assert extracted(message) == Entry(TIME, COMPACT)
 
 
 @pytest.mark.parametrize(
@@ -208,14 +208,14 @@ def test_a_meter_that_lacks_a_field_is_rejected_by_its_name(name: str) -> None:
 def test_a_meter_is_taken_at_its_limits_and_with_fields_that_are_not_known(changes: dict[str, Any]) -> None:
     found = extracted(line(**changes))
 
-    assert isinstance(found, Meter)
+    assert isinstance(found, Entry)
     assert json.loads(found.text) == meter(**changes)
 
 
 def test_a_time_in_any_spelling_of_the_number_is_that_time() -> None:
     found = extracted(f"{METER_TAG} {COMPACT}".replace(f"{TIME}", "1.663094105062E12"))
 
-    assert found == Meter(TIME, COMPACT)
+    assert found == Entry(TIME, COMPACT)
 
 
 def test_a_meter_without_dimensions_or_a_unique_id_has_cloudwatchs_event_id() -> None:
@@ -223,7 +223,7 @@ def test_a_meter_without_dimensions_or_a_unique_id_has_cloudwatchs_event_id() ->
 
     found = extracted(f"{METER_TAG} {json.dumps(said)}")
 
-    assert found == Meter(TIME, stringify({**said, "uniqueId": "e1"}))
+    assert found == Entry(TIME, stringify({**said, "uniqueId": "e1"}))
 
 
 def test_a_tagged_record_of_type_meter_gives_its_own_fields_its_time_and_its_id() -> None:
@@ -231,13 +231,13 @@ def test_a_tagged_record_of_type_meter_gives_its_own_fields_its_time_and_its_id(
     tagged = write(Record(id="r1", timestamp=TIME, type="meter", fields=fields))
     whole = write(Record(id="r2", timestamp=LOGGED, type="meter", fields=meter()))
 
-    assert extracted(tagged) == Meter(
+    assert extracted(tagged) == Entry(
         TIME,
         f'{{"meterApiName":"api-calls","customerId":"acme","meterTimeInMillis":{TIME},"meterValue":3,'
         '"uniqueId":"r1"}',
     )
-    assert extracted(whole) == Meter(TIME, COMPACT)
-    assert extracted(f"2022-09-13T18:35:05.062Z\t7\tINFO\t{whole}\n") == Meter(TIME, COMPACT)
+    assert extracted(whole) == Entry(TIME, COMPACT)
+    assert extracted(f"2022-09-13T18:35:05.062Z\t7\tINFO\t{whole}\n") == Entry(TIME, COMPACT)
 
 
 def test_a_tagged_record_of_type_meter_is_checked_as_well() -> None:
@@ -248,7 +248,7 @@ def test_a_tagged_record_of_type_meter_is_checked_as_well() -> None:
 
 @given(st.text() | st.text().map(lambda text: f"{METER_TAG} {{{text}") | st.text().map(lambda t: line() + t))
 def test_no_line_raises(message: str) -> None:
-    assert isinstance(extracted(message), Meter | Rejected | None)
+    assert isinstance(extracted(message), Entry | Rejected | None)
 
 
 @given(
@@ -262,7 +262,7 @@ def test_whatever_a_field_holds_the_record_is_taken_or_rejected(value: Any, fiel
     found = extracted(line(**{field: value}))
 
     assert found is not None
-    if isinstance(found, Meter):  # As doubles, which is what both languages' readers make of numbers.
+    if isinstance(found, Entry):  # As doubles, which is what both languages' readers make of numbers.
         kept = json.loads(found.text, parse_int=float)[field]
         assert kept == json.loads(json.dumps(value), parse_int=float)
 
@@ -284,7 +284,7 @@ def test_what_the_page_shows_in_python_writes_a_meter_record(capsys: pytest.Capt
     names["handler"]({"customer": "acme"}, None)
 
     found = extracted(capsys.readouterr().out)
-    assert isinstance(found, Meter)
+    assert isinstance(found, Entry)
     said = json.loads(found.text)
     assert (said["customerId"], said["dimensions"]) == ("acme", {"method": "GET", "endpoint": "pets"})
     assert (said["meterTimeInMillis"], len(said["uniqueId"])) == (found.time, 32)
@@ -299,12 +299,12 @@ def test_what_the_page_shows_in_javascript_writes_a_meter_record() -> None:
     ).stdout
 
     found = extracted(f"2022-09-13T18:35:05.062Z\tc6af9ac6\tINFO\t{printed}")
-    assert isinstance(found, Meter)
+    assert isinstance(found, Entry)
     assert f"{METER_TAG} {found.text}\n" == printed
 
 
 def test_a_file_is_the_list_and_its_name_is_the_first_records_day_and_the_bodys_hash() -> None:
-    meters = [Meter(TIME, COMPACT), Meter(TIME + 86_400_000, "{}")]
+    meters = [Entry(TIME, COMPACT), Entry(TIME + 86_400_000, "{}")]
 
     body = file_body(meters)
 
@@ -334,7 +334,7 @@ def test_a_kinesis_record_with_more_meters_than_memory_is_kept_whole(
 
 
 def test_units_are_taken_until_they_are_many_or_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    units = [Unit(position, [], [Meter(TIME, COMPACT)] * 3) for position in range(5)]
+    units = [Unit(position, [], [Entry(TIME, COMPACT)] * 3) for position in range(5)]
     monkeypatch.setattr("consumers.meters.meter.MAX_UNIT_CHARACTERS", 4 * len(COMPACT))
 
     left = iter(units)
