@@ -310,10 +310,16 @@ def test_a_replay_counts_what_it_sent_and_what_was_rejected_again(case: Case) ->
     assert outcome.rejected == {"late": 1, "unparseable": 1}
 
 
-def test_a_dry_run_reads_meters_as_their_consumer_does(case: Case) -> None:
+@pytest.mark.parametrize(
+    ("meter_tag", "text"),
+    [("meter_record_for_stream", meter_line("a")), ("", line("a"))],
+    ids=["meters", "documents"],
+)
+def test_a_dry_run_reads_lines_as_their_consumer_does(meter_tag: str, text: str, case: Case) -> None:
     case.account.outputs["MeterConsumerName"] = "meters"
+    case.account.meter_tag = meter_tag
     record = kinesis_event(data(envelope("x")))["Records"][0]
-    event = LogEvent("1", LOGGED, meter_line("a"), GROUP, "stream", "1")
+    event = LogEvent("1", LOGGED, text, GROUP, "stream", "1")
     key = quarantine.object_key("meter_refused", record)
     case.account.objects[key] = quarantine.lines(record, [(event, Rejected("meter_refused", "507"))])
     outcome = ReplayOutcome()
@@ -618,9 +624,12 @@ def test_lines_of_a_log_group_end_in_the_store_or_once_in_quarantine(
     assert not any(key.startswith(replaying.CURSORS) for key in case.account.objects)
 
 
+@pytest.mark.parametrize("meter_tag", ["meter_record_for_stream", ""], ids=["meters", "documents"])
 def test_each_consumer_gets_the_lines_of_a_log_group_that_it_reads_and_has_not_in_quarantine(
+    meter_tag: str,
     case: Case,
 ) -> None:
+    case.account.meter_tag = meter_tag
     sent: dict[str, list[str]] = {"consumer": [], "meters": []}
     for name, messages in sent.items():
 
@@ -645,7 +654,7 @@ def test_each_consumer_gets_the_lines_of_a_log_group_that_it_reads_and_has_not_i
     for function in ("", "meters"):
         replay_logs(case.target, ReplayOutcome(), (GROUP, FIRST, LAST), function, do_it=True, pause=0)
 
-    assert sent == {"consumer": [both], "meters": [metered, late]}
+    assert sent == {"consumer": [both], "meters": [metered, late] if meter_tag else [late]}
 
 
 def test_a_replay_of_a_log_group_goes_on_where_it_ended(

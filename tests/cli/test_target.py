@@ -50,10 +50,15 @@ def test_a_deployed_stack_is_found_by_its_outputs_and_its_tag() -> None:
     assert found.client("lambda").meta.config.retries["total_max_attempts"] == 1
 
 
-def test_the_pipeline_that_runs_here_marks_lines_as_its_parameters_say() -> None:
-    app = App(
-        "tagline", ROOT / "template.yml", {"Tag": "my_tag", "LinePrefix": "web |", "Store": "timestream"}
-    )
+@pytest.mark.parametrize(
+    ("parameters", "meter_tag"),
+    [({}, "meter_record_for_stream"), ({"SearchUrl": "https://es.example.com"}, "")],
+)
+def test_the_pipeline_that_runs_here_marks_lines_as_its_parameters_say(
+    parameters: dict[str, str], meter_tag: str
+) -> None:
+    given = {"Tag": "my_tag", "LinePrefix": "web |", "Store": "timestream", **parameters}
+    app = App("tagline", ROOT / "template.yml", given)
     pipeline = Pipeline([app])
     pipeline.outputs = {"tagline": {}}
     pipeline.services = Services()
@@ -62,7 +67,7 @@ def test_the_pipeline_that_runs_here_marks_lines_as_its_parameters_say() -> None
     finally:
         pipeline.services.stop()
 
-    assert (found.tag, found.meter_tag, found.prefix) == ("my_tag", "meter_record_for_stream", "web |")
+    assert (found.tag, found.meter_tag, found.prefix) == ("my_tag", meter_tag, "web |")
 
 
 @pytest.fixture
