@@ -100,6 +100,7 @@ class _Mapped:
     invoke: Invoke
     clock: Clock
     stopped: threading.Event
+    enabled: threading.Event
     redeliveries: _Redeliveries
     observe: Observe
 
@@ -130,8 +131,11 @@ class KinesisMapping:
         *,
         observe: Observe = unobserved,
     ) -> None:
-        stopped, redeliveries = threading.Event(), _Redeliveries()
-        self._mapped = _Mapped(settings, kinesis, send, invoke, clock, stopped, redeliveries, observe)
+        stopped, enabled, redeliveries = threading.Event(), threading.Event(), _Redeliveries()
+        enabled.set()
+        self._mapped = _Mapped(
+            settings, kinesis, send, invoke, clock, stopped, enabled, redeliveries, observe
+        )
         self._shards: list[_Shard] = []
         self._threads: list[threading.Thread] = []
 
@@ -159,8 +163,17 @@ class KinesisMapping:
             thread.join()
 
     def idle(self) -> bool:
-        """Ask the stream whether all that it holds now is done or given up."""
+        """Ask the stream whether all that it holds now is done or given up; while disabled, what was read."""
         return bool(self._shards) and all(shard.idle() for shard in self._shards)
+
+    def enable(self, enabled: bool) -> None:
+        """Read the stream, or stop reading and work off what was read."""
+        if enabled:
+            self._mapped.enabled.set()
+            return
+        self._mapped.enabled.clear()
+        for shard in self._shards:
+            shard.finish_reading()
 
     def redeliver(self, batches: int = 1) -> None:
         """Deliver the next batches that succeed a second time, as AWS may: a fault to be asked for.
@@ -193,6 +206,7 @@ class _Shard:
         self._mapped = mapped
         settings = mapped.settings
         self._wanted = threading.Event()
+        self._reading = threading.Lock()
         self.lanes = [_Lane(mapped, shard_id, self._wanted) for _ in range(settings.parallelization_factor)]
         self._position: dict[str, Any] = {"ShardIteratorType": settings.starting_position}
         if settings.starting_timestamp is not None:
@@ -209,8 +223,12 @@ class _Shard:
 
     def run(self) -> None:
         while not self._mapped.stopped.is_set():
+            if not self._mapped.enabled.wait(POLL_SELDOM_S):
+                continue
             try:
-                self._fetch()
+                with self._reading:
+                    if self._mapped.enabled.is_set():
+                        self._fetch()
             except self._mapped.kinesis.exceptions.ExpiredIteratorException:
                 # After 5 minutes: https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html
                 self._iterator = self._iterator_at_position()
@@ -219,7 +237,14 @@ class _Shard:
                 logger.exception("shard %s of %s", self.shard_id, self._mapped.settings.stream_arn)
                 self._pauses.wait()
 
+    def finish_reading(self) -> None:
+        """Wait for the read that is on its way."""
+        with self._reading:
+            pass
+
     def idle(self) -> bool:
+        if not self._mapped.enabled.is_set():
+            return not any(lane.busy for lane in self.lanes)
         if not self._resting:
             return False
         if self._done_to is None:
@@ -423,7 +448,8 @@ class SqsMapping:
         self._settings = settings
         self._sqs = sqs
         self._invoke = invoke
-        self._stopped = threading.Event()
+        self._stopped, self._enabled = threading.Event(), threading.Event()
+        self._enabled.set()
         self._pauses = _Pauses(self._stopped)
         self._looks = _Looks()
         self._thread = threading.Thread(target=self._run, name=f"mapping {settings.queue_arn}", daemon=True)
@@ -451,6 +477,10 @@ class SqsMapping:
         attributes = self._sqs.get_queue_attributes(QueueUrl=self._settings.queue_url, AttributeNames=names)
         return not any(int(attributes["Attributes"][name]) for name in names)
 
+    def enable(self, enabled: bool) -> None:
+        """Receive messages, or stop receiving them once the receive that is on its way has ended."""
+        (self._enabled.set if enabled else self._enabled.clear)()
+
     def redeliver(self, batches: int = 1) -> None:
         """Deliver the next batches that succeed a second time, as AWS may: a fault to be asked for.
 
@@ -461,6 +491,8 @@ class SqsMapping:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
+            if not self._enabled.wait(POLL_SELDOM_S):
+                continue
             # Messages are received only for an invocation that can be made: their timeout runs from then on.
             if not self._free.acquire(timeout=POLL_EVERY_S):
                 continue

@@ -1,7 +1,7 @@
 """Kinesis: moto's, made safe for several writers at once, and bounded.
 
 moto numbers records without a lock (two writers can get one number, and one of their records is gone), reads
-a shard from its first record each time, and keeps records for ever.
+a shard from its first record each time, keeps records for ever, and counts only those that clients put.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from itertools import takewhile
 from typing import Any
 
 from moto.core.utils import unix_time
-from moto.kinesis.models import Record, Shard
+from moto.kinesis.models import KinesisBackend, Record, Shard, Stream, kinesis_backends
 
 from onemachine.faults import Kind
+from onemachine.metrics import Metrics, Point
 from onemachine.service import Client, ResourceType, Service
 from onemachine.template.stack import Resource
 
@@ -39,6 +40,36 @@ def install() -> None:
         ("get_max_sequence_number", _last_number),
     ):
         setattr(Shard, name, method)
+
+
+_moto_put_record = Stream.put_record
+
+
+def count_arrivals(metrics: Metrics) -> None:
+    """Record the metric IncomingRecords of streams.
+
+    https://docs.aws.amazon.com/streams/latest/dev/monitoring-with-cloudwatch.html
+
+    Args:
+        metrics: Takes it.
+    """
+
+    def put_record(stream: Any, *args: Any, **named: Any) -> tuple[str, str]:
+        done = _moto_put_record(stream, *args, **named)
+        name = (("StreamName", stream.stream_name),)
+        now_ms = metrics.clock() // 1_000_000
+        metrics.record(
+            kinesis_backends[stream.account_id][stream.region],
+            [Point("AWS/Kinesis", "IncomingRecords", name, now_ms, (1.0,), "Count")],
+        )
+        return done
+
+    # moto's metrics are of the real time, and leave out what comes from log groups.
+    for kind, name, method in (
+        (KinesisBackend, "_send_stream_metrics", lambda *_args, **_named: None),
+        (Stream, "put_record", put_record),
+    ):
+        setattr(kind, name, method)
 
 
 def _put_record(shard: Any, partition_key: str, data: str, explicit_hash_key: str) -> str:

@@ -1,4 +1,4 @@
-"""What Lambda's control plane says of the functions and event source mappings of this machine.
+"""Lambda's control plane: the functions and event source mappings of this machine, which can be disabled.
 
 https://docs.aws.amazon.com/lambda/latest/api/API_FunctionConfiguration.html and
 https://docs.aws.amazon.com/lambda/latest/api/API_EventSourceMappingConfiguration.html
@@ -22,12 +22,17 @@ from onemachine.template.event_sources import EventSourceMappingSpec
 Answer = tuple[int, dict[str, str], str]
 
 
-def install(functions: Functions, mappings: Callable[[], Sequence[EventSourceMappingSpec]]) -> None:
+def install(
+    functions: Functions,
+    mappings: Callable[[], Sequence[EventSourceMappingSpec]],
+    enable: Callable[[EventSourceMappingSpec, bool], None],
+) -> None:
     """Let moto's Lambda answer with what runs here.
 
     Args:
         functions: The functions.
         mappings: Returns the event source mappings.
+        enable: Enables a mapping, or disables it.
     """
 
     def list_functions(_: Any) -> Answer:
@@ -61,6 +66,11 @@ def install(functions: Functions, mappings: Callable[[], Sequence[EventSourceMap
         found = [mapping_configuration(each) for each in mappings() if each.uuid == identifier]
         return _answer(found[0]) if found else _missing("Event source mapping", identifier)
 
+    def update_event_source_mapping(response: Any) -> Answer:
+        identifier = unquote(response.path.rstrip("/").rsplit("/", 1)[-1])
+        found = [each for each in mappings() if each.uuid == identifier]
+        return _updated(response, found[0], enable) if found else _missing("Event source mapping", identifier)
+
     # moto has no other place to put this: its server looks these up when a call comes.
     for answer in (
         list_functions,
@@ -68,6 +78,7 @@ def install(functions: Functions, mappings: Callable[[], Sequence[EventSourceMap
         get_function_configuration,
         list_event_source_mappings,
         get_event_source_mapping,
+        update_event_source_mapping,
     ):
         setattr(LambdaResponse, answer.__name__, answer)
 
@@ -133,4 +144,23 @@ def _missing(what: str, name: str) -> Answer:
     status = HTTPStatus.NOT_FOUND.value
     message = f"{what} not found: {function_arn(name) if what == 'Function' else name}"
     headers = {"x-amzn-errortype": "ResourceNotFoundException", "status": str(status)}
+    return status, headers, json.dumps({"Type": "User", "Message": message})
+
+
+def _updated(
+    response: Any, mapping: EventSourceMappingSpec, enable: Callable[[EventSourceMappingSpec, bool], None]
+) -> Answer:
+    asked = json.loads(response.body)
+    asked.pop("UUID", None)
+    if asked.keys() != {"Enabled"}:
+        return _refused(f"on one machine, Enabled alone can be changed, not {', '.join(sorted(asked))}")
+    enable(mapping, asked["Enabled"])
+    status, state = HTTPStatus.ACCEPTED.value, "Enabling" if asked["Enabled"] else "Disabling"
+    body = json.dumps({**mapping_configuration(mapping), "State": state})
+    return status, {"status": str(status)}, body
+
+
+def _refused(message: str) -> Answer:
+    status = HTTPStatus.BAD_REQUEST.value
+    headers = {"x-amzn-errortype": "InvalidParameterValueException", "status": str(status)}
     return status, headers, json.dumps({"Type": "User", "Message": message})

@@ -33,7 +33,7 @@ from moto.logs.exceptions import (
 from moto.logs.models import LogGroup, LogsBackend, SubscriptionFilter
 from moto.logs.responses import LogsResponse
 
-from onemachine import metrics
+from onemachine import kinesis, metrics
 from onemachine.faults import OF_DELIVERIES, Kind
 from onemachine.filter_pattern import InvalidPatternError, Pattern, compiled
 from onemachine.functions.log_stream import EVENT_OVERHEAD_BYTES
@@ -255,6 +255,7 @@ class Delivery:
         self._clock = clock
         self._max_group_bytes = max_group_bytes
         self.metrics = metrics.install(clock)
+        kinesis.count_arrivals(self.metrics)
         self._lock = threading.Lock()
         self._sequence = count()
         self._held: WeakKeyDictionary[Any, int] = WeakKeyDictionary()

@@ -10,7 +10,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import metadata
@@ -34,7 +34,7 @@ from onemachine.functions import Function, FunctionFailedError, Functions, Ship
 from onemachine.invocations import AsyncInvocations, EventSettings
 from onemachine.registry import SERVICES, TYPES, types_of
 from onemachine.s3 import Applied, apply_lifecycle
-from onemachine.schedules import Schedule, Scheduler
+from onemachine.schedules import Schedule, Scheduler, is_enabled
 from onemachine.service import ResourceType, Service
 from onemachine.services import KEYS, Services, client
 from onemachine.template.event_sources import (
@@ -283,8 +283,8 @@ class Pipeline:
         self.services.serve(self.functions, self.events)
         self.alarms = Alarms(cloudwatch, metrics, self.clock.now, self.services.publish)
         self.mappings: list[KinesisMapping | SqsMapping] = []
-        described: list[EventSourceMappingSpec] = []
-        lambda_reads.install(self.functions, lambda: described)
+        self._described: list[EventSourceMappingSpec] = []
+        lambda_reads.install(self.functions, lambda: self._described, self._enable)
         schedules: list[Schedule] = []
         self.not_run: list[str] = []
         self.missing: list[str] = []
@@ -302,17 +302,18 @@ class Pipeline:
             for mapping_spec in event_source_mappings(stack):
                 if mapping_spec.function not in self.functions.names():
                     continue
-                described.append(mapping_spec)
-                if not mapping_spec.enabled:
-                    continue
+                self._described.append(mapping_spec)
                 mapping = self._mapping(mapping_spec, stack)
+                mapping.enable(mapping_spec.enabled)
                 mapping.start()
                 self._stop.append(mapping.stop)
                 self.mappings.append(mapping)
             schedules += [each for each in _schedules(stack) if each.function in self.functions.names()]
             self.addresses[app.name] = self._apis(stack)
             self.outputs[app.name] = stack.outputs(self.addresses[app.name])
-        self.scheduler = Scheduler(schedules, self.events.run, self.clock.now, catch_up=True)
+        self.scheduler = Scheduler(
+            schedules, self.events.run, self.clock.now, catch_up=True, is_enabled=is_enabled
+        )
         self.scheduler.start()
         self._stop.append(self.scheduler.stop)
         self.alarms.start()
@@ -323,6 +324,12 @@ class Pipeline:
             fault=self._fault,
             outbox=self._e_mails,
         )
+
+    def _enable(self, spec: EventSourceMappingSpec, enabled: bool) -> None:
+        """Enable an event source mapping, or disable it."""
+        place = self._described.index(spec)
+        self._described[place] = replace(spec, enabled=enabled)
+        self.mappings[place].enable(enabled)
 
     @staticmethod
     def _shown(ship: Ship, watcher: Watcher) -> Ship:
@@ -591,14 +598,15 @@ def function_of(spec: FunctionSpec, folder: Path) -> Function:
 def _schedules(stack: Stack) -> list[Schedule]:
     found = []
     for spec in schedules(stack):
-        if not spec.enabled:
+        resource = stack.resources[spec.logical_id]
+        # Those of EventBridge Scheduler can be enabled later.
+        if not spec.enabled and resource.type == "AWS::Events::Rule":
             continue
         if spec.timezone not in {"UTC", "Etc/UTC"}:
             raise TemplateError(
                 f"{spec.logical_id}: time zone {spec.timezone} is not followed here, only UTC"
             )
-        name = stack.resources[spec.logical_id].name
-        found.append(Schedule(spec.expression, spec.function, (spec.payload or "").encode(), name))
+        found.append(Schedule(spec.expression, spec.function, (spec.payload or "").encode(), resource.name))
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from onemachine import dynamodb, insights, kinesis, logs, s3, secretsmanager, sns, sqs
+from onemachine import dynamodb, insights, kinesis, logs, s3, schedules, secretsmanager, sns, sqs
 from onemachine.athena.resources import SERVICE as ATHENA
 from onemachine.service import ResourceType, Service, api_id, uuid_of
 from onemachine.timestream.resources import SERVICE as TIMESTREAM
@@ -85,6 +85,7 @@ SERVICES = (
                 "AWS::Scheduler::Schedule",
                 "Name",
                 attributes={"Arn": "arn:aws:scheduler:{region}:{account}:schedule/default/{name}"},
+                create=schedules.create,
             ),
         ),
     ),

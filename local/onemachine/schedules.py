@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from croniter import CroniterBadDateError, CroniterError, croniter
+from moto.scheduler.models import scheduler_backends
 
 from onemachine.functions import ACCOUNT_ID, DEFAULT_REGION, Result
+from onemachine.service import Client
+from onemachine.template.stack import Resource
 
 logger = logging.getLogger(__name__)
 
@@ -187,16 +190,23 @@ class Scheduler:
         catch_up: Fire each time that passed since the last look, once and in order, as it is wanted of a
             clock that is turned by days; otherwise the times that passed while this machine slept are left
             out but for the last one.
+        is_enabled: Tells whether a schedule fires now.
 
     Raises:
         ValueError: A schedule's expression is not understood.
     """
 
     def __init__(
-        self, schedules: Sequence[Schedule], invoke: Invoke, clock: Clock, *, catch_up: bool = False
+        self,
+        schedules: Sequence[Schedule],
+        invoke: Invoke,
+        clock: Clock,
+        *,
+        catch_up: bool = False,
+        is_enabled: Callable[[Schedule], bool] = lambda _: True,
     ) -> None:
         self._schedules = list(schedules)
-        self._catch_up = catch_up
+        self._catch_up, self._is_enabled = catch_up, is_enabled
         self._firing = threading.Lock()
         self._invoke = invoke
         self._clock = clock
@@ -252,7 +262,8 @@ class Scheduler:
                     following = _next_or_never(schedule, now)
                 # Before it is fired: one that cannot be called must not be called again and again.
                 self._due[place] = following
-                results.append(self._fire(schedule, due))
+                if self._is_enabled(schedule):
+                    results.append(self._fire(schedule, due))
         return results
 
     def _first_due(self, now: datetime) -> tuple[int, datetime] | None:
@@ -304,3 +315,24 @@ def _payload(schedule: Schedule, when: datetime) -> bytes:
         "detail": {},
     }
     return json.dumps(event).encode()
+
+
+def create(client: Client, resource: Resource) -> None:
+    """Create a schedule, so that clients can read and disable it."""
+    wanted = resource.properties
+    target = {name: value for name, value in wanted["Target"].items() if name in {"Arn", "RoleArn", "Input"}}
+    client("scheduler").create_schedule(
+        Name=resource.name,
+        ScheduleExpression=wanted["ScheduleExpression"],
+        ScheduleExpressionTimezone=wanted.get("ScheduleExpressionTimezone", "UTC"),
+        FlexibleTimeWindow=wanted["FlexibleTimeWindow"],
+        Target=target,
+        State=wanted.get("State", "ENABLED"),
+    )
+
+
+def is_enabled(schedule: Schedule) -> bool:
+    """Tell whether a schedule fires: one of EventBridge Scheduler unless a client has disabled it."""
+    of_default = scheduler_backends[ACCOUNT_ID][DEFAULT_REGION].schedule_groups["default"].schedules
+    known = of_default.get(schedule.name)
+    return known is None or known.state == "ENABLED"
