@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from exporter.lake.batch import Batch
 from exporter.lake.formats import Format
@@ -90,10 +91,5 @@ def parts(
     """
     number = first
     while (batch := next(batches, None)) is not None:
-        yield PartFile(key(number), kind, columns, batches := _with_first(batch, batches), size)
+        yield PartFile(key(number), kind, columns, chain([batch], batches), size)
         number += 1
-
-
-def _with_first(batch: Batch, batches: Iterator[Batch]) -> Iterator[Batch]:
-    yield batch
-    yield from batches

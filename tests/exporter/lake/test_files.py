@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import json
+import weakref
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
@@ -374,6 +375,30 @@ def test_rows_are_read_only_as_they_are_needed(kind: Format) -> None:
     next(part.chunks())
 
     assert pulled < 3
+
+
+class Rows(list[Values]):
+    """Rows of which can be told whether they are still held."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("kind", Format)
+def test_the_rows_of_a_finished_part_are_not_held(kind: Format) -> None:
+    held: weakref.WeakSet[Rows] = weakref.WeakSet()
+
+    def batches() -> Iterator[Batch]:
+        for number in range(50):
+            rows = Rows(timed([str(number)]))
+            held.add(rows)
+            yield Batch(rows)
+
+    most = 0
+    for part in parts(batches(), COLUMNS, str, kind, size=1):
+        list(part.chunks())
+        most = max(most, len(held))
+
+    assert most <= 3
 
 
 @pytest.mark.parametrize(
