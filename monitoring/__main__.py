@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monitoring import cloudwatch, prometheus, runbook
+from monitoring import cloudwatch, grafana, prometheus, runbook
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE, RULES, RUNBOOK = ROOT / "template.yml", ROOT / "docs/examples/alerts.yml", ROOT / cloudwatch.RUNBOOK
+DASHBOARD = ROOT / "docs/examples/grafana.json"
 BEGIN, END = "# Written by make monitoring from the table in monitoring/alarms.py.", "# Until here."
 
 
@@ -22,6 +23,7 @@ def written() -> dict[Path, str]:
     return {
         TEMPLATE: template,
         RULES: prometheus.rules(),
+        DASHBOARD: grafana.dashboard(),
         RUNBOOK: runbook.filled(RUNBOOK.read_text(encoding="utf-8")),
     }
 

@@ -113,6 +113,7 @@ PURE = [
     "local/onemachine/insights/query.py",
     "monitoring/alarms.py",
     "monitoring/cloudwatch.py",
+    "monitoring/grafana.py",
     "monitoring/prometheus.py",
     "monitoring/runbook.py",
 ]

@@ -16,7 +16,7 @@ from onemachine.template.resolution import resolve
 from onemachine.template.sam import translate
 from onemachine.template.stack import Stack
 
-from monitoring import cloudwatch
+from monitoring import cloudwatch, grafana
 from monitoring.__main__ import ROOT, RULES, TEMPLATE, written
 from monitoring.alarms import ALARMS, GROUPS, SEVERITIES
 from monitoring.runbook import MissingHeadingError, filled
@@ -44,6 +44,22 @@ def stack() -> Stack:
 @pytest.mark.parametrize("path", written(), ids=lambda path: path.name)
 def test_what_comes_of_the_table_is_written(path: Path) -> None:
     assert path.read_text() == written()[path], "run make monitoring"
+
+
+def test_the_panels_of_the_dashboard_have_the_thresholds_of_their_alarms() -> None:
+    alarms = {alarm.name: alarm.thresholds for alarm in ALARMS}
+    for panel, model in zip(grafana.PANELS, json.loads(grafana.dashboard())["panels"], strict=True):
+        steps = model["fieldConfig"]["defaults"]["thresholds"]["steps"]
+        assert [step["value"] for step in steps] == [None, *alarms.get(panel.alarm, {}).values()]
+        assert (panel.alarm in alarms) == bool(panel.alarm)
+        assert {target["datasource"]["uid"] for target in model["targets"]} == {"${datasource}"}
+    metrics = set(re.findall(r"\b(?:api|tagline)_\w+", grafana.dashboard()))
+    page = (ROOT / "docs/reference/usage.md").read_text()
+    assert {
+        metric.removesuffix("_bucket")
+        for metric in metrics
+        if f"`{metric.removesuffix('_bucket')}`" not in page
+    } == set()
 
 
 def test_a_runbook_without_a_heading_for_each_alarm_is_refused() -> None:

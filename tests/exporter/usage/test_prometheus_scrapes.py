@@ -1,8 +1,9 @@
-"""Debian's Prometheus scrapes while roll-ups grow, shrink and change: no counter is reset, and all add up."""
+"""Prometheus scrapes while roll-ups change: no counter is reset, all add up, and all panels have data."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -12,8 +13,10 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,9 @@ import pytest
 
 from exporter.usage.prometheus import Counters, exposition
 from exporter.usage.questions import DAY
-from tests.exporter.usage.usage_rows import START, rolled, traffic
+from exporter.usage.rollup import Completeness
+from monitoring.__main__ import DASHBOARD
+from tests.exporter.usage.usage_rows import START, rolled, row, traffic
 
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
 pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="Debian's prometheus is not installed")
@@ -139,6 +144,28 @@ def test_no_counter_is_reset_and_all_requests_are_counted(exporter: tuple[Export
     assert ask(limit) is not None
     through = START + len(days) * DAY
     assert ask("tagline_usage_data_through_timestamp_seconds") == through.timestamp()
+
+
+def test_every_query_of_the_dashboard_returns_something(exporter: tuple[Exporter, int], ask: Ask) -> None:
+    source, _ = exporter
+    failing = [row(START, route=f"/{status}", status=status) for status in (200, 401, 429, 500)]
+    failing.append(row(START, status=500, error_type="KeyError"))
+    model = json.loads(DASHBOARD.read_text())
+    queries = [target["expr"] for panel in model["panels"] for target in panel["targets"]]
+    (values,) = (each["definition"] for each in model["templating"]["list"] if each["type"] == "query")
+    (metric, label), *_ = re.findall(r"label_values\((\w+), (\w+)\)", values)
+    queries.append(f"count by ({label}) ({metric})")
+
+    for times in (1, 2):  # an increase needs two scrapes
+        usage = rolled(failing * times, START)
+        source.add(replace(usage, completeness=Completeness(lost=times, quarantined=times)))
+        wait_for(ask, "sum(api_requests_total)", times * len(failing))
+
+    for query in queries:
+        found = ask(query.replace("$endpoint", ".*"))
+        assert found is not None, query
+        assert 0 < found < inf, query
+    assert ask(queries[0].replace("$endpoint", "/nowhere")) is None
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="Debian's promtool is not installed")
