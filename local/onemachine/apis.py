@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import astuple, dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from onemachine.access_logs import Access, AccessLog
 from onemachine.authorizers import ApiKeyAuthorizer, IamAuthorizer, JwtAuthorizer, read_keys
-from onemachine.http_api import Authorizer, Cors, HttpApi, Invoke, Route, Throttle
+from onemachine.http_api import Authorizer, AuthorizerSpec, HttpApi, Invoke, Route, Throttle
 from onemachine.http_messages import Response
-from onemachine.rest_api import Authorize, GatewayResponse, Method, RestApi
+from onemachine.rest_api import Authorize, Method, RestApi
 from onemachine.rest_authorizers import LambdaAuthorizer, of_user_pool, signed
-from onemachine.rest_templates import RestApiSpec, RestAuthorizerSpec, RestMethodSpec, rest_apis
 from onemachine.signatures import Keys
-from onemachine.template.http_apis import AuthorizerSpec, HttpApiSpec, http_apis
+from onemachine.template.http_apis import HttpApiSpec, http_apis
+from onemachine.template.rest_apis import RestApiSpec, RestAuthorizerSpec, RestMethodSpec, rest_apis
 from onemachine.template.stack import Stack, TemplateError
 
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
@@ -66,22 +66,14 @@ class ApiServers:
 
     def _http(self, spec: HttpApiSpec) -> HttpApi:
         routes = [
-            Route(
-                route.method,
-                route.path,
-                route.function,
-                self._authorizer(route.authorizer),
-                route.scopes,
-                route.payload,
-            )
+            replace(route, authorizer=self._authorizer(cast("AuthorizerSpec | None", route.authorizer)))
             for route in spec.routes
             if route.function in self.functions
         ]
-        cors = None if spec.cors is None else Cors(*astuple(spec.cors))
         return HttpApi(
             routes,
             self.invoke,
-            cors=cors,
+            cors=spec.cors,
             **self._settings(spec.api, "$default", spec.access_log),
             **self._throttles(spec.throttle, spec.route_throttles),
         )
@@ -97,10 +89,7 @@ class ApiServers:
             self.invoke,
             stage=spec.stage,
             binary=spec.binary,
-            gateway_responses={
-                kind: GatewayResponse(given.status, given.headers, given.template)
-                for kind, given in spec.gateway_responses.items()
-            },
+            gateway_responses=spec.gateway_responses,
             timeout_s=_REST_TIMEOUT_S,
             **self._settings(spec.api, spec.stage, spec.access_log),
             **self._throttles(spec.throttle, spec.method_throttles),

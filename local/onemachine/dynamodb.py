@@ -16,7 +16,7 @@ SERVICE = Service(
         ResourceType(
             "AWS::DynamoDB::Table",
             "TableName",
-            attributes={"Arn": "arn:aws:dynamodb:{region}:{account}:table/{name}"},
+            arn="dynamodb:{region}:{account}:table/{name}",
             create=_create_dynamodb_table,
         ),
     ),

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl, unquote
 
 from onemachine.access_logs import NOTHING, Access, AccessLog
@@ -77,6 +77,23 @@ class Authorizer(Protocol):
 
 
 @dataclass(frozen=True)
+class AuthorizerSpec:
+    """What lets requests to a route through.
+
+    Attributes:
+        kind: `iam` or `jwt`.
+        issuer: The issuer of tokens.
+        audience: What tokens are for.
+        identity_source: Where a request has its token.
+    """
+
+    kind: str
+    issuer: str = ""
+    audience: tuple[str, ...] = ()
+    identity_source: str = "$request.header.Authorization"
+
+
+@dataclass(frozen=True)
 class Route:
     """A route of the API.
 
@@ -85,7 +102,7 @@ class Route:
         path: The path: its segments may be `{name}`, and the last one `{name+}` for all that follows.
             `$default`, with the method ANY, takes what no other route takes.
         function: The name of the function that answers.
-        authorizer: What lets requests through, None for nothing.
+        authorizer: What lets requests through, None for nothing; in a template, what describes it.
         scopes: What a token has to allow, one of them.
         payload: The format of events and answers, `2.0` or `1.0`.
     """
@@ -93,7 +110,7 @@ class Route:
     method: str
     path: str
     function: str
-    authorizer: Authorizer | None = None
+    authorizer: Authorizer | AuthorizerSpec | None = None
     scopes: tuple[str, ...] = ()
     payload: str = "2.0"
 
@@ -650,7 +667,8 @@ class HttpApi:
             return TOO_MANY_REQUESTS
         now = self.clock()
         try:
-            authorized = route.authorizer.authorize(request, route.scopes, now) if route.authorizer else None
+            authorizer = cast("Authorizer | None", route.authorizer)
+            authorized = authorizer.authorize(request, route.scopes, now) if authorizer else None
             if route.payload == "1.0":
                 event = _event_one(request, route, parameters, self.api_id, now, authorized=authorized)
             else:

@@ -135,7 +135,7 @@ SERVICE = Service(
         ResourceType(
             "AWS::Kinesis::Stream",
             "Name",
-            attributes={"Arn": "arn:aws:kinesis:{region}:{account}:stream/{name}"},
+            arn="kinesis:{region}:{account}:stream/{name}",
             create=_create_stream,
         ),
     ),

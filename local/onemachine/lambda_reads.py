@@ -85,10 +85,7 @@ def install(
 
 def configuration(function: Function) -> dict[str, Any]:
     """Return a function's configuration, with the runtime and the architecture of this machine."""
-    group = {
-        "LogFormat": function.environment.get("AWS_LAMBDA_LOG_FORMAT", "Text"),
-        "LogGroup": function.log_group,
-    }
+    group = {"LogFormat": function.log_format, "LogGroup": function.log_group}
     return {
         "FunctionName": function.name,
         "FunctionArn": function_arn(function.name),

@@ -25,11 +25,7 @@ from weakref import WeakKeyDictionary
 from moto.core.exceptions import JsonRESTError
 from moto.kinesis.models import kinesis_backends
 from moto.logs import models
-from moto.logs.exceptions import (
-    InvalidParameterException,
-    LimitExceededException,
-    ResourceNotFoundException,
-)
+from moto.logs.exceptions import InvalidParameterException, LimitExceededException, ResourceNotFoundException
 from moto.logs.models import LogGroup, LogsBackend, SubscriptionFilter
 from moto.logs.responses import LogsResponse
 
@@ -90,11 +86,7 @@ class Event:
 
     def to_response_dict(self) -> dict[str, Any]:
         """Return the event as GetLogEvents says it."""
-        return {
-            "ingestionTime": self.ingestion_time,
-            "message": self.message,
-            "timestamp": self.timestamp,
-        }
+        return {"ingestionTime": self.ingestion_time, "message": self.message, "timestamp": self.timestamp}
 
 
 def install(clock: Callable[[], int] = time.time_ns, max_group_bytes: int = MAX_GROUP_BYTES) -> Delivery:
@@ -612,12 +604,12 @@ SERVICE = Service(
         ResourceType(
             "AWS::Logs::LogGroup",
             "LogGroupName",
-            attributes={"Arn": "arn:aws:logs:{region}:{account}:log-group:{name}:*"},
+            arn="logs:{region}:{account}:log-group:{name}:*",
             create=_create_log_group,
         ),
         ResourceType("AWS::Logs::MetricFilter", create=_create_metric_filter),
         ResourceType("AWS::Logs::SubscriptionFilter", "FilterName", create=_create_subscription),
-        ResourceType("AWS::Logs::QueryDefinition", "Name", attributes={"QueryDefinitionId": "{name}"}),
+        ResourceType("AWS::Logs::QueryDefinition", "Name", others={"QueryDefinitionId": "{name}"}),
     ),
     install=lambda _: install(),
 )

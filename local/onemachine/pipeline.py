@@ -31,19 +31,14 @@ from onemachine.destinations import Destinations
 from onemachine.event_sources import KinesisMapping, SqsMapping
 from onemachine.faults import OF_DELIVERIES, OF_THE_SERVICE, Fault, Kind
 from onemachine.functions import Function, FunctionFailedError, Functions, Ship
-from onemachine.invocations import AsyncInvocations, EventSettings
+from onemachine.invocations import AsyncInvocations
 from onemachine.registry import SERVICES, TYPES, types_of
 from onemachine.s3 import Applied, apply_lifecycle
 from onemachine.schedules import Schedule, Scheduler, is_enabled
 from onemachine.service import ResourceType, Service
 from onemachine.services import KEYS, Services, client
-from onemachine.template.event_sources import (
-    EventInvokeSpec,
-    EventSourceMappingSpec,
-    event_invokes,
-    event_source_mappings,
-)
-from onemachine.template.functions import FunctionSpec, functions
+from onemachine.template.event_sources import EventSourceMappingSpec, event_invokes, event_source_mappings
+from onemachine.template.functions import functions
 from onemachine.template.resolution import resolve
 from onemachine.template.sam import translate
 from onemachine.template.schedules import schedules
@@ -261,11 +256,7 @@ class Pipeline:
         self._stop.append(self.clock.stop)
         if self._now is not None:
             self.clock.put(self._now)
-        self.services = Services(
-            self._ports.pop(0) if self._ports else 0,
-            self._data,
-            self._standing,
-        )
+        self.services = Services(self._ports.pop(0) if self._ports else 0, self._data, self._standing)
         self._stop.append(self.services.stop)
         shipper = logs.Shipper(self.client("logs"))
         cloudwatch, metrics = self.services.cloudwatch, self.services.delivery.metrics
@@ -342,21 +333,21 @@ class Pipeline:
     def _add_functions(self, stack: Stack, folder: Path) -> None:
         """Add a stack's functions, and note those that cannot be run, and what the others lack."""
         groups = {group.name for group in stack.of_type("AWS::Logs::LogGroup")}
-        for spec in functions(stack):
-            if reason := why_not_run(spec, folder):
-                self.not_run.append(f"{spec.logical_id} ({reason})")
+        for declared in functions(stack):
+            if reason := why_not_run(declared, folder):
+                self.not_run.append(f"{declared.logical_id} ({reason})")
                 continue
-            function = function_of(spec, folder)
+            function = replace(declared, code=(folder / declared.code).resolve())
             self.functions.add(function)
             self.code.setdefault(stack.name, []).append(function.code)
             if names := missing_requirements(function.code):
                 self.missing.append(
-                    f"{spec.logical_id} needs {', '.join(names)}: run sam build, or install them here"
+                    f"{function.logical_id} needs {', '.join(names)}: run sam build, or install them here"
                 )
-            if spec.log_group not in groups:
-                self._ensure_log_group(spec.log_group)
-        for event_spec in event_invokes(stack):
-            self.events.configure(event_spec.function, _event_settings(event_spec))
+            if function.log_group not in groups:
+                self._ensure_log_group(function.log_group)
+        for name, settings in event_invokes(stack).items():
+            self.events.configure(name, settings)
 
     def _tick(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """Put the clock forward, and call the functions of schedules now where that is asked for."""
@@ -528,16 +519,16 @@ def not_run(stack: Stack, types: Mapping[str, ResourceType] = TYPES) -> list[str
     return ignored + layered + imported
 
 
-def why_not_run(spec: FunctionSpec, folder: Path) -> str:
+def why_not_run(function: Function, folder: Path) -> str:
     """Return why a function cannot be run on one machine; empty if it can.
 
     Args:
-        spec: What the template has.
+        function: As the template has it.
         folder: Where the template is; its code is looked for from there.
     """
-    if not spec.not_run and not (folder / spec.code).is_dir():
-        return f"its CodeUri, {spec.code}, is not a folder beside the template"
-    return spec.not_run
+    if not function.not_run and not (folder / function.code).is_dir():
+        return f"its CodeUri, {function.code}, is not a folder beside the template"
+    return function.not_run
 
 
 def missing_requirements(code: Path) -> list[str]:
@@ -571,30 +562,6 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def function_of(spec: FunctionSpec, folder: Path) -> Function:
-    """Return the function that a template declares.
-
-    Args:
-        spec: What the template has.
-        folder: Where the template is; its code is found from there.
-    """
-    variables = dict(spec.environment)
-    if spec.log_format == "JSON":
-        variables["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
-    return Function(
-        name=spec.name,
-        handler=spec.handler,
-        memory_mb=spec.memory_mb,
-        timeout_s=spec.timeout_s,
-        environment=variables,
-        log_group=spec.log_group,
-        code=(folder / spec.code).resolve(),
-        reserved_concurrency=spec.reserved_concurrency,
-        application_level=spec.application_level,
-        system_level=spec.system_level,
-    )
-
-
 def _schedules(stack: Stack) -> list[Schedule]:
     found = []
     for spec in schedules(stack):
@@ -608,12 +575,3 @@ def _schedules(stack: Stack) -> list[Schedule]:
             )
         found.append(Schedule(spec.expression, spec.function, (spec.payload or "").encode(), resource.name))
     return found
-
-
-def _event_settings(spec: EventInvokeSpec) -> EventSettings:
-    return EventSettings(
-        maximum_retry_attempts=spec.maximum_retries,
-        maximum_event_age_s=spec.maximum_age_s,
-        on_failure_arn=spec.on_failure_arn or None,
-        on_success_arn=spec.on_success_arn or None,
-    )

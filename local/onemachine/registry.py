@@ -9,7 +9,7 @@ from onemachine.athena.resources import SERVICE as ATHENA
 from onemachine.service import ResourceType, Service, api_id, uuid_of
 from onemachine.timestream.resources import SERVICE as TIMESTREAM
 
-_ALARM = {"Arn": "arn:aws:cloudwatch:{region}:{account}:alarm:{name}"}
+_ALARM = "cloudwatch:{region}:{account}:alarm:{name}"
 
 SERVICES = (
     # What has to be there before others name it comes first.
@@ -28,12 +28,10 @@ SERVICES = (
         "lambda",
         (
             ResourceType(
-                "AWS::Lambda::Function",
-                "FunctionName",
-                attributes={"Arn": "arn:aws:lambda:{region}:{account}:function:{name}"},
+                "AWS::Lambda::Function", "FunctionName", arn="lambda:{region}:{account}:function:{name}"
             ),
             ResourceType("AWS::Lambda::EventInvokeConfig"),
-            ResourceType("AWS::Lambda::EventSourceMapping", attributes={"Id": "{name}"}, unnamed=uuid_of),
+            ResourceType("AWS::Lambda::EventSourceMapping", others={"Id": "{name}"}, unnamed=uuid_of),
             ResourceType(
                 "AWS::Lambda::LayerVersion",
                 "LayerName",
@@ -47,11 +45,11 @@ SERVICES = (
         (
             ResourceType("AWS::ApiGateway::Account"),
             ResourceType("AWS::ApiGateway::Deployment"),
-            ResourceType("AWS::ApiGateway::RestApi", attributes={"RootResourceId": "root"}, unnamed=api_id),
+            ResourceType("AWS::ApiGateway::RestApi", others={"RootResourceId": "root"}, unnamed=api_id),
             ResourceType("AWS::ApiGateway::Stage", "StageName"),
             ResourceType(
                 "AWS::ApiGatewayV2::Api",
-                attributes={
+                others={
                     "ApiId": "{name}",
                     "ApiEndpoint": "https://{name}.execute-api.{region}.amazonaws.com",
                 },
@@ -63,20 +61,13 @@ SERVICES = (
     Service(
         "monitoring",
         (
-            ResourceType("AWS::CloudWatch::Alarm", "AlarmName", attributes=_ALARM),
-            ResourceType("AWS::CloudWatch::CompositeAlarm", "AlarmName", attributes=_ALARM),
+            ResourceType("AWS::CloudWatch::Alarm", "AlarmName", arn=_ALARM),
+            ResourceType("AWS::CloudWatch::CompositeAlarm", "AlarmName", arn=_ALARM),
             ResourceType("AWS::CloudWatch::Dashboard"),
         ),
     ),
     Service(
-        "events",
-        (
-            ResourceType(
-                "AWS::Events::Rule",
-                "Name",
-                attributes={"Arn": "arn:aws:events:{region}:{account}:rule/{name}"},
-            ),
-        ),
+        "events", (ResourceType("AWS::Events::Rule", "Name", arn="events:{region}:{account}:rule/{name}"),)
     ),
     Service(
         "scheduler",
@@ -84,7 +75,7 @@ SERVICES = (
             ResourceType(
                 "AWS::Scheduler::Schedule",
                 "Name",
-                attributes={"Arn": "arn:aws:scheduler:{region}:{account}:schedule/default/{name}"},
+                arn="scheduler:{region}:{account}:schedule/default/{name}",
                 create=schedules.create,
             ),
         ),
@@ -94,9 +85,7 @@ SERVICES = (
         "iam",
         (
             ResourceType("AWS::IAM::Policy"),
-            ResourceType(
-                "AWS::IAM::Role", "RoleName", attributes={"Arn": "arn:aws:iam::{account}:role/{name}"}
-            ),
+            ResourceType("AWS::IAM::Role", "RoleName", arn="iam::{account}:role/{name}"),
         ),
     ),
     Service("xray", (ResourceType("AWS::XRay::Group"), ResourceType("AWS::XRay::SamplingRule"))),

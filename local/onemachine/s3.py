@@ -474,8 +474,8 @@ SERVICE = Service(
         ResourceType(
             "AWS::S3::Bucket",
             "BucketName",
-            attributes={
-                "Arn": "arn:aws:s3:::{name}",
+            arn="s3:::{name}",
+            others={
                 "DomainName": "{name}.s3.amazonaws.com",
                 "RegionalDomainName": "{name}.s3.{region}.amazonaws.com",
             },

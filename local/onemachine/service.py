@@ -68,7 +68,8 @@ class ResourceType:
         named_by: The property with a resource's name; a name within a property has a point.
         ref: What `Ref` gives: a format of `{name}`, `{region}`, `{account}`, `{endpoint}` and of any of the
             resource's properties.
-        attributes: What `Fn::GetAtt` gives, as such formats, by attribute.
+        arn: What `Fn::GetAtt` gives for `Arn`, as such a format, after `arn:aws:`; empty if it has none.
+        others: What it gives for other attributes, as such formats.
         unnamed: Makes the name of a resource to which the template gives none, of the stack's name and the
             logical id.
         create: Makes a resource by calls of the services; None where there is nothing to make, or where the
@@ -78,9 +79,15 @@ class ResourceType:
     name: str
     named_by: str = ""
     ref: str = "{name}"
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    arn: str = ""
+    others: Mapping[str, str] = field(default_factory=dict)
     unnamed: Callable[[str, str], str] = plain_name
     create: Callable[[Client, Resource], None] | None = None
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """What `Fn::GetAtt` gives, as formats, by attribute."""
+        return {**({"Arn": f"arn:aws:{self.arn}"} if self.arn else {}), **self.others}
 
 
 @dataclass(frozen=True)

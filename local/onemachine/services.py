@@ -14,11 +14,7 @@ from moto.awslambda.responses import LambdaResponse
 from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
 from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
-from moto.moto_server.werkzeug_app import (
-    DomainDispatcherApplication,
-    MotoRequestHandler,
-    create_backend_app,
-)
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.sns.models import sns_backends
 from werkzeug.serving import make_server
 
@@ -63,10 +59,7 @@ class Services:
     """
 
     def __init__(
-        self,
-        port: int = 0,
-        data: Path | None = None,
-        services: Sequence[Service] = SERVICES,
+        self, port: int = 0, data: Path | None = None, services: Sequence[Service] = SERVICES
     ) -> None:
         # moto says each request on stderr.
         logging.getLogger("werkzeug").setLevel(logging.ERROR)

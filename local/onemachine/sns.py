@@ -128,7 +128,7 @@ SERVICE = Service(
             "AWS::SNS::Topic",
             "TopicName",
             ref="arn:aws:sns:{region}:{account}:{name}",
-            attributes={"TopicArn": "arn:aws:sns:{region}:{account}:{name}", "TopicName": "{name}"},
+            others={"TopicArn": "arn:aws:sns:{region}:{account}:{name}", "TopicName": "{name}"},
             create=_create_topic,
         ),
         ResourceType("AWS::SNS::Subscription", create=create_subscription),

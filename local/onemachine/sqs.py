@@ -27,11 +27,8 @@ SERVICE = Service(
             "AWS::SQS::Queue",
             "QueueName",
             ref="{endpoint}/{account}/{name}",
-            attributes={
-                "Arn": "arn:aws:sqs:{region}:{account}:{name}",
-                "QueueName": "{name}",
-                "QueueUrl": "{endpoint}/{account}/{name}",
-            },
+            arn="sqs:{region}:{account}:{name}",
+            others={"QueueName": "{name}", "QueueUrl": "{endpoint}/{account}/{name}"},
             create=_create_queue,
         ),
     ),

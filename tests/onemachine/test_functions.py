@@ -327,7 +327,7 @@ def test_output_is_shipped_between_the_lines_of_the_platform(functions: Function
 def test_the_platform_writes_json_where_the_function_logs_json(code: Path) -> None:
     shipped = Shipped()
     functions = Functions(shipped, {})
-    functions.add(function(code, "say", environment={"AWS_LAMBDA_LOG_FORMAT": "JSON"}))
+    functions.add(function(code, "say", log_format="JSON"))
     request_id = functions.invoke("say", b"{}").request_id
     functions.stop()
     init, start, printed, *_, report = shipped.messages("/aws/lambda/say")
@@ -593,7 +593,7 @@ def test_the_level_filters_what_is_logged_in_json_format(code: Path) -> None:
                 code,
                 name,
                 "sample.levels",
-                environment={"AWS_LAMBDA_LOG_FORMAT": "JSON"},
+                log_format="JSON",
                 application_level=level,
                 system_level="WARN",
             )
@@ -819,7 +819,7 @@ def test_in_this_interpreter_traces_tails_and_levels_are_the_same(code: Path) ->
         function(
             code,
             "levels",
-            environment={"AWS_LAMBDA_LOG_FORMAT": "JSON"},
+            log_format="JSON",
             application_level="ERROR",
             system_level="WARN",
         )

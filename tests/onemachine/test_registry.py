@@ -31,7 +31,7 @@ SSM = Service(
         ResourceType(
             "AWS::SSM::Parameter",
             "Name",
-            attributes={"Value": "{Value}", "Arn": "arn:aws:ssm:{region}:{account}:parameter/{name}"},
+            others={"Value": "{Value}", "Arn": "arn:aws:ssm:{region}:{account}:parameter/{name}"},
             create=create_parameter,
         ),
     ),

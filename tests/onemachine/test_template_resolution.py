@@ -7,9 +7,10 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from onemachine.http_api import Route
 from onemachine.template.event_sources import event_source_mappings
 from onemachine.template.functions import functions
-from onemachine.template.http_apis import HttpRoute, http_routes
+from onemachine.template.http_apis import http_routes
 from onemachine.template.resolution import resolve
 from onemachine.template.sam import LOCAL_CODE_BUCKET, translate
 from onemachine.template.schedules import schedules
@@ -377,7 +378,7 @@ def test_the_transform_leaves_parameters_open(sam: dict[str, Any]) -> None:
 
 def test_a_function_has_what_lambda_takes_where_the_template_is_silent(sam: dict[str, Any]) -> None:
     (worker,) = functions(stack_of(sam))
-    assert (worker.name, worker.handler, worker.code) == ("Shop-Worker", "worker.handler", "src/worker")
+    assert (worker.name, worker.handler, str(worker.code)) == ("Shop-Worker", "worker.handler", "src/worker")
     assert (worker.memory_mb, worker.timeout_s) == (128, 3)
     assert (worker.log_group, worker.log_format) == ("/aws/lambda/Shop-Worker", "Text")
     assert worker.environment == {"BATCH": "10", "SWITCH": "true", "STREAM": "Shop-Stream"}
@@ -424,8 +425,8 @@ def test_schedules_are_found_whichever_service_keeps_them(sam: dict[str, Any]) -
 
 def test_routes_are_found_for_each_api(sam: dict[str, Any]) -> None:
     assert http_routes(stack_of(sam)) == [
-        HttpRoute("First", "POST", "/orders", "Shop-Worker"),
-        HttpRoute("Second", "ANY", "/{proxy+}", "Shop-Worker"),
+        Route("POST", "/orders", "Shop-Worker"),
+        Route("ANY", "/{proxy+}", "Shop-Worker"),
     ]
 
 

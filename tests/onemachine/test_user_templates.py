@@ -17,12 +17,13 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
+from onemachine.http_api import AuthorizerSpec, Cors
 from onemachine.pipeline import Pipeline, _schedules, not_run
 from onemachine.schedules import Schedule
 from onemachine.services import CREDENTIALS, client
 from onemachine.sns import create_subscription
 from onemachine.template.event_sources import event_source_mappings
-from onemachine.template.http_apis import AuthorizerSpec, CorsSpec, http_apis
+from onemachine.template.http_apis import http_apis
 from onemachine.template.resolution import resolve
 from onemachine.template.sam import translate
 from onemachine.template.schedules import schedules
@@ -353,7 +354,7 @@ def test_jwt_authorizers_cors_and_throttles_are_read(tmp_path: Path) -> None:
     (route,) = spec.routes
     assert route.authorizer == AuthorizerSpec("jwt", "https://issuer.example.com", ("api",))
     assert route.scopes == ("orders",)
-    assert spec.cors == CorsSpec(("https://a",), ("GET",), (), (), 60, credentials=False)
+    assert spec.cors == Cors(("https://a",), ("GET",), (), (), 60, credentials=False)
     assert spec.throttle == (10.0, 20)
     assert not_run(stack) == []
 

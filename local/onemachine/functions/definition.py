@@ -45,6 +45,9 @@ class Function:
         application_level: The lowest level of the application's lines that is kept, `TRACE` to `FATAL`, and
         system_level: that of the platform's lines, `DEBUG` to `WARN`; both count in JSON format only:
             https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
+        log_format: `JSON` or `Text`.
+        logical_id: Its name in the template.
+        not_run: Why it cannot be run on one machine, whatever is in its directory; empty if it can.
     """
 
     name: str
@@ -58,6 +61,14 @@ class Function:
     reserved_concurrency: int | None = None
     application_level: str = "INFO"
     system_level: str = "INFO"
+    log_format: str = "Text"
+    logical_id: str = ""
+    not_run: str = ""
+
+    @property
+    def logs_json(self) -> bool:
+        """Whether it writes JSON, of which levels are known."""
+        return self.log_format == "JSON"
 
     def __post_init__(self) -> None:
         for name, level, levels in (
@@ -141,7 +152,11 @@ def variables_of(function: Function, shared: Mapping[str, str], log_stream: str)
     https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
     """
     region = shared.get("AWS_REGION") or shared.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
-    logged = {"AWS_LAMBDA_LOG_LEVEL": function.application_level} if logs_json(function.environment) else {}
+    logged = (
+        {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": function.application_level}
+        if function.logs_json
+        else {}
+    )
     needed = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
     return {
         **needed,
@@ -183,11 +198,6 @@ def new_trace_id() -> str:
 def error_document(error_type: str, message: str, **more: object) -> bytes:
     """Return the document by which a failed invocation is answered."""
     return json.dumps({"errorType": error_type, "errorMessage": message, **more}).encode()
-
-
-def logs_json(variables: Mapping[str, str]) -> bool:
-    """Say whether a function's variables set its log format to JSON."""
-    return variables.get("AWS_LAMBDA_LOG_FORMAT") == "JSON"
 
 
 def utc_now() -> str:

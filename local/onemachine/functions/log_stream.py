@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from onemachine.functions.definition import APPLICATION_LEVELS, Function, Ship, logs_json
+from onemachine.functions.definition import APPLICATION_LEVELS, Function, Ship
 
 logger = logging.getLogger(__name__)
 # A line from stdout becomes events of 256 KiB, and CloudWatch counts 26 more bytes for every event:
@@ -59,7 +59,7 @@ _TIME_KEYS = ("timestamp", "time", "@timestamp")
 
 def least_level_of(function: Function) -> int:
     """Return the lowest level that is kept; only in JSON format are lines filtered at all."""
-    return _LEVELS[function.application_level] if logs_json(function.environment) else 0
+    return _LEVELS[function.application_level] if function.logs_json else 0
 
 
 def _level_of_line(line: bytes) -> int | None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onemachine.functions.definition import SYSTEM_LEVELS, Function, logs_json, utc_now
+from onemachine.functions.definition import SYSTEM_LEVELS, Function, utc_now
 
 
 class PlatformLines:
@@ -20,7 +20,7 @@ class PlatformLines:
 
     def __init__(self, function: Function) -> None:
         self._name = function.name
-        self._json = logs_json(function.environment)
+        self._json = function.logs_json
         self._least = SYSTEM_LEVELS.index(function.system_level)
 
     def init_start(self, region: str) -> list[str]:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from onemachine.invocations import MAX_EVENT_AGE_S, MAX_RETRIES, EventSettings
 from onemachine.template.stack import Stack, TemplateError, function_name, refuse, text_of
 
 _DEFAULT_BATCH_SIZE = {"kinesis": 100, "sqs": 10}
@@ -77,25 +78,6 @@ class EventSourceMappingSpec:
     enabled: bool
 
 
-@dataclass(frozen=True)
-class EventInvokeSpec:
-    """What becomes of a function's asynchronous events.
-
-    Attributes:
-        function: The function's name.
-        maximum_retries: Attempts after the first.
-        maximum_age_s: Age in seconds above which an event is given up.
-        on_failure_arn: What is told of events that were given up, empty for nothing.
-        on_success_arn: What is told of events that were processed, empty for nothing.
-    """
-
-    function: str
-    maximum_retries: int
-    maximum_age_s: int
-    on_failure_arn: str
-    on_success_arn: str
-
-
 def event_source_mappings(stack: Stack) -> list[EventSourceMappingSpec]:
     """Lists what calls a stack's functions with batches.
 
@@ -152,25 +134,15 @@ def event_source_mappings(stack: Stack) -> list[EventSourceMappingSpec]:
     return specs
 
 
-def event_invokes(stack: Stack) -> list[EventInvokeSpec]:
-    """Lists what becomes of the asynchronous events of a stack's functions.
-
-    Args:
-        stack: The stack.
-
-    Returns:
-        The configurations, in the order of the template's CloudFormation form.
-    """
-    specs = []
+def event_invokes(stack: Stack) -> dict[str, EventSettings]:
+    """Return what becomes of the asynchronous events of a stack's functions, by their names."""
+    found = {}
     for config in stack.of_type("AWS::Lambda::EventInvokeConfig"):
         destinations = config.properties.get("DestinationConfig", {})
-        specs.append(
-            EventInvokeSpec(
-                function=function_name(config.properties["FunctionName"]),
-                maximum_retries=int(config.properties.get("MaximumRetryAttempts", 2)),
-                maximum_age_s=int(config.properties.get("MaximumEventAgeInSeconds", 21_600)),
-                on_failure_arn=destinations.get("OnFailure", {}).get("Destination", ""),
-                on_success_arn=destinations.get("OnSuccess", {}).get("Destination", ""),
-            )
+        found[function_name(config.properties["FunctionName"])] = EventSettings(
+            maximum_retry_attempts=int(config.properties.get("MaximumRetryAttempts", MAX_RETRIES)),
+            maximum_event_age_s=int(config.properties.get("MaximumEventAgeInSeconds", MAX_EVENT_AGE_S)),
+            on_failure_arn=destinations.get("OnFailure", {}).get("Destination"),
+            on_success_arn=destinations.get("OnSuccess", {}).get("Destination"),
         )
-    return specs
+    return found

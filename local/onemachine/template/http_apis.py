@@ -4,59 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from onemachine.http_api import AuthorizerSpec, Cors, Route
 from onemachine.template.stack import Resource, Stack, TemplateError, function_name, refuse, text_of
-
-
-@dataclass(frozen=True)
-class AuthorizerSpec:
-    """What lets requests to a route through.
-
-    Attributes:
-        kind: ``iam`` or ``jwt``.
-        issuer: The issuer of tokens.
-        audience: What tokens are for.
-        identity_source: Where a request has its token.
-    """
-
-    kind: str
-    issuer: str = ""
-    audience: tuple[str, ...] = ()
-    identity_source: str = "$request.header.Authorization"
-
-
-@dataclass(frozen=True)
-class HttpRoute:
-    """A route of an HTTP API.
-
-    Attributes:
-        api: The API's logical id.
-        method: For instance ``GET``, or ``ANY``.
-        path: For instance ``/downloads/{id}`` or ``/{proxy+}``, or ``$default``.
-        function: The name of the function that answers.
-        authorizer: What lets requests through, None for nothing.
-        scopes: What a token has to allow, one of them.
-        payload: The format of events and answers, ``2.0`` or ``1.0``.
-    """
-
-    api: str
-    method: str
-    path: str
-    function: str
-    authorizer: AuthorizerSpec | None = None
-    scopes: tuple[str, ...] = ()
-    payload: str = "2.0"
-
-
-@dataclass(frozen=True)
-class CorsSpec:
-    """Which pages of other origins may call an HTTP API; the attributes are those that it has for them."""
-
-    origins: tuple[str, ...]
-    methods: tuple[str, ...]
-    headers: tuple[str, ...]
-    exposed: tuple[str, ...]
-    max_age_s: int | None
-    credentials: bool
 
 
 @dataclass(frozen=True)
@@ -73,14 +22,14 @@ class HttpApiSpec:
     """
 
     api: str
-    routes: tuple[HttpRoute, ...]
-    cors: CorsSpec | None
+    routes: tuple[Route, ...]
+    cors: Cors | None
     throttle: tuple[float, int] | None
     route_throttles: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     access_log: tuple[str, str] | None = None
 
 
-def http_routes(stack: Stack) -> list[HttpRoute]:
+def http_routes(stack: Stack) -> list[Route]:
     """Lists the routes of a stack's HTTP APIs.
 
     Args:
@@ -139,7 +88,7 @@ def _access_log(stage: Resource) -> tuple[str, str] | None:
 
 def _http_route(
     api: Resource, body: Mapping[str, Any], path: str, verb: str, operation: Mapping[str, Any]
-) -> HttpRoute:
+) -> Route:
     where = f"{api.logical_id}, {verb} {path}"
     integration = operation["x-amazon-apigateway-integration"]
     uri = str(integration.get("uri", ""))
@@ -149,8 +98,7 @@ def _http_route(
     if payload not in {"1.0", "2.0"}:
         raise TemplateError(f"{where}: PayloadFormatVersion has to be '2.0' or '1.0'")
     authorizer, scopes = _authorizer(where, body, operation)
-    return HttpRoute(
-        api=api.logical_id,
+    return Route(
         method="ANY" if verb == "x-amazon-apigateway-any-method" else verb.upper(),
         path=path,
         function=function_name(uri.split("/functions/")[1].split("/invocations", maxsplit=1)[0]),
@@ -182,11 +130,11 @@ def _authorizer(
     return AuthorizerSpec("jwt", tokens["issuer"], tuple(audience), source), tuple(scopes)
 
 
-def _cors(configuration: Mapping[str, Any] | None) -> CorsSpec | None:
+def _cors(configuration: Mapping[str, Any] | None) -> Cors | None:
     if configuration is None:
         return None
     age = configuration.get("maxAge")
-    return CorsSpec(
+    return Cors(
         origins=tuple(configuration.get("allowOrigins", ())),
         methods=tuple(configuration.get("allowMethods", ())),
         headers=tuple(configuration.get("allowHeaders", ())),

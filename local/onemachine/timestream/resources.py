@@ -53,17 +53,15 @@ SERVICE = Service(
         ResourceType(
             "AWS::Timestream::Database",
             "DatabaseName",
-            attributes={"Arn": "arn:aws:timestream:{region}:{account}:database/{name}"},
+            arn="timestream:{region}:{account}:database/{name}",
             create=_create_database,
         ),
         ResourceType(
             "AWS::Timestream::Table",
             "TableName",
             ref="{DatabaseName}|{name}",
-            attributes={
-                "Arn": "arn:aws:timestream:{region}:{account}:database/{DatabaseName}/table/{name}",
-                "Name": "{name}",
-            },
+            arn="timestream:{region}:{account}:database/{DatabaseName}/table/{name}",
+            others={"Name": "{name}"},
             create=_create_table,
         ),
     ),

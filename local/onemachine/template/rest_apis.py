@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from onemachine.rest_api import GatewayResponse
 from onemachine.template.http_apis import throttling_limits
 from onemachine.template.stack import Resource, Stack, TemplateError, function_name
 
@@ -58,15 +59,6 @@ class RestMethodSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class GatewayResponseSpec:
-    """What the template changes of an answer of API Gateway's; None and empty leave it."""
-
-    status: int | None
-    headers: Mapping[str, str]
-    template: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class RestApiSpec:
     """A stage of a REST API.
 
@@ -87,7 +79,7 @@ class RestApiSpec:
     binary: tuple[str, ...]
     throttle: tuple[float, int] | None
     method_throttles: Mapping[str, tuple[float, int]]
-    gateway_responses: Mapping[str, GatewayResponseSpec]
+    gateway_responses: Mapping[str, GatewayResponse]
     access_log: tuple[str, str] | None
 
 
@@ -131,7 +123,7 @@ def _rest_api(api: Resource, stage: Resource) -> RestApiSpec:
         throttle=limits.pop("* /*", None),
         method_throttles=limits,
         gateway_responses={
-            kind: GatewayResponseSpec(
+            kind: GatewayResponse(
                 int(given["statusCode"]) if "statusCode" in given else None,
                 _fixed_headers(given.get("responseParameters") or {}, "gatewayresponse.header."),
                 (given.get("responseTemplates") or {}).get("application/json"),
