@@ -566,10 +566,11 @@ def _schedules(stack: Stack) -> list[Schedule]:
     found = []
     for spec in schedules(stack):
         resource = stack.resources[spec.logical_id]
+        followed = spec.timezone in {"UTC", "Etc/UTC"}
         # Those of EventBridge Scheduler can be enabled later.
-        if not spec.enabled and resource.type == "AWS::Events::Rule":
+        if not spec.enabled and (resource.type == "AWS::Events::Rule" or not followed):
             continue
-        if spec.timezone not in {"UTC", "Etc/UTC"}:
+        if not followed:
             raise TemplateError(
                 f"{spec.logical_id}: time zone {spec.timezone} is not followed here, only UTC"
             )
