@@ -105,8 +105,11 @@ def write_lines(store: Lake, packer: LakePacker, messages: list[str]) -> float:
         for start in range(0, len(messages), handler.CHUNK):
             lines = [(orjson.loads(message), message) for message in messages[start : start + handler.CHUNK]]
             began = time.process_time()
-            rows += [(None, packed(packer, line, message)) for line, message in lines]
+            found = [packer.pack_line(line, message, consume.GROUP) for line, message in lines]
             used += time.process_time() - began
+            rows += [(None, row) for row in found if row is not None]
+            if len(rows) != start + len(lines):
+                raise AssertionError("a line was not mapped in the direct way")
             del lines
         began = time.process_time()
         for request in store.requests(rows):

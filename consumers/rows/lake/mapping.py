@@ -83,9 +83,10 @@ class _Shape:
         digest_of: Makes a row's digest of the JSON of these values and of `fields`.
         rest: The other columns, sorted: those in `fields`.
         others: Returns a row's values of these.
+        fields: These of the last row, which the next row's replace: the keys are the same.
     """
 
-    __slots__ = ("_fields", "digest_of", "named", "names", "others", "rest")
+    __slots__ = ("digest_of", "fields", "named", "names", "others", "rest")
 
     def __init__(self, given: Sequence[str], known: Mapping[str, Any]) -> None:
         places = {name: given.index(name) for name in sorted(given)}
@@ -94,16 +95,7 @@ class _Shape:
         self.digest_of = digester(self.names)
         self.rest = tuple(name for name in places if name not in known)
         self.others = _getter([places[name] for name in self.rest])
-        self._fields: dict[str, Value] = {}
-
-    def fields(self, values: Values) -> bytes:
-        """Return a row's values of the other columns as a JSON object; empty without any."""
-        if not self.rest:
-            return b""
-        # The keys are the same for every row, so the dict is filled again. There are as many values; to look
-        # whether there are takes a quarter of the time.
-        self._fields.update(zip(self.rest, self.others(values), strict=False))
-        return orjson.dumps(self._fields)
+        self.fields: dict[str, Value] = {}
 
 
 class _LineShape:
@@ -151,8 +143,10 @@ class _LineShape:
         self._found = _getter([])
         self._kinds: list[type] | None = None
 
-    def values(self, line: Mapping[str, Any], message: str) -> Values | None:
+    def values(self, line: Mapping[str, Any]) -> Values | None:
         """Return a line's values as the columns have them, or None if one does not fit as it is.
+
+        A whole number beyond 64 bits in an object or a list is a float, as orjson reads it.
 
         Raises:
             LookupError: If a value does not fit its column by its class.
@@ -163,26 +157,25 @@ class _LineShape:
         if [*map(type, found)] != self._kinds:
             self._set_kinds(line)
             found = self._found(line)
-        end_of_texts, end_of_wholes, end_of_numbers = self._ends
-        kept = found[:end_of_wholes]
+        texts_end, wholes_end, converted_end, fractions_end = self._ends
+        kept = found[:wholes_end]
         if "" in kept:
             return None
-        if end_of_texts < end_of_wholes and max(kept[end_of_texts:]) > _MAX_BIGINT:
+        if texts_end < wholes_end and max(kept[texts_end:]) > _MAX_BIGINT:
             return None
-        # To add zero makes a float of a whole number, and zero of negative zero.
-        numbers = [number + 0.0 for number in found[end_of_wholes:end_of_numbers]]
+        numbers = map(float, found[wholes_end:converted_end])
+        fractions: Iterable[float] = found[converted_end:fractions_end]
+        if 0.0 in fractions:
+            fractions = [number + 0.0 for number in fractions]  # which makes zero of negative zero
         if not self.has_nested:
-            return (*kept, *numbers, *self._defaults)
-        nested = [orjson.dumps(value).decode() for value in found[end_of_numbers:]]
-        # To look into the line takes longer.
-        if _EXPONENT in "".join(nested) and has_long_number(message):
-            return None
-        return (*kept, *numbers, *nested, *self._defaults)
+            return (*kept, *numbers, *fractions, *self._defaults)
+        nested = [orjson.dumps(value).decode() for value in found[fractions_end:]]
+        return (*kept, *numbers, *fractions, *nested, *self._defaults)
 
     def _set_kinds(self, line: Mapping[str, Any]) -> None:
         """Group the values by what is done with them; lines of one type mostly have the same classes."""
         self._kinds = None  # until all of them fit
-        groups: dict[str, list[tuple[str, str]]] = {"text": [], "whole": [], "number": [], "nested": []}
+        groups: dict[str, list[tuple[str, str]]] = {name: [] for name in _ORDER}
         kinds = {field: line[field].__class__ for field, _, _ in self._fields}
         self.has_nested = dict in kinds.values() or list in kinds.values()
         self.has_nulls = self.has_nulls or type(None) in kinds.values()
@@ -191,7 +184,7 @@ class _LineShape:
             groups[_GROUPS[kind, types[kind]]].append((field, column))
         order = [item for group in groups.values() for item in group]
         self._found = _getter([field for field, _ in order])
-        self._ends = tuple(accumulate(len(group) for group in groups.values()))[:3]
+        self._ends = tuple(accumulate(len(group) for group in groups.values()))[:-1]
         self.columns = (*[column for _, column in order], *self._absent)
         self.shapes: dict[tuple[str, ...], _Shape] = {}
         self._kinds = [kinds[field] for field, _ in order]
@@ -236,7 +229,9 @@ class LakePacker:
             message: The line.
             source: The log group that it came from.
         """
-        shape = self._line_shape(line)
+        key = [line.get("_type", ""), *line]  # a line of another logger may have none
+        # Most lines are like the one before.
+        shape = self._last_shape if key == self._last_key else self._line_shape(line)
         if shape is not None and shape.has_nulls:
             line = {name: value for name, value in line.items() if value is not None}
             shape = self._line_shape(line)
@@ -245,7 +240,7 @@ class LakePacker:
         try:
             time = milliseconds(line["timestamp"])
             series = self._find_series(line, source, shape)
-            values = shape.values(line, message)
+            values = shape.values(line)
             if time is None or series is None or values is None:
                 return None
             timed_measures(time // SPAN_MS)  # the time is one that rows can have
@@ -255,7 +250,14 @@ class LakePacker:
             if row_shape is None:
                 row_shape = shape.shapes[series.names] = self._shape((*shape.columns, *series.names))
             return _packed(
-                line["_id"], time, shape.type, self.plans.version, series.common, row_shape, values
+                line["_id"],
+                time,
+                shape.type,
+                self.plans.version,
+                series.common,
+                row_shape,
+                values,
+                message if shape.has_nested else "",
             )
         except (LookupError, TypeError, OverflowError, UnmappableError):
             return None
@@ -269,9 +271,7 @@ class LakePacker:
 
     def _line_shape(self, line: dict[str, Any]) -> _LineShape | None:
         """Return the shape of a line, or None if its row has more than a measure for each field."""
-        key = [line.get("_type", ""), *line]  # a line of another logger may have none
-        if key == self._last_key:  # most lines are like the one before
-            return self._last_shape
+        key = [line.get("_type", ""), *line]
         found = tuple(key)
         try:
             shape = self._line_shapes[found]
@@ -299,11 +299,29 @@ class LakePacker:
 
 
 def _packed(  # noqa: PLR0917 - one call for each row
-    identity: str, time: int, type_: str, version: int, common: tuple[str, ...], shape: _Shape, values: Values
+    identity: str,
+    time: int,
+    type_: str,
+    version: int,
+    common: tuple[str, ...],
+    shape: _Shape,
+    values: Values,
+    message: str = "",
 ) -> FragmentRow:
-    named = shape.named(values)
-    fields = shape.fields(values)
+    """Return a row.
+
+    Raises:
+        OverflowError: If the message, which has objects or lists, has a whole number beyond 64 bits.
+    """
+    named, fields = shape.named(values), b""
+    if shape.rest:
+        # There are as many values; to look whether there are takes a quarter of the time.
+        shape.fields.update(zip(shape.rest, shape.others(values)))  # noqa: B905 - see above
+        fields = orjson.dumps(shape.fields)
     text = orjson.dumps(named) + fields
+    # To look into the values takes longer, and into the message.
+    if message and b"+" in text and _has_exponent(values) and has_long_number(message):
+        raise OverflowError("a whole number is too long for orjson")
     made: FragmentRow = _new(
         FragmentRow,
         (
@@ -317,6 +335,11 @@ def _packed(  # noqa: PLR0917 - one call for each row
         ),
     )
     return made
+
+
+def _has_exponent(values: Values) -> bool:
+    """Return whether an object or a list, which is text here, may have a number with an exponent."""
+    return any(_EXPONENT in value for value in values if isinstance(value, str))
 
 
 def cut_at_hours(
@@ -358,12 +381,14 @@ class _Hour(Generic[Carrier]):
         self.size = 0
 
 
-# What is done with a value of a class in a column of a type.
+# What is done with a value of a class in a column of a type: it is kept, kept if it is not too large, made a
+# float, kept unless it is negative zero, or written as JSON.
+_ORDER: Final = ("text", "whole", "converted", "fraction", "nested")
 _GROUPS: Final[Mapping[tuple[type, Type], str]] = {
     (str, "VARCHAR"): "text",
     (bool, "BOOLEAN"): "text",
-    (int, "DOUBLE"): "number",
-    (float, "DOUBLE"): "number",
+    (int, "DOUBLE"): "converted",
+    (float, "DOUBLE"): "fraction",
     (int, "BIGINT"): "whole",
     (dict, "VARCHAR"): "nested",
     (list, "VARCHAR"): "nested",
