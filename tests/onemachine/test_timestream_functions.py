@@ -363,6 +363,13 @@ FUNCTIONS: dict[str, dict[str, Datum]] = {
         f"integral_trapezoidal({SERIES}, 10s)": "7.0",
         # Of a line and twice the line.
         f"round(correlate_pearson({SERIES}, transform({SERIES}, x -> x.value * -2)), 9)": "-1.0",
+        # The sum of the squares is the page's example.
+        f"reduce({SERIES}, DOUBLE '0.0', (s, x) -> x.value * x.value + s, s -> s)": "14.0",
+        f"reduce({SERIES}, 0, (n, x) -> n + 1, n -> n / 2e0)": "1.5",
+        "reduce(ARRAY['a', 'b'], 'x', (s, x) -> s || x, s -> upper(s))": "XAB",
+        "reduce(ARRAY[1, 2], 0, (s, x) -> s + reduce(ARRAY[x], x, (t, y) -> t * y, t -> t), s -> s)": "5",
+        "reduce(filter(ARRAY[1], x -> x > 1), 7, (s, x) -> s + x, s -> s)": "7",
+        "reduce(ARRAY[1, NULL], 0, (s, x) -> s + x, s -> s)": None,
         f"filter({SERIES}, x -> x.value > 1.5)": ((T30, "3.0"), (T10, "2.0")),
         f"transform({SERIES}, x -> x.value + 1)": ((T40, "2.0"), (T30, "4.0"), (T10, "3.0")),
         f"cardinality({SERIES})": "3",
@@ -507,6 +514,24 @@ QUERIES: dict[str, tuple[tuple[Datum, ...], ...]] = {
     f"WITH s AS (SELECT host, create_time_series(time, hits) AS series FROM {CPU} GROUP BY host) "
     "SELECT host, time, value FROM s CROSS JOIN UNNEST(series) WHERE host = 'a' ORDER BY time LIMIT 1": (
         ("a", T40, "10"),
+    ),
+    # The columns of USING come first, once; they belong to neither table.
+    "SELECT * FROM (VALUES (1, 'a'), (2, 'b')) AS t(n, s) JOIN (VALUES (2, 'x')) AS u(n, r) USING (n)": (
+        ("2", "b", "x"),
+    ),
+    "SELECT n, s, r FROM (VALUES (1, 'a'), (2, 'b')) AS t(n, s) "
+    "FULL JOIN (VALUES (2, 'x'), (3, 'y')) AS u(n, r) USING (n) ORDER BY n": (
+        ("1", "a", None),
+        ("2", "b", "x"),
+        ("3", None, "y"),
+    ),
+    "SELECT n, s FROM (VALUES (1, 'a')) AS t(n, s) RIGHT JOIN (VALUES (3e0)) AS u(n) USING (n)": (
+        ("3.0", None),
+    ),
+    "SELECT n, t.s, u.s FROM (VALUES (1, 2, 'a')) AS t(n, m, s) LEFT JOIN (VALUES (1, 2, 'b'), (1, 3, 'c')) "
+    "AS u(n, m, s) USING (n, m) JOIN (VALUES (1)) AS v(n) USING (n)": (("1", "a", "b"),),
+    f"SELECT host, count(*) FROM {CPU} JOIN (VALUES ('a')) AS h(host) USING (host) GROUP BY host": (
+        ("a", "3"),
     ),
     # AWS's own pattern for filling gaps.
     "WITH s AS (SELECT interpolate_linear("

@@ -8,6 +8,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from moto.timestreamwrite.responses import TimestreamWriteResponse
 from onemachine.presto.errors import ServiceError
+from onemachine.presto.kinds import column_type
 from onemachine.presto.sql import MAX_QUERY_CHARACTERS
 from onemachine.timestream import Timestream, install
 from onemachine.timestream.queries import MAX_PAGE_BYTES, Page
@@ -232,6 +233,11 @@ ANSWERS: dict[str, Rows] = {
     "SELECT 1 AS n UNION ALL SELECT 2.5 ORDER BY n DESC": (("2.5",), ("1.0",)),
     "SELECT 1 UNION SELECT 1": (("1",),),
     # What there is.
+    'SHOW MEASURES FROM "app"."usage"': (("api_request", "multi", (("route", "varchar"),)),),
+    "SHOW MEASURES FROM app.single": (("cpu", "double", (("host", "varchar"),)),),
+    'SHOW MEASURES FROM "app"."usage" LIKE \'api%\'': (("api_request", "multi", (("route", "varchar"),)),),
+    'SHOW MEASURES FROM "app"."usage" LIKE \'b%\'': (),
+    'SHOW MEASURES FROM "app"."empty"': (),
     "SHOW DATABASES": (("app",),),
     'SHOW TABLES FROM "app"': (("empty",), ("many",), ("single",), ("usage",)),
     "SHOW DATABASES LIKE 'a%'": (("app",),),
@@ -298,7 +304,18 @@ REFUSED: dict[str, str] = {
     f"SELECT getvariable('x') FROM {USAGE}": "Function 'getvariable' is not registered",
     f"SELECT hit_count FROM {USAGE} TABLESAMPLE BERNOULLI (10)": "SAMPLE of TABLE is not supported here",
     f"SELECT route FROM {USAGE} GROUP BY GROUPING SETS ((route))": "is not supported here",
-    f"SELECT a.route FROM {USAGE} a JOIN {USAGE} b USING (route)": "USING of JOIN is not supported here",
+    f"SELECT a.route FROM {USAGE} a JOIN {USAGE} b USING (route)": "Column 'a.route' does not exist",
+    f"SELECT 1 FROM {USAGE} a JOIN {USAGE} b USING (nothing)": "Column 'nothing' does not exist",
+    'SHOW MEASURES FROM "app"."nothing"': "Table 'app.nothing' does not exist",
+    # A time that is computed is in 1970 or later.
+    "SELECT from_milliseconds(1) - 1d": "does not support negative time values",
+    "SELECT from_unixtime(-1)": "does not support negative time values",
+    "SELECT from_milliseconds(-1)": "does not support negative time values",
+    "SELECT from_nanoseconds(-1)": "does not support negative time values",
+    "SELECT ago(30000d)": "does not support negative time values",
+    "SELECT date_add('year', -60, now())": "does not support negative time values",
+    "SELECT TIMESTAMP '1970-01-02 00:00:00' - interval '1' month": "does not support negative time values",
+    f"SELECT min(time - 30000d) FROM {USAGE}": "does not support negative time values",
     "SELECT now() AT TIME ZONE 'Europe/Berlin'": "ATTIMEZONE is not supported here",
     "SELECT 'a' 'b'": "CONCAT is not supported here",
     "SELECT CAST(1 AS DECIMAL(3, 1))": "is not supported here",
@@ -390,6 +407,16 @@ def test_a_query_that_is_wrong_or_not_supported_is_refused_by_name(
 
     assert raised.value.code == "ValidationException"
     assert message in raised.value.message
+
+
+def test_the_dimensions_of_measures_are_rows_with_names(engine: Timestream) -> None:
+    names = [{"Name": name, "Type": {"ScalarType": "VARCHAR"}} for name in ("dimension_name", "data_type")]
+
+    assert [column_type(field.kind) for field in engine.query(f"SHOW MEASURES FROM {USAGE}").fields] == [
+        {"ScalarType": "VARCHAR"},
+        {"ScalarType": "VARCHAR"},
+        {"ArrayColumnInfo": {"Type": {"RowColumnInfo": names}}},
+    ]
 
 
 def test_columns_have_names_and_types(engine: Timestream) -> None:

@@ -153,7 +153,7 @@ def run(
         CutoffError: It reads more than it may.
     """
     with duckdb.connect(":memory:") as connection:
-        set_up(connection)
+        set_up(connection, before_1970=True)
         connection.execute("SET python_enable_replacements = false")
         catalog = _Catalog(connection, table, files, now, cutoff)
         try:

@@ -81,6 +81,7 @@ SPECIAL_FORMS = {
     "try": "_try",
     "filter": "_lambda_call",
     "transform": "_lambda_call",
+    "reduce": "_reduce",
     "array_join": "_array_join",
     "parse_duration": "_parse_duration",
     "typeof": "_typeof",
@@ -122,7 +123,7 @@ class Calls(Operators):
             if len(outputs) > 1:
                 raise self._faults.error(node, f"Column '{node.name}' is ambiguous")
         candidates = [
-            (column.name, Value(f"{relation.alias}.{column.physical}", column.kind))
+            (column.name, relation.value(column))
             for relation in scope.relations
             if not node.table or node.table in relation.names
             for column in relation.fields
@@ -205,13 +206,9 @@ class Calls(Operators):
             raise self._faults.error(
                 node, f"{node.name.lower()} takes an array or a time series and a lambda"
             )
-        self._faults.only(function, "this", "expressions")
-        if len(function.expressions) != 1:
-            raise self._faults.error(node, f"The lambda of {node.name.lower()} takes one argument")
         name = self._name()
         bound = Value(name, items.kind if isinstance(items.kind, Series) else items.kind.element)
-        inner = replace(scope, variables={**scope.variables, function.expressions[0].name: bound})
-        body = self.translate(function.this, inner)
+        body = self._body(function, scope, [bound])
         if node.name.lower() == "filter":
             test = self._types.expect(body, Type.BOOLEAN, function)
             return Value(f"list_filter({items.sql}, lambda {name}: {test})", items.kind)
@@ -220,6 +217,37 @@ class Calls(Operators):
             return Value(sql, Array(body.kind))
         sql = f"list_transform({items.sql}, lambda {name}: {{'time': {name}.time, 'value': {body.sql}}})"
         return Value(sql, Series(body.kind))
+
+    def _reduce(self, node: exp.Anonymous, scope: Scope) -> Value:
+        """Translate reduce: a state that each element changes, and what is made of the last."""
+        self._arity(node, 4)
+        items, first = (self.translate(part, scope) for part in node.expressions[:2])
+        if not isinstance(items.kind, (Array, Series)):
+            raise self._faults.error(node, "reduce takes an array or a time series first")
+        element = items.kind if isinstance(items.kind, Series) else items.kind.element
+        # DuckDB's states are of the elements' type: each is a pair, of which one or the other is null.
+        so_far, item, last = self._name(), self._name(), self._name()
+        held, single = duckdb_type(first.kind), duckdb_type(items.kind).removesuffix("[]")
+        step = self._body(
+            node.expressions[2], scope, [Value(f"{so_far}.s", first.kind), Value(f"{item}.e", element)]
+        )
+        changed = self._types.expect(step, first.kind, node.expressions[2])
+        result = self._body(node.expressions[3], scope, [Value(last, first.kind)])
+        pairs = f"list_transform({items.sql}, lambda {item}: {{'s': CAST(NULL AS {held}), 'e': {item}}})"
+        states = [
+            f"{{'s': CAST({sql} AS {held}), 'e': CAST(NULL AS {single})}}" for sql in (changed, first.sql)
+        ]
+        reduced = f"list_reduce({pairs}, lambda {so_far}, {item}: {states[0]}, {states[1]})"
+        return Value(f"list_transform([{reduced}.s], lambda {last}: {result.sql})[1]", result.kind)
+
+    def _body(self, function: exp.Expr, scope: Scope, arguments: Sequence[Value]) -> Value:
+        """Translate what a lambda makes of its arguments."""
+        if not isinstance(function, exp.Lambda) or len(function.expressions) != len(arguments):
+            raise self._faults.error(function, f"A lambda of {len(arguments)} arguments is expected")
+        self._faults.only(function, "this", "expressions")
+        names = (name.name for name in function.expressions)
+        variables = {**scope.variables, **dict(zip(names, arguments, strict=True))}
+        return self.translate(function.this, replace(scope, variables=variables))
 
     def _window(self, node: exp.Window, scope: Scope) -> Value:
         named = node.args.get("alias")

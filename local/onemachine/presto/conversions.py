@@ -9,7 +9,7 @@ from sqlglot import exp
 
 from onemachine.presto.dialect import TIMESTREAM, Dialect
 from onemachine.presto.errors import invalid
-from onemachine.presto.functions import cut_to_microseconds, failure
+from onemachine.presto.functions import MOMENT, cut_to_microseconds, failure
 from onemachine.presto.kinds import Array, Kind, Type, duckdb_type, printed, widens
 from onemachine.presto.syntax import Faults
 
@@ -292,32 +292,34 @@ class Conversions:
             raise self._faults.error(node, f"Value cannot be cast to date: {text}") from None
 
 
-def later(moment: str, nanoseconds: str) -> Value:
+def later(moment: str, nanoseconds: str, made: str = MOMENT) -> Value:
     """Add nanoseconds to a time.
 
     Args:
         moment: DuckDB's text of the time.
         nanoseconds: DuckDB's text of a BIGINT.
+        made: DuckDB's function that makes a time of nanoseconds.
 
     Returns:
         The later time.
     """
-    return Value(f"make_timestamp_ns(epoch_ns({moment}) + {nanoseconds})", Type.TIMESTAMP)
+    return Value(f"{made}(epoch_ns({moment}) + {nanoseconds})", Type.TIMESTAMP)
 
 
-def months_later(moment: str, months: str) -> Value:
+def months_later(moment: str, months: str, made: str = MOMENT) -> Value:
     """Add months to a time.
 
     Args:
         moment: DuckDB's text of the time.
         months: DuckDB's text of a number.
+        made: DuckDB's function that makes a time of nanoseconds.
 
     Returns:
         The later time, on the month's last day where it has no such day.
     """
     # DuckDB adds months in microseconds, so what is below one is taken off first and put back.
     whole = f"epoch_ns({cut_to_microseconds(moment)} + to_months(CAST({months} AS INTEGER)))"
-    return Value(f"make_timestamp_ns({whole} + epoch_ns({moment}) % 1000)", Type.TIMESTAMP)
+    return Value(f"{made}({whole} + epoch_ns({moment}) % 1000)", Type.TIMESTAMP)
 
 
 def cast_text(value: Value, kind: Kind, *, safe: bool) -> str | None:

@@ -46,6 +46,25 @@ FAILURES = (
     f"CREATE OR REPLACE TEMP MACRO {FAIL}(message) AS error(message)",
     f"CREATE OR REPLACE TEMP MACRO {FAIL_AS_NULL}(message) AS NULL",
 )
+# A time of nanoseconds since 1970, as a macro of DuckDB. Its name follows that of the failure in it.
+MOMENT = f"moment_{FAIL}"
+_UNCHECKED = tuple(
+    f"CREATE OR REPLACE TEMP MACRO moment_{each}(n) AS make_timestamp_ns(n)" for each in (FAIL, FAIL_AS_NULL)
+)
+_SINCE_1970 = tuple(
+    f"CREATE OR REPLACE TEMP MACRO moment_{each}(n) AS CASE WHEN n < 0 "
+    f"THEN {each}('Timestream does not support negative time values') ELSE make_timestamp_ns(n) END"
+    for each in (FAIL, FAIL_AS_NULL)
+)
+
+
+def moments(*, before_1970: bool) -> tuple[str, ...]:
+    """Return the statements that make the macro `MOMENT`.
+
+    Args:
+        before_1970: Whether a time before 1970 is one, and no failure.
+    """
+    return _UNCHECKED if before_1970 else _SINCE_1970
 
 
 def failure(message: str) -> str:
@@ -579,10 +598,10 @@ SCALARS: dict[str, tuple[Signature, ...]] = {
     "bin": (Signature((_T, _N), _T, "make_timestamp_ns(epoch_ns({0}) - epoch_ns({0}) % {1})"),),
     "current_timezone": (Signature((), _V, "'UTC'"),),
     "date": (Signature((_A,), _A, "{0}"), Signature((_T,), _A, f"CAST({_CUT} AS DATE)")),
-    "from_milliseconds": (Signature((_B,), _T, "make_timestamp_ns({0} * 1000000)"),),
-    "from_nanoseconds": (Signature((_B,), _T, "make_timestamp_ns({0})"),),
+    "from_milliseconds": (Signature((_B,), _T, f"{MOMENT}({{0}} * 1000000)"),),
+    "from_nanoseconds": (Signature((_B,), _T, f"{MOMENT}({{0}})"),),
     "from_unixtime": (
-        Signature((_D,), _T, "make_timestamp_ns(CAST(floor({0} * 1000 + 0.5e0) AS BIGINT) * 1000000)"),
+        Signature((_D,), _T, f"{MOMENT}(CAST(floor({{0}} * 1000 + 0.5e0) AS BIGINT) * 1000000)"),
     ),
     "human_readable_seconds": (
         Signature(

@@ -7,6 +7,7 @@ microseconds, and adding one to a TIMESTAMP_NS drops three digits without a word
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import zip_longest
 from typing import Any
 
 # A value as the service prints it: null, a text, or those of an array, a row, or the points of a time series.
@@ -64,13 +65,15 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of values, whose fields have no names.
+    """A row of values.
 
     Args:
         kinds: The types of its values.
+        names: The names of its fields; empty where they have none.
     """
 
     kinds: tuple["Kind", ...]
+    names: tuple[str, ...] = ()
 
     @property
     def value(self) -> str:
@@ -250,7 +253,12 @@ def column_type(kind: Kind) -> dict[str, Any]:
             return {"ArrayColumnInfo": {"Type": column_type(element)}}
         case Series(element):
             return {"TimeSeriesMeasureValueColumnInfo": {"Type": column_type(element)}}
-        case Row(kinds):
-            return {"RowColumnInfo": [{"Type": column_type(member)} for member in kinds]}
+        case Row(kinds, names):
+            return {
+                "RowColumnInfo": [
+                    {"Name": name, "Type": column_type(member)} if name else {"Type": column_type(member)}
+                    for name, member in zip_longest(names, kinds)
+                ]
+            }
         case _:
             return {"ScalarType": kind.value}

@@ -38,6 +38,8 @@ NAMED_MONTHS = {"month": 1, "quarter": 3, "year": 12}
 # How a time of Trino's timestamp(3) is printed.
 MILLISECONDS = "%Y-%m-%d %H:%M:%S.%g"
 _NEGATED = frozenset({Type.INTEGER, Type.BIGINT, Type.DECIMAL, Type.DOUBLE, Type.DAYS, Type.MONTHS})
+# A date may be before 1970.
+_ANY_TIME = "make_timestamp_ns"
 _MAX_INTEGER = 2**31 - 1
 _MAX_BIGINT = 2**63 - 1
 
@@ -341,8 +343,8 @@ class Operators(ABC):
 def _date_later(moment: str, span: Value, sign: str) -> Value:
     """Add an interval to a date, which stays one."""
     if span.kind is Type.MONTHS:
-        return Value(f"CAST({months_later(moment, f'{sign}({span.sql})').sql} AS DATE)", Type.DATE)
+        return Value(f"CAST({months_later(moment, f'{sign}({span.sql})', _ANY_TIME).sql} AS DATE)", Type.DATE)
     day = NAMED_NANOSECONDS["day"]
-    sum_ = f"CAST({later(moment, f'{sign}({span.sql})').sql} AS DATE)"
+    sum_ = f"CAST({later(moment, f'{sign}({span.sql})', _ANY_TIME).sql} AS DATE)"
     guard = guarded(f"({span.sql}) % {day} <> 0", "Cannot add hour, minutes or seconds to a date", sum_)
     return Value(f"({guard})", Type.DATE)

@@ -31,13 +31,17 @@ class Relation:
 
     Args:
         names: What the query's author may call it.
-        alias: Its name in DuckDB.
+        alias: Its name in DuckDB; empty where the columns' physical names are expressions of others.
         fields: Its columns.
     """
 
     names: tuple[str, ...]
     alias: str
     fields: tuple[Field, ...]
+
+    def value(self, column: Field) -> Value:
+        """Return the value of one of its columns."""
+        return Value(f"{self.alias}.{column.physical}" if self.alias else column.physical, column.kind)
 
 
 @dataclass(slots=True)

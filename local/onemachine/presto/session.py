@@ -2,7 +2,7 @@
 
 import duckdb
 
-from onemachine.presto.functions import FAILURES
+from onemachine.presto.functions import FAILURES, moments
 from onemachine.presto.kinds import MACROS
 
 # One thread sums doubles in one order, and dividing a double by zero is infinite in Trino.
@@ -16,9 +16,14 @@ _STATEMENTS = (
 )
 
 
-def set_up(connection: duckdb.DuckDBPyConnection) -> None:
-    """Have a connection compute as Trino does, and reach no file and no network."""
-    for statement in _STATEMENTS:
+def set_up(connection: duckdb.DuckDBPyConnection, *, before_1970: bool) -> None:
+    """Have a connection compute as Trino does, and reach no file and no network.
+
+    Args:
+        connection: The connection.
+        before_1970: Whether the service computes times before 1970.
+    """
+    for statement in (*_STATEMENTS, *moments(before_1970=before_1970)):
         connection.execute(statement)
 
 

@@ -17,7 +17,7 @@ from onemachine.presto.conversions import Conversions, Value, quoted
 from onemachine.presto.dialect import TIMESTREAM, Dialect
 from onemachine.presto.errors import invalid
 from onemachine.presto.expressions import Expressions
-from onemachine.presto.kinds import Array, Series, Type, duckdb_type
+from onemachine.presto.kinds import Array, Row, Series, Type, duckdb_type
 from onemachine.presto.scopes import Field, Query, Relation, Scope, has_aggregate, in_window, is_aggregate
 from onemachine.presto.syntax import Faults, parse, read_tokens
 
@@ -92,14 +92,13 @@ def translate(query: str, catalog: Catalog, now: int, dialect: Dialect = TIMESTR
     return _Translator(query, catalog, now, dialect).statement(parse(tokens, query))
 
 
+_INVENTORY_WORDS = frozenset({"databases", "tables", "measures", "from", "in", "like"})
+_DIMENSIONS = Array(Row((Type.VARCHAR, Type.VARCHAR), ("dimension_name", "data_type")))
+
+
 def _inventory(verb: str, tokens: Sequence[Token], catalog: Catalog) -> Translation:
     """Answer DESCRIBE and SHOW."""
-    match [
-        token.text
-        if token.token_type in {TokenType.IDENTIFIER, TokenType.DOT, TokenType.STRING}
-        else token.text.lower()
-        for token in tokens
-    ]:
+    match [_word(token) for token in tokens]:
         case ["databases", *like] if verb == "SHOW" and _is_like(like):
             return _listing(("Database",), [(name,) for name in catalog.databases() if _matches(name, like)])
         case ["tables", "from" | "in", database, *like] if verb == "SHOW" and _is_like(like):
@@ -110,10 +109,10 @@ def _inventory(verb: str, tokens: Sequence[Token], catalog: Catalog) -> Translat
         case ["tables", *like] if verb == "SHOW" and _is_like(like):
             every = {name for database in catalog.databases() for name in catalog.tables(database) or ()}
             return _listing(("Table",), [(name,) for name in sorted(every) if _matches(name, like)])
+        case ["measures", "from" | "in", database, ".", table, *like] if verb == "SHOW" and _is_like(like):
+            return _measures(_found(catalog, database, table), like)
         case [database, ".", table] if verb != "SHOW":
-            source = catalog.source(database, table)
-            if source is None:
-                raise invalid(f"Table '{database}.{table}' does not exist")
+            source = _found(catalog, database, table)
             rows = [
                 (field.name or "", field.kind.value.lower(), role)
                 for field, role in zip(source.fields, source.roles, strict=True)
@@ -121,6 +120,45 @@ def _inventory(verb: str, tokens: Sequence[Token], catalog: Catalog) -> Translat
             return _listing(("Column", "Type", "Timestream attribute type"), rows)
         case _:
             raise invalid(f"line 1:1: This form of {verb} is not supported here.")
+
+
+def _word(token: Token) -> str:
+    """Return a word of an inventory: a keyword in small letters, a name or a text as it is written."""
+    word = token.text.lower()
+    is_name = token.token_type in {TokenType.IDENTIFIER, TokenType.STRING} or word not in _INVENTORY_WORDS
+    return token.text if is_name else word
+
+
+def _found(catalog: Catalog, database: str, table: str) -> Source:
+    source = catalog.source(database, table)
+    if source is None:
+        raise invalid(f"Table '{database}.{table}' does not exist")
+    return source
+
+
+def _measures(source: Source, like: Sequence[str]) -> Translation:
+    """Answer SHOW MEASURES: the names of measures, with their types and dimensions."""
+    columns: dict[str, list[Field]] = {}
+    for field, role in zip(source.fields, source.roles, strict=True):
+        columns.setdefault(role, []).append(field)
+    (name,) = columns["MEASURE_NAME"]
+    types = "".join(
+        f" WHEN {field.physical} IS NOT NULL THEN {quoted(field.kind.value.lower())}"
+        for field in columns.get("MEASURE_VALUE", ())
+    )
+    dimensions = ", ".join(
+        f"CASE WHEN count({field.physical}) > 0 THEN "
+        f"{{'f0': {quoted(field.name or '')}, 'f1': {quoted(field.kind.value.lower())}}} END"
+        for field in columns.get("DIMENSION", ())
+    )
+    where = f" WHERE {name.physical} LIKE {quoted(like[1])}" if like else ""
+    sql = (
+        f"SELECT {name.physical} AS c0, CASE{types or ' WHEN false THEN NULL'} ELSE 'multi' END AS c1, "  # noqa: S608 quoted
+        f"list_filter(CAST([{dimensions}] AS {duckdb_type(_DIMENSIONS)}), lambda d: d IS NOT NULL) AS c2 "
+        f"FROM {source.physical}{where} GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+    texts = (Field(column, Type.VARCHAR, f"c{n}") for n, column in enumerate(("measure_name", "data_type")))
+    return Translation(sql, (*texts, Field("dimensions", _DIMENSIONS, "c2")))
 
 
 def _is_like(words: Sequence[str]) -> bool:
@@ -296,7 +334,7 @@ class _Translator:
                     raise self._faults.error(node, "SELECT * not allowed in queries without FROM clause")
                 for relation in relations:
                     for column in relation.fields:
-                        yield None, column.name, Value(f"{relation.alias}.{column.physical}", column.kind)
+                        yield None, column.name, relation.value(column)
             elif isinstance(item, exp.Alias):
                 yield item.this, item.alias, self._expressions.translate(item.this, scope)
             else:
@@ -426,19 +464,53 @@ class _Translator:
         self._faults.only(start, "this")
         sql = " FROM " + self._relation(start.this, scope)
         for join in node.args.get("joins") or ():
-            self._faults.only(join, "this", "on", "side", "kind")
+            self._faults.only(join, "this", "on", "using", "side", "kind")
             side = (join.args.get("side") or "").upper()
             kind = (join.args.get("kind") or "").upper()
-            condition = join.args.get("on")
+            condition, shared = join.args.get("on"), join.args.get("using") or ()
             relation = self._relation(join.this, scope)
-            if kind == "CROSS" or (condition is None and not side and not kind):
+            if kind == "CROSS" or not (condition or shared or side or kind):
                 sql += f" CROSS JOIN {relation}"
                 continue
-            if kind not in {"", "INNER", "OUTER"} or condition is None:
+            if kind not in {"", "INNER", "OUTER"} or not (condition or shared):
                 raise self._faults.refusal(join)
-            on = self._types.expect(self._expressions.translate(condition, scope), Type.BOOLEAN, condition)
+            if shared:
+                on = self._share(join, shared, side, scope)
+            else:
+                on = self._types.expect(
+                    self._expressions.translate(condition, scope), Type.BOOLEAN, condition
+                )
             sql += f" {side or 'INNER'} JOIN {relation} ON {on}"
         return sql
+
+    def _share(self, join: exp.Join, names: Sequence[exp.Identifier], side: str, scope: Scope) -> str:
+        """Make one column of each two that a join names in USING, and return the join's condition.
+
+        They come first, and belong to neither table: https://trino.io/docs/current/sql/select.html#using
+        """
+        *before, last = scope.relations
+        taken: set[str] = set()
+        columns, conditions = [], []
+        for name in names:
+            sides = [
+                self._expressions.translate(exp.column(name.copy()), Scope(relations=relations))
+                for relations in (before, [last])
+            ]
+            taken |= {value.sql for value in sides}
+            left, right = self._types.alike(join, sides, "=")
+            conditions.append(f"{left.sql} = {right.sql}")
+            kept = {"RIGHT": right.sql, "FULL": f"coalesce({left.sql}, {right.sql})"}.get(side, left.sql)
+            columns.append(Field(name.name, left.kind, kept))
+        scope.relations[:] = [
+            Relation((), "", tuple(columns)),
+            *(
+                replace(
+                    each, fields=tuple(field for field in each.fields if each.value(field).sql not in taken)
+                )
+                for each in scope.relations
+            ),
+        ]
+        return " AND ".join(conditions)
 
     def _relation(self, node: exp.Expr, scope: Scope) -> str:
         alias = self._alias()

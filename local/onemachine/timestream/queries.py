@@ -125,7 +125,7 @@ class Queries:
             connection: The store's.
             store: What there is to query.
         """
-        set_up(connection)
+        set_up(connection, before_1970=False)
         self._connection = connection
         self._store = store
         self._results: OrderedDict[str, _Result] = OrderedDict()

@@ -145,7 +145,6 @@ CONSTRUCTS = (
     Construct(
         "JOIN USING",
         f"SELECT 1 FROM {_VALUES} AS t(n, s) JOIN {_VALUES} AS u(n, s) USING (n)",
-        answered=False,
     ),
     Construct(
         "NATURAL JOIN",
@@ -182,7 +181,7 @@ CONSTRUCTS = (
     Construct("LIKE, ESCAPE", "SELECT 'a' LIKE 'b' ESCAPE '#'"),
     Construct("IS DISTINCT FROM", "SELECT 1 IS DISTINCT FROM 2"),
     Construct("SHOW DATABASES, SHOW TABLES, FROM, LIKE", "SHOW DATABASES LIKE 'a%'"),
-    Construct("SHOW MEASURES FROM", 'SHOW MEASURES FROM "a"."b"', answered=False),
+    Construct("SHOW MEASURES FROM, LIKE", 'SHOW MEASURES FROM "app"."usage" LIKE \'a%\''),
     Construct("DESCRIBE", 'DESCRIBE "app"."usage"'),
     Construct("UNLOAD", "UNLOAD (SELECT 1 AS n) TO 's3://bucket/folder'", answered=False),
     Construct("@scheduled_runtime and other parameters", "SELECT @scheduled_runtime", answered=False),
