@@ -33,7 +33,7 @@ def _value(kind: str, text: str | None) -> Value:
         return None
     if kind == "boolean":
         return text == "true"
-    if kind == "number":
+    if kind in ("integer", "number"):
         try:
             number = Decimal(text)
         except InvalidOperation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,6 +25,26 @@ Stack = Annotated[
     ),
 ]
 
+
+class Reason(StrEnum):
+    """Why lines are in quarantine: docs/reference/quarantine.md."""
+
+    UNDECODABLE = "undecodable"
+    PREFIX = "prefix"
+    UNPARSEABLE = "unparseable"
+    INVALID = "invalid"
+    LATE = "late"
+    FUTURE = "future"
+    METER_UNDECODABLE = "meter_undecodable"
+    METER_PREFIX = "meter_prefix"
+    METER_UNPARSEABLE = "meter_unparseable"
+    METER_INVALID = "meter_invalid"
+    METER_REFUSED = "meter_refused"
+
+
+Reasons = Annotated[
+    list[Reason] | None, typer.Option("--reason", help="Only this reason; may be given again. Default: all.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object a line instead of a table.")]
 
 
@@ -115,8 +136,15 @@ def parse_time(option: str, text: str, *, end: bool = False) -> int:
             f"{option} {text} is not a time", "give YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS, in UTC"
         ) from error
     when = when.replace(tzinfo=UTC) if when.tzinfo is None else when
-    whole_day = timedelta(days=1) if end and len(text) == len("YYYY-MM-DD") else timedelta()
+    whole_day = timedelta(days=1) if end and _is_day(text) else timedelta()
     return int((when + whole_day).timestamp() * 1000)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return bool(date.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def format_time(when_ms: int) -> str:

@@ -6,7 +6,9 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import shutil
+import stat
 import sys
 import tempfile
 import zlib
@@ -61,12 +63,19 @@ def open_log(path: Path) -> Iterator[IO[bytes]]:
                 shutil.copyfileobj(sys.stdin.buffer, copy)
             else:
                 with path.open("rb") as pipe:
+                    _refuse_endless(path, pipe.fileno())
                     shutil.copyfileobj(pipe, copy)
             yield copy
     except OSError as error:
         raise CommandError(
             f"cannot read {path}: {error.strerror or error}", "give the path of a log file, or - for stdin"
         ) from error
+
+
+def _refuse_endless(path: Path, file: int) -> None:
+    """Refuse a device that is no terminal: some, such as /dev/zero and /dev/full, have no end."""
+    if stat.S_ISCHR(os.fstat(file).st_mode) and not (os.isatty(file) or path.samefile(os.devnull)):
+        raise CommandError(f"{path} is a device", "give the path of a log file, or - for stdin")
 
 
 def read_lines(file: IO[bytes]) -> Iterator[str]:

@@ -284,7 +284,9 @@ def _time(text: str, read: Callable[[str], datetime]) -> datetime:
     try:
         time = read(text)
         time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError):
+    except OverflowError:
+        raise UnreadableLineError(f"the time is {text[:40]!r}, outside of the calendar") from None
+    except ValueError:
         raise UnreadableLineError(f"the time is {text[:40]!r}, not like 17/May/2015:10:05:03 +0000") from None
     if time < _EPOCH:
         raise UnreadableLineError(f"the time is {text[:40]!r}, before 1970")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +43,7 @@ def query(
     from cli.target import find_target
     from exporter.store import StoreError
 
+    check_placeholders(sql)
     try:
         store = find_target(stack).store()
         err.print(store.dialect)
@@ -50,6 +52,18 @@ def query(
         print_answer(names, (values_of(answer.columns, row) for row in answer.rows), csv=as_csv, json=as_json)
     except StoreError as error:
         raise CommandError(str(error), "see the examples: tagline query --help") from error
+
+
+def check_placeholders(sql: str) -> None:
+    """See that a question has no placeholder but `{table}`; in quotes and comments, braces are braces.
+
+    Raises:
+        CommandError: If there is another.
+    """
+    outside = re.sub(r"'[^']*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", " ", sql, flags=re.DOTALL)
+    for name in re.findall(r"\{[^{}]*\}", outside):
+        if name != "{table}":
+            raise CommandError(f"{name} stands for nothing", "write {table} for the table's name")
 
 
 @app.command()
@@ -174,7 +188,9 @@ def try_pattern(
     with contextlib.ExitStack() as open_files:
         try:
             lines = (
-                open_files.enter_context(file.open(encoding="utf-8", errors="replace")) if file else sys.stdin
+                open_files.enter_context(file.open(encoding="utf-8", errors="replace", newline="\n"))
+                if file
+                else sys.stdin
             )
         except OSError as error:
             raise CommandError(f"cannot read {file}: {error.strerror}", "give a file of messages") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from cli.errors import CommandError
 from cli.options import (
     MAX_WAIT_S,
     AsJson,
+    Reasons,
     Stack,
     arrival_days,
     day_option,
@@ -33,9 +35,6 @@ app.add_typer(quarantine_app, name="quarantine")
 
 _MINUTE_MS = 60_000
 
-Reasons = Annotated[
-    list[str] | None, typer.Option("--reason", help="Only this reason; may be given again. Default: all.")
-]
 FirstArrival = Annotated[
     datetime | None, day_option("--from", "The first day on which they arrived (UTC). Default: the earliest.")
 ]
@@ -198,7 +197,7 @@ def replay_objects(
     outcome: ReplayOutcome,
     source: ReplaySource,
     days: tuple[datetime | None, datetime | None],
-    reasons: list[str] | tuple[str, ...],
+    reasons: Collection[str],
     *,
     do_it: bool,
     pause: float,

@@ -38,6 +38,7 @@ from exporter.store import (
     unbilled,
     whole,
 )
+from exporter.stores.placeholder import as_asked, filled
 
 # A call waits up to 60 seconds for its page.
 _READ_TIMEOUT = 70
@@ -50,6 +51,7 @@ _MEASURE_NAME = "measure_name"
 _TYPES: dict[str, Type] = {
     "VARCHAR": "text",
     "BIGINT": "integer",
+    "INTEGER": "integer",
     "DOUBLE": "number",
     "BOOLEAN": "boolean",
     "TIMESTAMP": "timestamp",
@@ -271,8 +273,11 @@ class Timestream:
 
     def _answer(self, text: str, *, whole_numbers: bool) -> Answer:
         """Return an answer; a number without decimals as a whole number, or as Timestream writes it."""
-        pages = self._pages(text.replace("{table}", self._table))
-        first = next(pages)
+        pages = self._pages(filled(text, self._table))
+        try:
+            first = next(pages)
+        except StoreError as error:
+            raise StoreError(as_asked(str(error), text, self._table)) from error.__cause__
         columns = tuple(
             Column(info.Name, _TYPES.get(info.Type.ScalarType, "text")) for info in first.ColumnInfo
         )

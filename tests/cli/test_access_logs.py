@@ -230,7 +230,14 @@ def test_a_route_is_the_first_part_of_a_path(path: str, expected: str) -> None:
         (COMMON + ' "only one more"', "not in common or combined format"),
         (COMMON.replace("10/Oct/2000:13:55:36 -0700", "2000-10-10T13:55:36Z"), "the time is '2000-10-10T"),
         (COMMON.replace("10/Oct", "32/Oct"), "the time is '32/Oct/2000:13:55:36 -0700'"),
-        (COMMON.replace("10/Oct/2000:13:55:36 -0700", "01/Jan/0001:00:00:00 +0100"), "the time is '01/Jan"),
+        (
+            COMMON.replace("10/Oct/2000:13:55:36 -0700", "01/Jan/0001:00:00:00 +0100"),
+            "outside of the calendar",
+        ),
+        (
+            COMMON.replace("10/Oct/2000:13:55:36 -0700", "31/Dec/9999:23:59:59 -0100"),
+            "outside of the calendar",
+        ),
         (COMMON.replace("2000", "1960"), "before 1970"),
         (COMMON + "x" * MAX_LINE, "longer than 250,000 characters"),
         (ALB, "not in common or combined format"),
@@ -317,6 +324,12 @@ def test_a_pipe_is_read_whole(tmp_path: Path) -> None:
     with open_access_log(path) as log:
         assert (log.lines, len([*log.requests()])) == (2, 2)
     writer.join()
+
+
+@pytest.mark.parametrize("device", ["/dev/full", "/dev/zero", "/dev/urandom"])
+def test_a_device_without_an_end_is_refused(device: str) -> None:
+    with pytest.raises(CommandError, match=f"{device} is a device"), open_log(Path(device)):
+        pass
 
 
 def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,8 @@ from exporter.store import Column, Type
 
 # A column's type, a value as a store gives it, the value in JSON, and as it is written in a table and in CSV.
 VALUES: list[tuple[Type, str | None, Value, str]] = [
+    ("integer", "201", 201, "201"),
+    ("integer", "9223372036854775807", 9_223_372_036_854_775_807, "9223372036854775807"),
     ("number", "201.0", 201, "201"),
     ("number", "2.8203908E7", 28_203_908, "28203908"),
     ("number", "-0.25", -0.25, "-0.25"),

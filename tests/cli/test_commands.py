@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMAND = [sys.executable, "-m", "tagline_pipeline"]
@@ -118,6 +121,8 @@ def test_the_version_and_the_help_have_their_usual_options(tmp_path: Path) -> No
     ("arguments", "problem", "advice"),
     [
         (("query", "SELECT 1"), "no pipeline is running in this folder", "tagline up"),
+        (("query", "SELECT 1 FROM {tables}"), "{tables} stands for nothing", "{table} for the table's name"),
+        (("quarantine", "ls", "--reason", "nosuch"), "'nosuch' is not one of", "--help"),
         (("export",), "no pipeline is running in this folder", "tagline up"),
         (("download",), "no pipeline is running in this folder", "tagline up"),
         (("feed", "nothing.log"), "no pipeline is running in this folder", "tagline up"),
@@ -139,7 +144,7 @@ def test_what_goes_wrong_is_said_with_what_to_do_next(
 
     done = tagline(tmp_path, *arguments)
 
-    assert done.returncode == 1
+    assert done.returncode == (2 if "--reason" in arguments else 1)  # 2: an option is wrong
     assert problem in done.stderr
     assert advice in done.stderr
     assert "Traceback" not in done.stderr
@@ -225,6 +230,8 @@ def test_a_running_pipeline_is_fed_asked_exported_and_downloaded_from(up: Path, 
     wrong = tagline(up, "query", "SELECT nothing FROM {table}")
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (1, False)
     assert "Column 'nothing' does not exist" in wrong.stderr
+    bracketed = tagline(up, "query", 'SELECT "[/x]" FROM {table}')
+    assert "line 1:8: Column '[/x]' does not exist" in bracketed.stderr
     malformed = tagline(up, "insights", "fields nothing(")
     assert (malformed.returncode, "Traceback" in malformed.stderr) == (1, False)
     backwards = tagline(up, "download", "--from", "2026-01-02", "--to", "2026-01-01")
@@ -251,6 +258,17 @@ def test_a_filter_pattern_is_tried_on_a_file(
 
     assert done.returncode == status, done.stderr
     assert [line.split("/item/")[1].split(" ")[0] for line in done.stdout.splitlines()] == printed
+
+
+@pytest.mark.parametrize("end", ["\r", "\x0b", "\x85", "\u2028"])
+def test_only_a_newline_ends_a_message_of_a_file(end: str, tmp_path: Path) -> None:
+    """Lambda's runtime writes a stack trace with carriage returns."""
+    path = tmp_path / "lines.log"
+    path.write_text(f"[ERROR] boom{end}Traceback: x{end}ValueError\n", newline="")
+
+    done = CliRunner().invoke(app, ["filter", "test", "--json", '"boom" "Traceback"', str(path)])
+
+    assert json.loads(done.stdout)["message"] == f"[ERROR] boom{end}Traceback: x{end}ValueError"
 
 
 def test_an_invalid_filter_pattern_is_refused_with_what_is_wrong(tmp_path: Path) -> None:

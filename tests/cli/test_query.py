@@ -1,5 +1,6 @@
 """`tagline query` and the shipped queries over the lake, in a pipeline whose store it is."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from onemachine.pipeline import Pipeline
 from typer.testing import CliRunner, Result
 
 from cli.apps import tagline_with_samples
+from cli.commands.ask import check_placeholders
 from cli.main import app
 from cli.target import Target, target_of, write_running
 from exporter.store import Days
@@ -119,6 +121,28 @@ def test_the_shipped_queries_count_every_request(lake: Lake) -> None:
 
     assert totals == dict.fromkeys(totals, len(lake.statuses))
     assert len(totals) == 3
+
+
+@pytest.mark.usefixtures("lake")
+def test_numbers_are_numbers_in_json() -> None:
+    asked = query("--json", "SELECT count(*) AS n, 1 AS one, avg(1e0) / 4 AS mean, 'a' AS text FROM {table}")
+
+    assert json.loads(asked.stdout) == {"n": len(PATHS), "one": 1, "mean": 0.25, "text": "a"}
+
+
+@pytest.mark.usefixtures("lake")
+def test_an_error_has_the_places_of_the_question() -> None:
+    assert "line 1:29:" in str(query("SELECT 1 FROM {table} WHERE [x] = 1").exception)
+
+
+@pytest.mark.parametrize("sql", ["SELECT a FROM {tables}", "SELECT '{a}' FROM {tables} WHERE b = '{table}'"])
+def test_a_placeholder_that_stands_for_nothing_is_named(sql: str) -> None:
+    assert "{tables} stands for nothing" in str(query(sql).exception)
+
+
+@pytest.mark.parametrize("sql", ["SELECT 1 WHERE '{a}' = \"{b}\"", "SELECT 1 -- {c}\n/* {d} */", "SELECT 1"])
+def test_braces_in_texts_are_no_placeholders(sql: str) -> None:
+    check_placeholders(sql)
 
 
 def test_all_pages_are_read(lake: Lake) -> None:

@@ -8,7 +8,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from moto.timestreamwrite.responses import TimestreamWriteResponse
 from onemachine.presto.errors import ServiceError
-from onemachine.presto.kinds import column_type
+from onemachine.presto.kinds import Datum, column_type
 from onemachine.presto.sql import MAX_QUERY_CHARACTERS
 from onemachine.timestream import Timestream, install
 from onemachine.timestream.queries import MAX_PAGE_BYTES, Page
@@ -17,7 +17,7 @@ from onemachine.timestream.tables import TableSettings
 # 2026-11-19 00:07:00 UTC
 NOW = 1_795_046_820_000_000_000
 SECOND = 1_000_000_000
-Rows = tuple[tuple[str | None, ...], ...]
+Rows = tuple[tuple[Datum, ...], ...]
 
 # route, seconds and nanoseconds before now, latency, hit_count, ok, note
 REQUESTS: tuple[tuple[str, int, int, str, str, str, str | None], ...] = (

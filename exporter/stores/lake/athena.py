@@ -11,12 +11,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from exporter.lake.athena_view import VIEW
 from exporter.store import Answer, Column, StoreError, Type, Values
+from exporter.stores.placeholder import as_asked, filled
 
 DIALECT: Final = "Athena's SQL, over exported days and fragments"
 _TYPES: dict[str, Type] = {
-    "bigint": "integer",
-    "integer": "integer",
-    "double": "number",
+    **dict.fromkeys(("bigint", "integer", "smallint", "tinyint"), "integer"),
+    **dict.fromkeys(("double", "float", "decimal"), "number"),
     "boolean": "boolean",
     "timestamp": "timestamp",
 }
@@ -54,7 +54,7 @@ class Questions:
         Raises:
             StoreError: If Athena refuses or cannot answer it.
         """
-        sql = text.replace("{table}", VIEW)
+        sql = filled(text, VIEW)
         try:
             started = self._client.start_query_execution(
                 QueryString=sql,
@@ -67,6 +67,8 @@ class Questions:
             except KeyboardInterrupt:
                 self._client.stop_query_execution(QueryExecutionId=execution)
                 raise
+            except StoreError as error:
+                raise type(error)(as_asked(str(error), text, VIEW)) from None
             pages = iter(self._client.get_paginator("get_query_results").paginate(QueryExecutionId=execution))
             first = next(pages)
         except (BotoCoreError, ClientError) as error:
