@@ -7,6 +7,7 @@ from dataclasses import replace
 from sqlglot import exp
 
 from onemachine.presto.conversions import Value, later, months_later, quoted
+from onemachine.presto.failures import FAIL, FAIL_AS_NULL, failure, guarded
 from onemachine.presto.formats import (
     UnknownFormatError,
     date_format,
@@ -15,16 +16,7 @@ from onemachine.presto.formats import (
     parse_datetime,
     replacement,
 )
-from onemachine.presto.functions import (
-    AGGREGATES,
-    FAIL,
-    FAIL_AS_NULL,
-    SCALARS,
-    WINDOWS,
-    cut_to_microseconds,
-    failure,
-    guarded,
-)
+from onemachine.presto.functions import AGGREGATES, SCALARS, WINDOWS, cut_to_microseconds
 from onemachine.presto.kinds import Array, Kind, Series, Type, duckdb_type, printed, widens
 from onemachine.presto.operators import NAMED_MONTHS, NAMED_NANOSECONDS, Operators
 from onemachine.presto.scopes import Scope, has_aggregate

@@ -9,7 +9,8 @@ from sqlglot import exp
 
 from onemachine.presto.dialect import TIMESTREAM, Dialect
 from onemachine.presto.errors import invalid
-from onemachine.presto.functions import MOMENT, cut_to_microseconds, failure
+from onemachine.presto.failures import MOMENT, failure
+from onemachine.presto.functions import cut_to_microseconds
 from onemachine.presto.kinds import Array, Kind, Type, duckdb_type, printed, widens
 from onemachine.presto.syntax import Faults
 

@@ -19,7 +19,7 @@ from onemachine.presto.conversions import (
 )
 from onemachine.presto.dialect import TIMESTREAM, Dialect
 from onemachine.presto.errors import ServiceError
-from onemachine.presto.functions import guarded
+from onemachine.presto.failures import guarded
 from onemachine.presto.kinds import Array, Type, duckdb_type
 from onemachine.presto.scopes import Query, Scope, has_aggregate
 from onemachine.presto.syntax import Faults

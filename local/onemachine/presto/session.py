@@ -2,7 +2,7 @@
 
 import duckdb
 
-from onemachine.presto.functions import FAILURES, moments
+from onemachine.presto.failures import FAILURES, moments
 from onemachine.presto.kinds import MACROS
 
 # One thread sums doubles in one order, and dividing a double by zero is infinite in Trino.
