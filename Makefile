@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 AUDIT := .venv-audit
 WITNESS := .venv-witness
+SUPPLY := .venv-supply
 # uv is quicker where it is there; pip does the same from the same hashes.
 install = $(if $(shell command -v uv),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/python -m pip install --quiet --disable-pip-version-check)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage fuzz mutants monitoring lint check format bench docs audit template-mutants witness lock clean
+.PHONY: help demo test coverage fuzz mutants monitoring lint check format bench docs audit supply advisories template-mutants witness lock update clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -60,13 +61,19 @@ docs: $(VENV)/docs.stamp ## build the documentation into site/
 audit: $(AUDIT)/audit.stamp $(VENV)/test.stamp ## look for weaknesses in the templates: cfn-lint, checkov, and AWS's rules with cfn-guard
 	@CHECKOV=$(AUDIT)/bin/checkov GUARD=$(AUDIT)/lib $(BIN)/pytest -n 0 -s --no-header tests/audit.py
 
+supply: $(SUPPLY)/supply.stamp $(VENV)/test.stamp ## write what each function ships to build/sbom/, and print sizes, imports and licences
+	@$(BIN)/python -m tests.supply components $(SUPPLY)/bin
+
+advisories: $(SUPPLY)/supply.stamp $(VENV)/test.stamp ## ask for known vulnerabilities of what is pinned: needs the internet
+	@$(BIN)/python -m tests.supply advisories $(SUPPLY)/bin
+
 witness: $(WITNESS)/witness.stamp $(VENV)/test.stamp ## create, update and delete a stack in another emulator of CloudFormation
 	@MINISTACK=$(WITNESS)/bin/ministack $(BIN)/pytest -n 0 -s tests/witness.py
 
-UV = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+UV = uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
 lock: ## pin the requirements again, after a change of requirements/*.in: needs uv
-	@cd requirements && for list in lambda zipper exporter usage usage_roller run test lint bench browser docs audit witness; do \
+	@cd requirements && for list in lambda zipper exporter usage usage_roller run test lint bench browser docs audit witness supply; do \
 		$(UV) $$list.in -o $$list.txt >/dev/null || exit 1; done
 	@cd requirements && $(UV) --no-deps guard.in -o guard.txt >/dev/null
 	@# The Lambda runtime has these.
@@ -74,11 +81,14 @@ lock: ## pin the requirements again, after a change of requirements/*.in: needs 
 		$(UV) $$list.in -o $$list.txt --no-emit-package botocore --no-emit-package urllib3 \
 			--no-emit-package python-dateutil --no-emit-package six >/dev/null || exit 1; done
 
+update: ## pin the newest versions that requirements/*.in allow: then make check, make supply and make advisories
+	@$(MAKE) lock UPGRADE=--upgrade
+
 clean: ## remove what was made, the virtual environments too
-	rm -rf $(VENV) $(AUDIT) $(WITNESS) .aws-sam .tagline .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis .coverage build dist site
+	rm -rf $(VENV) $(AUDIT) $(WITNESS) $(SUPPLY) .aws-sam .tagline .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis .coverage build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/bin/python $(AUDIT)/bin/python $(WITNESS)/bin/python:
+$(VENV)/bin/python $(AUDIT)/bin/python $(WITNESS)/bin/python $(SUPPLY)/bin/python:
 	@echo "making $(@D:/bin=)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed: make PYTHON=python3.11"; exit 1; }
@@ -115,6 +125,11 @@ $(AUDIT)/audit.stamp: requirements/audit.txt requirements/guard.txt | $(AUDIT)/b
 $(WITNESS)/witness.stamp: requirements/witness.txt | $(WITNESS)/bin/python
 	@echo "installing what make witness needs"
 	@$(call install,$(WITNESS)) --require-hashes -r requirements/witness.txt
+	@touch $@
+
+$(SUPPLY)/supply.stamp: requirements/supply.txt | $(SUPPLY)/bin/python
+	@echo "installing what make supply needs"
+	@$(call install,$(SUPPLY)) --require-hashes -r requirements/supply.txt
 	@touch $@
 
 # --- `sam build`: what each function ships. This is the list: nothing else is in an artifact. ---------------

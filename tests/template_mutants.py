@@ -4,6 +4,7 @@ What is changed: permissions, statements, failure settings, dimensions, deletion
 resources and other properties, bounds of parameters, and rules. Not what people read: descriptions, names and
 saved questions. Each mutant of a seeded sample is tried in a copy of the tree, in a process that has imported
 what tests need, with the tests that read the template: fast ones first. What no test notices is printed.
+Mutants that were killed before are not tried again: .mutants/template has them, until it is deleted.
 
     python -m tests.template_mutants --sample 200 --seed 0
 """
@@ -29,6 +30,7 @@ from tests.mutant_trials import PRELOADED, copy_tree
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = "template.yml"
+KILLED = ROOT / ".mutants" / "template"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Parts of the template that are changed, and keys that are for people alone, or name something.
 SECTIONS = ("Parameters", "Rules", "Conditions", "Globals", "Resources")
@@ -78,6 +80,11 @@ class Change(NamedTuple):
     end: int
     text: str
     name: str
+
+    @property
+    def digest(self) -> str:
+        """What tells it from others, wherever it stands."""
+        return hashlib.blake2b(f"{self.name} {self.text}".encode(), digest_size=8).hexdigest()
 
     def apply(self, source: str) -> str:
         """Return the template with the change."""
@@ -238,7 +245,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.template_mutants", description=__doc__)
     parser.add_argument("--sample", type=int, default=200, help="how many mutants (default 200)")
     parser.add_argument("--seed", type=int, default=0, help="where chance begins (default 0)")
-    parser.add_argument("--from", type=int, default=0, dest="first", help="how many to skip (default 0)")
     parser.add_argument(
         "--stages", type=int, default=len(TESTS), help="1: the fast tests only (default: all)"
     )
@@ -247,20 +253,26 @@ def main() -> None:
         importlib.import_module(name)
     sys.dont_write_bytecode = True
     source = (ROOT / TEMPLATE).read_text()
-    mutants = sampled(source, asked.sample, asked.seed)[asked.first :]
+    mutants = sampled(source, asked.sample, asked.seed)
+    KILLED.parent.mkdir(exist_ok=True)
+    known = set(KILLED.read_text().split()) if KILLED.exists() else set()
+    left = [mutant for mutant in mutants if mutant.digest not in known]
     survivors = 0
     with tempfile.TemporaryDirectory() as folder:
         root = copy_tree(Path(folder) / "tree")
         if not _survives(root, asked.stages):
             sys.exit((root.parent / "output").read_text()[-3000:] + "\nThe tests fail without a change.")
         began = time.monotonic()
-        for number, change in enumerate(mutants, 1):
+        for number, change in enumerate(left, 1):
             (root / TEMPLATE).write_text(change.apply(source))
             survived = _survives(root, asked.stages)
             survivors += survived
+            if not survived:
+                with KILLED.open("a") as file:
+                    file.write(f"{change.digest}\n")
             outcome = "SURVIVED" if survived else "killed"
             seconds = time.monotonic() - began
-            sys.stdout.write(f"{number}/{len(mutants)} {seconds:.0f} s {outcome} {change.name}\n")
+            sys.stdout.write(f"{number}/{len(left)} {seconds:.0f} s {outcome} {change.name}\n")
             sys.stdout.flush()
     killed = len(mutants) - survivors
     sys.stdout.write(f"{killed} of {len(mutants)} killed ({100 * killed / max(1, len(mutants)):.1f} %)\n")

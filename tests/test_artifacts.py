@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.licences import pinned
+from tests.supply import FUNCTIONS, build, imported, list_of, megabytes
+
 ROOT = Path(__file__).resolve().parent.parent
 # What is imported only when it is needed: for a sampled invocation, and for a fragment of the lake.
 RARE = {"RowConsumer": "import aws_xray_sdk.core, arro3.core, arro3.io, xxhash"}
@@ -20,18 +23,6 @@ RUNTIME = ("boto3", "botocore", "s3transfer", "urllib3", "dateutil", "six.py", "
 
 # As the Makefile's LAMBDA_PLATFORMS.
 SYSTEMS = ("manylinux_2_28", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
-
-HANDLERS = {
-    "RowConsumer": "consumers.rows.handler",
-    "MeterConsumer": "consumers.meters.handler",
-    "Reconciler": "consumers.accounts.handler",
-    "DailyExporter": "exporter.export.handler",
-    "Upkeep": "exporter.upkeep.handler",
-    "UsageRoller": "exporter.usage.handler",
-    "UsageApi": "exporter.usage_api.handler",
-    "DownloadApi": "exporter.downloads.handler",
-    "DownloadWorker": "exporter.zips.handler",
-}
 
 
 @pytest.fixture(scope="session")
@@ -47,42 +38,26 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("function", HANDLERS)
-def test_a_handler_is_imported_from_its_artifact_alone(function: str, runtime: Path, tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    subprocess.run(
-        [
-            "make",
-            "-s",
-            f"build-{function}",
-            f"ARTIFACTS_DIR={tmp_path}",
-            f"PYTHON={sys.executable}",
-            # Wheels that this machine can import, instead of those for Lambda.
-            f"LAMBDA_PYTHON={sys.version_info.major}.{sys.version_info.minor}",
-            f"LAMBDA_PLATFORMS={' '.join(f'{system}_{platform.machine()}' for system in SYSTEMS)}",
-        ],
-        cwd=ROOT,
-        env=environment,
-        check=True,
-        capture_output=True,
-    )
-    script = (
-        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(runtime)!r}]\n"
-        f"from {HANDLERS[function]} import handler\n"
-        f"{RARE.get(function, '')}\n"
-        "names = [name for name, module in sys.modules.items() if getattr(module, '__file__', None)]\n"
-        "print(*{name.split('.')[0] for name in names} & {'consumers', 'exporter', 'tagline'})\n"
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_handler_is_imported_from_its_artifact_alone_within_its_limits(
+    function: str, runtime: Path, tmp_path: Path
+) -> None:
+    # Wheels that this machine can import, instead of those for Lambda.
+    build(
+        function,
+        tmp_path,
+        LAMBDA_PYTHON=f"{sys.version_info.major}.{sys.version_info.minor}",
+        LAMBDA_PLATFORMS=" ".join(f"{system}_{platform.machine()}" for system in SYSTEMS),
     )
 
-    # -I and -S: neither this checkout nor the virtual environment can be reached.
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=False
-    )
+    shipped_function = FUNCTIONS[function]
+    done = imported(shipped_function.handler, tmp_path, runtime, then=RARE.get(function, ""))
 
-    assert done.returncode == 0, done.stderr
+    assert megabytes(tmp_path) <= shipped_function.megabytes
+    assert done.modules <= shipped_function.modules
     installed = {path.name.lower() for path in tmp_path.glob("*.dist-info")}
     assert {
-        f"{name.replace('-', '_')}-{version}.dist-info" for name, version in pinned(function)
+        f"{name.replace('-', '_')}-{version}.dist-info" for name, version, _ in pinned(list_of(function))
     } <= installed
     shipped = {path.name for path in tmp_path.iterdir()} & {
         "consumers",
@@ -91,9 +66,9 @@ def test_a_handler_is_imported_from_its_artifact_alone(function: str, runtime: P
         "onemachine",
         "cli",
     }
-    assert set(done.stdout.split()) <= shipped
+    assert done.ours <= shipped
     assert shipped <= {"consumers", "exporter", "tagline"}
-    assert ("exporter" in shipped) is HANDLERS[function].startswith("exporter")
+    assert ("exporter" in shipped) is shipped_function.handler.startswith("exporter")
     schemas = {path.name for path in (tmp_path / "schemas").glob("*")}
     makes_rows = function in ("RowConsumer", "DailyExporter")
     assert schemas == {path.name for path in (ROOT / "schemas").glob("*") if makes_rows}
@@ -127,14 +102,6 @@ def test_the_layer_is_imported_as_the_runtime_does_and_has_all_of_the_emitter(tm
     assert all(Path(file).is_relative_to(tmp_path) for file in files.split())
 
 
-def pinned(function: str) -> list[tuple[str, str]]:
-    """Return the names and versions in the list that a function's rule installs, whatever Python runs it."""
-    rule = re.search(rf"(?m)^build-{function}:\n\t\$\(call ship,(\w+),", (ROOT / "Makefile").read_text())
-    assert rule is not None
-    lines = (ROOT / "requirements" / f"{rule[1]}.txt").read_text()
-    return re.findall(r"(?m)^([a-z0-9._-]+)==(\S+) \\$", lines)
-
-
 def test_the_build_takes_the_wheels_of_all_these_tags() -> None:
     # pip takes tags as they are written. Without one, it would not find the version that is pinned.
     (platforms,) = re.findall(r"(?m)^LAMBDA_PLATFORMS := (.*)$", (ROOT / "Makefile").read_text())
@@ -153,7 +120,7 @@ def test_every_function_of_the_template_is_among_them() -> None:
         for name, resource in resources.items()
         if not name.startswith("Fn::ForEach") and resource["Type"] == "AWS::Serverless::Function"
     }
-    assert functions == set(HANDLERS)
+    assert functions == set(FUNCTIONS)
 
 
 REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
@@ -163,7 +130,7 @@ def test_lists_that_share_an_environment_agree_on_every_version() -> None:
     # A package may have two versions in a list, for different versions of Python.
     found: dict[str, set[frozenset[str]]] = defaultdict(set)
     for path in REQUIREMENTS:
-        if path.stem not in ("audit", "witness"):
+        if path.stem not in ("audit", "witness", "supply"):
             versions: dict[str, set[str]] = defaultdict(set)
             for name, version in re.findall(r"(?m)^([a-z0-9._-]+)(?:\[.*?\])?==(\S+)", path.read_text()):
                 versions[name].add(version)
