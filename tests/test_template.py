@@ -14,12 +14,13 @@ import tagline
 from cfnlint.api import ManualArgs, lint
 from onemachine.functions import Function
 from onemachine.http_api import AuthorizerSpec, Route
-from onemachine.template.event_sources import event_source_mappings
+from onemachine.schedules import Schedule
+from onemachine.template.event_sources import event_source_mappings, queue_mappings, stream_mappings
 from onemachine.template.functions import functions
 from onemachine.template.http_apis import http_routes
 from onemachine.template.resolution import resolve
 from onemachine.template.sam import translate
-from onemachine.template.schedules import ScheduleSpec, schedules
+from onemachine.template.schedules import schedules
 from onemachine.template.stack import ParameterError, Stack, TemplateError
 
 from benchmarks import export
@@ -367,27 +368,30 @@ def test_a_stream_has_a_number_of_shards_only_when_provisioned(
 # ---- Rows --------------------------------------------------------------------------------------------------
 
 
+MAPPING = "AWS::Lambda::EventSourceMapping"
+
+
 def test_both_event_sources_take_partial_failures(stack: Stack) -> None:
-    mappings = {mapping.function: mapping for mapping in event_source_mappings(stack)}
+    mappings = {each.function: each for each in event_source_mappings(stack)}
     assert list(mappings) == ["tagline-RowConsumer", "tagline-DownloadWorker"]
-    assert {mapping.reports_item_failures for mapping in mappings.values()} == {True}
+    assert {mapping.report_batch_item_failures for mapping in mappings.values()} == {True}
 
 
 def test_a_bad_batch_cannot_block_its_shard(template: dict[str, Any], stack: Stack) -> None:
-    consumer, _ = event_source_mappings(stack)
-    assert consumer.source_name == stack.outputs()["StreamName"]
-    assert consumer.bisects
-    assert 0 <= consumer.maximum_retries < 100
-    assert 60 <= consumer.maximum_age_s <= 24 * 3600
+    (consumer,) = stream_mappings(stack)
+    assert consumer.stream_arn == stack.resources["Stream"].attributes["Arn"]
+    assert consumer.bisect
+    assert 0 <= consumer.maximum_retry_attempts < 100
+    assert 60 <= consumer.maximum_record_age_s <= 24 * 3600
     assert consumer.starting_position == "TRIM_HORIZON"
     # The records are gzip, and a filter on data drops what is not JSON.
-    assert "FilterCriteria" not in stack.resources[consumer.logical_id].properties
+    assert not any("FilterCriteria" in each.properties for each in stack.of_type(MAPPING))
     assert consumer.on_failure_arn == stack.resources["Bucket"].attributes["Arn"]
     # Lambda writes failed batches with the function's role, under this prefix, and asks for ListBucket.
     bucket = stack.resources["Bucket"].attributes["Arn"]
     assert f"{bucket}/aws/lambda/*" in allowed_resources(stack, "RowConsumerRole", "s3:PutObject")
     assert allowed_resources(stack, "RowConsumerRole", "s3:ListBucket") == [bucket]
-    tuned, _ = event_source_mappings(
+    (tuned,) = stream_mappings(
         stack_of(template, BatchSize="9", BatchWindowSeconds="0", ParallelizationFactor="2")
     )
     assert (tuned.batch_size, tuned.window_s, tuned.parallelization_factor) == (9, 0, 2)
@@ -459,9 +463,9 @@ def test_with_timestream_no_fragments_may_be_written_or_read(stack: Stack, lake_
 def test_batches_have_the_size_that_suits_the_store_unless_one_is_given(
     store: str, size: int, window_s: int, template: dict[str, Any]
 ) -> None:
-    consumer, _ = event_source_mappings(stack_of(template, Store=store))
+    (consumer,) = stream_mappings(stack_of(template, Store=store))
     assert (consumer.batch_size, consumer.window_s) == (size, window_s)
-    given, _ = event_source_mappings(stack_of(template, Store=store, BatchSize="7", BatchWindowSeconds="0"))
+    (given,) = stream_mappings(stack_of(template, Store=store, BatchSize="7", BatchWindowSeconds="0"))
     assert (given.batch_size, given.window_s) == (7, 0)
 
 
@@ -549,17 +553,18 @@ def test_the_consumer_of_meters_reads_the_stream_beside_the_other_with_settings_
     )
     rows, meters = (
         mapping
-        for mapping in event_source_mappings(stack)
-        if mapping.source_name == stack.outputs()["StreamName"]
+        for mapping in stream_mappings(stack)
+        if mapping.stream_arn == stack.resources["Stream"].attributes["Arn"]
     )
     assert (rows.function, rows.batch_size) == ("tagline-RowConsumer", 9)
     assert (meters.function, meters.batch_size, meters.window_s) == ("tagline-MeterConsumer", 7, 0)
-    assert meters.reports_item_failures
-    assert meters.bisects
-    assert (meters.maximum_retries, meters.maximum_age_s) == (rows.maximum_retries, rows.maximum_age_s)
+    assert meters.report_batch_item_failures
+    assert meters.bisect
+    assert meters.maximum_retry_attempts == rows.maximum_retry_attempts
+    assert meters.maximum_record_age_s == rows.maximum_record_age_s
     assert meters.starting_position == "TRIM_HORIZON"
     assert meters.on_failure_arn == stack.resources["Bucket"].attributes["Arn"]
-    assert "FilterCriteria" not in stack.resources[meters.logical_id].properties
+    assert not any("FilterCriteria" in each.properties for each in stack.of_type(MAPPING))
     alarm = stack.resources["MeterLagCriticalAlarm"]
     assert alarm.properties["Dimensions"] == [{"Name": "FunctionName", "Value": "tagline-MeterConsumer"}]
 
@@ -696,7 +701,7 @@ def test_links_are_accelerated_if_the_bucket_is(status: str, template: dict[str,
     assert "BucketName" not in bucket.properties
 
 
-def schedule(stack: Stack, function: str) -> ScheduleSpec:
+def schedule(stack: Stack, function: str) -> Schedule:
     (found,) = [each for each in schedules(stack) if each.function == f"tagline-{function}"]
     return found
 
@@ -722,19 +727,19 @@ def test_hours_of_large_days_are_written_every_hour_by_the_lake_store_only(
     stack = stack_of(template, Store=store)
     _, hourly = (each for each in schedules(stack) if each.function == "tagline-DailyExporter")
     assert (hourly.expression, hourly.timezone) == ("cron(15 1-23 * * ? *)", "UTC")
-    assert (hourly.payload, hourly.enabled) == (json.dumps({HOURLY: True}), enabled)
+    assert (hourly.payload, hourly.enabled) == (json.dumps({HOURLY: True}).encode(), enabled)
 
 
 def test_a_day_is_reconciled_when_none_of_its_batches_is_tried_any_more(stack: Stack) -> None:
     daily, hourly = (each for each in schedules(stack) if each.function == "tagline-Reconciler")
-    assert (hourly.expression, hourly.payload) == ("cron(20 * * * ? *)", json.dumps({COMPACT: True}))
+    assert (hourly.expression, hourly.payload) == ("cron(20 * * * ? *)", json.dumps({COMPACT: True}).encode())
     assert daily.expression == "cron(45 6 * * ? *)"
     assert (daily.timezone, daily.enabled) == ("UTC", True)
     after_midnight = 6 * 3600 + 45 * 60
     assert {
-        mapping.maximum_age_s < after_midnight
-        for mapping in event_source_mappings(stack)
-        if mapping.source_name == stack.outputs()["StreamName"]
+        mapping.maximum_record_age_s < after_midnight
+        for mapping in stream_mappings(stack)
+        if mapping.stream_arn == stack.resources["Stream"].attributes["Arn"]
     } == {True}
     target = stack.resources[daily.logical_id].properties["Target"]
     assert target["DeadLetterConfig"] == {"Arn": stack.resources["ScheduleDeadLetters"].attributes["Arn"]}
@@ -841,7 +846,7 @@ def test_links_are_signed_by_a_role_that_can_fetch_zips_and_nothing_else(stack: 
 def test_the_api_is_throttled_and_logs_each_request(stack: Stack) -> None:
     (stage,) = stack.of_type("AWS::ApiGatewayV2::Stage")
     assert stage.properties["DefaultRouteSettings"] == {"ThrottlingRateLimit": 10, "ThrottlingBurstLimit": 20}
-    _, worker = event_source_mappings(stack)
+    (worker,) = queue_mappings(stack)
     assert worker.maximum_concurrency == 5, "other functions keep the rest of the account's concurrency"
     access_log = stage.properties["AccessLogSettings"]
     assert access_log["DestinationArn"] == stack.resources["DownloadHttpApiLogs"].attributes["Arn"]
@@ -863,11 +868,11 @@ def test_the_audit_log_of_downloads_outlives_the_stack(template: dict[str, Any])
 
 def test_a_zip_in_the_making_is_not_started_a_second_time(stack: Stack) -> None:
     # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
-    _, worker = event_source_mappings(stack)
+    (worker,) = queue_mappings(stack)
     queue = stack.resources["DownloadQueue"].properties
     timeout = function(stack, "DownloadWorker").timeout_s
     assert queue["VisibilityTimeout"] >= 6 * timeout + worker.window_s
-    assert worker.source_arn == stack.resources["DownloadQueue"].attributes["Arn"]
+    assert worker.queue_arn == stack.resources["DownloadQueue"].attributes["Arn"]
     assert queue["RedrivePolicy"] == {
         "deadLetterTargetArn": stack.resources["DownloadDeadLetters"].attributes["Arn"],
         "maxReceiveCount": 3,
@@ -1040,8 +1045,8 @@ def test_the_api_of_usage_can_ask_no_store_and_write_no_number(stack: Stack) -> 
     found = [each for each in schedules(stack) if each.function == "tagline-UsageRoller"]
     # Neither runs when the other does, or when the accounts are merged.
     assert {(each.expression, each.payload, each.timezone) for each in found} == {
-        ("cron(7 * * * ? *)", None, "UTC"),
-        ("cron(2/10 * * * ? *)", json.dumps({LAST_MINUTES: True}), "UTC"),
+        ("cron(7 * * * ? *)", b"", "UTC"),
+        ("cron(2/10 * * * ? *)", json.dumps({LAST_MINUTES: True}).encode(), "UTC"),
     }
 
 

@@ -51,6 +51,7 @@ class KinesisSettings:
         maximum_record_age_s: The age at which a record is given up, in seconds; -1 is never.
         on_failure_arn: The bucket, queue or topic that gets what is given up.
         mapping_id: The mapping's UUID, which is part of the keys in that bucket.
+        enabled: Whether it reads.
 
     Raises:
         ValueError: A value is outside of Lambda's limits, or the destination is not one of Lambda's.
@@ -69,6 +70,12 @@ class KinesisSettings:
     maximum_record_age_s: float = -1
     on_failure_arn: str | None = None
     mapping_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    enabled: bool = True
+
+    @property
+    def source_arn(self) -> str:
+        """The stream."""
+        return self.stream_arn
 
     def __post_init__(self) -> None:
         _check("BatchSize", self.batch_size, 1, MAX_KINESIS_BATCH)
@@ -98,6 +105,8 @@ class SqsSettings:
         window_s: How long to wait for a batch to fill, in seconds, 0 to 300.
         report_batch_item_failures: Whether the function's answer says which messages failed.
         maximum_concurrency: The most invocations at once, 2 to 1,000; 5 where it is not given.
+        mapping_id: The mapping's UUID.
+        enabled: Whether it reads.
 
     Raises:
         ValueError: A value is outside of Lambda's limits, or the queue is a FIFO queue.
@@ -110,6 +119,13 @@ class SqsSettings:
     window_s: float = 0.0
     report_batch_item_failures: bool = False
     maximum_concurrency: int | None = None
+    mapping_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    enabled: bool = True
+
+    @property
+    def source_arn(self) -> str:
+        """The queue."""
+        return self.queue_arn
 
     def __post_init__(self) -> None:
         if self.queue_arn.endswith(".fifo"):
@@ -122,6 +138,9 @@ class SqsSettings:
         _check("MaximumBatchingWindowInSeconds", self.window_s, 0, MAX_WINDOW_S)
         if self.batch_size > RECEIVE_LIMIT and self.window_s < 1:
             raise ValueError(f"BatchSize {self.batch_size} needs a window of 1 s, not {self.window_s} s")
+
+
+MappingSettings = KinesisSettings | SqsSettings
 
 
 def _check(name: str, value: float, lowest: float, highest: float) -> None:

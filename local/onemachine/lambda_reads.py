@@ -16,16 +16,16 @@ from urllib.parse import unquote
 
 from moto.awslambda.responses import LambdaResponse
 
+from onemachine.batches import KinesisSettings, MappingSettings
 from onemachine.functions import Function, Functions, function_arn
-from onemachine.template.event_sources import EventSourceMappingSpec
 
 Answer = tuple[int, dict[str, str], str]
 
 
 def install(
     functions: Functions,
-    mappings: Callable[[], Sequence[EventSourceMappingSpec]],
-    enable: Callable[[EventSourceMappingSpec, bool], None],
+    mappings: Callable[[], Sequence[MappingSettings]],
+    enable: Callable[[MappingSettings, bool], None],
 ) -> None:
     """Let moto's Lambda answer with what runs here.
 
@@ -63,12 +63,12 @@ def install(
 
     def get_event_source_mapping(response: Any) -> Answer:
         identifier = unquote(response.path.rstrip("/").rsplit("/", 1)[-1])
-        found = [mapping_configuration(each) for each in mappings() if each.uuid == identifier]
+        found = [mapping_configuration(each) for each in mappings() if each.mapping_id == identifier]
         return _answer(found[0]) if found else _missing("Event source mapping", identifier)
 
     def update_event_source_mapping(response: Any) -> Answer:
         identifier = unquote(response.path.rstrip("/").rsplit("/", 1)[-1])
-        found = [each for each in mappings() if each.uuid == identifier]
+        found = [each for each in mappings() if each.mapping_id == identifier]
         return _updated(response, found[0], enable) if found else _missing("Event source mapping", identifier)
 
     # moto has no other place to put this: its server looks these up when a call comes.
@@ -103,27 +103,27 @@ def configuration(function: Function) -> dict[str, Any]:
     }
 
 
-def mapping_configuration(mapping: EventSourceMappingSpec) -> dict[str, Any]:
+def mapping_configuration(mapping: MappingSettings) -> dict[str, Any]:
     """Return an event source mapping's configuration."""
     found: dict[str, Any] = {
-        "UUID": mapping.uuid,
+        "UUID": mapping.mapping_id,
         "EventSourceArn": mapping.source_arn,
         "FunctionArn": function_arn(mapping.function),
         "BatchSize": mapping.batch_size,
         "MaximumBatchingWindowInSeconds": mapping.window_s,
         "State": "Enabled" if mapping.enabled else "Disabled",
-        "FunctionResponseTypes": ["ReportBatchItemFailures"] if mapping.reports_item_failures else [],
+        "FunctionResponseTypes": ["ReportBatchItemFailures"] if mapping.report_batch_item_failures else [],
     }
-    if mapping.service == "kinesis":
+    if isinstance(mapping, KinesisSettings):
         found |= {
             "StartingPosition": mapping.starting_position,
             "ParallelizationFactor": mapping.parallelization_factor,
-            "BisectBatchOnFunctionError": mapping.bisects,
-            "MaximumRetryAttempts": mapping.maximum_retries,
-            "MaximumRecordAgeInSeconds": mapping.maximum_age_s,
+            "BisectBatchOnFunctionError": mapping.bisect,
+            "MaximumRetryAttempts": mapping.maximum_retry_attempts,
+            "MaximumRecordAgeInSeconds": mapping.maximum_record_age_s,
         }
-    if mapping.on_failure_arn:
-        found["DestinationConfig"] = {"OnFailure": {"Destination": mapping.on_failure_arn}}
+        if mapping.on_failure_arn:
+            found["DestinationConfig"] = {"OnFailure": {"Destination": mapping.on_failure_arn}}
     return found
 
 
@@ -145,7 +145,7 @@ def _missing(what: str, name: str) -> Answer:
 
 
 def _updated(
-    response: Any, mapping: EventSourceMappingSpec, enable: Callable[[EventSourceMappingSpec, bool], None]
+    response: Any, mapping: MappingSettings, enable: Callable[[MappingSettings, bool], None]
 ) -> Answer:
     asked = json.loads(response.body)
     asked.pop("UUID", None)

@@ -11,13 +11,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, Self
 
 from botocore.config import Config
 
@@ -25,7 +25,7 @@ from onemachine import lambda_reads, logs
 from onemachine.access_logs import Access
 from onemachine.alarms.service import Alarms
 from onemachine.apis import ApiServers
-from onemachine.batches import KinesisSettings, SqsSettings
+from onemachine.batches import KinesisSettings, MappingSettings
 from onemachine.clock import Clock
 from onemachine.destinations import Destinations
 from onemachine.event_sources import KinesisMapping, SqsMapping
@@ -37,11 +37,11 @@ from onemachine.s3 import Applied, apply_lifecycle
 from onemachine.schedules import Schedule, Scheduler, is_enabled
 from onemachine.service import ResourceType, Service
 from onemachine.services import KEYS, Services, client
-from onemachine.template.event_sources import EventSourceMappingSpec, event_invokes, event_source_mappings
+from onemachine.template.event_sources import event_invokes, event_source_mappings
 from onemachine.template.functions import functions
 from onemachine.template.resolution import resolve
 from onemachine.template.sam import translate
-from onemachine.template.schedules import schedules
+from onemachine.template.schedules import running_schedules
 from onemachine.template.stack import Stack, TemplateError
 
 POLL_S = 0.02
@@ -274,7 +274,7 @@ class Pipeline:
         self.services.serve(self.functions, self.events)
         self.alarms = Alarms(cloudwatch, metrics, self.clock.now, self.services.publish)
         self.mappings: list[KinesisMapping | SqsMapping] = []
-        self._described: list[EventSourceMappingSpec] = []
+        self._described: list[MappingSettings] = []
         lambda_reads.install(self.functions, lambda: self._described, self._enable)
         schedules: list[Schedule] = []
         self.not_run: list[str] = []
@@ -290,16 +290,12 @@ class Pipeline:
             self._create(stack)
             self.not_run += [*not_run(stack, self._types), *self._add_alarms(stack)]
             self._add_functions(stack, app.template.parent)
-            for mapping_spec in event_source_mappings(stack):
-                if mapping_spec.function not in self.functions.names():
-                    continue
-                self._described.append(mapping_spec)
-                mapping = self._mapping(mapping_spec, stack)
-                mapping.enable(mapping_spec.enabled)
-                mapping.start()
-                self._stop.append(mapping.stop)
-                self.mappings.append(mapping)
-            schedules += [each for each in _schedules(stack) if each.function in self.functions.names()]
+            for settings in event_source_mappings(stack):
+                if settings.function in self.functions.names():
+                    self._map(settings)
+            schedules += [
+                each for each in running_schedules(stack) if each.function in self.functions.names()
+            ]
             self.addresses[app.name] = self._apis(stack)
             self.outputs[app.name] = stack.outputs(self.addresses[app.name])
         self.scheduler = Scheduler(
@@ -316,10 +312,19 @@ class Pipeline:
             outbox=self._e_mails,
         )
 
-    def _enable(self, spec: EventSourceMappingSpec, enabled: bool) -> None:
+    def _map(self, settings: MappingSettings) -> None:
+        """Start an event source mapping."""
+        mapping = self._mapping(settings)
+        mapping.enable(settings.enabled)
+        mapping.start()
+        self._stop.append(mapping.stop)
+        self._described.append(settings)
+        self.mappings.append(mapping)
+
+    def _enable(self, settings: MappingSettings, enabled: bool) -> None:
         """Enable an event source mapping, or disable it."""
-        place = self._described.index(spec)
-        self._described[place] = replace(spec, enabled=enabled)
+        place = self._described.index(settings)
+        self._described[place] = replace(settings, enabled=enabled)
         self.mappings[place].enable(enabled)
 
     @staticmethod
@@ -424,48 +429,18 @@ class Pipeline:
                     refused.append(f"{resource.logical_id} ({kind}: {error})")
         return refused
 
-    def _mapping(self, spec: EventSourceMappingSpec, stack: Stack) -> KinesisMapping | SqsMapping:
-        if spec.service == "sqs":
-            url = next(
-                resource.physical_id
-                for resource in stack.of_type("AWS::SQS::Queue")
-                if resource.attributes["Arn"] == spec.source_arn
+    def _mapping(self, settings: MappingSettings) -> KinesisMapping | SqsMapping:
+        if isinstance(settings, KinesisSettings):
+            return KinesisMapping(
+                settings,
+                self.client("kinesis"),
+                self.destinations.send,
+                self.functions.invoke,
+                observe=self._observe,
             )
-            settings = SqsSettings(
-                spec.function,
-                spec.source_arn,
-                url,
-                batch_size=spec.batch_size,
-                window_s=spec.window_s,
-                report_batch_item_failures=spec.reports_item_failures,
-                maximum_concurrency=spec.maximum_concurrency,
-            )
-            return SqsMapping(settings, self.client("sqs"), self.functions.invoke)
-        return KinesisMapping(
-            KinesisSettings(
-                spec.function,
-                spec.source_arn,
-                batch_size=spec.batch_size,
-                window_s=spec.window_s,
-                starting_position=cast("Any", spec.starting_position),
-                starting_timestamp=(
-                    None
-                    if spec.starting_timestamp is None
-                    else datetime.fromtimestamp(spec.starting_timestamp, UTC)
-                ),
-                parallelization_factor=spec.parallelization_factor,
-                report_batch_item_failures=spec.reports_item_failures,
-                bisect=spec.bisects,
-                maximum_retry_attempts=spec.maximum_retries,
-                maximum_record_age_s=spec.maximum_age_s,
-                on_failure_arn=spec.on_failure_arn or None,
-                mapping_id=spec.uuid,
-            ),
-            self.client("kinesis"),
-            self.destinations.send,
-            self.functions.invoke,
-            observe=self._observe,
-        )
+        if not settings.queue_url:
+            raise TemplateError(f"queue {settings.queue_arn} is in no resource of the template")
+        return SqsMapping(settings, self.client("sqs"), self.functions.invoke)
 
     def _apis(self, stack: Stack) -> dict[str, str]:
         """Start a stack's HTTP and REST APIs and return their addresses by logical id."""
@@ -560,19 +535,3 @@ def _normal(name: str) -> str:
     https://packaging.python.org/en/latest/specifications/name-normalization/
     """
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _schedules(stack: Stack) -> list[Schedule]:
-    found = []
-    for spec in schedules(stack):
-        resource = stack.resources[spec.logical_id]
-        followed = spec.timezone in {"UTC", "Etc/UTC"}
-        # Those of EventBridge Scheduler can be enabled later.
-        if not spec.enabled and (resource.type == "AWS::Events::Rule" or not followed):
-            continue
-        if not followed:
-            raise TemplateError(
-                f"{spec.logical_id}: time zone {spec.timezone} is not followed here, only UTC"
-            )
-        found.append(Schedule(spec.expression, spec.function, (spec.payload or "").encode(), resource.name))
-    return found

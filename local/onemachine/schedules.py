@@ -44,12 +44,18 @@ class Schedule:
         payload: The event, in which `<aws.scheduler.scheduled-time>` stands for the time; empty for the
             event that EventBridge sends of itself.
         name: The rule's or schedule's name, for that event.
+        timezone: The IANA time zone of a cron expression; only UTC is followed.
+        enabled: Whether it fires when the stack is made.
+        logical_id: Its name in the template.
     """
 
     expression: str
     function: str
     payload: bytes = b""
     name: str = ""
+    timezone: str = "UTC"
+    enabled: bool = True
+    logical_id: str = ""
 
 
 # --- expressions ------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from onemachine.http_api import Route
-from onemachine.template.event_sources import event_source_mappings
+from onemachine.template.event_sources import queue_mappings, stream_mappings
 from onemachine.template.functions import functions
 from onemachine.template.http_apis import http_routes
 from onemachine.template.resolution import resolve
@@ -372,7 +372,8 @@ def test_the_transform_needs_no_region_in_the_environment(
 
 def test_the_transform_leaves_parameters_open(sam: dict[str, Any]) -> None:
     assert sam["Resources"]["WorkerRecords"]["Properties"]["BatchSize"] == {"Ref": "Batch"}
-    messages, records = event_source_mappings(stack_of(sam, Batch="77"))
+    (records,) = stream_mappings(stack_of(sam, Batch="77"))
+    (messages,) = queue_mappings(stack_of(sam, Batch="77"))
     assert (records.batch_size, messages.batch_size) == (77, 10)
 
 
@@ -387,18 +388,22 @@ def test_a_function_has_what_lambda_takes_where_the_template_is_silent(sam: dict
 def test_event_source_mappings_have_what_lambda_takes_where_the_template_is_silent(
     sam: dict[str, Any],
 ) -> None:
-    messages, records = event_source_mappings(stack_of(sam))
-    assert (records.service, records.source_name, records.function) == (
-        "kinesis",
-        "Shop-Stream",
+    (records,) = stream_mappings(stack_of(sam))
+    (messages,) = queue_mappings(stack_of(sam))
+    assert (records.stream_arn, records.function) == (
+        f"arn:aws:kinesis:us-east-1:{ACCOUNT}:stream/Shop-Stream",
         "Shop-Worker",
     )
-    assert (messages.service, messages.source_name, messages.function) == ("sqs", "Shop-Queue", "Shop-Worker")
-    assert (records.starting_position, messages.starting_position) == ("LATEST", "")
-    assert (records.maximum_retries, records.maximum_age_s) == (-1, -1)
-    assert (records.bisects, records.reports_item_failures, records.enabled) == (False, False, True)
-    assert (records.window_s, records.parallelization_factor, records.on_failure_arn) == (0, 1, "")
-    assert records.uuid != messages.uuid
+    assert (messages.queue_arn, messages.queue_url, messages.function) == (
+        f"arn:aws:sqs:us-east-1:{ACCOUNT}:Shop-Queue",
+        f"{ENDPOINT}/{ACCOUNT}/Shop-Queue",
+        "Shop-Worker",
+    )
+    assert records.starting_position == "LATEST"
+    assert (records.maximum_retry_attempts, records.maximum_record_age_s) == (-1, -1)
+    assert (records.bisect, records.report_batch_item_failures, records.enabled) == (False, False, True)
+    assert (records.window_s, records.parallelization_factor, records.on_failure_arn) == (0, 1, None)
+    assert records.mapping_id != messages.mapping_id
 
 
 def test_a_mapping_of_another_source_is_refused(sam: dict[str, Any]) -> None:
@@ -411,16 +416,16 @@ def test_a_mapping_of_another_source_is_refused(sam: dict[str, Any]) -> None:
         "WorkerRecords": {"Type": "AWS::Lambda::EventSourceMapping", "Properties": mapping},
     }
     with pytest.raises(TemplateError, match="WorkerRecords: arn:aws:kafka:us-east-1:1:c/x is neither"):
-        event_source_mappings(stack_of({**sam, "Resources": resources}))
+        stream_mappings(stack_of({**sam, "Resources": resources}))
 
 
 def test_schedules_are_found_whichever_service_keeps_them(sam: dict[str, Any]) -> None:
     nightly, hourly = schedules(stack_of(sam))
     assert (nightly.function, hourly.function) == ("Shop-Worker", "Shop-Worker")
     assert (nightly.expression, nightly.timezone) == ("cron(5 3 * * ? *)", "Europe/Berlin")
-    assert (nightly.enabled, nightly.payload) == (False, None)
+    assert (nightly.enabled, nightly.payload) == (False, b"")
     assert (hourly.expression, hourly.timezone) == ("rate(1 hour)", "UTC")
-    assert (hourly.enabled, hourly.payload) == (True, '{"a": 1}')
+    assert (hourly.enabled, hourly.payload) == (True, b'{"a": 1}')
 
 
 def test_routes_are_found_for_each_api(sam: dict[str, Any]) -> None:

@@ -18,15 +18,15 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from onemachine.http_api import AuthorizerSpec, Cors
-from onemachine.pipeline import Pipeline, _schedules, not_run
+from onemachine.pipeline import Pipeline, not_run
 from onemachine.schedules import Schedule
 from onemachine.services import CREDENTIALS, client
 from onemachine.sns import create_subscription
-from onemachine.template.event_sources import event_source_mappings
+from onemachine.template.event_sources import stream_mappings
 from onemachine.template.http_apis import http_apis
 from onemachine.template.resolution import resolve
 from onemachine.template.sam import translate
-from onemachine.template.schedules import schedules
+from onemachine.template.schedules import running_schedules, schedules
 from onemachine.template.stack import Stack, TemplateError
 
 from cli.apps import tagline_with_template
@@ -313,7 +313,7 @@ def test_what_cannot_be_run_is_refused_by_name(
 ) -> None:
     def run() -> None:
         stack = read(tmp_path, resources)
-        event_source_mappings(stack)
+        stream_mappings(stack)
         schedules(stack)
         http_apis(stack)
 
@@ -362,15 +362,15 @@ def test_jwt_authorizers_cors_and_throttles_are_read(tmp_path: Path) -> None:
 def test_a_schedule_in_another_time_zone_is_refused(tmp_path: Path) -> None:
     schedule = {"ScheduleExpression": "rate(1 day)", "ScheduleExpressionTimezone": "Europe/Berlin"}
     with pytest.raises(TemplateError, match="FEvent: time zone Europe/Berlin is not followed"):
-        _schedules(read(tmp_path, {"F": function(("ScheduleV2", schedule))}))
+        running_schedules(read(tmp_path, {"F": function(("ScheduleV2", schedule))}))
     disabled = {**schedule, "State": "DISABLED"}
-    assert _schedules(read(tmp_path, {"F": function(("ScheduleV2", disabled))})) == []
+    assert running_schedules(read(tmp_path, {"F": function(("ScheduleV2", disabled))})) == []
 
 
 def test_rules_are_schedules_too(tmp_path: Path) -> None:
     hourly = {"Schedule": "rate(1 hour)", "Input": "{}", "Name": "hourly"}
-    assert _schedules(read(tmp_path, {"F": function(("Schedule", hourly))})) == [
-        Schedule("rate(1 hour)", "app-F", b"{}", "hourly")
+    assert running_schedules(read(tmp_path, {"F": function(("Schedule", hourly))})) == [
+        Schedule("rate(1 hour)", "app-F", b"{}", "hourly", logical_id="FEvent")
     ]
 
 

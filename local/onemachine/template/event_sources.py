@@ -1,85 +1,59 @@
 """What brings events to the functions of a stack."""
 
-import re
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
 
+from onemachine.batches import KinesisSettings, MappingSettings, SqsSettings
 from onemachine.invocations import MAX_EVENT_AGE_S, MAX_RETRIES, EventSettings
 from onemachine.template.stack import Stack, TemplateError, function_name, refuse, text_of
 
-_DEFAULT_BATCH_SIZE = {"kinesis": 100, "sqs": 10}
+
+def _is_true(given: Any) -> bool:
+    return text_of(given) == "true"
 
 
-_UNLIMITED = -1
-
-
-# FilterCriteria, TumblingWindowInSeconds and the rest of a mapping's properties are refused by name.
-_MAPPING_PROPERTIES = {
-    "BatchSize",
-    "BisectBatchOnFunctionError",
-    "DestinationConfig",
-    "Enabled",
-    "EventSourceArn",
-    "FunctionName",
-    "FunctionResponseTypes",
-    "MetricsConfig",  # counts what happens, and changes nothing of it
-    "MaximumBatchingWindowInSeconds",
-    "MaximumRecordAgeInSeconds",
-    "MaximumRetryAttempts",
-    "ParallelizationFactor",
-    "ScalingConfig",
-    "StartingPosition",
-    "StartingPositionTimestamp",
-    "Tags",
+_Readers = Mapping[str, tuple[str, Callable[[Any], Any]]]
+# What a mapping's properties are called in its settings, and how they are read.
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-lambda-eventsourcemapping.html
+_OF_BOTH: _Readers = {
+    "BatchSize": ("batch_size", int),
+    "Enabled": ("enabled", _is_true),
+    "FunctionResponseTypes": ("report_batch_item_failures", lambda given: "ReportBatchItemFailures" in given),
+    "MaximumBatchingWindowInSeconds": ("window_s", int),
 }
+_OF_STREAMS: _Readers = {
+    **_OF_BOTH,
+    "BisectBatchOnFunctionError": ("bisect", _is_true),
+    "DestinationConfig": ("on_failure_arn", lambda given: given.get("OnFailure", {}).get("Destination")),
+    "MaximumRecordAgeInSeconds": ("maximum_record_age_s", int),
+    "MaximumRetryAttempts": ("maximum_retry_attempts", int),
+    "ParallelizationFactor": ("parallelization_factor", int),
+    "StartingPosition": ("starting_position", str),
+    "StartingPositionTimestamp": (
+        "starting_timestamp",
+        lambda given: datetime.fromtimestamp(float(given), UTC),
+    ),
+}
+_OF_QUEUES: _Readers = {
+    **_OF_BOTH,
+    "ScalingConfig": (
+        "maximum_concurrency",
+        lambda given: int(given["MaximumConcurrency"]) if "MaximumConcurrency" in given else None,
+    ),
+}
+# MetricsConfig counts what happens, and changes nothing of it. FilterCriteria, TumblingWindowInSeconds and
+# the rest are refused by name.
+_FOLLOWED = {*_OF_STREAMS, *_OF_QUEUES, "EventSourceArn", "FunctionName", "MetricsConfig", "Tags"}
 
 
-@dataclass(frozen=True)
-class EventSourceMappingSpec:
-    """What calls a function with batches from a stream or a queue.
-
-    Attributes:
-        logical_id: Its name in the template.
-        uuid: Its identifier in Lambda, part of the keys of failed batches.
-        function: The function's name.
-        service: ``kinesis`` or ``sqs``.
-        source_arn: The stream's or queue's ARN.
-        source_name: The stream's or queue's name.
-        batch_size: Records for one call at most.
-        window_s: Seconds for which a batch is collected.
-        starting_position: ``TRIM_HORIZON``, ``LATEST`` or ``AT_TIMESTAMP``; empty for a queue.
-        starting_timestamp: The time of ``AT_TIMESTAMP``, seconds since 1970.
-        parallelization_factor: Batches of one shard at the same time.
-        reports_item_failures: Whether ``batchItemFailures`` of an answer count.
-        bisects: Whether a failed batch is halved.
-        maximum_retries: Attempts after the first; -1 is without end.
-        maximum_age_s: Age in seconds above which records are given up; -1 is without end.
-        on_failure_arn: Where given-up batches go, empty for nowhere.
-        maximum_concurrency: Invocations of a queue at the same time, None where it is not given.
-        enabled: Whether it runs.
-    """
-
-    logical_id: str
-    uuid: str
-    function: str
-    service: str
-    source_arn: str
-    source_name: str
-    batch_size: int
-    window_s: int
-    starting_position: str
-    starting_timestamp: float | None
-    parallelization_factor: int
-    reports_item_failures: bool
-    bisects: bool
-    maximum_retries: int
-    maximum_age_s: int
-    on_failure_arn: str
-    maximum_concurrency: int | None
-    enabled: bool
+def event_source_mappings(stack: Stack) -> list[MappingSettings]:
+    """Return all event source mappings of a stack: see `stream_mappings` and `queue_mappings`."""
+    return [*stream_mappings(stack), *queue_mappings(stack)]
 
 
-def event_source_mappings(stack: Stack) -> list[EventSourceMappingSpec]:
-    """Lists what calls a stack's functions with batches.
+def stream_mappings(stack: Stack) -> list[KinesisSettings]:
+    """Return what calls a stack's functions with batches of streams.
 
     Args:
         stack: The stack.
@@ -90,48 +64,42 @@ def event_source_mappings(stack: Stack) -> list[EventSourceMappingSpec]:
     Raises:
         TemplateError: A source is neither a Kinesis stream nor an SQS queue, or a mapping has a property that
             cannot be followed on one machine.
+        ValueError: A property is outside of Lambda's limits.
     """
-    specs = []
+    return [
+        KinesisSettings(stream_arn=arn, **{"starting_position": "", **given})
+        for arn, given in _mappings(stack, "kinesis", _OF_STREAMS)
+    ]
+
+
+def queue_mappings(stack: Stack) -> list[SqsSettings]:
+    """Return what calls a stack's functions with batches of queues, as `stream_mappings` does of streams."""
+    urls = {queue.attributes["Arn"]: queue.physical_id for queue in stack.of_type("AWS::SQS::Queue")}
+    return [
+        SqsSettings(queue_arn=arn, queue_url=urls.get(arn, ""), **given)
+        for arn, given in _mappings(stack, "sqs", _OF_QUEUES)
+    ]
+
+
+def _mappings(stack: Stack, service: str, readers: _Readers) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the source and the settings of each mapping of a service."""
     for mapping in stack.of_type("AWS::Lambda::EventSourceMapping"):
         properties = mapping.properties
-        unknown = {name for name, value in properties.items() if value} - _MAPPING_PROPERTIES
+        unknown = {name for name, value in properties.items() if value} - _FOLLOWED
         refuse(mapping, properties, unknown, "this part of event source mappings is not run on one machine")
         if "EventSourceArn" not in properties:
             raise TemplateError(f"{mapping.logical_id}: there is no EventSourceArn")
-        source_arn: str = properties["EventSourceArn"]
-        timestamp = properties.get("StartingPositionTimestamp")
-        at_once = properties.get("ScalingConfig", {}).get("MaximumConcurrency")
-        service = source_arn.split(":")[2]
-        if service not in _DEFAULT_BATCH_SIZE:
-            raise TemplateError(
-                f"{mapping.logical_id}: {source_arn} is neither a Kinesis stream nor an SQS queue"
-            )
-        specs.append(
-            EventSourceMappingSpec(
-                logical_id=mapping.logical_id,
-                uuid=mapping.physical_id,
-                function=function_name(properties["FunctionName"]),
-                service=service,
-                source_arn=source_arn,
-                source_name=re.split("[:/]", source_arn)[-1],
-                batch_size=int(properties.get("BatchSize", _DEFAULT_BATCH_SIZE[service])),
-                window_s=int(properties.get("MaximumBatchingWindowInSeconds", 0)),
-                starting_position=properties.get("StartingPosition", ""),
-                starting_timestamp=None if timestamp is None else float(timestamp),
-                parallelization_factor=int(properties.get("ParallelizationFactor", 1)),
-                reports_item_failures="ReportBatchItemFailures"
-                in properties.get("FunctionResponseTypes", []),
-                bisects=properties.get("BisectBatchOnFunctionError", False),
-                maximum_retries=int(properties.get("MaximumRetryAttempts", _UNLIMITED)),
-                maximum_age_s=int(properties.get("MaximumRecordAgeInSeconds", _UNLIMITED)),
-                on_failure_arn=properties.get("DestinationConfig", {})
-                .get("OnFailure", {})
-                .get("Destination", ""),
-                maximum_concurrency=None if at_once is None else int(at_once),
-                enabled=text_of(properties.get("Enabled", True)) == "true",
-            )
-        )
-    return specs
+        arn: str = properties["EventSourceArn"]
+        if arn.split(":")[2] not in {"kinesis", "sqs"}:
+            raise TemplateError(f"{mapping.logical_id}: {arn} is neither a Kinesis stream nor an SQS queue")
+        if arn.split(":")[2] == service:
+            given = {
+                setting: read(properties[name])
+                for name, (setting, read) in readers.items()
+                if name in properties
+            }
+            function = function_name(properties["FunctionName"])
+            yield arn, {"function": function, "mapping_id": mapping.physical_id, **given}
 
 
 def event_invokes(stack: Stack) -> dict[str, EventSettings]:
