@@ -1,9 +1,13 @@
 """Functions in this interpreter have the modules of their own folders, whatever else is called like them."""
 
+import importlib
 import json
 import logging
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import pytest
 from onemachine.functions import Function, Functions
 
 import cli
+import cli.stages
 import consumers.settings
 import exporter.stores
 
@@ -113,6 +118,29 @@ def test_a_function_has_its_own_modules_and_ours_stay_ours(functions: Functions,
     assert (cli, consumers, exporter.stores) == tuple(
         sys.modules[name] for name in ("cli", "consumers", "exporter.stores")
     )
+
+
+def test_who_imports_while_a_function_does_gets_everyones_modules(
+    functions: Functions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    monkeypatch.setattr(logging, "begun", begun, raising=False)
+    monkeypatch.setattr(logging, "may_end", may_end, raising=False)
+    waits = "import logging\nlogging.begun.set()\nassert logging.may_end.wait(60)"
+    add(functions, "slow", tmp_path, {**FILES, "cli/__init__.py": waits})
+    found: dict[str, Any] = {}
+
+    with ThreadPoolExecutor(3) as threads:
+        of_function = threads.submit(answer, functions, "slow")
+        assert begun.wait(60)
+        by_statement = threads.submit(exec, "import cli", found)
+        by_name = threads.submit(importlib.import_module, "cli.stages")
+        time.sleep(0.2)  # time in which they would get the function's
+        may_end.set()
+        assert of_function.result()["words"] == ["theirs", "theirs"]
+        assert by_name.result() is cli.stages
+        by_statement.result()
+    assert found["cli"] is cli
 
 
 def test_a_logger_writes_for_the_environment_that_runs(

@@ -14,7 +14,7 @@ import importlib.util
 import site
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -26,6 +26,14 @@ from typing import Any
 _turn = threading.RLock()
 # A process loads a compiled module once: what has one in it is everyone's.
 _compiled: set[str] = set()
+# Names of what is in functions' folders. While a function imports one, sys.modules has its module: whoever
+# else imports one waits, or would get that.
+_names: set[str] = set()
+_import_of_python = builtins.__import__
+_importlib = vars(sys.modules["_frozen_importlib"])
+_import_by_name: Callable[[str, str | None, int], ModuleType] = _importlib[
+    "_gcd_import"
+]  # of `import_module`
 
 
 class OwnModules:
@@ -40,6 +48,9 @@ class OwnModules:
         self._loaded: dict[str, dict[str, ModuleType]] = {}
         self._is_own: dict[str, bool] = {}
         self._importing: list[str] = []
+        _names.update(each.stem for folder in folders if folder.is_dir() for each in folder.iterdir())
+        builtins.__import__ = _import_in_turn
+        _importlib["_gcd_import"] = _import_by_name_in_turn
         self._builtins = {**vars(builtins), "__import__": self._import}
         self._importlib = ModuleType("importlib")
         vars(self._importlib).update(vars(importlib), import_module=self.import_module)
@@ -126,6 +137,27 @@ class OwnModules:
                 and (spec.loader is not None or PathFinder.find_spec(top, list(_installed())) is None)
             )
         return self._is_own[top]
+
+
+def _import_in_turn(
+    name: str,
+    globals: Mapping[str, object] | None = None,  # noqa: A002 - the names are Python's
+    locals: Mapping[str, object] | None = None,  # noqa: A002
+    fromlist: Sequence[str] | None = (),
+    level: int = 0,
+) -> ModuleType:
+    """Do what an import statement says, once no function imports something of this name."""
+    with _turn_for(str(globals["__name__"]) if level and globals else name):
+        return _import_of_python(name, globals, locals, fromlist, level)
+
+
+def _import_by_name_in_turn(name: str, package: str | None = None, level: int = 0) -> ModuleType:
+    with _turn_for(package if level and package else name):
+        return _import_by_name(name, package, level)
+
+
+def _turn_for(name: str) -> contextlib.AbstractContextManager[object]:
+    return _turn if name.partition(".")[0] in _names else contextlib.nullcontext()
 
 
 class _Loader(SourceFileLoader):
