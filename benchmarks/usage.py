@@ -279,7 +279,7 @@ def _with_reading(bucket: Bucket, rows: list[tuple[str | None, ...]]) -> float:
     kind = ZipFormat.ANY.made_of[0]
     day = Day(bucket, datetime(2026, 11, 28, tzinfo=UTC).date(), kind)
     manifest = Manifest(day.date, 1, columns, tuple(day.write(iter(pages), columns, 1)))
-    return _us_per_row(lambda: list(roll_up_files(day, manifest, TYPE, "")))
+    return _us_per_row(lambda: list(roll_up_files(day, manifest, TYPE, "", START)))
 
 
 def percentile_error() -> float:

@@ -173,7 +173,7 @@ ALARMS = (
     Alarm(
         "BurnSlow",
         "requests",
-        "Server errors use up a month's error budget (one request in a thousand) in five days.",
+        "Server errors use up a month's error budget in five days.",
         {"warning": 6},
         _BAD,
         "times the budget",
@@ -296,6 +296,21 @@ ALARMS = (
         log="RowConsumer",
         prometheus="increase(tagline_quarantined_total[3h])",
     ),
+    Alarm(
+        "ConsumerStopped",
+        "collection",
+        "Records come into the stream, and for fifteen minutes the consumer has read none.",
+        _ONE,
+        {
+            "arrived": Metric("IncomingRecords", "Sum", "AWS/Kinesis", {"StreamName": "Stream"}),
+            "read": Metric("IteratorAge", "SampleCount", "AWS/Lambda", {"FunctionName": "RowConsumer"}),
+        },
+        # A missing number counts as 0 beside another one.
+        expression="IF(arrived > 0 AND arrived + read == arrived, 1, 0)",
+        to_alarm=3,
+        periods=3,
+        log="RowConsumer",
+    ),
     # A gauge, one data point for each reconciled day: Maximum, so that reconciling a day again adds nothing.
     # It ends with the next day without loss.
     Alarm(
@@ -319,9 +334,21 @@ ALARMS = (
     Alarm(
         "ReconcilerError",
         "collection",
-        "Accounts could not be merged or reconciled, so that losses would not be seen.",
+        "Accounts could not be merged or reconciled.",
         _ONE_WARNING,
         _of_lambda("Errors", "Sum", "Reconciler"),
+        log="Reconciler",
+    ),
+    Alarm(
+        "ReconcileMissing",
+        "collection",
+        "Records come in, and for 36 hours no day was reconciled.",
+        _ONE,
+        {"received": _RECEIVED, "reconciled": _ours("lost", "SampleCount", stage="reconcile")},
+        expression="IF(received > 0 AND received + reconciled == received, 1, 0)",
+        period_s=12 * HOUR_S,
+        to_alarm=3,
+        periods=3,
         log="Reconciler",
     ),
     Alarm(

@@ -88,6 +88,7 @@ PURE = [
     "exporter/usage/groups.py",
     "exporter/usage/health.py",
     "exporter/usage/live.py",
+    "exporter/usage/position.py",
     "exporter/usage/names.py",
     "exporter/usage/narrowing.py",
     "exporter/usage/page.py",

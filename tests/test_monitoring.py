@@ -212,9 +212,15 @@ DRIVES: dict[str, tuple[int, int, list[tuple[str, str, dict[str, str], float]]]]
     ),
     "QuarantinedWarning": (1, 1, ours("quarantined", 1, stage="consumer", store="lake")),
     "QuarantinedCritical": (1, 1, ours("quarantined", 100, stage="consumer", store="lake")),
+    "ConsumerStoppedCritical": (
+        5,
+        4,
+        [("AWS/Kinesis", "IncomingRecords", {"StreamName": "tagline-Stream"}, 1)],
+    ),
     "LostCritical": (1, 1, ours("lost", 3, stage="reconcile")),
     "RecursionWarning": (1, 1, ours("recursion", 1, stage="consumer", store="lake")),
     "ReconcilerErrorWarning": (1, 1, function("Reconciler", "Errors")),
+    "ReconcileMissingCritical": (12 * 60, 4, ours("received", 1, stage="consumer", store="lake")),
     "ThrottledWarning": (5, 3, function("DownloadApi", "Throttles")),
     "ExportMissingCritical": (12 * 60, 4, ours("received", 1, stage="consumer", store="lake")),
     "ExportFailedCritical": (1, 1, ours("exported_failed")),
@@ -237,7 +243,8 @@ BEFORE = {"ErrorRateWarning": api(requests=20_000)}
 ALSO = {
     "BurnFastCritical": {"tagline WARNING requests"},
     "ErrorRateCritical": {"tagline WARNING requests"},
-    "ExportMissingCritical": {"tagline CRITICAL usage"},
+    "ExportMissingCritical": {"tagline CRITICAL usage", "tagline CRITICAL collection"},
+    "ReconcileMissingCritical": {"tagline CRITICAL usage", "tagline CRITICAL export"},
 }
 
 

@@ -127,7 +127,9 @@ def resources(service: str, operation: str, asked: Mapping[str, Any]) -> Iterato
         case "logs", _:
             yield f"logs:{operation}", f"arn:aws:logs:{ACCOUNT}:log-group:{asked['logGroupName']}:*"
         case "cloudwatch", _:
-            yield f"cloudwatch:{operation}", f"arn:aws:cloudwatch:{ACCOUNT}:alarm:*"
+            # Those that do not describe alarms know no resources.
+            of_alarms = operation == "DescribeAlarms"
+            yield f"cloudwatch:{operation}", f"arn:aws:cloudwatch:{ACCOUNT}:alarm:*" if of_alarms else "*"
         case "secretsmanager", _:
             yield f"secretsmanager:{operation}", asked["SecretId"]
         case "sts", _:

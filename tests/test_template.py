@@ -69,6 +69,7 @@ CONSUMER_PREFIXES = ("quarantine", "overflow", "accounting", "late", "aws/lambda
 WILDCARD_RESOURCE_NEEDED = {
     "timestream:DescribeEndpoints": "knows no resources, and each SDK call is preceded by it",
     "cloudwatch:DescribeAlarms": "tells of composite alarms only who may ask about all alarms",
+    "cloudwatch:GetMetricData": "knows no resources",
     "xray:PutTraceSegments": "knows no resources",
     "xray:PutTelemetryRecords": "knows no resources",
 }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from functools import cache
+from datetime import UTC, date, datetime, timedelta
+from functools import cache, partial
 from typing import Any, Final
 
 import boto3
@@ -17,11 +17,16 @@ from consumers.accounts.compaction import UnreadableAccountError, recent_minutes
 from consumers.bucket import Bucket, Objects, client_config
 from consumers.settings import read_settings
 from exporter.stores import store_of_function
+from exporter.usage.position import StreamPosition, position_of
 from exporter.usage.roller import Rolled, Roller, RollUpError
 from exporter.usage.rollup import Completeness
 
 # The event's key with which the schedule asks for the last minutes alone.
 LAST_MINUTES: Final = "last_minutes"
+
+# CloudWatch keeps minutes for 15 days; Kinesis keeps records for less.
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_concepts.html#metrics-retention
+_METRICS_KEPT = timedelta(days=14)
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
@@ -33,6 +38,8 @@ class Settings:
     bucket: str
     usage_type: str
     store: str
+    stream_name: str
+    consumer_name: str
 
 
 def make_handler(roller: Roller, *, report: Callable[[Rolled], None]) -> Handler:
@@ -71,8 +78,60 @@ def _from_environment() -> Handler:
         lambda: datetime.now(UTC),
         lambda days: completeness_of(objects, days),
         lambda first: recent_minutes(objects, first).counts,
+        partial(
+            position_in_stream,
+            boto3.client("cloudwatch"),
+            stream=settings.stream_name,
+            consumer=settings.consumer_name,
+        ),
     )
     return make_handler(roller, report=report_rolled)
+
+
+def position_in_stream(
+    cloudwatch: Any, since: datetime, now: datetime, *, stream: str, consumer: str
+) -> StreamPosition:
+    """Return how far the consumer has read the stream, from what CloudWatch has measured.
+
+    Args:
+        cloudwatch: A boto3 client of CloudWatch.
+        since: Until when it had read all.
+        now: The time.
+        stream: The stream's name.
+        consumer: The consumer's name.
+    """
+    of_stream = ("AWS/Kinesis", "IncomingRecords", "StreamName", stream)
+    of_consumer = ("AWS/Lambda", "IteratorAge", "FunctionName", consumer)
+    asked = {
+        "arrivals": (of_stream, "Sum"),
+        "least": (of_consumer, "Minimum"),
+        "most": (of_consumer, "Maximum"),
+    }
+    pages = cloudwatch.get_paginator("get_metric_data").paginate(
+        StartTime=max(since, now - _METRICS_KEPT),
+        EndTime=now,
+        MetricDataQueries=[
+            {
+                "Id": name,
+                "MetricStat": {
+                    "Metric": {
+                        "Namespace": namespace,
+                        "MetricName": metric,
+                        "Dimensions": [{"Name": dimension, "Value": value}],
+                    },
+                    "Period": 60,
+                    "Stat": statistic,
+                },
+            }
+            for name, ((namespace, metric, dimension, value), statistic) in asked.items()
+        ],
+    )
+    found: dict[str, dict[datetime, float]] = {name: {} for name in asked}
+    for page in pages:
+        for result in page["MetricDataResults"]:
+            found[result["Id"]].update(zip(result["Timestamps"], result["Values"], strict=True))
+    ages = {minute: (found["least"][minute], most) for minute, most in found["most"].items()}
+    return position_of(found["arrivals"], ages, since, now)
 
 
 def completeness_of(objects: Objects, days: Collection[date]) -> Mapping[date, Completeness]:

@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -547,7 +547,7 @@ def _pipeline(asked: Period, known: Pipeline, through: datetime) -> dict[str, An
         "written": texts.time(known.written_at),
         "age": texts.duration(age),
         "late": known.running and age > 2 * HOUR,
-        "lag": "not measured" if known.lag_s is None else f"{known.lag_s:,.0f} s",
+        "lag": "not measured" if known.lag_s is None else texts.duration(timedelta(seconds=known.lag_s)),
         "exported": "nothing yet" if known.exported_through is None else texts.date(known.exported_through),
         "lost": completeness.lost,
         "quarantined": sum(known.quarantined.values()) if known.quarantined else completeness.quarantined,

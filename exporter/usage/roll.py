@@ -59,7 +59,9 @@ def roll_up_day(
         yield RollUp(start, end, type_, min(end, data_through), usage, source=source)
 
 
-def roll_up_files(day: Day, manifest: Manifest, type_: str, source: str) -> Iterator[RollUp]:
+def roll_up_files(
+    day: Day, manifest: Manifest, type_: str, source: str, data_through: datetime
+) -> Iterator[RollUp]:
     """Yield a roll-up for each hour of a day that the lake has.
 
     Args:
@@ -67,6 +69,7 @@ def roll_up_files(day: Day, manifest: Manifest, type_: str, source: str) -> Iter
         manifest: What the lake has of it.
         type_: The `_type` of the records that count.
         source: The manifest's ETag.
+        data_through: Until when the consumer has read all records, in UTC.
 
     Raises:
         ValueError: If a file is damaged.
@@ -78,7 +81,7 @@ def roll_up_files(day: Day, manifest: Manifest, type_: str, source: str) -> Iter
     for number in range(_HOURS):
         start, end = midnight + number * _HOUR, midnight + (number + 1) * _HOUR
         usage = by_hour.get(f"{start:%Y-%m-%d %H}", Usage())
-        yield RollUp(start, end, type_, end, usage, source=source)
+        yield RollUp(start, end, type_, min(end, data_through), usage, source=source)
 
 
 def _spans(start: datetime, tally: Tally) -> Iterator[Span]:

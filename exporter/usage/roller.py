@@ -20,6 +20,7 @@ from exporter.lake.manifest import MANIFEST, Manifest, folder
 from exporter.store import Days, Store
 from exporter.usage import live, page, questions, stored, views
 from exporter.usage.page import Pipeline, render
+from exporter.usage.position import StreamPosition
 from exporter.usage.prometheus import KEPT_DAYS as COUNTED_DAYS
 from exporter.usage.prometheus import Counters
 from exporter.usage.roll import roll_up_day, roll_up_files
@@ -69,6 +70,7 @@ class Roller:
         now: Gives the time.
         completeness: Returns what is known of the lines of days that are not in the numbers.
         minutes: Returns the requests by minute of batches since a time, `consumers.accounts.minutes`.
+        position: Returns how far the consumer has read at a time, if it had read all before another time.
     """
 
     store: Store
@@ -77,6 +79,7 @@ class Roller:
     now: Callable[[], datetime]
     completeness: Callable[[Collection[date]], Mapping[date, Completeness]]
     minutes: Callable[[datetime], Mapping[MinuteCell, int]]
+    position: Callable[[datetime, datetime], StreamPosition]
 
     def run(self, seconds_left: Callable[[], float]) -> Rolled:
         """Roll up what has changed, and write the page, the counters and the answers that are ready."""
@@ -85,30 +88,30 @@ class Roller:
         kept = [today - number * _DAY for number in range(KEPT_DAYS)]
         there = stored.days_there(self.objects)
         known, apart = stored.read_days(self.objects, {day: there[day] for day in kept if day in there})
+        # Until then the numbers are complete already.
+        before = questions.data_through(known.values()) if known else now - _DAY
+        position = self.position(before, now)
+        through = max(before, position.through - DELAY)
         lake = _manifests(self.objects, Days(kept[-1], today))
         live = kept[:LIVE_DAYS]
         incomplete = self.completeness(live)
         for day in kept:
-            before = known.get(day)
             of_lake = lake.get(day)
-            if of_lake is None and day not in live:
-                continue
-            is_same = before is not None and of_lake is not None and self._is_made_of(before, of_lake)
-            if is_same and day not in live:
+            if day not in live and (of_lake is None or self._is_done(known.get(day), of_lake)):
                 continue
             if seconds_left() < LEAST_SECONDS:
                 done.left.append(str(day))
                 continue
             try:
-                after = self._roll(day, before, of_lake, now - DELAY, incomplete.get(day))
+                after = self._roll(day, known.get(day), of_lake, through, incomplete.get(day))
             except Exception as error:  # noqa: BLE001 - one day's failure is not the other days'
                 done.failed[str(day)] = f"{type(error).__name__}: {error}"
                 continue
-            if after is not None and after != before:
+            if after is not None and after != known.get(day):
                 known[day] = after
                 done.days.append(str(day))
         if known:
-            done.data_through = self._publish(known, lake, live, now)
+            done.data_through = self._publish(known, lake, now, position.lag_s)
         stored.write_weeks(self.objects, {*apart, *map(date.fromisoformat, done.days)})
         return done
 
@@ -135,6 +138,9 @@ class Roller:
         first = live.since(through, now)
         return live.summarize(self.minutes(first), first, now)
 
+    def _is_done(self, rollup: RollUp | None, manifest: Listed) -> bool:
+        return rollup is not None and rollup.complete and self._is_made_of(rollup, manifest)
+
     def _is_made_of(self, rollup: RollUp, manifest: Listed) -> bool:
         return (rollup.source, rollup.type) == (manifest.etag, self.type)
 
@@ -152,9 +158,9 @@ class Roller:
         if manifest is None:
             hours = list(roll_up_day(self.store, day, self.type, through, known))
         elif before is not None and self._is_made_of(before, manifest):
-            hours = written
+            hours = [replace(hour, data_through=min(hour.end, through)) for hour in written]
         else:
-            hours = self._from_files(day, manifest)
+            hours = self._from_files(day, manifest, through)
         if not hours:
             return None
         if completeness is None:
@@ -167,28 +173,34 @@ class Roller:
             return before
         return stored.write_day(self.objects, hours, before, tag, source)
 
-    def _from_files(self, day: date, found: Listed) -> list[RollUp]:
+    def _from_files(self, day: date, found: Listed, through: datetime) -> list[RollUp]:
         kind = next(kind for kind in Format if found.key.startswith(folder(day, kind)))
         of_lake = Day(self.objects, day, kind)
         manifest = Manifest.from_json(self.objects.get(found.key) or b"")
-        hours = list(roll_up_files(of_lake, manifest, self.type, found.etag))
+        hours = list(roll_up_files(of_lake, manifest, self.type, found.etag, through))
         if manifest.types is not None:
             check_total(merge(hours), manifest.types)
         return hours
 
     def _publish(
-        self, known: Mapping[date, RollUp], lake: Iterable[date], live: Sequence[date], now: datetime
+        self,
+        known: Mapping[date, RollUp],
+        lake: Iterable[date],
+        now: datetime,
+        lag_s: float,
     ) -> datetime:
         """Write what is made of the roll-ups, and return until when they are complete."""
         shown = [day for day in sorted(known) if day > now.date() - stored.SHOWN_DAYS * _DAY] or [max(known)]
-        by_hour = [day for day in shown if day in live] or shown[-1:]
+        # The shortest range ends where the numbers do, which is days ago if the consumer stopped then.
+        end = questions.data_through(known[day] for day in shown).date()
+        by_hour = [day for day in shown if day > end - LIVE_DAYS * _DAY]
         rollups = [known[day] for day in shown if day not in by_hour]
         for day in by_hour:
             rollups += stored.read_hours(self.objects, day)[0]
         exported = max((datetime(day.year, day.month, day.day, tzinfo=UTC) for day in lake), default=None)
         through = questions.data_through(rollups)
         last = self._last_minutes(through, now)
-        html = page.with_live(render(rollups, Pipeline(now, exported_through=exported)), last)
+        html = page.with_live(render(rollups, Pipeline(now, lag_s, exported_through=exported)), last)
         self.objects.put(stored.PAGE, [html.encode()], "text/html; charset=utf-8")
         stored.write_views(self.objects, views.ready_answers(rollups, last))
         self._count([known[day] for day in shown[-COUNTED_DAYS:]], now)

@@ -15,6 +15,7 @@ from exporter.lake.formats import Format
 from exporter.lake.manifest import MANIFEST, folder
 from exporter.usage import questions, stored
 from exporter.usage.handler import completeness_of, make_handler
+from exporter.usage.position import StreamPosition
 from exporter.usage.roller import LIVE_DAYS, RollUpError
 from exporter.usage.rollup import Completeness, RollUp, merge
 from tests.builders import Context
@@ -97,6 +98,28 @@ def test_each_day_has_its_rows_and_a_run_without_news_changes_the_last_hour_only
             for each in questions.PRESETS
         ),
     }
+
+
+def test_numbers_are_complete_until_the_consumer_stopped_also_if_the_lake_has_the_day(lake: Lake) -> None:
+    stopped = START + timedelta(days=1, hours=10, minutes=3)
+    lake.now = stopped
+    lake.roll()
+    lake.position = StreamPosition(stopped, 3_600.0)
+    lake.now = START + timedelta(days=4, hours=1)
+    lake.export(2, 3)
+
+    assert lake.roll().data_through == stopped - timedelta(minutes=5)
+    assert "1 hour" in lake.bucket[stored.PAGE].decode().partition("Behind the stream")[2][:60]
+    day = read_days(lake, DAYS[1:2])[DAYS[1]]
+    assert (day.complete, day.data_through) == (False, stopped - timedelta(minutes=5))
+
+    lake.position = None
+    caught_up = lake.roll()
+
+    assert caught_up.data_through == lake.now - timedelta(minutes=5)
+    assert all(day.complete for day in read_days(lake, DAYS[:4]).values())
+    lake.position = StreamPosition(stopped, 3_600.0)
+    assert lake.roll().data_through == caught_up.data_through, "what was complete stays complete"
 
 
 def test_late_rows_and_an_erasure_revise_a_day_once_the_lake_has_changed(lake: Lake) -> None:

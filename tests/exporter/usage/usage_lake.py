@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
+from typing import cast
 
 from consumers.accounts.minutes import MinuteCell
 from exporter.export.day import DayJob, export_day
@@ -12,6 +13,7 @@ from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.store import Type
 from exporter.usage.groups import COLUMNS
+from exporter.usage.position import StreamPosition
 from exporter.usage.roller import Rolled, Roller
 from exporter.usage.rollup import Completeness
 from tests.exporter.usage.usage_rows import START, TYPE, Row
@@ -79,7 +81,7 @@ class Lake:
 
     def __init__(self, rows: Sequence[Row] = (), now: datetime = START + timedelta(days=3, hours=12)) -> None:
         self.store, self.bucket, self.now = store_of(rows), WatchedBucket(), now
-        self.type = TYPE
+        self.type, self.position = TYPE, cast("StreamPosition | None", None)
         self.completeness: dict[date, Completeness] = {}
         self.minutes: Counter[MinuteCell] = Counter()
 
@@ -105,4 +107,5 @@ class Lake:
             lambda: self.now,
             lambda _days: self.completeness,
             lambda _first: self.minutes,
+            lambda _since, now: self.position or StreamPosition(now, 0.0),
         )

@@ -35,7 +35,10 @@ The checks that usage has to pass, by the numbers of the reference from which it
    usage_api/test_usage_api.py::test_a_tenant_gets_its_own_numbers_in_every_answer
    usage_api/test_usage_api.py::test_a_tenant_is_refused_the_numbers_of_others
    downloads/test_downloads_callers.py::test_a_program_that_reads_the_description_finds_nothing_wrong_with_the_api
-14. The health follows what it stands for:
+14. The health follows what it stands for, when consumer, roll-up, Reconciler or the bucket stop:
+   usage_api/test_stopped.py::test_a_stopped_consumer
+   usage_api/test_stopped.py::test_a_stopped_roll_up
+   usage_api/test_stopped.py::test_a_stopped_reconciler
    usage_api/test_usage_api.py::test_the_health_follows_the_bucket_the_data_and_the_alarms
    usage/test_health.py::test_the_seeds_rule_for_the_overall_status_gives_the_same
 """
