@@ -326,12 +326,13 @@ def test_a_new_stack_serves_what_an_older_one_has_left(store: str) -> None:
 # ---- Statements --------------------------------------------------------------------------------------------
 
 VERSION = "2012-10-17"
-# Meters by the API, whose key is a secret.
+# Meters by the API, whose key is a secret, and to a bucket of another account.
 BY_API = {
     "MeterBucket": "",
     "MeterUrl": "https://ingest.example.com/ingest",
     "MeterApiKeyArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:ingest-Ab12Cd",
 }
+BY_ANOTHER_ROLE = {"MeterRoleArn": "arn:aws:iam::210987654321:role/ingest"}
 OWN_LOG = ["logs:CreateLogStream", "logs:PutLogEvents"]
 TRACE = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
 READ_STREAM = {f"kinesis:{name}" for name in ("DescribeStream", "DescribeStreamSummary", "GetRecords")}
@@ -348,11 +349,12 @@ def documents(stack: Stack) -> Iterator[tuple[str, dict[str, Any]]]:
             yield policy.logical_id, policy.properties["PolicyDocument"]
 
 
+@pytest.mark.parametrize("meters", [BY_API, BY_ANOTHER_ROLE], ids=["API", "role"])
 @pytest.mark.parametrize("store", STORES)
 def test_every_statement_is_whole_and_allows_but_for_connections_without_tls(
-    store: str, template: dict[str, Any]
+    store: str, meters: Mapping[str, str], template: dict[str, Any]
 ) -> None:
-    for name, document in documents(stack_of(template, store, KmsKeyArn=KEY, **BY_API)):
+    for name, document in documents(stack_of(template, store, KmsKeyArn=KEY, **meters)):
         assert document.keys() == {"Version", "Statement"}, name
         assert document["Version"] == VERSION
         for statement in document["Statement"]:
@@ -388,6 +390,67 @@ def test_a_functions_role_is_lambdas_and_writes_its_own_log_and_traces(
             assert (set(actions), stream) == (READ_STREAM, stack.resources["Stream"].attributes["Arn"])
     (policy,) = stack.of_type("AWS::S3::BucketPolicy")
     assert policy.properties["Bucket"] == stack.resources["Bucket"].name
+
+
+def test_both_apis_may_be_their_roles_for_links_and_no_other(template: dict[str, Any]) -> None:
+    stack = stack_of(template, "lake")
+    assumed = {
+        tuple(policy.properties["Roles"]): statement["Resource"]
+        for policy in stack.of_type("AWS::IAM::Policy")
+        for statement in policy.properties["PolicyDocument"]["Statement"]
+        if statement["Action"] == "sts:AssumeRole"
+    }
+    assert assumed == {
+        (stack.resources[f"{api}ApiRole"].physical_id,): stack.resources[f"{api}LinkRole"].attributes["Arn"]
+        for api in ("Download", "Usage")
+    }
+
+
+# ---- Schedules and questions -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_each_schedule_tries_again_for_a_time_and_keeps_what_failed(
+    store: str, template: dict[str, Any]
+) -> None:
+    stack = stack_of(template, store)
+    (role,) = (each for each in stack.of_type("AWS::IAM::Role") if each.logical_id == "ScheduleRole")
+    found = stack.of_type("AWS::Scheduler::Schedule")
+    assert len(found) >= 6
+    for each in found:
+        target = each.properties["Target"]
+        assert target["RoleArn"] == role.attributes["Arn"], each.logical_id
+        assert target["DeadLetterConfig"] == {"Arn": stack.resources["ScheduleDeadLetters"].attributes["Arn"]}
+        policy = target["RetryPolicy"]
+        # Those that come again within minutes are not tried again.
+        if policy != {"MaximumRetryAttempts": 0}:
+            assert 1 <= policy["MaximumRetryAttempts"] <= 5
+            assert 60 <= policy["MaximumEventAgeInSeconds"] <= 21600
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_questions_to_the_lake_are_limited_counted_and_deleted_with_the_stack(
+    store: str, template: dict[str, Any]
+) -> None:
+    stack = stack_of(template, store)
+    (group,) = stack.of_type("AWS::Athena::WorkGroup")
+    # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-athena-workgroup.html
+    assert group.properties["RecursiveDeleteOption"] is True
+    settings = group.properties["WorkGroupConfiguration"]
+    assert settings["EnforceWorkGroupConfiguration"] is True
+    assert settings["PublishCloudWatchMetricsEnabled"] is True
+    assert int(settings["BytesScannedCutoffPerQuery"]) >= 10_000_000
+    (database,) = stack.of_type("AWS::Glue::Database")
+    assert database.properties["DatabaseInput"]["Name"] == database.physical_id
+    questions = stack.of_type("AWS::Athena::NamedQuery")
+    assert {each.logical_id for each in questions} == {
+        "RequestsByRouteInLake",
+        "RequestsByClientInLake",
+        "ErrorRateInLake",
+    }
+    for each in questions:
+        assert each.properties["WorkGroup"] == group.physical_id
+        assert each.properties["Database"] == database.physical_id
 
 
 def test_metric_filters_count_what_the_alarms_ask_for(template: dict[str, Any]) -> None:
