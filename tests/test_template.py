@@ -602,12 +602,25 @@ def test_a_deployment_with_two_destinations_or_without_a_key_is_refused_by_cloud
     one, other = rules["MetersHaveOneDestination"]["Assertions"]
     (key,) = rules["MeterUrlHasAKey"]["Assertions"]
     assert one["Assert"] == {"Fn::Or": [empty("MeterBucket"), empty("MeterUrl")]}
-    meters = {"Fn::Join": ["", [{"Ref": "MeterBucket"}, {"Ref": "MeterUrl"}]]}
-    assert other["Assert"] == {"Fn::Or": [empty("SearchUrl"), {"Fn::Equals": [meters, ""]}]}
+    no_meters = {"Fn::And": [empty("MeterBucket"), empty("MeterUrl")]}
+    assert other["Assert"] == {"Fn::Or": [empty("SearchUrl"), no_meters]}
     assert rules["MeterUrlHasAKey"]["RuleCondition"] == {"Fn::Not": [empty("MeterUrl")]}
     assert rules["SearchUrlHasAKey"]["RuleCondition"] == {"Fn::Not": [empty("SearchUrl")]}
     assert key["Assert"] == {"Fn::Not": [empty("MeterApiKeyArn")]}
     assert rules["SearchUrlHasAKey"]["Assertions"][0]["Assert"] == key["Assert"]
+
+
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/intrinsic-function-reference-rules.html
+RULE_FUNCTIONS = {
+    *("Ref", "Fn::And", "Fn::Contains", "Fn::EachMemberEquals", "Fn::EachMemberIn", "Fn::Equals", "Fn::Not"),
+    *("Fn::Or", "Fn::RefAll", "Fn::ValueOf", "Fn::ValueOfAll"),
+}
+
+
+def test_rules_have_only_functions_that_cloudformation_takes_there(template: dict[str, Any]) -> None:
+    used = set(re.findall(r'"(Ref|Fn::\w+)":', json.dumps(template["Rules"])))
+
+    assert {"Fn::Or", "Fn::Not", "Ref"} <= used <= RULE_FUNCTIONS
 
 
 # ---- The emitter's layer -----------------------------------------------------------------------------------
