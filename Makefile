@@ -67,7 +67,7 @@ supply: $(SUPPLY)/supply.stamp $(VENV)/test.stamp ## write what each function sh
 advisories: $(SUPPLY)/supply.stamp $(VENV)/test.stamp ## ask for known vulnerabilities of what is pinned: needs the internet
 	@$(BIN)/python -m tests.supply advisories $(SUPPLY)/bin
 
-witness: $(WITNESS)/witness.stamp $(VENV)/test.stamp ## create, update and delete a stack in another emulator of CloudFormation
+witness: $(WITNESS)/witness.stamp $(VENV)/test.stamp ## create, update and delete stacks in another emulator: each pair of the main parameters' values
 	@MINISTACK=$(WITNESS)/bin/ministack $(BIN)/pytest -n 0 -s tests/witness.py
 
 UV = uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes \

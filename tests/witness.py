@@ -6,12 +6,15 @@ It is no part of `make check`: MiniStack needs a separate environment, and its e
 import io
 import json
 import os
+import re
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,10 @@ TIMEOUT_S = 120
 UNKNOWN = (
     "AWS::Athena::NamedQuery",
     "AWS::CloudWatch::CompositeAlarm",
+    "AWS::Logs::AccountPolicy",
     "AWS::Logs::QueryDefinition",
+    "AWS::Timestream::Database",
+    "AWS::Timestream::Table",
     "AWS::XRay::Group",
 )
 # Stands in for alarms that it cannot make, of formulas and of others: the dashboard names them.
@@ -141,8 +147,13 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     raise TimeoutError("MiniStack does not answer")
 
 
-def known(template: dict[str, Any]) -> dict[str, Any]:
-    """Return the template with what MiniStack knows of it."""
+def known(template: dict[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
+    """Return the template with what MiniStack knows of it.
+
+    Args:
+        template: The template.
+        given: The values of parameters.
+    """
     resources = dict(template["Resources"])
     for name, resource in template["Resources"].items():
         type_ = resource["Type"] if isinstance(resource, dict) else ""
@@ -151,22 +162,118 @@ def known(template: dict[str, Any]) -> dict[str, Any]:
             resources[name] = {"Type": "AWS::CloudWatch::Alarm", "Properties": STAND_IN}
         elif type_ in UNKNOWN:
             del resources[name]
-    return {**template, "Resources": resources}
+    conditions = dict(template["Conditions"])
+    # In conditions it does not evaluate Fn::Join, and takes what that has for something else than any text.
+    joining = {name for name, condition in conditions.items() if "Fn::Join" in json.dumps(condition)}
+    values = {
+        "CollectsLogGroups": given["LogGroups"] != "",
+        "ExportsParquet": "parquet" in given["ExportFormats"],
+        "ExportsCsvGz": "csv.gz" in given["ExportFormats"],
+    }
+    assert joining == values.keys()
+    conditions.update({name: {"Fn::Equals": [str(value), "True"]} for name, value in values.items()})
+    return {**template, "Resources": resources, "Conditions": conditions}
 
 
-def test_a_stack_with_the_lake_is_created_updated_and_deleted(emulator: Emulator) -> None:
+# ---- Parameters --------------------------------------------------------------------------------------------
+
+KEY = "arn:aws:kms:us-east-1:000000000000:key/6f1c1a2e-0000-4000-8000-000000000000"
+SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:key-Ab12Cd"
+BOUNDARY = "arn:aws:iam::000000000000:policy/boundary"
+Choice = dict[str, str]
+# The main parameters, some of which make sense together only, with the values that change what is deployed.
+PARAMETERS: dict[str, dict[str, Choice]] = {
+    "store": {"lake": {"Store": "lake"}, "timestream": {"Store": "timestream"}},
+    "stream": {"on demand": {}, "provisioned": {"StreamMode": "PROVISIONED", "ShardCount": "2"}},
+    "log groups": {"one": {"LogGroups": GROUP}, "none": {"LogGroups": ""}},
+    "new log groups": {"no": {}, "yes": {"NewLogGroups": "true"}},
+    "formats": {
+        "csv": {"ExportFormats": "csv.gz"},
+        "parquet": {"ExportFormats": "parquet"},
+        "both": {"ExportFormats": "parquet,csv.gz"},
+    },
+    "meters": {
+        "none": {},
+        "bucket": {"MeterBucket": "ingest"},
+        "by a role": {"MeterBucket": "ingest", "MeterRoleArn": "arn:aws:iam::111122223333:role/ingest"},
+        "api": {"MeterUrl": "https://ingest.example.com", "MeterApiKeyArn": SECRET},
+        "search": {"SearchUrl": "https://es.example.com", "MeterApiKeyArn": SECRET},
+    },
+    "key": {"the services'": {}, "the customer's": {"KmsKeyArn": KEY}},
+    "versions": {"no": {}, "yes": {"BucketVersioning": "Enabled"}},
+    "access log": {"no": {}, "yes": {"AccessLogBucket": "access-logs"}},
+    "callers": {
+        "IAM": {},
+        "tenants": {
+            "JwtIssuer": "https://id.example.com",
+            "JwtAudience": "tagline",
+            "TenantClaim": "tenant",
+        },
+        "all": {"JwtIssuer": "https://id.example.com", "JwtAudience": "tagline", "TenantClaim": "*"},
+    },
+    "roles": {"plain": {}, "bounded": {"RolePath": "/apps/", "PermissionsBoundaryArn": BOUNDARY}},
+    "concurrency": {
+        "free": {},
+        "reserved": {"ConsumerReservedConcurrency": "5", "ApiReservedConcurrency": "5"},
+    },
+    "alerts": {"nobody": {}, "mail": {"AlertEmail": "ops@example.com"}},
+}
+
+
+def pairs_of(row: dict[str, str]) -> set[frozenset[tuple[str, str]]]:
+    """Return all pairs of a row's values."""
+    return {frozenset(pair) for pair in combinations(row.items(), 2)}
+
+
+def pairwise(values: Mapping[str, Collection[str]]) -> list[dict[str, str]]:
+    """Return rows in which each pair of two parameters' values occurs.
+
+    Each row begins with a pair that no row has yet, and takes for each other parameter the value that brings
+    the most pairs of those.
+    """
+    missing = {
+        frozenset(((one, first), (other, second)))
+        for one, other in combinations(values, 2)
+        for first in values[one]
+        for second in values[other]
+    }
+    rows: list[dict[str, str]] = []
+    while missing:
+        row = dict(min(missing, key=sorted))
+        for name in values:
+            if name not in row:
+                row[name] = max(values[name], key=lambda value: len(pairs_of({**row, name: value}) & missing))
+        rows.append({name: row[name] for name in values})
+        missing -= pairs_of(row)
+    return rows
+
+
+ROWS = pairwise({name: list(values) for name, values in PARAMETERS.items()})
+
+
+def test_the_rows_have_each_pair_of_values() -> None:
+    pairs = set().union(*map(pairs_of, ROWS))
+    sizes = [len(values) for values in PARAMETERS.values()]
+    assert len(pairs) == sum(one * other for one, other in combinations(sizes, 2))
+    shown = f"{len(pairs)} pairs of {len(PARAMETERS)} parameters in {len(ROWS)} rows"
+    sys.stdout.write(f"\n{shown}; types that it does not know: {', '.join(UNKNOWN)}\n")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: ", ".join(row.values()))
+def test_a_stack_is_created_updated_and_deleted(row: dict[str, str], emulator: Emulator) -> None:
     template = translate(ROOT / "template.yml")
     service = emulator.cloudformation
-    with pytest.raises(service.exceptions.ClientError) as refused:
-        service.create_stack(**emulator.arguments(template))
-    assert f"Unrecognized resource types: [{', '.join(UNKNOWN)}]" in str(refused.value)
+    given = {name: value for each in row for name, value in PARAMETERS[each][row[each]].items()}
+    sys.stdout.write(f"\n{given}\n")
 
-    stack = service.create_stack(**emulator.arguments(known(template)))["StackId"]
-    assert emulator.ended(stack) == ("CREATE_COMPLETE", [])
+    stack = service.create_stack(**emulator.arguments(known(template, given), **given))["StackId"]
+    status, failed = emulator.ended(stack)
+    assert (status, failed) == ("CREATE_COMPLETE", [])
     created = emulator.resources()
     assert len(created) > 100
 
-    service.update_stack(**emulator.arguments(known(template), BatchSize="500", LakeDays="400"))
+    changed = {**given, "BatchSize": "500", "LakeDays": "400", "LogRetentionDays": "7"}
+    service.update_stack(**emulator.arguments(known(template, changed), **changed))
     assert emulator.ended(stack) == ("UPDATE_COMPLETE", [])
     assert emulator.resources() == created  # no resource was replaced
 
@@ -175,3 +282,15 @@ def test_a_stack_with_the_lake_is_created_updated_and_deleted(emulator: Emulator
     events = service.describe_stack_events(StackName=stack)["StackEvents"]
     kept = {each["ResourceType"] for each in events if each["ResourceStatus"] == "DELETE_SKIPPED"}
     assert kept == RETAINED
+
+
+def test_what_it_does_not_know_it_names(emulator: Emulator) -> None:
+    template, named = translate(ROOT / "template.yml"), set[str]()
+    for store in ("lake", "timestream"):
+        given = emulator.arguments(template, Store=store, NewLogGroups="true")
+        with pytest.raises(emulator.cloudformation.exceptions.ClientError) as refused:
+            emulator.cloudformation.create_stack(**given)
+        found = re.search(r"Unrecognized resource types: \[(.*)\]", str(refused.value))
+        assert found
+        named.update(found[1].split(", "))
+    assert named == set(UNKNOWN)
