@@ -155,7 +155,7 @@ PIPELINE = ("consumers", "exporter", "cli")
 # A technology's name is that of the file or folder which knows it, and stands nowhere else.
 TECHNOLOGIES = ("timestream", "athena", "glue")
 
-LONG_FUNCTIONS = ("emitter/", "local/")
+LONG_FUNCTIONS = ("emitter/",)
 LONGEST_FILE, LONGEST_FUNCTION = 800, 60
 
 
@@ -257,12 +257,16 @@ def mentions(path: Path, technology: str) -> Iterator[str]:
         yield f"{name_of(path)}:{token.start[0]}: {token.line.strip()}"
 
 
+# What knows both services whose SQL is Presto's, and the registry of what one machine has.
+OF_SEVERAL = ("local/onemachine/presto/", "local/onemachine/athena/", "local/onemachine/registry.py")
+
+
 @pytest.mark.parametrize("technology", TECHNOLOGIES)
 def test_a_technology_is_named_only_in_what_is_named_after_it(technology: str) -> None:
     found = [
         place
-        for path in sources(*PIPELINE)
-        if technology not in name_of(path)
+        for path in sources(*PIPELINE, "local")
+        if technology not in name_of(path) and not name_of(path).startswith(OF_SEVERAL)
         for place in mentions(path, technology)
     ]
 
@@ -313,6 +317,7 @@ def public(path: Path) -> set[str]:
     return {name for name in found if not name.startswith("_")}
 
 
+LOCAL = sorted({name_of(path.parent) for path in sources("local")})
 # What modules of one kind have by convention: Lambda functions; stores, by whom they are opened; formats.
 CONVENTIONS = {
     "Settings",
@@ -326,15 +331,18 @@ CONVENTIONS = {
     "rows",
     "text",
     "writer",
+    "install",
 }
 
 
-@pytest.mark.parametrize("package", PIPELINE)
+@pytest.mark.parametrize("package", [*PIPELINE, *LOCAL])
 def test_no_two_public_things_of_a_package_have_one_name(package: str) -> None:
     where: dict[str, list[str]] = defaultdict(list)
     for path in sources(package):
-        for name in public(path) - CONVENTIONS:
-            where[name].append(name_of(path))
+        # The folders of one machine are packages of their own.
+        if package not in LOCAL or name_of(path.parent) == package:
+            for name in public(path) - CONVENTIONS:
+                where[name].append(name_of(path))
 
     assert {name: places for name, places in where.items() if len(places) > 1} == {}
 

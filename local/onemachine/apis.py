@@ -9,7 +9,8 @@ from typing import Any, cast
 
 from onemachine.access_logs import Access, AccessLog
 from onemachine.authorizers import ApiKeyAuthorizer, IamAuthorizer, JwtAuthorizer, read_keys
-from onemachine.http_api import Authorizer, AuthorizerSpec, HttpApi, Invoke, Route, Throttle
+from onemachine.functions import Invoke
+from onemachine.http_api import Authorizer, AuthorizerSpec, HttpApi, Route, Throttle
 from onemachine.http_messages import Response
 from onemachine.rest_api import Authorize, Method, RestApi
 from onemachine.rest_authorizers import LambdaAuthorizer, of_user_pool, signed

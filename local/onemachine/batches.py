@@ -37,7 +37,7 @@ _BETWEEN = b", "
 class KinesisSettings:
     """An AWS::Lambda::EventSourceMapping of a stream.
 
-    Args:
+    Attributes:
         function: The function's name.
         stream_arn: The stream.
         batch_size: The most records in one event, 1 to 10,000.
@@ -97,7 +97,7 @@ class KinesisSettings:
 class SqsSettings:
     """An AWS::Lambda::EventSourceMapping of a standard queue.
 
-    Args:
+    Attributes:
         function: The function's name.
         queue_arn: The queue.
         queue_url: The queue's address for calls.

@@ -1,7 +1,7 @@
 """One clock for everything on this machine: it runs as clocks do, and can be put to another time.
 
 Whatever asks Python for the time gets the clock's, in this process and in those of the functions: moto's
-retention, Timestream's windows, presigned links, schedules, the emitter's timestamps. Waiting is not
+retention, the windows of tables, presigned links, schedules, the emitter's timestamps. Waiting is not
 affected.
 """
 
@@ -10,13 +10,17 @@ from __future__ import annotations
 import os
 import runpy
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import time_machine
 
 # How a function's process is told: seconds ahead of the real time.
 OFFSET = "ONEMACHINE_CLOCK_OFFSET_SECONDS"
+
+
+Now = Callable[[], datetime]
+"""Tells the time, with a time zone."""
 
 
 class Clock:

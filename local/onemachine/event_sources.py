@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,12 +37,11 @@ from onemachine.batches import (
     whole_event,
     without_expired,
 )
+from onemachine.clock import Now
 from onemachine.destinations import Send
-from onemachine.functions import MAX_PAYLOAD_BYTES, Observe, Result, ThrottledError, unobserved
+from onemachine.functions import MAX_PAYLOAD_BYTES, Invoke, Observe, Result, ThrottledError, unobserved
 
 logger = logging.getLogger(__name__)
-Invoke = Callable[[str, bytes], Result]
-Clock = Callable[[], datetime]
 # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html: five at first; here it stays at that
 CONCURRENT_BATCHES = 5
 POLL_EVERY_S = 0.05
@@ -98,7 +97,7 @@ class _Mapped:
     kinesis: Any
     send: Send
     invoke: Invoke
-    clock: Clock
+    clock: Now
     stopped: threading.Event
     enabled: threading.Event
     redeliveries: _Redeliveries
@@ -127,7 +126,7 @@ class KinesisMapping:
         kinesis: Any,
         send: Send,
         invoke: Invoke,
-        clock: Clock = _real_time,
+        clock: Now = _real_time,
         *,
         observe: Observe = unobserved,
     ) -> None:

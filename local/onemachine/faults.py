@@ -20,8 +20,6 @@ from typing import Any, Final
 
 from onemachine.protocols import Application, Environ, StartResponse, asked, refuse, sends_form
 
-# Two clients of boto3's, one name in signatures.
-_TIMESTREAM = ("timestream-write", "timestream-query")
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
@@ -70,7 +68,8 @@ class Fault:
 
     Attributes:
         kind: What happens: one of `OF_CALLS`.
-        service: `timestream`, or the service's name in boto3, such as `kinesis`, `s3`; empty for all.
+        service: Its name in boto3, such as `kinesis`, `s3`, or the one that its several clients have in
+            signatures; empty for all.
         operation: The operation, such as `WriteRecords`, where a call says it in a header; else its HTTP
             method, as for S3; empty for all.
         times: For how many calls; None without end.
@@ -93,6 +92,7 @@ class Faults:
         application: What answers where no rule is met.
         seed: Where chance begins.
         errors: Status and code of services that have their own, by the name in signatures.
+        clients: The clients of services that have several in boto3, by the name in signatures.
     """
 
     def __init__(
@@ -100,9 +100,10 @@ class Faults:
         application: Application,
         seed: int = 0,
         errors: Mapping[str, Mapping[Kind, tuple[str, str]]] | None = None,
+        clients: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         self._application = application
-        self._errors = errors or {}
+        self._errors, self._clients = errors or {}, clients or {}
         self._chance = random.Random(seed)  # noqa: S311 - a run has to repeat
         self._lock = threading.Lock()
         # Each with the number of calls that it has met.
@@ -119,7 +120,9 @@ class Faults:
         """
         if fault.kind not in OF_CALLS:
             raise ValueError(f"{fault.kind} happens to no call, only {', '.join(OF_CALLS)}")
-        fault = replace(fault, service=_signed_as(fault.service, fault.operation))
+        names = self._clients.get(fault.service, (fault.service,))
+        known = ", ".join(("kinesis", "s3", "sqs", *self._clients))
+        fault = replace(fault, service=_signed_as(fault.service, fault.operation, names, known))
         with self._lock:
             self._rules.append([fault, 0])
 
@@ -171,7 +174,7 @@ class Faults:
 
 
 @cache
-def _signed_as(service: str, operation: str) -> str:
+def _signed_as(service: str, operation: str, names: tuple[str, ...], known: str) -> str:
     """Return how the signatures of a service's calls name it."""
     if not service:
         return ""
@@ -181,12 +184,9 @@ def _signed_as(service: str, operation: str) -> str:
 
     session = botocore.session.get_session()
     try:
-        names = _TIMESTREAM if service == "timestream" else (service,)
         models = [session.get_service_model(name) for name in names]
     except UnknownServiceError:
-        raise ValueError(
-            f"there is no service {service!r}: name it as boto3 does, such as kinesis, s3, sqs, or timestream"
-        ) from None
+        raise ValueError(f"there is no service {service!r}: name it as boto3 does, such as {known}") from None
     said = {name for model in models if model.resolved_protocol == "json" for name in model.operation_names}
     if operation and operation not in said and operation not in _METHODS:
         if not said:

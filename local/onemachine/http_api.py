@@ -25,7 +25,7 @@ from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl, unquote
 
 from onemachine.access_logs import NOTHING, Access, AccessLog
-from onemachine.functions import ACCOUNT_ID, MAX_PAYLOAD_BYTES, Result, ThrottledError
+from onemachine.functions import ACCOUNT_ID, MAX_PAYLOAD_BYTES, Invoke, Result, ThrottledError
 from onemachine.http_messages import Request, Response
 from onemachine.payload_one import Place, event_one
 
@@ -41,8 +41,6 @@ STOP_WITHIN_S = 0.02
 _WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 
 logger = logging.getLogger(__name__)
-
-Invoke = Callable[[str, bytes], Result]
 
 
 class RefusedError(Exception):
@@ -97,7 +95,7 @@ class AuthorizerSpec:
 class Route:
     """A route of the API.
 
-    Args:
+    Attributes:
         method: `GET` and the like, or `ANY`.
         path: The path: its segments may be `{name}`, and the last one `{name+}` for all that follows.
             `$default`, with the method ANY, takes what no other route takes.
@@ -129,7 +127,7 @@ class Route:
 class Cors:
     """Which pages of other origins may call the API.
 
-    Args:
+    Attributes:
         origins: `*`, `https://*`, or origins as browsers send them.
         methods: `*`, or methods.
         headers: `*`, or headers that a page may set.
@@ -266,32 +264,13 @@ def request_event(
     raw_path, _, query = request.target.partition("?")
     path = unquote(raw_path)
     headers, cookies = _headers_and_cookies(request)
-    route_key = route.key
     event: dict[str, Any] = {
         "version": "2.0",
-        "routeKey": route_key,
+        "routeKey": route.key,
         "rawPath": path,
         "rawQueryString": query,
         "headers": headers,
-        "requestContext": {
-            "accountId": ACCOUNT_ID,
-            "apiId": api_id,
-            # The address that the client used, so that links that a function builds on it lead back here.
-            "domainName": headers.get("host", ""),
-            "domainPrefix": api_id,
-            "http": {
-                "method": request.method,
-                "path": path,
-                "protocol": request.protocol,
-                "sourceIp": request.source_ip,
-                "userAgent": headers.get("user-agent", ""),
-            },
-            "requestId": base64.b64encode(os.urandom(11)).decode("ascii"),
-            "routeKey": route_key,
-            "stage": "$default",
-            "time": now.astimezone(UTC).strftime("%d/%b/%Y:%H:%M:%S +0000"),
-            "timeEpoch": int(now.timestamp() * 1000),
-        },
+        "requestContext": _context(request, route, headers, api_id, now),
         "isBase64Encoded": False,
     }
     if authorized is not None:
@@ -305,6 +284,30 @@ def request_event(
     if request.body:
         event["body"], event["isBase64Encoded"] = _body(request.body, headers.get("content-type", ""))
     return event
+
+
+def _context(
+    request: Request, route: Route, headers: Mapping[str, str], api_id: str, now: datetime
+) -> dict[str, Any]:
+    return {
+        "accountId": ACCOUNT_ID,
+        "apiId": api_id,
+        # The address that the client used, so that links that a function builds on it lead back here.
+        "domainName": headers.get("host", ""),
+        "domainPrefix": api_id,
+        "http": {
+            "method": request.method,
+            "path": unquote(request.target.partition("?")[0]),
+            "protocol": request.protocol,
+            "sourceIp": request.source_ip,
+            "userAgent": headers.get("user-agent", ""),
+        },
+        "requestId": base64.b64encode(os.urandom(11)).decode("ascii"),
+        "routeKey": route.key,
+        "stage": "$default",
+        "time": now.astimezone(UTC).strftime("%d/%b/%Y:%H:%M:%S +0000"),
+        "timeEpoch": int(now.timestamp() * 1000),
+    }
 
 
 def _event_one(

@@ -39,7 +39,7 @@ AT_ONCE = 4
 class EventSettings:
     """An AWS::Lambda::EventInvokeConfig.
 
-    Args:
+    Attributes:
         maximum_retry_attempts: How often an event that the function fails on is tried again, 0 to 2.
         maximum_event_age_s: The age at which an event is given up, in seconds, 60 to 21,600.
         on_failure_arn: The bucket, queue, topic or function that is told of events that were given up.

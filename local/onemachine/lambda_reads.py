@@ -19,7 +19,7 @@ from moto.awslambda.responses import LambdaResponse
 from onemachine.batches import KinesisSettings, MappingSettings
 from onemachine.functions import Function, Functions, function_arn
 
-Answer = tuple[int, dict[str, str], str]
+_Answer = tuple[int, dict[str, str], str]
 
 
 def install(
@@ -35,21 +35,21 @@ def install(
         enable: Enables a mapping, or disables it.
     """
 
-    def list_functions(_: Any) -> Answer:
+    def list_functions(_: Any) -> _Answer:
         return _answer({"Functions": [configuration(each) for each in functions.definitions()]})
 
-    def get_function(response: Any) -> Answer:
+    def get_function(response: Any) -> _Answer:
         found = _find(functions, response, -1)
         if isinstance(found, str):
             return _missing("Function", found)
         code = {"RepositoryType": "S3", "Location": found.code.as_uri()}
         return _answer({"Configuration": configuration(found), "Code": code})
 
-    def get_function_configuration(response: Any) -> Answer:
+    def get_function_configuration(response: Any) -> _Answer:
         found = _find(functions, response, -2)
         return _missing("Function", found) if isinstance(found, str) else _answer(configuration(found))
 
-    def list_event_source_mappings(response: Any) -> Answer:
+    def list_event_source_mappings(response: Any) -> _Answer:
         source, function = (
             response.querystring.get(name, [""])[0] for name in ("EventSourceArn", "FunctionName")
         )
@@ -61,12 +61,12 @@ def install(
         ]
         return _answer({"EventSourceMappings": shown})
 
-    def get_event_source_mapping(response: Any) -> Answer:
+    def get_event_source_mapping(response: Any) -> _Answer:
         identifier = unquote(response.path.rstrip("/").rsplit("/", 1)[-1])
         found = [mapping_configuration(each) for each in mappings() if each.mapping_id == identifier]
         return _answer(found[0]) if found else _missing("Event source mapping", identifier)
 
-    def update_event_source_mapping(response: Any) -> Answer:
+    def update_event_source_mapping(response: Any) -> _Answer:
         identifier = unquote(response.path.rstrip("/").rsplit("/", 1)[-1])
         found = [each for each in mappings() if each.mapping_id == identifier]
         return _updated(response, found[0], enable) if found else _missing("Event source mapping", identifier)
@@ -133,11 +133,11 @@ def _find(functions: Functions, response: Any, place: int) -> Function | str:
     return next((each for each in functions.definitions() if each.name == name), name)
 
 
-def _answer(value: Mapping[str, Any]) -> Answer:
+def _answer(value: Mapping[str, Any]) -> _Answer:
     return HTTPStatus.OK.value, {}, json.dumps(value)
 
 
-def _missing(what: str, name: str) -> Answer:
+def _missing(what: str, name: str) -> _Answer:
     status = HTTPStatus.NOT_FOUND.value
     message = f"{what} not found: {function_arn(name) if what == 'Function' else name}"
     headers = {"x-amzn-errortype": "ResourceNotFoundException", "status": str(status)}
@@ -146,7 +146,7 @@ def _missing(what: str, name: str) -> Answer:
 
 def _updated(
     response: Any, mapping: MappingSettings, enable: Callable[[MappingSettings, bool], None]
-) -> Answer:
+) -> _Answer:
     asked = json.loads(response.body)
     asked.pop("UUID", None)
     if asked.keys() != {"Enabled"}:
@@ -157,7 +157,7 @@ def _updated(
     return status, {"status": str(status)}, body
 
 
-def _refused(message: str) -> Answer:
+def _refused(message: str) -> _Answer:
     status = HTTPStatus.BAD_REQUEST.value
     headers = {"x-amzn-errortype": "InvalidParameterValueException", "status": str(status)}
     return status, headers, json.dumps({"Type": "User", "Message": message})

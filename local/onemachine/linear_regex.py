@@ -10,18 +10,17 @@ import re2
 
 
 class LinearRegex:
-    """An expression, read once."""
+    """An expression, read once.
+
+    Args:
+        expression: The expression, in RE2's syntax.
+        over_lines: Whether `.` stands for the end of a line too.
+
+    Raises:
+        ValueError: If it is not one, or too large; the message is the engine's.
+    """
 
     def __init__(self, expression: str, *, over_lines: bool = False) -> None:
-        """Read an expression.
-
-        Args:
-            expression: The expression, in RE2's syntax.
-            over_lines: Whether `.` stands for the end of a line too.
-
-        Raises:
-            ValueError: If it is not one, or too large; the message is the engine's.
-        """
         options = re2.Options()
         options.log_errors = False
         options.dot_nl = over_lines

@@ -88,13 +88,7 @@ def event_one(
             "domainPrefix": place.api_id,
             "extendedRequestId": urandom(12).hex(),
             "httpMethod": request.method,
-            "identity": {
-                **dict.fromkeys(_UNKNOWN_OF_CALLERS),
-                **_caller(authorized),
-                "apiKey": given.get("x-api-key"),
-                "sourceIp": request.source_ip,
-                "userAgent": given.get("user-agent"),
-            },
+            "identity": _identity(request, given, authorized),
             "path": place.full_path,
             "protocol": request.protocol,
             "requestId": str(uuid.uuid4()),
@@ -106,6 +100,18 @@ def event_one(
         },
         "body": body[0],
         "isBase64Encoded": body[1],
+    }
+
+
+def _identity(
+    request: Request, given: Mapping[str, str], authorized: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    return {
+        **dict.fromkeys(_UNKNOWN_OF_CALLERS),
+        **_caller(authorized),
+        "apiKey": given.get("x-api-key"),
+        "sourceIp": request.source_ip,
+        "userAgent": given.get("user-agent"),
     }
 
 

@@ -119,7 +119,7 @@ class Pipeline:
         enforce_throttling: Let HTTP APIs take no more requests than their stages say.
         issuers: The file or local address of an issuer's keys, by the issuer; see `authorizers.read_keys`.
         now: The time to put the clock to at the start; default the real time.
-        data: A folder in which Timestream's tables outlive this pipeline.
+        data: A folder in which tables outlive this pipeline.
         watcher: What is told of requests, lines and faults.
         standing: What stands for the services.
 
@@ -280,24 +280,10 @@ class Pipeline:
         self.not_run: list[str] = []
         self.missing: list[str] = []
         for app in self._apps:
-            stack = resolve(
-                _translated(app.template, app.template.stat().st_mtime_ns),
-                app.parameters,
-                stack_name=app.name,
-                endpoint=self.services.endpoint,
-                types=self._types,
-            )
-            self._create(stack)
-            self.not_run += [*not_run(stack, self._types), *self._add_alarms(stack)]
-            self._add_functions(stack, app.template.parent)
-            for settings in event_source_mappings(stack):
-                if settings.function in self.functions.names():
-                    self._map(settings)
+            stack = self._add(app)
             schedules += [
                 each for each in running_schedules(stack) if each.function in self.functions.names()
             ]
-            self.addresses[app.name] = self._apis(stack)
-            self.outputs[app.name] = stack.outputs(self.addresses[app.name])
         self.scheduler = Scheduler(
             schedules, self.events.run, self.clock.now, catch_up=True, is_enabled=is_enabled
         )
@@ -311,6 +297,25 @@ class Pipeline:
             fault=self._fault,
             outbox=self._e_mails,
         )
+
+    def _add(self, app: App) -> Stack:
+        """Make what a stack has, and run it but for its schedules."""
+        stack = resolve(
+            _translated(app.template, app.template.stat().st_mtime_ns),
+            app.parameters,
+            stack_name=app.name,
+            endpoint=self.services.endpoint,
+            types=self._types,
+        )
+        self._create(stack)
+        self.not_run += [*not_run(stack, self._types), *self._add_alarms(stack)]
+        self._add_functions(stack, app.template.parent)
+        for settings in event_source_mappings(stack):
+            if settings.function in self.functions.names():
+                self._map(settings)
+        self.addresses[app.name] = self._apis(stack)
+        self.outputs[app.name] = stack.outputs(self.addresses[app.name])
+        return stack
 
     def _map(self, settings: MappingSettings) -> None:
         """Start an event source mapping."""

@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from onemachine.authorizers import API_KEY_HEADER
-from onemachine.functions import Result, ThrottledError
-from onemachine.http_api import HttpApi, Invoke, Route, answer_headers, find_route
+from onemachine.functions import Invoke, Result, ThrottledError
+from onemachine.http_api import HttpApi, Route, answer_headers, find_route
 from onemachine.http_messages import Request, Response
 from onemachine.payload_one import Place, event_one
 

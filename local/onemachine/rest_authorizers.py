@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from onemachine.authorizers import API_KEY_HEADER, InvalidTokenError, JwtAuthorizer
-from onemachine.functions import ACCOUNT_ID, Result
-from onemachine.http_api import Authorizer, Invoke, RefusedError
+from onemachine.functions import ACCOUNT_ID, Invoke, Result
+from onemachine.http_api import Authorizer, RefusedError
 from onemachine.http_messages import Request
 from onemachine.payload_one import Place, event_one
 from onemachine.rest_api import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
@@ -18,6 +18,7 @@ from moto.s3.exceptions import NoSuchUpload, S3ClientError
 from moto.s3.models import FakeMultipart, S3Backend, s3_backends
 from moto.s3.responses import S3Response
 
+from onemachine.clock import Now
 from onemachine.faults import Kind
 from onemachine.functions import ACCOUNT_ID
 from onemachine.service import Client, ResourceType, Service, lowercase_name
@@ -26,7 +27,6 @@ from onemachine.template.stack import Resource
 
 logger = logging.getLogger(__name__)
 
-Clock = Callable[[], datetime]
 
 # Smaller objects are not worth a transition, unless a rule names sizes:
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-transition-general-considerations.html
@@ -43,7 +43,7 @@ class _Checks:
     """What links are checked with; there is one set in a process, as there is one moto."""
 
     keys: Keys
-    clock: Clock
+    clock: Now
 
 
 _checks: _Checks | None = None
@@ -58,7 +58,7 @@ def _real_time() -> datetime:
     return datetime.now(UTC)
 
 
-def install(keys: Keys, clock: Clock = _real_time) -> None:
+def install(keys: Keys, clock: Now = _real_time) -> None:
     """Put our checks into moto. Doing it again changes what is checked with.
 
     Args:
@@ -268,7 +268,7 @@ def _begin_multipart(self: Any, *arguments: Any, **named: Any) -> None:
 class Version:
     """A version of an object, or a delete marker.
 
-    Args:
+    Attributes:
         key: The object's key.
         version_id: Its version, `null` where the bucket has none.
         created: When it was made.

@@ -17,14 +17,13 @@ from datetime import UTC, datetime, timedelta
 from croniter import CroniterBadDateError, CroniterError, croniter
 from moto.scheduler.models import scheduler_backends
 
-from onemachine.functions import ACCOUNT_ID, DEFAULT_REGION, Result
+from onemachine.clock import Now
+from onemachine.functions import ACCOUNT_ID, DEFAULT_REGION, Invoke, Result
 from onemachine.service import Client
 from onemachine.template.stack import Resource
 
 logger = logging.getLogger(__name__)
 
-Invoke = Callable[[str, bytes], Result]
-Clock = Callable[[], datetime]
 
 LOOK_EVERY_S = 0.5
 SCHEDULED_TIME = b"<aws.scheduler.scheduled-time>"
@@ -38,7 +37,7 @@ class NoMoreTimesError(ValueError):
 class Schedule:
     """A schedule or an EventBridge rule.
 
-    Args:
+    Attributes:
         expression: `cron(...)` or `rate(...)`.
         function: The name of the function that it calls.
         payload: The event, in which `<aws.scheduler.scheduled-time>` stands for the time; empty for the
@@ -206,7 +205,7 @@ class Scheduler:
         self,
         schedules: Sequence[Schedule],
         invoke: Invoke,
-        clock: Clock,
+        clock: Now,
         *,
         catch_up: bool = False,
         is_enabled: Callable[[Schedule], bool] = lambda _: True,

@@ -101,6 +101,7 @@ class Service:
             moto is enough.
         remove: Ends what `install` returned.
         front: Puts an application before moto's, given what `install` returned.
+        clients: The names of its clients in boto3, where it has several.
         errors: Status and code with which it answers a call that has a fault, where they are its own.
     """
 
@@ -109,4 +110,5 @@ class Service:
     install: Callable[[Host], Any] | None = None
     remove: Callable[[Any], None] | None = None
     front: Callable[[Application, Any], Application] | None = None
+    clients: tuple[str, ...] = ()
     errors: Mapping[Kind, tuple[str, str]] = field(default_factory=dict)

@@ -80,7 +80,11 @@ class Services:
         for service in services:
             if service.front:
                 application = service.front(application, self._installed[service.name])
-        self.faults = Faults(application, errors={each.name: each.errors for each in services})
+        self.faults = Faults(
+            application,
+            errors={each.name: each.errors for each in services},
+            clients={each.name: each.clients for each in services if each.clients},
+        )
         self.control = Control(self.faults)
         self._server = make_server(
             "127.0.0.1", port, self.control, threaded=True, request_handler=MotoRequestHandler

@@ -32,7 +32,7 @@ _QUERY_NAMES = ("Algorithm", "Credential", "Signature", "Date", "SignedHeaders",
 class SignedRequest:
     """A request as it came over the wire.
 
-    Args:
+    Attributes:
         method: For instance `GET`.
         target: Its path and query, percent-encoded as the client wrote them.
         headers: Its headers.
@@ -49,7 +49,7 @@ class SignedRequest:
 class Keys:
     """The key pairs that signatures are checked with.
 
-    Args:
+    Attributes:
         secrets: The secret access key by access key id.
         region: The region that a signature has to be for.
     """

@@ -27,7 +27,7 @@ _moto_publish = Subscription.publish
 class Mail:
     """An e-mail that SNS would have sent.
 
-    Args:
+    Attributes:
         to: The address.
         subject: The message's subject, or the one that SNS uses without any.
         body: The message; the whole notification as JSON where the protocol is `email-json`.

@@ -31,7 +31,7 @@ SYSTEM_LEVELS = ("DEBUG", "INFO", "WARN")
 class Function:
     """A function as the template describes it.
 
-    Args:
+    Attributes:
         name: Its name, unique on this machine.
         handler: `module.attribute`, as in the template.
         memory_mb: The most resident memory that its process may have, in MiB.
@@ -83,7 +83,7 @@ class Function:
 class Result:
     """What an invocation came to.
 
-    Args:
+    Attributes:
         payload: What the handler returned, as JSON, or the document that describes the error.
         error: None, or `Unhandled`, the only word that the service has for a function that failed.
         request_id: The invocation's id, as in its START line.
@@ -96,6 +96,10 @@ class Result:
     request_id: str
     tail: bytes = b""
     raised: BaseException | None = None
+
+
+Invoke = Callable[[str, bytes], Result]
+"""Calls a function by its name with an event."""
 
 
 class FunctionFailedError(RuntimeError):

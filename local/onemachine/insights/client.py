@@ -18,7 +18,7 @@ class QueryFailedError(RuntimeError):
 class Answer:
     """What a query found.
 
-    Args:
+    Attributes:
         rows: The values by their fields' names, in the order in which the query shows them.
         matched: How many log events it matched.
         scanned: How many log events it looked at.

@@ -46,7 +46,7 @@ from onemachine.insights.values import Timestamp, Value, ceil_time, floor_time, 
 class Result:
     """What a query found.
 
-    Args:
+    Attributes:
         rows: For each row the fields that have a value, as name and text, in the order in which they are
             shown; the last is `@ptr`, where the row is a log event.
         matched: How many of the events the query's filters let through.

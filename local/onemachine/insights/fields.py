@@ -44,7 +44,7 @@ _REPORT_FIELDS = (
 class Event:
     """One log event of a log group.
 
-    Args:
+    Attributes:
         timestamp: When it happened, in milliseconds since 1970.
         message: The line.
         log_stream: The name of its stream.

@@ -51,7 +51,7 @@ _SAME_IN_DUCKDB = frozenset(
 class Value:
     """A translated expression.
 
-    Args:
+    Attributes:
         sql: DuckDB's text.
         kind: Its type.
         literal: The text itself, where it is a text that stands in the query.
@@ -86,15 +86,14 @@ def quoted(value: str) -> str:
 
 
 class Conversions:
-    """Converts the values of one query."""
+    """Converts the values of one query.
+
+    Args:
+        faults: Of the same query.
+        dialect: Its service's.
+    """
 
     def __init__(self, faults: Faults, dialect: Dialect = TIMESTREAM) -> None:
-        """Keep what names faults.
-
-        Args:
-            faults: Of the same query.
-            dialect: Its service's.
-        """
         self._faults = faults
         self._texts_are_times = not dialect.standard
 
@@ -227,7 +226,7 @@ class Conversions:
 
         Args:
             node: Where it stands.
-            text: E.g. ``2026-11-19 00:00:00.000000000``.
+            text: E.g. `2026-11-19 00:00:00.000000000`.
 
         Returns:
             Nanoseconds since 1970.
@@ -258,7 +257,7 @@ class Conversions:
 
         Args:
             node: Where it stands.
-            text: E.g. ``17:41:52.827``.
+            text: E.g. `17:41:52.827`.
 
         Returns:
             The TIME.
@@ -279,7 +278,7 @@ class Conversions:
 
         Args:
             node: Where it stands.
-            text: E.g. ``2026-11-19``.
+            text: E.g. `2026-11-19`.
 
         Returns:
             The same, known to be a date.

@@ -2,15 +2,14 @@
 
 
 class ServiceError(Exception):
-    """An error that AWS models: boto3 raises it as ``client.exceptions.<code>``."""
+    """An error that AWS models: boto3 raises it as `client.exceptions.<code>`.
+
+    Args:
+        code: The error's name in the service's model, e.g. `ValidationException`.
+        message: What the caller reads.
+    """
 
     def __init__(self, code: str, message: str) -> None:
-        """Keep the parts of the answer.
-
-        Args:
-            code: The error's name in the service's model, e.g. ``ValidationException``.
-            message: What the caller reads.
-        """
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message

@@ -90,7 +90,7 @@ def date_format(moment: str, text: str) -> str:
 
     Args:
         moment: DuckDB's text of a TIMESTAMP_NS.
-        text: The format, e.g. ``%Y-%m-%d %H:%i:%s``.
+        text: The format, e.g. `%Y-%m-%d %H:%i:%s`.
 
     Returns:
         DuckDB's text of a VARCHAR.
@@ -106,7 +106,7 @@ def format_datetime(moment: str, text: str) -> str:
 
     Args:
         moment: DuckDB's text of a TIMESTAMP_NS.
-        text: The pattern, e.g. ``yyyy-MM-dd HH:mm:ss``.
+        text: The pattern, e.g. `yyyy-MM-dd HH:mm:ss`.
 
     Returns:
         DuckDB's text of a VARCHAR.
@@ -151,7 +151,7 @@ def parse_datetime(value: str, text: str) -> tuple[str, str]:
 
 
 def replacement(text: str) -> str:
-    r"""Turn the replacement of Trino's regexp_replace, with ``$1`` for a group, into DuckDB's, with ``\1``.
+    r"""Turn the replacement of Trino's regexp_replace, with `$1` for a group, into DuckDB's, with `\1`.
 
     Args:
         text: The replacement.

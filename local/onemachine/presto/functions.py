@@ -16,12 +16,12 @@ from onemachine.presto.kinds import Array, Kind, Series, Type
 class Signature:
     """One overload of a function.
 
-    Args:
+    Attributes:
         parameters: The types it takes.
         result: The type it gives.
-        template: DuckDB's expression; ``{0}`` is the first argument. An aggregate's says where ``{filter}``
-            goes, and, if the aggregate can have them, ``{distinct}``, ``{order}`` and ``{nulls}``. A
-            lambda's variable begins with ``$``, which becomes a name that is used once in a query.
+        template: DuckDB's expression; `{0}` is the first argument. An aggregate's says where `{filter}`
+            goes, and, if the aggregate can have them, `{distinct}`, `{order}` and `{nulls}`. A
+            lambda's variable begins with `$`, which becomes a name that is used once in a query.
     """
 
     parameters: tuple[Kind, ...]

@@ -35,7 +35,7 @@ class Type(StrEnum):
 class Array:
     """An array.
 
-    Args:
+    Attributes:
         element: The type of its elements.
     """
 
@@ -51,7 +51,7 @@ class Array:
 class Series:
     """A time series: points of time and value, by time.
 
-    Args:
+    Attributes:
         element: The type of its values.
     """
 
@@ -67,7 +67,7 @@ class Series:
 class Row:
     """A row of values.
 
-    Args:
+    Attributes:
         kinds: The types of its values.
         names: The names of its fields; empty where they have none.
     """
@@ -246,7 +246,7 @@ def column_type(kind: Kind) -> dict[str, Any]:
         kind: The type.
 
     Returns:
-        ``Type`` of https://docs.aws.amazon.com/timestream/latest/developerguide/API_query_ColumnInfo.html.
+        `Type` of https://docs.aws.amazon.com/timestream/latest/developerguide/API_query_ColumnInfo.html.
     """
     match kind:
         case Array(element):

@@ -45,7 +45,14 @@ _MAX_BIGINT = 2**63 - 1
 
 
 class Operators(ABC):
-    """Translates all but the names and calls of one query's expressions."""
+    """Translates all but the names and calls of one query's expressions.
+
+    Args:
+        faults: Names what is wrong in the query.
+        now: What `now()` is, in nanoseconds since 1970.
+        subquery: Translates a query that stands in an expression, whose names may be of that scope.
+        dialect: The service's.
+    """
 
     def __init__(
         self,
@@ -54,14 +61,6 @@ class Operators(ABC):
         subquery: Callable[[exp.Expr, Scope], Query],
         dialect: Dialect = TIMESTREAM,
     ) -> None:
-        """Keep what an expression may need.
-
-        Args:
-            faults: Names what is wrong in the query.
-            now: What ``now()`` is, in nanoseconds since 1970.
-            subquery: Translates a query that stands in an expression, whose names may be of that scope.
-            dialect: The service's.
-        """
         self._faults = faults
         self._dialect = dialect
         self._types = Conversions(faults, dialect)
@@ -93,7 +92,7 @@ class Operators(ABC):
             raise self._faults.error(clause, "WHERE clause cannot contain aggregations")
         return self._types.expect(self.translate(clause.this, scope), Type.BOOLEAN, clause.this)
 
-    def _literal(self, node: exp.Literal) -> Value:
+    def _literal(self, node: exp.Literal, _scope: Scope) -> Value:
         text = node.this
         if node.is_string:
             return Value(quoted(text), Type.VARCHAR, text)
@@ -129,7 +128,7 @@ class Operators(ABC):
         return Value(f"({left.sql} {operator} {right.sql})", Type.BOOLEAN)
 
     def _quantified(self, node: exp.Expr, operator: str, scope: Scope) -> Value:
-        """Compare with what a subquery gives: ``= ANY (SELECT ...)``."""
+        """Compare with what a subquery gives: `= ANY (SELECT ...)`."""
         quantifier = node.expression
         if not isinstance(quantifier.this, exp.Query) or operator.startswith("IS"):
             raise self._faults.refusal(quantifier)
@@ -169,7 +168,7 @@ class Operators(ABC):
         if isinstance(node, exp.Escape):
             if not isinstance(node.expression, exp.Literal) or not isinstance(node.this, exp.Like):
                 raise self._faults.refusal(node)
-            escape = f" ESCAPE {self._literal(node.expression).sql}"
+            escape = f" ESCAPE {self._literal(node.expression, scope).sql}"
             node = node.this
         self._faults.only(node, "this", "expression")
         sides = [
@@ -317,7 +316,7 @@ class Operators(ABC):
                 raise
             return Value(f"CAST(NULL AS {duckdb_type(kind)})", kind)
 
-    def _interval(self, node: exp.Interval) -> Value:
+    def _interval(self, node: exp.Interval, _scope: Scope) -> Value:
         self._faults.only(node, "this", "unit")
         unit = node.args["unit"].name.lower() if node.args.get("unit") else ""
         number = node.this.name

@@ -14,7 +14,7 @@ from onemachine.presto.kinds import Kind
 class Field:
     """A column of a table or of a result.
 
-    Args:
+    Attributes:
         name: As the caller knows it; None where an expression has none.
         kind: Its type.
         physical: Its name in DuckDB.
@@ -29,7 +29,7 @@ class Field:
 class Relation:
     """Something in FROM.
 
-    Args:
+    Attributes:
         names: What the query's author may call it.
         alias: Its name in DuckDB; empty where the columns' physical names are expressions of others.
         fields: Its columns.
@@ -48,7 +48,7 @@ class Relation:
 class Scope:
     """Where a name is looked up.
 
-    Args:
+    Attributes:
         relations: What is in FROM.
         outputs: In ORDER BY, the select list with its names, which comes first.
         variables: The arguments of the lambdas that the name stands in; one of a Series is a point of it.
@@ -67,7 +67,7 @@ class Scope:
 class Query:
     """A translated query, as it stands in parentheses.
 
-    Args:
+    Attributes:
         sql: DuckDB's text.
         fields: Its columns.
     """
@@ -93,7 +93,7 @@ def is_aggregate(node: exp.Expr) -> bool:
 
 
 def in_window(node: exp.Expr) -> bool:
-    """Say whether a call is what a window is for: ``sum(x) OVER (...)``, which leaves the rows as they are.
+    """Say whether a call is what a window is for: `sum(x) OVER (...)`, which leaves the rows as they are.
 
     Args:
         node: A call.

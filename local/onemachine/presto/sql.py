@@ -29,7 +29,7 @@ MAX_QUERY_CHARACTERS = 262_144
 class Source:
     """A table that can be queried.
 
-    Args:
+    Attributes:
         physical: Its name in DuckDB.
         fields: Its columns.
         roles: What DESCRIBE says of each column.
@@ -57,7 +57,7 @@ class Catalog(Protocol):
 class Translation:
     """A query for DuckDB.
 
-    Args:
+    Attributes:
         sql: DuckDB's text; its result columns have the fields' physical names.
         fields: The result's columns.
     """
@@ -72,7 +72,7 @@ def translate(query: str, catalog: Catalog, now: int, dialect: Dialect = TIMESTR
     Args:
         query: Timestream's text.
         catalog: What there is to query.
-        now: What ``now()`` is, in nanoseconds since 1970.
+        now: What `now()` is, in nanoseconds since 1970.
         dialect: The service's.
 
     Returns:
@@ -246,7 +246,7 @@ class _Translator:
         return f"WITH {', '.join(parts)} "
 
     def _renamed(self, alias: exp.Expr | None, fields: tuple[Field, ...]) -> tuple[Field, ...]:
-        """Give columns the names of ``AS alias(a, b)``."""
+        """Give columns the names of `AS alias(a, b)`."""
         names = alias.args.get("columns") if alias is not None else None
         if alias is None or not names:
             return fields

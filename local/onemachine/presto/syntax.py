@@ -151,14 +151,13 @@ def _mismatched(token: Token) -> ServiceError:
 
 
 class Faults:
-    """Says what is wrong with a part of a query, and where."""
+    """Says what is wrong with a part of a query, and where.
+
+    Args:
+        query: The whole query.
+    """
 
     def __init__(self, query: str) -> None:
-        """Keep the text.
-
-        Args:
-            query: The whole query.
-        """
         self._query = query
 
     def only(self, node: exp.Expr, *known: str) -> None:
@@ -189,7 +188,7 @@ class Faults:
         return self.error(node, f"{node.key.upper()} is not supported here.")
 
     def error(self, node: exp.Expr, text: str) -> ServiceError:
-        """Name a fault and where it is, as ``line 1:8: ...``.
+        """Name a fault and where it is, as `line 1:8: ...`.
 
         Args:
             node: The part of the query that is at fault.
@@ -216,7 +215,7 @@ def _syntax_error(error: ParseError) -> ServiceError:
 
 
 def _splice(tokens: Sequence[Token]) -> Iterator[Token]:
-    """Turn what only Timestream has into what the parser knows: ``15m`` and ``measure_value::double``."""
+    """Turn what only Timestream has into what the parser knows: `15m` and `measure_value::double`."""
     position = 0
     while position < len(tokens):
         token = tokens[position]

@@ -16,7 +16,7 @@ _DEFAULT_TIMEOUT_S = 3
 
 
 def functions(stack: Stack) -> list[Function]:
-    """Lists a stack's Lambda functions.
+    """List a stack's Lambda functions.
 
     Args:
         stack: The stack.

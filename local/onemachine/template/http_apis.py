@@ -30,7 +30,7 @@ class HttpApiSpec:
 
 
 def http_routes(stack: Stack) -> list[Route]:
-    """Lists the routes of a stack's HTTP APIs.
+    """List the routes of a stack's HTTP APIs.
 
     Args:
         stack: The stack.
@@ -39,13 +39,13 @@ def http_routes(stack: Stack) -> list[Route]:
         The routes, API by API.
 
     Raises:
-        TemplateError: As of ``http_apis``.
+        TemplateError: As of `http_apis`.
     """
     return [route for api in http_apis(stack) for route in api.routes]
 
 
 def http_apis(stack: Stack) -> list[HttpApiSpec]:
-    """Lists a stack's HTTP APIs, from the OpenAPI documents that the SAM transform made.
+    """List a stack's HTTP APIs, from the OpenAPI documents that the SAM transform made.
 
     Args:
         stack: The stack.
@@ -161,7 +161,7 @@ def _route_throttles(stage: Resource) -> dict[str, tuple[float, int]]:
 
 
 def throttling_limits(settings: Mapping[str, Any]) -> tuple[float, int] | None:
-    """Returns the requests per second and at once of a stage's settings; None if they do not limit them."""
+    """Return the requests per second and at once of a stage's settings; None if they do not limit them."""
     if "ThrottlingRateLimit" not in settings or "ThrottlingBurstLimit" not in settings:
         return None
     return float(settings["ThrottlingRateLimit"]), int(settings["ThrottlingBurstLimit"])

@@ -35,13 +35,13 @@ def resolve(
     endpoint: str,
     types: Mapping[str, ResourceType] = TYPES,
 ) -> Stack:
-    """Turns a CloudFormation template into a stack of plain values.
+    """Turn a CloudFormation template into a stack of plain values.
 
     Args:
         template: A template after the SAM transform.
         parameters: Values for the template's parameters; the others take their defaults.
         stack_name: The stack's name, with which the names of its resources begin.
-        endpoint: Where the services answer, for instance ``http://127.0.0.1:5000``. Queues are under it.
+        endpoint: Where the services answer, for instance `http://127.0.0.1:5000`. Queues are under it.
         types: The types of resources whose names are known.
 
     Returns:
@@ -109,7 +109,7 @@ def _with_item(node: Any, identifier: str, item: str) -> Any:
 
 
 class _Fields(dict[str, Any]):
-    """The fields of a ``ResourceType``'s formats: those given, and beyond them the resource's properties."""
+    """The fields of a `ResourceType`'s formats: those given, and beyond them the resource's properties."""
 
     def __init__(self, given: Mapping[str, Any], find: Callable[[str], Any]) -> None:
         super().__init__(given)
@@ -125,7 +125,7 @@ _NO_VALUE = object()
 class _Resolver:
     """Gives plain values for the nodes of one template.
 
-    ``where`` is the path of a node, beginning with a logical id, for messages.
+    `where` is the path of a node, beginning with a logical id, for messages.
     """
 
     def __init__(

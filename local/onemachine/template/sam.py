@@ -15,11 +15,11 @@ from yaml import YAMLError
 from onemachine.template.stack import REGION, TemplateError
 
 LOCAL_CODE_BUCKET = "local-directory"
-"""The bucket of a function's code after the transform; the key is the template's own ``CodeUri``."""
+"""The bucket of a function's code after the transform; the key is the template's own `CodeUri`."""
 
 
 NOT_RUN_BUCKET = "not-run"
-"""The bucket of a function whose code cannot be run on one machine; the key is a key of ``NOT_RUN``."""
+"""The bucket of a function whose code cannot be run on one machine; the key is a key of `NOT_RUN`."""
 
 
 NOT_RUN = {
@@ -40,10 +40,10 @@ logging.getLogger("samtranslator").addHandler(logging.NullHandler())
 
 
 def translate(path: Path) -> dict[str, Any]:
-    """Applies the SAM transform to a template, without asking AWS.
+    """Apply the SAM transform to a template, without asking AWS.
 
-    The transform refuses code in directories, so each ``CodeUri`` is first made an address in S3 whose bucket
-    is ``LOCAL_CODE_BUCKET``. The code of a function that cannot be run here is in ``NOT_RUN_BUCKET``. Nothing
+    The transform refuses code in directories, so each `CodeUri` is first made an address in S3 whose bucket
+    is `LOCAL_CODE_BUCKET`. The code of a function that cannot be run here is in `NOT_RUN_BUCKET`. Nothing
     else changes, and intrinsic functions stay as they are.
 
     Args:
@@ -103,7 +103,7 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 
 def _why_not_run(properties: Mapping[str, Any]) -> str | None:
-    """Return the key of ``NOT_RUN`` for a function's code, None for a directory."""
+    """Return the key of `NOT_RUN` for a function's code, None for a directory."""
     if properties.get("PackageType") == "Image" or "ImageUri" in properties:
         return "image"
     if "InlineCode" in properties:

@@ -26,11 +26,11 @@ class Resource:
 
     Attributes:
         logical_id: Its name in the template.
-        type: For instance ``AWS::S3::Bucket``.
+        type: For instance `AWS::S3::Bucket`.
         name: Its name in the service.
-        physical_id: What ``Ref`` gives: mostly the name, but a queue's address and a topic's ARN.
+        physical_id: What `Ref` gives: mostly the name, but a queue's address and a topic's ARN.
         properties: The template's properties, as plain values.
-        attributes: What ``Fn::GetAtt`` gives, by attribute, for instance ``Arn``.
+        attributes: What `Fn::GetAtt` gives, by attribute, for instance `Arn`.
     """
 
     logical_id: str
@@ -50,7 +50,7 @@ class Stack:
         region: Its AWS region.
         account: Its AWS account, twelve digits.
         resources: Its resources by logical id, in the template's order.
-        deployed_outputs: Its outputs as they were on AWS; ``outputs`` gives those of this machine.
+        deployed_outputs: Its outputs as they were on AWS; `outputs` gives those of this machine.
         left_out: Why resources are left out, by logical id: they need a value of another stack.
     """
 
@@ -62,10 +62,10 @@ class Stack:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def of_type(self, resource_type: str) -> list[Resource]:
-        """Gives the resources of one type, in the template's order.
+        """Return the resources of one type, in the template's order.
 
         Args:
-            resource_type: For instance ``AWS::S3::Bucket``.
+            resource_type: For instance `AWS::S3::Bucket`.
 
         Returns:
             The resources, none if there are none.
@@ -73,12 +73,12 @@ class Stack:
         return [resource for resource in self.resources.values() if resource.type == resource_type]
 
     def outputs(self, api_urls: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Gives the outputs, with APIs at the addresses where they are served.
+        """Return the outputs, with APIs at the addresses where they are served.
 
         The addresses are known only when the servers run, which is after the stack was read for their routes.
 
         Args:
-            api_urls: The address, ``http://127.0.0.1:<port>``, for each API's logical id.
+            api_urls: The address, `http://127.0.0.1:<port>`, for each API's logical id.
 
         Returns:
             The outputs' values by name.
@@ -101,7 +101,7 @@ def text_of(value: Any) -> str:
 
 
 def function_name(name_or_arn: str) -> str:
-    """Returns a function's name, given it or its ARN."""
+    """Return a function's name, given it or its ARN."""
     return name_or_arn.rsplit(":", 1)[-1]
 
 

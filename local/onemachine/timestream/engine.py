@@ -22,6 +22,13 @@ class Timestream(Store):
 
     What is written is visible at once, where the service is eventually consistent and may let six hours pass
     in the magnetic store.
+
+    Args:
+        clock: Gives the time in nanoseconds since 1970.
+        path: A DuckDB file that outlives the process; None keeps everything in memory. Rows are in it
+            after `close`, after `save`, after a query that reads them, and when ten thousand wait.
+        report_magnetic_conflicts: Writes a report into S3 of records that lost to a row of the magnetic
+            store, which the service answers with success; None rejects such records in the answer.
     """
 
     def __init__(
@@ -31,15 +38,6 @@ class Timestream(Store):
         path: Path | None = None,
         report_magnetic_conflicts: Put | None = None,
     ) -> None:
-        """Start empty, or with what an earlier one left in a file.
-
-        Args:
-            clock: Gives the time in nanoseconds since 1970.
-            path: A DuckDB file that outlives the process; None keeps everything in memory. Rows are in it
-                after `close`, after `save`, after a query that reads them, and when ten thousand wait.
-            report_magnetic_conflicts: Writes a report into S3 of records that lost to a row of the magnetic
-                store, which the service answers with success; None rejects such records in the answer.
-        """
         connection = duckdb.connect(":memory:" if path is None else str(path))
         super().__init__(connection, clock, durable=path is not None)
         self._queries = Queries(connection, self)
@@ -64,8 +62,8 @@ class Timestream(Store):
         Args:
             database: The database's name.
             table: The table's name.
-            records: ``Records`` of the request.
-            common: ``CommonAttributes`` of the request.
+            records: `Records` of the request.
+            common: `CommonAttributes` of the request.
 
         Returns:
             How many records went into which store.

@@ -9,7 +9,7 @@ from onemachine.presto.errors import ServiceError
 class Rejection:
     """One record that was not written, and why.
 
-    Args:
+    Attributes:
         index: The record's place in the request, from 0.
         reason: The service's text.
         existing_version: The version that is stored already, where that is the reason.
@@ -21,14 +21,13 @@ class Rejection:
 
 
 class RejectedRecordsError(ServiceError):
-    """Some records of a request were not written; those that are not named here were."""
+    """Some records of a request were not written; those that are not named here were.
+
+    Args:
+        rejections: In the order of the request's records.
+    """
 
     def __init__(self, rejections: tuple[Rejection, ...]) -> None:
-        """Keep the rejections.
-
-        Args:
-            rejections: In the order of the request's records.
-        """
         super().__init__(
             "RejectedRecordsException",
             "One or more records have been rejected. See RejectedRecords for details.",

@@ -45,7 +45,7 @@ def report(
     Args:
         database: The database's name.
         table: The table's name.
-        magnetic_writes: The table's ``MagneticStoreWriteProperties``.
+        magnetic_writes: The table's `MagneticStoreWriteProperties`.
         conflicts: At least one.
         records: The request's records.
         common: Its common attributes.

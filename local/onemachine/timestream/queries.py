@@ -43,7 +43,7 @@ _KEPT_CALLS = 32
 class Page:
     """One answer to Query.
 
-    Args:
+    Attributes:
         query_id: The same for all pages of a result.
         fields: The result's columns.
         rows: Each value as the service prints it; None for null, a tuple for an array, a row, a time series
@@ -116,15 +116,14 @@ class _StoreCatalog:
 
 
 class Queries:
-    """Answers Query on a store. It has no lock and no clock: both are its caller's."""
+    """Answers Query on a store. It has no lock and no clock: both are its caller's.
+
+    Args:
+        connection: The store's.
+        store: What there is to query.
+    """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, store: Store) -> None:
-        """Set DuckDB up to compute as Trino does.
-
-        Args:
-            connection: The store's.
-            store: What there is to query.
-        """
         set_up(connection, before_1970=False)
         self._connection = connection
         self._store = store

@@ -67,9 +67,9 @@ class Shape(NamedTuple):
 
     Args:
         measure_name: What was measured.
-        measure_type: ``MULTI`` or the one measure's type.
+        measure_type: `MULTI` or the one measure's type.
         dimensions: The dimensions' names, in the record's order.
-        measures: The measures' columns, in its order; a single measure's is ``measure_value::<type>``.
+        measures: The measures' columns, in its order; a single measure's is `measure_value::<type>`.
         kinds: The names of the measures' types.
     """
 
@@ -125,8 +125,8 @@ def read_records(records: Sequence[Mapping[str, Any]], common: Mapping[str, Any]
     """Read a request's records.
 
     Args:
-        records: ``Records`` of the request, as in its JSON.
-        common: ``CommonAttributes`` of the request, or nothing.
+        records: `Records` of the request, as in its JSON.
+        common: `CommonAttributes` of the request, or nothing.
 
     Returns:
         For each record, in order, the point to store or why it cannot be stored.

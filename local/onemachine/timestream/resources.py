@@ -68,4 +68,5 @@ SERVICE = Service(
     install=_installed,
     remove=Timestream.close,
     front=Direct,
+    clients=("timestream-write", "timestream-query"),
 )

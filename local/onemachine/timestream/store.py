@@ -30,7 +30,7 @@ def locked(method: Method) -> Method:
 class Database:
     """A database.
 
-    Args:
+    Attributes:
         name: Its name.
         kms_key_id: The key it was created with.
         created: Nanoseconds since 1970.
@@ -46,18 +46,17 @@ class Database:
 
 
 class Store:
-    """All databases, on one DuckDB connection, safe to call from many threads."""
+    """All databases, on one DuckDB connection, safe to call from many threads.
+
+    Args:
+        connection: Where the rows go.
+        clock: Gives the time in nanoseconds since 1970.
+        durable: Whether the connection has a file, which then holds more than rows.
+    """
 
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, clock: Callable[[], int], *, durable: bool = False
     ) -> None:
-        """Start empty, or with what is there.
-
-        Args:
-            connection: Where the rows go.
-            clock: Gives the time in nanoseconds since 1970.
-            durable: Whether the connection has a file, which then holds more than rows.
-        """
         self.lock = RLock()
         self.clock = clock
         self._connection = connection

@@ -57,11 +57,11 @@ _INSERTED = {kind: f"unnest(from_json(?, '[\"{kind.value}\"]'))" for kind in Col
 class TableSettings:
     """What CreateTable and UpdateTable say about a table.
 
-    Args:
+    Attributes:
         memory_hours: How long the memory store keeps a row, 1 to 8,766 hours.
         magnetic_days: How long the magnetic store keeps it, 1 to 73,000 days.
-        magnetic_writes: ``MagneticStoreWriteProperties`` as given.
-        schema: ``Schema`` as given.
+        magnetic_writes: `MagneticStoreWriteProperties` as given.
+        schema: `Schema` as given.
     """
 
     memory_hours: int = DEFAULT_MEMORY_HOURS
@@ -97,10 +97,10 @@ class TableSettings:
 class Column:
     """One column of a table.
 
-    Args:
+    Attributes:
         name: As it was written.
         kind: Its type, for ever.
-        role: What DESCRIBE calls it, e.g. ``DIMENSION``.
+        role: What DESCRIBE calls it, e.g. `DIMENSION`.
         physical: Its name in DuckDB, where names do not distinguish case.
     """
 
@@ -114,7 +114,7 @@ class Column:
 class Ingested:
     """How many records of a request were written, and where to.
 
-    Args:
+    Attributes:
         memory: Records in the memory store.
         magnetic: Records in the magnetic store.
     """
@@ -135,7 +135,16 @@ class _Row(NamedTuple):
 
 
 class Table:
-    """One table: its settings, its columns, the index of its points and its rows."""
+    """One table: its settings, its columns, the index of its points and its rows.
+
+    Args:
+        connection: Where its rows go.
+        physical: The DuckDB table's name.
+        name: The table's name.
+        settings: Retention and the rest.
+        now: Nanoseconds since 1970.
+        save: Keeps what is no row; None where nothing outlives the process.
+    """
 
     def __init__(
         self,
@@ -147,16 +156,6 @@ class Table:
         *,
         save: Callable[[], None] | None,
     ) -> None:
-        """Create the table, and the DuckDB table under it unless it is there.
-
-        Args:
-            connection: Where its rows go.
-            physical: The DuckDB table's name.
-            name: The table's name.
-            settings: Retention and the rest.
-            now: Nanoseconds since 1970.
-            save: Keeps what is no row; None where nothing outlives the process.
-        """
         self.name = name
         self.physical = physical
         self.settings = settings
