@@ -46,7 +46,10 @@ class HoursOfDay(Day):
 
 
 def written_of(day: Day) -> Day:
-    """Return the hours of a day that is not written itself, or else the day; the caller has its lock."""
+    """Return the hours of a day that is not written itself, or else the day.
+
+    What reads only needs no lock: a manifest that is replaced meanwhile has another tag.
+    """
     hours = HoursOfDay(day)
     return hours if hours.is_new() and hours.document() is not None else day
 

@@ -17,7 +17,7 @@ from exporter.lake.forgotten_list import ForgottenList, ReadKey
 from exporter.lake.formats import Format
 from exporter.lake.hours import written_of
 from exporter.lake.locks import OvertakenError
-from exporter.lake.manifest import MANIFEST
+from exporter.lake.manifest import HOURS, MANIFEST
 from exporter.store import Days, Store, StoreError
 from exporter.upkeep import forget
 from exporter.upkeep.forget import Found
@@ -192,7 +192,7 @@ class Tasks:
         units: set[Unit] = set()
         for kind in Format:
             for day, names in dates_of_files(self._objects, task.days, kind).items():
-                if task.name == FORGET or MANIFEST in names:
+                if task.name == FORGET or MANIFEST in names or (task.name == FIND and HOURS in names):
                     units.add((day, kind))
             if task.name == FORGET:
                 units |= {(day, kind) for day in dates_of_locks(self._objects, task.days, kind)}
@@ -205,7 +205,7 @@ class Tasks:
             if task.name == VERIFY:
                 return self._verify(day, task, has_time)
             if task.name == FIND:
-                found = forget.find(task.client, day, self._now, task.found, has_time)
+                found = forget.find(task.client, written_of(day), self._now, task.found, has_time)
                 return _counts(found) if found.is_done else replace(task, found=found)
             return self._forget(day, task, has_time)
         except (ClientError, StoreError, OvertakenError, ValueError, OSError) as error:

@@ -19,7 +19,7 @@ from exporter.lake.athena import list_key
 from exporter.lake.closed import KEY, closed
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
-from exporter.lake.hours import hours_of_part, window
+from exporter.lake.hours import HoursOfDay, hours_of_part, window
 from exporter.lake.manifest import HOURS
 from exporter.store import Column, whole
 from exporter.stores.lake.questions import LakeStore
@@ -95,12 +95,14 @@ def night(nights: int = 1) -> Step:
     return lambda bucket: void(run(bucket, {"time": now.isoformat()}, now))
 
 
-def forget(bucket: Bucket) -> None:
+def do_task(bucket: Bucket, name: str) -> dict[str, int]:
+    """Return how many rows of a client are found or forgotten, by format."""
     now = datetime(DAY.year, DAY.month, DAY.day, 12, tzinfo=UTC)
-    tasks = Tasks(bucket, LakeStore(bucket, read_key=read_key), "forget", lambda: now, read_key)
-    event = {"task": "forget", "from": str(DAY), "to": str(DAY), "client": "client-1"}
+    tasks = Tasks(bucket, LakeStore(bucket, read_key=read_key), name, lambda: now, read_key)
+    event = {"task": name, "from": str(DAY), "to": str(DAY), "client": "client-1"}
     done = tasks.do(Task.from_event(event, now), lambda: True)
     assert not any("failed" in result for result in done.results)
+    return {result["format"]: result["rows"] for result in done.results}
 
 
 def void(_: object) -> None:
@@ -296,8 +298,16 @@ def test_an_erasure_leaves_nothing_of_a_client_in_hours_that_are_written() -> No
     assert closed(bucket).hours == {DAY: 4}
     left = [each for each in ids_in_sql(bucket) if int(each[3:]) % 4 != 1]
 
-    forget(bucket)
+    hours = HoursOfDay(Day(bucket, DAY, Format.CSV_GZ)).manifest()
+    assert hours is not None
+    theirs = sum(gzip.decompress(bucket[part.key]).count(b"client-1") for part in hours.parts)
+    assert theirs
+    found = do_task(bucket, "find")
+    forgotten = do_task(bucket, "forget")
 
+    assert found == forgotten == dict.fromkeys(found, theirs)
+    assert Format.CSV_GZ in found
+    assert set(do_task(bucket, "find").values()) == {0}
     parts = [body for key, body in bucket.items() if "part-" in key and key.endswith("csv.gz")]
     assert len(parts) > 1
     assert not any(b"client-1" in gzip.decompress(body) for body in parts)
