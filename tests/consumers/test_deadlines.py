@@ -12,7 +12,8 @@ from consumers.accounts import accounting
 from consumers.deadlines import ANSWER, LAST, RESERVE, Retry
 from consumers.lines.ledger import Ledger
 from consumers.meters import handler as meters
-from consumers.meters.destinations import Api, Files
+from consumers.meters.destinations import Api, Destination, Files
+from consumers.meters.search import Search
 from consumers.rows import handler as rows
 from consumers.rows.timestream.writer import Timestream
 from consumers.workers import Workers
@@ -173,7 +174,7 @@ def test_a_service_that_never_answers_takes_no_row_consumer_with_it(
 
 
 @pytest.mark.parametrize("threads", [1, 8])
-@pytest.mark.parametrize("service", ["bucket", "key", "quarantine/"])
+@pytest.mark.parametrize("service", ["bucket", "key", "search", "quarantine/"])
 def test_a_service_that_never_answers_takes_no_meter_consumer_with_it(
     service: str, threads: int, hangs: Hangs
 ) -> None:
@@ -192,24 +193,33 @@ def test_a_service_that_never_answers_takes_no_meter_consumer_with_it(
     objects = HangingBucket(hangs, service)
     files = Files(bucket, "ingest", "", acl="", retry=retry)
     api = Api("https://127.0.0.1:9/", read_key, retry=retry)
+    search = Search("https://127.0.0.1:9/", read_key, retry=retry)
+    destinations: dict[str, Destination] = {"key": api, "search": search}
     ledgers: list[Ledger] = []
     handle = meters.make_handler(
-        api if service == "key" else files,
+        destinations.get(service, files),
         objects,
         meter_tag=meter_lines.METER_TAG,
         tag=TAG,
         own_log_groups="/tagline/",
         report=ledgers.append,
         threads=threads,
+        documents=service == "search",
     )
-    event = kinesis_event(data(envelope(meter_lines.line("a"), f"{meter_lines.METER_TAG}: nothing")))
+    lines = (meter_lines.line("a"), f"{meter_lines.METER_TAG}: nothing")
+    if service == "search":
+        lines = (
+            write(Record("a", meter_lines.TIME, {}, tag=TAG)),
+            f'{{"_tag":"{TAG}","_id":"b","timestamp":0}}',
+        )
+    event = kinesis_event(data(envelope(*lines)))
 
     response = until_it_hangs(hangs, lambda: handle(event, Countdown(RESERVE + 0.1, hangs)))
 
     assert not hangs.over.is_set()
     assert response != ALL_WELL
     assert ledgers
-    if service != "key":
+    if service not in {"key", "search"}:
         assert handle(event, Standstill(60, hangs)) == ALL_WELL
         assert [record["uniqueId"] for record in bucket.records()] == ["a"]
 
