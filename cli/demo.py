@@ -15,13 +15,12 @@ from typing import Any
 from onemachine.pipeline import Pipeline
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Column, Table
 
 from cli import feed, stages
 from cli.download import fetch_zip
 from cli.errors import CommandError
 from cli.report import write_report
-from cli.screen import advancing, progress
+from cli.screen import FoldingTable, advancing, print_rows, progress
 from cli.stages import Count
 from cli.target import FOLDER, Target
 from exporter.store import TIME, Days
@@ -206,9 +205,7 @@ def wait_for_rows(
 
 def print_stages(lines: list[Stage], path: Path, console: Console) -> None:
     """Print the table of stages, the first rows of the zip's first file, and what to do next."""
-    table = Table(
-        Column("stage", overflow="fold"), title="From a line on stdout to a file", title_justify="left"
-    )
+    table = FoldingTable("stage", title="From a line on stdout to a file", title_justify="left")
     for name in ("records", "bytes", "seconds"):
         table.add_column(name, justify="right")
     for line in lines:
@@ -223,10 +220,10 @@ def print_stages(lines: list[Stage], path: Path, console: Console) -> None:
         name = names[0]
         rows = csv.DictReader(io.TextIOWrapper(zipped.open(name), "utf-8"))
         shown = [column for column in SHOWN_COLUMNS if column in (rows.fieldnames or ())]
-        table = Table(title=f"The first rows of {name}", title_justify="left")
-        for column in shown:
-            table.add_column(column, no_wrap=True)
-        for row in islice(rows, SHOWN_ROWS):
-            # To the millisecond: the rest of a time tells records apart, and nobody reads it.
-            table.add_row(*(row[column][:23] if column == TIME else row[column] for column in shown))
-    console.print(table)
+        console.print(f"The first rows of {name}", style="italic", highlight=False)
+        # To the millisecond: the rest of a time tells records apart, and nobody reads it.
+        first = [
+            [row[column][:23] if column == TIME else row[column] for column in shown]
+            for row in islice(rows, SHOWN_ROWS)
+        ]
+    print_rows(shown, first, console)

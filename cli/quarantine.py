@@ -8,11 +8,11 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from cli.errors import CommandError
-from cli.screen import printable
+from cli.screen import FoldingTable, printable
 from cli.target import Target
 from consumers.lines import quarantine
 from consumers.lines.quarantine import Kept, ObjectKey, UnreadableQuarantineError
@@ -102,11 +102,10 @@ def summarize(
     return [rows[group] for group in sorted(rows, key=str)]
 
 
-def summary_table(rows: list[dict[str, Any]]) -> Table:
+def summary_table(rows: list[dict[str, Any]]) -> FoldingTable:
     """Return a summary by day and reason as a table."""
-    names = (Column(name, no_wrap=True) for name in ("day", "reason"))
     numbers = (Column(name, justify="right") for name in ("objects", "lines"))
-    shown = Table(*names, *numbers, "first detail")
+    shown = FoldingTable("day", "reason", *numbers, "first detail")
     for row in rows:
         shown.add_row(
             row["day"],

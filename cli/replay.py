@@ -15,10 +15,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from rich.table import Column, Table
+from rich.table import Column
 
 from cli.errors import CommandError
 from cli.quarantine import EVER, ArrivalDays, list_objects
+from cli.screen import FoldingTable
 from cli.target import Target
 from consumers import replay
 from consumers.lines import quarantine
@@ -98,9 +99,9 @@ class ReplayOutcome:
             "failed": self.failed,
         }
 
-    def table(self) -> Table:
+    def table(self) -> FoldingTable:
         """Return it as a table."""
-        shown = Table("what", Column("count", justify="right"))
+        shown = FoldingTable("what", Column("count", justify="right"))
         rows = {
             "objects or pages read": self.items,
             "Kinesis records": self.records,

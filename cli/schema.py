@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from cli.errors import CommandError
+from cli.screen import FoldingTable
 from consumers.rows import schema, table
 from consumers.rows.schema import Change, Schema
 
@@ -60,23 +59,23 @@ def _git(folder: Path, *arguments: str) -> bytes:
     return done.stdout
 
 
-def changes_table(changes: list[Change]) -> Table:
+def changes_table(changes: list[Change]) -> FoldingTable:
     """Return what `tagline schema check` prints."""
-    shown = Table("type", "key", "change", "allowed", "because", title_justify="left")
+    shown = FoldingTable("type", "key", "change", "allowed", "because", title_justify="left")
     for change in changes:
         shown.add_row(change.type, change.key, change.change, str(change.verdict), change.reason)
     return shown
 
 
-def schema_tables(schemas: tuple[Schema, ...]) -> Iterator[Table]:
+def schema_tables(schemas: tuple[Schema, ...]) -> Iterator[FoldingTable]:
     """Yield what `tagline schema show` prints: a table for each type of record."""
     for each in schemas:
         title = (
             f"{each.type}, revision {each.revision}: undeclared to {each.undeclared}, unfit to {each.unfit}"
         )
-        shown = Table(title=title, title_justify="left")
+        shown = FoldingTable(title=title, title_justify="left")
         for name in ("field", "column", "kind", "longest or default", "values", "pii"):
-            shown.add_column(name, overflow="fold")
+            shown.add_column(name)
         for name, dimension in each.all_dimensions().items():
             values = ", ".join(dimension.values) + ("; others" if dimension.limit else "any")
             if dimension.buckets:

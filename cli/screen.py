@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -30,6 +30,19 @@ class Screen(Console):
 def printable(text: str) -> str:
     """Return a text as a terminal can show it: what would control the terminal is escaped."""
     return "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
+
+
+class FoldingTable(Table):
+    """A table that cuts nothing off: a value that is longer than its column continues below."""
+
+    def __init__(self, *columns: Column | str, **options: Any) -> None:
+        super().__init__(*columns, **options)
+        for column in self.columns:
+            column.overflow = "fold"
+
+    def add_column(self, header: Any = "", *arguments: Any, **options: Any) -> None:
+        """Add a column, whose long values continue below."""
+        super().add_column(header, *arguments, **{"overflow": "fold", **options})
 
 
 out = Screen()
@@ -86,13 +99,20 @@ def print_rows(names: Sequence[str], rows: Sequence[Sequence[str]], screen: Cons
             screen.print(Text(f"row {number:,}", "bold"))
             screen.print(_block(names, row))
         return
-    table = Table()
-    for name, column in zip(names, columns, strict=True):
-        numbers = any(column) and all(NUMBER.fullmatch(value) for value in column if value)
-        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+    table = FoldingTable(
+        *(
+            Column(name, justify="right" if any(column) and all(map(is_number, column)) else "left")
+            for name, column in zip(names, columns, strict=True)
+        )
+    )
     for row in rows:
         table.add_row(*row)
     screen.print(table)
+
+
+def is_number(text: str) -> bool:
+    """Tell whether a value of a column is a number, or empty."""
+    return not text or NUMBER.fullmatch(text) is not None
 
 
 def _block(names: Sequence[str], row: Sequence[str]) -> Table:

@@ -15,7 +15,7 @@ import requests
 import tagline
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from onemachine import control, services
+from onemachine import address, control
 
 from cli.errors import CommandError
 from consumers.accounts.compaction import READERS
@@ -57,7 +57,7 @@ class Target:
 
     def variables(self) -> dict[str, str]:
         """Return the variables of the pages' examples: addresses, names and, on this machine, credentials."""
-        here = services.environment(self.endpoint) if self.endpoint else {}
+        here = address.environment(self.endpoint) if self.endpoint else {}
         key = {"ApiKey": self.api_key} if self.api_key else {}
         return {**here, **self.samples, **self.outputs, **key}
 
@@ -74,7 +74,7 @@ class Target:
         if self.endpoint is None:
             pool = Config(max_pool_connections=READERS)
             return boto3.client(service, config=config if service == "lambda" else pool)
-        return services.client(self.endpoint, service, config)
+        return address.client(self.endpoint, service, config)
 
     def bucket(self) -> Bucket:
         """Return the pipeline's bucket."""

@@ -18,7 +18,7 @@ from onemachine.faults import OF_DELIVERIES, Kind
 
 from cli.errors import CommandError
 from cli.options import MAX_DAYS, MAX_WAIT_S, AsJson, Stack, finite
-from cli.screen import advancing, err, out, print_json_lines, print_rows, progress
+from cli.screen import FoldingTable, advancing, err, out, print_json_lines, print_rows, progress
 from consumers.rows.registry import LOCAL_STORE, STORES
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def demo(
     tagline demo --access-log /var/log/nginx/access.log --report report.html
     ```
     """
+    err.print("Starting AWS's services and the pipeline on this machine, which takes some seconds ...")
     from onemachine.pipeline import Pipeline
 
     from cli import demo as demonstration
@@ -352,14 +353,14 @@ def tick(
         float, typer.Option(min=0, max=MAX_DAYS * 24, callback=finite, help="Put the clock forward by hours.")
     ] = 0,
     function: Annotated[
-        list[str] | None, typer.Option(help="Call this function as its schedule does; may be given again.")
+        list[str] | None, typer.Option(help="Run this scheduled function now; may be given again.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put the clock of the pipeline that runs here forward, and let happen what happens in that time.
+    """Put the clock of this machine's pipeline forward: schedules fire, old objects expire, links end.
 
-    Schedules fire for every time that passes, lifecycle rules are applied, links expire. Without an option,
-    the daily export is called as its schedule does.
+    A schedule fires once for every time that passes. Without an option, the clock stays and the daily export
+    runs.
 
     For example:
 
@@ -388,30 +389,34 @@ def tick(
 
 @app.command()
 def fault(
-    kind: Annotated[Kind, typer.Argument(help="What is to happen.")],
+    kind: Annotated[Kind, typer.Argument(help="The fault.")],
     service: Annotated[
-        str, typer.Option(help="To calls of this service, by its name in boto3. Default: all.")
+        str, typer.Option(help="The service whose calls fail, by its name in boto3. Default: all.")
     ] = "",
     operation: Annotated[
         str,
         typer.Option(
-            help="To this operation, such as WriteRecords (S3, Lambda, SNS: the HTTP method). Default: all."
+            help="The operation that fails, such as WriteRecords (S3, Lambda, SNS: a method). Default: all."
         ),
     ] = "",
-    function: Annotated[str, typer.Option(help="The function to kill.")] = "",
-    times: Annotated[int, typer.Option(min=1, help="To how many calls or deliveries.")] = 1,
+    function: Annotated[str, typer.Option(help="kill: the function. Default: the consumer of rows.")] = "",
+    times: Annotated[int, typer.Option(min=1, help="How many calls, deliveries or batches.")] = 1,
     chance: Annotated[
-        float, typer.Option(min=0, max=1, callback=finite, help="How likely each call is to be met.")
+        float,
+        typer.Option(min=0, max=1, callback=finite, help="The probability that a call fails, from 0 to 1."),
     ] = 1.0,
     seconds: Annotated[
-        float, typer.Option(min=0, max=MAX_WAIT_S, callback=finite, help="How long: latency and delay.")
+        float, typer.Option(min=0, max=MAX_WAIT_S, callback=finite, help="latency, delay: how many seconds.")
     ] = 1.0,
 ) -> None:
-    """Let something go wrong in the pipeline that runs here, to see that nothing is lost.
+    """Inject a fault into this machine's pipeline, to see that no record is lost.
 
-    To calls: throttle, error, deny, latency, and reset and cut (the connection ends, before and after the
-    work was done). To deliveries of lines into the stream: duplicate, delay, corrupt, lose. To batches:
-    redeliver. To a function: kill. `none` takes everything back.
+    - calls of services: `throttle`, `error`, `deny`, `latency`, `reset` and `cut` (the connection ends
+      before or after the service did its work)
+    - lines on their way into the stream: `duplicate`, `delay`, `corrupt`, `lose`
+    - batches of the consumer: `redeliver`
+    - a function: `kill`
+    - `none` ends all faults.
 
     For example:
 
@@ -427,7 +432,7 @@ def fault(
     target = running_target()
     if kind is Kind.NONE:
         target.act("fault", kind=kind)
-        out.print("Nothing goes wrong any more.")
+        out.print("All faults have ended.")
     elif kind is Kind.KILL:
         name = function or target.outputs["RowConsumerName"]
         target.act("fault", kind=kind, function=name)
@@ -497,9 +502,7 @@ def outbox(as_json: AsJson = False) -> None:
 
 def print_addresses(pipeline: Pipeline, target: Target) -> None:
     """Print where a pipeline is, and the variables by which programs find it."""
-    from rich.table import Table
-
-    table = Table("address", "of", title="The pipeline runs", title_justify="left")
+    table = FoldingTable("address", "of", title="The pipeline runs", title_justify="left")
     for name, value in pipeline.outputs.get("app", {}).items():
         table.add_row(value, f"{name} of your template")
     shown = " ".join(pipeline.outputs.get("app", {}).values())

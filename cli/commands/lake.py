@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Column, Table
+from rich.table import Column
 
 from cli.errors import CommandError
 from cli.options import AsJson, FirstDay, LastDay, OneDay, Stack, day_option, days_between, finite
-from cli.screen import err, out, print_json_lines, progress
+from cli.screen import FoldingTable, err, out, print_json_lines, progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,7 +82,7 @@ def export(
 
 def _print_exports(results: Iterable[Mapping[str, Any]], usd_per_gb: float | None) -> None:
     # Nine columns in the eighty of a narrow terminal: nothing of a number may be cut off.
-    table = Table("day", "format", padding=0)
+    table = FoldingTable("day", "format", padding=0)
     numbers = ("rows", "bytes", "parts", "revision", "seconds", "metered_bytes")
     for name in (*numbers[:-1], "MB read", *(["USD"] if usd_per_gb is not None else [])):
         table.add_column(name, justify="right")
@@ -128,7 +128,7 @@ def verify(
 
     target = find_target(stack)
     days = days_between(target, first, last or first)
-    table = Table("day", "format", Column("rows", justify="right"), "what is wrong")
+    table = FoldingTable("day", "format", Column("rows", justify="right"), "what is wrong")
     wrong = 0
     with progress() as bars:
         for answer in do_task(target, "verify", days, bars):
@@ -252,7 +252,7 @@ def _list_forgotten(target: Target, *, as_json: bool) -> None:
     if as_json:
         print_json_lines(clients)
         return
-    table = Table("hash", "rows up to")
+    table = FoldingTable("hash", "rows up to")
     for each in clients:
         table.add_row(each["client_hash"], each["erased"] or "any time")
     out.print(table)
@@ -293,7 +293,9 @@ def _forget(target: Target, client: str, days: Days, *, do_it: bool, as_json: bo
 
 
 def _print_forgotten(found: list[dict[str, Any]], failed: list[dict[str, Any]], audit: str | None) -> None:
-    table = Table("day", "format", Column("rows", justify="right"), Column("whole records", justify="right"))
+    table = FoldingTable(
+        "day", "format", Column("rows", justify="right"), Column("whole records", justify="right")
+    )
     for each in found:
         table.add_row(each["day"], each["format"], _number(each["rows"]), _number(each["whole_records"]))
     out.print(table if found else "The lake has no rows of this client on these days.")

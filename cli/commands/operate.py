@@ -20,19 +20,27 @@ app = typer.Typer()
 @app.command()
 def doctor(
     canary: Annotated[
-        bool, typer.Option("--canary/--no-canary", help="Write a record and follow it into the store.")
+        bool,
+        typer.Option(
+            "--canary/--no-canary", help="Whether to write a test record and follow it into the store."
+        ),
     ] = True,
     wait: Annotated[
         float,
-        typer.Option(min=0, max=MAX_WAIT_S, callback=finite, help="Seconds to wait for it at each place."),
+        typer.Option(
+            min=0,
+            max=MAX_WAIT_S,
+            callback=finite,
+            help="How many seconds to wait for the record at each place.",
+        ),
     ] = 300,
     as_json: AsJson = False,
     stack: Stack = None,
 ) -> None:
-    """Look for what is wrong with a pipeline, with a fix for each; then follow a record through it.
+    """Check a pipeline's settings, print a fix for each problem, and follow a test record into the store.
 
-    The record has the type `doctor`, so that it counts in no number of usage. The exit status is 1 if
-    something is wrong, or if the record does not come.
+    The record has the type `doctor`, so no number of usage counts it. The exit status is 1 if there is a
+    problem, or if the record does not arrive.
 
     For example:
 
@@ -71,12 +79,18 @@ def doctor(
 
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="LOG_GROUP", help="Log groups, by name.")]
-Prefix = Annotated[str, typer.Option(help="All log groups whose names begin so. Default with --tag: all.")]
+Prefix = Annotated[
+    str, typer.Option(help="The log groups whose names begin with this. Default with --tag: all.")
+]
 Tags = Annotated[
     list[str] | None,
-    typer.Option("--tag", metavar="KEY=VALUE", help="Of these, those with this tag; given again, with all."),
+    typer.Option(
+        "--tag",
+        metavar="KEY=VALUE",
+        help="Only log groups with this tag; if given again, with all of the tags.",
+    ),
 ]
-Pretend = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]
+Pretend = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")]
 
 
 @app.command()
@@ -91,10 +105,10 @@ def subscribe(
     as_json: AsJson = False,
     stack: Stack = None,
 ) -> None:
-    """Collect the lines of more log groups: put a subscription filter on each, and replace none.
+    """Collect the lines of more log groups, with a subscription filter on each. No filter is replaced.
 
-    A group that cannot be subscribed is shown with the reason, and the exit status is 1. Log groups that the
-    stack has to keep belong into its parameter `LogGroups`.
+    If a group cannot be subscribed, the reason is printed and the exit status is 1. A deployment of the stack
+    keeps these filters; the stack's own log groups are in its parameter `LogGroups`.
 
     For example:
 

@@ -23,6 +23,7 @@ from botocore.config import Config
 
 from onemachine import lambda_reads, logs
 from onemachine.access_logs import Access
+from onemachine.address import client
 from onemachine.alarms.service import Alarms
 from onemachine.apis import ApiServers
 from onemachine.batches import KinesisSettings, MappingSettings
@@ -36,7 +37,7 @@ from onemachine.registry import SERVICES, TYPES, types_of
 from onemachine.s3 import Applied, apply_lifecycle
 from onemachine.schedules import Schedule, Scheduler, is_enabled
 from onemachine.service import ResourceType, Service
-from onemachine.services import KEYS, Services, client
+from onemachine.services import KEYS, Services
 from onemachine.template.event_sources import event_invokes, event_source_mappings
 from onemachine.template.functions import functions
 from onemachine.template.resolution import resolve

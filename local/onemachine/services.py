@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from moto.awslambda.responses import LambdaResponse
 from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
 from moto.core.base_backend import BackendDict
@@ -19,6 +17,7 @@ from moto.sns.models import sns_backends
 from werkzeug.serving import make_server
 
 from onemachine import sts
+from onemachine.address import CREDENTIALS, REGION, client, environment
 from onemachine.control import Control
 from onemachine.faults import Faults
 from onemachine.functions import ACCOUNT_ID, Functions
@@ -32,9 +31,6 @@ from onemachine.signatures import Keys
 from onemachine.sns import Outbox
 from onemachine.unknown import KnownErrors
 
-REGION = "us-east-1"
-# Nobody's: what moto is asked with.
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 KEYS = Keys(sts.Secrets({CREDENTIALS["AWS_ACCESS_KEY_ID"]: CREDENTIALS["AWS_SECRET_ACCESS_KEY"]}), REGION)
 
 
@@ -143,26 +139,3 @@ class Services:
         for service in self._services:
             if service.remove:
                 service.remove(self._installed[service.name])
-
-
-def environment(endpoint: str) -> dict[str, str]:
-    """Return the variables by which a process finds services at an address instead of AWS's."""
-    return {
-        **CREDENTIALS,
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-
-
-def client(endpoint: str, service: str, config: Config | None = None) -> Any:
-    """Return a boto3 client of the services at an address, whatever this process's environment says."""
-    return boto3.client(
-        service,
-        region_name=REGION,
-        endpoint_url=endpoint,
-        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-        config=config,
-    )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from onemachine.services import client
+from onemachine.address import client
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "how-to" / "run-your-function.md"

@@ -1,14 +1,16 @@
 """Rows of an answer on a terminal: readable at any width, and nothing cut off."""
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.table import Table
+from rich.table import Column, Table
 
-from cli.screen import Screen, print_rows
+from cli.screen import FoldingTable, Screen, print_rows
 
+ROOT = Path(__file__).parents[2]
 WORDS = st.text("abcdefghij[]/:*0123456789", min_size=1, max_size=40)
 
 
@@ -36,6 +38,29 @@ def test_every_value_is_printed_whole_within_the_width(rows: list[list[str]], wi
     shown = "".join(lines)
     for character in set(said) - set("c0123456789row"):
         assert shown.count(character) == said.count(character)
+
+
+@given(st.lists(st.lists(WORDS, min_size=4, max_size=4), min_size=1, max_size=3))
+def test_every_value_of_a_table_is_printed_whole_at_40_columns(rows: list[list[str]]) -> None:
+    table = FoldingTable("day", Column("rows", justify="right"), title="t")
+    table.add_column("c")
+    table.add_column("c", justify="right")
+    for row in rows:
+        table.add_row(*row)
+    screen = Screen(width=40, force_terminal=False, no_color=True, highlight=False)
+    with screen.capture() as text:
+        screen.print(table)
+
+    assert max(map(len, text.get().splitlines())) <= 40
+    said = "".join(value for row in rows for value in row)
+    for character in set(said) - set("dayrowsct"):
+        assert text.get().count(character) == said.count(character)
+
+
+def test_every_command_prints_tables_of_this_kind() -> None:
+    for path in (ROOT / "cli").rglob("*.py"):
+        if path.name != "screen.py":
+            assert not re.search(r"import .*\bTable\b|(?<!Folding)Table\(", path.read_text()), path
 
 
 def test_rows_that_are_too_wide_for_a_table_are_printed_one_by_one_without_what_is_empty() -> None:

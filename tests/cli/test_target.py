@@ -1,6 +1,8 @@
 """What a command acts on: the pipeline that runs here, or a stack on AWS."""
 
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -116,3 +118,18 @@ def test_a_file_that_is_not_of_a_running_pipeline_is_ignored(
     assert running_or_none() is None
     FILE.write_text("no JSON")
     assert running_or_none() is None
+
+
+@pytest.mark.parametrize("modules", ["cli.main", "cli.main, cli.target, cli.answers"])
+def test_the_command_and_a_question_import_no_services(modules: str) -> None:
+    """They take seconds to import: `python -m benchmarks cli` has what a person waits."""
+    heavy = {"moto", "duckdb", "sqlglot", "flask", "samtranslator", "pyarrow"}
+    said = subprocess.run(
+        [sys.executable, "-c", f"import sys, {modules}; print(*({heavy} & sys.modules.keys()))"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+
+    assert said.stdout.split() == []

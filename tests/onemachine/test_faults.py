@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
+from onemachine.address import client
 from onemachine.faults import OF_CALLS, OF_DELIVERIES, OF_THE_SERVICE, Fault, Kind
-from onemachine.services import Services, client
+from onemachine.services import Services
 
 ONCE = Config(retries={"total_max_attempts": 1})
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from onemachine.address import client
 from onemachine.faults import Fault, Kind
 from onemachine.pipeline import App, Pipeline
 from onemachine.registry import SERVICES
 from onemachine.service import Client, Host, ResourceType, Service
-from onemachine.services import client
 from onemachine.template.stack import Resource
 
 removed: list[Any] = []

@@ -17,10 +17,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
+from onemachine.address import CREDENTIALS, client
 from onemachine.http_api import AuthorizerSpec, Cors
 from onemachine.pipeline import Pipeline, not_run
 from onemachine.schedules import Schedule
-from onemachine.services import CREDENTIALS, client
 from onemachine.sns import create_subscription
 from onemachine.template.event_sources import stream_mappings
 from onemachine.template.http_apis import http_apis

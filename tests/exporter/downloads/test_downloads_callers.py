@@ -23,11 +23,11 @@ import requests
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from onemachine.address import CREDENTIALS, REGION
 from onemachine.functions import Result
 from onemachine.http_api import HttpApi, Route, Throttle
 from onemachine.http_messages import Request
 from onemachine.pipeline import App, Pipeline
-from onemachine.services import CREDENTIALS, REGION
 from onemachine.template.http_apis import http_apis
 from onemachine.template.resolution import resolve
 from onemachine.template.sam import translate
