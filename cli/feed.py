@@ -206,7 +206,9 @@ def send_requests(target: Target, count: int, advance: Advance) -> None:
     pets_url = target.samples.get("PetsApiUrl")
     url, routes = (pets_url, PETS_ROUTES) if pets_url else (target.samples["SampleApiUrl"], ROUTES)
     chance = random.Random(0)  # noqa: S311 - a demonstration's requests
-    calls = [(*chance.choice(routes), chance.choice(CLIENTS)) for _ in range(count)]
+    # The first are answered well: the demonstration shows them.
+    calls = [("POST" if pets_url else "GET", "/pets", client) for client in CLIENTS][:count]
+    calls += [(*chance.choice(routes), chance.choice(CLIENTS)) for _ in range(count - len(calls))]
     own = threading.local()
     pets = ["nobody"]
 
