@@ -107,8 +107,8 @@ def subscribe(
 ) -> None:
     """Collect the lines of more log groups, with a subscription filter on each. No filter is replaced.
 
-    If a group cannot be subscribed, the reason is printed and the exit status is 1. A deployment of the stack
-    keeps these filters; the stack's own log groups are in its parameter `LogGroups`.
+    If a group cannot be subscribed, the reason is printed and the exit status is 1. Groups that are always
+    collected belong in the stack's parameter `LogGroups`.
 
     For example:
 
