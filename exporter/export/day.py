@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -313,6 +314,10 @@ class _Files:
                 forgotten=begun.forgotten + reading.left_out(first, last),
             )
             self._progress_tag = self.day.write_progress(self.progress, self._progress_tag)
+            if self.got_on:
+                # botocore makes a parser for each answer, which refers to itself. Among so many objects of
+                # imports, Python would collect them only after millions of rows.
+                gc.collect()
             self.got_on = True
         reading.check()
         self.progress = replace(self.progress, forgotten=begun.forgotten + reading.left_out(first))
