@@ -153,7 +153,7 @@ define compile
 	@find $(ARTIFACTS_DIR) -name __pycache__ -type d -prune -exec rm -rf {} +
 	@$(PYTHON) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(LAMBDA_PYTHON)")' \
 		&& $(PYTHON) -m compileall -q --invalidation-mode unchecked-hash $(ARTIFACTS_DIR) \
-		|| echo "no byte code: for a quicker cold start build with make PYTHON=python$(LAMBDA_PYTHON)"
+		|| echo "no byte code: for a quicker cold start, PYTHON=python$(LAMBDA_PYTHON) sam build"
 endef
 
 .PHONY: build-RowConsumer build-MeterConsumer build-Reconciler build-DailyExporter build-Upkeep build-UsageRoller build-UsageApi build-DownloadApi build-DownloadWorker build-EmitterLayer
