@@ -55,9 +55,10 @@ def count_arrivals(metrics: Metrics) -> None:
     """
 
     def put_record(stream: Any, *args: Any, **named: Any) -> tuple[str, str]:
+        # Before the record is there: its reader may be quicker, and in the next minute.
+        now_ms = metrics.clock() // 1_000_000
         done = _moto_put_record(stream, *args, **named)
         name = (("StreamName", stream.stream_name),)
-        now_ms = metrics.clock() // 1_000_000
         metrics.record(
             kinesis_backends[stream.account_id][stream.region],
             [Point("AWS/Kinesis", "IncomingRecords", name, now_ms, (1.0,), "Count")],
