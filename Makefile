@@ -6,8 +6,12 @@ BIN := $(VENV)/bin
 AUDIT := .venv-audit
 WITNESS := .venv-witness
 SUPPLY := .venv-supply
-# uv is quicker where it is there; pip does the same from the same hashes.
-install = $(if $(shell command -v uv),uv pip install --quiet --python $(1)/bin/python,$(1)/bin/python -m pip install --quiet --disable-pip-version-check)
+# uv is quicker where it is there; pip does the same from the same hashes, and is there while it is needed.
+UV_IS_HERE := $(shell command -v uv)
+with_pip = $(1)/bin/python -m ensurepip >/dev/null && $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile
+install = $(if $(UV_IS_HERE),uv pip install --quiet --python $(1)/bin/python,$(call with_pip,$(1)))
+# What nothing here loads of pyarrow, 50 MB of 150: remote calls, headers, tests, and second copies of one library.
+UNUSED := libarrow_flight* libarrow_python_flight* _flight.* include tests libarrow_python.so libarrow_python.so.*.*
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage fuzz mutants monitoring lint check format bench docs audit supply advisories template-mutants witness lock update clean
@@ -92,13 +96,15 @@ $(VENV)/bin/python $(AUDIT)/bin/python $(WITNESS)/bin/python $(SUPPLY)/bin/pytho
 	@echo "making $(@D:/bin=)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed: make PYTHON=python3.11"; exit 1; }
-	@$(PYTHON) -m venv $(@D:/bin=) || \
+	@$(PYTHON) -m venv $(if $(UV_IS_HERE),--without-pip) $(@D:/bin=) || \
 		{ echo "Python's venv module is needed: on Debian, apt install python3-venv"; exit 1; }
 
 $(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing what the demo needs (about a minute, once)"
 	@$(call install,$(VENV)) --require-hashes -r requirements/run.txt
 	@$(call install,$(VENV)) --no-deps --no-build-isolation --editable .
+	@$(if $(UV_IS_HERE),,$(BIN)/python -m pip uninstall --quiet --yes pip setuptools 2>/dev/null)
+	@cd $(VENV)/lib/python3*/site-packages/pyarrow && rm -rf $(UNUSED)
 	@touch $@
 
 $(VENV)/test.stamp: requirements/test.txt $(VENV)/run.stamp
