@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import boto3
-import onemachine.services
+import onemachine.address
 import pytest
 import requests
 from onemachine.pipeline import App, Pipeline
@@ -213,7 +213,7 @@ def listed(value: Any) -> list[Any]:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     # The services' own clients, such as those that read the stream for a function, are of another session.
-    monkeypatch.setattr(onemachine.services, "boto3", boto3.Session())
+    monkeypatch.setattr(onemachine.address, "boto3", boto3.Session())
     recorder = Recorder()
     monkeypatch.setattr(boto3, "Session", recorder.session)
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", recorder.session())

@@ -152,7 +152,7 @@ def running(python: Path, project: Path, request: pytest.FixtureRequest) -> Iter
 def test_the_command_runs_a_project_s_function(
     running: Mapping[str, str], project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onemachine.services.boto3", boto3.Session())
+    monkeypatch.setattr("onemachine.address.boto3", boto3.Session())
     calls = client(running["endpoint"], "lambda")
 
     response = calls.invoke(FunctionName="app-Orders", Payload=b'{"client": "acme", "items": 2}')
