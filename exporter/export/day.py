@@ -32,6 +32,9 @@ _Result = TypeVar("_Result")
 
 # Whole records are fetched in parallel: each is a round trip.
 _FETCHERS = 8
+# botocore makes a parser for each answer of the store, which refers to itself. Among so many objects of
+# imports, Python would collect them only after millions of rows: they are collected after so large a file.
+_COLLECT_ROWS = 500_000
 # The time that an invocation keeps to store how far it is and to call the next.
 LEAST_SECONDS = 20.0
 # The longest that an invocation can be.
@@ -314,9 +317,7 @@ class _Files:
                 forgotten=begun.forgotten + reading.left_out(first, last),
             )
             self._progress_tag = self.day.write_progress(self.progress, self._progress_tag)
-            if self.got_on:
-                # botocore makes a parser for each answer, which refers to itself. Among so many objects of
-                # imports, Python would collect them only after millions of rows.
+            if part.rows >= _COLLECT_ROWS:
                 gc.collect()
             self.got_on = True
         reading.check()

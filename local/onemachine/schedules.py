@@ -230,7 +230,9 @@ class Scheduler:
         self._thread.join()
 
     def tick(self, function: str) -> list[Result]:
-        """Fire every schedule of a function now, whatever the time is; when it fires next does not change.
+        """Fire a function's schedules now, whatever the time is; when they fire next does not change.
+
+        One that is disabled is not fired.
 
         Args:
             function: The function's name.
@@ -244,7 +246,7 @@ class Scheduler:
         schedules = [schedule for schedule in self._schedules if schedule.function == function]
         if not schedules:
             raise KeyError(f"no schedule calls {function!r}")
-        return [self._fire(schedule, self._clock()) for schedule in schedules]
+        return [self._fire(schedule, self._clock()) for schedule in schedules if self._is_enabled(schedule)]
 
     def fire_due(self, turn: Callable[[], None] = lambda: None) -> list[Result]:
         """Fire what is due, and return when it is done; the thread does this twice a second.

@@ -209,6 +209,15 @@ def test_tick_fires_now_with_the_event_that_eventbridge_sends() -> None:
         scheduler.tick("nobody")
 
 
+def test_tick_leaves_out_a_disabled_schedule() -> None:
+    clock, calls = TurnedClock(at("2026-11-20T05:00")), Calls()
+    both = [Schedule("rate(1 day)", "daily", name="on"), Schedule("rate(1 hour)", "daily", name="off")]
+    scheduler = Scheduler(both, calls, clock, is_enabled=lambda schedule: schedule.name == "on")
+
+    assert [result.error for result in scheduler.tick("daily")] == [None]
+    assert len(calls.made) == 1
+
+
 def test_a_call_that_cannot_be_made_leaves_the_other_schedules_alone() -> None:
     clock, calls = TurnedClock(at("2026-11-20T00:00")), Calls()
 
