@@ -7,6 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from tests.onemachine.issuer import Issuer, private_key, token
 PAGE = ROOT / "docs" / "how-to" / "gateway-records.md"
 GROUP = "/aws/apigateway/shop"
 ISSUER = "https://id.example.com"
+# An hour is rolled up from its sixth minute on.
+ROLLED_UP_AFTER = timedelta(minutes=10)
 TIMEOUT_S = 60
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
@@ -126,6 +129,7 @@ def test_what_never_reaches_a_handler_is_counted_and_no_caller_writes_a_field(sh
         for path in [*paths, *["/pets/3"] * 9]
     ]
     shop.settle()
+    shop.advance(ROLLED_UP_AFTER)
     where.invoke("UsageRollerName", {})
 
     answer = asked(shop, "/usage/routes")
@@ -160,6 +164,7 @@ def test_what_the_gateway_refuses_is_counted_and_does_not_lower_the_availability
         + [call("/pets/1") for _ in range(110)]
     )
     shop.settle()
+    shop.advance(ROLLED_UP_AFTER)
     target_of(shop).invoke("UsageRollerName", {})
 
     assert sent == {401: 50, 403: 10, 429: 100, 200: 15}
