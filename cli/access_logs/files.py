@@ -73,7 +73,7 @@ def open_log(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _refuse_endless(path: Path, file: int) -> None:
-    """Refuse a device that is no terminal: some, such as /dev/zero and /dev/full, have no end."""
+    """Refuse devices other than terminals and /dev/null: reading /dev/zero or /dev/full never ends."""
     if stat.S_ISCHR(os.fstat(file).st_mode) and not (os.isatty(file) or path.samefile(os.devnull)):
         raise CommandError(f"{path} is a device", "give the path of a log file, or - for stdin")
 

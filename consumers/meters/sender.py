@@ -72,7 +72,7 @@ class Sender:
             remaining: Gives the seconds that are left.
 
         Raises:
-            TransientError: There is no answer, or another is possible; also if the key has been changed.
+            TransientError: The API did not answer, or may answer otherwise later; or the key has changed.
         """
         key = self._key or self._renewed_key()
         left = max(0.1, remaining() - RESERVE)

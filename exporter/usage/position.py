@@ -47,8 +47,8 @@ def position_of(
     read_to, lag_s = since, 0.0
     if ages_ms:
         last = max(ages_ms)
-        # Of several shards, the one that is behind the most counts, as long as it is read. A consumer that
-        # reads no more has ended with the newest record, or stopped: what came later tells.
+        # While the consumer reads, the shard that is furthest behind counts. Once it reads nothing, the least
+        # age counts: whether it has finished or stopped is seen by what came into the stream later.
         age_ms = ages_ms[last][now - last <= LATE]
         lag_s = age_ms / 1_000
         read_to = last + _MINUTE - timedelta(milliseconds=age_ms)

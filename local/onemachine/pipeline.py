@@ -481,7 +481,7 @@ def not_run(stack: Stack, types: Mapping[str, ResourceType] = TYPES) -> list[str
 
     Args:
         stack: The stack.
-        types: The types of what is run, or has nothing to do where whoever asks is let in.
+        types: The types of resources that run here, or that need not be created here.
 
     Returns:
         Logical ids with their types, and functions with their layers, in the template's order.

@@ -294,7 +294,7 @@ class Calls(Operators):
         order = window.args.get("order")
         if order is not None:
             self._faults.only(order, "expressions")
-            # A number is no place in the select list here.
+            # Here a number is a value, not a position in the select list.
             yield f"ORDER BY {', '.join(self.ordered(item, scope) for item in order.expressions)}"
         spec = window.args.get("spec")
         if spec is None:
@@ -462,7 +462,9 @@ class Calls(Operators):
         whole, fraction, unit = match[1], match[2] or "", match[3]
         nanoseconds, rest = divmod(int(whole + fraction) * _UNIT_NANOSECONDS[unit], 10 ** len(fraction))
         if rest:
-            raise self._faults.error(node, f"parse_duration of {text.literal} is no number of nanoseconds.")
+            raise self._faults.error(
+                node, f"parse_duration of {text.literal} is not a whole number of nanoseconds."
+            )
         return Value(f"CAST({nanoseconds} AS BIGINT)", Type.DAYS)
 
     def _from_iso_date(self, node: exp.Anonymous, scope: Scope) -> Value:

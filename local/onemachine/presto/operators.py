@@ -76,11 +76,11 @@ class Operators(ABC):
         """Translate WHERE or HAVING.
 
         Args:
-            clause: The clause; None where there is none.
+            clause: The clause; None if the query has no such clause.
             scope: Where its names are looked up.
 
         Returns:
-            DuckDB's condition; empty where there is none.
+            DuckDB's condition; empty without a clause.
 
         Raises:
             ServiceError: ValidationException.

@@ -87,7 +87,7 @@ def _repeated(template: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
         if not isinstance(collection, list):
             raise UnresolvableError(f"{key} needs a list, or the Ref of a CommaDelimitedList")
         for item in collection:
-            # A log group's name is no logical id; &{} leaves letters and digits of it.
+            # &{} keeps only the letters and digits of an item, because a logical id has no other characters.
             name = re.sub("[^A-Za-z0-9]", "", item)
             for output_key, output in fragment.items():
                 logical_id = output_key.replace(f"${{{identifier}}}", item)
