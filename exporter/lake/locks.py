@@ -34,6 +34,9 @@ class DayLease:
     """The lock, as long as nobody else takes it.
 
     Attributes:
+        objects: The bucket's objects.
+        key: The lock's key.
+        run: The run that takes the lock.
         token: What the lock contains while this lease has it.
         until: When others may take the lock.
     """

@@ -126,7 +126,7 @@ class Period:
 
     @property
     def revision(self) -> str:
-        """Names this content: another revision of any roll-up has another one. For an `ETag`."""
+        """Name of this content, for an `ETag`: another revision of any roll-up has another name."""
         named = ",".join(
             f"{part.start.isoformat()} {part.revision} {part.data_through.isoformat()}" for part in self.parts
         )

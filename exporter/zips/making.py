@@ -107,6 +107,7 @@ class Budget:
         clock_s: Gives a monotonic time in seconds, which decides when to publish progress.
         now: Gives the time in seconds since 1970.
         part_bytes: The least size of an upload's parts.
+        published_at: The clock's time when progress was published last.
     """
 
     left_s: Callable[[], float]

@@ -68,7 +68,7 @@ class ResourceType:
         named_by: The property with a resource's name; a name within a property has a point.
         ref: What `Ref` gives: a format of `{name}`, `{region}`, `{account}`, `{endpoint}` and of any of the
             resource's properties.
-        arn: What `Fn::GetAtt` gives for `Arn`, as such a format, after `arn:aws:`; empty if it has none.
+        arn: What `Fn::GetAtt` gives for `Arn`, as such a format, without `arn:aws:`; empty if it has none.
         others: What it gives for other attributes, as such formats.
         unnamed: Makes the name of a resource to which the template gives none, of the stack's name and the
             logical id.

@@ -193,13 +193,16 @@ class LogStream:
 
 @dataclass
 class _Lines:
-    """Lines and framed messages that wait to be shipped."""
+    """Lines and framed messages that wait to be shipped.
+
+    Attributes:
+        _unread: A frame that has not come whole.
+        _tail: A line that has no end yet.
+    """
 
     _least_level: int = 0
     _unread: bytes = b""
-    """A frame that has not come whole."""
     _tail: bytes = b""
-    """A line that has no end yet."""
     _waiting: list[tuple[int, str, int]] = field(default_factory=list)
     _bytes: int = 0
     _since: float = 0.0

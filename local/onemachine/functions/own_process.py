@@ -59,10 +59,16 @@ class _EndedError(Exception):
 
 @dataclass(frozen=True)
 class _Request:
-    """A request of the runtime client."""
+    """A request of the runtime client.
+
+    Attributes:
+        action: The last part of its path: next, response or error.
+        headers: Its headers, by lowercase name.
+        body: Its body.
+        of_init: Whether it reports an error of the initialization.
+    """
 
     action: str
-    """The last part of its path: next, response or error."""
     headers: Mapping[bytes, bytes]
     body: bytes
     of_init: bool
