@@ -142,8 +142,9 @@ def counted(store: StoreCost, rates: Sequence[Rate]) -> tuple[Sizes, list[dict[s
     Returns:
         The sizes that it measured, and for each rate, by hop, the plan's number over what was counted.
     """
-    stream = {"StreamMode": "PROVISIONED", "ShardCount": "1", "BatchSize": str(SETUP.batch_size)}
-    apps = tagline_with_samples(window_s=int(SETUP.window_s), store=store.name, parameters=stream)
+    batches = {"BatchSize": str(SETUP.batch_size), "BatchWindowSeconds": str(int(SETUP.window_s))}
+    stream = {"StreamMode": "PROVISIONED", "ShardCount": "1", **batches}
+    apps = tagline_with_samples(store=store.name, parameters=stream)
     first = datetime.now(UTC).date() - timedelta(days=DAYS_AGO)
     ratios = []
     with Pipeline(apps, in_process=True) as pipeline, Progress(console=Console(file=io.StringIO())) as bars:

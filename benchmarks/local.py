@@ -42,7 +42,7 @@ def per_test() -> dict[str, float]:
     up, down = [], []
     for _ in range(8):
         began = time.monotonic()
-        with Pipeline(tagline_with_samples(window_s=0), in_process=True):
+        with Pipeline(tagline_with_samples(), in_process=True):
             ready = time.monotonic()
         up.append(ready - began)
         down.append(time.monotonic() - ready)
@@ -63,7 +63,7 @@ def measure(size: int) -> dict[str, float]:
 
     from cli.apps import tagline_with_samples
 
-    with Pipeline(tagline_with_samples(window_s=0)) as pipeline:
+    with Pipeline(tagline_with_samples()) as pipeline:
         ready = time.monotonic()
         function = pipeline.outputs["sample"]["AccessLogReplayName"]
         now = time.time_ns() // 1_000_000

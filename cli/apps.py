@@ -20,7 +20,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def tagline_with_samples(
     *,
-    window_s: int = 1,
     pets: bool = False,
     store: str = LOCAL_STORE,
     parameters: Mapping[str, str] | None = None,
@@ -28,7 +27,6 @@ def tagline_with_samples(
     """Return the pipeline and the sample application whose records it takes.
 
     Args:
-        window_s: How long the consumer waits for a batch to fill, in seconds.
         pets: Whether to run the pets API as well; its requirements have to be installed.
         store: The store of the records: the parameter `Store`.
         parameters: Other parameters of the pipeline, where they are not the defaults.
@@ -37,12 +35,13 @@ def tagline_with_samples(
     functions = ["sample-SampleApi", "sample-AccessLogReplay", "sample-Orders"]
     functions += ["pets-PetsApi"] if pets else []
     groups = [f"/aws/lambda/{name}" for name in functions]
-    return [*samples, tagline_app(groups, window_s, store, parameters or {})]
+    return [*samples, tagline_app(groups, store, parameters or {})]
 
 
-def tagline_app(log_groups: Sequence[str], window_s: int, store: str, parameters: Mapping[str, str]) -> App:
+def tagline_app(log_groups: Sequence[str], store: str, parameters: Mapping[str, str]) -> App:
     """Return the pipeline, which takes the lines of log groups, with values for its other parameters."""
-    own = {"LogGroups": ",".join(log_groups), "BatchWindowSeconds": str(window_s), "Store": store}
+    # Who tries something looks for its row at once: the consumer waits for no others.
+    own = {"LogGroups": ",".join(log_groups), "BatchWindowSeconds": "0", "Store": store}
     return App("tagline", ROOT / "template.yml", {**own, **parameters})
 
 
@@ -63,7 +62,7 @@ def built(path: Path) -> Path:
 
 
 def tagline_with_template(
-    path: Path, parameters: Mapping[str, str] | None = None, *, window_s: int = 1, store: str = LOCAL_STORE
+    path: Path, parameters: Mapping[str, str] | None = None, *, store: str = LOCAL_STORE
 ) -> list[App]:
     """Return a SAM template of the user's own and the pipeline, which takes the lines of its functions.
 
@@ -74,7 +73,6 @@ def tagline_with_template(
         path: The template.
         parameters: Values for its parameters, where they are not the defaults. A name that it does not have
             is a parameter of the pipeline.
-        window_s: How long the consumer waits for a batch to fill, in seconds.
         store: The store of the records: the parameter `Store`.
 
     Raises:
@@ -90,4 +88,4 @@ def tagline_with_template(
     if not groups:
         reasons = [f"{spec.logical_id} ({why_not_run(spec, path.parent)})" for spec in specs]
         raise TemplateError(f"{path} has no function that runs here: {', '.join(reasons) or 'none'}")
-    return [app, tagline_app(groups, window_s, store, given)]
+    return [app, tagline_app(groups, store, given)]

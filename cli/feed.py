@@ -13,16 +13,14 @@ from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any
-from uuid import uuid4
 
 import requests
 from tagline import format_timestamp
 
-from cli.access_logs.files import MAX_LINE, open_log, read_lines
+from cli.access_logs.files import open_log, read_lines
 from cli.access_logs.formats import Format, formats
 from cli.access_logs.requests import Request, Unreadable, format_of, read_requests, shift
 from cli.errors import CommandError
-from cli.stages import collected_groups
 from cli.target import Target
 
 Advance = Callable[[int], None]
@@ -145,43 +143,6 @@ def send_access_log(target: Target, log: AccessLog, advance: Advance) -> int:
         written += answer["emitted"]
         advance(answer["emitted"])
     return written
-
-
-def send_lines(target: Target, path: Path) -> tuple[int, list[Unreadable]]:
-    """Write a program's output to a log group whose lines are collected, as events of now.
-
-    Args:
-        target: The pipeline.
-        path: The output: a file or a pipe, packed or not; `-` is standard input.
-
-    Returns:
-        How many lines were written, and those that are too long for an event; empty ones are not events.
-
-    Raises:
-        CommandError: If it cannot be read, or no log group is collected.
-    """
-    logs = target.client("logs")
-    group = next(iter(collected_groups(target)), None)
-    if group is None:
-        raise CommandError("no log group is collected here", "start the pipeline with: tagline up")
-    stream = f"feed/{uuid4().hex}"
-    logs.create_log_stream(logGroupName=group, logStreamName=stream)
-    now_ms = int(target.now().timestamp() * 1000)
-    written = 0
-    too_long: list[Unreadable] = []
-
-    def events() -> Iterator[dict[str, Any]]:
-        for number, line in enumerate(read_lines(file), 1):
-            if len(line) > MAX_LINE:
-                too_long.append(Unreadable(number, f"longer than {MAX_LINE:,} characters: not sent"))
-            elif line.strip():
-                yield {"timestamp": now_ms, "message": line}
-
-    with open_log(path) as file:
-        for batch in _batches(events()):
-            logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=batch)
-            written += len(batch)
-    return written, too_long
 
 
 def _batches(events: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -194,7 +194,7 @@ def of_client(where: Target, days: Days) -> tuple[int, int]:
 def runs() -> dict[str, Run]:
     found = {}
     for store in STORES:
-        with Pipeline(tagline_with_samples(window_s=0, store=store), in_process=True) as pipeline:
+        with Pipeline(tagline_with_samples(store=store), in_process=True) as pipeline:
             found[store] = run(pipeline)
     return found
 

@@ -24,7 +24,7 @@ from tests.builders import envelope
 # A day that is over: rows of more than a year ago are refused.
 DAY = datetime.now(UTC).date() - timedelta(days=3)
 GROUP = "/aws/lambda/sample-SampleApi"
-APPS = tagline_with_samples(window_s=0, store="lake")
+APPS = tagline_with_samples(store="lake")
 
 
 @pytest.fixture

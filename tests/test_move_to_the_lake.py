@@ -43,7 +43,7 @@ def test_a_stack_that_changes_its_store_has_every_row_once() -> None:
     def both_days(where: Target) -> list[Side]:
         return [store_side(where, day, "store") for day in (yesterday, today)]
 
-    with Pipeline(tagline_with_samples(window_s=0, store="timestream"), in_process=True) as pipeline:
+    with Pipeline(tagline_with_samples(store="timestream"), in_process=True) as pipeline:
         where = target_of(pipeline)
         put(where, [*early, *late])
         pipeline.settle()
@@ -55,7 +55,7 @@ def test_a_stack_that_changes_its_store_has_every_row_once() -> None:
             for key in where.bucket().keys(prefix)
         }
 
-    with Pipeline(tagline_with_samples(window_s=0, store="lake"), in_process=True) as pipeline:
+    with Pipeline(tagline_with_samples(store="lake"), in_process=True) as pipeline:
         where = target_of(pipeline)
         # The stack's bucket and log groups stay as they are when its store changes.
         for key, body in kept.items():

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from cli.errors import CommandError
 
@@ -36,6 +36,8 @@ _PACKINGS: dict[bytes, Callable[..., Any]] = {
     b"\xfd7zXZ\x00": lzma.open,
     b"\x28\xb5\x2f\xfd": zstd.open,
 }
+# Bytes that show how a file is packed, and its encoding.
+_START = 64
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
@@ -67,9 +69,13 @@ def open_log(path: Path) -> Iterator[IO[bytes]]:
                     shutil.copyfileobj(pipe, copy)
             yield copy
     except OSError as error:
-        raise CommandError(
-            f"cannot read {path}: {error.strerror or error}", "give the path of a log file, or - for stdin"
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> CommandError:
+    return CommandError(
+        f"cannot read {path}: {error.strerror or error}", "give the path of a log file, or - for stdin"
+    )
 
 
 def _refuse_endless(path: Path, file: int) -> None:
@@ -83,14 +89,63 @@ def read_lines(file: IO[bytes]) -> Iterator[str]:
 
     What is not UTF-8 is replaced. Of a line that is longer than `MAX_LINE`, the rest is left out.
 
+    Args:
+        file: What `open_log` opened.
+
     Raises:
         DamagedFileError: If a packed file is damaged, after the lines before the damage.
     """
     file.seek(0)
-    unpacked = _unpacked(file)
+    start = file.read(_START)
+    file.seek(0)
+    return _lines(file, start)
+
+
+def read_output(path: Path) -> Iterator[str]:
+    """Yield the lines of a program's output as `read_lines` does, each as soon as it is complete.
+
+    Args:
+        path: A pipe or a file; `-` is standard input.
+
+    Raises:
+        CommandError: If it cannot be read.
+        DamagedFileError: If it is packed and damaged, after the lines before the damage.
+    """
     try:
-        first = unpacked.read(64)
-        unpacked.seek(0)
+        # Standard input's own buffer has a lock, which a thread that waits for input would keep at the end.
+        stdin = os.dup(sys.stdin.fileno()) if str(path) == STDIN else None
+        with path.open("rb", 0) if stdin is None else os.fdopen(stdin, "rb", 0) as file:
+            if stdin is None:
+                _refuse_endless(path, file.fileno())
+            start = b""
+            # A shorter beginning could be that of a packed file.
+            while len(start) < _START and b"\n" not in start and (more := file.read(_START - len(start))):
+                start += more
+            yield from _lines(io.BufferedReader(_Resumed(start, file)), start)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+class _Resumed(io.RawIOBase):
+    """A file of which the beginning was read."""
+
+    def __init__(self, start: bytes, file: io.RawIOBase) -> None:
+        self._start, self._file = start, file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._start or self._file.read(len(buffer)) or b""
+        self._start = b""
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _lines(file: Any, start: bytes) -> Iterator[str]:
+    unpacked = _unpacked(file, start)
+    try:
+        first = start if unpacked is file else unpacked.peek(_START)
         text = io.TextIOWrapper(unpacked, _encoding(first), errors="replace", newline="\n")
         try:
             while line := text.readline(MAX_LINE + 1):
@@ -106,12 +161,10 @@ def read_lines(file: IO[bytes]) -> Iterator[str]:
         raise DamagedFileError(f"the packed file is damaged: {error}") from error
 
 
-def _unpacked(file: IO[bytes]) -> IO[bytes]:
-    start = file.read(max(map(len, _PACKINGS)))
-    file.seek(0)
+def _unpacked(file: Any, start: bytes) -> Any:
     for magic, unpack in _PACKINGS.items():
         if start.startswith(magic):
-            return cast("IO[bytes]", unpack(file, "rb"))
+            return unpack(file, "rb")
     return file
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _LOOK_EVERY_S = 0.2
-# How long rows may take to come, after what was sent before: the consumer waits 5 s for a batch.
+# How long rows may take to come, after what was sent before.
 FEED_PATIENCE_S = 8.0
 
 
@@ -131,7 +133,7 @@ def demo(
         if access_log is not None:
             log = opened.enter_context(open_access_log(access_log))
             print_format(log)
-        apps = tagline_with_samples(window_s=0, pets=log is None, store=store)
+        apps = tagline_with_samples(pets=log is None, store=store)
         pipeline = opened.enter_context(Pipeline(apps, in_process=in_process))
         print_in_process(pipeline)
         stages, result = demonstration.follow(
@@ -166,8 +168,7 @@ def up(
     Requests, records, tracebacks and faults are printed as they come. Functions start again with their code
     when it changes. At the end, the usage page is saved to `.tagline/report.html`.
 
-    The other commands, run in the same folder, then find it. So does any program that uses boto3 or the AWS
-    command line, with the variables that are printed.
+    Other commands find it from the same folder; programs that use boto3, by the variables of `tagline env`.
 
     For example:
 
@@ -312,9 +313,11 @@ def feed(
 ) -> None:
     """Send an access log's requests, or a program's output, into the pipeline that runs here.
 
-    Each line of an access log becomes one record, with the same identity whenever it is sent: feeding a file
-    again on the same day changes nothing. Times are moved by whole days, so that the last falls on yesterday.
-    With `--lines`, what the program tagged becomes records.
+    Each line of an access log becomes one record. Feeding a file again on the same day changes nothing. Times
+    are moved by whole days, so that the last falls on yesterday.
+
+    With `--lines`, a line that the program tags is a row about a second after it is printed. The first Ctrl-C
+    is the program's, the second ends the command.
 
     For example:
 
@@ -324,24 +327,68 @@ def feed(
     python my_program.py | tagline feed --lines -
     ```
     """
-    from cli.feed import open_access_log, send_access_log, send_lines
+    from cli.feed import open_access_log, send_access_log
     from cli.target import running_target
 
     target = running_target()
-    before = count_rows(target)
     if lines:
-        written, too_long = send_lines(target, log)
-        for line in too_long:
-            err.print(f"{log}:{line.number}: {line.reason}", highlight=False)
-        out.print(f"{written:,} lines sent")
-    else:
-        with open_access_log(log) as opened, progress() as bars:
-            print_format(opened)
-            bar = bars.add_task("requests", total=opened.lines)
-            written = send_access_log(target, opened, advancing(bars, bar))
-        out.print(f"{written:,} records written")
+        feed_output(target, log)
+        return
+    before = count_rows(target)
+    with open_access_log(log) as opened, progress() as bars:
+        print_format(opened)
+        bar = bars.add_task("requests", total=opened.lines)
+        written = send_access_log(target, opened, advancing(bars, bar))
+    out.print(f"{written:,} records written")
     if before is not None:
         print_more_rows(target, before, written)
+
+
+def feed_output(target: Target, path: Path) -> None:
+    """Send a program's output while the program runs, and print how many rows and rejected lines it made."""
+    from cli.output import send_lines
+
+    with _stopped_by_signals(path) as stopped:
+        before = count_rows(target)
+        sent = send_lines(
+            target,
+            path,
+            stopped,
+            lambda line: err.print(f"{path}:{line.number}: {line.reason}", highlight=False),
+        )
+    out.print(f"{sent.lines:,} lines sent, {sent.marked:,} of them with the tag")
+    if before is not None:
+        print_more_rows(target, before, sent.marked)
+
+
+@contextmanager
+def _stopped_by_signals(path: Path) -> Iterator[threading.Event]:
+    """Give an event that Ctrl-C sets. While a program writes into a pipe, the first Ctrl-C is the program's.
+
+    A shell sends Ctrl-C to both. What the program still writes then is read, until it ends.
+    """
+    stopped, asked = threading.Event(), threading.Event()
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode if str(path) == "-" else path.stat().st_mode
+    except OSError:  # the command will say so
+        mode = 0
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        asked.set()
+
+    def stop(number: int, _: object) -> None:
+        if number == signal.SIGTERM or asked.is_set():
+            stopped.set()
+            return
+        asked.set()
+        # A signal may come while something is printed: not by way of the same buffer.
+        os.write(2, b"\nWaiting for the program's end; Ctrl-C again ends it now.\n")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @app.command()

@@ -40,8 +40,8 @@ def tagline(request: pytest.FixtureRequest) -> Iterator[Pipeline]:
     stacks: Any = OwnModules([FOLDER]).import_module("cli.apps")
     if template := options.get("template"):
         path = stacks.built(request.config.rootpath / Path(template))
-        apps = stacks.tagline_with_template(path, options.get("parameters"), window_s=0)
+        apps = stacks.tagline_with_template(path, options.get("parameters"))
     else:
-        apps = options.get("apps") or stacks.tagline_with_samples(window_s=0)
+        apps = options.get("apps") or stacks.tagline_with_samples()
     with Pipeline(apps, in_process=not options.get("processes", False)) as pipeline:
         yield pipeline

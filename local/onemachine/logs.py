@@ -240,9 +240,13 @@ class Delivery:
     Args:
         clock: Tells the time, in nanoseconds since 1970.
         max_group_bytes: About how much memory the events of one log group may take.
+
+    Attributes:
+        watch: Is told of each log group's new messages.
     """
 
     def __init__(self, clock: Callable[[], int], max_group_bytes: int) -> None:
+        self.watch: Callable[[str, Sequence[str]], None] | None = None
         self._disturbances: deque[tuple[Kind, float]] = deque()
         self._clock = clock
         self._max_group_bytes = max_group_bytes
@@ -292,6 +296,8 @@ class Delivery:
             for subscription in list(group.subscription_filters.values()):
                 self._deliver(logs, stream, subscription, events)
             self.metrics.observe(logs, group_name, [(event.timestamp, event.message) for event in events])
+            if self.watch is not None:
+                self.watch(group_name, [event.message for event in events])
         return f"{stream.upload_sequence_token:056d}", rejected
 
     def forget(self, group: Any, *, swept_within_ms: int = 0) -> None:

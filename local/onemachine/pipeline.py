@@ -31,7 +31,7 @@ from onemachine.clock import Clock
 from onemachine.destinations import Destinations
 from onemachine.event_sources import KinesisMapping, SqsMapping
 from onemachine.faults import OF_DELIVERIES, OF_THE_SERVICE, Fault, Kind
-from onemachine.functions import Function, FunctionFailedError, Functions, Ship
+from onemachine.functions import Function, FunctionFailedError, Functions
 from onemachine.invocations import AsyncInvocations
 from onemachine.registry import SERVICES, TYPES, types_of
 from onemachine.s3 import Applied, apply_lifecycle
@@ -93,10 +93,10 @@ class Watcher(Protocol):
         """
 
     def lines(self, log_group: str, texts: Sequence[str]) -> None:
-        """Take what a function wrote.
+        """Take what a function wrote, or a program put into a log group.
 
         Args:
-            log_group: The function's log group.
+            log_group: The log group.
             texts: Log events: lines, or several lines that belong together.
         """
 
@@ -260,10 +260,12 @@ class Pipeline:
         self.services = Services(self._ports.pop(0) if self._ports else 0, self._data, self._standing)
         self._stop.append(self.services.stop)
         shipper = logs.Shipper(self.client("logs"))
+        if self._watcher is not None:
+            self.services.delivery.watch = self._watcher.lines
         cloudwatch, metrics = self.services.cloudwatch, self.services.delivery.metrics
         self._observe = functools.partial(metrics.observe_lambda, cloudwatch)
         self.functions = Functions(
-            shipper.ship if self._watcher is None else self._shown(shipper.ship, self._watcher),
+            shipper.ship,
             {**self.services.environment(), **self.clock.environment()},
             self._in_process,
             observe=self._observe,
@@ -332,14 +334,6 @@ class Pipeline:
         place = self._described.index(settings)
         self._described[place] = replace(settings, enabled=enabled)
         self.mappings[place].enable(enabled)
-
-    @staticmethod
-    def _shown(ship: Ship, watcher: Watcher) -> Ship:
-        def ship_and_show(group: str, stream: str, events: list[tuple[int, str]]) -> None:
-            ship(group, stream, events)
-            watcher.lines(group, [text for _, text in events])
-
-        return ship_and_show
 
     def _add_functions(self, stack: Stack, folder: Path) -> None:
         """Add a stack's functions, and note those that cannot be run, and what the others lack."""

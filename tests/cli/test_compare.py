@@ -57,7 +57,7 @@ def test_both_stores_have_the_same_rows_of_one_log_and_export_the_same_text(
     sides: dict[str, Side] = {}
     texts: dict[str, list[tuple[int, str | None]]] = {}
     for store in STORES:
-        with Pipeline(tagline_with_samples(window_s=0, store=store), in_process=True) as pipeline:
+        with Pipeline(tagline_with_samples(store=store), in_process=True) as pipeline:
             where = target_of(pipeline)
             with feed.open_access_log(path) as log:
                 feed.send_access_log(where, log, lambda _: None)

@@ -372,7 +372,7 @@ def test_tags_that_contain_each_other_are_found() -> None:
 # ---- The pipeline that runs here ---------------------------------------------------------------------------
 
 
-@pytest.mark.tagline(apps=tagline_with_samples(window_s=0))
+@pytest.mark.tagline(apps=tagline_with_samples())
 def test_a_record_is_followed_into_the_store(tagline: Pipeline) -> None:
     target = target_of(tagline)
     hops = list(follow(target, 60))
@@ -385,7 +385,7 @@ def test_a_record_is_followed_into_the_store(tagline: Pipeline) -> None:
     assert [each.problem for each in findings(target)] == ["nobody is told of alarms"]
 
 
-@pytest.mark.tagline(apps=tagline_with_samples(window_s=0, store="lake"), processes=True)
+@pytest.mark.tagline(apps=tagline_with_samples(store="lake"), processes=True)
 def test_the_command_prints_findings_and_hops_and_says_by_its_status_whether_all_is_well(
     tagline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,7 +403,7 @@ def test_the_command_prints_findings_and_hops_and_says_by_its_status_whether_all
     assert (well.exit_code, "the settings are in order" in well.stdout) == (0, True), well.stdout
 
 
-@pytest.mark.tagline(apps=tagline_with_samples(window_s=0))
+@pytest.mark.tagline(apps=tagline_with_samples())
 def test_a_record_that_does_not_come_is_said_where(tagline: Pipeline) -> None:
     target = target_of(tagline)
     logs = target.client("logs")

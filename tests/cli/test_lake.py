@@ -147,7 +147,7 @@ def said(*arguments: str) -> Result:
 def stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pipeline]:
     """A pipeline whose API asks for signatures. It is the stack `prod`; in no folder is it found."""
     monkeypatch.chdir(tmp_path)
-    with Pipeline(tagline_with_samples(window_s=0), enforce_auth=True) as pipeline:
+    with Pipeline(tagline_with_samples(), enforce_auth=True) as pipeline:
         for name, value in pipeline.services.environment().items():
             monkeypatch.setenv(name, value)
         outputs = [

@@ -125,7 +125,7 @@ def send(pipeline: Pipeline) -> None:
     pipeline.settle()
 
 
-@pytest.mark.tagline(apps=tagline_with_samples(window_s=0, store="lake"))
+@pytest.mark.tagline(apps=tagline_with_samples(store="lake"))
 def test_what_is_printed_as_json_is_an_object_on_each_line(
     tagline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

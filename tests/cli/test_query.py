@@ -37,7 +37,7 @@ class Lake:
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
     with (
         pytest.MonkeyPatch.context() as patch,
-        Pipeline(tagline_with_samples(window_s=0, store="lake"), in_process=True) as pipeline,
+        Pipeline(tagline_with_samples(store="lake"), in_process=True) as pipeline,
     ):
         patch.chdir(tmp_path_factory.mktemp("lake"))
         where = target_of(pipeline)

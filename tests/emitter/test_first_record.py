@@ -26,7 +26,7 @@ def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
     (tmp_path / "app.py").write_text(block("python", "from tagline import"))
     template = tmp_path / "template.yml"
     template.write_text(block("yaml", "Transform:"))
-    with Pipeline(tagline_with_template(template, window_s=0), in_process=False) as running:
+    with Pipeline(tagline_with_template(template), in_process=False) as running:
         yield running
 
 

@@ -13,7 +13,7 @@ ORDERS = [{"items": 3, "client": "acme"}, {"items": 4, "client": "globex"}, {"it
 
 def test_lines_of_aws_embedded_metrics_become_rows_and_metrics() -> None:
     pytest.importorskip("aws_embedded_metrics")
-    with Pipeline(tagline_with_samples(window_s=0)) as pipeline:
+    with Pipeline(tagline_with_samples()) as pipeline:
         name, outputs = pipeline.outputs["sample"]["OrdersName"], pipeline.outputs["tagline"]
         events = [json.dumps(order).encode() for order in ORDERS]
         answers = [json.loads(pipeline.functions.invoke(name, event).payload) for event in events]

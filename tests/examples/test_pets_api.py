@@ -109,7 +109,7 @@ class Run:
 def ran() -> Iterator[Run]:
     for module in ("fastapi", "mangum", "aws_xray_sdk"):
         pytest.importorskip(module)
-    with Pipeline(tagline_with_samples(window_s=0, pets=True)) as pipeline:
+    with Pipeline(tagline_with_samples(pets=True)) as pipeline:
         pets, stored = pipeline.outputs["pets"], pipeline.outputs["tagline"]
         answers: list[requests.Response] = []
         pet = ""

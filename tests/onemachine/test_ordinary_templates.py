@@ -76,7 +76,7 @@ def test_what_cannot_be_run_is_named_and_the_rest_runs(tmp_path: Path) -> None:
     outputs = {"Imported": {"Value": {"Fn::ImportValue": "network-a"}}}
     path = written(tmp_path, {**ours, **others}, Outputs=outputs)
 
-    with Pipeline(tagline_with_template(path, window_s=0)[:1], in_process=True) as pipeline:
+    with Pipeline(tagline_with_template(path)[:1], in_process=True) as pipeline:
         assert set(pipeline.not_run) == {f"Other{n} ({why})" for n, (_, why) in enumerate(LEFT_OUT)}
         assert pipeline.functions.names() == ["app-F"]
         url = pipeline.addresses["app"]["Api"]

@@ -105,7 +105,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pipeline(path: Path) -> Iterator[Pipeline]:
-    with Pipeline(tagline_with_template(path, window_s=0), enforce_auth=True) as pipeline:
+    with Pipeline(tagline_with_template(path), enforce_auth=True) as pipeline:
         yield pipeline
 
 
