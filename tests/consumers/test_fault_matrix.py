@@ -288,7 +288,7 @@ def answers_nothing(_do: Callable[[], Any], _life: "Life") -> Any:
 
 URL = "https://ingest.timestream"
 NOTHING_LISTED = client_error("RejectedRecordsException", 419, RejectedRecords=[])
-TIMESTREAM, DENIES = "Timestream throttles", "The consumer may not write"
+TIMESTREAM, DENIES = "The store throttles", "The consumer may not write"
 ROW_KEEPS, ROW_DIES = "S3 does not take what", "The function raises"
 ROW_UNDECODABLE = "Kinesis data is not base64"
 
