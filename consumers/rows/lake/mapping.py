@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, Generic, NamedTuple
 
@@ -13,7 +12,7 @@ from consumers.lines.extract import has_long_number
 from consumers.lines.times import milliseconds
 from consumers.outcomes import Carried, Carrier
 from consumers.rows.clashes import RowKind
-from consumers.rows.lake.digest import Value, digester
+from consumers.rows.lake.digest import Value, digest, digester
 from consumers.rows.lake.fragments import HOUR_MS, columns
 from consumers.rows.lake.limits import MAX_BYTES, MAX_ROWS
 from consumers.rows.ordinary import OrdinaryKeys, has_plain_head, ordinary_keys, remember
@@ -74,28 +73,18 @@ class _Series(NamedTuple):
     values: Values
 
 
-class _Shape:
-    """What rows with values in the same columns have in common.
+class _Split(NamedTuple):
+    """How the values of lines are divided between columns and `fields`.
 
     Attributes:
         names: Those of the columns that fragments have, sorted.
-        named: Returns a row's values of these.
         digest_of: Makes a row's digest of the JSON of these values and of `fields`.
-        rest: The other columns, sorted: those in `fields`.
-        others: Returns a row's values of these.
-        fields: These of the last row, which the next row's replace: the keys are the same.
+        values: Returns these values of a row, and the others by name, from a line's and those of its series.
     """
 
-    __slots__ = ("digest_of", "fields", "named", "names", "others", "rest")
-
-    def __init__(self, given: Sequence[str], known: Mapping[str, Any]) -> None:
-        places = {name: given.index(name) for name in sorted(given)}
-        self.names = tuple(name for name in places if name in known)
-        self.named = _getter([places[name] for name in self.names])
-        self.digest_of = digester(self.names)
-        self.rest = tuple(name for name in places if name not in known)
-        self.others = _getter([places[name] for name in self.rest])
-        self.fields: dict[str, Value] = {}
+    names: tuple[str, ...]
+    digest_of: Callable[[bytes], int]
+    values: Callable[[Values, Sequence[Value]], tuple[Values, dict[str, Value]]]
 
 
 class _LineShape:
@@ -106,88 +95,77 @@ class _LineShape:
         plan: What becomes of the type's fields.
         dimensional: The type, and the fields that are dimensions.
         dimensions: Returns the values of these fields.
-        columns: The columns of the last line's measures, in the order of their values.
-        has_nested: Whether an object or a list was among the last line's values.
+        defaults: Columns that the lines have no field for, and their values.
+        items: What is done with each of the last line's values, in their order, and its column.
+        splits: How these values are divided, by the names in the row's series.
+        has_nested: Whether an object or a list was among them.
         has_nulls: Whether a line of this shape had a null. A null is not a measure, so lines with these keys
             are read without their nulls.
     """
 
     __slots__ = (
-        "_absent",
-        "_defaults",
-        "_ends",
         "_fields",
         "_found",
         "_kinds",
-        "columns",
+        "_texts_end",
+        "_wholes_end",
+        "defaults",
         "dimensional",
         "dimensions",
         "has_nested",
         "has_nulls",
+        "items",
         "plan",
-        "shapes",
+        "splits",
         "type",
     )
 
     def __init__(self, keys: OrdinaryKeys) -> None:
         found, defaults = keys.columns, keys.plan.defaults
-        absent = [(column, default.value) for field, column, default in defaults if field not in found]
         self.type = keys.record_type
         self.plan = keys.plan
         self.dimensional = (keys.record_type, *keys.dimensions)
         self.dimensions = _getter(keys.dimensions)
-        self._absent = tuple(column for column, _ in absent)
-        self._defaults = tuple(value for _, value in absent)
-        self._fields = [(field, column, types) for field, (column, types) in found.items()]
+        self.defaults = tuple((column, made.value) for field, column, made in defaults if field not in found)
+        self.items: tuple[tuple[str, str], ...] = ()
+        self.splits: dict[tuple[str, ...], _Split] = {}
         self.has_nested, self.has_nulls = False, keys.has_nulls
+        self._fields = [(field, column, types) for field, (column, types) in found.items()]
         self._found = _getter([])
         self._kinds: list[type] | None = None
 
-    def values(self, line: Mapping[str, Any]) -> Values | None:
-        """Return a line's values as the columns have them, or None if one does not fit as it is.
-
-        A whole number beyond 64 bits in an object or a list is a float, as orjson reads it.
+    def values(self, line: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Return a line's values in the order of `items`, or None if one does not fit its column as it is.
 
         Raises:
             LookupError: If a value does not fit its column by its class.
-            TypeError: If it is nested too deeply for orjson.
-            OverflowError: If it is a number beyond DOUBLE.
         """
         found = self._found(line)
         if [*map(type, found)] != self._kinds:
             self._set_kinds(line)
             found = self._found(line)
-        texts_end, wholes_end, converted_end, fractions_end = self._ends
-        kept = found[:wholes_end]
-        if "" in kept:
+        if "" in found[: self._texts_end]:
             return None
-        if texts_end < wholes_end and max(kept[texts_end:]) > _MAX_BIGINT:
-            return None
-        numbers = map(float, found[wholes_end:converted_end])
-        fractions: Iterable[float] = found[converted_end:fractions_end]
-        if 0.0 in fractions:
-            fractions = [number + 0.0 for number in fractions]  # which makes zero of negative zero
-        if not self.has_nested:
-            return (*kept, *numbers, *fractions, *self._defaults)
-        nested = [orjson.dumps(value).decode() for value in found[fractions_end:]]
-        return (*kept, *numbers, *fractions, *nested, *self._defaults)
+        wholes = found[self._texts_end : self._wholes_end]
+        return None if wholes and max(wholes) > _MAX_BIGINT else found
 
     def _set_kinds(self, line: Mapping[str, Any]) -> None:
         """Group the values by what is done with them; lines of one type mostly have the same classes."""
         self._kinds = None  # until all of them fit
-        groups: dict[str, list[tuple[str, str]]] = {name: [] for name in _ORDER}
-        kinds = {field: line[field].__class__ for field, _, _ in self._fields}
-        self.has_nested = dict in kinds.values() or list in kinds.values()
-        self.has_nulls = self.has_nulls or type(None) in kinds.values()
+        groups: dict[str, list[tuple[str, str]]] = {name: [] for name in _CODE}
         for field, column, types in self._fields:
-            kind = kinds[field]
+            kind = line[field].__class__
+            self.has_nulls = self.has_nulls or kind is type(None)
             groups[_GROUPS[kind, types[kind]]].append((field, column))
-        order = [item for group in groups.values() for item in group]
-        self._found = _getter([field for field, _ in order])
-        self._ends = tuple(accumulate(len(group) for group in groups.values()))[:-1]
-        self.columns = (*[column for _, column in order], *self._absent)
-        self.shapes: dict[tuple[str, ...], _Shape] = {}
-        self._kinds = [kinds[field] for field, _ in order]
+        items = tuple((group, column) for group, members in groups.items() for _, column in members)
+        if items != self.items:
+            self.items, self.splits = items, {}
+        fields = [field for members in groups.values() for field, _ in members]
+        self._found = _getter(fields)
+        self._texts_end = len(groups["text"])
+        self._wholes_end = self._texts_end + len(groups["whole"])
+        self.has_nested = bool(groups["nested"])
+        self._kinds = [line[field].__class__ for field in fields]
 
 
 class LakePacker:
@@ -200,7 +178,7 @@ class LakePacker:
     def __init__(self, plans: Plans = UNDECLARED) -> None:
         self.plans = plans
         self._known = columns(plans.columns)
-        self._shapes: dict[tuple[str, ...], _Shape] = {}
+        self._splits: dict[tuple[Any, ...], _Split] = {}
         self._line_shapes: dict[tuple[str, ...], _LineShape | None] = {}
         self._series: dict[tuple[Any, ...], _Series | None] = {}
         self._last_key: list[Any] = []
@@ -208,11 +186,21 @@ class LakePacker:
 
     def pack(self, row: Row) -> FragmentRow:
         """Return a row, whole, however large it is."""
-        measures = {name: measure.value for name, measure in row.measures.items() if name not in FIXED}
         series = _series_of(row.dimensions)
-        names, values = (*measures, *series.names), (*measures.values(), *series.values)
-        shape = self._shape(names)
-        return _packed(row.id, row.time, row.type, row.version, series.common, shape, values)
+        values = {name: measure.value for name, measure in row.measures.items() if name not in FIXED}
+        values = dict(sorted((values | dict(zip(series.names, series.values, strict=True))).items()))
+        named = {name: value for name, value in values.items() if name in self._known}
+        rest = {name: value for name, value in values.items() if name not in self._known}
+        fields = orjson.dumps(rest) if rest else b""
+        return FragmentRow(
+            row.time,
+            (row.time, row.id, digest(named, fields), row.type, *series.common),
+            row.version,
+            tuple(named),
+            tuple(named.values()),
+            fields.decode() or None,
+            _ROW_BYTES + 2 * len(orjson.dumps([*named.values()]) + fields),
+        )
 
     def pack_shortened(self, row: Row, overflow_key: str) -> FragmentRow:  # noqa: ARG002 - it is never shortened
         """Return a row, whole."""
@@ -244,30 +232,41 @@ class LakePacker:
             if time is None or series is None or values is None:
                 return None
             timed_measures(time // SPAN_MS)  # the time is one that rows can have
-            if series.values:
-                values += series.values
-            row_shape = shape.shapes.get(series.names)
-            if row_shape is None:
-                row_shape = shape.shapes[series.names] = self._shape((*shape.columns, *series.names))
-            return _packed(
-                line["_id"],
-                time,
-                shape.type,
-                self.plans.version,
-                series.common,
-                row_shape,
-                values,
-                message if shape.has_nested else "",
+            split = shape.splits.get(series.names) or self._find_split(shape, series.names)
+            named, rest = split.values(values, series.values)
+            fields = orjson.dumps(rest) if rest else b""
+            text = orjson.dumps(named) + fields
+            if (
+                shape.has_nested
+                and b"+" in text  # to look into the values takes longer, and into the message
+                and _has_exponent((*named, *rest.values()))
+                and has_long_number(message)
+            ):
+                return None
+            made: FragmentRow = _new(
+                FragmentRow,
+                (
+                    time,
+                    (time, line["_id"], split.digest_of(text), shape.type, *series.common),
+                    self.plans.version,
+                    split.names,
+                    named,
+                    fields.decode() or None,
+                    _ROW_BYTES + 2 * len(text),
+                ),
             )
+            return made
         except (LookupError, TypeError, OverflowError, UnmappableError):
             return None
 
     def avoid(self, kind: RowKind) -> None:
         """Do nothing: the lake refuses no kind of row."""
 
-    def _shape(self, names: tuple[str, ...]) -> _Shape:
-        shape = self._shapes.get(names)
-        return shape or remember(self._shapes, names, _Shape(names, self._known))
+    def _find_split(self, shape: _LineShape, others: tuple[str, ...]) -> _Split:
+        key = (shape.items, shape.defaults, others)
+        found = self._splits.get(key) or remember(self._splits, key, _make_split(*key, self._known))
+        shape.splits[others] = found
+        return found
 
     def _line_shape(self, line: dict[str, Any]) -> _LineShape | None:
         """Return the shape of a line, or None if its row has more than a measure for each field."""
@@ -298,43 +297,31 @@ class LakePacker:
         return found
 
 
-def _packed(  # noqa: PLR0917 - one call for each row
-    identity: str,
-    time: int,
-    type_: str,
-    version: int,
-    common: tuple[str, ...],
-    shape: _Shape,
-    values: Values,
-    message: str = "",
-) -> FragmentRow:
-    """Return a row.
+def _make_split(
+    items: Iterable[tuple[str, str]],
+    defaults: Iterable[tuple[str, Value]],
+    others: Iterable[str],
+    known: Container[str],
+) -> _Split:
+    """Return how the values of lines are divided.
 
-    Raises:
-        OverflowError: If the message, which has objects or lists, has a whole number beyond 64 bits.
+    It is compiled for the columns: calls that do the same for any columns take three times as long. Names and
+    defaults are in the code as literals.
+
+    Args:
+        items: What is done with each of a line's values, and its column.
+        defaults: Columns that the line has no field for, and their values.
+        others: The columns of the values of the line's series.
+        known: The columns that fragments have.
     """
-    named, fields = shape.named(values), b""
-    if shape.rest:
-        # There are as many values; to look whether there are takes a quarter of the time.
-        shape.fields.update(zip(shape.rest, shape.others(values)))  # noqa: B905 - see above
-        fields = orjson.dumps(shape.fields)
-    text = orjson.dumps(named) + fields
-    # To look into the values takes longer, and into the message.
-    if message and b"+" in text and _has_exponent(values) and has_long_number(message):
-        raise OverflowError("a whole number is too long for orjson")
-    made: FragmentRow = _new(
-        FragmentRow,
-        (
-            time,
-            (time, identity, shape.digest_of(text), type_, *common),
-            version,
-            shape.names,
-            named,
-            fields.decode() if fields else None,
-            _ROW_BYTES + 2 * len(text),
-        ),
-    )
-    return made
+    code = {column: _CODE[group].format(f"line[{place}]") for place, (group, column) in enumerate(items)}
+    code |= {column: repr(value) for column, value in defaults}
+    code |= {column: f"series[{place}]" for place, column in enumerate(others)}
+    names = tuple(column for column in sorted(code) if column in known)
+    named = "".join(f"{code[column]}, " for column in names)
+    rest = ", ".join(f"{column!r}: {code[column]}" for column in sorted(code) if column not in known)
+    divide = f"lambda line, series: (({named}), {{{rest}}})"
+    return _Split(names, digester(names), eval(divide, {"dumps": orjson.dumps}))  # noqa: S307 - all literals
 
 
 def _has_exponent(values: Values) -> bool:
@@ -381,14 +368,14 @@ class _Hour(Generic[Carrier]):
         self.size = 0
 
 
-# What is done with a value of a class in a column of a type: it is kept, kept if it is not too large, made a
-# float, kept unless it is negative zero, or written as JSON.
-_ORDER: Final = ("text", "whole", "converted", "fraction", "nested")
+# What is done with values: they are kept, kept if they are not too large, made floats that are not negative
+# zero, or written as JSON.
+_CODE: Final = {"text": "{}", "whole": "{}", "number": "{} + 0.0", "nested": "dumps({}).decode()"}
 _GROUPS: Final[Mapping[tuple[type, Type], str]] = {
     (str, "VARCHAR"): "text",
     (bool, "BOOLEAN"): "text",
-    (int, "DOUBLE"): "converted",
-    (float, "DOUBLE"): "fraction",
+    (int, "DOUBLE"): "number",
+    (float, "DOUBLE"): "number",
     (int, "BIGINT"): "whole",
     (dict, "VARCHAR"): "nested",
     (list, "VARCHAR"): "nested",

@@ -113,6 +113,23 @@ def test_the_usual_line_is_packed_directly() -> None:
     assert packed.fields == '{"beds":3.0}'
 
 
+def test_names_and_defaults_are_texts_whatever_they_look_like() -> None:
+    own = (
+        b"revision = 1\n[measures]\n\"it's\" = { type = 'VARCHAR', default = '''it's \"{0}\" \\ \xc3\xa9''' }"
+    )
+    packer = LakePacker(schema.plans(schema.parse({"api_request.toml": own})))
+    fields = {"']) or exit(1)": 1, 'a"{0}b\\': "x", "é{line}": [2], "{": 1.5, "'": True}
+    record = Record("r", LOGGED, fields, src="s", seq=1)
+    message = write(record)
+    line = read_line(message, record.tag)
+    assert isinstance(line, dict)
+
+    packed = packer.pack_line(line, message, GROUP)
+
+    assert packed is not None
+    assert packed == packer.pack(row(record, GROUP, packer.plans))
+
+
 def a_packed(identity: str, time: int = LOGGED, size: int = 10) -> FragmentRow:
     made = LakePacker().pack(row(Record(identity, time, {"a": 1}), GROUP, UNDECLARED))
     return made._replace(size=size)
