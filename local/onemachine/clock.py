@@ -23,6 +23,11 @@ Now = Callable[[], datetime]
 """Tells the time, with a time zone."""
 
 
+def real_time() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
+
+
 class Clock:
     """The clock of this process, until it is stopped."""
 
@@ -33,7 +38,7 @@ class Clock:
 
     def now(self) -> datetime:
         """Return the time by this clock, in UTC."""
-        return datetime.now(UTC)
+        return real_time()
 
     def put(self, at: datetime) -> None:
         """Put the clock to a time, from where it goes on.
@@ -49,7 +54,7 @@ class Clock:
         if self._traveller is not None:
             self._traveller.shift(by)
         elif by:
-            self._travel = time_machine.travel(datetime.now(UTC) + by, tick=True)
+            self._travel = time_machine.travel(real_time() + by, tick=True)
             self._traveller = self._travel.start()
 
     def environment(self) -> dict[str, str]:
@@ -74,7 +79,7 @@ def follow(environ: Mapping[str, str] = os.environ) -> None:
     """Put this process's clock to what its environment says; called first thing in a function's process."""
     seconds = float(environ.get(OFFSET, "0"))
     if seconds:
-        time_machine.travel(datetime.now(UTC) + timedelta(seconds=seconds), tick=True).start()
+        time_machine.travel(real_time() + timedelta(seconds=seconds), tick=True).start()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.htm
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -41,15 +40,13 @@ class Destinations:
     """Delivers documents to the services of this machine.
 
     Args:
-        client: Makes a boto3 client for a service by its name.
+        client: Returns the boto3 client of a service by its name.
         invoke: Calls a function by its name, for destinations that are functions.
     """
 
     def __init__(self, client: Callable[[str], Any], invoke: Callable[[str, bytes], Result]) -> None:
-        self._make = client
+        self._client = client
         self._invoke = invoke
-        self._clients: dict[str, Any] = {}
-        self._lock = threading.Lock()
 
     def send(self, arn: str, document: Mapping[str, Any], key: str) -> None:
         """Deliver a document.
@@ -77,9 +74,3 @@ class Destinations:
             self._client("sns").publish(TopicArn=arn, Message=text)
         else:
             self._invoke(name.split(":")[1], text.encode())
-
-    def _client(self, service: str) -> Any:
-        with self._lock:
-            if service not in self._clients:
-                self._clients[service] = self._make(service)
-            return self._clients[service]

@@ -6,18 +6,11 @@ from onemachine.service import Client, ResourceType, Service
 from onemachine.template.stack import Resource
 
 
-def _create_dynamodb_table(client: Client, resource: Resource) -> None:
+def _create_table(client: Client, resource: Resource) -> None:
     client("dynamodb").create_table(**{**resource.properties, "TableName": resource.name})
 
 
-SERVICE = Service(
-    "dynamodb",
-    (
-        ResourceType(
-            "AWS::DynamoDB::Table",
-            "TableName",
-            arn="dynamodb:{region}:{account}:table/{name}",
-            create=_create_dynamodb_table,
-        ),
-    ),
+_TABLE = ResourceType(
+    "AWS::DynamoDB::Table", "TableName", arn="dynamodb:{region}:{account}:table/{name}", create=_create_table
 )
+SERVICE = Service("dynamodb", (_TABLE,))

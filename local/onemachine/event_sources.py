@@ -13,31 +13,11 @@ from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from onemachine.batches import (
-    MAX_KINESIS_BATCH,
-    RECEIVE_LIMIT,
-    Batch,
-    GivenUp,
-    KinesisSettings,
-    SqsSettings,
-    StreamRecord,
-    after_failure,
-    batch_length,
-    event_message,
-    event_record,
-    failed_positions,
-    failure_document,
-    failure_key,
-    first_failure,
-    lane_of,
-    record_bytes,
-    whole_event,
-    without_expired,
-)
-from onemachine.clock import Now
+from onemachine import batches
+from onemachine.batches import Batch, GivenUp, KinesisSettings, SqsSettings, StreamRecord
+from onemachine.clock import Now, real_time
 from onemachine.destinations import Send
 from onemachine.functions import MAX_PAYLOAD_BYTES, Invoke, Observe, Result, ThrottledError, unobserved
 
@@ -53,18 +33,27 @@ LONGEST_PAUSE_S = 1.0
 
 
 class _Pauses:
-    """Waits that grow while things fail, and that end when the mapping is stopped."""
+    """Waits that grow until they are reset, and that end when the mapping is stopped."""
 
-    def __init__(self, stopped: threading.Event) -> None:
+    def __init__(self, stopped: threading.Event, first_s: float, longest_s: float, growth: float) -> None:
         self._stopped = stopped
-        self._next = FIRST_PAUSE_S
+        self._next_s = self._first_s = first_s
+        self._longest_s, self._growth = longest_s, growth
 
     def wait(self) -> None:
-        self._stopped.wait(self._next)
-        self._next = min(2 * self._next, LONGEST_PAUSE_S)
+        self._stopped.wait(self._next_s)
+        self._next_s = min(self._longest_s, self._next_s * self._growth)
 
     def reset(self) -> None:
-        self._next = FIRST_PAUSE_S
+        self._next_s = self._first_s
+
+
+def _after_failures(stopped: threading.Event) -> _Pauses:
+    return _Pauses(stopped, FIRST_PAUSE_S, LONGEST_PAUSE_S, 2)
+
+
+def _between_looks(stopped: threading.Event) -> _Pauses:
+    return _Pauses(stopped, POLL_EVERY_S, POLL_SELDOM_S, 1.2)
 
 
 class _Redeliveries:
@@ -83,10 +72,6 @@ class _Redeliveries:
             asked = self._left > 0
             self._left -= asked
             return asked
-
-
-def _real_time() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
@@ -126,7 +111,7 @@ class KinesisMapping:
         kinesis: Any,
         send: Send,
         invoke: Invoke,
-        clock: Now = _real_time,
+        clock: Now = real_time,
         *,
         observe: Observe = unobserved,
     ) -> None:
@@ -183,20 +168,6 @@ class KinesisMapping:
         self._mapped.redeliveries.ask(batches)
 
 
-class _Looks:
-    """How long to wait before the next look at something empty: longer the longer it is."""
-
-    def __init__(self) -> None:
-        self._next = POLL_EVERY_S
-
-    def reset(self) -> None:
-        self._next = POLL_EVERY_S
-
-    def wait(self, stopped: threading.Event) -> None:
-        stopped.wait(self._next)
-        self._next = min(POLL_SELDOM_S, self._next * 1.2)
-
-
 class _Shard:
     """Reads one shard and hands each record to the lane of its partition key."""
 
@@ -210,8 +181,8 @@ class _Shard:
         self._position: dict[str, Any] = {"ShardIteratorType": settings.starting_position}
         if settings.starting_timestamp is not None:
             self._position["Timestamp"] = settings.starting_timestamp
-        self._pauses = _Pauses(mapped.stopped)
-        self._looks = _Looks()
+        self._pauses = _after_failures(mapped.stopped)
+        self._looks = _between_looks(mapped.stopped)
         self._iterator: str | None = self._iterator_at_position()
         # All before this iterator is done; it only moves when nothing that was read is unfinished.
         self._done_to: str | None = self._iterator
@@ -272,7 +243,7 @@ class _Shard:
             self._rest()
             return
         response = self._mapped.kinesis.get_records(
-            ShardIterator=self._iterator, Limit=min(room, MAX_KINESIS_BATCH)
+            ShardIterator=self._iterator, Limit=min(room, batches.MAX_KINESIS_BATCH)
         )
         self._pauses.reset()
         records = [
@@ -296,7 +267,7 @@ class _Shard:
         }
         by_lane: dict[int, list[StreamRecord]] = {}
         for record in records:
-            by_lane.setdefault(lane_of(record.partition_key, len(self.lanes)), []).append(record)
+            by_lane.setdefault(batches.lane_of(record.partition_key, len(self.lanes)), []).append(record)
         for lane, of_lane in by_lane.items():
             self.lanes[lane].put(of_lane)
 
@@ -304,7 +275,7 @@ class _Shard:
         if not any(lane.busy for lane in self.lanes):
             self._done_to = self._iterator
             self._resting = True
-        self._looks.wait(self._mapped.stopped)
+        self._looks.wait()
 
 
 class _Lane:
@@ -320,7 +291,7 @@ class _Lane:
         self._waiting_since = 0.0
         self._work: deque[Batch | GivenUp] = deque()
         self._last_result: Result | None = None
-        self._pauses = _Pauses(mapped.stopped)
+        self._pauses = _after_failures(mapped.stopped)
 
     @property
     def waiting(self) -> int:
@@ -333,7 +304,8 @@ class _Lane:
 
     def put(self, records: Iterable[StreamRecord]) -> None:
         sized = [
-            (record, record_bytes(record, self._shard_id, self._settings.stream_arn)) for record in records
+            (record, batches.record_bytes(record, self._shard_id, self._settings.stream_arn))
+            for record in records
         ]
         with self._changed:
             if not self._waiting:
@@ -360,7 +332,7 @@ class _Lane:
     def _gather(self) -> None:
         with self._changed:
             sizes = (size for _, size in self._waiting)
-            length = batch_length(sizes, self._settings.batch_size)
+            length = batches.batch_length(sizes, self._settings.batch_size)
             full = length == self._settings.batch_size or length < len(self._waiting)
             due = time.monotonic() - self._waiting_since >= self._settings.window_s
             if not length or not (full or due):
@@ -377,7 +349,7 @@ class _Lane:
             self._keep(first)
             left: list[Batch | GivenUp] = []
         else:
-            left = without_expired(first, self._mapped.clock(), self._settings.maximum_record_age_s)
+            left = batches.without_expired(first, self._mapped.clock(), self._settings.maximum_record_age_s)
             if left == [first]:
                 left = self._send(first)
         with self._changed:
@@ -393,7 +365,9 @@ class _Lane:
 
     def _send(self, batch: Batch) -> list[Batch | GivenUp]:
         arn = self._settings.stream_arn
-        payload = whole_event(event_record(record, self._shard_id, arn) for record in batch.records)
+        payload = batches.whole_event(
+            batches.event_record(record, self._shard_id, arn) for record in batch.records
+        )
         if len(payload) > MAX_PAYLOAD_BYTES:
             # Only a record of a stream with an enlarged MaxRecordSize can be too large by itself. The service
             # sends it to the destination; under which condition, its documentation does not say.
@@ -404,7 +378,7 @@ class _Lane:
         result = self._mapped.invoke(self._settings.function, payload)
         self._last_result = result
         identifiers = [record.sequence_number for record in batch.records]
-        failed_at = first_failure(result, identifiers, self._settings.report_batch_item_failures)
+        failed_at = batches.first_failure(result, identifiers, self._settings.report_batch_item_failures)
         if failed_at is None:
             self._pauses.reset()
             return [batch] if self._mapped.redeliveries.take() else []
@@ -415,7 +389,7 @@ class _Lane:
             len(identifiers),
             result.payload,
         )
-        return after_failure(batch, failed_at, self._settings)
+        return batches.after_failure(batch, failed_at, self._settings)
 
     def _keep(self, given_up: GivenUp) -> None:
         """Send what is given up to the on-failure destination; without one it is gone, as on AWS."""
@@ -426,8 +400,8 @@ class _Lane:
             self._mapped.observe(mapping, {"DroppedEventCount": len(records)})
             return
         now = self._mapped.clock()
-        document = failure_document(given_up, self._last_result, self._shard_id, self._settings, now)
-        key = failure_key(self._settings.mapping_id, self._shard_id, now)
+        document = batches.failure_document(given_up, self._last_result, self._shard_id, self._settings, now)
+        key = batches.failure_key(self._settings.mapping_id, self._shard_id, now)
         self._mapped.send(self._settings.on_failure_arn, document, key)
         self._mapped.observe(mapping, {"OnFailureDestinationDeliveredEventCount": len(records)})
 
@@ -449,8 +423,8 @@ class SqsMapping:
         self._invoke = invoke
         self._stopped, self._enabled = threading.Event(), threading.Event()
         self._enabled.set()
-        self._pauses = _Pauses(self._stopped)
-        self._looks = _Looks()
+        self._pauses = _after_failures(self._stopped)
+        self._looks = _between_looks(self._stopped)
         self._thread = threading.Thread(target=self._run, name=f"mapping {settings.queue_arn}", daemon=True)
         self._received: deque[dict[str, Any]] = deque()
         self._received_since = 0.0
@@ -513,16 +487,16 @@ class SqsMapping:
         while not self._stopped.is_set():
             before = len(self._received)
             if before < self._settings.batch_size:
-                self._receive(min(self._settings.batch_size - before, RECEIVE_LIMIT))
+                self._receive(min(self._settings.batch_size - before, batches.RECEIVE_LIMIT))
             full = len(self._received) >= self._settings.batch_size
             if self._received and (
                 full or time.monotonic() - self._received_since >= self._settings.window_s
             ):
                 sizes = (len(json.dumps(message)) for message in self._received)
-                length = batch_length(sizes, self._settings.batch_size)
+                length = batches.batch_length(sizes, self._settings.batch_size)
                 return [self._received.popleft() for _ in range(length)]
             if len(self._received) == before:
-                self._looks.wait(self._stopped)
+                self._looks.wait()
             else:
                 self._looks.reset()
         return []
@@ -538,7 +512,9 @@ class SqsMapping:
         messages = response.get("Messages", [])
         if messages and not self._received:
             self._received_since = time.monotonic()
-        self._received.extend(event_message(message, self._settings.queue_arn) for message in messages)
+        self._received.extend(
+            batches.event_message(message, self._settings.queue_arn) for message in messages
+        )
 
     def _work_off(self, messages: list[dict[str, Any]]) -> None:
         try:
@@ -554,13 +530,13 @@ class SqsMapping:
             self._free.release()
 
     def _send(self, messages: list[dict[str, Any]]) -> None:
-        payload = whole_event(messages)
+        payload = batches.whole_event(messages)
         result = self._invoke(self._settings.function, payload)
         identifiers = [message["messageId"] for message in messages]
-        failed = failed_positions(result, identifiers, self._settings.report_batch_item_failures)
+        failed = batches.failed_positions(result, identifiers, self._settings.report_batch_item_failures)
         if not failed and self._redeliveries.take():
             result = self._invoke(self._settings.function, payload)
-            failed = failed_positions(result, identifiers, self._settings.report_batch_item_failures)
+            failed = batches.failed_positions(result, identifiers, self._settings.report_batch_item_failures)
         if failed:
             logger.info(
                 "%s failed on %d of %d: %.300r",
@@ -570,11 +546,11 @@ class SqsMapping:
                 result.payload,
             )
         done = [message for place, message in enumerate(messages) if place not in failed]
-        for first in range(0, len(done), RECEIVE_LIMIT):
+        for first in range(0, len(done), batches.RECEIVE_LIMIT):
             self._sqs.delete_message_batch(
                 QueueUrl=self._settings.queue_url,
                 Entries=[
                     {"Id": str(place), "ReceiptHandle": message["receiptHandle"]}
-                    for place, message in enumerate(done[first : first + RECEIVE_LIMIT])
+                    for place, message in enumerate(done[first : first + batches.RECEIVE_LIMIT])
                 ],
             )

@@ -25,6 +25,7 @@ from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl, unquote
 
 from onemachine.access_logs import NOTHING, Access, AccessLog
+from onemachine.clock import Now, real_time
 from onemachine.functions import ACCOUNT_ID, MAX_PAYLOAD_BYTES, Invoke, Result, ThrottledError
 from onemachine.http_messages import Request, Response
 from onemachine.payload_one import Place, event_one
@@ -528,10 +529,6 @@ class _Bucket:
 # --- the server -------------------------------------------------------------------------------------------
 
 
-def _real_time() -> datetime:
-    return datetime.now(UTC)
-
-
 class HttpApi:
     """An HTTP API on a port of this machine; several can run side by side.
 
@@ -563,7 +560,7 @@ class HttpApi:
         timeout_s: float = INTEGRATION_TIMEOUT_S,
         access_log: AccessLog | None = None,
         observe: Callable[[Access], None] | None = None,
-        clock: Callable[[], datetime] = _real_time,
+        clock: Now = real_time,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.routes = list(routes)

@@ -11,13 +11,14 @@ import json
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
 
+from onemachine.clock import Now, real_time
 from onemachine.destinations import INVOCATION_DESTINATIONS, Send, check_destination
 from onemachine.functions import Functions, Result, ThrottledError, function_arn
 
@@ -77,10 +78,6 @@ class _Event:
     accepted: datetime
 
 
-def _real_time() -> datetime:
-    return datetime.now(UTC)
-
-
 class AsyncInvocations:
     """The events that wait for functions: each is tried up to three times, then its destination is told.
 
@@ -95,7 +92,7 @@ class AsyncInvocations:
         self,
         functions: Functions,
         send: Send,
-        clock: Callable[[], datetime] = _real_time,
+        clock: Now = real_time,
         retry_after_s: tuple[float, float] = RETRY_AFTER_S,
     ) -> None:
         self._functions = functions

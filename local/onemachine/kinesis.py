@@ -34,11 +34,12 @@ _lock = threading.Lock()
 def install() -> None:
     """Put this into moto. Doing it again changes nothing."""
     # moto looks these up when a call comes.
-    for name, method in (
-        ("put_record", _put_record),
-        ("get_records", _get_records),
-        ("get_max_sequence_number", _last_number),
-    ):
+    methods = {
+        "put_record": _put_record,
+        "get_records": _get_records,
+        "get_max_sequence_number": _last_number,
+    }
+    for name, method in methods.items():
         setattr(Shard, name, method)
 
 
@@ -130,16 +131,12 @@ def _create_stream(client: Client, resource: Resource) -> None:
         kinesis.increase_stream_retention_period(StreamName=resource.name, RetentionPeriodHours=hours)
 
 
+_STREAM = ResourceType(
+    "AWS::Kinesis::Stream", "Name", arn="kinesis:{region}:{account}:stream/{name}", create=_create_stream
+)
 SERVICE = Service(
     "kinesis",
-    (
-        ResourceType(
-            "AWS::Kinesis::Stream",
-            "Name",
-            arn="kinesis:{region}:{account}:stream/{name}",
-            create=_create_stream,
-        ),
-    ),
+    (_STREAM,),
     install=lambda _: install(),
     errors={Kind.THROTTLE: ("400 Bad Request", "ProvisionedThroughputExceededException")},
 )

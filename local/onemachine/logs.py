@@ -604,15 +604,11 @@ def _create_subscription(client: Client, resource: Resource) -> None:
     )
 
 
+_GROUP_ARN = "logs:{region}:{account}:log-group:{name}:*"
 SERVICE = Service(
     "logs",
     (
-        ResourceType(
-            "AWS::Logs::LogGroup",
-            "LogGroupName",
-            arn="logs:{region}:{account}:log-group:{name}:*",
-            create=_create_log_group,
-        ),
+        ResourceType("AWS::Logs::LogGroup", "LogGroupName", arn=_GROUP_ARN, create=_create_log_group),
         ResourceType("AWS::Logs::MetricFilter", create=_create_metric_filter),
         ResourceType("AWS::Logs::SubscriptionFilter", "FilterName", create=_create_subscription),
         ResourceType("AWS::Logs::QueryDefinition", "Name", others={"QueryDefinitionId": "{name}"}),

@@ -29,11 +29,7 @@ from moto.cloudwatch.models import (
 )
 from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.responses import ActionResult
-from moto.logs.exceptions import (
-    InvalidParameterException,
-    LimitExceededException,
-    ResourceNotFoundException,
-)
+from moto.logs.exceptions import InvalidParameterException, LimitExceededException, ResourceNotFoundException
 from moto.logs.models import LogsBackend
 from moto.logs.responses import LogsResponse
 

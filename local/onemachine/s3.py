@@ -18,7 +18,7 @@ from moto.s3.exceptions import NoSuchUpload, S3ClientError
 from moto.s3.models import FakeMultipart, S3Backend, s3_backends
 from moto.s3.responses import S3Response
 
-from onemachine.clock import Now
+from onemachine.clock import Now, real_time
 from onemachine.faults import Kind
 from onemachine.functions import ACCOUNT_ID
 from onemachine.service import Client, ResourceType, Service, lowercase_name
@@ -54,11 +54,7 @@ _moto_upload_part = S3Backend.upload_part
 _moto_multipart = FakeMultipart.__init__
 
 
-def _real_time() -> datetime:
-    return datetime.now(UTC)
-
-
-def install(keys: Keys, clock: Now = _real_time) -> None:
+def install(keys: Keys, clock: Now = real_time) -> None:
     """Put our checks into moto. Doing it again changes what is checked with.
 
     Args:
@@ -261,7 +257,7 @@ def _upload_part(self: Any, bucket_name: str, multipart_id: str, *arguments: Any
 def _begin_multipart(self: Any, *arguments: Any, **named: Any) -> None:
     _moto_multipart(self, *arguments, **named)
     # moto says of every upload that it began in 2010.
-    self.initiated = _checks.clock() if _checks else _real_time()
+    self.initiated = _checks.clock() if _checks else real_time()
 
 
 @dataclass(frozen=True)
@@ -468,22 +464,18 @@ def _create_bucket(client: Client, resource: Resource) -> None:
     configure_bucket(bucket_client, resource.name, resource.properties)
 
 
+_DOMAINS = {"DomainName": "{name}.s3.amazonaws.com", "RegionalDomainName": "{name}.s3.{region}.amazonaws.com"}
+_BUCKET = ResourceType(
+    "AWS::S3::Bucket",
+    "BucketName",
+    arn="s3:::{name}",
+    others=_DOMAINS,
+    unnamed=lowercase_name,
+    create=_create_bucket,
+)
 SERVICE = Service(
     "s3",
-    (
-        ResourceType(
-            "AWS::S3::Bucket",
-            "BucketName",
-            arn="s3:::{name}",
-            others={
-                "DomainName": "{name}.s3.amazonaws.com",
-                "RegionalDomainName": "{name}.s3.{region}.amazonaws.com",
-            },
-            unnamed=lowercase_name,
-            create=_create_bucket,
-        ),
-        ResourceType("AWS::S3::BucketPolicy"),
-    ),
+    (_BUCKET, ResourceType("AWS::S3::BucketPolicy")),
     install=lambda host: install(host.keys),
     remove=lambda _: remove(),
     errors={

@@ -19,7 +19,7 @@ from moto.scheduler.models import scheduler_backends
 
 from onemachine.clock import Now
 from onemachine.functions import ACCOUNT_ID, DEFAULT_REGION, Invoke, Result
-from onemachine.service import Client
+from onemachine.service import Client, ResourceType
 from onemachine.template.stack import Resource
 
 logger = logging.getLogger(__name__)
@@ -324,7 +324,7 @@ def _payload(schedule: Schedule, when: datetime) -> bytes:
     return json.dumps(event).encode()
 
 
-def create(client: Client, resource: Resource) -> None:
+def _create(client: Client, resource: Resource) -> None:
     """Create a schedule, so that clients can read and disable it."""
     wanted = resource.properties
     target = {name: value for name, value in wanted["Target"].items() if name in {"Arn", "RoleArn", "Input"}}
@@ -336,6 +336,14 @@ def create(client: Client, resource: Resource) -> None:
         Target=target,
         State=wanted.get("State", "ENABLED"),
     )
+
+
+SCHEDULE = ResourceType(
+    "AWS::Scheduler::Schedule",
+    "Name",
+    arn="scheduler:{region}:{account}:schedule/default/{name}",
+    create=_create,
+)
 
 
 def is_enabled(schedule: Schedule) -> bool:

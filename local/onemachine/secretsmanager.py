@@ -14,14 +14,6 @@ def _create_secret(client: Client, resource: Resource) -> None:
     service.create_secret(Name=resource.name, SecretString=text)
 
 
-SERVICE = Service(
-    "secretsmanager",
-    (
-        ResourceType(
-            "AWS::SecretsManager::Secret",
-            "Name",
-            ref="arn:aws:secretsmanager:{region}:{account}:secret:{name}",
-            create=_create_secret,
-        ),
-    ),
-)
+_ARN = "arn:aws:secretsmanager:{region}:{account}:secret:{name}"
+_SECRET = ResourceType("AWS::SecretsManager::Secret", "Name", ref=_ARN, create=_create_secret)
+SERVICE = Service("secretsmanager", (_SECRET,))

@@ -121,16 +121,12 @@ def create_subscription(client: Client, resource: Resource) -> None:
     )
 
 
+_ARN = "arn:aws:sns:{region}:{account}:{name}"
+_TOPIC_ATTRIBUTES = {"TopicArn": _ARN, "TopicName": "{name}"}
 SERVICE = Service(
     "sns",
     (
-        ResourceType(
-            "AWS::SNS::Topic",
-            "TopicName",
-            ref="arn:aws:sns:{region}:{account}:{name}",
-            others={"TopicArn": "arn:aws:sns:{region}:{account}:{name}", "TopicName": "{name}"},
-            create=_create_topic,
-        ),
+        ResourceType("AWS::SNS::Topic", "TopicName", _ARN, others=_TOPIC_ATTRIBUTES, create=_create_topic),
         ResourceType("AWS::SNS::Subscription", create=create_subscription),
     ),
     install=_installed,

@@ -20,16 +20,13 @@ def _create_queue(client: Client, resource: Resource) -> None:
     client("sqs").create_queue(QueueName=resource.name, Attributes=attributes)
 
 
-SERVICE = Service(
-    "sqs",
-    (
-        ResourceType(
-            "AWS::SQS::Queue",
-            "QueueName",
-            ref="{endpoint}/{account}/{name}",
-            arn="sqs:{region}:{account}:{name}",
-            others={"QueueName": "{name}", "QueueUrl": "{endpoint}/{account}/{name}"},
-            create=_create_queue,
-        ),
-    ),
+_URL = "{endpoint}/{account}/{name}"
+_QUEUE = ResourceType(
+    "AWS::SQS::Queue",
+    "QueueName",
+    ref=_URL,
+    arn="sqs:{region}:{account}:{name}",
+    others={"QueueName": "{name}", "QueueUrl": _URL},
+    create=_create_queue,
 )
+SERVICE = Service("sqs", (_QUEUE,))

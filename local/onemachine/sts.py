@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC
 
 from moto.sts.models import sts_backends
 
+from onemachine.clock import Now, real_time
 from onemachine.functions import ACCOUNT_ID
 from onemachine.signatures import SignatureError
 
 _PARTITION = "aws"
-
-
-def _real_time() -> datetime:
-    return datetime.now(UTC)
 
 
 class Secrets(Mapping[str, str]):
@@ -25,7 +22,7 @@ class Secrets(Mapping[str, str]):
         clock: Says what time it is, with a time zone.
     """
 
-    def __init__(self, lasting: Mapping[str, str], clock: Callable[[], datetime] = _real_time) -> None:
+    def __init__(self, lasting: Mapping[str, str], clock: Now = real_time) -> None:
         self._lasting = lasting
         self._clock = clock
 

@@ -12,7 +12,7 @@ import time
 import traceback
 from collections import UserDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from onemachine.functions.definition import (
@@ -23,11 +23,11 @@ from onemachine.functions.definition import (
     error_document,
     function_arn,
     import_path_of,
-    variables_of,
 )
-from onemachine.functions.log_stream import ERROR_FRAME, LogStream, least_level_of
+from onemachine.functions.environment import Environment
+from onemachine.functions.log_stream import ERROR_FRAME
 from onemachine.functions.own_modules import OwnModules
-from onemachine.functions.platform_lines import PlatformLines, Report
+from onemachine.functions.platform_lines import Report
 
 # os.environ, sys.path and sys.stdout are those of the whole interpreter, so only one function can have them.
 _only_one_runs = threading.Lock()
@@ -74,16 +74,12 @@ class _Output:
 _output: Any = _Output()
 
 
-class InThisProcess:
+class InThisProcess(Environment):
     """A function that is called here: no limit of memory, and a timeout that the handler can only read."""
 
     def __init__(self, function: Function, shared: Mapping[str, str], ship: Ship) -> None:
-        self._platform = PlatformLines(function)
-        self.log = LogStream(function.log_group, ship, least_level_of(function))
-        self.alive = True
-        self._function = function
-        self._variables = _Variables(variables_of(function, shared, self.log.name))
-        self._region = self._variables["AWS_REGION"]
+        super().__init__(function, shared, ship)
+        self._environ = _Variables(self._variables)
         self._modules = OwnModules(import_path_of(function))
         self._handler: Callable[[Any, _Context], Any] | None = None
         self._stdout = open(  # noqa: SIM115 - it lives as long as the environment
@@ -91,17 +87,11 @@ class InThisProcess:
         )
         self.log.write(self._platform.init_start(self._region))
 
-    def invoke(self, call: Call) -> Result:
-        """Call the handler."""
-        with self.log.tail(call.tail) as tail:
-            result = self._invoke(call)
-        return replace(result, tail=tail()) if call.tail else result
-
     def _invoke(self, call: Call) -> Result:
         request_id = call.request_id
         with (
             _only_one_runs,
-            _own_interpreter(self._variables, [str(each) for each in import_path_of(self._function)]),
+            _own_interpreter(self._environ, [str(each) for each in import_path_of(self._function)]),
             contextlib.redirect_stdout(_output),
             contextlib.redirect_stderr(_output),
         ):
@@ -111,15 +101,7 @@ class InThisProcess:
             self.log.write(self._platform.start(request_id))
             document, raised = self._call(call.payload, request_id, began)
             self._stdout.flush()
-        report = Report(
-            request_id=request_id,
-            duration_ms=(time.monotonic() - began) * 1000,
-            init_ms=None,
-            memory_mb=self._function.memory_mb,
-            used_mb=0,
-            status="success",
-            error_type="",
-        )
+        report = Report(request_id, (time.monotonic() - began) * 1000, self._function.memory_mb)
         self.log.write(self._platform.report(report))
         return Result(document, "Unhandled" if raised else None, request_id, raised=raised)
 

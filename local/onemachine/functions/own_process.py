@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
@@ -32,10 +32,9 @@ from onemachine.functions.definition import (
     error_document,
     function_arn,
     utc_now,
-    variables_of,
 )
-from onemachine.functions.log_stream import LogStream, least_level_of
-from onemachine.functions.platform_lines import PlatformLines, Report
+from onemachine.functions.environment import Environment
+from onemachine.functions.platform_lines import Report
 
 # The service ends the init phase after 10 s and repeats it on the function's own time; here it continues.
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
@@ -74,24 +73,21 @@ class _Request:
     of_init: bool
 
 
-class OwnProcess:
+class OwnProcess(Environment):
     """One process that runs the runtime client, and the service's end of its connection."""
 
     def __init__(self, function: Function, shared: Mapping[str, str], ship: Ship) -> None:
-        self._platform = PlatformLines(function)
-        self.log = LogStream(function.log_group, ship, least_level_of(function))
-        self.alive = True
-        self._function = function
+        super().__init__(function, shared, ship)
         self._peak_bytes = 0
         self._ready = False
-        variables = variables_of(function, shared, self.log.name)
-        self._arn = function_arn(function.name, variables["AWS_REGION"])
+        variables = self._variables
+        self._arn = function_arn(function.name, self._region)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._connection: socket.socket | None = None
         variables["AWS_LAMBDA_RUNTIME_API"] = f"127.0.0.1:{self._listener.getsockname()[1]}"
         # What the function logs comes framed through the pipe of what it prints: both keep their order.
         variables["_LAMBDA_TELEMETRY_LOG_FD"] = str(self.log.write_end)
-        self.log.write(self._platform.init_start(variables["AWS_REGION"]))
+        self.log.write(self._platform.init_start(self._region))
         self._started = time.monotonic()
         self._process = subprocess.Popen(  # noqa: S603 - the command is ours, the handler is the template's
             [sys.executable, *clock.module("awslambdaric", variables), function.handler],
@@ -104,13 +100,8 @@ class OwnProcess:
             start_new_session=True,
         )
 
-    def invoke(self, call: Call) -> Result:
-        """Give the runtime client an event, and wait for its answer."""
-        with self.log.tail(call.tail) as tail:
-            result = self._invoke(call)
-        return replace(result, tail=tail()) if call.tail else result
-
     def _invoke(self, call: Call) -> Result:
+        """Give the runtime client an event, and wait for its answer."""
         request_id = call.request_id
         init_ms = None
         began = time.monotonic()
@@ -126,15 +117,9 @@ class OwnProcess:
             self.log.write([end.line])
             result = Result(end.document, "Unhandled", request_id)
             status, error_type = end.status, end.error_type
-        report = Report(
-            request_id=request_id,
-            duration_ms=(time.monotonic() - began) * 1000,
-            init_ms=init_ms,
-            memory_mb=self._function.memory_mb,
-            used_mb=min(math.ceil(self._peak_bytes / 1024 / 1024), self._function.memory_mb),
-            status=status,
-            error_type=error_type,
-        )
+        duration_ms, memory_mb = (time.monotonic() - began) * 1000, self._function.memory_mb
+        used_mb = min(math.ceil(self._peak_bytes / 1024 / 1024), memory_mb)
+        report = Report(request_id, duration_ms, memory_mb, used_mb, init_ms, status, error_type)
         self.log.write(self._platform.report(report))
         return result
 

@@ -66,11 +66,11 @@ class Report:
 
     request_id: str
     duration_ms: float
-    init_ms: float | None
     memory_mb: int
-    used_mb: int
-    status: str
-    error_type: str
+    used_mb: int = 0
+    init_ms: float | None = None
+    status: str = "success"
+    error_type: str = ""
 
     @property
     def _billed_ms(self) -> int:

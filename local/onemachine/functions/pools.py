@@ -14,7 +14,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
 
 from onemachine.functions.definition import (
     MAX_PAYLOAD_BYTES,
@@ -27,8 +26,8 @@ from onemachine.functions.definition import (
     new_trace_id,
     unobserved,
 )
+from onemachine.functions.environment import Environment
 from onemachine.functions.in_process import InThisProcess
-from onemachine.functions.log_stream import LogStream
 from onemachine.functions.own_process import OwnProcess
 
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
@@ -92,7 +91,7 @@ class Functions:
             )
         self._reserved[function.name] = reserved
         self._definitions[function.name] = function
-        environment: Callable[[Function, Mapping[str, str], Ship], _Environment]
+        environment: Callable[[Function, Mapping[str, str], Ship], Environment]
         environment = InThisProcess if self.runs_in_process else OwnProcess
         # In one interpreter there is one os.environ and one stdout, hence one environment per function.
         size = 1 if self.runs_in_process else self._concurrency
@@ -217,39 +216,28 @@ def _why_no_processes() -> str:
     return f"{missing[0]} cannot be imported" if missing else ""
 
 
-class _Environment(Protocol):
-    log: LogStream
-    alive: bool
-
-    def invoke(self, call: Call) -> Result: ...
-
-    def kill(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
 class _Pool:
     """The environments of one function: each serves one caller at a time, and the last used is used next."""
 
-    def __init__(self, start: Callable[[], _Environment], size: int) -> None:
+    def __init__(self, start: Callable[[], Environment], size: int) -> None:
         self._start = start
         self._size = size
         self._changed = threading.Condition()
-        self._idle: list[_Environment] = []
-        self._all: list[_Environment] = []
+        self._idle: list[Environment] = []
+        self._all: list[Environment] = []
         self._free = size
         self._outdated: set[int] = set()
         self._stopped = False
 
     @contextlib.contextmanager
-    def environment(self) -> Iterator[_Environment]:
+    def environment(self) -> Iterator[Environment]:
         environment = self._take()
         try:
             yield environment
         finally:
             self._give_back(environment)
 
-    def _take(self) -> _Environment:
+    def _take(self) -> Environment:
         with self._changed:
             while not (self._stopped or self._idle or self._free):
                 self._changed.wait()
@@ -266,7 +254,7 @@ class _Pool:
             self._all.append(environment)
             return environment
 
-    def _give_back(self, environment: _Environment) -> None:
+    def _give_back(self, environment: Environment) -> None:
         with self._changed:
             if environment.alive and not self._stopped and id(environment) not in self._outdated:
                 self._idle.append(environment)

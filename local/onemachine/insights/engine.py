@@ -10,35 +10,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from onemachine.insights import syntax
 from onemachine.insights.fields import Event
-from onemachine.insights.functions import (
-    AGGREGATES,
-    FUNCTIONS,
-    group_value,
-    percentile,
-    truth,
-)
-from onemachine.insights.syntax import (
-    DEFAULT_LIMIT,
-    Call,
-    Command,
-    Dedup,
-    Display,
-    Expression,
-    Field,
-    Fields,
-    Filter,
-    Into,
-    Limit,
-    Literal,
-    Match,
-    Named,
-    Parse,
-    Period,
-    Sort,
-    Stats,
-    Unnest,
-)
+from onemachine.insights.functions import AGGREGATES, FUNCTIONS, group_value, percentile, truth
 from onemachine.insights.values import Timestamp, Value, ceil_time, floor_time, number, order, printed, text
 
 
@@ -73,7 +47,9 @@ class _Row:
         return None if self.event is None else self.event.field(name)
 
 
-def execute(commands: Sequence[Command], events: Iterable[Event], *, now_s: int, limit: int | None) -> Result:
+def execute(
+    commands: Sequence[syntax.Command], events: Iterable[Event], *, now_s: int, limit: int | None
+) -> Result:
     """Run commands that were checked.
 
     Args:
@@ -91,8 +67,8 @@ def execute(commands: Sequence[Command], events: Iterable[Event], *, now_s: int,
     run = _Run(now_s, [_Row(event=event) for event in reversed(by_time)])
     for command in commands:
         run.apply(command)
-    if limit is None and not any(isinstance(command, Limit) for command in commands):
-        limit = DEFAULT_LIMIT
+    if limit is None and not any(isinstance(command, syntax.Limit) for command in commands):
+        limit = syntax.DEFAULT_LIMIT
     return Result(
         tuple(run.shown(row) for row in run.rows[:limit]),
         len(run.rows) if run.matched is None else run.matched,
@@ -110,46 +86,48 @@ class _Run:
         self.parsed: list[str] = []
         self.displayed: list[str] | None = None
 
-    def apply(self, command: Command) -> None:  # noqa: C901 - one case per command
-        if self.matched is None and isinstance(command, (Stats, Limit, Dedup, Unnest)):
+    def apply(self, command: syntax.Command) -> None:  # noqa: C901 - one case per command
+        if self.matched is None and isinstance(
+            command, (syntax.Stats, syntax.Limit, syntax.Dedup, syntax.Unnest)
+        ):
             self.matched = len(self.rows)
         match command:
-            case Fields(items):
+            case syntax.Fields(items):
                 self.compute(items)
                 self.named += [item.name for item in items]
-            case Display(items):
+            case syntax.Display(items):
                 self.compute(items)
                 self.displayed = [item.name for item in items]
-            case Filter(condition):
+            case syntax.Filter(condition):
                 self.rows = [row for row in self.rows if truth(self.value(condition, row))]
-            case Parse():
+            case syntax.Parse():
                 self.parse(command)
-            case Stats():
+            case syntax.Stats():
                 self.stats(command)
-            case Sort(keys):
+            case syntax.Sort(keys):
                 self.sort(keys)
-            case Limit(count):
+            case syntax.Limit(count):
                 self.rows = self.rows[:count]
-            case Dedup(keys):
+            case syntax.Dedup(keys):
                 self.dedup(keys)
-            case Unnest():
+            case syntax.Unnest():
                 self.unnest(command)
 
-    def compute(self, items: Sequence[Named]) -> None:
+    def compute(self, items: Sequence[syntax.Named]) -> None:
         for item in items:
-            if item.expression == Field(item.name, (item.name,), item.start):
+            if item.expression == syntax.Field(item.name, (item.name,), item.start):
                 continue  # it has that value already
             for row in self.rows:
                 row.values[item.name] = self.value(item.expression, row)
 
-    def parse(self, command: Parse) -> None:
+    def parse(self, command: syntax.Parse) -> None:
         self.parsed += command.names
         for row in self.rows:
             source = text(self.value(command.source, row))
             found = None if source is None else command.pattern.groups(source)
             row.values.update(zip(command.names, found or [None] * len(command.names), strict=True))
 
-    def stats(self, command: Stats) -> None:
+    def stats(self, command: syntax.Stats) -> None:
         groups: dict[tuple[str | None, ...], tuple[list[Value], list[_Row]]] = {}
         for row in self.rows:
             values = [group_value(self.value(by.expression, row)) for by in command.by]
@@ -166,17 +144,17 @@ class _Run:
         self.named = [item.name for item in (*command.by, *command.items)]
         self.parsed, self.displayed = [], None
 
-    def sort(self, keys: Sequence[tuple[Field, bool]]) -> None:
+    def sort(self, keys: Sequence[tuple[syntax.Field, bool]]) -> None:
         # AWS does not say how equal rows stand; here events of one millisecond stand as they were ingested.
         if not keys[0][1]:
             self.rows.reverse()
         for key, descends in reversed(keys):
             self.rows.sort(key=partial(self.place, key), reverse=descends)
 
-    def place(self, key: Field, row: _Row) -> tuple[Any, ...]:
+    def place(self, key: syntax.Field, row: _Row) -> tuple[Any, ...]:
         return order(self.key(key, row))
 
-    def dedup(self, keys: Sequence[Field]) -> None:
+    def dedup(self, keys: Sequence[syntax.Field]) -> None:
         seen: set[tuple[str, ...]] = set()
         kept: list[_Row] = []
         for row in self.rows:
@@ -188,7 +166,7 @@ class _Run:
                 kept.append(row)
         self.rows = kept
 
-    def unnest(self, command: Unnest) -> None:
+    def unnest(self, command: syntax.Unnest) -> None:
         self.parsed.append(command.name)
         self.rows = [
             _Row({**row.values, command.name: item}, row.event)
@@ -206,70 +184,70 @@ class _Run:
             cells.append(("@ptr", row.event.pointer))
         return tuple(cells)
 
-    def key(self, key: Field, row: _Row) -> Value:
+    def key(self, key: syntax.Field, row: _Row) -> Value:
         return group_value(self.value(key, row))
 
     # -- expressions
 
-    def value(self, expression: Expression, row: _Row) -> Value:  # noqa: C901 - one case per kind
+    def value(self, expression: syntax.Expression, row: _Row) -> Value:  # noqa: C901 - one case per kind
         match expression:
-            case Literal(value):
+            case syntax.Literal(value):
                 return value
-            case Field():
+            case syntax.Field():
                 return _field(expression, row)
-            case Match(subject, pattern):
+            case syntax.Match(subject, pattern):
                 whole = text(self.value(subject, row))
                 return whole is not None and pattern.is_in(whole)
-            case Into(structure, path):
+            case syntax.Into(structure, path):
                 return _step_into(self.value(structure, row), path)
-            case Call("and", sides):
+            case syntax.Call("and", sides):
                 return all(truth(self.value(side, row)) for side in sides)
-            case Call("or", sides):
+            case syntax.Call("or", sides):
                 return any(truth(self.value(side, row)) for side in sides)
-            case Call("now"):
+            case syntax.Call("now"):
                 return self.now_s
-            case Call("bin", (Period() as period,)):
+            case syntax.Call("bin", (syntax.Period() as period,)):
                 return _in_period("datefloor", row.field("@timestamp"), period)
-            case Call("datefloor" | "dateceil" as rounding, (time, Period() as period)):
+            case syntax.Call("datefloor" | "dateceil" as rounding, (time, syntax.Period() as period)):
                 return _in_period(rounding, self.value(time, row), period)
-            case Call(function, arguments):
+            case syntax.Call(function, arguments):
                 return FUNCTIONS[function](*[self.value(argument, row) for argument in arguments])
         raise AssertionError(expression)
 
     def aggregate(  # noqa: C901 - one case per kind
-        self, expression: Expression, made: _Row, rows: list[_Row]
+        self, expression: syntax.Expression, made: _Row, rows: list[_Row]
     ) -> Value:
         """Return what an expression of `stats` gives for a group; `made` is what is known of it so far."""
         match expression:
-            case Call("count", ()):
+            case syntax.Call("count", ()):
                 return len(rows)
-            case Call("pct", (of, percent)):
+            case syntax.Call("pct", (of, percent)):
                 return percentile(self.present(of, rows), self.value(percent, made))
-            case Call("earliest", (of,)):
+            case syntax.Call("earliest", (of,)):
                 return self.first_by_time(of, rows)
-            case Call("latest", (of,)):
+            case syntax.Call("latest", (of,)):
                 return self.first_by_time(of, rows, latest=True)
-            case Call(function, (of,)) if function in AGGREGATES:
+            case syntax.Call(function, (of,)) if function in AGGREGATES:
                 return _as_number(AGGREGATES[function](self.present(of, rows)))
-            case Call("datefloor" | "dateceil" as rounding, (time, Period() as period)):
+            case syntax.Call("datefloor" | "dateceil" as rounding, (time, syntax.Period() as period)):
                 return _in_period(rounding, self.aggregate(time, made, rows), period)
-            case Call("and" | "or" as function, sides):
+            case syntax.Call("and" | "or" as function, sides):
                 truths = (truth(self.aggregate(side, made, rows)) for side in sides)
                 return all(truths) if function == "and" else any(truths)
-            case Call(function, arguments) if function in FUNCTIONS:
+            case syntax.Call(function, arguments) if function in FUNCTIONS:
                 return FUNCTIONS[function](*[self.aggregate(argument, made, rows) for argument in arguments])
-            case Match(subject, pattern):
+            case syntax.Match(subject, pattern):
                 whole = text(self.aggregate(subject, made, rows))
                 return whole is not None and pattern.is_in(whole)
-            case Into(structure, path):
+            case syntax.Into(structure, path):
                 return _step_into(self.aggregate(structure, made, rows), path)
         return self.value(expression, made)
 
-    def present(self, of: Expression, rows: list[_Row]) -> list[Value]:
+    def present(self, of: syntax.Expression, rows: list[_Row]) -> list[Value]:
         values = [group_value(self.value(of, row)) for row in rows]
         return [value for value in values if value is not None]
 
-    def first_by_time(self, of: Expression, rows: list[_Row], *, latest: bool = False) -> Value:
+    def first_by_time(self, of: syntax.Expression, rows: list[_Row], *, latest: bool = False) -> Value:
         """Return the value of the earliest event that has one, or of the latest."""
         # Rows come newest first: of one millisecond, the one that was ingested first is the earliest.
         newest_first = sorted(rows, key=lambda row: -row.event.timestamp if row.event else 0)
@@ -290,7 +268,7 @@ def _as_number(value: Value) -> Value:
     return int(value) if isinstance(value, Timestamp) else value
 
 
-def _in_period(rounding: str, time: Value, period: Period) -> Value:
+def _in_period(rounding: str, time: Value, period: syntax.Period) -> Value:
     milliseconds = number(time) if not isinstance(time, str) else None
     if milliseconds is None:
         return None
@@ -298,7 +276,7 @@ def _in_period(rounding: str, time: Value, period: Period) -> Value:
     return rounded(int(milliseconds), period.size, period.unit)
 
 
-def _field(wanted: Field, row: _Row) -> Value:
+def _field(wanted: syntax.Field, row: _Row) -> Value:
     """Return a field by its name; where the query made a map or list, the name may lead into it."""
     if len(wanted.path) == 1 or wanted.name in row.values:
         return row.field(wanted.name)

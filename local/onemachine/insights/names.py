@@ -9,33 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from onemachine.insights import syntax
 from onemachine.insights.fields import SYSTEM_FIELDS
-from onemachine.insights.syntax import (
-    AGGREGATES,
-    Call,
-    Command,
-    Dedup,
-    Display,
-    Expression,
-    Field,
-    Fields,
-    Filter,
-    Into,
-    MalformedQueryError,
-    Match,
-    Named,
-    Parse,
-    Sort,
-    Stats,
-    Unnest,
-    parts,
-)
 
 # What looks at @timestamp without naming it.
 _TIMED = frozenset({"bin", "earliest", "latest"})
 
 
-def check(commands: Sequence[Command], query: str) -> None:
+def check(commands: Sequence[syntax.Command], query: str) -> None:
     """Check the names that a query uses and makes.
 
     Args:
@@ -58,27 +39,27 @@ class _Names:
         self.structures: set[str] = set()
         self.left: set[str] | None = None  # what a stats command left; before the first, any event's fields
 
-    def pass_through(self, command: Command) -> None:
+    def pass_through(self, command: syntax.Command) -> None:
         match command:
-            case Fields(items) | Display(items):
-                self._of_values(items, display=isinstance(command, Display))
-            case Filter(condition):
+            case syntax.Fields(items) | syntax.Display(items):
+                self._of_values(items, display=isinstance(command, syntax.Display))
+            case syntax.Filter(condition):
                 self._use(condition)
-            case Parse(source=source, names=names):
+            case syntax.Parse(source=source, names=names):
                 self._use(source)
                 for name in names:
                     self._make(name, 0, len(self.query))
-            case Stats():
+            case syntax.Stats():
                 self._of_groups(command)
-            case Sort(keys):
+            case syntax.Sort(keys):
                 self._keys([key for key, _ in keys], "sort")
-            case Dedup(keys):
+            case syntax.Dedup(keys):
                 self._keys(keys, "dedup")
-            case Unnest(source, name):
+            case syntax.Unnest(source, name):
                 self._use(source)
                 self._make(name, 0, len(self.query))
 
-    def _of_values(self, items: Sequence[Named], *, display: bool) -> None:
+    def _of_values(self, items: Sequence[syntax.Named], *, display: bool) -> None:
         structures: set[str] = set()
         for item in items:
             self._use(item.expression)
@@ -92,7 +73,7 @@ class _Names:
                     )
             if item.is_alias:
                 self._make(item.name, item.start, item.end)
-                if isinstance(item.expression, Call) and item.expression.function == "jsonparse":
+                if isinstance(item.expression, syntax.Call) and item.expression.function == "jsonparse":
                     structures.add(item.name)
             elif not display and item.name in self.made:
                 raise self._twice(item.name, item.start, item.end)
@@ -100,7 +81,7 @@ class _Names:
                 self.shown.add(item.name)
         self.structures |= structures
 
-    def _of_groups(self, command: Stats) -> None:
+    def _of_groups(self, command: syntax.Stats) -> None:
         for by in command.by:
             self._use(by.expression)
             self._no_structure(by.expression, "stats")
@@ -122,12 +103,12 @@ class _Names:
         self.made |= made
         self.structures -= made
 
-    def _keys(self, keys: Sequence[Field], command: str) -> None:
+    def _keys(self, keys: Sequence[syntax.Field], command: str) -> None:
         for key in keys:
             self._use(key)
             self._no_structure(key, command)
 
-    def _use(self, expression: Expression) -> None:
+    def _use(self, expression: syntax.Expression) -> None:
         for name, at in _used(expression):
             if self.left is not None and name not in self.left and not self._is_into(name, self.left):
                 raise self._unknown(name, at, at + len(name))
@@ -145,47 +126,51 @@ class _Names:
         if self.left is not None:
             self.left.add(name)
 
-    def _no_structure(self, of: Expression, command: str) -> None:
-        if isinstance(of, Field) and of.name in self.structures:
+    def _no_structure(self, of: syntax.Expression, command: str) -> None:
+        if isinstance(of, syntax.Field) and of.name in self.structures:
             # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CWL_QuerySyntax-operations-functions.html
             raise self._refusal(
                 f"{command} does not take a map or a list: {of.name}", of.at, of.at + len(of.name)
             )
 
-    def _twice(self, name: str, start: int, end: int) -> MalformedQueryError:
+    def _twice(self, name: str, start: int, end: int) -> syntax.MalformedQueryError:
         return self._refusal(f"Ephemeral field is already defined: {name}", start, end)
 
-    def _unknown(self, name: str, start: int, end: int) -> MalformedQueryError:
+    def _unknown(self, name: str, start: int, end: int) -> syntax.MalformedQueryError:
         return self._refusal(f"Unknown symbols found in or after stats: {name}", start, end)
 
-    def _refusal(self, why: str, start: int, end: int) -> MalformedQueryError:
+    def _refusal(self, why: str, start: int, end: int) -> syntax.MalformedQueryError:
         until = len(self.query[:end].rstrip())
-        return MalformedQueryError(f"{why} ([{start},{until}])", start, until)
+        return syntax.MalformedQueryError(f"{why} ([{start},{until}])", start, until)
 
 
-def _fields(expression: Expression) -> Iterator[Field]:
-    return (part for part in parts(expression) if isinstance(part, Field))
+def _fields(expression: syntax.Expression) -> Iterator[syntax.Field]:
+    return (part for part in syntax.parts(expression) if isinstance(part, syntax.Field))
 
 
-def _aggregates(expression: Expression) -> Iterator[Call]:
-    return (part for part in parts(expression) if isinstance(part, Call) and part.function in AGGREGATES)
+def _aggregates(expression: syntax.Expression) -> Iterator[syntax.Call]:
+    return (
+        part
+        for part in syntax.parts(expression)
+        if isinstance(part, syntax.Call) and part.function in syntax.AGGREGATES
+    )
 
 
-def _used(expression: Expression, *, outside_aggregates: bool = False) -> Iterator[tuple[str, int]]:
+def _used(expression: syntax.Expression, *, outside_aggregates: bool = False) -> Iterator[tuple[str, int]]:
     """Walk the names that an expression looks at, and where they are in the query."""
-    if isinstance(expression, Field):
+    if isinstance(expression, syntax.Field):
         yield expression.name, expression.at
         return
-    inner: tuple[Expression, ...] = ()
-    if isinstance(expression, Call):
-        if outside_aggregates and expression.function in AGGREGATES:
+    inner: tuple[syntax.Expression, ...] = ()
+    if isinstance(expression, syntax.Call):
+        if outside_aggregates and expression.function in syntax.AGGREGATES:
             return
         if expression.function in _TIMED:
             yield "@timestamp", 0
         inner = expression.arguments
-    elif isinstance(expression, Into):
+    elif isinstance(expression, syntax.Into):
         inner = (expression.structure,)
-    elif isinstance(expression, Match):
+    elif isinstance(expression, syntax.Match):
         inner = (expression.subject,)
     for part in inner:
         yield from _used(part, outside_aggregates=outside_aggregates)

@@ -22,32 +22,16 @@ from onemachine.presto.operators import NAMED_MONTHS, NAMED_NANOSECONDS, Operato
 from onemachine.presto.scopes import Scope, has_aggregate
 from onemachine.presto.syntax import DURATION_FUNCTION
 
-_UNIT_NANOSECONDS = {
-    "ns": 1,
-    "us": 1_000,
-    "ms": 1_000_000,
-    "s": 1_000_000_000,
-    "m": 60 * 1_000_000_000,
-    "h": 3_600 * 1_000_000_000,
-    "d": 86_400 * 1_000_000_000,
-}
+_UNIT_NANOSECONDS = dict(
+    zip(
+        ("ns", "us", "ms", "s", "m", "h", "d"), NAMED_NANOSECONDS.values(), strict=False
+    )  # no unit for a week
+)
 _TRUNCATIONS = ("second", "minute", "hour", "day", "week", "month", "quarter", "year")
 _EXTRACTS = frozenset(
     {
-        "year",
-        "quarter",
-        "month",
-        "week",
-        "day",
-        "day_of_week",
-        "dow",
-        "day_of_year",
-        "doy",
-        "hour",
-        "minute",
-        "second",
-        "year_of_week",
-        "yow",
+        *("year", "quarter", "month", "week", "day", "day_of_week", "dow", "day_of_year", "doy"),
+        *("hour", "minute", "second", "year_of_week", "yow"),
     }
 )
 # Timestream's literals: 15m, 1day, 1h30m.
@@ -551,8 +535,7 @@ class Calls(Operators):
             or re.search(r"\||\)(?:[?*]|\{0)|\\[QE]", regex)
         ):
             raise self._faults.error(
-                node,
-                f"{name} is supported here for a group that is in every match of a text in the query.",
+                node, f"{name} is supported here for a group that is in every match of a text in the query."
             )
         text = self._types.expect(value, Type.VARCHAR, node)
         call = f"{name}({text}, {pattern.sql}, {group.name})"

@@ -1,7 +1,7 @@
 """Gives values their types: what becomes what by itself, what a cast means, what a text means as a time."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -29,22 +29,12 @@ DOUBLE_TEXT = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 _FIRST_YEAR, _LAST_YEAR = 1970, 2261
 
 # Casts that DuckDB does as Trino does.
-_SAME_IN_DUCKDB = frozenset(
-    {
-        (Type.INTEGER, Type.VARCHAR),
-        (Type.BIGINT, Type.VARCHAR),
-        (Type.BOOLEAN, Type.VARCHAR),
-        (Type.DATE, Type.VARCHAR),
-        (Type.INTEGER, Type.BIGINT),
-        (Type.BIGINT, Type.INTEGER),
-        (Type.INTEGER, Type.DOUBLE),
-        (Type.BIGINT, Type.DOUBLE),
-        (Type.BOOLEAN, Type.INTEGER),
-        (Type.BOOLEAN, Type.BIGINT),
-        (Type.BOOLEAN, Type.DOUBLE),
-        (Type.DATE, Type.TIMESTAMP),
-    }
-)
+_SAME_IN_DUCKDB: Mapping[Type, Collection[Kind]] = {
+    Type.INTEGER: (Type.VARCHAR, Type.BIGINT, Type.DOUBLE),
+    Type.BIGINT: (Type.VARCHAR, Type.INTEGER, Type.DOUBLE),
+    Type.BOOLEAN: (Type.VARCHAR, Type.INTEGER, Type.BIGINT, Type.DOUBLE),
+    Type.DATE: (Type.VARCHAR, Type.TIMESTAMP),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,7 +348,8 @@ def cast_text(value: Value, kind: Kind, *, safe: bool) -> str | None:
         return f"strftime({value.sql}, '%Y-%m-%d %H:%M:%S.%n')"
     if value.kind is Type.TIMESTAMP and kind is Type.DATE:
         return f"CAST({cut_to_microseconds(value.sql)} AS DATE)"
-    return plain if (value.kind, kind) in _SAME_IN_DUCKDB else None
+    is_same = isinstance(value.kind, Type) and kind in _SAME_IN_DUCKDB.get(value.kind, ())
+    return plain if is_same else None
 
 
 def _matching(sql: str, pattern: str, cast: str, kind: Kind, *, safe: bool) -> str:

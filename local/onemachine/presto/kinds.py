@@ -8,7 +8,7 @@ microseconds, and adding one to a TIMESTAMP_NS drops three digits without a word
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import zip_longest
-from typing import Any
+from typing import Any, ClassVar
 
 # A value as the service prints it: null, a text, or those of an array, a row, or the points of a time series.
 Datum = str | tuple["Datum", ...] | None
@@ -32,35 +32,34 @@ class Type(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Array:
-    """An array.
+class _Several:
+    """Values of one type.
 
     Attributes:
-        element: The type of its elements.
+        element: The type.
     """
 
     element: "Kind"
+    outer: ClassVar[str]
 
     @property
     def value(self) -> str:
         """The type's name, as in an error."""
-        return f"array({self.element.value.lower()})"
+        return f"{self.outer}({self.element.value.lower()})"
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
-    """A time series: points of time and value, by time.
+class Array(_Several):
+    """An array."""
 
-    Attributes:
-        element: The type of its values.
-    """
+    __slots__ = ()
+    outer = "array"
 
-    element: "Kind"
 
-    @property
-    def value(self) -> str:
-        """The type's name, as in an error."""
-        return f"timeseries({self.element.value.lower()})"
+class Series(_Several):
+    """A time series: points of time and value, by time."""
+
+    __slots__ = ()
+    outer = "timeseries"
 
 
 @dataclass(frozen=True, slots=True)

@@ -296,8 +296,7 @@ class Operators(ABC):
         sql = cast_text(value, kind, safe=safe)
         if sql is None:
             raise self._faults.error(
-                node,
-                f"A cast from {value.kind.value.lower()} to {kind.value.lower()} is not supported here.",
+                node, f"A cast from {value.kind.value.lower()} to {kind.value.lower()} is not supported here."
             )
         return Value(sql, kind)
 

@@ -342,12 +342,7 @@ class _Translator:
                 name = item.name if isinstance(item, exp.Column) else None
                 yield item, name, value
 
-    def _keys(
-        self,
-        node: exp.Select,
-        scope: Scope,
-        outputs: Sequence[_Output],
-    ) -> list[str] | None:
+    def _keys(self, node: exp.Select, scope: Scope, outputs: Sequence[_Output]) -> list[str] | None:
         """Translate GROUP BY; None where nothing is grouped or aggregated."""
         group = node.args.get("group")
         if group is None:

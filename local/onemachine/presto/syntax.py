@@ -96,7 +96,7 @@ _ENDS = {
     *(TokenType.HAVING, TokenType.LIMIT, TokenType.OFFSET, TokenType.FETCH, TokenType.COMMA),
 }
 _BEFORE_SUBSCRIPT = {
-    *(TokenType.IDENTIFIER, TokenType.VAR, TokenType.R_BRACKET, TokenType.R_PAREN, TokenType.ARRAY),
+    *(TokenType.IDENTIFIER, TokenType.VAR, TokenType.R_BRACKET, TokenType.R_PAREN, TokenType.ARRAY)
 }
 # https://trino.io/docs/current/language/reserved.html
 _RESERVED = frozenset(

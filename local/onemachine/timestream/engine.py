@@ -8,16 +8,15 @@ from typing import Any
 
 import duckdb
 
-from onemachine.presto.scopes import Field
 from onemachine.timestream.errors import Rejection
 from onemachine.timestream.magnetic import Put, report
-from onemachine.timestream.queries import Page, Queries
+from onemachine.timestream.queries import Queries
 from onemachine.timestream.records import read_records
-from onemachine.timestream.store import Store, locked
+from onemachine.timestream.store import locked
 from onemachine.timestream.tables import Ingested
 
 
-class Timestream(Store):
+class Timestream(Queries):
     """Databases, tables, records and queries, safe to call from many threads.
 
     What is written is visible at once, where the service is eventually consistent and may let six hours pass
@@ -40,7 +39,6 @@ class Timestream(Store):
     ) -> None:
         connection = duckdb.connect(":memory:" if path is None else str(path))
         super().__init__(connection, clock, durable=path is not None)
-        self._queries = Queries(connection, self)
         self._report = report_magnetic_conflicts
 
     @locked
@@ -92,58 +90,3 @@ class Timestream(Store):
                     # A report that cannot be written is lost, as it is at AWS.
                     with suppress(OSError):
                         self._report(*object_)
-
-    @locked
-    def query(
-        self,
-        text: str,
-        next_token: str | None = None,
-        max_rows: int | None = None,
-        *,
-        client_token: str | None = None,
-    ) -> Page:
-        """Answer one page of a query.
-
-        Args:
-            text: Timestream's SQL.
-            next_token: From the page before.
-            max_rows: 1 to 1,000; None for as many as fit into 1 MB.
-            client_token: Names the call: the same one again is answered as before, and runs nothing.
-
-        Returns:
-            The page. Of a result that does not fit into one, the first page is empty.
-
-        Raises:
-            ServiceError: ValidationException, ConflictException, QueryExecutionException.
-        """
-        return self._queries.query(text, next_token, max_rows, self.clock(), client_token=client_token)
-
-    @locked
-    def prepare(self, text: str) -> tuple[Field, ...]:
-        """Say what a query would answer, without running it.
-
-        Args:
-            text: Timestream's SQL.
-
-        Returns:
-            The result's columns.
-
-        Raises:
-            ServiceError: ValidationException.
-        """
-        return self._queries.prepare(text, self.clock())
-
-    @locked
-    def cancel(self, query_id: str) -> str:
-        """Drop what is left of a query's result.
-
-        Args:
-            query_id: From a page of it.
-
-        Returns:
-            What the service says.
-
-        Raises:
-            ServiceError: ValidationException, if there is nothing to cancel.
-        """
-        return self._queries.cancel(query_id)

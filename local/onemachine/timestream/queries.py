@@ -7,7 +7,7 @@ not shift them.
 import base64
 import uuid
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from onemachine.presto.kinds import Datum, Type, datum, printed
 from onemachine.presto.scopes import Field
 from onemachine.presto.session import execute, reason, set_up
 from onemachine.presto.sql import Source, translate
-from onemachine.timestream.store import Store
+from onemachine.timestream.store import Store, locked
 
 # https://docs.aws.amazon.com/timestream/latest/developerguide/API_query_Query.html
 MAX_ROWS = 1000
@@ -115,32 +115,34 @@ class _StoreCatalog:
         return Source(physical, fields, tuple(c.role for c in found.columns))
 
 
-class Queries:
-    """Answers Query on a store. It has no lock and no clock: both are its caller's.
+class Queries(Store):
+    """A store that answers Query.
 
     Args:
-        connection: The store's.
-        store: What there is to query.
+        connection: Where the rows go.
+        clock: Gives the time in nanoseconds since 1970.
+        durable: Whether the connection has a file.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, store: Store) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, clock: Callable[[], int], *, durable: bool = False
+    ) -> None:
+        super().__init__(connection, clock, durable=durable)
         set_up(connection, before_1970=False)
-        self._connection = connection
-        self._store = store
         self._results: OrderedDict[str, _Result] = OrderedDict()
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._calls: OrderedDict[str, _Call] = OrderedDict()
 
+    @locked
     def query(
         self,
         text: str,
-        next_token: str | None,
-        max_rows: int | None,
-        now: int,
+        next_token: str | None = None,
+        max_rows: int | None = None,
         *,
         client_token: str | None = None,
     ) -> Page:
-        """Answer one Query call.
+        """Answer one page of a query.
 
         A result of more than one page begins with a page that has no rows: the service may do so, and a
         caller who takes an empty page for the end is found out here.
@@ -148,8 +150,7 @@ class Queries:
         Args:
             text: The query.
             next_token: Where to go on, from an earlier page of the same query.
-            max_rows: At most this many rows in the page, 1 to 1,000; None for as many as fit.
-            now: Nanoseconds since 1970.
+            max_rows: At most this many rows in the page, 1 to 1,000; None for as many as fit into 1 MB.
             client_token: Names a call: the same one again is answered as before, and runs nothing.
 
         Returns:
@@ -165,6 +166,7 @@ class Queries:
                 f"1 validation error detected: Value '{max_rows}' at 'maxRows' failed to satisfy constraint: "
                 f"Member must have value {bound}"
             )
+        now = self.clock()
         self._forget(now)
         if next_token is not None:
             return self._next(text, next_token, max_rows)
@@ -180,12 +182,12 @@ class Queries:
                 self._calls.popitem(last=False)
         return page
 
-    def prepare(self, text: str, now: int) -> tuple[Field, ...]:
+    @locked
+    def prepare(self, text: str) -> tuple[Field, ...]:
         """Say what a query would answer, without running it.
 
         Args:
             text: The query.
-            now: Nanoseconds since 1970.
 
         Returns:
             The result's columns.
@@ -193,8 +195,10 @@ class Queries:
         Raises:
             ServiceError: ValidationException.
         """
-        return translate(text, _StoreCatalog(self._store, now), now).fields
+        now = self.clock()
+        return translate(text, _StoreCatalog(self, now), now).fields
 
+    @locked
     def cancel(self, query_id: str) -> str:
         """Drop what is left of a result.
 
@@ -219,7 +223,7 @@ class Queries:
         return f"The query {query_id} has been cancelled."
 
     def _first(self, text: str, max_rows: int | None, now: int) -> Page:
-        catalog = _StoreCatalog(self._store, now)
+        catalog = _StoreCatalog(self, now)
         translation = translate(text, catalog, now)
         query_id = uuid.uuid4().hex.upper()
         table = f"result_{query_id}"

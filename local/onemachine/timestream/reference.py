@@ -142,10 +142,7 @@ CONSTRUCTS = (
         "INNER, LEFT, RIGHT, FULL and CROSS JOIN",
         f"SELECT 1 FROM {_VALUES} AS t(n, s) CROSS JOIN {_VALUES} AS u(n, s)",
     ),
-    Construct(
-        "JOIN USING",
-        f"SELECT 1 FROM {_VALUES} AS t(n, s) JOIN {_VALUES} AS u(n, s) USING (n)",
-    ),
+    Construct("JOIN USING", f"SELECT 1 FROM {_VALUES} AS t(n, s) JOIN {_VALUES} AS u(n, s) USING (n)"),
     Construct(
         "NATURAL JOIN",
         f"SELECT 1 FROM {_VALUES} AS t(n, s) NATURAL JOIN {_VALUES} AS u(n, s)",

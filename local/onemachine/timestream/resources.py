@@ -47,24 +47,21 @@ def _create_table(client: Client, resource: Resource) -> None:
         write.update_table(**table)
 
 
+_ARN = "timestream:{region}:{account}:database/"
+_DATABASE = ResourceType(
+    "AWS::Timestream::Database", "DatabaseName", arn=f"{_ARN}{{name}}", create=_create_database
+)
+_TABLE = ResourceType(
+    "AWS::Timestream::Table",
+    "TableName",
+    ref="{DatabaseName}|{name}",
+    arn=f"{_ARN}{{DatabaseName}}/table/{{name}}",
+    others={"Name": "{name}"},
+    create=_create_table,
+)
 SERVICE = Service(
     "timestream",
-    (
-        ResourceType(
-            "AWS::Timestream::Database",
-            "DatabaseName",
-            arn="timestream:{region}:{account}:database/{name}",
-            create=_create_database,
-        ),
-        ResourceType(
-            "AWS::Timestream::Table",
-            "TableName",
-            ref="{DatabaseName}|{name}",
-            arn="timestream:{region}:{account}:database/{DatabaseName}/table/{name}",
-            others={"Name": "{name}"},
-            create=_create_table,
-        ),
-    ),
+    (_DATABASE, _TABLE),
     install=_installed,
     remove=Timestream.close,
     front=Direct,

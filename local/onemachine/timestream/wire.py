@@ -44,7 +44,8 @@ def install(timestream: Timestream) -> None:
     Args:
         timestream: The engine.
     """
-    for name, operation in _OPERATIONS.items():
+    for operation in _OPERATIONS:
+        name = operation.__name__.removeprefix("_")
         setattr(TimestreamWriteResponse, name, _method(operation, timestream))
 
 
@@ -66,11 +67,7 @@ def _answered(operation: Callable[[_Request], _Answer], body: str | bytes) -> tu
     try:
         return 200, json.dumps(dict(operation(json.loads(body or "{}"))))
     except ServiceError as error:
-        answer: dict[str, Any] = {
-            "__type": error.code,
-            "Message": error.message,
-            "message": error.message,
-        }
+        answer: dict[str, Any] = {"__type": error.code, "Message": error.message, "message": error.message}
         if isinstance(error, RejectedRecordsError):
             answer["RejectedRecords"] = [
                 {"RecordIndex": rejection.index, "Reason": rejection.reason}
@@ -349,23 +346,11 @@ def _page(page: Page) -> dict[str, Any]:
     return answer
 
 
-_OPERATIONS: Mapping[str, _Operation] = {
-    "describe_endpoints": _describe_endpoints,
-    "write_records": _write_records,
-    "query": _query,
-    "prepare_query": _prepare_query,
-    "cancel_query": _cancel_query,
-    "create_database": _create_database,
-    "describe_database": _describe_database,
-    "update_database": _update_database,
-    "list_databases": _list_databases,
-    "delete_database": _delete_database,
-    "create_table": _create_table,
-    "describe_table": _describe_table,
-    "update_table": _update_table,
-    "list_tables": _list_tables,
-    "delete_table": _delete_table,
-}
+_OPERATIONS: tuple[_Operation, ...] = (
+    *(_describe_endpoints, _write_records, _query, _prepare_query, _cancel_query),
+    *(_create_database, _describe_database, _update_database, _list_databases, _delete_database),
+    *(_create_table, _describe_table, _update_table, _list_tables, _delete_table),
+)
 _DIRECT: Mapping[str, Callable[[Timestream, object, _Request], _Answer]] = {
     "Timestream_20181101.WriteRecords": _write_records,
     "Timestream_20181101.Query": _query,
