@@ -37,6 +37,7 @@ class _Several:
 
     Attributes:
         element: The type.
+        outer: What holds them, as in an error.
     """
 
     element: "Kind"
