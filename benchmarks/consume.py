@@ -437,6 +437,7 @@ class Context:
     """An invocation that has all the time."""
 
     aws_request_id = "benchmark"
+    invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:benchmark"
 
     def get_remaining_time_in_millis(self) -> int:
         return 60_000

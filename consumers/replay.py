@@ -22,6 +22,7 @@ from consumers.errors import TaglineError
 from consumers.lines import quarantine
 from consumers.lines.batch import tagged_lines
 from consumers.lines.ledger import Ledger
+from consumers.lines.places import place_of_arn
 from consumers.lines.subscription import LogEvent, encode
 from consumers.meters.meter import read_units
 
@@ -124,7 +125,7 @@ def from_log_event(event: LogEvent, ingested: int, arn: str) -> KinesisRecord:
         arn: The log group's ARN, which is kept in quarantine as where the line came from.
     """
     name = f"logs-{_digest(event.log_group)}-{event.id}"
-    return _record(name, event.id, _envelope([event]), ingested / 1000, arn)
+    return _record(name, event.id, _envelope([event], place_of_arn(arn).region), ingested / 1000, arn)
 
 
 def batches(records: Iterable[KinesisRecord]) -> Iterator[list[KinesisRecord]]:
@@ -279,14 +280,16 @@ def _origin(kept: quarantine.Kept) -> tuple[str, ...]:
     return kept.sequence_number, event.owner, event.log_group, event.log_stream
 
 
-def _envelope(events: Sequence[LogEvent]) -> str:
+def _envelope(events: Sequence[LogEvent], region: str = "") -> str:
     first = events[0]
+    # Quarantine keeps the region in the log group's name.
+    name = f"tagline replay@{region}" if region else "tagline replay"
     envelope = {
         "messageType": "DATA_MESSAGE",
         "owner": first.owner,
         "logGroup": first.log_group,
         "logStream": first.log_stream,
-        "subscriptionFilters": ["tagline replay"],
+        "subscriptionFilters": [name],
         "logEvents": [
             {"id": event.id or _made_up(event), "timestamp": event.timestamp, "message": event.message}
             for event in events

@@ -28,6 +28,7 @@ PURE = [
     "consumers/lines/batch.py",
     "consumers/lines/extract.py",
     "consumers/lines/ledger.py",
+    "consumers/lines/places.py",
     "consumers/lines/prefix.py",
     "consumers/lines/quarantine.py",
     "consumers/lines/times.py",

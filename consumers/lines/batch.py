@@ -11,6 +11,7 @@ from tagline import Record
 
 from consumers.lines.extract import Rejected, has_unread_time, parse_line, record_of
 from consumers.lines.ledger import Ledger
+from consumers.lines.places import Place, qualify
 from consumers.lines.subscription import LogEvent, Malformed, Piece, UndecodableError, log_event, pieces
 
 # A line that waits for the store is compressed if it is longer than this.
@@ -32,7 +33,7 @@ class Line:
     Attributes:
         position: The position of its Kinesis record.
         raw: The log event as the envelope has it.
-        origin: Log group, log stream and owner.
+        origin: Log group, qualified, log stream and owner.
         fields: The line's object, until the record is made of it.
         unread_time: Whether the line has a `timestamp` that cannot be read; known with `record`.
     """
@@ -119,6 +120,8 @@ def read_pieces(
 ) -> Iterator[Piece]:
     """Yield the log events of a Kinesis record piece by piece; one that is not an envelope is rejected.
 
+    The names of log groups that are elsewhere than the ledger are qualified.
+
     Args:
         ledger: The batch's ledger.
         position: The Kinesis record's position in the batch.
@@ -134,7 +137,8 @@ def read_pieces(
         if own_log_groups and piece.log_group.startswith(own_log_groups):
             ledger.recursion += len(piece.log_events)
             continue
-        yield piece
+        there = Place(piece.owner, piece.region)
+        yield piece._replace(log_group=qualify(piece.log_group, there, ledger.place))
         ledger.limit_memory(position, undecodable)
         if ledger.is_given_up(position):
             return

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from consumers.lines import quarantine
 from consumers.lines.extract import Rejected
+from consumers.lines.places import Place
 from consumers.lines.subscription import LogEvent
 
 _DAY_MS = 86_400_000
@@ -28,6 +29,7 @@ class Ledger:
 
     Attributes:
         records: The Kinesis records of the event.
+        place: Where the function is that reads them.
         received: Lines that are marked as records, also those that were rejected.
         mentioned: Lines that contain the tag and are not marked as records, by the position of their Kinesis
             record, their day since 1970 and their log group.
@@ -49,6 +51,7 @@ class Ledger:
     """
 
     records: list[dict[str, Any]]
+    place: Place = field(default_factory=Place)
     received: int = 0
     mentioned: Counter[tuple[int, int, str]] = field(default_factory=Counter)
     ignored: int = 0

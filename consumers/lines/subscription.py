@@ -15,6 +15,7 @@ import pybase64
 from isal import igzip_lib, isal_zlib
 
 from consumers.errors import TaglineError
+from consumers.lines.places import region_of_filters
 
 # A Kinesis record is at most 10 MiB, and log text seldom shrinks more than 30 times. More than this is no
 # envelope of CloudWatch's but a bomb, which would cost the invocation its time; not its memory, see `pieces`.
@@ -50,7 +51,7 @@ class LogEvent(NamedTuple):
         id: Unique per log event, the same in every delivery of it.
         timestamp: Milliseconds since 1970.
         message: The line; platform lines keep their newline.
-        log_group: Where it was written.
+        log_group: Where it was written; qualified as in `consumers.lines.places` once a consumer has read it.
         log_stream: The execution environment that wrote it.
         owner: The account's id.
     """
@@ -71,12 +72,14 @@ class Piece(NamedTuple):
         log_stream: The execution environment that wrote them.
         owner: The account's id.
         log_events: As the envelope has them: not looked at yet.
+        region: The region that the subscription filter's name ends in; empty if it ends in none.
     """
 
     log_group: str
     log_stream: str
     owner: str
     log_events: list[Any]
+    region: str = ""
 
 
 class Malformed(NamedTuple):
@@ -182,7 +185,13 @@ def _piece(envelope: Any) -> Piece:
     log_events = envelope["logEvents"]
     if not isinstance(log_events, list):
         raise TypeError("logEvents is no list")
-    return Piece(str(envelope["logGroup"]), str(envelope["logStream"]), str(envelope["owner"]), log_events)
+    return Piece(
+        str(envelope["logGroup"]),
+        str(envelope["logStream"]),
+        str(envelope["owner"]),
+        log_events,
+        region_of_filters(envelope.get("subscriptionFilters")),
+    )
 
 
 def _from_base64(data: object) -> bytes:
@@ -199,7 +208,7 @@ def _whole(text: bytes) -> Iterator[Piece]:
     if len(piece.log_events) <= MAX_PIECE_EVENTS:
         return iter((piece,))
     starts = range(0, len(piece.log_events), MAX_PIECE_EVENTS)
-    return (Piece(*piece[:3], piece.log_events[start : start + MAX_PIECE_EVENTS]) for start in starts)
+    return (piece._replace(log_events=piece.log_events[start : start + MAX_PIECE_EVENTS]) for start in starts)
 
 
 def _inflate_whole(packed: bytes) -> bytes:
@@ -251,4 +260,6 @@ def _split(packed: bytes) -> Iterator[Piece]:
             yield _piece(envelope)
             rest = rest[end + 2 :]
     last = _parse(b"{" + _OPENING + rest)
+    if "subscriptionFilters" in last:
+        raise ValueError("subscriptionFilters behind the log events, which may be in another region")
     yield _piece({**envelope, **last})

@@ -16,6 +16,7 @@ from tagline.values import format_timestamp
 
 from consumers.lines.extract import Rejected, extract
 from consumers.lines.ledger import Ledger
+from consumers.lines.places import split_source
 from consumers.lines.subscription import LogEvent
 from consumers.meters.meter import END_OF_TIME, FIRST_TIME, Entry, Unit, units_of
 
@@ -112,13 +113,15 @@ def document(record: Record, event: LogEvent) -> dict[str, Any]:
         record: The record.
         event: The log event that it came in.
     """
+    region, log_group = split_source(event.log_group)
+    cloud: dict[str, Any] = {"provider": "aws", "account": {"id": event.owner}}
     found: dict[str, Any] = {
         "@timestamp": format_timestamp(record.timestamp),
         "ecs": {"version": VERSION},
         "event": {"id": record.id, "kind": "event", "dataset": f"tagline.{record.type}"},
         "log": {"level": record.level.lower()},
-        "cloud": {"provider": "aws", "account": {"id": event.owner}},
-        "aws": {"cloudwatch": {"log_group": event.log_group, "log_stream": event.log_stream}},
+        "cloud": {**cloud, "region": region} if region else cloud,
+        "aws": {"cloudwatch": {"log_group": log_group, "log_stream": event.log_stream}},
     }
     others: dict[str, Any] = {}
     for name, value in record.fields.items():

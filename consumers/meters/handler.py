@@ -18,6 +18,7 @@ from consumers.deadlines import END, LAST, Retry, countdown
 from consumers.lines import quarantine, telemetry
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
+from consumers.lines.places import place_of_arn
 from consumers.lines.prefix import check_prefix
 from consumers.lines.telemetry import Timings
 from consumers.meters import destinations, sender
@@ -92,7 +93,7 @@ def make_handler(
 
         remaining = countdown(context)
         senders, keepers = senders.renewed(), keepers.renewed()
-        ledger, timings = Ledger(event["Records"]), Timings()
+        ledger, timings = Ledger(event["Records"], place_of_arn(context.invoked_function_arn)), Timings()
         if documents:
             units = read_documents(ledger, tag, own_log_groups, prefix)
         else:

@@ -21,6 +21,7 @@ from consumers.lines import quarantine, telemetry
 from consumers.lines.batch import Line, tagged_lines, take_lines
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
+from consumers.lines.places import place_of_arn
 from consumers.lines.prefix import check_prefix
 from consumers.lines.telemetry import STAGES, Timings
 from consumers.outcomes import Duplicate, Outcome, Refused, Stored, all_stored
@@ -96,7 +97,7 @@ def make_handler(
         remaining = countdown(context)
         senders, keepers = senders.renewed(), keepers.renewed()
         timings.begin()
-        ledger = Ledger(event["Records"])
+        ledger = Ledger(event["Records"], place_of_arn(context.invoked_function_arn))
         accounts, minutes = accounting.BatchAccounts(tag, prefix), BatchMinutes(usage_type, clock())
         days, on_time = set[int](), begin_of_on_time(clock(), store.late_after)
         until_answer = partial(keepers.at_once, lambda: remaining() - ANSWER)

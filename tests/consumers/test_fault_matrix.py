@@ -842,6 +842,7 @@ BUCKET_EFFECTS = [
 
 
 GROUPS = ("/aws/lambda/orders", "/aws/lambda/pets", "/ecs/reports")
+OWNERS = ("123456789012", "210987654321")
 MIDNIGHT = 1_763_596_800_000  # 2025-11-20
 TIMES = (*[LOGGED] * 6, MIDNIGHT - 1, MIDNIGHT, LOGGED - 86_400_000)
 LIMITED = schema.plans(
@@ -893,10 +894,10 @@ class Anything:
 
     def _record(self, _record: int) -> tuple[str, list[str]]:
         chance = self._chance
-        group = chance.choice(GROUPS)
-        lines = [self._line(group) for _ in range(chance.randint(0, 40))]
+        group, owner = chance.choice(GROUPS), chance.choice(OWNERS)
+        lines = [self._line(f"{owner}:{group}") for _ in range(chance.randint(0, 40))]
         said = [identity_of(text) for text in lines]
-        again = [text for where, text in self._good if where == group]
+        again = [text for where, text in self._good if where == f"{owner}:{group}"]
         if again and chance.random() < 0.5:
             lines.append(chance.choice(again))  # said before
         if chance.random() < 0.2:  # nobody's
@@ -905,7 +906,7 @@ class Anything:
         for event in whole["logEvents"]:
             # The same for a line that is said again: whatever its record's time, numbers count for this day.
             event["timestamp"] = TIMES[zlib.crc32(event["message"].encode()) % len(TIMES)]
-        whole["owner"] = chance.choice(["123456789012", "210987654321"])
+        whole["owner"] = owner
         if chance.random() < 0.1:
             whole["logEvents"].insert(chance.randint(0, len(lines)), dict(CONTROL_EVENT))
         if chance.random() < 0.1:  # in two members, with spaces, and with padding

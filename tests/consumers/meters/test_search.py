@@ -152,6 +152,21 @@ def test_a_record_is_a_document_under_the_names_of_ecs(cluster: Cluster) -> None
     assert (counts["received"], counts["stored"], counts["ignored"]) == (2, 2, 1)
 
 
+def test_a_document_has_the_account_and_region_of_its_log_group(cluster: Cluster) -> None:
+    consumer = Consumer(cluster)
+    said = {**envelope(line()), "owner": "210987654321", "subscriptionFilters": ["tagline@eu-west-1"]}
+
+    assert consumer.handler(kinesis_event(data(said)), consumer.context) == ALL_WELL
+
+    ((document,),) = (index.values() for index in cluster.indices.values())
+    assert document["cloud"] == {
+        "provider": "aws",
+        "account": {"id": "210987654321"},
+        "region": "eu-west-1",
+    }
+    assert document["aws"]["cloudwatch"]["log_group"] == GROUP
+
+
 def test_a_redelivered_record_is_a_duplicate(cluster: Cluster) -> None:
     consumer = Consumer(cluster)
 
