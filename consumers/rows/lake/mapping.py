@@ -305,8 +305,8 @@ def _make_split(
 ) -> _Split:
     """Return how the values of lines are divided.
 
-    It is compiled for the columns: calls that do the same for any columns take three times as long. Names and
-    defaults are in the code as literals.
+    It is compiled for the columns: calls that do the same for any columns take three times as long. The code
+    has places only; names and defaults, which others wrote, are values that it is given.
 
     Args:
         items: What is done with each of a line's values, and its column.
@@ -315,13 +315,17 @@ def _make_split(
         known: The columns that fragments have.
     """
     code = {column: _CODE[group].format(f"line[{place}]") for place, (group, column) in enumerate(items)}
-    code |= {column: repr(value) for column, value in defaults}
+    code |= {column: f"default_{place}" for place, (column, _) in enumerate(defaults)}
     code |= {column: f"series[{place}]" for place, column in enumerate(others)}
     names = tuple(column for column in sorted(code) if column in known)
+    unknown = [column for column in sorted(code) if column not in known]
     named = "".join(f"{code[column]}, " for column in names)
-    rest = ", ".join(f"{column!r}: {code[column]}" for column in sorted(code) if column not in known)
+    rest = ", ".join(f"name_{place}: {code[column]}" for place, column in enumerate(unknown))
+    given = {f"default_{place}": value for place, (_, value) in enumerate(defaults)}
+    given |= {f"name_{place}": column for place, column in enumerate(unknown)}
     divide = f"lambda line, series: (({named}), {{{rest}}})"
-    return _Split(names, digester(names), eval(divide, {"dumps": orjson.dumps}))  # noqa: S307 - all literals
+    values = eval(divide, {"dumps": orjson.dumps} | given)  # noqa: S307 - nothing that others wrote
+    return _Split(names, digester(names), values)
 
 
 def _has_exponent(values: Values) -> bool:
