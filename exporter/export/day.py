@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
 from consumers.rows import late_days
@@ -226,8 +226,8 @@ class _Found:
         keeps_for = self.store.keeps_for
         if known is None and not self.tally and self.since is not None and keeps_for is not None:
             raise RowsGoneError(
-                f"the store has no rows for this day and keeps rows for {keeps_for / timedelta(days=1):g} "
-                "days, so whether the day had any can no longer be determined"
+                f"the store has no rows for this day and keeps rows for {keeps_for.days:,} "
+                "days, so whether the day had any can no longer be determined: export later days"
             )
         return is_kept
 
