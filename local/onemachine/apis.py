@@ -16,8 +16,15 @@ from onemachine.rest_api import Authorize, Method, RestApi
 from onemachine.rest_authorizers import LambdaAuthorizer, of_user_pool, signed
 from onemachine.signatures import Keys
 from onemachine.template.http_apis import HttpApiSpec, http_apis
-from onemachine.template.rest_apis import RestApiSpec, RestAuthorizerSpec, RestMethodSpec, rest_apis
+from onemachine.template.rest_apis import (
+    RestApiSpec,
+    RestAuthorizerSpec,
+    RestMethodSpec,
+    rest_apis,
+    usage_plans,
+)
 from onemachine.template.stack import Stack, TemplateError
+from onemachine.usage_plans import UsagePlans
 
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
 _REST_TIMEOUT_S = 29.0
@@ -59,11 +66,12 @@ class ApiServers:
         """
         for http in http_apis(stack):
             yield http.api, "", self._http(http)
+        plans = UsagePlans(usage_plans(stack), self.api_key, limits=self.is_throttled)
         seen: set[str] = set()
         for rest in rest_apis(stack):
             name = f"{rest.api}/{rest.stage}" if rest.api in seen else rest.api
             seen.add(rest.api)
-            yield name, f"/{rest.stage}", self._rest(rest)
+            yield name, f"/{rest.stage}", self._rest(rest, plans)
 
     def _http(self, spec: HttpApiSpec) -> HttpApi:
         routes = [
@@ -79,7 +87,7 @@ class ApiServers:
             **self._throttles(spec.throttle, spec.route_throttles),
         )
 
-    def _rest(self, spec: RestApiSpec) -> RestApi:
+    def _rest(self, spec: RestApiSpec, plans: UsagePlans) -> RestApi:
         methods = [
             self._method(each)
             for each in spec.methods
@@ -91,6 +99,8 @@ class ApiServers:
             stage=spec.stage,
             binary=spec.binary,
             gateway_responses=spec.gateway_responses,
+            admit=None if self.api_key is None else plans.admit,
+            keys_of_authorizers=spec.keys_of_authorizers,
             timeout_s=_REST_TIMEOUT_S,
             **self._settings(spec.api, spec.stage, spec.access_log),
             **self._throttles(spec.throttle, spec.method_throttles),
@@ -133,10 +143,11 @@ class ApiServers:
         return JwtAuthorizer(issuer, audience, functools.partial(read_keys, place), source)
 
     def _method(self, spec: RestMethodSpec) -> Method:
-        route = Route(spec.method, spec.path, spec.function)
+        route = Route(spec.method, spec.path, spec.function, timeout_s=spec.timeout_s)
         if not spec.function:
             return Method(route, fixed=Response(spec.status, [*spec.headers.items()], b""))
-        return Method(route, self._authorize(spec.authorizer), self.api_key if spec.asks_key else None)
+        check = None if spec.validator is None else spec.validator.check
+        return Method(route, self._authorize(spec.authorizer), spec.asks_key, check)
 
     def _authorize(self, spec: RestAuthorizerSpec | None) -> Authorize | None:
         if spec is None or self.api_key is None:

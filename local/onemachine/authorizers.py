@@ -13,6 +13,7 @@ import json
 import threading
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPubli
 
 from onemachine.functions import ACCOUNT_ID
 from onemachine.http_api import RefusedError
-from onemachine.http_messages import Request, Response
+from onemachine.http_messages import Request, Response, refusal
 from onemachine.signatures import Keys, SignatureError, SignedRequest, verify_headers
 
 # API Gateway takes RSA only:
@@ -35,12 +36,11 @@ _HASHES: Mapping[str, Callable[[], hashes.HashAlgorithm]] = {
     "RS384": hashes.SHA384,
     "RS512": hashes.SHA512,
 }
-_JSON = ("content-type", "application/json")
 _FETCH_TIMEOUT_S = 1.5
 
 API_KEY_HEADER = "x-api-key"
 
-FORBIDDEN = Response(403, [_JSON], b'{"message":"Forbidden"}')
+FORBIDDEN = refusal(403, "Forbidden")
 
 PublicKeys = Mapping[str, RSAPublicKey]
 """An issuer's keys by their `kid`."""
@@ -157,16 +157,13 @@ class JwtAuthorizer:
         allowed = [scope for scope in scopes if scope in token_scopes(claims)]
         if scopes and not allowed:
             challenge = f'Bearer scope="{" ".join(scopes)}" error="insufficient_scope"'
-            raise RefusedError(
-                Response(403, [*FORBIDDEN.headers, ("www-authenticate", challenge)], FORBIDDEN.body)
-            )
+            raise RefusedError(_challenged(FORBIDDEN, challenge))
         texts = {name: claim_text(value) for name, value in claims.items()}
         return {"jwt": {"claims": texts, "scopes": allowed or None}}
 
     def _token(self, request: Request) -> str:
         if self._where == "header":
-            given = {name.lower(): value for name, value in request.headers}
-            value = given.get(self._name.lower(), "")
+            value = request.header(self._name.lower()) or ""
         else:
             value = dict(parse_qsl(request.target.partition("?")[2])).get(self._name, "")
         return value.removeprefix("Bearer ").strip()
@@ -271,7 +268,11 @@ def claim_text(value: Any) -> str:
 
 
 def _unauthorized(challenge: str) -> Response:
-    return Response(401, [_JSON, ("www-authenticate", challenge)], b'{"message":"Unauthorized"}')
+    return _challenged(refusal(401, "Unauthorized"), challenge)
+
+
+def _challenged(response: Response, challenge: str) -> Response:
+    return replace(response, headers=[*response.headers, ("www-authenticate", challenge)])
 
 
 # --- an issuer's keys -------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from urllib.parse import parse_qsl, unquote
 from onemachine.access_logs import NOTHING, Access, AccessLog
 from onemachine.clock import Now, real_time
 from onemachine.functions import ACCOUNT_ID, MAX_PAYLOAD_BYTES, Invoke, Result, ThrottledError
-from onemachine.http_messages import Request, Response
+from onemachine.http_messages import Request, Response, refusal
 from onemachine.payload_one import Place, event_one
 
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
@@ -104,6 +104,7 @@ class Route:
         authorizer: What lets requests through, None for nothing; in a template, what describes it.
         scopes: What a token has to allow, one of them.
         payload: The format of events and answers, `2.0` or `1.0`.
+        timeout_s: The longest that a client waits for the function, in seconds; None for the API's.
     """
 
     method: str
@@ -112,6 +113,7 @@ class Route:
     authorizer: Authorizer | AuthorizerSpec | None = None
     scopes: tuple[str, ...] = ()
     payload: str = "2.0"
+    timeout_s: float | None = None
 
     @property
     def key(self) -> str:
@@ -166,16 +168,12 @@ class Throttle:
 
 
 DEFAULT_ROUTE = "$default"
-NOT_FOUND = Response(404, [("content-type", "application/json")], b'{"message":"Not Found"}')
-TOO_LARGE = Response(413, [("content-type", "application/json")], b'{"message":"Request Entity Too Large"}')
-LENGTH_REQUIRED = Response(411, [("content-type", "application/json")], b'{"message":"Length Required"}')
-INTERNAL_SERVER_ERROR = Response(
-    500, [("content-type", "application/json")], b'{"message":"Internal Server Error"}'
-)
-TOO_MANY_REQUESTS = Response(429, [("content-type", "application/json")], b'{"message":"Too Many Requests"}')
-SERVICE_UNAVAILABLE = Response(
-    503, [("content-type", "application/json")], b'{"message":"Service Unavailable"}'
-)
+NOT_FOUND = refusal(404, "Not Found")
+TOO_LARGE = refusal(413, "Request Entity Too Large")
+LENGTH_REQUIRED = refusal(411, "Length Required")
+INTERNAL_SERVER_ERROR = refusal(500, "Internal Server Error")
+TOO_MANY_REQUESTS = refusal(429, "Too Many Requests")
+SERVICE_UNAVAILABLE = refusal(503, "Service Unavailable")
 
 
 # --- routes -----------------------------------------------------------------------------------------------
@@ -322,7 +320,7 @@ def _event_one(
 ) -> dict[str, Any]:
     path = unquote(request.target.partition("?")[0])
     place = Place(api_id, "$default", route.path, path, path, parameters)
-    kind = next((value for name, value in request.headers if name.lower() == "content-type"), "")
+    kind = request.header("content-type") or ""
     body = _body(request.body, kind) if request.body else (None, False)
     event = {"version": "1.0", **event_one(request, place, now, body, authorized)}
     tokens = (authorized or {}).get("jwt", {})
@@ -481,7 +479,7 @@ def with_cors(cors: Cors, request: Request, response: Response) -> Response:
     Returns:
         The response that the client gets.
     """
-    origin = next((value for name, value in request.headers if name.lower() == "origin"), None)
+    origin = request.header("origin")
     headers = [(name, value) for name, value in response.headers if not name.startswith("access-control-")]
     if origin is not None and _origin_allowed(cors, origin):
         headers += _origin_headers(cors, origin)
@@ -504,8 +502,13 @@ def _origin_headers(cors: Cors, origin: str) -> list[tuple[str, str]]:
     return headers
 
 
-class _Bucket:
-    """Counts requests against a throttle."""
+class Bucket:
+    """Counts requests against a throttle.
+
+    Args:
+        throttle: The throttle.
+        clock_s: Says what time it is, in seconds.
+    """
 
     def __init__(self, throttle: Throttle, clock_s: Callable[[], float]) -> None:
         self._throttle = throttle
@@ -515,6 +518,7 @@ class _Bucket:
         self._lock = threading.Lock()
 
     def take(self) -> bool:
+        """Return whether another request is let through, and count it."""
         with self._lock:
             now_s = self._clock_s()
             gained = (now_s - self._last_s) * self._throttle.rate_per_s
@@ -568,8 +572,8 @@ class HttpApi:
         self._port = port
         self.api_id = api_id
         self._cors = cors
-        self._bucket = _Bucket(throttle, clock_s) if throttle else None
-        self._route_buckets = {key: _Bucket(each, clock_s) for key, each in route_throttles.items()}
+        self._bucket = Bucket(throttle, clock_s) if throttle else None
+        self._route_buckets = {key: Bucket(each, clock_s) for key, each in route_throttles.items()}
         self._timeout_s = timeout_s
         self._observers = [each for each in (access_log and access_log.write, observe) if each]
         self.clock = clock
@@ -585,7 +589,7 @@ class HttpApi:
         Raises:
             OSError: The port is taken.
         """
-        self._server = _Server(("127.0.0.1", self._port), self.answer)
+        self._server = _Server(("127.0.0.1", self._port), self.answer, self.too_large())
         threading.Thread(
             target=self._server.serve_forever, args=(STOP_WITHIN_S,), name=f"api {self.api_id}", daemon=True
         ).start()
@@ -619,7 +623,6 @@ class HttpApi:
             return self.routed(request, found)
         at, began_s = self.clock(), time.perf_counter()
         response = self.routed(request, found)
-        headers = {name.lower(): value for name, value in request.headers}
         access = Access(
             at=at,
             route_key=found[0].key if found else NOTHING,
@@ -627,8 +630,8 @@ class HttpApi:
             path=request.target.partition("?")[0],
             protocol=request.protocol,
             source_ip=request.source_ip,
-            user_agent=headers.get("user-agent", ""),
-            host=headers.get("host", ""),
+            user_agent=request.header("user-agent") or "",
+            host=request.header("host") or "",
             status=response.status,
             response_bytes=len(response.body),
             latency_ms=round((time.perf_counter() - began_s) * 1_000),
@@ -636,6 +639,10 @@ class HttpApi:
         for observe in self._observers:
             observe(access)
         return response
+
+    def too_large(self) -> Response:
+        """Return the answer to a request of more than `MAX_REQUEST_BYTES`."""
+        return TOO_LARGE
 
     def find(self, request: Request) -> tuple[Route, dict[str, str]] | None:
         """Return the route that a request takes, with the values of its parameters; None if it takes none."""
@@ -656,7 +663,8 @@ class HttpApi:
         payload = json.dumps(event).encode()
         if len(payload) > MAX_PAYLOAD_BYTES:
             return None
-        return self._invocations.submit(self._invoke, route.function, payload).result(self._timeout_s)
+        timeout_s = self._timeout_s if route.timeout_s is None else route.timeout_s
+        return self._invocations.submit(self._invoke, route.function, payload).result(timeout_s)
 
     def routed(self, request: Request, found: tuple[Route, dict[str, str]] | None) -> Response:
         """Answer a request of a route, or of none."""
@@ -687,8 +695,10 @@ class HttpApi:
 
 
 class _Server(ThreadingHTTPServer):
-    def __init__(self, address: tuple[str, int], answer: Callable[[Request], Response]) -> None:
-        self.answer = answer
+    def __init__(
+        self, address: tuple[str, int], answer: Callable[[Request], Response], too_large: Response
+    ) -> None:
+        self.answer, self.too_large = answer, too_large
         self._connections: set[socket.socket] = set()
         super().__init__(address, _Handler)
 
@@ -722,7 +732,7 @@ class _Handler(BaseHTTPRequestHandler):
         if "transfer-encoding" in self.headers:
             self._refuse(LENGTH_REQUIRED)
         elif length > MAX_REQUEST_BYTES:
-            self._refuse(TOO_LARGE)
+            self._refuse(self.server.too_large)
         else:
             request = Request(
                 method=self.command,

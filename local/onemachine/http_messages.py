@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,10 @@ class Request:
     source_ip: str
     protocol: str = "HTTP/1.1"
 
+    def header(self, name: str) -> str | None:
+        """Return the first value of a header, by its name in small letters; None without one."""
+        return next((value for each, value in self.headers if each.lower() == name), None)
+
 
 @dataclass(frozen=True)
 class Response:
@@ -25,3 +30,9 @@ class Response:
     status: int
     headers: Sequence[tuple[str, str]]
     body: bytes
+
+
+def refusal(status: int, message: str) -> Response:
+    """Return what API Gateway answers itself, as JSON."""
+    body = json.dumps({"message": message}, separators=(",", ":")).encode()
+    return Response(status, [("content-type", "application/json")], body)

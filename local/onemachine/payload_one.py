@@ -130,7 +130,7 @@ def _caller(authorized: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 def _with_forwarding(request: Request) -> list[tuple[str, str]]:
-    host = next((value for name, value in request.headers if name.lower() == "host"), "")
+    host = request.header("host") or ""
     forwarded = [value for name, value in request.headers if name.lower() == "x-forwarded-for"]
     kept = [(name, value) for name, value in request.headers if not name.lower().startswith("x-forwarded-")]
     trace = f"Root=1-{int(time.time()):08x}-{urandom(12).hex()}"

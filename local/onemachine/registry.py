@@ -21,9 +21,12 @@ _LAMBDA = (
 _HTTP_API = {"ApiId": "{name}", "ApiEndpoint": "https://{name}.execute-api.{region}.amazonaws.com"}
 _API_GATEWAY = (
     ResourceType("AWS::ApiGateway::Account"),
+    ResourceType("AWS::ApiGateway::ApiKey", others={"APIKeyId": "{name}"}, unnamed=api_id),
     ResourceType("AWS::ApiGateway::Deployment"),
     ResourceType("AWS::ApiGateway::RestApi", others={"RootResourceId": "root"}, unnamed=api_id),
     ResourceType("AWS::ApiGateway::Stage", "StageName"),
+    ResourceType("AWS::ApiGateway::UsagePlan", others={"Id": "{name}"}, unnamed=api_id),
+    ResourceType("AWS::ApiGateway::UsagePlanKey", others={"Id": "{name}"}, unnamed=api_id),
     ResourceType("AWS::ApiGatewayV2::Api", others=_HTTP_API, unnamed=api_id),
     ResourceType("AWS::ApiGatewayV2::Stage"),
 )

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 from onemachine.authorizers import API_KEY_HEADER
 from onemachine.functions import Invoke, Result, ThrottledError
@@ -32,12 +32,13 @@ _FALLBACKS = {4: "DEFAULT_4XX", 5: "DEFAULT_5XX"}
 
 @dataclass(frozen=True, slots=True)
 class GatewayAnswer:
-    """What API Gateway answers itself: its type, status, message and kind of error."""
+    """What API Gateway answers itself: its type, status, message, kind of error, and what a body lacks."""
 
     type: str
     status: int
     message: str | None
     error: str
+    details: str = ""
 
 
 # Types and statuses: the page above. Messages: as the service gives them.
@@ -61,6 +62,11 @@ INVALID_SIGNATURE = GatewayAnswer(
 )
 UNAUTHORIZED = GatewayAnswer("UNAUTHORIZED", 401, "Unauthorized", "UnauthorizedException")
 EXPIRED_TOKEN = GatewayAnswer("EXPIRED_TOKEN", 401, "The incoming token has expired", "UnauthorizedException")
+BAD_PARAMETERS = GatewayAnswer(
+    "BAD_REQUEST_PARAMETERS", 400, "Missing required request parameters", "BadRequestException"
+)
+BAD_BODY = GatewayAnswer("BAD_REQUEST_BODY", 400, "Invalid request body", "BadRequestException")
+QUOTA_EXCEEDED = GatewayAnswer("QUOTA_EXCEEDED", 429, "Limit Exceeded", "LimitExceededException")
 THROTTLED = GatewayAnswer("THROTTLED", 429, "Too Many Requests", "TooManyRequestsException")
 REQUEST_TOO_LARGE = GatewayAnswer(
     "REQUEST_TOO_LARGE", 413, "Request Too Long", "RequestEntityTooLargeException"
@@ -103,6 +109,12 @@ class GatewayResponse:
 Authorize = Callable[[Request, Place, datetime], Mapping[str, Any]]
 """Returns what the event has in `requestContext.authorizer`, or raises a GatewayError."""
 
+Check = Callable[[Request, Place], None]
+"""Raises a GatewayError for a request that is not as the method wants it."""
+
+USAGE_KEY = "usageIdentifierKey"
+"""What an authorizer's answer has the API key in, where authorizers give it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -111,14 +123,19 @@ class Method:
     Attributes:
         route: The method, the resource's path and the function.
         authorize: What lets requests through; None for nothing.
-        api_key: The key that requests have to have; None for none.
+        asks_key: Whether requests have to have an API key.
+        check: Validates requests; None for all as they are.
         fixed: The response of an integration without a function (mock); None for a function's.
     """
 
     route: Route
     authorize: Authorize | None = None
-    api_key: str | None = None
+    asks_key: bool = False
+    check: Check | None = None
     fixed: Response | None = None
+
+
+Admit = Callable[[str | None, tuple[str, str], Method, datetime], str | None]
 
 
 class RestApi(HttpApi):
@@ -130,6 +147,9 @@ class RestApi(HttpApi):
         stage: The stage's name, with which paths begin.
         binary: The media types of bodies that functions get and give as base64, such as `image/*`.
         gateway_responses: What the template changes of API Gateway's own answers, by their type.
+        admit: Counts a request with an API key for a stage and method at a time, and returns the key's id;
+            see `UsagePlans.admit`. None if no method asks for a key.
+        keys_of_authorizers: Whether authorizers give the API keys, and not the header `x-api-key`.
         settings: What all APIs have; see `HttpApi`.
     """
 
@@ -141,6 +161,8 @@ class RestApi(HttpApi):
         stage: str,
         binary: Sequence[str] = (),
         gateway_responses: Mapping[str, GatewayResponse] | None = None,
+        admit: Admit | None = None,
+        keys_of_authorizers: bool = False,
         **settings: Any,
     ) -> None:
         super().__init__([method.route for method in methods], invoke, **settings)
@@ -148,6 +170,8 @@ class RestApi(HttpApi):
         self._stage = stage
         self._binary = [each.lower() for each in binary]
         self._gateway_responses = dict(gateway_responses or {})
+        self._admit = admit
+        self._keys_of_authorizers = keys_of_authorizers
 
     def find(self, request: Request) -> tuple[Route, dict[str, str]] | None:
         """Choose the resource by the path, and then its method: another resource is not tried."""
@@ -176,6 +200,10 @@ class RestApi(HttpApi):
             logger.exception("%s %s", request.method, request.target)
             return self._own_answer(FAILED)
 
+    def too_large(self) -> Response:
+        """Return the answer to a request of more than `MAX_REQUEST_BYTES`."""
+        return self._own_answer(REQUEST_TOO_LARGE)
+
     def _below_stage(self, request: Request) -> str | None:
         path = request.target.partition("?")[0]
         if path == f"/{self._stage}":
@@ -199,13 +227,21 @@ class RestApi(HttpApi):
             parameters,
         )
         now = self.clock()
-        authorized = method.authorize(request, place, now) if method.authorize else None
-        _check_key(method, request)
+        authorized = dict(method.authorize(request, place, now)) if method.authorize else None
+        given = (authorized or {}).pop(USAGE_KEY, None)
+        key = given if self._keys_of_authorizers else request.header(API_KEY_HEADER)
+        asks = method.asks_key and self._admit is not None
+        key_id = self._admit(key, (self.api_id, self._stage), method, now) if asks and self._admit else None
         if not self.has_room(route):
             raise GatewayError(THROTTLED)
+        if method.check is not None:
+            method.check(request, place)
         if method.fixed is not None:
             return method.fixed
-        result = self.call(route, event_one(request, place, now, self._body(request), authorized))
+        event = event_one(request, place, now, self._body(request), authorized)
+        if asks:
+            event["requestContext"]["identity"] |= {"apiKey": key, "apiKeyId": key_id}
+        result = self.call(route, event)
         if result is None:
             raise GatewayError(REQUEST_TOO_LARGE)
         return self._response(request, result)
@@ -217,7 +253,7 @@ class RestApi(HttpApi):
     def _body(self, request: Request) -> tuple[str | None, bool]:
         if not request.body:
             return None, False
-        if self._is_binary(header_of(request, "content-type") or "application/json"):
+        if self._is_binary(request.header("content-type") or "application/json"):
             return base64.b64encode(request.body).decode("ascii"), True
         return request.body.decode("utf-8", "replace"), False
 
@@ -234,7 +270,7 @@ class RestApi(HttpApi):
             body = content.encode()
             # Base64 is decoded for clients that accept a binary type; the first of `Accept` counts.
             if answer.get("isBase64Encoded") and self._is_binary(
-                (header_of(request, "accept") or "*/*").partition(",")[0].partition(";")[0]
+                (request.header("accept") or "*/*").partition(",")[0].partition(";")[0]
             ):
                 body = base64.b64decode(content, validate=True)
             status = int(answer["statusCode"])
@@ -260,6 +296,7 @@ class RestApi(HttpApi):
                 "error.messageString": json.dumps(answer.message),
                 "error.message": answer.message or "",
                 "error.responseType": answer.type,
+                "error.validationErrorString": answer.details,
                 "stage": self._stage,
             }
             body = re.sub(
@@ -268,11 +305,11 @@ class RestApi(HttpApi):
         return Response(given.status or answer.status, headers, body.encode())
 
 
-def header_of(request: Request, name: str) -> str | None:
-    """Return the first value of a request's header; None without one."""
-    return next((value for each, value in request.headers if each.lower() == name), None)
-
-
-def _check_key(method: Method, request: Request) -> None:
-    if method.api_key is not None and header_of(request, API_KEY_HEADER) != method.api_key:
-        raise GatewayError(INVALID_API_KEY)
+def source_value(request: Request, place: Place, source: str) -> str | None:
+    """Return what a request has at a place such as `method.request.querystring.token`; None without it."""
+    kind, _, name = source.removeprefix("method.request.").partition(".")
+    if kind == "header":
+        return request.header(name.lower())
+    if kind == "querystring":
+        return next(iter(parse_qs(request.target.partition("?")[2]).get(name, [])), None)
+    return place.parameters.get(name) if kind == "path" else None

@@ -6,17 +6,16 @@ https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-control-
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qs
 
 from onemachine.authorizers import API_KEY_HEADER, InvalidTokenError, JwtAuthorizer
 from onemachine.functions import ACCOUNT_ID, Invoke, Result
 from onemachine.http_api import Authorizer, RefusedError
 from onemachine.http_messages import Request
+from onemachine.linear_regex import LinearRegex, quoted
 from onemachine.payload_one import Place, event_one
 from onemachine.rest_api import (
     ACCESS_DENIED,
@@ -26,9 +25,10 @@ from onemachine.rest_api import (
     INVALID_SIGNATURE,
     MISSING_TOKEN,
     UNAUTHORIZED,
+    USAGE_KEY,
     Authorize,
     GatewayError,
-    header_of,
+    source_value,
 )
 from onemachine.template.stack import REGION
 
@@ -37,7 +37,7 @@ def signed(authorizer: Authorizer) -> Authorize:
     """Return what lets signed requests through: `authorizers.IamAuthorizer`, with a REST API's answers."""
 
     def authorize(request: Request, _: Place, now: datetime) -> Mapping[str, Any]:
-        if header_of(request, "authorization") is None and header_of(request, API_KEY_HEADER) is None:
+        if request.header("authorization") is None and request.header(API_KEY_HEADER) is None:
             raise GatewayError(MISSING_TOKEN)
         try:
             caller: Mapping[str, Any] = authorizer.authorize(request, (), now)
@@ -58,7 +58,7 @@ def of_user_pool(authorizer: JwtAuthorizer, header: str, scopes: Sequence[str]) 
     """
 
     def authorize(request: Request, _: Place, now: datetime) -> Mapping[str, Any]:
-        if not header_of(request, header.lower()):
+        if not request.header(header.lower()):
             raise GatewayError(UNAUTHORIZED)
         try:
             return {"claims": authorizer.authorize(request, scopes, now)["jwt"]["claims"]}
@@ -87,14 +87,15 @@ class LambdaAuthorizer:
     invoke: Invoke
     sources: tuple[str, ...]
     of_token: bool
-    expression: str | None = None
+    expression: LinearRegex | None = None
 
     def __call__(self, request: Request, place: Place, now: datetime) -> Mapping[str, Any]:
         """Ask the function; see `Authorize`."""
-        found = [_source(request, place, source) for source in self.sources]
-        if not all(found) or (
-            self.expression is not None and not re.fullmatch(self.expression, found[0] or "")
-        ):
+        found = [
+            place.stage if source == "context.stage" else source_value(request, place, source)
+            for source in self.sources
+        ]
+        if not all(found) or (self.expression is not None and not self.expression.is_in(found[0] or "")):
             raise GatewayError(UNAUTHORIZED)
         path = place.path.removeprefix("/")
         arn = (
@@ -132,19 +133,10 @@ class LambdaAuthorizer:
             if "Allow" not in effects:
                 raise GatewayError(ACCESS_DENIED)
             context = {name: _flat(value) for name, value in (answer.get("context") or {}).items()}
-            return {**context, "principalId": str(answer["principalId"]), "integrationLatency": 0}
+            key = {USAGE_KEY: answer[USAGE_KEY]} if USAGE_KEY in answer else {}
+            return {**context, **key, "principalId": str(answer["principalId"]), "integrationLatency": 0}
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise GatewayError(AUTHORIZER_FAILED) from error
-
-
-def _source(request: Request, place: Place, source: str) -> str | None:
-    """Return what a request has at a place such as `method.request.querystring.token`."""
-    kind, _, name = source.removeprefix("method.request.").partition(".")
-    if kind == "header":
-        return header_of(request, name.lower())
-    if kind == "querystring":
-        return next(iter(parse_qs(request.target.partition("?")[2]).get(name, [])), None)
-    return place.stage if source == "context.stage" else None
 
 
 def _listed(value: Any) -> list[str]:
@@ -152,8 +144,8 @@ def _listed(value: Any) -> list[str]:
 
 
 def _matches(text: str, pattern: str) -> bool:
-    wild = "".join({"*": ".*", "?": "."}.get(each, re.escape(each)) for each in pattern)
-    return re.fullmatch(wild, text, re.DOTALL | re.IGNORECASE) is not None
+    wild = "".join({"*": ".*", "?": "."}.get(each, quoted(each)) for each in pattern)
+    return LinearRegex(f"(?i)^{wild}$", over_lines=True).is_in(text)
 
 
 def _flat(value: Any) -> str:

@@ -4,21 +4,28 @@ import base64
 import contextlib
 import json
 import socket
+import threading
 import urllib.request
 from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, timedelta, timezone
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from onemachine.apis import ApiServers
-from onemachine.functions import Result
-from onemachine.http_api import HttpApi
+from onemachine.functions import Invoke, Result
+from onemachine.http_api import HttpApi, Route
 from onemachine.http_messages import Request, Response
 from onemachine.pipeline import App, Pipeline
+from onemachine.request_validators import RequestValidator
+from onemachine.rest_api import GatewayError, Method
 from onemachine.services import KEYS
 from onemachine.template.resolution import resolve
 from onemachine.template.sam import translate
 from onemachine.template.stack import TemplateError
+from onemachine.usage_plans import Quota, UsagePlan, UsagePlans
 
 KEY = "the-key"
 TEMPLATE = """
@@ -109,28 +116,31 @@ def functions() -> Functions:
 Serve = Callable[..., HttpApi]
 
 
+def serving(
+    template: str, functions: Invoke, folder: Path, *, asks: bool = True, throttles: bool = False
+) -> dict[str, HttpApi]:
+    """Return the APIs of a template by name."""
+    path = folder / "template.yml"
+    path.write_text(template)
+    stack = resolve(translate(path), {}, stack_name="app", endpoint="http://127.0.0.1:5000")
+    servers = ApiServers(
+        invoke=functions,
+        functions={"app-Pets", "app-Decides"},
+        next_port=lambda: 0,
+        keys=KEYS,
+        api_key=KEY if asks else None,
+        is_throttled=throttles,
+        issuers={},
+        ship=lambda *_: None,
+        observe=None,
+    )
+    return {name: api for name, _, api in servers.servers(stack)}
+
+
 @pytest.fixture
 def serve(functions: Functions, tmp_path: Path) -> Serve:
     """Return a function that gives an API of the template."""
-    path = tmp_path / "template.yml"
-    path.write_text(TEMPLATE)
-    stack = resolve(translate(path), {}, stack_name="app", endpoint="http://127.0.0.1:5000")
-
-    def server(name: str, *, asks: bool = True, throttles: bool = False) -> HttpApi:
-        servers = ApiServers(
-            invoke=functions,
-            functions={"app-Pets", "app-Decides"},
-            next_port=lambda: 0,
-            keys=KEYS,
-            api_key=KEY if asks else None,
-            is_throttled=throttles,
-            issuers={},
-            ship=lambda *_: None,
-            observe=None,
-        )
-        return {each: api for each, _, api in servers.servers(stack)}[name]
-
-    return server
+    return lambda name, **options: serving(TEMPLATE, functions, tmp_path, **options)[name]
 
 
 def asked(method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Request:
@@ -425,3 +435,283 @@ Resources:
 
     with pytest.raises(TemplateError, match="Plain: only REST APIs of AWS::Serverless::Api"):
         list(servers.servers(stack))
+
+
+LIMITED = """
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Pets:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: .
+      Handler: pets.handler
+      Runtime: python3.13
+      Events:
+        Get:
+          Type: Api
+          Properties: {Method: get, Path: /pets, RestApiId: !Ref Api, Auth: {ApiKeyRequired: true}}
+        One:
+          Type: Api
+          Properties: {Method: get, Path: "/pets/{id}", RestApiId: !Ref Api, Auth: {ApiKeyRequired: true}}
+        Other:
+          Type: Api
+          Properties: {Method: get, Path: /other, RestApiId: !Ref Unplanned, Auth: {ApiKeyRequired: true}}
+        Add:
+          Type: Api
+          Properties:
+            Method: post
+            Path: "/pets/{id}"
+            RestApiId: !Ref Api
+            TimeoutInMillis: 20000
+            RequestModel: {Model: pet, Required: true, ValidateBody: true, ValidateParameters: true}
+            RequestParameters:
+              - method.request.header.X-Shop: {Required: true}
+              - method.request.querystring.q: {Required: true}
+              - method.request.querystring.other
+  Api:
+    Type: AWS::Serverless::Api
+    Properties:
+      StageName: v1
+      Models:
+        pet:
+          type: object
+          required: [name]
+          properties:
+            name: {type: string, pattern: "^(a*)*b$"}
+            kind: {$ref: "#/definitions/kind"}
+        kind: {type: string, enum: [cat, dog]}
+      GatewayResponses:
+        BAD_REQUEST_BODY:
+          ResponseTemplates: {application/json: '{"why":"$context.error.validationErrorString"}'}
+  Unplanned: {Type: AWS::Serverless::Api, Properties: {StageName: v1}}
+  Gold: {Type: AWS::ApiGateway::ApiKey, Properties: {Enabled: true, Value: gold-key-of-the-template}}
+  Silver: {Type: AWS::ApiGateway::ApiKey, Properties: {Enabled: true}}
+  Disabled: {Type: AWS::ApiGateway::ApiKey, Properties: {Enabled: false, Value: disabled-key-of-the-template}}
+  Stray: {Type: AWS::ApiGateway::ApiKey, Properties: {Enabled: true, Value: stray-key-of-the-template}}
+  Plan:
+    Type: AWS::ApiGateway::UsagePlan
+    Properties:
+      ApiStages: [{ApiId: !Ref Api, Stage: v1, Throttle: {"/pets/{id}/GET": {RateLimit: 1, BurstLimit: 1}}}]
+      Throttle: {RateLimit: 1, BurstLimit: 3}
+      Quota: {Limit: 5, Period: WEEK, Offset: 1}
+  GoldInPlan:
+    Type: AWS::ApiGateway::UsagePlanKey
+    Properties: {KeyId: !Ref Gold, KeyType: API_KEY, UsagePlanId: !Ref Plan}
+  SilverInPlan:
+    Type: AWS::ApiGateway::UsagePlanKey
+    Properties: {KeyId: !Ref Silver, KeyType: API_KEY, UsagePlanId: !Ref Plan}
+  DisabledInPlan:
+    Type: AWS::ApiGateway::UsagePlanKey
+    Properties: {KeyId: !Ref Disabled, KeyType: API_KEY, UsagePlanId: !Ref Plan}
+"""
+GOLD = "gold-key-of-the-template"
+
+
+@pytest.fixture
+def limited(functions: Functions, tmp_path: Path) -> Serve:
+    return lambda name, **options: serving(LIMITED, functions, tmp_path, **options)[name]
+
+
+@pytest.mark.parametrize(
+    ("key", "status"),
+    [
+        (GOLD, 200),
+        (KEY, 200),  # stands for Silver, to which the template gives no value
+        (None, 403),
+        ("", 403),
+        ("another", 403),
+        ("disabled-key-of-the-template", 403),
+        ("stray-key-of-the-template", 403),
+    ],
+)
+def test_only_the_keys_of_a_usage_plan_are_let_through(
+    key: str | None, status: int, limited: Serve, functions: Functions
+) -> None:
+    response = limited("Api").answer(asked("GET", "/v1/pets", {} if key is None else {"X-Api-Key": key}))
+
+    assert response.status == status
+    if status == 403:
+        assert json.loads(response.body) == {"message": "Forbidden"}
+        assert ("x-amzn-errortype", "ForbiddenException") in response.headers
+    else:
+        identity = functions.events[0]["requestContext"]["identity"]
+        assert identity["apiKey"] == key
+        assert len(identity["apiKeyId"]) == 10
+
+
+def test_an_api_in_no_usage_plan_takes_the_key_of_this_machine(limited: Serve) -> None:
+    api = limited("Unplanned")
+
+    assert [api.answer(asked("GET", "/v1/other", {"X-Api-Key": key})).status for key in (KEY, GOLD, "")] == [
+        200,
+        403,
+        403,
+    ]
+
+
+def test_a_key_is_throttled_by_its_plan_and_its_method(limited: Serve) -> None:
+    api = limited("Api", throttles=True)
+
+    def statuses(path: str, key: str, times: int) -> list[int]:
+        return [api.answer(asked("GET", path, {"X-Api-Key": key})).status for _ in range(times)]
+
+    assert statuses("/v1/pets/1", GOLD, 2) == [200, 429]
+    assert statuses("/v1/pets", GOLD, 4) == [200, 200, 200, 429]
+    assert statuses("/v1/pets", KEY, 1) == [200]
+    refused = api.answer(asked("GET", "/v1/pets", {"X-Api-Key": GOLD}))
+    assert shown(refused) == (429, {"message": "Too Many Requests"})
+    assert ("x-amzn-errortype", "TooManyRequestsException") in refused.headers
+
+
+def test_a_quota_holds_for_each_key_and_period() -> None:
+    stage, method = ("Api", "v1"), Method(Route("GET", "/pets", "pets"))
+    keys = {"gold": "id-1", "silver": "id-2"}
+    plans = UsagePlans([UsagePlan(frozenset([stage]), keys, quota=Quota(3, "WEEK", 1))], None)
+
+    def taken(key: str, day: int) -> str:
+        try:
+            return plans.admit(key, stage, method, datetime(2026, 11, day, 23, 59, tzinfo=UTC)) or ""
+        except GatewayError as error:
+            return error.answer.message or ""
+
+    # The first period has one request less. 2026-11-22 and 2026-11-29 are Sundays.
+    assert [taken("gold", 27), taken("gold", 28), taken("gold", 28)] == ["id-1", "id-1", "Limit Exceeded"]
+    assert taken("silver", 28) == "id-2"
+    assert [taken("gold", 29) for _ in range(4)] == ["id-1", "id-1", "id-1", "Limit Exceeded"]
+
+
+@pytest.mark.parametrize(
+    ("period", "began"),
+    [("DAY", date(2026, 12, 2)), ("WEEK", date(2026, 11, 29)), ("MONTH", date(2026, 12, 1))],
+)
+def test_a_period_begins_at_midnight_in_utc(period: str, began: date) -> None:
+    tokyo = timezone(timedelta(hours=9))
+
+    assert Quota(1, period).began(datetime(2026, 12, 3, 8, 59, tzinfo=tokyo)) == began
+
+
+def test_a_quota_that_is_used_up_is_429(functions: Functions, tmp_path: Path) -> None:
+    template = LIMITED.replace("BurstLimit: 3", "BurstLimit: 100")
+    api = serving(template, functions, tmp_path, throttles=True)["Api"]
+    with time_machine.travel(datetime(2026, 11, 25, tzinfo=UTC)):
+        answers = [api.answer(asked("GET", "/v1/pets", {"X-Api-Key": GOLD})) for _ in range(5)]
+
+    assert [each.status for each in answers] == [200, 200, 200, 200, 429]
+    assert shown(answers[-1]) == (429, {"message": "Limit Exceeded"})
+    assert ("x-amzn-errortype", "LimitExceededException") in answers[-1].headers
+
+
+VALID = {"name": "aab", "kind": "cat"}
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "answer"),
+    [
+        ("/v1/pets/1?q=1", VALID, None),
+        ("/v1/pets/1", VALID, {"message": "Missing required request parameters: [q]"}),
+        ("/v1/pets/1?q=", VALID, {"message": "Missing required request parameters: [q]"}),
+        ("/v1/pets/1?q=1", {}, {"why": "['name' is a required property]"}),
+        ("/v1/pets/1?q=1", {**VALID, "kind": "cow"}, {"why": "['cow' is not one of ['cat', 'dog']]"}),
+    ],
+)
+def test_requests_are_validated(
+    target: str, body: Any, answer: Any, limited: Serve, functions: Functions
+) -> None:
+    response = limited("Api").answer(asked("POST", target, {"X-Shop": "a"}, json.dumps(body).encode()))
+
+    assert response.status == (400 if answer else 200)
+    assert len(functions.events) == (not answer)
+    if answer:
+        assert json.loads(response.body) == answer
+        assert ("x-amzn-errortype", "BadRequestException") in response.headers
+
+
+def test_all_missing_parameters_are_named_and_a_body_of_another_type_has_no_model(limited: Serve) -> None:
+    api = limited("Api")
+    text = {"X-Shop": "a", "Content-Type": "text/plain"}
+
+    assert shown(api.answer(asked("POST", "/v1/pets/1", {}, b"{}"))) == (
+        400,
+        {"message": "Missing required request parameters: [X-Shop, q]"},
+    )
+    assert api.answer(asked("POST", "/v1/pets/1?q=1", text, b"{}")).status == 200
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000])
+def test_a_body_that_is_no_json_is_a_bad_request(body: bytes, limited: Serve) -> None:
+    response = limited("Api").answer(asked("POST", "/v1/pets/1?q=1", {"X-Shop": "a"}, body))
+
+    assert (response.status, dict(response.headers)["x-amzn-errortype"]) == (400, "BadRequestException")
+
+
+def test_the_pattern_of_a_model_is_read_in_linear_time(limited: Serve) -> None:
+    # Python's engine would try 2 ** 400 ways.
+    body = json.dumps({"name": "a" * 400}).encode()
+
+    assert limited("Api").answer(asked("POST", "/v1/pets/1?q=1", {"X-Shop": "a"}, body)).status == 400
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"type": "nothing"}, "'nothing' is not valid"),
+        ({"properties": {"a": {"pattern": "(?=b)"}}}, "invalid perl operator"),
+        ({"patternProperties": {"a": {}}}, "patternProperties is not followed"),
+        ({"items": [{"$ref": "#/definitions/none"}]}, "#/definitions/none is not in the API's document"),
+    ],
+)
+def test_a_model_that_cannot_be_followed_is_refused(schema: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        RequestValidator((), schema)
+
+
+def test_a_function_that_takes_too_long_is_504(tmp_path: Path) -> None:
+    done = threading.Event()
+
+    def slow(_name: str, _payload: bytes) -> Result:
+        done.wait(60)
+        return Result(b"null", None, "id")
+
+    api = serving(LIMITED.replace("20000", "50"), slow, tmp_path)["Api"]
+    response = api.answer(asked("POST", "/v1/pets/1?q=1", {"X-Shop": "a"}, json.dumps(VALID).encode()))
+    done.set()
+    api.stop()
+
+    assert shown(response) == (504, {"message": "Endpoint request timed out"})
+
+
+def test_a_body_of_more_than_10_mb_is_413(limited: Serve) -> None:
+    api = limited("Api")
+    with contextlib.closing(HTTPConnection("127.0.0.1", api.start(), timeout=60)) as connection:
+        connection.putrequest("POST", "/v1/pets/1")
+        connection.putheader("Content-Length", str(10 * 1024 * 1024 + 1))
+        connection.endheaders()
+        response = connection.getresponse()
+        answer = response.status, json.loads(response.read()), response.headers["x-amzn-errortype"]
+    api.stop()
+
+    assert answer == (413, {"message": "Request Too Long"}, "RequestEntityTooLargeException")
+
+
+def test_an_authorizer_may_give_the_key(functions: Functions, tmp_path: Path) -> None:
+    template = TEMPLATE.replace("StageName: v1", "StageName: v1\n      ApiKeySourceType: AUTHORIZER").replace(
+        "Auth: {Authorizer: Tokens}", "Auth: {Authorizer: Tokens, ApiKeyRequired: true}"
+    )
+    own = serving(template, functions, tmp_path)["Own"]
+    statuses = []
+    for key in ({}, {"usageIdentifierKey": "other"}, {"usageIdentifierKey": KEY}):
+        functions.policy = {**policy("Allow"), **key}
+        statuses.append(own.answer(asked("GET", "/v1/token", {"Authorization": "t-1"})).status)
+
+    assert statuses == [403, 403, 200]
+    assert "usageIdentifierKey" not in functions.events[-1]["requestContext"]["authorizer"]
+
+
+def test_the_expression_of_a_token_is_read_in_linear_time(functions: Functions, tmp_path: Path) -> None:
+    own = serving(TEMPLATE.replace('"t-.*"', '"(a*)*b"'), functions, tmp_path)["Own"]
+
+    assert own.answer(asked("GET", "/v1/token", {"Authorization": "a" * 400})).status == 418
+    functions.policy = policy("Allow")
+    assert own.answer(asked("GET", "/v1/token", {"Authorization": "aab"})).status == 200
+    with pytest.raises(TemplateError, match=r"ValidationExpression \(\?=t\) of Tokens"):
+        serving(TEMPLATE.replace('"t-.*"', '"(?=t)"'), functions, tmp_path)

@@ -101,11 +101,22 @@ def _http_route(
     return Route(
         method="ANY" if verb == "x-amazon-apigateway-any-method" else verb.upper(),
         path=path,
-        function=function_name(uri.split("/functions/")[1].split("/invocations", maxsplit=1)[0]),
+        function=function_of(uri),
         authorizer=authorizer,
         scopes=scopes,
         payload=payload,
+        timeout_s=timeout_of(integration),
     )
+
+
+def function_of(uri: str) -> str:
+    """Return the name of the function in an integration's address."""
+    return function_name(uri.split("/functions/")[1].split("/invocations", maxsplit=1)[0])
+
+
+def timeout_of(integration: Mapping[str, Any]) -> float | None:
+    """Return how long a client waits for an integration at most, in seconds; None where it does not say."""
+    return int(integration["timeoutInMillis"]) / 1000 if "timeoutInMillis" in integration else None
 
 
 def _authorizer(

@@ -6,12 +6,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from onemachine.http_api import Throttle
+from onemachine.linear_regex import LinearRegex
+from onemachine.request_validators import RequestValidator
 from onemachine.rest_api import GatewayResponse
-from onemachine.template.http_apis import throttling_limits
-from onemachine.template.stack import Resource, Stack, TemplateError, function_name
+from onemachine.template.http_apis import function_of, throttling_limits, timeout_of
+from onemachine.template.stack import Resource, Stack, TemplateError, text_of
+from onemachine.usage_plans import Quota, UsagePlan
 
 ANY_METHOD = "x-amazon-apigateway-any-method"
-_SOURCES = {"header": "method.request.header.{}", "query": "method.request.querystring.{}"}
+_VALIDATOR = "x-amazon-apigateway-request-validator"
+_SOURCES = {
+    "header": "method.request.header.{}",
+    "query": "method.request.querystring.{}",
+    "path": "method.request.path.{}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +31,7 @@ class RestAuthorizerSpec:
         kind: `iam`, `cognito`, or of functions `token` or `request`.
         sources: What of a request it looks at, such as `method.request.header.Authorization`.
         function: The name of the function that decides.
-        expression: What a token has to match.
+        expression: What a token has to match, as a whole.
         issuer: The issuer of tokens.
         scopes: What a token has to allow, one of them.
     """
@@ -30,7 +39,7 @@ class RestAuthorizerSpec:
     kind: str
     sources: tuple[str, ...] = ()
     function: str = ""
-    expression: str | None = None
+    expression: LinearRegex | None = None
     issuer: str = ""
     scopes: tuple[str, ...] = ()
 
@@ -45,6 +54,8 @@ class RestMethodSpec:
         function: The name of the function that answers; empty for a fixed response.
         authorizer: What lets requests through; None for nothing.
         asks_key: Whether requests need an API key.
+        validator: Validates requests; None for all as they are.
+        timeout_s: The longest that a client waits for the function, in seconds; None for the API's.
         status: The status of a fixed response.
         headers: The headers of a fixed response.
     """
@@ -54,6 +65,8 @@ class RestMethodSpec:
     function: str
     authorizer: RestAuthorizerSpec | None = None
     asks_key: bool = False
+    validator: RequestValidator | None = None
+    timeout_s: float | None = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -70,6 +83,7 @@ class RestApiSpec:
         throttle: Requests per second, and at once, if the stage limits them.
         method_throttles: The same of methods that have their own limits, by method and path.
         gateway_responses: What is changed of API Gateway's own answers, by their type.
+        keys_of_authorizers: Whether authorizers give the API keys.
         access_log: The ARN of the log group that has a line for each request, and the line's format.
     """
 
@@ -80,6 +94,7 @@ class RestApiSpec:
     throttle: tuple[float, int] | None
     method_throttles: Mapping[str, tuple[float, int]]
     gateway_responses: Mapping[str, GatewayResponse]
+    keys_of_authorizers: bool
     access_log: tuple[str, str] | None
 
 
@@ -130,6 +145,7 @@ def _rest_api(api: Resource, stage: Resource) -> RestApiSpec:
             )
             for kind, given in body.get("x-amazon-apigateway-gateway-responses", {}).items()
         },
+        keys_of_authorizers=api.properties.get("ApiKeySourceType") == "AUTHORIZER",
         access_log=None if log is None else (str(log["DestinationArn"]), str(log["Format"])),
     )
 
@@ -171,12 +187,38 @@ def _method(
     authorizer = (
         _authorizer(where, names[0], schemes.get(names[0], {}), required[names[0]]) if names else None
     )
-    return RestMethodSpec(method, path, function_of(uri), authorizer, asks_key)
+    try:
+        validator = _validator(body, operation)
+    except ValueError as error:
+        raise TemplateError(f"{where}: the request validator: {error}") from error
+    return RestMethodSpec(
+        method, path, function_of(uri), authorizer, asks_key, validator, timeout_of(integration)
+    )
 
 
-def function_of(uri: str) -> str:
-    """Return the name of the function in an integration's address."""
-    return function_name(uri.split("/functions/")[1].split("/invocations", maxsplit=1)[0])
+def _validator(body: Mapping[str, Any], operation: Mapping[str, Any]) -> RequestValidator | None:
+    """Return what validates a method's requests, or raise ValueError."""
+    name = operation.get(_VALIDATOR, body.get(_VALIDATOR))
+    if name is None:
+        return None
+    wanted = body.get(f"{_VALIDATOR}s", {}).get(name)
+    if wanted is None:
+        raise ValueError(f"{name} is not in the API's document")
+    required: list[str] = []
+    given: Mapping[str, Any] = operation.get("requestBody", {})
+    schema = given.get("content", {}).get("application/json", {}).get("schema")
+    for each in operation.get("parameters", ()):
+        if each["in"] == "body":
+            given, schema = each, each["schema"]
+        elif each.get("required"):
+            required.append(_SOURCES[each["in"]].format(each["name"]))
+    if schema is not None:
+        schema = {**{part: body[part] for part in ("definitions", "components") if part in body}, **schema}
+    return RequestValidator(
+        required if wanted.get("validateRequestParameters") else (),
+        schema if wanted.get("validateRequestBody") else None,
+        needs_body=bool(given.get("required")),
+    )
 
 
 def _authorizer(where: str, name: str, scheme: Mapping[str, Any], scopes: list[str]) -> RestAuthorizerSpec:
@@ -197,9 +239,64 @@ def _authorizer(where: str, name: str, scheme: Mapping[str, Any], scopes: list[s
             f"{where}: authorizer {name} is neither a signature's, Cognito's nor a function's"
         )
     listed = tuple(each.strip() for each in settings.get("identitySource", "").split(",") if each.strip())
-    return RestAuthorizerSpec(
-        kind,
-        (own_source,) if kind == "token" else listed,
-        function_of(settings["authorizerUri"]),
-        settings.get("identityValidationExpression"),
-    )
+    expression = settings.get("identityValidationExpression")
+    try:
+        whole = None if expression is None else LinearRegex(f"^(?:{expression})$")
+    except ValueError as error:
+        raise TemplateError(f"{where}: the ValidationExpression {expression} of {name}: {error}") from error
+    sources = (own_source,) if kind == "token" else listed
+    return RestAuthorizerSpec(kind, sources, function_of(settings["authorizerUri"]), whole)
+
+
+def usage_plans(stack: Stack) -> list[UsagePlan]:
+    """Return a stack's usage plans, each with its keys that are enabled.
+
+    Args:
+        stack: The stack.
+    """
+    keys = {key.physical_id: key for key in stack.of_type("AWS::ApiGateway::ApiKey")}
+    apis = {api.physical_id: api.logical_id for api in stack.of_type("AWS::ApiGateway::RestApi")}
+    found = []
+    for plan in stack.of_type("AWS::ApiGateway::UsagePlan"):
+        of_plan = [
+            keys[each.properties["KeyId"]]
+            for each in stack.of_type("AWS::ApiGateway::UsagePlanKey")
+            if each.properties["UsagePlanId"] == plan.physical_id and each.properties["KeyId"] in keys
+        ]
+        stages = [
+            ((apis.get(each["ApiId"], ""), each["Stage"]), each.get("Throttle", {}))
+            for each in plan.properties.get("ApiStages", ())
+        ]
+        quota = plan.properties.get("Quota")
+        found.append(
+            UsagePlan(
+                frozenset(stage for stage, _ in stages),
+                {
+                    key.properties.get("Value", ""): key.physical_id
+                    for key in of_plan
+                    if text_of(key.properties.get("Enabled", False)) == "true"
+                },
+                _throttle(plan.properties.get("Throttle", {})),
+                {
+                    (*stage, _method_and_path(method)): throttle
+                    for stage, limits in stages
+                    for method, settings in limits.items()
+                    if (throttle := _throttle(settings))
+                },
+                quota and Quota(int(quota["Limit"]), quota["Period"], int(quota.get("Offset", 0))),
+            )
+        )
+    return found
+
+
+def _throttle(settings: Mapping[str, Any]) -> Throttle | None:
+    """Return the limits of a usage plan; None if it has none."""
+    if "RateLimit" not in settings or "BurstLimit" not in settings:
+        return None
+    return Throttle(float(settings["RateLimit"]), int(settings["BurstLimit"]))
+
+
+def _method_and_path(text: str) -> str:
+    """Return `GET /pets` for a usage plan's `/pets/GET`."""
+    path, _, method = text.rpartition("/")
+    return f"{method} {path or '/'}"
