@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Literal, NamedTuple, Protocol
 
 from consumers.errors import TaglineError
@@ -240,21 +241,61 @@ def minute_of(day: date, minute: int) -> Span:
     return Span(_minute(day, minute), _minute(day, minute + 1))
 
 
-def slices(day: date, tally: Tally, limit: int = SLICE_ROWS) -> Iterator[Span]:
-    """Cut a day into spans of at most so many rows each, at whole minutes; together they are the whole day.
+def minutes_of(day: date, minutes: range) -> Span:
+    """Return the span of some of a day's minutes, from 0 to 1439."""
+    return Span(_minute(day, minutes.start), _minute(day, minutes.stop))
+
+
+def slices(
+    day: date, tally: Tally, limit: int = SLICE_ROWS, minutes: range = range(MINUTES)
+) -> Iterator[Span]:
+    """Cut some minutes of a day into spans of at most so many rows each, at whole minutes.
 
     Args:
         day: The day in UTC.
         tally: How many rows its minutes have.
         limit: How many rows a span may have, unless a single minute has more.
+        minutes: The minutes; together, the spans are all of them.
     """
-    start, rows = 0, 0
-    for minute in sorted(tally):
+    start, rows = minutes.start, 0
+    for minute in sorted(tally.keys() & minutes):
         if rows and rows + tally[minute] > limit:
             yield Span(_minute(day, start), _minute(day, minute))
             start, rows = minute, 0
         rows += tally[minute]
-    yield Span(_minute(day, start), _minute(day, MINUTES))
+    yield Span(_minute(day, start), _minute(day, minutes.stop))
+
+
+def minute_ranges(minutes: Collection[int], tally: Tally, limit: int = SLICE_ROWS) -> list[range]:
+    """Return the ranges of minutes that are asked for instead of a whole day, in order.
+
+    They are no more than the spans of the whole day would be: where minutes are too scattered for that, the
+    ranges with the fewest rows between them are joined.
+
+    Args:
+        minutes: The minutes of which rows are wanted.
+        tally: How many rows the day's minutes have; others are not asked for.
+        limit: How many rows a span may have.
+    """
+    found: list[range] = []
+    for minute in sorted(tally.keys() & minutes):
+        if found and found[-1].stop == minute:
+            found[-1] = range(found[-1].start, minute + 1)
+        else:
+            found.append(range(minute, minute + 1))
+    gaps = [
+        (sum(tally.get(each, 0) for each in range(before.stop, after.start)), before.stop)
+        for before, after in pairwise(found)
+    ]
+    most = max(1, -(-sum(tally.values()) // limit))
+    joined = {stop for _, stop in sorted(gaps)[: max(0, len(found) - most)]}
+    asked: list[range] = []
+    for each in found:
+        if asked and asked[-1].stop in joined:
+            asked[-1] = range(asked[-1].start, each.stop)
+        else:
+            asked.append(each)
+    return asked
 
 
 def _minute(day: date, minute: int) -> str:

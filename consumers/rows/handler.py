@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cache, partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,20 +100,20 @@ def make_handler(
         timings.begin()
         ledger = Ledger(event["Records"], place_of_arn(context.invoked_function_arn))
         accounts, minutes = accounting.BatchAccounts(tag, prefix), BatchMinutes(usage_type, clock())
-        days, on_time = set[int](), begin_of_on_time(clock(), store.late_after)
+        minutes_late, on_time = set[int](), begin_of_on_time(clock(), store.late_after)
         until_answer = partial(keepers.at_once, lambda: remaining() - ANSWER)
         keep = partial(write_large_records, ledger, objects, until_answer)
         packing = Packing(packer, clashes, ledger, accounts, minutes, keep, tag, prefix)
         lines = tagged_lines(ledger, tag, own_log_groups, prefix)
         requests = store.requests(read(ledger, lines, packing, remaining, timings))
         for rows, outcomes in write(store, requests, remaining, senders, timings, replace=packing.replace):
-            days |= record_outcomes(ledger, rows, outcomes, on_time)
+            minutes_late |= record_outcomes(ledger, rows, outcomes, on_time)
         ledger.write_seconds = timings.seconds["write"]
         with timings.stage("quarantine"):
             in_time = partial(keepers.at_once, lambda: remaining() - END)
             ledger.keep(objects, in_time, lambda: remaining() <= LAST)
             timed = TimedWriter(objects.write, keepers, remaining)
-            mark_late_days(ledger, days, timed, context.aws_request_id)
+            mark_late_days(ledger, minutes_late, timed, context.aws_request_id)
             accounting.write(accounts, ledger, timed, minutes)
         report(ledger)
         return ledger.response()
@@ -156,7 +157,7 @@ def read(
 def record_outcomes(
     ledger: Ledger, rows: list[tuple[Line, Packed]], outcomes: list[Outcome], on_time: float
 ) -> set[int]:
-    """Record the outcomes of rows in the ledger; return the days of those that the store has and were late.
+    """Record the outcomes of rows in the ledger; return the minutes of late ones that the store has.
 
     Duplicates count as well: the delivery that stored the row may have failed before it marked the day.
 
@@ -165,10 +166,13 @@ def record_outcomes(
         rows: Lines, each with its row.
         outcomes: The outcome of each row.
         on_time: Rows before this are late, in milliseconds since 1970.
+
+    Returns:
+        Minutes since 1970.
     """
     if all_stored(outcomes):
         ledger.stored += len(rows)
-        return {row.time // table.DAY_MS for _, row in rows if row.time < on_time}
+        return {row.time // late_days.MINUTE_MS for _, row in rows if row.time < on_time}
     late: set[int] = set()
     for (line, row), outcome in zip(rows, outcomes, strict=True):
         if isinstance(outcome, Stored):
@@ -180,25 +184,26 @@ def record_outcomes(
         else:
             ledger.fail(line.position)
         if isinstance(outcome, Stored | Duplicate) and row.time < on_time:
-            late.add(row.time // table.DAY_MS)
+            late.add(row.time // late_days.MINUTE_MS)
     return late
 
 
 def mark_late_days(
-    ledger: Ledger, days: Iterable[int], objects: quarantine.ObjectWriter, delivery: str
+    ledger: Ledger, minutes: Iterable[int], objects: quarantine.ObjectWriter, delivery: str
 ) -> None:
-    """Write a marker for each past day that received rows. If one cannot be written, the batch fails.
+    """Write a marker for each day that received rows late. If one cannot be written, the batch fails.
 
     Args:
         ledger: The batch's ledger.
-        days: Days since 1970.
+        minutes: Minutes since 1970.
         objects: Where the exporter looks for markers.
         delivery: The invocation's request id.
     """
-    for day in sorted(days):
+    for day, of_day in groupby(sorted(minutes), key=lambda each: each // late_days.DAY_MINUTES):
         when = date.fromordinal(day + date(1970, 1, 1).toordinal())
+        body = late_days.marker_body(each % late_days.DAY_MINUTES for each in of_day)
         try:
-            objects.write(late_days.marker_key(when, quarantine.name(ledger.records[0]), delivery), b"")
+            objects.write(late_days.marker_key(when, quarantine.name(ledger.records[0]), delivery), body)
         except OSError:
             # The rows are stored, and would be missing in the lake. The next delivery marks the day.
             ledger.fail(0, lines=0)

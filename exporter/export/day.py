@@ -8,17 +8,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 from consumers.rows import late_days
 from consumers.rows.table import UNDECLARED, Plans
 from exporter.export.fan_out import fan_out
-from exporter.export.reading import Position, Reading, Source
+from exporter.export.kept_rows import Unchanged, UnusableFilesError, find_unchanged, is_over
+from exporter.export.reading import Position, Reading, RowsMissingError, Source
 from exporter.export.whole_rows import WholeRows
 from exporter.lake.ahead import ahead
 from exporter.lake.batch import Batch
 from exporter.lake.columns import extend_lake_columns
 from exporter.lake.days import Day
+from exporter.lake.forgotten import Forgotten
 from exporter.lake.forgotten_list import ForgottenList, ReadKey, no_key
 from exporter.lake.formats import Format
 from exporter.lake.hours import hours_of_batches, hours_of_part
@@ -56,7 +59,11 @@ class OutOfTimeError(Exception):
 
 
 class NewColumnsError(Exception):
-    """Hours have columns that the day's other hours were written without: all have to be written together."""
+    """Rows have columns that the day's other rows were written without: all have to be written together."""
+
+
+# What shows that a day cannot be made of the lake's files and the store's changes.
+_UNFIT = (NewColumnsError, RowsMissingError, UnusableFilesError)
 
 
 class RowsGoneError(RuntimeError):
@@ -73,6 +80,7 @@ class DayJob:
         plans: The declared schemas: a whole record becomes the row that the consumer would make.
         order: What the day is written for: progress that was made for another order is not resumed.
         late: How many markers there are of rows that came to the day late.
+        asks_for_changes: Whether the store is asked only for the minutes that the day's markers name.
         hours: Of a day that is written hour by hour, the hours that are written now, in a row, each with what
             it is made of; empty for a whole day.
         seconds_left: How long this invocation has.
@@ -85,6 +93,7 @@ class DayJob:
     plans: Plans = UNDECLARED
     order: str = ""
     late: int = 0
+    asks_for_changes: bool = False
     hours: Mapping[int, str] = field(default_factory=dict)
     seconds_left: Callable[[], float] = lambda: MOST_SECONDS
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -136,7 +145,8 @@ def export_day(day: Day, store: Store, job: DayJob | None = None) -> Export:
 def export_formats(days: Sequence[Day], store: Store, job: DayJob) -> list[Export | Exception]:
     """Write a day's rows to the lake in several formats.
 
-    Doing it again changes nothing, unless there are other rows.
+    Doing it again changes nothing, unless there are other rows. If the store is asked only for changes, and
+    they do not fit to what the lake has, it is asked for the whole day.
 
     The store is asked once for all formats. A format's manifest is written last. The store drops rows older
     than its retention, the lake does not: once the store no longer has the whole day, the lake keeps what it
@@ -154,11 +164,30 @@ def export_formats(days: Sequence[Day], store: Store, job: DayJob) -> list[Expor
         OutOfTimeError: If the invocation ends before the day does: called again, it resumes.
     """
     began = time.monotonic()
+    outcomes = _try_formats(days, store, job)
+    failed = [day for day in days if isinstance(outcomes[day.kind], _UNFIT)]
+    if failed and job.asks_for_changes:
+        outcomes |= _try_formats(failed, store, replace(job, asks_for_changes=False))
+    seconds = time.monotonic() - began
+    in_order = [outcomes[day.kind] for day in days]
+    return [each if isinstance(each, Exception) else replace(each, seconds=seconds) for each in in_order]
+
+
+def _try_formats(days: Sequence[Day], store: Store, job: DayJob) -> dict[Format, Export | Exception]:
+    """Write a day's rows in several formats, and return what became of each: see `export_formats`."""
     outcomes: dict[Format, Export | Exception] = {}
     writing: list[_Files] = []
     # Manifests are read before the store: rows that others commit meanwhile make this commit fail.
     read = _try_each(lambda day: _Files(day, *day.committed()), days)
-    found = _Found(store.tally(days[0].date), store.whole_since(days[0].date, job.now()), store, job)
+    known = [files for files in read if isinstance(files, _Files)]
+    forgotten = cache(ForgottenList(days[0].objects, job.read_key).read)
+    is_day_over = is_over(days[0].date, job.now())
+    unchanged = _unchanged(known, job, forgotten) if job.asks_for_changes and is_day_over else None
+    if unchanged is not None and store.includes_exports:
+        store = store.within(unchanged.hours)
+    since = store.whole_since(days[0].date, job.now())
+    tally = store.tally(days[0].date)
+    found = _Found(tally, since, store, job, forgotten, unchanged, is_day_over=is_day_over)
     for day, files in zip(days, read, strict=True):
         try:
             if isinstance(files, Exception):
@@ -174,9 +203,30 @@ def export_formats(days: Sequence[Day], store: Store, job: DayJob) -> list[Expor
     if any(isinstance(outcome, OutOfTimeError) for outcome in outcomes.values()):
         done = [outcome for outcome in outcomes.values() if isinstance(outcome, Export)]
         raise OutOfTimeError(got_on=bool(done) or any(files.got_on for files in writing), done=done)
-    seconds = time.monotonic() - began
-    in_order = [outcomes[day.kind] for day in days]
-    return [each if isinstance(each, Exception) else replace(each, seconds=seconds) for each in in_order]
+    return outcomes
+
+
+def _unchanged(
+    known: Sequence[_Files], job: DayJob, forgotten: Callable[[], Forgotten | None]
+) -> Unchanged | None:
+    """Return what of a day the store is not asked for; None for nothing, as where that has been tried."""
+    clients = forgotten()
+    order = _order(job, clients, is_day_over=True)
+    if any((progress := files.day.progress()[0]) and progress.order == order for files in known):
+        return None
+    days = [files.day for files in known]
+    manifests = [(files.known, files.tag) for files in known]
+    with ThreadPoolExecutor(_FETCHERS) as pool:
+        digest = clients.digest if clients else ""
+        return find_unchanged(days, manifests, digest, lambda keys: pool.map(days[0].objects.get, keys))
+
+
+def _order(
+    job: DayJob, forgotten: Forgotten | None, unchanged: Unchanged | None = None, *, is_day_over: bool
+) -> str:
+    """Return what a day is written for: progress that was made for something else is not resumed."""
+    parts = [f"{job.order}{dict(job.hours) or ''}", forgotten.digest if forgotten else ""]
+    return " ".join([*parts, "over" if is_day_over else "", "changes" if unchanged else ""]).rstrip()
 
 
 def _try_each(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result | Exception]:
@@ -192,12 +242,25 @@ def _try_each(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> l
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What the store has of a day: how many rows each minute has, and since when it has them all."""
+    """What the store has of a day.
+
+    Attributes:
+        tally: How many rows each minute has.
+        since: Since when it has all rows; None for the whole day.
+        store: The store.
+        job: How the day is written.
+        forgotten: Gives the list of forgotten clients.
+        unchanged: What the store is not asked for; None for nothing.
+        is_day_over: Whether the day was over when the store was asked.
+    """
 
     tally: Tally
     since: str | None
     store: Store
     job: DayJob
+    forgotten: Callable[[], Forgotten | None]
+    unchanged: Unchanged | None
+    is_day_over: bool
 
     def is_kept(self, files: _Files) -> bool:
         """Tell whether the lake keeps what it has of a format, because the store no longer has it whole.
@@ -250,7 +313,7 @@ class _Files:
     """The files of a day in one format while they are written."""
 
     def __init__(self, day: Day, known: Manifest | None, tag: str | None) -> None:
-        self.day, self.known, self._tag = day, known, tag
+        self.day, self.known, self.tag = day, known, tag
         self.got_on = False
         self.progress = Progress("", 0, ())
         self._progress_tag: str | None = None
@@ -330,14 +393,14 @@ class _Files:
             first = len(self.progress.parts)
             yield from self.day.write(batches, begun.columns, begun.revision, size=size, first=first)
 
-    def commit(self, since: str | None, job: DayJob) -> Export:
+    def commit(self, found: _Found) -> Export:
         """Commit the manifest that names the parts; the known one stays if it has the same rows.
 
         Raises:
             OutOfTimeError: If the invocation ends before the known parts are read.
             OvertakenError: If another attempt has committed the day.
         """
-        made = self.progress
+        made, job, forgotten = self.progress, found.job, found.forgotten()
         before, others = self.parts(job.hours)
         manifest = Manifest(
             self.day.date,
@@ -348,7 +411,9 @@ class _Files:
             restored=made.restored,
             not_restored=made.not_restored,
             forgotten=made.forgotten,
-            partial_since=since or (self.known.partial_since if self.known else None),
+            partial_since=found.since or (self.known.partial_since if self.known else None),
+            day_was_over=found.is_day_over and not job.hours,
+            forgotten_list=forgotten.digest if forgotten else "",
         )
 
         def are_whole(parts: Iterable[Part]) -> bool:
@@ -368,7 +433,7 @@ class _Files:
         else:
             if self.known is not None and manifest.revision != self.known.revision:
                 self.day.retire(before, job.now())
-            self.day.commit(manifest, self._tag, job.now())
+            self.day.commit(manifest, self.tag, job.now())
         self.day.tidy(job.now())
         return Export(manifest, kept=False)
 
@@ -405,17 +470,14 @@ def _write(writing: list[_Files], found: _Found) -> list[Export | Exception]:
     """Write a day's rows in all formats that need it, and return what became of each."""
     first = writing[0].day
     there = found.store.columns(first.date) if found.tally else ()
-    forgotten = ForgottenList(first.objects, found.job.read_key).read()
-    source = Source(first, found.store, found.tally, there, forgotten, found.job.slice_rows)
+    forgotten, job, unchanged = found.forgotten(), found.job, found.unchanged
+    source = Source(first, found.store, found.tally, there, forgotten, job.slice_rows, unchanged)
     columns = _columns(source, [files.known for files in writing])
-    if any(
-        files.known and files.known.columns != columns and files.parts(found.job.hours)[1]
-        for files in writing
-    ):
+    if any(files.known and files.known.columns != columns and files.parts(job.hours)[1] for files in writing):
         raise NewColumnsError
-    order = f"{found.job.order}{dict(found.job.hours) or ''}" + (
-        source.forgotten.digest if source.forgotten else ""
-    )
+    if unchanged is not None and unchanged.manifest.columns != columns:
+        return [NewColumnsError()] * len(writing)
+    order = _order(job, forgotten, unchanged, is_day_over=found.is_day_over)
     outcomes: dict[_Files, Export | Exception] = {}
     begun: list[_Files] = []
     for files, error in zip(
@@ -425,8 +487,8 @@ def _write(writing: list[_Files], found: _Found) -> list[Export | Exception]:
             begun.append(files)
         else:
             outcomes[files] = error
-    for files, error in zip(begun, _write_parts(begun, source, found.job) if begun else (), strict=True):
-        outcomes[files] = error or _try_each(lambda files: files.commit(found.since, found.job), [files])[0]
+    for files, error in zip(begun, _write_parts(begun, source, job) if begun else (), strict=True):
+        outcomes[files] = error or _try_each(lambda files: files.commit(found), [files])[0]
     return [outcomes[files] for files in writing]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from consumers.errors import TaglineError
 from consumers.rows.table import OVERFLOW, SAID
+from exporter.export.kept_rows import KeptRows, Unchanged
 from exporter.lake.batch import Batch
 from exporter.lake.days import Day
 from exporter.lake.forgotten import CLIENT, Forgotten, forgotten_until, is_before
@@ -22,7 +23,7 @@ from exporter.store import (
     Tally,
     Values,
     minute,
-    minute_of,
+    minutes_of,
     places,
     slices,
 )
@@ -46,6 +47,7 @@ class Source:
         there: The columns that the store has for the day.
         forgotten: The clients whose rows are left out; None for no client.
         slice_rows: The most rows that the store is asked for at once.
+        unchanged: What the store is not asked for, because the lake has it; None for nothing.
     """
 
     day: Day
@@ -54,6 +56,15 @@ class Source:
     there: tuple[Column, ...]
     forgotten: Forgotten | None
     slice_rows: int = SLICE_ROWS
+    unchanged: Unchanged | None = None
+
+    def spans(self) -> Iterable[tuple[Span, bool]]:
+        """Return the spans of the day in order, each with whether the store is asked for it."""
+        if not self.tally:
+            return ()
+        if self.unchanged is not None:
+            return self.unchanged.spans(self.tally, self.slice_rows)
+        return ((span, True) for span in slices(self.day.date, self.tally, self.slice_rows))
 
     def count_until(self, time: str) -> int:
         """Return how many rows there are up to the end of a time's minute."""
@@ -87,13 +98,21 @@ class Reading:
         source = self._source
         has = {column.name for column in source.there}
         asked = tuple(column for column in self._columns if column.name in has)
-        start, skip = minute_of(source.day.date, self._first).start, self._skip
-        for span in slices(source.day.date, source.tally, source.slice_rows) if source.tally else ():
-            if span.end <= start:
-                continue
-            pages = source.store.rows(Span(max(span.start, start), span.end), asked).pages
-            if asked != self._columns:
-                pages = _widened(pages, asked, self._columns)
+        start, skip = minutes_of(source.day.date, range(self._first, MINUTES)).start, self._skip
+        spans = [
+            (Span(max(span.start, start), span.end), is_asked)
+            for span, is_asked in source.spans()
+            if span.end > start
+        ]
+        of_files = [span for span, is_asked in spans if not is_asked]
+        kept = KeptRows(source.unchanged, of_files) if source.unchanged else None
+        for span, is_asked in spans:
+            if kept is not None and not is_asked:
+                pages = kept.pages(span)
+            else:
+                pages = source.store.rows(span, asked).pages
+                if asked != self._columns:
+                    pages = _widened(pages, asked, self._columns)
             pages = self._counted(pages)
             if source.forgotten is not None:
                 pages = self._without(source.forgotten, pages)

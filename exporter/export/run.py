@@ -251,6 +251,8 @@ class Exporter:
             self.job,
             order=hashlib.blake2b("\n".join(late).encode(), digest_size=8).hexdigest(),
             late=len(late),
+            # What a person asks for is read whole: it repairs what is wrong with a day.
+            asks_for_changes=run.nightly,
             seconds_left=seconds_left,
         )
         days = [Day(self.objects, date, Format(kind)) for kind in run.formats or self.formats]

@@ -157,8 +157,8 @@ class WholeRows:
             return False
         for field in fields:
             at = self._places.get(field if field in DIMENSIONS else column_name(field))
-            # The column may be a number's: a record's empty text has no place in it.
-            if at is not None and row[at] is None and self._columns[at].type == "text":
+            # A record's empty text has no place in a number's column. Rows of the lake have theirs already.
+            if at is not None and not row[at] and self._columns[at].type == "text":
                 row[at] = ""
                 found = True
         return found

@@ -91,6 +91,9 @@ class Manifest:
             None if it had the whole day.
         hours: Of a day that is written hour by hour, what each hour was made of: two alike need not be made
             again. Empty for other days.
+        day_was_over: Whether the day was over when the store was asked for its rows: later ones have left
+            markers. False for a day that is written hour by hour.
+        forgotten_list: The digest of the list of forgotten clients at that time; empty without a list.
     """
 
     day: date
@@ -103,6 +106,8 @@ class Manifest:
     forgotten: int = 0
     partial_since: str | None = None
     hours: Mapping[int, str] = field(default_factory=dict)
+    day_was_over: bool = False
+    forgotten_list: str = ""
 
     @property
     def rows(self) -> int:
@@ -140,6 +145,8 @@ class Manifest:
             "forgotten": self.forgotten,
             "partial_since": self.partial_since,
             "hours": dict(sorted(self.hours.items())),
+            "day_was_over": self.day_was_over,
+            "forgotten_list": self.forgotten_list,
             "columns": columns_to_json(self.columns),
             "parts": [asdict(part) for part in self.parts],
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
 from typing import Any, Final
 
 from consumers.bucket import Objects
@@ -81,8 +82,9 @@ def rewrite_rejected(
         done.present += len(rows) - len(missing)
         problem = _write(store, missing, remaining, done)
         # Also the days of rows that are present: a run that was ended may not have marked them.
-        for day in sorted({_day(row) for row in rows}):
-            objects.put(late_days.marker_key(day, report.etag, invocation), [b""], "text/plain")
+        for day, of_day in groupby(sorted(rows, key=_day), key=_day):
+            body = late_days.marker_body(map(_minute, of_day))
+            objects.put(late_days.marker_key(day, report.etag, invocation), [body], "application/json")
         if problem:
             done.left.append(f"{report.key}: {problem}")
         else:
@@ -134,6 +136,10 @@ def _is_stored(store: AskingStore, row: ReportedRow[Any]) -> bool:
 
 def _text(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S.%f}000"
+
+
+def _minute(row: ReportedRow[Any]) -> int:
+    return row.time // late_days.MINUTE_MS % late_days.DAY_MINUTES
 
 
 def _day(row: ReportedRow[Any]) -> date:

@@ -549,7 +549,7 @@ def test_the_days_that_rows_were_stored_of_late_are_told_to_the_exporter_once_pe
     assert consumer.objects.under("late/") == {
         late_days.marker_key(
             date(2025, 11, 20), quarantine.name(event["Records"][0]), Context.aws_request_id
-        ): b""
+        ): late_days.marker_body([600])
     }
 
 

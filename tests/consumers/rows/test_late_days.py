@@ -4,6 +4,8 @@ import re
 from datetime import date
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from consumers.rows import late_days
 
@@ -24,3 +26,30 @@ def test_a_key_names_its_day_its_batch_and_the_delivery() -> None:
 def test_a_key_of_something_else_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(repr(key))} is not a key such as late/2026-01-31/"):
         late_days.marker_day(key)
+
+
+@given(st.lists(st.integers(0, 1_439), min_size=1))
+def test_a_marker_names_minutes(minutes: list[int]) -> None:
+    assert late_days.marker_minutes(late_days.marker_body(minutes)) == frozenset(minutes)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"minutes",
+        b"[1]",
+        b"{}",
+        b'{"minutes": 1}',
+        b'{"minutes": []}',
+        b'{"minutes": [1.0]}',
+        b'{"minutes": [true]}',
+        b'{"minutes": ["1"]}',
+        b'{"minutes": [-1]}',
+        b'{"minutes": [5, 1440]}',
+        b'{"format_version": 2, "minutes": [1]}',
+        b"\xff",
+    ],
+)
+def test_anything_else_names_none(body: bytes) -> None:
+    assert late_days.marker_minutes(body) is None

@@ -1,0 +1,432 @@
+"""A day that rows came to late is made of its files and of the minutes that changed."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consumers.rows import late_days
+from exporter.export.day import DayJob
+from exporter.lake.days import Day
+from exporter.lake.formats import Format
+from exporter.lake.manifest import Manifest
+from exporter.store import Days, Span, Type, Values, minute, minutes_of, whole
+from exporter.upkeep.tasks import FORGET, Task, Tasks
+from tests.exporter.export.test_export import COLUMNS, DAY, SMALL, Dying, Killed, made
+from tests.exporter.export.test_run import Function, Ticking
+from tests.twins import Bucket, Rows, forget_client, read_key
+
+FIRST_NIGHT = datetime(2025, 11, 21, 0, 15, tzinfo=UTC)
+# Slices of 700 rows of a day with 2,400.
+QUESTIONS = 4
+TEXTS = (Format.CSV, Format.CSV_GZ, Format.JSONL_GZ)
+
+
+class Lake:
+    """A day in a store, the marks of those who write to it, and the nights of its export."""
+
+    def __init__(
+        self,
+        rows: Sequence[Values],
+        columns: dict[str, Type] = COLUMNS,
+        formats: tuple[Format, ...] = (Format.CSV_GZ,),
+        job: DayJob = SMALL,
+    ) -> None:
+        self.columns = columns
+        self.rows = Rows(columns, rows)
+        self.bucket = Bucket()
+        self.formats = formats
+        self.job = job
+        self.now = FIRST_NIGHT
+        self._names = count()
+
+    def write(self, *rows: Values, marker: bytes | None = None) -> str:
+        """Store rows, or higher versions of them, and mark the day as the consumer does."""
+        for row in rows:
+            self.rows.kept = [each for each in self.rows.kept if (each[0], each[5]) != (row[0], row[5])]
+            self.rows.keep(row)
+        key = late_days.marker_key(DAY, "batch", f"delivery-{next(self._names)}")
+        minutes = (minute(str(row[0])) for row in rows)
+        self.bucket[key] = late_days.marker_body(minutes) if marker is None else marker
+        self.bucket.modified[key] = self.now
+        return key
+
+    def export(self, event: dict[str, Any], context: Any = None) -> list[Span]:
+        """Export what an event asks for, and return the spans of the day that the store was asked for."""
+        self.rows.asked.clear()
+        function = Function(self.rows, self.bucket, self.job, self.formats)
+        function.now = self.now
+        answer = function(event, context)
+        assert not function.failures, function.failures
+        while "continues" in answer:
+            answer = function(answer["continues"])
+        return [span for span in self.rows.asked if whole(DAY).start <= span.start < whole(DAY).end]
+
+    def night(self, context: Any = None) -> list[Span]:
+        """Let a night pass, with its export."""
+        self.now += timedelta(days=1)
+        return self.export({"time": self.now.isoformat()}, context)
+
+    def manifest(self, kind: Format | None = None) -> Manifest:
+        manifest = Day(self.bucket, DAY, kind or self.formats[0]).manifest()
+        assert manifest is not None
+        return manifest
+
+    def content(self) -> dict[Format, Any]:
+        """What the files hold, and what the manifest counts."""
+        return {
+            kind: (
+                [part.content for part in manifest.parts],
+                manifest.columns,
+                (manifest.restored, manifest.not_restored, manifest.forgotten, manifest.partial_since),
+            )
+            for kind in self.formats
+            for manifest in [self.manifest(kind)]
+        }
+
+    def check(self) -> None:
+        """The day is as an export makes it that reads all."""
+        fresh = Lake(self.rows.kept, self.columns, self.formats, self.job)
+        fresh.bucket |= {key: body for key, body in self.bucket.items() if not key.startswith("records/")}
+        fresh.now = self.now
+        fresh.export({"day": str(DAY)})
+        assert self.content() == fresh.content()
+
+
+def many() -> list[Values]:
+    """Return 2,400 rows, of the minutes from 10:00 to 10:59."""
+    return [made(number) for number in range(2_400)]
+
+
+def at(clock: str) -> range:
+    hour, minute = map(int, clock.split(":"))
+    return range(hour * 60 + minute, hour * 60 + minute + 1)
+
+
+def exported(**more: Any) -> Lake:
+    """Return a day after its first night."""
+    lake = Lake(many(), **more)
+    assert len(lake.export({"time": FIRST_NIGHT.isoformat()})) == QUESTIONS
+    return lake
+
+
+def test_the_second_night_asks_for_the_minutes_that_changed_and_no_others() -> None:
+    lake = exported()
+    lake.write(made(4_003))
+    lake.write(made(4_003), made(5_000, hour=23))
+
+    asked = lake.night()
+
+    assert asked == [minutes_of(DAY, at("10:43")), minutes_of(DAY, at("23:20"))]
+    assert (lake.manifest().revision, lake.manifest().rows) == (2, 2_402)
+    assert not list(lake.bucket.keys(late_days.PREFIX))
+    lake.check()
+    assert lake.night() == []
+
+
+def test_young_markers_have_their_minutes_asked_for_again_when_the_rows_must_be_there() -> None:
+    lake = exported()
+    lake.now += timedelta(hours=23)
+    lake.write(made(4_003))
+    lake.now -= timedelta(hours=23)
+
+    # An hour old: the store may not show the row yet.
+    assert lake.night() == [minutes_of(DAY, at("10:43"))]
+    assert lake.night() == [minutes_of(DAY, at("10:43"))]
+    assert lake.night() == []
+
+
+def test_a_higher_version_takes_the_place_of_a_row() -> None:
+    lake = exported()
+    lake.write(made(4, status="500"))
+
+    assert lake.night() == [minutes_of(DAY, at("10:04"))]
+
+    assert (lake.manifest().revision, lake.manifest().rows) == (2, 2_400)
+    lake.check()
+
+
+def test_a_minute_of_which_the_same_rows_came_again_leaves_the_files_as_they_are() -> None:
+    lake = exported()
+    before = dict(lake.bucket)
+    lake.write(made(4))
+
+    assert lake.night() == [minutes_of(DAY, at("10:04"))]
+
+    assert {key: lake.bucket[key] for key in before} == before
+
+
+def test_scattered_minutes_are_asked_for_in_few_questions() -> None:
+    lake = exported()
+    lake.write(*(made(number, status="500") for number in range(0, 60, 2)))
+
+    asked = lake.night()
+
+    assert QUESTIONS <= len(asked) <= 2 * QUESTIONS
+    lake.check()
+
+
+NO_CHANGE: Callable[[Lake], object] = lambda _: None  # noqa: E731
+
+
+def without_field(lake: Lake) -> None:
+    """Make the manifest one of an earlier release."""
+    key = next(key for key in lake.bucket if key.endswith("day=20/_manifest.json"))
+    read = json.loads(lake.bucket[key])
+    del read["day_was_over"]
+    lake.bucket[key] = json.dumps(read).encode()
+
+
+def damage(lake: Lake) -> None:
+    key = lake.manifest().parts[1].key
+    lake.bucket[key] = lake.bucket[key][:-9] + bytes([lake.bucket[key][-9] ^ 1]) + lake.bucket[key][-8:]
+
+
+def forget_nobody(lake: Lake) -> None:
+    forget_client("nobody", lake.bucket, FIRST_NIGHT)
+
+
+def mark_as(key: str) -> Callable[[Lake], object]:
+    return lambda lake: lake.bucket.update({f"{late_days.PREFIX}{DAY}/{key}": b""})
+
+
+@pytest.mark.parametrize(
+    ("change", "marker"),
+    [
+        pytest.param(NO_CHANGE, b"", id="a marker of an earlier release"),
+        pytest.param(NO_CHANGE, b"{}", id="a marker without minutes"),
+        pytest.param(NO_CHANGE, b'{"minutes": []}', id="a marker of no minute"),
+        pytest.param(NO_CHANGE, b'{"minutes": [1440]}', id="a minute that no day has"),
+        pytest.param(NO_CHANGE, b'{"format_version": 2, "minutes": [643]}', id="a marker of a later release"),
+        pytest.param(mark_as("nightly.nightly"), None, id="a night that found the day locked"),
+        pytest.param(mark_as("failed.2025-11-22"), None, id="a night that failed"),
+        pytest.param(
+            lambda lake: [lake.write(made(4)) for _ in range(1_000)], None, id="markers of 1,001 batches"
+        ),
+        pytest.param(without_field, None, id="a manifest of an earlier release"),
+        pytest.param(forget_nobody, None, id="an erasure since"),
+        pytest.param(damage, None, id="a damaged file"),
+        pytest.param(
+            lambda lake: lake.bucket.delete([lake.manifest().parts[-1].key]), None, id="a file that is gone"
+        ),
+        pytest.param(
+            lambda lake: lake.rows.keep(made(7_000)), None, id="a row without a marker in another minute"
+        ),
+    ],
+)
+def test_the_whole_day_is_asked_for_if_it_is_not_known_what_changed(
+    change: Callable[[Lake], object], marker: bytes | None
+) -> None:
+    lake = exported()
+    change(lake)
+    lake.write(made(4_003), marker=marker)
+
+    asked = lake.night()
+
+    # What does not fit is found at the first minutes already, or only when the changed ones were asked for.
+    assert [*map(str, asked[-QUESTIONS:])] == [*map(str, exported_spans(lake))]
+    assert len(asked) <= QUESTIONS + 1
+    lake.check()
+
+
+def exported_spans(lake: Lake) -> list[Span]:
+    return Lake(lake.rows.kept).export({"day": str(DAY)})
+
+
+def test_a_day_that_somebody_asks_for_is_asked_for_whole() -> None:
+    lake = exported()
+    lake.write(made(4_003))
+
+    assert len(lake.export({"day": str(DAY)})) == QUESTIONS
+    lake.check()
+
+
+def test_a_day_that_was_exported_before_it_was_over_is_asked_for_whole() -> None:
+    # The schedule was disabled that night: the day was only ever exported by hand, and got rows after that.
+    lake = Lake(many()[:1_500])
+    lake.now = datetime(2025, 11, 21, 0, 9, tzinfo=UTC)
+    lake.export({"day": str(DAY)})
+    lake.rows.keep(*many()[1_500:])
+    lake.write(made(4_003))
+
+    assert len(lake.night()) == QUESTIONS
+    lake.check()
+
+
+def test_a_day_without_rows_of_forgotten_clients_is_asked_for_whole_while_the_store_has_them() -> None:
+    lake = Lake([made(number, client=f"c{number % 9}") for number in range(2_400)])
+    forget_client("c1", lake.bucket, FIRST_NIGHT)
+    lake.export({"time": FIRST_NIGHT.isoformat()})
+    assert lake.manifest().forgotten > 0
+    lake.write(made(4_003, client="c2"))
+
+    assert len(lake.night()) == QUESTIONS
+    lake.check()
+
+
+def test_a_new_column_has_the_whole_day_asked_for() -> None:
+    lake = Lake([(*row, None) for row in many()], {**COLUMNS, "zone": "text"})
+    lake.export({"time": FIRST_NIGHT.isoformat()})
+    assert "zone" not in [column.name for column in lake.manifest().columns[:-1]]
+    lake.write((*made(4_003), "b"))
+
+    lake.night()
+
+    assert lake.manifest().columns[-1].name == "zone"
+    lake.check()
+
+
+@pytest.mark.parametrize(
+    "formats",
+    [*((kind,) for kind in Format), (Format.PARQUET, Format.CSV_GZ), (Format.PARQUET, Format.JSONL_GZ)],
+    ids="+".join,
+)
+def test_every_format_can_be_made_of_its_files_or_of_those_with_text(formats: tuple[Format, ...]) -> None:
+    columns: dict[str, Type] = {
+        **COLUMNS,
+        "note": "text",
+        "_empty": "text",
+        "price": "number",
+        "paid": "boolean",
+        "count": "integer",
+    }
+    more: list[Values] = [
+        (None, '["note"]', "1.0E-5", "true", "9007199254740993"),
+        ('a "b",\r\nc', None, "NaN", "false", "-1"),
+        ("NULL", None, "1234567.891", None, None),
+        (None, None, None, None, None),
+    ]
+    rows = [(*made(number), *more[number % 4]) for number in range(2_500)]
+    lake = Lake(rows, columns, formats, replace(SMALL, size=60_000))
+    lake.export({"time": FIRST_NIGHT.isoformat()})
+    lake.write((*made(3_003), *more[0]))
+
+    assert lake.night() == [minutes_of(DAY, at("10:03"))]
+
+    lake.check()
+
+
+def test_another_format_is_made_of_the_store_alone_if_the_files_have_numbers_of_their_own() -> None:
+    lake = exported(formats=(Format.PARQUET,))
+    lake.formats = (Format.PARQUET, Format.CSV_GZ)
+    lake.write(made(4_003))
+
+    assert len(lake.night()) == QUESTIONS
+    lake.check()
+
+
+def test_a_format_that_is_new_is_made_of_the_files_of_another() -> None:
+    lake = exported()
+    lake.formats = (Format.JSONL_GZ, Format.CSV_GZ)
+    lake.write(made(4_003))
+
+    assert lake.night() == [minutes_of(DAY, at("10:43"))]
+    lake.check()
+
+
+@pytest.mark.parametrize("looks", range(2, 9))
+def test_a_night_without_time_goes_on_behind_the_last_part(looks: int) -> None:
+    lake = exported()
+    lake.write(made(4_003), made(4_050))
+
+    asked = lake.night(Ticking(looks))
+
+    assert set(asked) == {minutes_of(DAY, at("10:43")), minutes_of(DAY, at("10:30"))}
+    lake.check()
+
+
+def test_a_whole_day_that_takes_two_invocations_is_not_begun_again_as_changes() -> None:
+    lake = exported()
+    damage(lake)
+    lake.write(made(4_003))
+
+    # The first invocation finds the damage, and ends in the whole day.
+    asked = lake.night(Ticking(7))
+
+    # Only the slice that the second invocation resumes in is asked for twice, or was read ahead.
+    assert len(asked) <= QUESTIONS + 3
+    assert asked[-1].end == whole(DAY).end
+    lake.check()
+
+
+# --- any sequence -----------------------------------------------------------------------------------------
+
+CLIENTS = ("a", "b", "c")
+NUMBERS = st.integers(0, 30)
+
+
+def row_of(number: int, status: str) -> Values:
+    return made(number, status=status, client=CLIENTS[number % 3], hour=number % 24)
+
+
+WRITES = st.builds(
+    lambda numbers, status: lambda lake: lake.write(*(row_of(number, status) for number in numbers)),
+    st.lists(NUMBERS, min_size=1, max_size=4),
+    st.sampled_from(["200", "500"]),
+)
+NIGHTS = st.builds(lambda: lambda lake: lake.night())
+HANDS = st.builds(lambda: lambda lake: lake.export({"day": str(DAY)}))
+
+
+def killed(night: int) -> Callable[[Lake], None]:
+    """Return a night's export that is killed at one of its calls."""
+
+    def step(lake: Lake) -> None:
+        kept = lake.bucket
+        lake.bucket = Dying(kept, night)
+        lake.bucket.modified = kept.modified
+        try:
+            lake.night()
+        except Killed:
+            # The locks of a process that is gone end.
+            lake.now += timedelta(hours=2)
+        alive = Bucket(lake.bucket)
+        alive.modified = kept.modified
+        lake.bucket = alive
+
+    return step
+
+
+def erasure(client: str) -> Callable[[Lake], None]:
+    def step(lake: Lake) -> None:
+        tasks = Tasks(lake.bucket, lake.rows, "upkeep", lambda: lake.now, read_key)
+        task = Task(FORGET, Days(DAY, DAY), client, began=lake.now.isoformat())
+        done = tasks.do(task, lambda: True)
+        assert not any("failed" in result for result in done.results)
+
+    return step
+
+
+STEPS = st.one_of(
+    WRITES,
+    WRITES,
+    NIGHTS,
+    HANDS,
+    st.builds(killed, st.integers(0, 30)),
+    st.builds(erasure, st.sampled_from(CLIENTS)),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(STEPS, max_size=8))
+def test_whatever_comes_late_is_erased_or_killed_the_day_is_as_if_it_was_read_whole(
+    steps: list[Callable[[Lake], object]],
+) -> None:
+    lake = Lake(
+        [row_of(number, "200") for number in range(20)],
+        formats=(Format.CSV_GZ, Format.PARQUET),
+        job=replace(SMALL, size=1, slice_rows=5),
+    )
+    lake.export({"time": FIRST_NIGHT.isoformat()})
+    for step in steps:
+        step(lake)
+    lake.night()
+    lake.night()
+    assert not list(lake.bucket.keys(late_days.PREFIX))
+    lake.check()
