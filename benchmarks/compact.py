@@ -13,6 +13,7 @@ counted.
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
 import resource
@@ -175,6 +176,7 @@ def export(folder: Path, rows: int) -> dict[str, float]:
     bucket, kinds = Folder(folder), (Format.CSV_GZ, Format.PARQUET)
     for kind in kinds:
         module_of(kind.rules.unpacked)  # imports are part of the base
+    gc.freeze()  # as the function does
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
     counted = sum(LakeStore(bucket).tally(DAY).values())
@@ -199,6 +201,7 @@ def export_hourly(folder: Path, rows: int) -> dict[str, float]:
 
     bucket, store = Folder(folder), LakeStore(Folder(folder))
     days = [Day(bucket, DAY, kind) for kind in (Format.CSV_GZ, Format.PARQUET)]
+    gc.freeze()  # as the function does
 
     def spend(first: int) -> float:
         began = time.process_time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Callable
@@ -152,6 +153,8 @@ def _from_environment() -> Handler:
     # The schemas are beside the code, wherever that was unpacked.
     plans = schema.load_schemas(Path(__file__).parents[2] / settings.schemas)
     catalog = Catalog.of_account(settings.lake_database, objects)
+    # What the imports made stays: to look through it again and again takes a tenth of an export's time.
+    gc.freeze()
     store = store_of_function(settings.store, os.environ, boto3.client)
     return make_handler(
         Metered(store, settings.export_max_scanned_gb * _GB),

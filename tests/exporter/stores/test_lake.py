@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from exporter.lake.forgotten import Forgotten
 from exporter.lake.formats import Format
 from exporter.store import Column, StoreError, whole
 from exporter.stores.lake.questions import FRAGMENT_DAYS, LakeStore
+from exporter.stores.lake.texts import number_text, texts
 from tests.fragments import write_fragments
 from tests.twins import FORGOTTEN_KEY, Bucket, read_key
 
@@ -127,6 +129,21 @@ def test_a_day_that_is_exported_from_its_own_parts_again_keeps_its_revision() ->
         export_day(Day(bucket, DAY, kind), store_of(bucket))
 
     assert {key: body for key, body in bucket.items() if key.startswith("records/")} == before
+
+
+@given(
+    st.lists(
+        st.none()
+        | st.floats(1e-4, 1e8).map(lambda number: round(number, 3))
+        | st.floats(allow_nan=False, allow_infinity=False).map(lambda number: number + 0.0)
+        | st.sampled_from([0.0, 1e-3, 9.999e-4, 9_999_999.0, 1e7, -1e7, 5e-324, 1.7e308])
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_numbers_together_are_printed_as_each_is(numbers: list[float | None]) -> None:
+    each = [None if number is None else number_text(number) for number in numbers]
+
+    assert texts(pa.array(numbers, pa.float64())) == each
 
 
 def test_a_field_that_changes_its_type_keeps_the_first_one_and_other_values_are_in_extra() -> None:
