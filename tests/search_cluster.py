@@ -153,6 +153,11 @@ class Cluster:
             case "PUT", ["_index_template", name]:
                 self.templates[name] = checked_template(read_object(body), FLAT[self.product])
                 return 200, {"acknowledged": True}
+            case "GET", ["_index_template", name]:
+                if name not in self.templates:
+                    raise RefusedError(404, "resource_not_found_exception", f"no template [{name}]")
+                found_template = {"name": name, "index_template": self.templates[name]}
+                return 200, {"index_templates": [found_template]}
             case "PUT", [*folder, name] if folder == lifecycle:
                 check = checked_ilm if self.product == "elasticsearch" else checked_ism
                 self.policies[name] = check(read_object(body))

@@ -1274,6 +1274,27 @@ def test_the_formats_of_the_export_are_those_of_the_lake(template: dict[str, Any
     stack_of(template, ExportFormats=",".join(Format))
 
 
+@pytest.mark.parametrize("name", ["MeterUrl", "SearchUrl"])
+def test_keys_are_sent_encrypted_or_to_this_machine(name: str, template: dict[str, Any]) -> None:
+    pattern = template["Parameters"][name]["AllowedPattern"]
+    addresses = [
+        "https://a.example.com/x",
+        "http://127.0.0.1:9200",
+        "http://localhost",
+        "http://localhost/a?b",
+    ]
+    for taken in ["", *addresses]:
+        assert re.search(pattern, taken), taken
+    for refused in [
+        "http://a.example.com",
+        "http://localhost:1@a",
+        "http://127.0.0.1.a/",
+        "https://",
+        "https://a b",
+    ]:
+        assert not re.search(pattern, refused), refused
+
+
 def test_a_subscription_filter_of_another_stack_is_given_outputs_of_this_one(
     template: dict[str, Any],
 ) -> None:

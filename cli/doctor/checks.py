@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from onemachine.filter_pattern import InvalidPatternError, matches
 
+from cli.doctor.finding import Finding
+from cli.doctor.search_cluster import search_cluster
 from cli.subscriptions import OWN_GROUPS, account_policies
 from cli.target import Target
 from consumers.lines import quarantine
@@ -26,24 +27,10 @@ CLOCK_OFF_S = 60
 DROPPING_LEVELS = ("WARN", "ERROR", "FATAL")
 FUNCTIONS = (
     *("RowConsumerName", "DailyExporterName", "ReconcilerName", "UpkeepName", "UsageRollerName"),
-    *("UsageApiName", "DownloadApiName", "DownloadWorkerName"),
+    *("UsageApiName", "DownloadApiName", "DownloadWorkerName", "MeterConsumerName"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is wrong.
-
-    Attributes:
-        check: What was looked at.
-        problem: What is wrong, in a sentence.
-        fix: What to do.
-    """
-
-    check: str
-    problem: str
-    fix: str
-
+# What reads the stream; the second is there if there are meters or documents.
+CONSUMERS = ("RowConsumerName", "MeterConsumerName")
 
 Check = Callable[[Target], Iterator[Finding]]
 
@@ -60,7 +47,7 @@ def examine(target: Target, checks: Iterable[Check]) -> Iterator[Finding]:
 
 def all_checks(target: Target) -> tuple[Check, ...]:
     """Return the checks of a pipeline: on one machine no account has functions to be looked at."""
-    everywhere = (log_groups, stream, store, bucket, alerts, tags, clock)
+    everywhere = (log_groups, stream, store, bucket, search_cluster, alerts, tags, clock)
     return (*everywhere, functions, senders) if target.endpoint is None else everywhere
 
 
@@ -223,12 +210,14 @@ def functions(target: Target) -> Iterator[Finding]:
         if client.get_function_concurrency(FunctionName=name).get("ReservedConcurrentExecutions") == 0:
             problem = f"{name} is never run: its reserved concurrency is 0"
             yield Finding("functions", problem, "remove its reserved concurrency")
-    consumer = target.outputs["RowConsumerName"]
-    mappings = client.list_event_source_mappings(FunctionName=consumer)["EventSourceMappings"]
-    if not mappings:
-        yield Finding("functions", f"nothing calls {consumer}", "deploy the stack again")
-    for mapping in mappings:
-        yield from _mapping(consumer, mapping)
+    for output in CONSUMERS:
+        if (consumer := target.outputs.get(output)) is None:
+            continue
+        mappings = client.list_event_source_mappings(FunctionName=consumer)["EventSourceMappings"]
+        if not mappings:
+            yield Finding("functions", f"nothing calls {consumer}", "deploy the stack again")
+        for mapping in mappings:
+            yield from _mapping(consumer, mapping)
     limit = client.get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
     if limit < LEAST_CONCURRENCY:
         problem = f"the account runs at most {limit} functions at once, and the pipeline's beside yours"

@@ -180,7 +180,12 @@ def read_secret(arn: str) -> str:
             retries={"total_max_attempts": 1}, connect_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT
         ),
     )
-    if service == "ssm":
+    return read_key(client, arn)
+
+
+def read_key(client: Any, arn: str) -> str:
+    """Return what `read_secret` does, with a boto3 client of the secret's service."""
+    if arn.split(":")[2] == "ssm":
         secret = client.get_parameter(Name=arn, WithDecryption=True)["Parameter"]["Value"]
     else:
         secret = client.get_secret_value(SecretId=arn)["SecretString"]

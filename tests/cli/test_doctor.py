@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from cli import target as targets
 from cli.apps import tagline_with_samples
 from cli.doctor.canary import follow
-from cli.doctor.checks import Finding, all_checks, examine
+from cli.doctor.checks import all_checks, examine
+from cli.doctor.finding import Finding
 from cli.main import app
 from cli.subscriptions import account_policies
 from cli.target import Target, target_of
@@ -151,13 +152,16 @@ class Twin(Target):
     keys: tuple[str, ...] = ()
     store_error: str = ""
 
-    def __init__(self, answers: Mapping[str, Mapping[str, Any]], **marks: str) -> None:
+    def __init__(
+        self, answers: Mapping[str, Mapping[str, Any]], more: Mapping[str, str] | None = None, **marks: str
+    ) -> None:
         outputs = {
             "StreamArn": STREAM,
             "StreamName": "lines",
             "SubscriptionRoleArn": ROLE,
             "AlertTopic": TOPIC,
             "RowConsumerName": "tagline-RowConsumer",
+            **(more or {}),
         }
         super().__init__(None, outputs, {}, **marks)
         object.__setattr__(self, "answers", answers)
@@ -367,6 +371,40 @@ def test_tags_that_contain_each_other_are_found() -> None:
     answers = deepcopy(HEALTHY)
     (found,) = findings(Twin(answers, meter_tag="usage_record_meter"))
     assert (found.check, "MeterTag" in found.fix) == ("tags", True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem", "fix"),
+    [
+        # Nothing listens there.
+        (
+            {"SEARCH_URL": "http://127.0.0.1:1"},
+            "http://127.0.0.1:1 does not answer this machine",
+            "SearchUrl",
+        ),
+        ({"METER_URL": "http://127.0.0.1:1"}, "", ""),
+    ],
+)
+def test_a_search_cluster_is_asked_if_there_is_one(settings: dict[str, str], problem: str, fix: str) -> None:
+    answers = deepcopy(HEALTHY)
+    environment = {"METER_API_KEY_ARN": f"arn:aws:secretsmanager:us-east-1:{'1' * 12}:secret:key", **settings}
+    answers["lambda"]["GetFunctionConfiguration"] = {**FUNCTION, "Environment": {"Variables": environment}}
+    answers["secretsmanager"] = {"GetSecretValue": {"SecretString": "ApiKey secret"}}
+    twin = Twin(answers, {"MeterConsumerName": "tagline-MeterConsumer"})
+
+    found = findings(twin)
+
+    assert [problem in each.problem and fix in each.fix for each in found] == ([True] if problem else [])
+
+
+def test_the_consumer_of_meters_is_looked_at_too() -> None:
+    answers = deepcopy(HEALTHY)
+    at(*MAPPING, 0, "State", value="Disabled")(answers)
+    twin = Twin(answers, {"MeterConsumerName": "tagline-MeterConsumer"})
+
+    disabled = [each.problem for each in findings(twin) if "mapping is disabled" in each.problem]
+
+    assert [problem.split()[0] for problem in disabled] == ["tagline-RowConsumer", "tagline-MeterConsumer"]
 
 
 # ---- The pipeline that runs here ---------------------------------------------------------------------------

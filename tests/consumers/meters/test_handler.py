@@ -478,6 +478,18 @@ KEY = {"METER_API_KEY_ARN": "arn:aws:ssm:us-east-1:123456789012:parameter/key"}
             "one of METER_BUCKET, METER_URL, SEARCH_URL has to be set, not METER_BUCKET, METER_URL",
         ),
         ({**KEY, "SEARCH_URL": "http://a"}, "SEARCH_URL is 'http://a', not https: the key would be readable"),
+        *(
+            (
+                {**KEY, "METER_URL": url},
+                f"METER_URL is {url!r}, not https: the key would be readable",
+            )
+            for url in (
+                "http://127.0.0.1:80@a",
+                "http://localhost.a/",
+                "http://127.0.0.2",
+                "HTTP://localhost",
+            )
+        ),
         (URL, "METER_API_KEY_ARN is not set"),
         ({**KEY, "METER_URL": "http://a"}, "METER_URL is 'http://a', not https: the key would be readable"),
     ],
