@@ -47,7 +47,7 @@ MEANING = {
 class Stage:
     """A line of the table: what a stage has, and the seconds since the stage before was complete.
 
-    Lines that detail a stage have no seconds.
+    Lines that detail a stage have no seconds. Nor has the emitter: these would not be its cost.
     """
 
     name: str
@@ -87,7 +87,7 @@ def follow(
         items = send_all(pipeline, target, log, requests, bars)
         lines = [Stage("requests: sent", Count(log.lines if log else requests, 0), watch.lap())]
         emitted = stages.emitted(target)
-        lines.append(Stage("emitted: lines on stdout", emitted, watch.lap()))
+        lines.append(Stage("emitted: lines on stdout", emitted))  # while requests were sent
         if items:
             lines.append(Stage(f"  metrics: items in CloudWatch, of {items} ordered", counted_items(target)))
         delivered = stages.delivered(target)

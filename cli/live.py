@@ -17,19 +17,23 @@ from typing import Any
 from onemachine.access_logs import Access
 from onemachine.faults import Kind
 from rich.text import Text
-from tagline.record import Record, UnreadableLineError
+from tagline.record import Record
 
 from cli.screen import Screen, printable
+from consumers.lines.extract import Rejected, extract
+from consumers.lines.subscription import LogEvent
 
 FIRST_ERROR_STATUS, FIRST_FAILURE_STATUS = 400, 500
 # Lines that the service writes around each invocation.
-_PLATFORM = re.compile(r"(INIT_START|START RequestId:|END RequestId:|REPORT RequestId:|XRAY TraceId:)")
+_PLATFORM = re.compile(
+    r"INIT_START|(START|END|REPORT) RequestId:|XRAY TraceId:|\[WARNING\]\t.*LAMBDA_WARNING:"
+)
 _FAILED = re.compile(
     r"\[ERROR\]|Traceback \(most recent call last\)|RequestId: \S+ Error:|.*Task timed out after "
 )
 # Lines that wait to be printed, and how long the end waits for them in seconds.
 MAX_WAITING, CLOSE_WITHIN_S = 10_000, 5.0
-COUNTED = ("request", "failed request", "record", "error")
+COUNTED = ("request", "failed request", "record", "rejected line", "error")
 # Fields of a record that are shown, in this order.
 _SHOWN = ("method", "route", "status", "duration_ms", "client")
 
@@ -43,11 +47,14 @@ class LiveView:
     Args:
         tag: The token that marks a record.
         collected: The log groups whose lines the pipeline collects.
+        prefix: What may be before a record: the parameter LinePrefix.
         screen: Where to print; by default the terminal, also while functions run in this process.
     """
 
-    def __init__(self, tag: str, collected: Collection[str], screen: Screen | None = None) -> None:
-        self._tag = tag
+    def __init__(
+        self, tag: str, collected: Collection[str], prefix: str = "", screen: Screen | None = None
+    ) -> None:
+        self._tag, self._prefix = tag, prefix
         self._collected = frozenset(collected)
         self._screen = screen or Screen(file=sys.stdout)
         self._waiting: queue.Queue[Text | None] = queue.Queue(MAX_WAITING)
@@ -84,11 +91,20 @@ class LiveView:
                 found and str(found.get("type", "")).startswith("platform.")
             ):
                 continue
-            elif found and found.get("_tag") == self._tag:
-                self.counts["record"] += 1
-                self._print("record", f"{name}: ", Text(_record(text), "cyan"))
             else:
-                self._print("line", f"{name}: ", Text(printable(text.rstrip()), "dim"))
+                self._line(name, text)
+
+    def _line(self, name: str, text: str) -> None:
+        # As the consumer reads it.
+        found = extract(LogEvent("-", 0, text, "", "", ""), self._tag, self._prefix)
+        if found is None:
+            self._print("line", f"{name}: ", Text(printable(text.rstrip().expandtabs(4)), "dim"))
+        elif isinstance(found, Rejected):
+            self.counts["rejected line"] += 1
+            self._print("rejected", f"{name}: ", Text(printable(f"{found.reason}: {found.detail}"), "red"))
+        else:
+            self.counts["record"] += 1
+            self._print("record", f"{name}: ", Text(_record(found), "cyan"))
 
     def fault(self, kind: Kind, what: str) -> None:
         """Print a fault that was asked for."""
@@ -104,7 +120,7 @@ class LiveView:
 
     def _print(self, kind: str, text: str, rest: Text) -> None:
         now = datetime.now(UTC)
-        line = Text.assemble((f"{now:%H:%M:%S} ", "dim"), f"{kind:<8}", printable(text), rest)
+        line = Text.assemble((f"{now:%H:%M:%S} ", "dim"), f"{kind:<9}", printable(text), rest)
         with contextlib.suppress(queue.Full):
             self._waiting.put_nowait(line)
 
@@ -136,7 +152,7 @@ def _failure(text: str, found: dict[str, Any] | None) -> str:
     """Return an error as people read it: the message, and the stack below."""
     if found is None:
         # The runtime client writes its lines with returns and fixed spaces, so that they are one log event.
-        return printable(text.replace("\r", "\n").replace("\xa0", " ").rstrip())
+        return printable(text.replace("\r", "\n").replace("\xa0", " ").rstrip().expandtabs(4))
     message = found.get("errorMessage") or found.get("message") or text
     kind = f"{found['errorType']}: " if "errorType" in found else ""
     stack = found.get("stackTrace") or found.get("exception") or []
@@ -144,11 +160,7 @@ def _failure(text: str, found: dict[str, Any] | None) -> str:
     return printable("\n".join([f"{kind}{message}", *(str(line).rstrip() for line in lines)]))
 
 
-def _record(text: str) -> str:
-    try:
-        record = Record.from_line(text)
-    except UnreadableLineError as error:
-        return printable(f"unreadable: {error}")
+def _record(record: Record) -> str:
     shown = [f"{name}={record.fields[name]}" for name in _SHOWN if name in record.fields]
     return printable(" ".join([record.type, *shown]))
 

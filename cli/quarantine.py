@@ -63,10 +63,11 @@ def read_object(target: Target, key: str) -> bytes:
     Raises:
         CommandError: If the object does not exist.
     """
-    content = target.bucket().get(key)
+    content = target.bucket().get(key) if key.startswith(quarantine.PREFIX) else None
     if content is None:
         raise CommandError(
-            f"nothing is in quarantine under {key}", "tagline quarantine ls --keys has the keys"
+            f"nothing is in quarantine under {key or 'an empty key'}",
+            "tagline quarantine ls --keys has the keys",
         )
     return content
 

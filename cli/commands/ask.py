@@ -55,11 +55,13 @@ def query(
 
 
 def check_placeholders(sql: str) -> None:
-    """See that a question has no placeholder but `{table}`; in quotes and comments, braces are braces.
+    """See that a question is not empty, and has no placeholder but `{table}` outside of quotes and comments.
 
     Raises:
-        CommandError: If there is another.
+        CommandError: If it is empty, or there is another.
     """
+    if not sql.strip():
+        raise CommandError("the question is empty", "see the examples: tagline query --help")
     outside = re.sub(r"'[^']*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", " ", sql, flags=re.DOTALL)
     for name in re.findall(r"\{[^{}]*\}", outside):
         if name != "{table}":

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from onemachine.faults import OF_DELIVERIES, Kind
+from rich.table import Column, Table
 
 from cli.errors import CommandError
 from cli.options import MAX_DAYS, MAX_WAIT_S, AsJson, Stack, finite
-from cli.screen import FoldingTable, advancing, err, out, print_json_lines, print_rows, progress
+from cli.screen import advancing, err, out, print_json_lines, print_rows, progress
 from consumers.rows.registry import LOCAL_STORE, STORES
 
 if TYPE_CHECKING:
@@ -141,12 +142,13 @@ def demo(
         )
     demonstration.print_stages(stages, Path(result["zip"]), out)
     out.print(f"Usage page, for your browser: {result['report']}", soft_wrap=True)
-    out.print(
+    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.flush()
+    err.print(
         "Next: .venv/bin/tagline up runs it until Ctrl-C; docs/how-to/first-record.md leads to your record.",
         soft_wrap=True,
         highlight=False,
     )
-    sys.stdout.write(json.dumps(result) + "\n")
     if result["lost"] != 0 or result["downloaded"] != result["stored"]:
         raise typer.Exit(1)
 
@@ -191,7 +193,10 @@ def up(
         )
     with _explained():
         apps = _apps(template, parameters_of(parameter_overrides or []), store)
-        view = LiveView(DEFAULT_TAG, apps[-1].parameters["LogGroups"].split(","))
+        given = apps[-1].parameters
+        view = LiveView(
+            given.get("Tag", DEFAULT_TAG), given["LogGroups"].split(","), given.get("LinePrefix", "")
+        )
         with Pipeline(
             apps,
             in_process=in_process,
@@ -292,13 +297,14 @@ def print_end(target: Target, view: LiveView) -> None:
     from cli.target import FOLDER
 
     summary, page = view.summary(), FOLDER / "report.html"
+    view.close()
+    out.print()  # after ^C
     if view.counts["record"]:
         try:
             save_page(link_to_page(target), page)
             summary += f"\nUsage page, for your browser: {page.resolve()}"
         except CommandError as error:
             err.print(f"no usage page: {error}", highlight=False)
-    view.close()
     out.print(summary, soft_wrap=True, highlight=False)
 
 
@@ -549,7 +555,9 @@ def outbox(as_json: AsJson = False) -> None:
 
 def print_addresses(pipeline: Pipeline, target: Target) -> None:
     """Print where a pipeline is, and the variables by which programs find it."""
-    table = FoldingTable("address", "of", title="The pipeline runs", title_justify="left")
+    # An address in one piece, to copy it.
+    table = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
+    out.print("The pipeline runs:")
     for name, value in pipeline.outputs.get("app", {}).items():
         table.add_row(value, f"{name} of your template")
     shown = " ".join(pipeline.outputs.get("app", {}).values())

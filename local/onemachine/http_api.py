@@ -589,7 +589,10 @@ class HttpApi:
         Raises:
             OSError: The port is taken.
         """
-        self._server = _Server(("127.0.0.1", self._port), self.answer, self.too_large())
+        try:
+            self._server = _Server(("127.0.0.1", self._port), self.answer, self.too_large())
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror}: port {self._port} on 127.0.0.1") from error
         threading.Thread(
             target=self._server.serve_forever, args=(STOP_WITHIN_S,), name=f"api {self.api_id}", daemon=True
         ).start()

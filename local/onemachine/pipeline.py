@@ -478,7 +478,7 @@ def not_run(stack: Stack, types: Mapping[str, ResourceType] = TYPES) -> list[str
         types: The types of resources that run here, or that need not be created here.
 
     Returns:
-        Logical ids with their types, and functions with their layers, in the template's order.
+        Logical ids with their types, and which functions' layers, in the template's order.
     """
     ignored = [
         f"{resource.logical_id} ({resource.type})"
@@ -486,7 +486,7 @@ def not_run(stack: Stack, types: Mapping[str, ResourceType] = TYPES) -> list[str
         if resource.type not in types
     ]
     layered = [
-        f"{function.logical_id} (its layers)"
+        f"the layers of {function.logical_id}"
         for function in stack.of_type("AWS::Lambda::Function")
         if function.properties.get("Layers")
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,14 +83,21 @@ class Services:
             clients={each.name: each.clients for each in services if each.clients},
         )
         self.control = Control(self.faults)
-        self._server = make_server(
-            "127.0.0.1", port, self.control, threaded=True, request_handler=MotoRequestHandler
-        )
+        # Where the port is taken, werkzeug would print its own advice and exit.
+        with socket.create_server(("127.0.0.1", port)) as listening:
+            self._server = make_server(
+                "127.0.0.1",
+                port,
+                self.control,
+                threaded=True,
+                request_handler=MotoRequestHandler,
+                fd=listening.fileno(),
+            )
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(STOP_WITHIN_S,), name="services", daemon=True
         )
         self._thread.start()
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        self.endpoint = f"http://127.0.0.1:{self._server.port}"
 
     @property
     def cloudwatch(self) -> CloudWatchBackend:

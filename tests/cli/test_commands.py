@@ -83,7 +83,8 @@ def test_the_demo_ends_with_its_counts_and_a_zip_of_as_many_rows(tmp_path: Path)
     assert metrics
     assert metrics[1] == metrics[2] > "0"
     assert Path(counts["report"]) == tmp_path / ".tagline" / "report.html"
-    assert counts["report"] in done.stdout.splitlines()[-3]
+    assert counts["report"] in done.stdout.splitlines()[-2]
+    assert done.stderr.splitlines()[-1].startswith("Next: ")
     # Two of the 40 are orders, which are records of another type.
     assert '<span class="value">38</span>' in Path(counts["report"]).read_text(encoding="utf-8")
 
@@ -121,6 +122,7 @@ def test_the_version_and_the_help_have_their_usual_options(tmp_path: Path) -> No
     ("arguments", "problem", "advice"),
     [
         (("query", "SELECT 1"), "no pipeline is running in this folder", "tagline up"),
+        (("query", " "), "the question is empty", "tagline query --help"),
         (("query", "SELECT 1 FROM {tables}"), "{tables} stands for nothing", "{table} for the table's name"),
         (("quarantine", "ls", "--reason", "nosuch"), "'nosuch' is not one of", "--help"),
         (("export",), "no pipeline is running in this folder", "tagline up"),
@@ -314,7 +316,7 @@ def test_functions_of_ones_own_run_beside_the_pipeline_and_their_rows_outlive_it
 
     with running(tmp_path, *options) as printed:
         assert "not on this machine: Cache (AWS::ElastiCache::CacheCluster)" in printed
-        (url,) = re.findall(r"(http://127.0.0.1:\d+) +│ Url of your template", printed)
+        (url,) = re.findall(r"(http://127.0.0.1:\d+) +Url of your template", printed)
         with urllib.request.urlopen(f"{url}/orders") as response:
             assert response.status == 200
         until(tmp_path, count, "1")

@@ -36,32 +36,41 @@ EVENTS: list[tuple[str, str, str | None, str | None]] = [
     (
         GROUP,
         RECORD,
-        r"record  app-Orders: api_request route=/a status=200 duration_ms=3.5 client=\x1b[31mada",
+        r"record   app-Orders: api_request route=/a status=200 duration_ms=3.5 client=\x1b[31mada",
         "record",
     ),
-    (GROUP, "hello \x07there\n", r"line    app-Orders: hello \x07there", None),
-    (GROUP, '{"a": 1}', 'line    app-Orders: {"a": 1}', None),
-    (GROUP, "{not json", "line    app-Orders: {not json", None),
+    (GROUP, "hello \x07there\n", r"line     app-Orders: hello \x07there", None),
+    (GROUP, "[INFO]\tat 10\tid\thello", "line     app-Orders: [INFO]  at 10   id  hello", None),
+    (GROUP, 'usage_record {"route": "/b"}', "record   app-Orders: api_request route=/b", "record"),
+    (
+        GROUP,
+        'usage_record {"route": ',
+        "rejected app-Orders: unparseable: not JSON: Expecting value: line 1 column 24 (char 23)",
+        "rejected line",
+    ),
+    (GROUP, "[WARNING]\t2026-11-30T10:46:15.391Z\t\tLAMBDA_WARNING: Unhandled exception.", None, None),
+    (GROUP, '{"a": 1}', 'line     app-Orders: {"a": 1}', None),
+    (GROUP, "{not json", "line     app-Orders: {not json", None),
     (GROUP, "START RequestId: 1 Version: $LATEST", None, None),
     (GROUP, "REPORT RequestId: 1 Duration: 2 ms", None, None),
     (GROUP, '{"time": "now", "type": "platform.report", "record": {}}', None, None),
     (
         GROUP,
         TRACEBACK,
-        "error   app-Orders: [ERROR] ValueError: boom\nTraceback (most recent call last):\n  File a.py",
+        "error    app-Orders: [ERROR] ValueError: boom\nTraceback (most recent call last):\n  File a.py",
         "error",
     ),
-    (GROUP, FAILED, "error   app-Orders: E: no\n  File b.py", "error"),
-    (GROUP, LOGGED, "error   app-Orders: cannot\nTraceback ...", "error"),
+    (GROUP, FAILED, "error    app-Orders: E: no\n  File b.py", "error"),
+    (GROUP, LOGGED, "error    app-Orders: cannot\nTraceback ...", "error"),
     (
         GROUP,
         "2026-11-20T10:00:00Z 1 Task timed out after 3.00 seconds",
-        "error   app-Orders: 2026-11-20T10:00:00Z 1 Task timed out after 3.00 seconds",
+        "error    app-Orders: 2026-11-20T10:00:00Z 1 Task timed out after 3.00 seconds",
         "error",
     ),
     (OWN, '{"level": "INFO", "message": "batch"}', None, None),
     (OWN, RECORD, None, None),
-    (OWN, TRACEBACK.partition("\r")[0], "error   tagline-RowConsumer: [ERROR] ValueError: boom", "error"),
+    (OWN, TRACEBACK.partition("\r")[0], "error    tagline-RowConsumer: [ERROR] ValueError: boom", "error"),
 ]
 
 
@@ -72,7 +81,7 @@ def printed() -> io.StringIO:
 
 @pytest.fixture
 def view(printed: io.StringIO) -> LiveView:
-    return LiveView("usage_record", [GROUP], Screen(file=printed, width=40))
+    return LiveView("usage_record", [GROUP], screen=Screen(file=printed, width=40))
 
 
 @pytest.mark.parametrize("event", EVENTS)
@@ -100,13 +109,13 @@ def test_requests_faults_and_reloads_are_printed_and_counted(view: LiveView, pri
     view.close()
 
     assert [line[9:] for line in printed.getvalue().splitlines()] == [
-        r"request GET /a\x1b 200 7 ms Api",
-        r"request GET /a\x1b 404 7 ms Api",
-        r"request GET /a\x1b 502 7 ms Api",
-        "fault   throttle s3 PUT",
-        "reload  a.py changed; functions start again with it",
+        r"request  GET /a\x1b 200 7 ms Api",
+        r"request  GET /a\x1b 404 7 ms Api",
+        r"request  GET /a\x1b 502 7 ms Api",
+        "fault    throttle s3 PUT",
+        "reload   a.py changed; functions start again with it",
     ]
-    assert view.summary() == "3 requests, 1 failed request, 0 records, 0 errors"
+    assert view.summary() == "3 requests, 1 failed request, 0 records, 0 rejected lines, 0 errors"
 
 
 class Terminal(io.StringIO):
@@ -125,13 +134,13 @@ def test_a_terminal_that_stands_still_and_then_is_gone_stops_nothing(monkeypatch
     monkeypatch.setattr("cli.live.MAX_WAITING", 2)
     monkeypatch.setattr("cli.live.CLOSE_WITHIN_S", 0.0)
     terminal = Terminal()
-    view = LiveView("usage_record", [GROUP], Screen(file=terminal))
+    view = LiveView("usage_record", [GROUP], screen=Screen(file=terminal))
     view.lines(GROUP, ["hello"] * 100)
     view.lines(GROUP, [RECORD])
     view.close()
     terminal.released.set()
 
-    assert view.summary() == "0 requests, 0 failed requests, 1 record, 0 errors"
+    assert view.summary() == "0 requests, 0 failed requests, 1 record, 0 rejected lines, 0 errors"
 
 
 def test_code_that_changes_is_seen_once(tmp_path: Path) -> None:

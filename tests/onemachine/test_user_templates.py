@@ -136,7 +136,7 @@ def test_an_api_that_asks_for_a_signature_refuses_who_has_none(pipeline: Pipelin
 
 
 def test_what_is_not_run_is_named(pipeline: Pipeline) -> None:
-    assert pipeline.not_run == ["Files (AWS::EFS::FileSystem)", "Orders (its layers)"]
+    assert pipeline.not_run == ["Files (AWS::EFS::FileSystem)", "the layers of Orders"]
 
 
 def test_an_event_that_fails_is_told_by_e_mail(pipeline: Pipeline) -> None:
