@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -21,6 +22,15 @@ class Screen(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, markup=False, emoji=False)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Print where it would now, also while a function that runs in this process has stdout and stderr."""
+        self._file = self.file
+        try:
+            yield
+        finally:
+            self._file = None
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a string as it is shown: control characters are escaped."""
@@ -108,6 +118,12 @@ def print_rows(names: Sequence[str], rows: Sequence[Sequence[str]], screen: Cons
     for row in rows:
         table.add_row(*row)
     screen.print(table)
+
+
+def print_pairs(pairs: Sequence[tuple[str, str]], screen: Console) -> None:
+    """Print what can be copied in one piece, each with a text beside it that may continue below."""
+    names, texts = zip(*pairs, strict=True)
+    screen.print(_block(names, texts))
 
 
 def is_number(text: str) -> bool:

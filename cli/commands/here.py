@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from onemachine.faults import OF_DELIVERIES, Kind
-from rich.table import Column, Table
 
 from cli.errors import CommandError
 from cli.options import MAX_DAYS, MAX_WAIT_S, AsJson, Stack, finite
-from cli.screen import advancing, err, out, print_json_lines, print_rows, progress
+from cli.screen import advancing, err, out, print_json_lines, print_pairs, print_rows, progress
 from consumers.rows.registry import LOCAL_STORE, STORES
 
 if TYPE_CHECKING:
@@ -130,6 +129,7 @@ def demo(
     from cli.target import target_of
 
     with ExitStack() as opened:
+        opened.enter_context(err.kept())
         log = None
         if access_log is not None:
             log = opened.enter_context(open_access_log(access_log))
@@ -144,6 +144,7 @@ def demo(
     out.print(f"Usage page, for your browser: {result['report']}", soft_wrap=True)
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
+    # Last in a terminal; what reads stdout finds the JSON there.
     err.print(
         "Next: .venv/bin/tagline up runs it until Ctrl-C; docs/how-to/first-record.md leads to your record.",
         soft_wrap=True,
@@ -191,7 +192,7 @@ def up(
         raise CommandError(
             "a pipeline is running in this folder already", "stop it with Ctrl-C, or use another folder"
         )
-    with _explained():
+    with _explained(), out.kept(), err.kept():
         apps = _apps(template, parameters_of(parameter_overrides or []), store)
         given = apps[-1].parameters
         view = LiveView(
@@ -555,26 +556,29 @@ def outbox(as_json: AsJson = False) -> None:
 
 def print_addresses(pipeline: Pipeline, target: Target) -> None:
     """Print where a pipeline is, and the variables by which programs find it."""
-    # An address in one piece, to copy it.
-    table = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
-    out.print("The pipeline runs:")
-    for name, value in pipeline.outputs.get("app", {}).items():
-        table.add_row(value, f"{name} of your template")
+    addresses = [
+        (value, f"{name} of your template") for name, value in pipeline.outputs.get("app", {}).items()
+    ]
     shown = " ".join(pipeline.outputs.get("app", {}).values())
-    for name, url in pipeline.addresses.get("app", {}).items():
-        if url not in shown:
-            table.add_row(f"{url}{pipeline.stages[url]}", f"{name} of your template")
+    addresses += [
+        (f"{url}{pipeline.stages[url]}", f"{name} of your template")
+        for name, url in pipeline.addresses.get("app", {}).items()
+        if url not in shown
+    ]
     if "PetsApiUrl" in target.samples:
-        table.add_row(target.samples["PetsApiUrl"], "the pets API: every request leaves a record")
-        table.add_row(target.samples["SampleApiUrl"], "a sample API without a framework")
-    table.add_row(target.outputs["DownloadUrl"], "the download API")
+        addresses += [
+            (target.samples["PetsApiUrl"], "the pets API: every request leaves a record"),
+            (target.samples["SampleApiUrl"], "a sample API without a framework"),
+        ]
+    addresses.append((target.outputs["DownloadUrl"], "the download API"))
     if target.api_key is not None:
-        table.add_row(target.api_key, "the key for it: in the header x-api-key, instead of a signature")
-    table.add_row(target.endpoint, "AWS's services")
-    out.print(table)
+        addresses.append((target.api_key, "the key for it: in the header x-api-key, instead of a signature"))
+    addresses.append((pipeline.services.endpoint, "AWS's services"))
+    out.print("The pipeline runs:")
+    print_pairs(addresses, out)
     out.print('Programs that use boto3, and the examples of the pages, find it with: eval "$(tagline env)"')
     out.print("Stop it with Ctrl-C.")
-    sys.stdout.flush()
+    out.file.flush()
 
 
 def print_in_process(pipeline: Pipeline) -> None:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import signal
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import requests
 from onemachine.access_logs import Access
 from onemachine.faults import Kind
 from tagline.record import Record
@@ -154,3 +160,122 @@ def test_code_that_changes_is_seen_once(tmp_path: Path) -> None:
     assert watch.changed() is None
     code.unlink()
     assert watch.changed() == code
+
+
+TEMPLATE = """
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Orders:
+    Type: AWS::Serverless::Function
+    Properties:
+      Handler: orders.handler
+      Runtime: python3.13
+      CodeUri: .
+      Events: {Any: {Type: HttpApi, Properties: {Method: GET, Path: "/{order+}"}}}
+"""
+CODE = """
+import boto3
+from tagline import Emitter
+
+emitter = Emitter()
+
+
+@emitter.handler
+def handler(event, context):
+    boto3.client("sqs")
+    if event["rawPath"] == "/fails":
+        raise ValueError("boom")
+    return {"statusCode": 200, "body": "first"}
+"""
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of a developer who has set none for AWS."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return {**own, "COLUMNS": "120", "NO_COLOR": "1"}
+
+
+class Up:
+    """`tagline up` in a folder: what it prints, line by line."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tagline_pipeline", "up", *options],
+            cwd=folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.watchdog = threading.Timer(300, self.process.kill)
+        self.watchdog.start()
+
+    def until(self, text: str) -> str:
+        """Return the lines up to the first that has a text."""
+        assert self.process.stdout is not None
+        lines = ""
+        for line in self.process.stdout:
+            lines += line
+            if text in line:
+                return lines
+        pytest.fail(f"no {text!r} in {lines}")
+
+    def end(self) -> str:
+        self.process.send_signal(signal.SIGINT)
+        rest, _ = self.process.communicate()
+        return rest
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    (tmp_path / "template.yml").write_text(TEMPLATE)
+    (tmp_path / "orders.py").write_text(CODE)
+    running = Up(tmp_path, "--template", "template.yml", "--in-process")
+    try:
+        yield running
+    finally:
+        running.watchdog.cancel()
+        running.process.kill()
+        running.process.wait()
+        assert running.process.stdout is not None
+        running.process.stdout.close()
+
+
+def answer(url: str) -> tuple[int, str]:
+    response = requests.get(url, timeout=60)
+    return response.status_code, response.text
+
+
+def test_the_view_of_a_pipeline_that_runs(up: Up) -> None:
+    (url,) = re.findall(r"(http://127\.0\.0\.1:\d+) +ServerlessHttpApi of your template", up.until("Stop it"))
+
+    assert answer(f"{url}/a") == (200, "first")
+    up.until("record   app-Orders: api_request method=GET route=/{order+} status=200")
+    assert answer(f"{url}/fails")[0] == 500
+    up.until("error    app-Orders: [ERROR] ValueError: boom")
+    up.until('raise ValueError("boom")')
+
+    (up.folder / "orders.py").write_text(CODE.replace("first", "second, and longer"))
+    up.until("orders.py changed; functions start again with it")
+    assert answer(f"{url}/a") == (200, "second, and longer")
+
+    output = "hello\n" + '{"_tag": "usage_record", "route": "/fed"}\n{"_tag": "usage_record", "route": \n'
+    subprocess.run(
+        [sys.executable, "-m", "tagline_pipeline", "feed", "--lines", "-"],
+        cwd=up.folder,
+        env=environment(),
+        input=output,
+        text=True,
+        check=True,
+    )
+    up.until("line     app-Orders: hello")
+    up.until("record   app-Orders: api_request route=/fed")
+    up.until("rejected app-Orders: unparseable: ")
+
+    rest = up.end()
+    assert "3 requests, 1 failed request, 4 records, 1 rejected line, 1 error" in rest
+    page = up.folder / ".tagline" / "report.html"
+    assert f"Usage page, for your browser: {page}" in rest
+    assert "<title>" in page.read_text()
+    assert "Traceback" not in rest

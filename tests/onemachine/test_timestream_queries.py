@@ -213,6 +213,10 @@ ANSWERS: dict[str, Rows] = {
         ("500", "/b"),
     ),
     f"SELECT hit_count FROM {USAGE} WHERE note IS NOT NULL AND NOT note LIKE '%500' ": (("2",),),
+    f"SELECT hit_count FROM {USAGE} WHERE note NOT LIKE '%500' ": (("2",),),
+    "SELECT 'a_c' NOT LIKE 'a!_c' ESCAPE '!', 'abc' NOT LIKE 'a!_c' ESCAPE '!', NULL NOT LIKE 'a'": (
+        ("false", "true", None),
+    ),
     "SELECT 'a_c' LIKE 'a\\_c' ESCAPE '\\', 'abc' LIKE 'a\\_c' ESCAPE '\\', regexp_like('abc', '^a.c$')": (
         ("true", "false", "true"),
     ),

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+import boto3
+
 from onemachine.functions.definition import (
     Call,
     Function,
@@ -150,10 +152,14 @@ class _Variables(UserDict[str, str]):
 
     Other threads go on reading the one that they hold: no name that they have just found is gone from it.
     HOME is in both, because `os.path.expanduser` looks for it twice.
+
+    Attributes:
+        session: boto3's default session, which keeps the variables of its first use. None before that.
     """
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         super().__init__()
+        self.session: boto3.Session | None = None
         self.data = {**{name: os.environ[name] for name in ("HOME",) if name in os.environ}, **variables}
 
     def __setitem__(self, name: str, value: str) -> None:
@@ -167,13 +173,15 @@ class _Variables(UserDict[str, str]):
 
 @contextlib.contextmanager
 def _own_interpreter(variables: _Variables, imports: list[str]) -> Iterator[None]:
-    ours, path = os.environ, list(sys.path)
+    ours, path, session = os.environ, list(sys.path), boto3.DEFAULT_SESSION
     os.environ = variables  # type: ignore[assignment]  # noqa: B003 - a mapping; _hand_down does what it lacks
     _hand_down(ours, variables)
     sys.path[:0] = imports
+    boto3.DEFAULT_SESSION = variables.session
     try:
         yield
     finally:
+        variables.session, boto3.DEFAULT_SESSION = boto3.DEFAULT_SESSION, session
         sys.path[:] = path
         os.environ = ours  # noqa: B003
         _hand_down(variables, ours)

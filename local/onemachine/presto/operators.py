@@ -170,12 +170,13 @@ class Operators(ABC):
                 raise self._faults.refusal(node)
             escape = f" ESCAPE {self._literal(node.expression, scope).sql}"
             node = node.this
-        self._faults.only(node, "this", "expression")
+        self._faults.only(node, "this", "expression", "negate")
         sides = [
             self._types.expect(self.translate(side, scope), Type.VARCHAR, side)
             for side in (node.this, node.expression)
         ]
-        return Value(f"({sides[0]} LIKE {sides[1]}{escape})", Type.BOOLEAN)
+        like = "NOT LIKE" if node.args.get("negate") else "LIKE"
+        return Value(f"({sides[0]} {like} {sides[1]}{escape})", Type.BOOLEAN)
 
     def _arithmetic(self, node: exp.Expr, scope: Scope) -> Value:
         symbols: Mapping[type[exp.Expr], str] = {
