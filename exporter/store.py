@@ -173,6 +173,9 @@ class Store(Protocol):
             QuestionTooLargeError: If there are more rows than one answer may have.
         """
 
+    def erasable(self, day: date, client: str) -> int:
+        """Return how many of a day's rows, copies counted, `erase` would remove for a client."""
+
     def erase(self, day: date) -> int:
         """Remove a day's rows of forgotten clients and return how many; a store that cannot removes none."""
 

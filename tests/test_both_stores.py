@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -19,6 +20,7 @@ from cli import lake, stages
 from cli.apps import tagline_with_samples
 from cli.commands.kept import replay_logs
 from cli.compare import differences, export_side, store_side
+from cli.reconcile import balances_of
 from cli.replay import ReplayOutcome
 from cli.target import Target, target_of
 from consumers.lines.subscription import encode
@@ -27,7 +29,7 @@ from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.store import Days, whole
 from exporter.usage.stored import view_key
-from tests.builders import envelope
+from tests.builders import LOGGED, envelope
 
 # No subscription takes its lines.
 GROUP = "/aws/lambda/another"
@@ -58,6 +60,7 @@ class Run:
         days: The answers of the store to its questions about each day: all that should agree.
         differences: In which columns the store and the export differ.
         rejected: Lines in quarantine by reason.
+        reconciled: What `tagline reconcile` says of each log group, over all days.
         usage: The totals of the usage page's summary.
         forgotten: How many rows of a client the store and the export have after its erasure, and after its
             rows were delivered and exported once more.
@@ -68,12 +71,15 @@ class Run:
     days: Sequence[tuple[int, int, int]]
     differences: Sequence[str]
     rejected: Mapping[str, stages.Count]
+    reconciled: Mapping[str, Counter[str]]
     usage: Mapping[str, Any]
     forgotten: Sequence[tuple[int, int]]
 
 
-def line(identity: str, when: int, fields: Mapping[str, Any], type_: str = "api_request") -> str:
-    return write(Record(identity, when, {"route": "/pets", **fields}, type=type_, src="s"))
+def line(
+    identity: str, when: int, fields: Mapping[str, Any], type_: str = "api_request", seq: int | None = None
+) -> str:
+    return write(Record(identity, when, {"route": "/pets", **fields}, type=type_, src="s", seq=seq))
 
 
 def batches(when: int) -> list[list[str]]:
@@ -87,6 +93,8 @@ def batches(when: int) -> list[list[str]]:
             line("changing-1", when, {"size": 5}),
             line("of-a-client", when, {"client": "client-1"}),
             line("long-client", when, {"client": "c" * 3_000}),
+            # The line between these never comes.
+            *[line(f"numbered-{seq}", when, {}, seq=seq) for seq in (0, 1, 3)],
             line("ahead", when + 86_400_000, {}),
             line("unmappable", when, {}, type_="/" * 100),
             "{this is no record of ours but has the tag usage_record",
@@ -171,6 +179,7 @@ def run(pipeline: Pipeline) -> Run:
         name for day in days for name in differences(store_side(where, day, "store"), export_side(where, day))
     ]
     rejected = stages.quarantined(where)
+    reconciled = reconcile(where, days)
     where.invoke("UsageRollerName", {})
     summary = where.bucket().get(view_key("summary", "7d"))
     usage = json.loads(gzip.decompress(summary or b""))["total"]
@@ -181,7 +190,21 @@ def run(pipeline: Pipeline) -> Run:
     pipeline.settle()
     export(where, days, bars)
     forgotten.append(of_client(where, days))
-    return Run(rows, counts, asked, found, rejected, usage, forgotten)
+    return Run(rows, counts, asked, found, rejected, reconciled, usage, forgotten)
+
+
+def reconcile(where: Target, days: Days) -> dict[str, Counter[str]]:
+    """Return what `tagline reconcile` says of each log group, over the days of rows and of lines."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for day in {*days, datetime.fromtimestamp(LOGGED / 1_000, UTC).date()}:
+        balances, exported = balances_of(where, day)
+        for balance in balances:
+            said = balance.to_json(day, exported)
+            numbers = {**said.pop("quarantined"), **said}
+            group = numbers.pop("log_group")
+            del numbers["day"]
+            found[group].update(numbers)
+    return dict(found)
 
 
 def of_client(where: Target, days: Days) -> tuple[int, int]:
@@ -222,7 +245,7 @@ def test_every_kind_of_value_comes_back_whole(runs: dict[str, Run], store: str) 
 def test_rows_count_once_however_often_they_are_delivered_or_replayed(
     runs: dict[str, Run], store: str
 ) -> None:
-    stored = MANY + 7
+    stored = MANY + 10
     assert runs[store].counts == [stored, stored, stored + 20, stored + 20]
     assert sum(map(len, runs[store].rows.values())) == stored + 20
     assert {len(rows) for identity, rows in runs[store].rows.items() if identity != "twice"} == {1}
@@ -282,7 +305,15 @@ def test_a_forgotten_client_does_not_come_back(runs: dict[str, Run], store: str)
 def test_both_stores_have_the_same_numbers_about_usage(runs: dict[str, Run]) -> None:
     usage = [runs[store].usage for store in STORES]
     assert usage[0] == usage[1]
-    assert usage[0]["requests"] == MANY + 27
+    assert usage[0]["requests"] == MANY + 30
+
+
+def test_both_stores_reconcile_alike(runs: dict[str, Run]) -> None:
+    one, other = (runs[store].reconciled for store in STORES)
+    assert one == other
+    assert set(one) == {GROUP}
+    assert one[GROUP]["missing"] == 1
+    assert one[GROUP]["rows"] == one[GROUP]["exported_of_all"] == MANY + 30
 
 
 def test_both_stores_export_the_same_rows(runs: dict[str, Run]) -> None:

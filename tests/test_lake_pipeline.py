@@ -63,6 +63,12 @@ def problems(where: Target, bars: Progress) -> list[str]:
     return [text for answer in answers for each in answer["results"] for text in each["problems"]]
 
 
+def of_client(where: Target, bars: Progress, task: str) -> dict[str, int]:
+    """Find or forget a client, and return how many rows each format had."""
+    answers = lake.do_task(where, task, Days(DAY, DAY), bars, "client-1")
+    return {each["format"]: each["rows"] for answer in answers for each in answer["results"] if each["rows"]}
+
+
 def exported(where: Target, bars: Progress) -> list[dict[str, Any]]:
     return list(lake.export_days(where, Days(DAY, DAY), bars))
 
@@ -102,14 +108,20 @@ def test_rows_count_once_and_late_ones_are_merged_also_when_their_days_fragments
 def test_a_forgotten_client_is_in_no_answer_and_does_not_come_back(tagline: Pipeline, bars: Progress) -> None:
     where = target_of(tagline)
     send(tagline, range(40))
+    assert of_client(where, bars, "find") == {"store": 10}
     exported(where, bars)
+    everywhere = {"csv.gz": 10, "parquet": 10, "store": 10}
+    assert of_client(where, bars, "find") == everywhere
 
-    list(lake.do_task(where, "forget", Days(DAY, DAY), bars, "client-1"))
+    assert of_client(where, bars, "forget") == everywhere
+    assert of_client(where, bars, "find") == {}
     assert where.store().count() == 30
     assert problems(where, bars) == []
 
     send(tagline, range(40))
     assert where.store().count() == 30
+    assert of_client(where, bars, "find") == {"store": 10}
     assert {each["rows"] for each in exported(where, bars)} == {30}
+    assert of_client(where, bars, "find") == {}
     assert problems(where, bars) == []
     assert differences(store_side(where, DAY, "here"), export_side(where, DAY)) == []

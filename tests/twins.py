@@ -474,6 +474,9 @@ class Rows:
     def within(self, hours: range) -> Store:
         raise StoreError(f"the twin does not keep the hours {hours}")
 
+    def erasable(self, day: date, client: str) -> int:  # noqa: ARG002 - as a store that deletes no rows
+        return 0
+
     def erase(self, day: date) -> int:  # noqa: ARG002 - as a store that deletes no rows
         return 0
 

@@ -293,6 +293,8 @@ def _forget(target: Target, client: str, days: Days, *, do_it: bool, as_json: bo
 
 
 def _print_forgotten(found: list[dict[str, Any]], failed: list[dict[str, Any]], audit: str | None) -> None:
+    from exporter.upkeep.tasks import IN_STORE
+
     table = FoldingTable(
         "day", "format", Column("rows", justify="right"), Column("whole records", justify="right")
     )
@@ -303,8 +305,9 @@ def _print_forgotten(found: list[dict[str, Any]], failed: list[dict[str, Any]], 
         err.print(f"{each['day']} in {each['format']}: {each['failed']}", soft_wrap=True, highlight=False)
     if audit is not None:
         rows = sum(each["rows"] for each in found)
+        days = sum(each["format"] != IN_STORE for each in found)
         out.print(
-            f"Removed {rows:,} of the client's rows; written again: {len(found):,} of the lake's days.",
+            f"Removed {rows:,} of the client's rows; written again: {days:,} of the lake's days.",
             highlight=False,
         )
         out.print("Zips for download that may have had them are gone; who asks again gets new ones.")

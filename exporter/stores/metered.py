@@ -145,6 +145,10 @@ class Metered:
         """As the store."""
         return self._store.rows(span, columns)
 
+    def erasable(self, day: date, client: str) -> int:
+        """Return how many rows of a client can be removed, which costs no question."""
+        return self._store.erasable(day, client)
+
     def erase(self, day: date) -> int:
         """As the store."""
         return self._store.erase(day)

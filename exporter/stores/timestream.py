@@ -256,6 +256,10 @@ class Timestream:
         """Raise an error: there are no hours."""
         raise StoreError(f"Timestream does not keep the hours {hours}: export whole days")
 
+    def erasable(self, day: date, client: str) -> int:  # noqa: ARG002 - the port's
+        """Return 0: Timestream deletes no rows before their time."""
+        return 0
+
     def erase(self, day: date) -> int:  # noqa: ARG002 - the port's
         """Remove nothing: Timestream deletes no rows."""
         return 0

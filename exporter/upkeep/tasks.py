@@ -27,6 +27,11 @@ VERIFY, FIND, FORGET = "verify", "find", "forget"
 # Lambda itself stops a chain of 16: https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
 MAX_CONTINUATIONS = 12
 
+# In the place of a format: rows that the store itself has.
+IN_STORE = "store"
+# What stops a day, and not the others: it is in the archive, for instance.
+_FAILURES = (ClientError, StoreError, OvertakenError, ValueError, OSError)
+
 # A day in a format: what a task does at a time.
 Unit = tuple[date, Format]
 Result = dict[str, Any]
@@ -181,6 +186,8 @@ class Tasks:
             task = replace(task, after=unit, verified=Verification(), found=Found(), lease="")
             if place < len(units) and not has_time():
                 return Done(results, place, len(units), replace(task, continuations=task.continuations + 1))
+        if task.name != VERIFY:
+            results += self._in_store(task)
         return Done(results, place, len(units), audit=self._finish(task) if task.name == FORGET else None)
 
     def _units(self, task: Task) -> list[Unit]:
@@ -208,9 +215,21 @@ class Tasks:
                 found = forget.find(task.client, written_of(day), self._now, task.found, has_time)
                 return _counts(found) if found.is_done else replace(task, found=found)
             return self._forget(day, task, has_time)
-        except (ClientError, StoreError, OvertakenError, ValueError, OSError) as error:
-            # A day in the archive, for instance.
-            return {"failed": f"{type(error).__name__}: {error}"}
+        except _FAILURES as error:
+            return _failed(error)
+
+    def _in_store(self, task: Task) -> Iterator[Result]:
+        """Count the client's rows in the store, or delete them, and yield the days that have some."""
+        for day in task.days:
+            unit = {"day": day.isoformat(), "format": IN_STORE}
+            try:
+                is_done = task.name == FORGET
+                rows = self._store.erase(day) if is_done else self._store.erasable(day, task.client)
+            except _FAILURES as error:
+                yield {**unit, **_failed(error)}
+            else:
+                if rows:
+                    yield {**unit, **_counts(Found(rows=rows))}
 
     def _verify(self, day: Day, task: Task, has_time: Callable[[], bool]) -> Result | Task:
         verified = verify_parts(day, task.verified, self._now(), self._store, has_time)
@@ -252,9 +271,7 @@ class Tasks:
         return _counts(found)
 
     def _finish(self, task: Task) -> str:
-        """Delete the client's rows in the store and downloads, and return the key of the audit's entry."""
-        for day in task.days:
-            self._store.erase(day)
+        """Delete the client's downloads, and return the key of the audit's entry."""
         # After the days: what is asked for from now on is made of what they have now.
         delete_jobs_of(task.client, self._objects)
         return self._write_audit(task)
@@ -262,6 +279,10 @@ class Tasks:
     def _write_audit(self, task: Task, day: Day | None = None, found: Found | None = None) -> str:
         began = datetime.fromisoformat(task.began)
         return forget.write_audit(self._client_hash, self._objects, began, day, found)
+
+
+def _failed(error: Exception) -> Result:
+    return {"failed": f"{type(error).__name__}: {error}"}
 
 
 def _counts(found: Found) -> Result:

@@ -59,7 +59,7 @@ from exporter.stores.lake.athena import DIALECT, sql_of_stack
 from exporter.stores.lake.committed import find_committed
 from exporter.stores.lake.copies import MOMENT
 from exporter.stores.lake.day_rows import SECOND, DayRows, Listing
-from exporter.stores.lake.erasure import erase_from_fragments
+from exporter.stores.lake.erasure import count_in_fragments, erase_from_fragments
 from exporter.stores.lake.texts import kind_of
 
 # Fragments are deleted so many days after they were written: the lifecycle rule in template.yml.
@@ -249,6 +249,10 @@ class LakeStore:
     def rows(self, span: Span, columns: tuple[Column, ...]) -> Answer:
         """Return columns of a span's rows, in order of time, identity, type, source and dimensions."""
         return Answer(columns, self._pages(span, columns))
+
+    def erasable(self, day: date, client: str) -> int:
+        """Return how many rows of a client a day's fragments have."""
+        return count_in_fragments(self._objects, day, client)
 
     def erase(self, day: date) -> int:
         """Remove a day's rows of forgotten clients from the fragments, and return how many."""
