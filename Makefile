@@ -14,7 +14,7 @@ install = $(if $(UV_IS_HERE),uv pip install --quiet --python $(1)/bin/python,$(c
 UNUSED := libarrow_flight* libarrow_python_flight* _flight.* include tests libarrow_python.so libarrow_python.so.*.*
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage fuzz mutants monitoring lint check format bench docs audit supply advisories template-mutants witness lock update clean
+.PHONY: help demo test coverage fuzz mutants monitoring lint check format bench docs size audit supply advisories template-mutants witness lock update clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -88,8 +88,11 @@ lock: ## pin the requirements again, after a change of requirements/*.in: needs 
 update: ## pin the newest versions that requirements/*.in allow: then make check, make supply and make advisories
 	@$(MAKE) lock UPGRADE=--upgrade
 
+size: $(VENV)/run.stamp ## print how much is installed for the demo, and compare it with its limit; in a fresh clone
+	@size=$$(du -sm $(VENV) | cut -f 1); echo "installed for the demo: $$size MB (limit 350)"; test $$size -le 350
+
 clean: ## remove what was made, the virtual environments too
-	rm -rf $(VENV) $(AUDIT) $(WITNESS) $(SUPPLY) .aws-sam .tagline .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis .coverage build dist site
+	rm -rf $(VENV) $(AUDIT) $(WITNESS) $(SUPPLY) .aws-sam .tagline .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis .coverage build dist site *.zip report.html packaged.yml
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python $(AUDIT)/bin/python $(WITNESS)/bin/python $(SUPPLY)/bin/python:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,10 +30,19 @@ RETURNS = "Mozilla\rX-Forged: 1\r\n"
 ELSEWHERE = {"up", "demo", "cost", "tick", "dashboard", "schema show", "schema check", "filter test", "feed"}
 
 
+ROOT = Path(__file__).resolve().parents[2]
+# Variables that the pages tell a reader to set, and an output of the reader's own template.
+NOT_PRINTED = {"AWS_SESSION_TOKEN", "Artifacts", "Authorization", "Cluster", "KEY", "Url"}
+
+
+def running_samples() -> Pipeline:
+    return Pipeline(tagline_with_samples(pets=True), enforce_auth=True)
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """A pipeline with one row, whose functions leave this process's stdout alone."""
-    with pytest.MonkeyPatch.context() as patch, Pipeline(tagline_with_samples()) as pipeline:
+    with pytest.MonkeyPatch.context() as patch, running_samples() as pipeline:
         patch.chdir(tmp_path_factory.mktemp("running"))
         target = target_of(pipeline)
         write_running(target)
@@ -131,6 +141,13 @@ def test_the_variables_are_those_of_the_environment(running: Pipeline) -> None:
     assert variables["AWS_ENDPOINT_URL"] == running.services.endpoint
     assert variables.items() >= target_of(running).outputs.items()
     assert "AWS_ENDPOINT_URL" not in os.environ
+    pages = [path.read_text() for path in [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]]
+    blocks = [
+        block for page in pages for block in re.findall(r"^ *```sh\n(.*?)```", page, re.MULTILINE | re.DOTALL)
+    ]
+    used = {name for block in blocks for name in re.findall(r"\$\{?([A-Z]\w+)", block)}
+    assert {"PetsApiUrl", "DownloadUrl"} <= used
+    assert used - variables.keys() == NOT_PRINTED
 
 
 @pytest.mark.parametrize(

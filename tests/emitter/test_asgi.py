@@ -1019,6 +1019,7 @@ def test_an_unhandled_exception_is_a_500_with_its_type(
     assert server.status == 500
     fields = lines.fields
     assert (fields["status"], fields["error_type"], fields["route"]) == (500, "KeyError", "/fail")
+    assert fields["response_bytes"] == (len(server.body) if place is outside else 0)
 
 
 @PLACES
