@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from onemachine.filter_pattern import InvalidPatternError, matches
 
 from cli.doctor.finding import Finding
+from cli.doctor.glue import tables
 from cli.doctor.search_cluster import search_cluster
 from cli.subscriptions import OWN_GROUPS, account_policies
 from cli.target import Target
@@ -23,6 +24,8 @@ LEAST_RETENTION_HOURS = 48
 # AWS gives new accounts 10; the pipeline's functions run beside yours.
 LEAST_CONCURRENCY = 100
 CLOCK_OFF_S = 60
+# Keys that AWS manages, by their aliases.
+AWS_KEYS = "alias/aws/"
 # A line on stdout without a level counts as INFO; a function that keeps less drops records.
 DROPPING_LEVELS = ("WARN", "ERROR", "FATAL")
 FUNCTIONS = (
@@ -47,7 +50,7 @@ def examine(target: Target, checks: Iterable[Check]) -> Iterator[Finding]:
 
 def all_checks(target: Target) -> tuple[Check, ...]:
     """Return the checks of a pipeline: on one machine no account has functions to be looked at."""
-    everywhere = (log_groups, stream, store, bucket, search_cluster, alerts, tags, clock)
+    everywhere = (log_groups, stream, store, tables, bucket, search_cluster, alerts, tags, clock)
     return (*everywhere, functions, senders) if target.endpoint is None else everywhere
 
 
@@ -114,6 +117,12 @@ def stream(target: Target) -> Iterator[Finding]:
     if hours < LEAST_RETENTION_HOURS:
         problem = f"{name} keeps records for {hours} hours: a longer failure of the consumer loses lines"
         yield Finding("stream", problem, f"set StreamRetentionHours to {LEAST_RETENTION_HOURS} or more")
+    key = found.get("KeyId", AWS_KEYS)
+    if not key.startswith(AWS_KEYS):
+        state = target.client("kms").describe_key(KeyId=key)["KeyMetadata"]["KeyState"]
+        if state != "Enabled":
+            problem = f"the key {key} is {state}: what it encrypts can be neither written nor read"
+            yield Finding("key", problem, "aws kms enable-key, or aws kms cancel-key-deletion first")
 
 
 # ---- Store, bucket, alerts ---------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 STREAM = "arn:aws:kinesis:us-east-1:123456789012:stream/lines"
 TOPIC = "arn:aws:sns:us-east-1:123456789012:alerts"
 ROLE = "arn:aws:iam::123456789012:role/subscriptions"
+KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 FUNCTION = {"State": "Active", "FunctionName": "tagline-RowConsumer"}
 SESSION = botocore.session.get_session()
 
@@ -57,12 +58,23 @@ HEALTHY: dict[str, dict[str, Any]] = {
                 "StreamName": "lines",
                 "StreamARN": STREAM,
                 "StreamStatus": "ACTIVE",
+                "EncryptionType": "KMS",
+                "KeyId": KEY,
                 "RetentionPeriodHours": 168,
                 "StreamCreationTimestamp": NOW,
                 "EnhancedMonitoring": [],
                 "OpenShardCount": 1,
             },
             "ResponseMetadata": {"HTTPHeaders": {"date": "Mon, 30 Nov 2026 12:00:01 GMT"}},
+        }
+    },
+    "kms": {"DescribeKey": {"KeyMetadata": {"KeyId": KEY, "KeyState": "Enabled"}}},
+    "glue": {
+        "GetTables": {
+            "TableList": [
+                {"Name": "records", "StorageDescriptor": {"Location": "s3://lake-bucket/records/"}},
+                {"Name": "view", "StorageDescriptor": {"Location": ""}},
+            ]
         }
     },
     "sns": {
@@ -160,6 +172,8 @@ class Twin(Target):
             "StreamName": "lines",
             "SubscriptionRoleArn": ROLE,
             "AlertTopic": TOPIC,
+            "Bucket": "lake-bucket",
+            "LakeDatabase": "tagline_1",
             "RowConsumerName": "tagline-RowConsumer",
             **(more or {}),
         }
@@ -247,6 +261,25 @@ SEEDED: list[tuple[Callable[[dict[str, Any]], None], str, str]] = [
         ),
         "3600 s ahead",
         "NTP",
+    ),
+    (
+        at("kms", "DescribeKey", "KeyMetadata", "KeyState", value="PendingDeletion"),
+        "is PendingDeletion",
+        "cancel-key-deletion",
+    ),
+    (
+        at(
+            "glue",
+            "GetTables",
+            value=ClientError({"Error": {"Code": "EntityNotFoundException"}}, "GetTables"),
+        ),
+        "tagline_1 of the lake's tables is not there",
+        "deploy",
+    ),
+    (
+        at("glue", "GetTables", "TableList", 0, "StorageDescriptor", "Location", value="s3://other/records/"),
+        "records of tagline_1 reads s3://other/records/",
+        "delete it",
     ),
     (at("sns", "ListSubscriptionsByTopic", "Subscriptions", value=[]), "nobody is told", "AlertEmail"),
     (
