@@ -11,7 +11,7 @@ from typing import Any
 from cli.errors import CommandError
 from cli.screen import FoldingTable
 from consumers.rows import schema, table
-from consumers.rows.schema import Change, Schema
+from consumers.rows.schema import Change, DeclaredDimension, Schema
 
 
 def read_schemas(place: str, folder: Path) -> tuple[Schema, ...]:
@@ -77,15 +77,12 @@ def schema_tables(schemas: tuple[Schema, ...]) -> Iterator[FoldingTable]:
         for name in ("field", "column", "kind", "longest or default", "values", "pii"):
             shown.add_column(name)
         for name, dimension in each.all_dimensions().items():
-            values = ", ".join(dimension.values) + ("; others" if dimension.limit else "any")
-            if dimension.buckets:
-                values += f" in {dimension.buckets}"
             shown.add_row(
                 name,
                 table.column_name(name),
                 "dimension",
                 f"{dimension.bytes} bytes",
-                values,
+                _values(dimension),
                 _pii(dimension.pii),
             )
         for name, measure in each.measures.items():
@@ -118,6 +115,14 @@ def describe_usage(schemas: tuple[Schema, ...]) -> str:
         f"{len(dimensions)} of {schema.MAX_TABLE_DIMENSIONS} dimensions; rows are of version "
         f"{schema.plans(schemas).version}"
     )
+
+
+def _values(dimension: DeclaredDimension) -> str:
+    """Return which values a dimension keeps, and what the others become."""
+    if not dimension.limit:
+        return "any"
+    others = f"in {dimension.buckets} groups" if dimension.buckets else "as `other`"
+    return f"{', '.join(dimension.values)}; others {others}" if dimension.values else others
 
 
 def _pii(pii: bool) -> str:

@@ -434,7 +434,7 @@ def tick(
         return
     out.print(f"It is {turned['now']}.", highlight=False)
     for answer in turned["answers"]:
-        out.print_json(data=answer)
+        out.print_json(data=answer, indent=None)
     for bucket, did in turned["aged"].items():
         counts = ", ".join(f"{count} {what}" for what, count in did.items() if count)
         if counts:

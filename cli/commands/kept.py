@@ -142,7 +142,7 @@ def replay(
     first: ReplayFrom = None,
     last: ReplayTo = None,
     reason: Reasons = None,
-    log_group: Annotated[str, typer.Option(help="The log group, where the source is logs.")] = "",
+    log_group: Annotated[str, typer.Option(help="The log group, if the source is logs.")] = "",
     function: Annotated[
         str, typer.Option(help="The function that gets a log group's lines. Default: the row consumer.")
     ] = "",
@@ -185,7 +185,9 @@ def replay(
     for name, why in outcome.failed.items():
         err.print(f"{name}: {why}", highlight=False)
     if do_it:
-        err.print("What was not rejected again is stored; the store does not tell what it had before.")
+        err.print(
+            "Lines that were not rejected again are stored; the store does not tell which it had already."
+        )
     else:
         err.print("Nothing was sent. Do it with: --run")
     if outcome.failed:

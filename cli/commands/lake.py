@@ -32,7 +32,7 @@ Token = Annotated[
     str | None,
     typer.Option(
         envvar="TAGLINE_TOKEN",
-        help="A token, where the API asks for one. Default: requests to a stack are signed.",
+        help="A token, if the API asks for one. Default: requests to a stack are signed.",
     ),
 ]
 
@@ -201,7 +201,7 @@ def compare(
 
 @app.command()
 def forget(
-    client: Annotated[str, typer.Option(help="The client, as the column `client` has it.")] = "",
+    client: Annotated[str, typer.Option(help="The client, exactly as in the column `client`.")] = "",
     first: Annotated[datetime | None, day_option("--from", "The first day (UTC).")] = None,
     last: Annotated[datetime | None, day_option("--to", "The last day (UTC), inclusive.")] = None,
     do_it: Annotated[
@@ -212,7 +212,9 @@ def forget(
     ] = False,
     is_undone: Annotated[
         bool,
-        typer.Option("--undo", help="Let exports have the client's rows again, where the store has them."),
+        typer.Option(
+            "--undo", help="Let exports include the client's rows again, if the store still has them."
+        ),
     ] = False,
     as_json: AsJson = False,
     stack: Stack = None,
@@ -266,7 +268,7 @@ def _undo_forgotten(target: Target, client: str, *, as_json: bool) -> None:
         print_json_lines([{"audit": audit}])
         return
     out.print("Exports have the client's rows again. Export days again for those that the store still has.")
-    out.print(f"{audit} says so.", soft_wrap=True, highlight=False)
+    out.print(f"Recorded in {audit}", soft_wrap=True, highlight=False)
 
 
 def _forget(target: Target, client: str, days: Days, *, do_it: bool, as_json: bool) -> None:
@@ -310,10 +312,10 @@ def _print_forgotten(found: list[dict[str, Any]], failed: list[dict[str, Any]], 
             f"Removed {rows:,} of the client's rows; written again: {days:,} of the lake's days.",
             highlight=False,
         )
-        out.print("Zips for download that may have had them are gone; who asks again gets new ones.")
-        out.print(f"{audit} says so.", soft_wrap=True, highlight=False)
+        out.print("Zips for download that may contain them were removed; a new request makes new ones.")
+        out.print(f"Recorded in {audit}", soft_wrap=True, highlight=False)
     else:
-        out.print("Nothing was done. To do it, say the same with --yes.")
+        out.print("Nothing was done. To do it, add --yes.")
 
 
 @app.command()

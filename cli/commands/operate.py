@@ -205,7 +205,7 @@ def logs(
     minutes: Annotated[
         float, typer.Option(min=0, max=MAX_DAYS * 1_440, callback=finite, help="How far back to begin.")
     ] = 10,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Continue with new lines until Ctrl-C.")] = False,
     as_json: AsJson = False,
     stack: Stack = None,
 ) -> None:

@@ -439,7 +439,7 @@ class _Differences:
     def _rewrites(self, key: str, what: str) -> None:
         """Note what makes another row of the same record: allowed, if the rows' version rises with it."""
         if self._new.revision > self._old.revision:
-            self._note(key, what, Verdict.YES, "rows that are replayed are written anew")
+            self._note(key, what, Verdict.YES, "rows that are replayed are written again")
         else:
             again = f"a record that comes again makes another row: set revision to {self._old.revision + 1}"
             self._note(key, what, Verdict.RAISE, again)
@@ -459,11 +459,11 @@ class _Differences:
 
     def _dimension(self, key: str, old: DeclaredDimension | None, new: DeclaredDimension | None) -> None:
         if new is None:
-            told = "rows would not be told apart as they were: keep it, records may lack it"
+            told = "series would change: keep it, records may lack it"
             self._note(key, "removed", Verdict.NO, told)
         elif old is None:
             field_ = (
-                "only if no record has ever had the field: else it is a measure in the table, and stays one"
+                "only if no record has ever had the field: otherwise the table has it as a measure, for ever"
             )
             self._note(key, "added", Verdict.CAREFUL, field_)
         else:
@@ -482,13 +482,13 @@ class _Differences:
             return
         known = self._columns.get(name, new.type)
         if known != new.type:
-            instead = "a column keeps its type: declare a new name, and let records say both for a while"
+            instead = "a column keeps its type: declare a new name, and let records have both for a while"
             self._note(f"{key}.type", _from_to(known, new.type), Verdict.NO, instead)
         elif old is None and self._old.revision:
             if new.default is not None or self._new.undeclared == EXTRA:
                 self._rewrites(key, f"added, {new.type}")
             else:
-                kept = "where records had it undeclared, the column keeps the type that it got then"
+                kept = "if records had it undeclared, the column keeps the type that it got then"
                 self._note(key, f"added, {new.type}", Verdict.YES, kept)
         elif old is not None:
             if repr(old.default) != repr(new.default):  # 1, 1.0 and true are equal
@@ -502,7 +502,7 @@ class _Differences:
         elif self._new.undeclared == EXTRA or old.default is not None:
             self._rewrites(key, "removed")
         else:
-            stays = "the column stays, and the store refuses values that are not of its type"
+            stays = "the column stays, and values of another type go into _extra"
             self._note(key, "removed", Verdict.CAREFUL, stays)
 
     def _pii(

@@ -48,7 +48,7 @@ def test_what_is_declared_is_shown_with_what_tells_of_a_person_and_how_much_ther
     assert [cell.strip() for cell in lines["client"].split("│")][3:7] == [
         "dimension",
         "300 bytes",
-        "acme; others",
+        "acme; others as",
         "yes",
     ]
     assert [cell.strip() for cell in lines["item_count"].split("│")][3:7] == ["BIGINT", "-1", "", ""]
