@@ -94,13 +94,15 @@ def since(day: date) -> set[date]:
     return {day, datetime.now(UTC).date()}
 
 
-def test_the_demo_says_an_access_log_again_up_to_yesterday(tmp_path: Path, log: Path) -> None:
+def test_the_demo_with_the_lake_says_an_access_log_again_up_to_yesterday(tmp_path: Path, log: Path) -> None:
     began = datetime.now(UTC).date()
-    done = tagline(tmp_path, "demo", "--access-log", str(log), "--report", "reports/traffic.html")
+    page = ("--report", "reports/traffic.html")
+    done = tagline(tmp_path, "demo", "--store", "lake", "--access-log", str(log), *page)
 
     assert done.returncode == 0, done.stderr
     counts = result(done)
-    assert (counts["emitted"], counts["downloaded"], counts["lost"]) == (299, 299, 0)
+    stages = [counts[name] for name in ("emitted", "stored", "exported", "downloaded", "lost")]
+    assert stages == [299, 299, 299, 299, 0]
     assert f"{log.name}:8: not in common or combined format" in done.stderr.replace("\n", "")
     with zipfile.ZipFile(counts["zip"]) as zipped:
         (name,) = (name for name in zipped.namelist() if name.endswith(".csv"))
@@ -108,9 +110,9 @@ def test_the_demo_says_an_access_log_again_up_to_yesterday(tmp_path: Path, log: 
     (said,) = {row["time"][:10] for row in rows}
     assert date.fromisoformat(said) + timedelta(days=1) in since(began)
     assert {row["path"] for row in rows} == {f"/item/{number}" for number in range(300)} - {"/item/7"}
-    page = (tmp_path / "reports" / "traffic.html").read_text(encoding="utf-8")
-    assert f"<h1>{log.name}</h1>" in page
-    assert '<span class="value">299</span>' in page
+    shown = (tmp_path / "reports" / "traffic.html").read_text(encoding="utf-8")
+    assert f"<h1>{log.name}</h1>" in shown
+    assert '<span class="value">299</span>' in shown
 
 
 def test_the_version_and_the_help_have_their_usual_options(tmp_path: Path) -> None:
