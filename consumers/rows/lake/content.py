@@ -28,7 +28,7 @@ Columns = dict[str, tuple[ColumnType, Sequence[Any]]]
 """Columns by name, each with its type and its values, None for a missing one."""
 
 # In the order of `FragmentRow.identity`.
-_IDENTITY: Final = (TIME, ID, DIGEST, TYPE, SOURCE, *DIMENSIONS)
+_OWN, _SHARED = (TIME, ID, DIGEST), (TYPE, SOURCE, *DIMENSIONS)
 # A column that is declared has values of one class.
 _TYPES: Final[dict[type, ColumnType]] = {bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE", str: "VARCHAR"}
 
@@ -42,7 +42,8 @@ def content(rows: Sequence[FragmentRow]) -> Columns:
     # Each row is looked at once: together they are too many for the processor's nearest cache.
     _, identities, versions, shapes, values, fields, _ = zip(*rows, strict=True)
     found: Columns = dict.fromkeys(ALWAYS, ("VARCHAR", ()))  # in their order
-    for name, column in zip(_IDENTITY, zip(*identities, strict=True), strict=True):
+    *own, shared = zip(*identities, strict=True)
+    for name, column in zip((*_OWN, *_SHARED), (*own, *zip(*shared, strict=True)), strict=True):
         found[name] = ALWAYS[name], column
     for name in DIMENSIONS:
         type_, texts = found[name]
@@ -64,7 +65,7 @@ def name_of(columns: Columns) -> Fragment:
     Args:
         columns: The fragment's content. What is not hashed follows from the rest; the digests say the values.
     """
-    hashed = orjson.dumps([[*columns], *[columns[name][1] for name in (*_IDENTITY, VERSION)]])
+    hashed = orjson.dumps([[*columns], *[columns[name][1] for name in (*_OWN, *_SHARED, VERSION)]])
     times = columns[TIME][1]
     first, last = times[0], times[-1]
     return Fragment(

@@ -47,8 +47,8 @@ class FragmentRow(NamedTuple):
 
     Attributes:
         time: Milliseconds since 1970.
-        identity: Time, `_id`, digest, `_type`, source, route, method, client. A missing one is empty text, so
-            that rows can be sorted by it.
+        identity: Time, `_id`, digest, and the texts `_type`, source, route, method, client, which many rows
+            share. A missing one is empty text, so that rows can be sorted by it.
         version: Which mapping made it.
         names: The columns besides, declared ones and the table's own, in which it has a value.
         values: Their values.
@@ -57,7 +57,7 @@ class FragmentRow(NamedTuple):
     """
 
     time: int
-    identity: tuple[int | str, ...]
+    identity: tuple[int, str, int, tuple[str, ...]]
     version: int
     names: tuple[str, ...]
     values: Values
@@ -66,7 +66,7 @@ class FragmentRow(NamedTuple):
 
 
 class _Series(NamedTuple):
-    """Dimensions that many rows share: those that every row has, and the names and values of the others."""
+    """What many rows share: type, the dimensions that every row has, and names and values of the others."""
 
     common: tuple[str, ...]
     names: tuple[str, ...]
@@ -186,7 +186,7 @@ class LakePacker:
 
     def pack(self, row: Row) -> FragmentRow:
         """Return a row, whole, however large it is."""
-        series = _series_of(row.dimensions)
+        series = _series_of(row.type, row.dimensions)
         values = {name: measure.value for name, measure in row.measures.items() if name not in FIXED}
         values = dict(sorted((values | dict(zip(series.names, series.values, strict=True))).items()))
         named = {name: value for name, value in values.items() if name in self._known}
@@ -194,7 +194,7 @@ class LakePacker:
         fields = orjson.dumps(rest) if rest else b""
         return FragmentRow(
             row.time,
-            (row.time, row.id, digest(named, fields), row.type, *series.common),
+            (row.time, row.id, digest(named, fields), series.common),
             row.version,
             tuple(named),
             tuple(named.values()),
@@ -247,7 +247,7 @@ class LakePacker:
                 FragmentRow,
                 (
                     time,
-                    (time, line["_id"], split.digest_of(text), shape.type, *series.common),
+                    (time, line["_id"], split.digest_of(text), series.common),
                     self.plans.version,
                     split.names,
                     named,
@@ -290,7 +290,7 @@ class LakePacker:
             if float in map(type, values):
                 return None  # it may have been a whole number that is too long for orjson
             dimensions = plain_dimensions(line, source, shape.plan)
-        found = None if dimensions is None else _series_of(dimensions)
+        found = None if dimensions is None else _series_of(shape.type, dimensions)
         # Numbers of different types are the same key.
         if all(value is None or value.__class__ is str for value in values):
             remember(self._series, key, found)
@@ -387,9 +387,10 @@ _GROUPS: Final[Mapping[tuple[type, Type], str]] = {
 _new: Any = tuple.__new__  # half of the time that calling the class takes, for every row
 
 
-def _series_of(dimensions: Mapping[str, str]) -> _Series:
+def _series_of(type_: str, dimensions: Mapping[str, str]) -> _Series:
     others = {name: value for name, value in dimensions.items() if name not in _COMMON}
-    return _Series(tuple(dimensions.get(name, "") for name in _COMMON), tuple(others), tuple(others.values()))
+    common = (type_, *[dimensions.get(name, "") for name in _COMMON])
+    return _Series(common, tuple(others), tuple(others.values()))
 
 
 def _getter(keys: Sequence[Any]) -> Callable[[Any], tuple[Any, ...]]:

@@ -91,8 +91,7 @@ def test_a_packed_row_has_every_value_of_the_row_once(plans: Plans, fields: dict
         LOGGED,
         "r",
         digest(named, (packed.fields or "").encode()),
-        "api_request",
-        *common,
+        ("api_request", *common),
     )
     assert packed.version == plans.version
 
