@@ -14,7 +14,6 @@ import boto3
 import requests
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from onemachine.authorizers import API_KEY_HEADER
 from requests import PreparedRequest
 from requests.auth import AuthBase
 from rich.progress import Progress, TaskID
@@ -22,6 +21,9 @@ from rich.progress import Progress, TaskID
 from cli.errors import CommandError
 from cli.target import Target
 from exporter.store import Days
+
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-api-usage-plans.html
+API_KEY_HEADER = "x-api-key"
 
 TIMEOUT_S = 30
 WAIT_S = 15 * 60  # as long as the worker may run

@@ -37,6 +37,16 @@ _LOOK_EVERY_S = 0.2
 FEED_PATIENCE_S = 8.0
 
 
+def need_unix() -> None:
+    """See that services and functions can run on this machine.
+
+    Raises:
+        CommandError: If it is Windows.
+    """
+    if sys.platform == "win32":
+        raise CommandError("AWS's services on one machine need Linux or macOS", "run the command in WSL")
+
+
 def store_named(name: str) -> str:
     """Return the name of a store.
 
@@ -120,6 +130,7 @@ def demo(
     tagline demo --access-log /var/log/nginx/access.log --report report.html
     ```
     """
+    need_unix()
     err.print("Starting AWS's services and the pipeline on this machine, which takes some seconds ...")
     from onemachine.pipeline import Pipeline
 
@@ -182,6 +193,7 @@ def up(
     tagline up --now 2026-01-01T00:10:00 --port 4566
     ```
     """
+    need_unix()
     from onemachine.pipeline import Pipeline
     from tagline import DEFAULT_TAG
 

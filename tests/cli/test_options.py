@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -186,3 +189,40 @@ def test_json_of_what_reads_files(tmp_path: Path) -> None:
     assert all({"type", "revision", "dimensions", "measures"} <= each.keys() for each in schemas)
     assert schemas
     assert ran("schema", "check", str(ROOT / "schemas"), str(ROOT / "schemas")) == []
+
+
+@pytest.mark.parametrize("name", ["up", "demo"])
+def test_services_do_not_start_on_windows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+
+    with pytest.raises(CommandError, match="need Linux or macOS"):
+        CliRunner().invoke(app, [name], catch_exceptions=False)
+
+
+def test_commands_for_a_stack_need_nothing_that_windows_lacks(tmp_path: Path) -> None:
+    lines = [
+        [*name.split(), *ARGUMENTS.get(name, ()), "--stack", "none"]
+        for name in COMMANDS.keys() - WITHOUT_STACK.keys()
+    ]
+    program = f"""
+import sys
+sys.modules["fcntl"] = None
+from cli.main import run
+for line in {lines!r}:
+    try:
+        run(line)
+    except SystemExit:
+        pass
+"""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**own, "AWS_CONFIG_FILE": str(tmp_path / "none"), "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert done.stderr.count("cannot find the stack none") >= len(lines) - 1  # cost needs no stack
