@@ -36,6 +36,10 @@ _LOOK_EVERY_S = 0.2
 # How long rows may take to come, after what was sent before.
 FEED_PATIENCE_S = 8.0
 
+AFTER_THE_DEMO = (
+    "Next: .venv/bin/tagline up runs it until Ctrl-C; docs/how-to/first-record.md leads to your record."
+)
+
 
 def need_unix() -> None:
     """See that services and functions can run on this machine.
@@ -156,11 +160,7 @@ def demo(
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
     # Last in a terminal; what reads stdout finds the JSON there.
-    err.print(
-        "Next: .venv/bin/tagline up runs it until Ctrl-C; docs/how-to/first-record.md leads to your record.",
-        soft_wrap=True,
-        highlight=False,
-    )
+    err.print(AFTER_THE_DEMO, soft_wrap=True, highlight=False)
     if result["lost"] != 0 or result["downloaded"] != result["stored"]:
         raise typer.Exit(1)
 
@@ -200,6 +200,8 @@ def up(
     from cli.live import LiveView
     from cli.target import running_or_none
 
+    if data is not None and store != LOCAL_STORE:
+        raise CommandError(f"--data keeps tables of {LOCAL_STORE} alone, not of {store}", "leave it out")
     if running_or_none() is not None:
         raise CommandError(
             "a pipeline is running in this folder already", "stop it with Ctrl-C, or use another folder"

@@ -131,6 +131,7 @@ def test_the_version_and_the_help_have_their_usual_options(tmp_path: Path) -> No
         (("download",), "no pipeline is running in this folder", "tagline up"),
         (("feed", "nothing.log"), "no pipeline is running in this folder", "tagline up"),
         (("demo", "--access-log", "nothing.log"), "cannot read nothing.log", "give the path of a log file"),
+        (("up", "--store", "lake", "--data", "d"), "--data keeps tables of timestream alone", "leave it out"),
         (("up", "--template", "nowhere.yml"), "there is no template nowhere.yml", "give the path"),
         (("demo", "--access-log", "logs[/old]/a.log"), "cannot read logs[/old]/a.log", "give the path"),
         (("filter", "test", "{ $.x = [/b] }", "empty.log"), "Invalid character(s) in term '[/b]'", "filter"),
