@@ -14,7 +14,7 @@ install = $(if $(UV_IS_HERE),uv pip install --quiet --python $(1)/bin/python,$(c
 UNUSED := libarrow_flight* libarrow_python_flight* _flight.* include tests libarrow_python.so libarrow_python.so.*.*
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage fuzz mutants monitoring lint check format bench docs size audit supply advisories template-mutants witness lock update clean
+.PHONY: help demo test coverage fuzz mutants interleavings monitoring lint check format bench docs size audit supply advisories template-mutants witness lock update clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ mutants: $(VENV)/test.stamp ## change consumers/ in SAMPLE places, one at a time
 
 template-mutants: $(VENV)/test.stamp ## drop 200 things of template.yml, one at a time, and see that a test fails; takes an hour
 	@$(BIN)/python -m tests.template_mutants --seed $(SEED)
+
+interleavings: $(VENV)/test.stamp ## run three exports and erasures in all interleavings of two preemptions, after leases too; takes minutes
+	@INTERLEAVINGS=1 $(BIN)/pytest tests/exporter/export/test_writers.py
 
 monitoring: $(VENV)/test.stamp ## write alarms, dashboard and alert rules from the table in monitoring/alarms.py
 	@$(BIN)/python -m monitoring

@@ -1,7 +1,7 @@
 """A day that rows came to late is made of its files and of the minutes that changed."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -12,14 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.rows import late_days
+from consumers.rows.table import REVISION
 from exporter.export.day import DayJob
+from exporter.export.handler import make_handler
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.lake.manifest import Manifest
 from exporter.store import Days, Span, Type, Values, minute, minutes_of, whole
+from exporter.stores.lake.questions import LakeStore
+from exporter.stores.metered import Metered
 from exporter.upkeep.tasks import FORGET, Task, Tasks
+from tests.builders import Context
 from tests.exporter.export.test_export import COLUMNS, DAY, SMALL, Dying, Killed, made
 from tests.exporter.export.test_run import Function, Ticking
+from tests.fragments import write_fragments
 from tests.twins import Bucket, Rows, forget_client, read_key
 
 FIRST_NIGHT = datetime(2025, 11, 21, 0, 15, tzinfo=UTC)
@@ -353,6 +359,73 @@ def test_a_whole_day_that_takes_two_invocations_is_not_begun_again_as_changes() 
     assert len(asked) <= QUESTIONS + 3
     assert asked[-1].end == whole(DAY).end
     lake.check()
+
+
+# --- the lake store ---------------------------------------------------------------------------------------
+
+
+class Streaming(Bucket):
+    """A bucket that keeps which objects were read."""
+
+    def __init__(self, content: Mapping[str, bytes]) -> None:
+        super().__init__(content)
+        self.read_keys: set[str] = set()
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        self.read_keys.add(key)
+        return super().stream(key)
+
+
+def fragment_row(hour: int, number: int, status: float = 200.0) -> dict[str, Any]:
+    return {
+        "time": f"{DAY} {hour:02}:{number:02}:00.000000007",
+        "_type": "api_request",
+        "_id": f"id-{hour}-{number}",
+        "source": "/g",
+        "route": "/pets",
+        "client": f"client-{number % 4}",
+        "status": status,
+    }
+
+
+def export_of_fragments(bucket: Bucket, now: datetime, event: dict[str, Any]) -> None:
+    handler = make_handler(
+        Metered(LakeStore(bucket, read_key=read_key), 10**12),
+        bucket,
+        invoke=lambda name, left: pytest.fail(f"{name} was invoked with {left}"),
+        job=DayJob(now=lambda: now, read_key=read_key),
+    )
+    answer = handler(event, Context(900_000))
+    assert "failed" not in answer, answer
+
+
+def test_of_the_lake_store_only_fragments_of_hours_that_changed_are_read() -> None:
+    bucket = Bucket()
+    for hour in range(24):
+        write_fragments(bucket, [fragment_row(hour, number) for number in range(10)])
+    export_of_fragments(bucket, FIRST_NIGHT, {"time": FIRST_NIGHT.isoformat()})
+    late = [fragment_row(7, 30), fragment_row(9, 3, status=500.0)]
+    late_keys = write_fragments(bucket, late[:1]) + write_fragments(bucket, late[1:], version=REVISION + 1)
+    minutes = [minute(row["time"]) for row in late]
+    bucket[late_days.marker_key(DAY, "batch", "delivery")] = late_days.marker_body(minutes)
+    second = FIRST_NIGHT + timedelta(days=1)
+    whole_day, changes = Streaming(bucket), Streaming(bucket)
+
+    export_of_fragments(whole_day, second, {"day": str(DAY)})
+    export_of_fragments(changes, second, {"time": second.isoformat()})
+
+    def fragments(read: Streaming) -> list[str]:
+        return sorted(key for key in read.read_keys if key.startswith("store/"))
+
+    assert len(fragments(whole_day)) == 24 + len(late_keys)
+    assert len(fragments(changes)) == 3 + len(late_keys)
+    for kind in (Format.CSV_GZ, Format.PARQUET):
+        ours, theirs = (Day(each, DAY, kind).manifest() for each in (changes, whole_day))
+        assert ours is not None
+        assert theirs is not None
+        assert ours.rows == 241
+        assert [part.content for part in ours.parts] == [part.content for part in theirs.parts]
+        assert ours.columns == theirs.columns
 
 
 # --- any sequence -----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 import random
 import re
 import secrets
@@ -19,6 +20,7 @@ from exporter.export import day as day_module
 from exporter.export import whole_rows
 from exporter.export.day import DayJob
 from exporter.export.handler import make_handler
+from exporter.export.run import Run
 from exporter.lake import days as days_module
 from exporter.lake.athena import file_list_problems
 from exporter.lake.days import GRACE, Day
@@ -26,7 +28,7 @@ from exporter.lake.forgotten_list import ForgottenList
 from exporter.lake.formats import Format
 from exporter.lake.locks import LEASE
 from exporter.lake.manifest import MANIFEST
-from exporter.store import Answer, Column, Days, Span, Tally
+from exporter.store import Answer, Column, Days, Span, Tally, Values, minute
 from exporter.stores.metered import Metered
 from exporter.upkeep.tasks import FORGET, Task, Tasks
 from exporter.upkeep.verify import verify_day
@@ -74,7 +76,9 @@ def check_files(bucket: Bucket, key: str = FOLDER + MANIFEST) -> None:
 MARKER = late_days.marker_key(DAY, "batch", "delivery")
 EXPORT = {"day": DAY.isoformat()}
 EXPIRED = LEASE.total_seconds() + 1
-PREPARED: dict[tuple[bool, bool], tuple[dict[str, bytes], dict[str, Any]]] = {}
+# The clients of a day's rows: with three rows a part, it has two parts, or one.
+CLIENTS, FEW = "acca", "ac"
+PREPARED: dict[tuple[bool, bool, str], tuple[dict[str, bytes], dict[str, Any]]] = {}
 
 
 @pytest.fixture(autouse=True)
@@ -102,10 +106,10 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 class Lake:
     """A day that was exported and got a late row since, and those who write it."""
 
-    def __init__(self, turns: Turns, *names: str, has_late_row: bool = True) -> None:
+    def __init__(self, turns: Turns, *names: str, has_late_row: bool = True, clients: str = CLIENTS) -> None:
         is_begun = "continue_export" in names
-        bucket, self.continuation = prepared(has_late_row=has_late_row, is_begun=is_begun)
-        self.rows = kept_rows(has_late_row=has_late_row)
+        bucket, self.continuation = prepared(has_late_row=has_late_row, is_begun=is_begun, clients=clients)
+        self.rows = kept_rows(has_late_row=has_late_row, clients=clients)
         self.shared = Shared(bucket, lambda key: check_files(self.shared, key))
         self.shared.modified = dict.fromkeys(bucket, NOW)
         self.turns = turns
@@ -121,6 +125,12 @@ class Lake:
     def export(self, number: int, event: dict[str, Any] | None = None) -> None:
         Exporter(self.shared, self.rows, self.turns, number)(event or EXPORT)
 
+    def night(self, number: int) -> None:
+        """Export only what the markers name that are there by now, and remove them."""
+        markers = sorted(View(self.shared, self.turns, number).keys(late_days.PREFIX))
+        run = Run(f"request-{number}", (DAY,), {str(DAY): markers}, nightly=True)
+        self.export(number, run.to_event())
+
     def continue_export(self, number: int) -> None:
         self.export(number, self.continuation)
 
@@ -128,8 +138,9 @@ class Lake:
         bucket = View(self.shared, self.turns, number)
         self.turns.call(number)
         # Before the first part ends, or after it.
-        self.rows.keep(made(2_001 + number, client="c", hour=9 + 2 * (number % 2)))
-        bucket.put(late_days.marker_key(DAY, "batch", "another"), [], "text/plain")
+        row = made(2_001 + number, client="c", hour=9 + 2 * (number % 2))
+        self.rows.keep(row)
+        bucket.put(late_days.marker_key(DAY, "batch", "another"), [marker_of(row)], "text/plain")
 
     def erase(self, number: int, client: str = "a") -> None:
         failures = erase(View(self.shared, self.turns, number), self.rows, self.turns, number, client)
@@ -187,11 +198,18 @@ class Lake:
         assert list(verify_day(day, night, self.rows)) == []
 
 
-def kept_rows(*, has_late_row: bool) -> Rows:
+LATE_ROW = made(2_000, client="c")
+
+
+def marker_of(row: Values) -> bytes:
+    return late_days.marker_body([minute(str(row[0]))])
+
+
+def kept_rows(*, has_late_row: bool, clients: str) -> Rows:
     """Return the store's rows."""
-    rows = Rows(COLUMNS, [made(number, client=client) for number, client in enumerate("acca")])
+    rows = Rows(COLUMNS, [made(number, client=client) for number, client in enumerate(clients)])
     if has_late_row:
-        rows.keep(made(2_000, client="c"))
+        rows.keep(LATE_ROW)
     return rows
 
 
@@ -242,23 +260,25 @@ def erase(bucket: Bucket, rows: Rows, turns: Turns, number: int, client: str) ->
     return [str(result["failed"]) for result in done.results if "failed" in result]
 
 
-def prepared(*, has_late_row: bool, is_begun: bool) -> tuple[dict[str, bytes], dict[str, Any]]:
+def prepared(*, has_late_row: bool, is_begun: bool, clients: str) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Return a day that was exported once, and whose next export may have run out of time."""
-    if (has_late_row, is_begun) not in PREPARED:
+    if (has_late_row, is_begun, clients) not in PREPARED:
         shared, continuation = Shared({}), dict[str, Any]()
-        Exporter(shared, kept_rows(has_late_row=False), Turns(NOW, name="before")).alone(EXPORT)
+        Exporter(shared, kept_rows(has_late_row=False, clients=clients), Turns(NOW, name="before")).alone(
+            EXPORT
+        )
         if has_late_row:
-            shared[MARKER] = b""
+            shared[MARKER] = marker_of(LATE_ROW)
         if is_begun:
-            rows = kept_rows(has_late_row=has_late_row)
+            rows = kept_rows(has_late_row=has_late_row, clients=clients)
             turns = Turns(NOW, name="begun")
             continuation = Exporter(shared, rows, turns).alone(EXPORT, iter([900.0, 900.0]))
             assert continuation
-        PREPARED[has_late_row, is_begun] = dict(shared), continuation
-    return PREPARED[has_late_row, is_begun]
+        PREPARED[has_late_row, is_begun, clients] = dict(shared), continuation
+    return PREPARED[has_late_row, is_begun, clients]
 
 
-WRITERS = ["export", "continue_export", "erase", "erase_another", "receive_late_row", "verify"]
+WRITERS = ["export", "night", "continue_export", "erase", "erase_another", "receive_late_row", "verify"]
 PAIRS = [
     ("export", "export"),
     ("continue_export", "continue_export"),
@@ -268,6 +288,9 @@ PAIRS = [
     ("continue_export", "erase_another"),
     ("erase", "erase"),
     ("export", "receive_late_row"),
+    ("export", "night"),
+    ("night", "erase"),
+    ("night", "receive_late_row"),
     ("verify", "export"),
     ("verify", "erase"),
 ]
@@ -282,21 +305,40 @@ TIMES = pytest.mark.parametrize(
 )
 
 
+def check_all(names: tuple[str, ...], seconds: float, *, clients: str, takes_long: bool) -> None:
+    """Run writers in all interleavings of two preemptions.
+
+    After leases, another writer goes on where it would give up: what takes minutes then is tried with one
+    preemption, and with two by `make interleavings`.
+    """
+    preemptions = 1 if takes_long and seconds and not os.environ.get("INTERLEAVINGS") else 2
+
+    runs = list(
+        interleavings(
+            lambda turns: Lake(turns, *names, clients=clients), NOW, preemptions=preemptions, seconds=seconds
+        )
+    )
+
+    assert {len(choices) for choices in runs} >= set(range(preemptions + 1))
+
+
 @TIMES
 @pytest.mark.parametrize("names", PAIRS, ids="+".join)
 @pytest.mark.usefixtures("_one_thread")
 def test_two_writers_in_all_interleavings_of_two_preemptions(names: tuple[str, ...], seconds: float) -> None:
-    runs = list(interleavings(lambda turns: Lake(turns, *names), NOW, seconds=seconds))
-
-    assert {len(choices) for choices in runs} >= {0, 1, 2}
+    check_all(names, seconds, clients=FEW if "night" in names else CLIENTS, takes_long="night" in names)
 
 
+@TIMES
 @pytest.mark.parametrize("names", THREE, ids="+".join)
 @pytest.mark.usefixtures("_one_thread")
-def test_three_writers_in_all_interleavings_of_two_preemptions(names: tuple[str, ...]) -> None:
-    runs = list(interleavings(lambda turns: Lake(turns, *names), NOW))
+def test_three_writers_in_all_interleavings_of_two_preemptions(
+    names: tuple[str, ...], seconds: float
+) -> None:
+    # The second part of a day adds calls, and ten times as many runs, but no other kind of call.
+    clients = FEW if seconds and "continue_export" not in names else CLIENTS
 
-    assert {len(choices) for choices in runs} >= {0, 1, 2}
+    check_all(names, seconds, clients=clients, takes_long=True)
 
 
 @TIMES

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tagline import Record
 
 from consumers.outcomes import Stored
-from consumers.rows.late_days import marker_day
+from consumers.rows.late_days import marker_day, marker_minutes
 from consumers.rows.table import UNDECLARED, offset, row
 from consumers.rows.timestream.mapping import PackedRecord, RecordPacker
 from consumers.rows.timestream.writer import Timestream
@@ -140,6 +140,9 @@ def test_rows_that_lost_their_point_are_written_at_the_next_one_and_their_day_is
     assert upkeep.run() == {"reports": 2, "stored": 2, "waiting": 0}
     assert upkeep.store.ids() == sorted([*MEETING, "alone"])
     assert upkeep.marked() == {DAY}
+    assert {marker_minutes(body) for key, body in upkeep.bucket.items() if key.startswith("late/")} == {
+        frozenset([TIME // 60_000 % 1_440])
+    }
     assert upkeep.reports() == []
 
 
