@@ -137,8 +137,8 @@ def read_pieces(
         if own_log_groups and piece.log_group.startswith(own_log_groups):
             ledger.recursion += len(piece.log_events)
             continue
-        there = Place(piece.owner, piece.region)
-        yield piece._replace(log_group=qualify(piece.log_group, there, ledger.place))
+        source = qualify(piece.log_group, Place(piece.owner, piece.region), ledger.place)
+        yield piece if source == piece.log_group else piece._replace(log_group=source)
         ledger.limit_memory(position, undecodable)
         if ledger.is_given_up(position):
             return

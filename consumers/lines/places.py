@@ -61,9 +61,9 @@ def qualify(log_group: str, there: Place, here: Place) -> str:
     Returns:
         `account:region:name`, `account:name`, `region:name` or the name.
     """
-    if ":" in log_group:
-        return log_group
     account, region = there
+    if ":" in log_group or (account == here.account and not region):
+        return log_group
     parts = [log_group]
     if here.region and region and region != here.region:
         parts.insert(0, region)
