@@ -106,9 +106,10 @@ class Target:
         response = self.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event).encode())
         answer = json.loads(response["Payload"].read())
         if "FunctionError" in response:
+            group = output.removesuffix("Name") if output in self.outputs else f"/aws/lambda/{name}"
             raise CommandError(
                 f"{name} failed: {answer.get('errorType')}: {answer.get('errorMessage')}",
-                "its log group has the details",
+                f"its log group has the details: tagline logs --function {group}",
             )
         return answer
 

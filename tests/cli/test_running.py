@@ -18,6 +18,7 @@ from tagline import Record, write
 from typer.testing import CliRunner, Result
 
 from cli.apps import tagline_with_samples
+from cli.errors import CommandError
 from cli.main import app, problem_of
 from cli.target import target_of, write_running
 from consumers.lines.subscription import encode
@@ -121,6 +122,25 @@ def test_carriage_returns_in_a_value_are_read_by_others() -> None:
 
     rows = list(csv.reader(io.StringIO(done.stdout_bytes.decode(), newline="")))
     assert rows == [["user_agent"], [RETURNS]]
+
+
+@pytest.mark.parametrize(
+    ("output", "event", "group"),
+    [
+        ("DailyExporterName", {"day": "never"}, "DailyExporter"),
+        ("AccessLogReplayName", {"requests": 1}, "/aws/lambda/sample-AccessLogReplay"),
+    ],
+)
+def test_a_function_that_fails_leads_to_its_lines(
+    output: str, event: Any, group: str, running: Pipeline
+) -> None:
+    with pytest.raises(CommandError, match="failed: ") as failed:
+        target_of(running).invoke(output, event)
+    running.settle()
+
+    assert failed.value.advice.endswith(f"tagline logs --function {group}")
+    kind = str(failed.value).split("failed: ")[1].partition(":")[0]
+    assert kind in ran("logs", "--function", group).output
 
 
 def test_a_port_that_is_taken_is_named() -> None:
