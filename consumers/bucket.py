@@ -116,7 +116,7 @@ class Upload:
 
 
 PartOfUpload = Mapping[str, Any]
-"""What S3 has to be told of a part in the end: its number, and what it answered."""
+"""What completes an upload, of each part: its number, and what S3 answered."""
 
 
 class Objects(Protocol):

@@ -149,11 +149,11 @@ def log_event(raw: Any, piece: Piece) -> LogEvent | Malformed | None:
     if identity == "":
         return None
     if not isinstance(identity, str):
-        problem = "a log event's id is no text"
+        problem = "a log event's id is not text"
     elif type(timestamp) is not int:
-        problem = "a log event's timestamp is no whole number"
+        problem = "a log event's timestamp is not a whole number"
     elif not isinstance(message, str):
-        problem = "a log event's message is no text"
+        problem = "a log event's message is not text"
     else:
         return LogEvent(identity, timestamp, message, piece.log_group, piece.log_stream, piece.owner)
     event = LogEvent(
@@ -184,7 +184,7 @@ def _parse(text: bytes) -> Any:
 def _piece(envelope: Any) -> Piece:
     log_events = envelope["logEvents"]
     if not isinstance(log_events, list):
-        raise TypeError("logEvents is no list")
+        raise TypeError("logEvents is not a list")
     return Piece(
         str(envelope["logGroup"]),
         str(envelope["logStream"]),

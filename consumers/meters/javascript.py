@@ -55,7 +55,7 @@ def _value(value: object, depth: int) -> str:
             return "{" + ",".join(members) + "}"
         case list():
             return "[" + ",".join(_value(item, depth - 1) for item in value) + "]"
-    raise TypeError(f"{type(value).__name__} is none of JSON's types")
+    raise TypeError(f"{type(value).__name__} is not one of JSON's types")
 
 
 def _text(text: str) -> str:

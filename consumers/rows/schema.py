@@ -27,7 +27,7 @@ MAX_DIMENSION_NAME_BYTES = LIMITS.dimension_name_bytes
 MAX_SERIES_BYTES = LIMITS.series_bytes  # names and values of all of a row's dimensions
 MIN_DIMENSION_BYTES, DEFAULT_DIMENSION_BYTES = 32, 64
 MAX_BUCKETS = 10_000
-MOVED = "a column stays what it is, and so does what rows are told apart by: take a new name"
+MOVED = "a column stays a measure or a dimension: take a new name"
 # A count that a record lacks: "not relevant here", which is not 0.
 NO_COUNT = -1
 
@@ -118,7 +118,7 @@ def read(folder: Path) -> tuple[Schema, ...]:
         SchemaError: If the folder does not exist, or its schemas are not valid.
     """
     if not folder.is_dir():
-        raise SchemaError(f"{folder} is no folder")
+        raise SchemaError(f"{folder} is not a folder")
     return parse({path.name: path.read_bytes() for path in sorted(folder.glob("*.toml"))})
 
 

@@ -262,7 +262,8 @@ def _answer(
 
 def _no_download(identity: str) -> Response[Any]:
     return problem(
-        HTTPStatus.NOT_FOUND, f"there is no download {shown(identity)!r}; downloads are kept for one day"
+        HTTPStatus.NOT_FOUND,
+        f"download {shown(identity)!r} does not exist: downloads are kept for one day, so ask again",
     )
 
 

@@ -23,7 +23,7 @@ _JSON, _PROBLEM = "application/json", "application/problem+json"
 
 # What API Gateway answers before or instead of the function, and when.
 _OF_GATEWAY = {
-    "401": "Where tokens are asked for, there is no valid one.",
+    "401": "The API takes tokens, and the token is missing or invalid.",
     "403": "The request is not signed or its signer may not ask, or the token lacks the scope.",
     "413": "The body is too large.",
     "429": "There are too many requests: ask again a little later.",
@@ -33,9 +33,9 @@ _OF_GATEWAY = {
 _ANYWHERE = ("401", "403", "429", "500", "503")
 # What the function refuses.
 _OF_FUNCTION = {
-    "400": "Something that was given cannot be used.",
-    "403": "The caller may not have that.",
-    "404": "There is no such download.",
+    "400": "A parameter is missing, unknown, repeated or invalid.",
+    "403": "The caller may not have these records.",
+    "404": "The download does not exist, or no longer.",
     "409": "Some of the days are in the archive: `days` has them.",
     "413": "The lake's files of these days are too large together: ask for fewer days.",
     "429": "Too many downloads of the caller are in progress: ask again after `Retry-After` seconds.",
@@ -288,7 +288,7 @@ def _problem() -> dict[str, Any]:
 def _refusal() -> dict[str, Any]:
     return {
         "type": "object",
-        "description": "What API Gateway says by itself.",
+        "description": "API Gateway's own answer.",
         "properties": {"message": {"type": ["string", "null"]}},
         "required": ["message"],
     }

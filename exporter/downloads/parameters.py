@@ -184,6 +184,6 @@ def tenant_of(event: Mapping[str, Any], claim: str) -> str | None:
     if not _is_text(tenant):
         raise ForbiddenError(
             f"your token has no claim {claim!r} of 1 to {openapi.MAX_VALUE} characters,"
-            " which says whose rows you may have"
+            " which names the client whose rows you may have"
         )
     return tenant

@@ -138,7 +138,7 @@ def file_list_problems(objects: Objects, manifest: Manifest, now: datetime) -> I
     """Yield what is wrong with a day's file list, in sentences."""
     found = objects.get(list_key(manifest.day, manifest.format)) or b""
     if found != _file_list(objects, manifest, now):
-        yield "Athena is told of other files than the manifest names: export the day again"
+        yield "Athena's list of files differs from the manifest: export the day again"
 
 
 def days_to_list(objects: Objects, now: datetime) -> Iterator[tuple[Format, date]]:

@@ -148,7 +148,7 @@ def _sum_problems(manifest: Manifest, document: bytes) -> Iterator[str]:
         if name == "types" and name not in stored:
             continue  # an older manifest
         if stored.get(name) != summed_up[name]:
-            yield f"the manifest says {stored.get(name)} {name}, but {summed_up[name]} of its parts"
+            yield f"the manifest has {stored.get(name)} {name}, its parts {summed_up[name]}"
 
 
 def _part_problems(day: Day, part: Part, manifest: Manifest, last: str) -> list[str] | None:

@@ -130,7 +130,7 @@ class ZipFile:
             yield chunk
         crc, size = member.packed.crc, member.packed.size
         if not member.large and max(packed, size) >= MAX_32:
-            raise ValueError(f"{member.name} has {size} bytes: for {MAX_32} or more it has to be said before")
+            raise ValueError(f"{member.name} has {size} bytes: from {MAX_32} on it has to be marked large")
         descriptor = _DESCRIPTOR + struct.pack("<LQQ" if member.large else "<LLL", crc, packed, size)
         yield descriptor
         end = offset + len(header) + packed + len(descriptor)

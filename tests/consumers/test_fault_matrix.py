@@ -440,7 +440,7 @@ MATRIX = [
     ),
     Failure(
         "the exporter cannot be told of late days",
-        "The exporter cannot be told",
+        "The marker of a late day",
         "",
         A_RECORD,
         "late/",
@@ -448,7 +448,7 @@ MATRIX = [
     ),
     Failure(
         "accounting cannot be written",
-        "What came cannot be accounted for",
+        "Accounts cannot be written",
         "unaccounted",
         A_RECORD,
         "accounting/",

@@ -241,7 +241,7 @@ def _refusals(rejected: list[dict[str, Any]], request: list[_Item]) -> list[Refu
     https://docs.aws.amazon.com/timestream/latest/developerguide/troubleshoot-rejectedrecords.html
     """
     if not rejected:
-        raise TransientError("records were rejected, and the answer does not say which")
+        raise TransientError("records were rejected, and the answer does not list them")
     refusals: list[Refused | Duplicate | None] = [None] * len(request)
     for rejection in rejected:
         index, reason = int(rejection["RecordIndex"]), str(rejection.get("Reason", ""))

@@ -78,7 +78,7 @@ def test_all_members_of_a_gzip_are_read() -> None:
         (packed("not JSON"), "JSONDecodeError"),
         (packed(b"\xff\xfe\x00"), "JSONDecodeError"),
         (base64.b64encode(b'{"logEvents"').decode(), "JSONDecodeError"),
-        (packed('{"logEvents":{},"logGroup":"g","logStream":"s","owner":"o"}'), "logEvents is no list"),
+        (packed('{"logEvents":{},"logGroup":"g","logStream":"s","owner":"o"}'), "logEvents is not a list"),
         (packed('{"logEvents":[],"logGroup":"g","logStream":"s"}'), "'owner'"),
         (packed("[" * 100_000), "RecursionError"),
         (packed("[]"), "TypeError"),

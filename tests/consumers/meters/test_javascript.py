@@ -115,5 +115,5 @@ def test_a_value_is_taken_at_the_deepest_and_refused_past_it() -> None:
 
 
 def test_what_json_does_not_have_is_an_error() -> None:
-    with pytest.raises(TypeError, match="set is none of JSON's types"):
+    with pytest.raises(TypeError, match="set is not one of JSON's types"):
         stringify({1})

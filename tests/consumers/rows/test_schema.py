@@ -308,7 +308,7 @@ def test_a_row_of_the_longest_dimensions_still_fits_with_what_it_cannot_be_witho
 def test_a_folder_that_is_none_is_refused(tmp_path: Path, where: str) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(SchemaError, match="is no folder"):
+    with pytest.raises(SchemaError, match="is not a folder"):
         schema.load_schemas(tmp_path / where)
 
 

@@ -114,13 +114,13 @@ def changed(bucket: Bucket, old: str, new: str) -> None:
         (lambda bucket: changed(bucket, '"csv.gz"', '"csv"'), "the manifest is of 2025-11-20 in csv"),
         (
             lambda bucket: changed(bucket, '"rows": 2500', '"rows": 2501'),
-            "the manifest says 2501 rows, but 2500",
+            "the manifest has 2501 rows, its parts 2500",
         ),
         (
             lambda bucket: changed(bucket, '"rows": 500', '"rows": 499'),
             "part-00002.csv.gz: 500 rows, not 499",
         ),
-        (lambda bucket: bucket.pop(list_key(DAY, Format.CSV_GZ)), "Athena is told of other files"),
+        (lambda bucket: bucket.pop(list_key(DAY, Format.CSV_GZ)), "Athena's list of files differs"),
     ],
     ids=[
         "a part more",
