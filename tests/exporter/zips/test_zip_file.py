@@ -179,7 +179,7 @@ def test_sizes_at_and_past_32_bits_are_read_back(size: int, large: bool) -> None
 
 
 def test_what_is_larger_than_was_said_is_refused() -> None:
-    with pytest.raises(ValueError, match="a has 4294967295 bytes: for 4294967295 or more it has to be said"):
+    with pytest.raises(ValueError, match="a has 4294967295 bytes: from 4294967295 on it has to be marked"):
         list(ZipFile().member(Member("a", DAY, Huge(MAX_32))))
 
 
