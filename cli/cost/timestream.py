@@ -24,6 +24,9 @@ MEMORY_HOURS, MAGNETIC_DAYS = 1, 7
 # https://docs.aws.amazon.com/timestream/latest/developerguide/tcu.html
 QUESTION_UNIT_H: Final = 4 * 30 / 3_600
 EXPORT_ROWS: Final = 100_000
+# Beside these, a night asks for the minutes of the day before that changed, and of both days for the rows of
+# each minute, counted, and for the columns.
+NIGHT_QUESTIONS: Final = 5
 
 
 def requests_per_s(flow: Flow) -> float:
@@ -37,7 +40,8 @@ def hops(flow: Flow) -> tuple[HopCost, ...]:
     units = requests * math.ceil(size / requests / 1_024)
     kept = size * 3_600 * MEMORY_HOURS / GIB * MEMORY.usd * HOURS_A_MONTH
     kept += size * 86_400 * MAGNETIC_DAYS / GIB * MAGNETIC.usd
-    questions = 1 / 3_600 + math.ceil(flow.rate * 86_400 / EXPORT_ROWS) / 86_400
+    a_night = math.ceil(flow.rate * 86_400 / EXPORT_ROWS) + NIGHT_QUESTIONS
+    questions = 1 / 3_600 + a_night / 86_400
     asked = questions * SECONDS_A_MONTH * QUESTION_UNIT_H * COMPUTE.usd
     return (
         HopCost(
