@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from consumers.rows import late_days
 from consumers.rows.table import REVISION
-from exporter.export.day import DayJob
+from exporter.export.day import DayJob, export_day, export_formats
 from exporter.export.handler import make_handler
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
@@ -333,6 +333,31 @@ def test_a_format_that_is_new_is_made_of_the_files_of_another() -> None:
     lake.write(made(4_003))
 
     assert lake.night() == [minutes_of(DAY, at("10:43"))]
+    lake.check()
+
+
+def test_files_that_another_export_replaces_meanwhile_are_not_taken_for_what_was_there() -> None:
+    lake = exported(formats=(Format.PARQUET, Format.CSV_GZ))
+    # The same number of rows: only the markers tell.
+    gone, kept = lake.write(made(3, status="500")), lake.write(made(9, status="500"))
+    answered = [gone]
+
+    class Meanwhile(Bucket):
+        def read(self, key: str) -> tuple[bytes, str] | None:
+            found = super().read(key)
+            if key.endswith("year=2025/month=11/day=20/_manifest.json") and "parquet" not in key and answered:
+                self.delete([answered.pop()])
+                # The other export has written Parquet, and writes CSV right after this one looked.
+                export_day(Day(self, DAY, Format.CSV_GZ), lake.rows, SMALL)
+            return found
+
+    export_day(Day(lake.bucket, DAY, Format.PARQUET), lake.rows, SMALL)
+    lake.bucket = Meanwhile(lake.bucket)
+    days = [Day(lake.bucket, DAY, kind) for kind in lake.formats]
+
+    export_formats(days, lake.rows, replace(SMALL, asks_for_changes=True))
+
+    assert [*lake.bucket.keys(late_days.PREFIX)] == [kept]
     lake.check()
 
 

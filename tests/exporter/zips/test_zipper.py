@@ -192,6 +192,17 @@ def test_the_manifest_in_it_says_what_the_files_are() -> None:
     }
 
 
+def test_the_manifest_in_it_says_which_days_are_partial() -> None:
+    bucket = lake(days=2, parts=1, count=5)
+    key = archive.folder(DAY) + archive.MANIFEST
+    since = "2025-11-20 15:00:00.000000000"
+    bucket[key] = replace(Manifest.from_json(bucket[key]), partial_since=since).to_json()
+
+    _, manifest = read(zip_of(bucket, job(days=2)))
+
+    assert [day.get("partial_since") for day in manifest["days"]] == [since, None]
+
+
 def test_the_object_tells_its_days_its_revision_and_the_checksum_of_what_it_was_made_of() -> None:
     bucket = lake(days=2, parts=1, count=1)
     zip_of(bucket, job(2))
