@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
@@ -30,6 +31,8 @@ NOW = datetime(2025, 11, 21, 0, 15, tzinfo=UTC)
 # The export adds Parquet to these.
 FORMATS = (Format.CSV_GZ,)
 ROWS = 40
+# The keys that only writers read.
+OF_WRITERS = re.compile(r"^lake/locks/|/_progress\.json$")
 
 
 class KilledError(BaseException):
@@ -179,7 +182,7 @@ def test_no_change_of_an_export_an_erasure_or_of_late_rows_shows_a_wrong_count()
     ],
     ids=["an export", "an export of late rows", "an erasure", "an export after an erasure"],
 )
-def test_whatever_is_killed_and_done_again_the_count_stays_right(
+def test_whatever_is_killed_and_done_again_no_change_shows_a_wrong_count(
     before: list[Callable[[Bucket], None]], step: Callable[..., None], counts: set[int]
 ) -> None:
     bucket = filled()
@@ -189,13 +192,22 @@ def test_whatever_is_killed_and_done_again_the_count_stays_right(
     whole_step.look = lambda _: None
     step(whole_step)
     final = count(whole_step)
+    known: dict[frozenset[tuple[str, bytes]], int] = {}
+
+    def look(bucket: Watched) -> None:
+        # Readers look at neither locks nor progress; most other states come again with each kill.
+        state = frozenset((key, body) for key, body in bucket.items() if not OF_WRITERS.search(key))
+        if state not in known:
+            known[state] = LakeStore(bucket, read_key=read_key).count()
+        assert known[state] in counts
+
     for kill_at in range(1, whole_step.changes + 1):
         killed = Watched(bucket)
         killed.look, killed.kill_at = lambda _: None, kill_at
         with pytest.raises(KilledError):
             step(killed)
-        killed.look = None
-        assert LakeStore(killed, read_key=read_key).count() in counts
+        look(killed)
+        killed.look = look
         # A killed run keeps the day's lock for three minutes.
         step(killed, NOW + timedelta(minutes=10))
         assert LakeStore(killed, read_key=read_key).count() == count_in_sql(killed) == final
