@@ -243,7 +243,7 @@ def check_claims(
 def _seconds(claims: Mapping[str, Any], name: str) -> float:
     value = claims.get(name, 0)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidTokenError(f"the token's {name} is no time")
+        raise InvalidTokenError(f"the token's {name} is not a time")
     return value
 
 
@@ -290,7 +290,7 @@ def read_keys(place: str) -> PublicKeys:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: The address is on another machine, or there is no key set.
+        ValueError: The address is on another machine, or does not have a key set.
     """
     if urlsplit(place).scheme in {"http", "https"}:
         document = _fetch(place) if place.endswith(".json") else None
@@ -299,7 +299,7 @@ def read_keys(place: str) -> PublicKeys:
     else:
         document = json.loads(Path(place).read_text(encoding="utf-8"))
     if "keys" not in document:
-        raise ValueError(f"{place} is no key set: it has no keys")
+        raise ValueError(f"{place} is not a key set: it has no keys")
     return {
         key["kid"]: RSAPublicNumbers(_integer(key["e"]), _integer(key["n"])).public_key()
         for key in document["keys"]

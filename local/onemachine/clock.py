@@ -71,7 +71,7 @@ class Clock:
 
 def module(name: str, environ: Mapping[str, str]) -> list[str]:
     """Return the interpreter's arguments that run a module at the time that an environment says."""
-    # -P: the folder of this file is no place to import from.
+    # -P: nothing is imported from the folder of this file.
     return ["-P", __file__, name] if OFFSET in environ else ["-m", name]
 
 

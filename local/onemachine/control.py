@@ -17,7 +17,7 @@ class Control:
     """Actions by name, in front of a web application.
 
     `POST /_onemachine/<name>` with a JSON object calls an action with it, and answers its result as JSON;
-    400 where the action raises ValueError or KeyError, 404 where there is none of that name.
+    400 where the action raises ValueError or KeyError, 404 where no action has that name.
 
     Args:
         application: What answers everything else.
@@ -34,14 +34,14 @@ class Control:
             return self._application(environ, start_response)
         action = self.actions.get(path.removeprefix(PREFIX))
         if action is None or environ["REQUEST_METHOD"] != "POST":
-            return _answer(start_response, "404 Not Found", {"error": f"there is no POST {path}"})
+            return _answer(start_response, "404 Not Found", {"error": f"POST {path} is unknown"})
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         try:
             return _answer(start_response, "200 OK", action(json.loads(body or b"{}")))
         except (ValueError, KeyError) as error:
             # A KeyError's text is its argument's repr.
-            said = error.args[0] if isinstance(error, KeyError) else error
-            return _answer(start_response, "400 Bad Request", {"error": str(said)})
+            message = error.args[0] if isinstance(error, KeyError) else error
+            return _answer(start_response, "400 Bad Request", {"error": str(message)})
 
 
 def _answer(start_response: StartResponse, status: str, value: Any) -> Iterable[bytes]:

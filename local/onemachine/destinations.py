@@ -31,7 +31,7 @@ def check_destination(arn: str, allowed: tuple[str, ...]) -> None:
     """
     service = arn.split(":")[2] if arn.count(":") >= 5 else ""  # noqa: PLR2004 - the parts of an ARN
     if service not in allowed:
-        raise ValueError(f"destination {arn} is none of {', '.join(allowed)}")
+        raise ValueError(f"destination {arn} does not belong to {', '.join(allowed)}")
     if arn.endswith(".fifo"):
         raise ValueError(f"destination {arn} is a FIFO queue or topic, which Lambda does not deliver to")
 

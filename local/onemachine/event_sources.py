@@ -188,7 +188,7 @@ class _Shard:
         self._done_to: str | None = self._iterator
         self._resting = True
         if settings.starting_position == "LATEST":
-            # An iterator made anew, after the first has expired, must not leave out what came meanwhile.
+            # The iterator that replaces an expired one must not leave out what came meanwhile.
             self._position = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": mapped.clock()}
 
     def run(self) -> None:
@@ -321,7 +321,7 @@ class _Lane:
                 else:
                     self._gather()
             except ThrottledError as error:
-                # It was not invoked, so that this is no retry: only the records' age ends it.
+                # It was not invoked, so this is not a retry: only the records' age ends it.
                 logger.debug("%s", error)
                 self._pauses.wait()
             # A mapping never dies: whatever failed (the destination, the call) is tried again.
@@ -471,7 +471,7 @@ class SqsMapping:
                 continue
             try:
                 batch = self._gather()
-            # A mapping never dies: whatever failed, the messages become visible again and are received anew.
+            # A mapping never dies: whatever failed, the messages become visible and are received again.
             except Exception:
                 logger.exception("queue %s", self._settings.queue_arn)
                 self._received.clear()
@@ -522,7 +522,7 @@ class SqsMapping:
         except ThrottledError as error:
             logger.debug("%s", error)
             self._pauses.wait()
-        # The messages become visible again and are received anew.
+        # The messages become visible and are received again.
         except Exception:
             logger.exception("queue %s", self._settings.queue_arn)
             self._pauses.wait()

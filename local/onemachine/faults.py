@@ -58,7 +58,7 @@ _ERRORS_OF_FORMS = {
 }
 
 
-# In the user agent of what a service does by itself: no fault happens to it.
+# In the user agent of calls that a service makes itself: no fault happens to them.
 OF_THE_SERVICE: Final = "of-the-service"
 
 
@@ -116,7 +116,7 @@ class Faults:
             fault: The rule.
 
         Raises:
-            ValueError: No call can meet such a fault, there is no such service, or no such operation of it.
+            ValueError: No call can meet such a fault, or the service or its operation is unknown.
         """
         if fault.kind not in OF_CALLS:
             raise ValueError(f"{fault.kind} happens to no call, only {', '.join(OF_CALLS)}")
@@ -186,13 +186,13 @@ def _signed_as(service: str, operation: str, names: tuple[str, ...], known: str)
     try:
         models = [session.get_service_model(name) for name in names]
     except UnknownServiceError:
-        raise ValueError(f"there is no service {service!r}: name it as boto3 does, such as {known}") from None
+        raise ValueError(f"service {service!r} is unknown: name it as boto3 does, such as {known}") from None
     said = {name for model in models if model.resolved_protocol == "json" for name in model.operation_names}
     if operation and operation not in said and operation not in _METHODS:
         if not said:
             methods = ", ".join(_METHODS)
             raise ValueError(
-                f"calls of {service} are told apart by method: {operation!r} is none of {methods}"
+                f"calls of {service} are known by their method only: use {methods}, not {operation!r}"
             )
         near = ", ".join(difflib.get_close_matches(operation, said)) or "one of its operations"
         raise ValueError(f"{service} has no operation {operation!r}: did you mean {near}?")

@@ -78,10 +78,10 @@ def extracted(pattern: str, message: str) -> dict[str, str]:
 
 
 def selected(selectors: Sequence[str], message: str) -> list[Any]:
-    """Return the values in a JSON message that selectors without wildcards lead to; None where there is none.
+    """Return the values in a JSON message that selectors without wildcards lead to; None where it has none.
 
     Raises:
-        InvalidPatternError: If one is no such selector.
+        InvalidPatternError: If one is not such a selector.
     """
     ways = [_steps(selector) for selector in selectors]
     if any(isinstance(step, _Any) for way in ways for step in way):

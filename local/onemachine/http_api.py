@@ -188,7 +188,7 @@ def find_route(routes: Sequence[Route], method: str, raw_path: str) -> tuple[Rou
         raw_path: Its path, percent-encoded.
 
     Returns:
-        The route and the values of its parameters, decoded; None if there is none. Between equals a route
+        The route and the values of its parameters, decoded; None if no route takes it. Between equals a route
         with the request's own method precedes `ANY`. See
         https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-routes.html.
     """
@@ -405,7 +405,7 @@ def _described(answer: Mapping[str, Any]) -> Response:
     headers += [("set-cookie", header_value(cookie)) for cookie in answer.get("cookies") or []]
     status = int(answer["statusCode"])
     if not 100 <= status <= 599:  # noqa: PLR2004 - what HTTP has
-        raise ValueError(f"statusCode {status} is none")
+        raise ValueError(f"statusCode {status} is not one of HTTP's")
     return Response(status, headers, content)
 
 
@@ -445,7 +445,7 @@ def preflight(cors: Cors, request: Request) -> Response | None:
         request: The request.
 
     Returns:
-        Status 204, with headers if the page may; None if the request is no such question.
+        Status 204, with headers if the page may; None if the request does not ask.
     """
     given = {name.lower(): value for name, value in request.headers}
     method = given.get("access-control-request-method")
@@ -771,4 +771,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(response.body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Say nothing: the functions have logs of their own."""
+        """Write nothing: the functions have logs."""

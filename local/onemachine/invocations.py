@@ -325,7 +325,7 @@ def _carry_out(
     if kind == "Event":
         return 202, {"x-amzn-requestid": events.submit(name, payload, trace_id)}, b""
     if kind != "RequestResponse":
-        return _error(400, "InvalidParameterValueException", f"InvocationType {kind} is none of Lambda's")
+        return _error(400, "InvalidParameterValueException", f"InvocationType {kind} is not one of Lambda's")
     result = functions.invoke(name, payload, trace_id=trace_id, tail=wants_tail)
     answer = {
         "content-type": "application/json",

@@ -97,7 +97,7 @@ def _get_records(shard: Any, after: str, limit: int | None) -> tuple[list[Record
     if not records:
         return [], last, 0
     behind = newer[-1].created_at - records[-1].created_at if len(newer) > len(records) else 0.0
-    # Whoever has not read the newest record is behind it, also if it came in the same millisecond.
+    # A reader that has not read the newest record is behind, even by less than a millisecond.
     milliseconds = max(1, int(behind * 1000)) if len(newer) > len(records) else 0
     return records, records[-1].sequence_number, milliseconds
 

@@ -128,7 +128,7 @@ def mapping_configuration(mapping: MappingSettings) -> dict[str, Any]:
 
 
 def _find(functions: Functions, response: Any, place: int) -> Function | str:
-    """Return the function that a path names, or its name if there is none."""
+    """Return the function that a path names, or its name if no function has it."""
     name = unquote(response.path.rstrip("/").split("/")[place]).rpartition(":")[2]
     return next((each for each in functions.definitions() if each.name == name), name)
 

@@ -90,7 +90,7 @@ class Event:
 
 
 def install(clock: Callable[[], int] = time.time_ns, max_group_bytes: int = MAX_GROUP_BYTES) -> Delivery:
-    """Put our CloudWatch Logs into moto. Doing it again starts it anew, with another clock if there is one.
+    """Put our CloudWatch Logs into moto. Calling it again starts it empty, with the clock that is given.
 
     Args:
         clock: Tells the time, in nanoseconds since 1970.

@@ -114,7 +114,7 @@ class Pipeline:
 
     Args:
         apps: The stacks, each made after the ones before it.
-        in_process: Run functions in this interpreter instead of processes of their own.
+        in_process: Run functions in this interpreter instead of separate processes.
         ports: Ports for the services and then for each API, in the templates' order; free ones after them.
         enforce_auth: Let HTTP APIs ask their authorizers; otherwise everyone may call them.
         enforce_throttling: Let HTTP APIs take no more requests than their stages say.
@@ -214,14 +214,14 @@ class Pipeline:
         return answer
 
     def reload(self) -> None:
-        """Start functions anew, with the code that they have now; what runs ends when it is done."""
+        """Restart functions with their present code; an invocation that runs is completed first."""
         self.functions.restart({**self.services.environment(), **self.clock.environment()})
 
     def advance(self, by: timedelta) -> Turned:
         """Put the clock forward, and let happen what happens in that time.
 
         Schedules fire for every time that passes, the lifecycle rules of buckets are applied, and functions
-        start anew, at the new time.
+        are restarted, at the new time.
 
         Args:
             by: How far.
@@ -369,7 +369,7 @@ class Pipeline:
         }
 
     def _fault(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        """Put a fault in force, or do at once what is no fault of a call: kill a function, deliver again."""
+        """Put a fault in force, or do at once what happens to no call: kill a function, deliver again."""
         kind = Kind(wanted.pop("kind"))
         if self._watcher is not None:
             names = (wanted.get(name) for name in ("service", "operation", "function"))

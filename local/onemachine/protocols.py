@@ -22,7 +22,7 @@ _SCOPE = re.compile(r"Credential=[^/]+/\d{8}/[^/]+/([^/]+)/aws4_request|/\d{8}/[
 
 
 def asked(environ: Environ) -> tuple[str, str]:
-    """Return the service and the operation that a request asks for; empty where it does not say."""
+    """Return the service and the operation that a request asks for; empty if it does not tell."""
     signed = environ.get("HTTP_AUTHORIZATION", "") + environ.get("QUERY_STRING", "").replace("%2F", "/")
     scope = _SCOPE.search(signed)
     service = (scope[1] or scope[2]) if scope else ""
@@ -31,7 +31,7 @@ def asked(environ: Environ) -> tuple[str, str]:
 
 
 def sends_form(environ: Environ) -> bool:
-    """Say whether a request is of AWS's oldest protocol: a form in, XML out."""
+    """Tell whether a request is of AWS's oldest protocol: a form in, XML out."""
     return bool(environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"))
 
 

@@ -108,7 +108,7 @@ def next_after(expression: str, after: datetime) -> datetime:
         The first time later than `after`, in UTC.
 
     Raises:
-        NoMoreTimesError: There is none.
+        NoMoreTimesError: No later time exists.
         ValueError: The expression is not one of AWS's, or uses what cannot be followed here; the message
             names the part that is meant.
     """

@@ -36,7 +36,7 @@ KEYS = Keys(sts.Secrets({CREDENTIALS["AWS_ACCESS_KEY_ID"]: CREDENTIALS["AWS_SECR
 
 
 class Services:
-    """The services, empty, at an address of their own until they are stopped.
+    """The services, empty, at one address until they are stopped.
 
     There is one set in a process: moto keeps its state in its modules.
 
@@ -58,7 +58,7 @@ class Services:
     def __init__(
         self, port: int = 0, data: Path | None = None, services: Sequence[Service] = SERVICES
     ) -> None:
-        # moto says each request on stderr.
+        # werkzeug logs each request to stderr,
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         BackendDict.reset()
         reset_model_data()

@@ -39,6 +39,12 @@ class KnownErrors:
             body = [b"".join(body)]
             if body[0].lstrip()[: len(_PAGE)].lower() == _PAGE:
                 return _refuse(environ, start_response)
+            # An error of moto's without a text: botocore would read its status as the code.
+            is_empty = body[0].strip() in {b"", b"{}"} and environ["REQUEST_METHOD"] != "HEAD"
+            has_code = "x-amzn-errortype" in {name.lower() for name, _ in headers}
+            if status.startswith("404") and is_empty and not has_code:
+                message = f"{environ.get('PATH_INFO', '/')} does not exist"
+                return refuse(environ, start_response, status, "ResourceNotFoundException", message)
         start_response(status, headers)
         return body
 

@@ -378,7 +378,7 @@ def test_time_passes_and_things_go_wrong_on_demand(up: Path, log: Path) -> None:
     assert (mails.returncode, mails.stdout) == (0, "No e-mail would have been sent.\n"), mails.stderr
     stranger = tagline(up, "fault", "kill", "--function", "nobody")
     assert (stranger.returncode, "Traceback" in stranger.stderr) == (1, False)
-    assert "there is no function nobody" in stranger.stderr
+    assert "function nobody does not exist" in stranger.stderr
     unscheduled = tagline(up, "tick", "--function", "nobody")
     assert "error: no schedule calls 'nobody'\n" in unscheduled.stderr
     nowhere = tagline(up, "download", "--from", "2026-01-01", "--out", "nowhere/x.zip")
@@ -386,7 +386,7 @@ def test_time_passes_and_things_go_wrong_on_demand(up: Path, log: Path) -> None:
     assert "nowhere/x.zip cannot be written" in nowhere.stderr
     misnamed = tagline(up, "fault", "throttle", "--service", "dynamo")
     assert (misnamed.returncode, "Traceback" in misnamed.stderr) == (1, False)
-    assert "there is no service 'dynamo'" in misnamed.stderr
+    assert "service 'dynamo' is unknown" in misnamed.stderr
     lost = tagline(up, "fault", "lose", "--times", "2")
     assert lost.stdout == "lose: the next 2 deliveries of lines\n", lost.stderr
     assert tagline(up, "fault", "none").returncode == 0

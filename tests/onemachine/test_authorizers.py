@@ -196,7 +196,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("no audience", {"aud": None}, "audience"),
     ("expired", {"exp": SECONDS}, "expired"),
     ("without an end", {"exp": None}, "expired"),
-    ("an end that is no time", {"exp": "tomorrow"}, "exp is no time"),
+    ("an end that is no time", {"exp": "tomorrow"}, "exp is not a time"),
     ("not yet", {"nbf": SECONDS + 1}, "not valid yet"),
     ("issued tomorrow", {"iat": SECONDS + 86_400}, "not valid yet"),
 ]
@@ -309,7 +309,7 @@ def test_keys_are_not_fetched_from_other_machines(tmp_path: Path, key: RSAPrivat
         read_keys("https://issuer.example.com")
     empty = tmp_path / "empty.json"
     empty.write_text("{}")
-    with pytest.raises(ValueError, match="no key set"):
+    with pytest.raises(ValueError, match="not a key set"):
         read_keys(str(empty))
     response = ask(tmp_path / "missing", token(key, CLAIMS))
     assert response.status == 401

@@ -143,13 +143,13 @@ def test_a_fault_is_for_its_service_and_operation_only(services: Services) -> No
 @pytest.mark.parametrize(
     ("service", "operation", "said"),
     [
-        ("dynamo", "", "there is no service 'dynamo': name it as boto3 does"),
-        ("monitoring", "", "there is no service 'monitoring'"),  # how cloudwatch's signatures name it
+        ("dynamo", "", "service 'dynamo' is unknown: name it as boto3 does"),
+        ("monitoring", "", "service 'monitoring' is unknown"),  # how cloudwatch's signatures name it
         ("timestream", "WriteRecord", "has no operation 'WriteRecord': did you mean WriteRecords"),
         ("kinesis", "x", "kinesis has no operation 'x': did you mean one of its operations"),
         # A call of these says its operation in the path or in the body.
-        ("s3", "PutObject", "s3 are told apart by method: 'PutObject' is none of DELETE, GET"),
-        ("sns", "Publish", "sns are told apart by method"),
+        ("s3", "PutObject", "s3 are known by their method only: use DELETE, GET"),
+        ("sns", "Publish", "sns are known by their method only"),
     ],
 )
 def test_a_fault_that_no_call_would_meet_is_refused(

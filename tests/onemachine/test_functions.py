@@ -623,7 +623,7 @@ def test_in_text_format_nothing_is_filtered(code: Path) -> None:
 
 @pytest.mark.parametrize("values", [{"application_level": "LOUD"}, {"system_level": "ERROR"}])
 def test_levels_that_lambda_does_not_have_are_refused(code: Path, values: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"LogLevel '\w+' is none of"):
+    with pytest.raises(ValueError, match=r"LogLevel '\w+' is not one of"):
         function(code, "echo", **values)
 
 

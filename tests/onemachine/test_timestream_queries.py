@@ -331,7 +331,7 @@ REFUSED: dict[str, str] = {
     f"SELECT rank() OVER (ORDER BY time ROWS CURRENT ROW) FROM {USAGE}": "Cannot specify window frame",
     f"SELECT sum(latency) OVER (ORDER BY time RANGE 1 PRECEDING) FROM {USAGE}": "A frame of RANGE with",
     f"SELECT sum(latency) OVER nowhere FROM {USAGE}": "Window 'nowhere' does not exist",
-    f"SELECT lower(note) OVER () FROM {USAGE}": "lower is no window function",
+    f"SELECT lower(note) OVER () FROM {USAGE}": "lower is not a window function",
     "SELECT 1 EXCEPT ALL SELECT 1": "EXCEPT ALL is not supported here",
     "SELECT 1 INTERSECT SELECT 1, 2": "INTERSECT query has different number of fields",
     "SELECT * FROM UNNEST(5) AS t(x)": "Cannot unnest type: integer",

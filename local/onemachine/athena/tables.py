@@ -53,7 +53,7 @@ class Files(Protocol):
         """Return the keys that begin so, in order."""
 
     def read(self, bucket: str, key: str) -> bytes:
-        """Return an object; `KeyError` if there is none."""
+        """Return an object; `KeyError` if it does not exist."""
 
 
 class Scanned(ds.InMemoryDataset):  # type: ignore[misc]
@@ -77,7 +77,7 @@ def view_of(table: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what a view of the catalog says: `originalSql` and the `schema` of its tables.
 
     Raises:
-        QueryError: If it is no view of Presto's.
+        QueryError: If it is not a view of Presto's.
     """
     found = re.fullmatch(r"/\* Presto View: ([A-Za-z0-9+/=]+) \*/", table.get("ViewOriginalText", ""))
     if found is None:

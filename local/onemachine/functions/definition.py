@@ -76,7 +76,7 @@ class Function:
             ("SystemLogLevel", self.system_level, SYSTEM_LEVELS),
         ):
             if level not in levels:
-                raise ValueError(f"{name} {level!r} is none of {', '.join(levels)}")
+                raise ValueError(f"{name} {level!r} is not one of {', '.join(levels)}")
 
 
 @dataclass(frozen=True)

@@ -80,10 +80,10 @@ class Functions:
             function: The function.
 
         Raises:
-            ValueError: There is one of that name, or it reserves more than the account has.
+            ValueError: A function of that name exists, or this one reserves more than the account has.
         """
         if function.name in self._pools:
-            raise ValueError(f"there is already a function named {function.name!r}")
+            raise ValueError(f"a function named {function.name!r} exists already")
         reserved = function.reserved_concurrency
         if reserved is not None and not 0 <= reserved <= self._unreserved():
             raise ValueError(
@@ -184,7 +184,9 @@ class Functions:
             ValueError: If no function has this name.
         """
         if name not in self._pools:
-            raise ValueError(f"there is no function {name}; there are {', '.join(sorted(self._pools))}")
+            raise ValueError(
+                f"function {name} does not exist; the functions are {', '.join(sorted(self._pools))}"
+            )
         self._pools[name].kill()
 
     def restart(self, environment: Mapping[str, str]) -> None:

@@ -21,7 +21,7 @@ MAX_DISCOVERED_FIELDS = 200
 
 SYSTEM_FIELDS = frozenset({"@timestamp", "@message", "@logStream", "@log", "@ingestionTime", "@ptr"})
 
-# A Lambda function's log stream, in a group of its own or in one that it shares.
+# A Lambda function's log stream, in its own group or in one that it shares.
 _LAMBDA_STREAM = re.compile(r"\d{4}/\d\d/\d\d/.*\[[^\]]+\][0-9a-f]{32}")
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _PLATFORM_LINE = re.compile(rf"(START|END|REPORT) RequestId: ({_UUID})")

@@ -119,7 +119,7 @@ class Literal:
 
 @dataclass(frozen=True)
 class Field:
-    """A field by its name; where that is none, the path leads into a map or list."""
+    """A field by its name; if no field has that name, the path leads into a map or list."""
 
     name: str
     path: tuple[str | int, ...]

@@ -40,7 +40,7 @@ def is_structure(value: Value) -> bool:
 
 
 def number(value: Value) -> int | float | None:
-    """Return a value as a number, or None where it is none: text that only holds a number is one."""
+    """Return a value as a number, or None if it is not a number; text that only holds a number is one."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value) if re.search(r"[.eE]", value) else int(value)
     if isinstance(value, int):
@@ -51,7 +51,7 @@ def number(value: Value) -> int | float | None:
 
 
 def computed(value: complex | None) -> int | float | None:
-    """Return what arithmetic made: whole numbers without a point, and nothing for what is no number."""
+    """Return what arithmetic made: whole numbers without a point, and None for what is not a number."""
     if value is None or isinstance(value, complex) or not math.isfinite(value):
         return None
     return int(value) if isinstance(value, int) or value.is_integer() else value

@@ -259,9 +259,9 @@ class Calls(Operators):
         if name == "count":
             return self._count(inner, arguments, "", filtered + over, scope)
         if name in WINDOWS and filtered:
-            raise self._faults.error(inner, f"FILTER is only for aggregates, and {name} is none")
+            raise self._faults.error(inner, f"FILTER is only for aggregates; {name} is not one")
         if name not in WINDOWS and (name not in AGGREGATES or nulls):
-            raise self._faults.error(inner, f"{name} is no window function, or not supported here.")
+            raise self._faults.error(inner, f"{name} is not a window function, or is not supported here.")
         if any(isinstance(argument, (exp.Distinct, exp.Order)) for argument in arguments):
             raise self._faults.error(
                 inner, f"{name} with DISTINCT or ORDER BY and OVER is not supported here."
@@ -322,7 +322,7 @@ class Calls(Operators):
     def _call(self, node: exp.Anonymous, scope: Scope, filtered: str = "") -> Value:
         name = node.name.lower()
         if filtered and name not in AGGREGATES and name != "count":
-            raise self._faults.error(node, f"FILTER is only for aggregates, and {name} is none")
+            raise self._faults.error(node, f"FILTER is only for aggregates; {name} is not one")
         special = self._special(node, name)
         if special is not None and not filtered:
             return special(node, scope)

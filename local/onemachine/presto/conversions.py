@@ -93,7 +93,7 @@ class Conversions:
         Args:
             node: The part of the query that wants it.
             kinds: The types.
-            operation: What is said to be impossible if there is none.
+            operation: What the error calls impossible if the types have nothing in common.
 
         Returns:
             The type; UNKNOWN where all are null.

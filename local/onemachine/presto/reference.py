@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from onemachine.presto.calls import SPECIAL_FORMS
 from onemachine.presto.functions import AGGREGATES, SCALARS, WINDOWS
 
-# What is no call, but a page of functions has it.
+# These are not calls, but pages of functions list them.
 _SYNTAX = frozenset(
     {
         *("case", "if", "try", "cast", "try_cast", "extract", "position", "all", "any", "some", "count"),

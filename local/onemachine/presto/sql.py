@@ -47,10 +47,10 @@ class Catalog(Protocol):
         """Name the databases."""
 
     def tables(self, database: str) -> Sequence[str] | None:
-        """Name a database's tables; None where there is no such database."""
+        """Name a database's tables; None if it does not exist."""
 
     def source(self, database: str, table: str) -> Source | None:
-        """Find a table; None where there is no such table."""
+        """Find a table; None if it does not exist."""
 
 
 @dataclass(frozen=True, slots=True)

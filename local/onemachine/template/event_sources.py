@@ -88,7 +88,7 @@ def _mappings(stack: Stack, service: str, readers: _Readers) -> Iterator[tuple[s
         unknown = {name for name, value in properties.items() if value} - _FOLLOWED
         refuse(mapping, properties, unknown, "this part of event source mappings is not run on one machine")
         if "EventSourceArn" not in properties:
-            raise TemplateError(f"{mapping.logical_id}: there is no EventSourceArn")
+            raise TemplateError(f"{mapping.logical_id}: EventSourceArn is missing")
         arn: str = properties["EventSourceArn"]
         if arn.split(":")[2] not in {"kinesis", "sqs"}:
             raise TemplateError(f"{mapping.logical_id}: {arn} is neither a Kinesis stream nor an SQS queue")

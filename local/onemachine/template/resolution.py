@@ -248,14 +248,14 @@ class _Resolver:
     def _select(self, argument: list[Any], where: str) -> Any:
         index, items = int(self._value(argument[0], where)), self._value(argument[1], where)
         if not 0 <= index < len(items):
-            raise UnresolvableError(f"{where}: there is no item {index} in a list of {len(items)}")
+            raise UnresolvableError(f"{where}: item {index} is outside of a list of {len(items)}")
         return items[index]
 
     def _find_in_map(self, argument: list[Any], where: str) -> Any:
         found: Any = self._mappings
         for key in (self._value(part, where) for part in argument):
             if key not in found:
-                raise UnresolvableError(f"{where}: there is no {key} in the template's mappings")
+                raise UnresolvableError(f"{where}: {key} is not in the template's mappings")
             found = found[key]
         return found
 
@@ -267,7 +267,7 @@ class _Resolver:
 
     def _condition(self, name: str, where: str) -> bool:
         if name not in self._conditions:
-            raise UnresolvableError(f"{where}: there is no condition {name}")
+            raise UnresolvableError(f"{where}: condition {name} is not in the template")
         return self._truth(self._conditions[name], f"Conditions.{name}")
 
     def _truth(self, node: Any, where: str) -> bool:
@@ -300,7 +300,9 @@ class _Resolver:
 
     def _expect(self, logical_id: str, where: str) -> None:
         if logical_id not in self._declared:
-            raise UnresolvableError(f"{where}: there is no parameter or resource {logical_id}")
+            raise UnresolvableError(
+                f"{where}: {logical_id} is neither a parameter nor a resource of the template"
+            )
         if not self._exists(logical_id):
             condition = self._declared[logical_id]["Condition"]
             raise UnresolvableError(f"{where}: resource {logical_id} is left out by condition {condition}")

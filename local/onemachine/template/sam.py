@@ -35,7 +35,7 @@ _LANGUAGE_EXTENSIONS = "AWS::LanguageExtensions"
 FOR_EACH = "Fn::ForEach::"
 
 
-# The translator warns of its own switches, which a template does not have.
+# The translator warns of switches that a template cannot set.
 logging.getLogger("samtranslator").addHandler(logging.NullHandler())
 
 

@@ -32,7 +32,7 @@ def _schedule(resource: Resource, target: Mapping[str, Any]) -> Schedule:
     properties, arn = resource.properties, target["Arn"]
     if ":lambda:" not in arn:
         raise TemplateError(
-            f"{resource.logical_id}: target {arn} is no function, and only those are called here"
+            f"{resource.logical_id}: target {arn} is not a function; only functions are called here"
         )
     return Schedule(
         properties["ScheduleExpression"],

@@ -209,7 +209,7 @@ class Queries(Store):
             What the service says.
 
         Raises:
-            ServiceError: ValidationException, if there is no result by that name, or none of it is left.
+            ServiceError: ValidationException, if no result has that name, or none of it is left.
         """
         result = self._results.pop(query_id, None)
         if result is None and query_id not in self._cancelled:

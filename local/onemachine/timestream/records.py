@@ -1,6 +1,6 @@
 """Reads the records of one WriteRecords request, and holds them to the service's limits.
 
-What is malformed (a value not of its type, a list that is too long, a time that is no number) fails
+What is malformed (a value not of its type, a list that is too long, a time that is not a number) fails
 the whole request with a ValidationException. What is well formed but beyond a limit on dimensions, measures
 or size is one rejected record, as the model of RejectedRecordsException says. For names that are reserved AWS
 documents neither; they are taken as such a limit.
@@ -168,7 +168,7 @@ def _read_record(index: int, record: Mapping[str, Any], common: Mapping[str, Any
         for name, text in dimensions.items():
             size += _bytes(name) + _bytes(text)
     except UnicodeEncodeError:
-        raise invalid("The record contains a lone surrogate, which is no character of UTF-8.") from None
+        raise invalid("The record contains a lone surrogate, which UTF-8 cannot encode.") from None
     shape = Shape(measure_name, measure_type, tuple(dimensions), names, kinds)
     reason = _shape_fault(shape)
     if reason is None and size > MAX_RECORD_BYTES:
@@ -207,10 +207,10 @@ def _read_single(
     member: str, record: Mapping[str, Any], given: Sequence[Mapping[str, Any]], unit: str
 ) -> _Measures:
     kind = record.get("MeasureValueType", ColumnType.DOUBLE.value)
-    # A measure of its own is no TIMESTAMP.
+    # A single measure cannot be a TIMESTAMP.
     # https://docs.aws.amazon.com/timestream/latest/developerguide/data-modeling.html
     if kind == ColumnType.TIMESTAMP or given:
-        raise invalid(f"A record of type {kind} must have one MeasureValue that is no TIMESTAMP.")
+        raise invalid(f"A record of type {kind} must have one MeasureValue that is not a TIMESTAMP.")
     kind, value = _read_measure(member, kind, record.get("MeasureValue"), unit)
     name = f"measure_value::{kind.lower()}"
     size = len(name) + (_bytes(value) if isinstance(value, str) else _FIXED_BYTES[kind])

@@ -95,7 +95,7 @@ NOTES = {
 
 
 class Construct(NamedTuple):
-    """A part of the language that is no function.
+    """A part of the language that is not a function.
 
     Args:
         name: What it is.

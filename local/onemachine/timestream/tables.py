@@ -2,7 +2,7 @@
 
 A table keeps an index (identity to version, digest of the values, row number: some 200 bytes a row) and a
 buffer of rows that are not in DuckDB yet. They go there in columns, when a query comes or the buffer is full.
-Where DuckDB has a file, what the index needs is in it too, and what is no row is one document in a table.
+Where DuckDB has a file, what the index needs is in it too, and all but the rows is one document in a table.
 """
 
 import json
@@ -143,7 +143,7 @@ class Table:
         name: The table's name.
         settings: Retention and the rest.
         now: Nanoseconds since 1970.
-        save: Keeps what is no row; None where nothing outlives the process.
+        save: Keeps all but the rows; None if nothing outlives the process.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class Table:
         )
 
     def document(self) -> dict[str, Any]:
-        """Say what of the table is no row.
+        """Describe all of the table but its rows.
 
         Returns:
             What `restore` reads, fit for JSON.
