@@ -117,8 +117,8 @@ def test_what_has_no_intrinsic_function_stays_as_it_is(value: Any) -> None:
         ({"Fn::Sub": "${Nothing}"}, ["Entry.Value, Fn::Sub", "Nothing"]),
         ([{"Fn::Sub": "${Off.Arn}"}], ["Entry.Value[0], Fn::Sub", "Off"]),
         ({"Fn::Base64": "x"}, ["Entry.Value", "Fn::Base64 is not supported"]),
-        ({"Fn::If": ["Nothing", 1, 2]}, ["Entry.Value, Fn::If", "no condition Nothing"]),
-        ({"Fn::Select": [2, ["a", "b"]]}, ["Entry.Value, Fn::Select", "no item 2 in a list of 2"]),
+        ({"Fn::If": ["Nothing", 1, 2]}, ["Entry.Value, Fn::If", "condition Nothing is not in the template"]),
+        ({"Fn::Select": [2, ["a", "b"]]}, ["Entry.Value, Fn::Select", "item 2 is outside of a list of 2"]),
         ({"Fn::Not": ["perhaps"]}, ["Entry.Value, Fn::Not", "'perhaps' is neither true nor false"]),
     ],
 )
