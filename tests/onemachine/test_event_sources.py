@@ -275,7 +275,7 @@ def test_the_failure_key_names_mapping_shard_and_time() -> None:
         ({"batch_size": 0}, "BatchSize is 0"),
         ({"batch_size": 10_001}, "BatchSize is 10001"),
         ({"window_s": 301}, "MaximumBatchingWindowInSeconds is 301"),
-        ({"on_failure_arn": "arn:aws:kafka:us-east-1:123456789012:cluster/c"}, "none of s3, sqs, sns"),
+        ({"on_failure_arn": "arn:aws:kafka:us-east-1:123456789012:cluster/c"}, "does not belong to s3, sqs, sns"),
         ({"on_failure_arn": "arn:aws:sqs:us-east-1:123456789012:q.fifo"}, "FIFO"),
         ({"parallelization_factor": 0}, "ParallelizationFactor is 0"),
         ({"parallelization_factor": 11}, "ParallelizationFactor is 11"),
@@ -1160,5 +1160,5 @@ def test_a_function_may_be_a_destination() -> None:
     destinations = Destinations(lambda _: None, invoke)
     destinations.send("arn:aws:lambda:us-east-1:123456789012:function:handle", {"a": 1}, "key")
     assert invoked == [("handle", b'{"a": 1}')]
-    with pytest.raises(ValueError, match="none of s3, sqs, sns, lambda"):
+    with pytest.raises(ValueError, match="does not belong to s3, sqs, sns, lambda"):
         destinations.send("arn:aws:events:us-east-1:123456789012:event-bus/default", {}, "key")
