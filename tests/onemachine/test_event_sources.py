@@ -275,7 +275,10 @@ def test_the_failure_key_names_mapping_shard_and_time() -> None:
         ({"batch_size": 0}, "BatchSize is 0"),
         ({"batch_size": 10_001}, "BatchSize is 10001"),
         ({"window_s": 301}, "MaximumBatchingWindowInSeconds is 301"),
-        ({"on_failure_arn": "arn:aws:kafka:us-east-1:123456789012:cluster/c"}, "does not belong to s3, sqs, sns"),
+        (
+            {"on_failure_arn": "arn:aws:kafka:us-east-1:123456789012:cluster/c"},
+            "does not belong to s3, sqs, sns",
+        ),
         ({"on_failure_arn": "arn:aws:sqs:us-east-1:123456789012:q.fifo"}, "FIFO"),
         ({"parallelization_factor": 0}, "ParallelizationFactor is 0"),
         ({"parallelization_factor": 11}, "ParallelizationFactor is 11"),

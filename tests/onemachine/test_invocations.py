@@ -191,8 +191,11 @@ SETTINGS_REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"maximum_retry_attempts": -1}, "MaximumRetryAttempts is -1"),
     ({"maximum_event_age_s": 59}, "MaximumEventAgeInSeconds is 59"),
     ({"maximum_event_age_s": 21_601}, "MaximumEventAgeInSeconds is 21601"),
-    ({"on_failure_arn": "arn:aws:events:us-east-1:123456789012:event-bus/b"}, "none of s3, sqs, sns, lambda"),
-    ({"on_success_arn": "arn:aws:s3:::bucket"}, "none of"),
+    (
+        {"on_failure_arn": "arn:aws:events:us-east-1:123456789012:event-bus/b"},
+        "does not belong to s3, sqs, sns, lambda",
+    ),
+    ({"on_success_arn": "arn:aws:s3:::bucket"}, "does not belong to"),
 ]
 
 
