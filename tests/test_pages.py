@@ -10,9 +10,7 @@ from tests.test_docs import COMMANDS, DOCS, ROOT, WRITTEN_BY_HAND, blocks, named
 
 DECISIONS = sorted(page for page in (DOCS / "decisions").glob("*.md") if page.name != "index.md")
 # Words that make a reader stop: who does what is missing, or a plainer word says it.
-STOPS = (
-    r"\b(there is no|is none|is no|of its own|anew|mend(s|ed)?|whoever|by itself|gone on with)\b"
-)
+STOPS = r"\b(there is no|is none|is no|of its own|anew|mend(s|ed)?|whoever|by itself|gone on with)\b"
 
 
 @pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem)
