@@ -12,6 +12,7 @@ import requests
 import tagline
 from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
 from onemachine.pipeline import App, Pipeline
+from onemachine.template.event_sources import queue_mappings
 from onemachine.template.functions import functions
 from onemachine.template.resolution import resolve
 from onemachine.template.sam import translate
@@ -232,6 +233,12 @@ def test_concurrency_is_reserved_where_it_is_asked_for(
 
     assert reserved(stack_of(template, "lake")) == {}
     assert reserved(stack_of(template, "lake", **{parameter: "7"})) == dict.fromkeys(names, 7)
+
+
+def test_so_many_zips_are_made_at_once_as_the_parameter_says(template: dict[str, Any]) -> None:
+    (worker,) = queue_mappings(stack_of(template, "lake", DownloadConcurrency="7"))
+
+    assert worker.maximum_concurrency == 7
 
 
 # ---- Version, tags, deletion -------------------------------------------------------------------------------

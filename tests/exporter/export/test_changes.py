@@ -245,6 +245,16 @@ def exported_spans(lake: Lake) -> list[Span]:
     return Lake(lake.rows.kept).export({"day": str(DAY)})
 
 
+def test_a_file_that_only_its_checksum_shows_to_be_damaged_is_not_used() -> None:
+    lake = exported(formats=(Format.CSV,))
+    key = lake.manifest().parts[0].key
+    lake.bucket[key] = lake.bucket[key].replace(b"r00004", b"r00005", 1)
+    lake.write(made(4_003))
+
+    assert len(lake.night()) == QUESTIONS
+    lake.check()
+
+
 def test_a_day_that_somebody_asks_for_is_asked_for_whole() -> None:
     lake = exported()
     lake.write(made(4_003))

@@ -514,6 +514,30 @@ def test_an_invocation_that_runs_out_of_time_is_continued_behind_its_last_part()
     assert bucket.lake() == undisturbed.lake()
 
 
+def test_reading_unchanged_parts_again_ends_in_time_too() -> None:
+    bucket, rows = Bucket(), store(*many())
+    exported(DAY, rows, bucket, SMALL)
+    committed = Day(bucket, DAY, Format.CSV_GZ).document()
+    looks = 0
+
+    def seconds_left() -> float:
+        nonlocal looks
+        looks += 1
+        # After the four batches of rows, the parts are read; one is longer than two pieces of it.
+        return 900.0 if looks <= 6 else 1.0
+
+    with pytest.raises(OutOfTimeError) as caught:
+        exported(DAY, rows, bucket, replace(SMALL, seconds_left=seconds_left))
+    assert caught.value.got_on
+    assert looks == 7
+    assert Day(bucket, DAY, Format.CSV_GZ).document() == committed
+
+    rows.asked.clear()
+    assert exported(DAY, rows, bucket, SMALL).manifest.revision == 1
+    assert len(rows.asked) == 1
+    assert Day(bucket, DAY, Format.CSV_GZ).document() == committed
+
+
 @pytest.mark.parametrize("order", ["", "late rows"])
 def test_what_came_before_the_place_where_a_day_stands_is_not_left_out(order: str) -> None:
     bucket, rows = Bucket(), store(*many())
