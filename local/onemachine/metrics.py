@@ -33,7 +33,7 @@ from moto.logs.exceptions import InvalidParameterException, LimitExceededExcepti
 from moto.logs.models import LogsBackend
 from moto.logs.responses import LogsResponse
 
-from onemachine.filter_pattern import InvalidPatternError, Pattern, compiled, selected
+from onemachine.filter_pattern import Pattern, compiled, selected
 
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutMetricFilter.html
 MAX_METRIC_FILTERS = 100
@@ -450,8 +450,6 @@ def _put_metric_filter(self: Any) -> str:
         pattern = compiled(text)
         for transformation in self._get_param("metricTransformations"):
             check_transformation(pattern, transformation)
-    except InvalidPatternError as error:
-        raise InvalidParameterException(str(error)) from None
     except ValueError as error:
         raise InvalidParameterException(str(error)) from None
     check_regex_quota(logs, group, pattern, name)

@@ -11,25 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from onemachine import rest_api
 from onemachine.authorizers import API_KEY_HEADER, InvalidTokenError, JwtAuthorizer
 from onemachine.functions import ACCOUNT_ID, Invoke, Result
 from onemachine.http_api import Authorizer, RefusedError
 from onemachine.http_messages import Request
 from onemachine.linear_regex import LinearRegex, quoted
 from onemachine.payload_one import Place, event_one
-from onemachine.rest_api import (
-    ACCESS_DENIED,
-    AUTHORIZER_FAILED,
-    EXPIRED_TOKEN,
-    EXPLICITLY_DENIED,
-    INVALID_SIGNATURE,
-    MISSING_TOKEN,
-    UNAUTHORIZED,
-    USAGE_KEY,
-    Authorize,
-    GatewayError,
-    source_value,
-)
+from onemachine.rest_api import Authorize, GatewayError
 from onemachine.template.stack import REGION
 
 
@@ -38,11 +27,11 @@ def signed(authorizer: Authorizer) -> Authorize:
 
     def authorize(request: Request, _: Place, now: datetime) -> Mapping[str, Any]:
         if request.header("authorization") is None and request.header(API_KEY_HEADER) is None:
-            raise GatewayError(MISSING_TOKEN)
+            raise GatewayError(rest_api.MISSING_TOKEN)
         try:
             caller: Mapping[str, Any] = authorizer.authorize(request, (), now)
         except RefusedError as error:
-            raise GatewayError(INVALID_SIGNATURE) from error
+            raise GatewayError(rest_api.INVALID_SIGNATURE) from error
         return caller
 
     return authorize
@@ -59,12 +48,12 @@ def of_user_pool(authorizer: JwtAuthorizer, header: str, scopes: Sequence[str]) 
 
     def authorize(request: Request, _: Place, now: datetime) -> Mapping[str, Any]:
         if not request.header(header.lower()):
-            raise GatewayError(UNAUTHORIZED)
+            raise GatewayError(rest_api.UNAUTHORIZED)
         try:
             return {"claims": authorizer.authorize(request, scopes, now)["jwt"]["claims"]}
         except RefusedError as error:
             is_expired = isinstance(error.__cause__, InvalidTokenError) and "expired" in str(error.__cause__)
-            raise GatewayError(EXPIRED_TOKEN if is_expired else UNAUTHORIZED) from error
+            raise GatewayError(rest_api.EXPIRED_TOKEN if is_expired else rest_api.UNAUTHORIZED) from error
 
     return authorize
 
@@ -92,11 +81,11 @@ class LambdaAuthorizer:
     def __call__(self, request: Request, place: Place, now: datetime) -> Mapping[str, Any]:
         """Ask the function; see `Authorize`."""
         found = [
-            place.stage if source == "context.stage" else source_value(request, place, source)
+            place.stage if source == "context.stage" else rest_api.source_value(request, place, source)
             for source in self.sources
         ]
         if not all(found) or (self.expression is not None and not self.expression.is_in(found[0] or "")):
-            raise GatewayError(UNAUTHORIZED)
+            raise GatewayError(rest_api.UNAUTHORIZED)
         path = place.path.removeprefix("/")
         arn = (
             f"arn:aws:execute-api:{REGION}:{ACCOUNT_ID}:{place.api_id}/{place.stage}/{request.method}/{path}"
@@ -120,7 +109,9 @@ class LambdaAuthorizer:
                 # What a function raises to refuse: https://docs.aws.amazon.com/apigateway/latest/developerguide/
                 # apigateway-use-lambda-authorizer.html
                 raise GatewayError(
-                    UNAUTHORIZED if answer.get("errorMessage") == "Unauthorized" else AUTHORIZER_FAILED
+                    rest_api.UNAUTHORIZED
+                    if answer.get("errorMessage") == "Unauthorized"
+                    else rest_api.AUTHORIZER_FAILED
                 )
             effects = {
                 statement["Effect"]
@@ -129,14 +120,14 @@ class LambdaAuthorizer:
                 and any(_matches("execute-api:Invoke", action) for action in _listed(statement["Action"]))
             }
             if "Deny" in effects:
-                raise GatewayError(EXPLICITLY_DENIED)
+                raise GatewayError(rest_api.EXPLICITLY_DENIED)
             if "Allow" not in effects:
-                raise GatewayError(ACCESS_DENIED)
+                raise GatewayError(rest_api.ACCESS_DENIED)
             context = {name: _flat(value) for name, value in (answer.get("context") or {}).items()}
-            key = {USAGE_KEY: answer[USAGE_KEY]} if USAGE_KEY in answer else {}
+            key = {rest_api.USAGE_KEY: answer[rest_api.USAGE_KEY]} if rest_api.USAGE_KEY in answer else {}
             return {**context, **key, "principalId": str(answer["principalId"]), "integrationLatency": 0}
         except (ValueError, TypeError, AttributeError, KeyError) as error:
-            raise GatewayError(AUTHORIZER_FAILED) from error
+            raise GatewayError(rest_api.AUTHORIZER_FAILED) from error
 
 
 def _listed(value: Any) -> list[str]:
