@@ -182,7 +182,7 @@ def _try_formats(days: Sequence[Day], store: Store, job: DayJob) -> dict[Format,
     known = [files for files in read if isinstance(files, _Files)]
     forgotten = cache(ForgottenList(days[0].objects, job.read_key).read)
     is_day_over = is_over(days[0].date, job.now())
-    unchanged = _unchanged(known, job, forgotten) if job.asks_for_changes and is_day_over else None
+    unchanged = _unchanged(known, job, forgotten) if job.asks_for_changes else None
     if unchanged is not None and store.includes_exports:
         store = store.within(unchanged.hours)
     since = store.whole_since(days[0].date, job.now())

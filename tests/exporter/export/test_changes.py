@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from consumers.rows import late_days
 from consumers.rows.table import REVISION
-from exporter.export.day import DayJob, export_day, export_formats
+from exporter.export.day import DayJob, OutOfTimeError, export_day, export_formats
 from exporter.export.handler import make_handler
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
@@ -272,6 +272,27 @@ def test_a_day_that_was_exported_before_it_was_over_is_asked_for_whole() -> None
     lake.write(made(4_003))
 
     assert len(lake.night()) == QUESTIONS
+    lake.check()
+
+
+def test_what_was_read_before_the_day_was_over_is_read_again_after_it() -> None:
+    # An export of today runs out of time, and goes on after midnight.
+    lake = Lake(many())
+    before = replace(SMALL, now=lambda: FIRST_NIGHT - timedelta(hours=1))
+    after = replace(SMALL, now=lambda: FIRST_NIGHT)
+    with pytest.raises(OutOfTimeError):
+        export_day(
+            Day(lake.bucket, DAY, Format.CSV_GZ),
+            lake.rows,
+            replace(before, seconds_left=iter([900.0, 900.0, 1.0]).__next__),
+        )
+    assert Day(lake.bucket, DAY, Format.CSV_GZ).progress()[0]
+    lake.write(made(0, status="500"))
+    lake.bucket.delete(list(lake.bucket.keys(late_days.PREFIX)))  # of the day itself: without a marker
+
+    export_day(Day(lake.bucket, DAY, Format.CSV_GZ), lake.rows, after)
+
+    assert lake.manifest().day_was_over
     lake.check()
 
 

@@ -250,6 +250,7 @@ def test_a_day_that_the_night_finds_locked_is_written_by_the_next_hour() -> None
         manifest = Day(bucket, DAY, kind).manifest()
         assert manifest is not None
         assert manifest.rows == 8
+        assert not manifest.day_was_over, "most of its hours were written before"
     assert not list(bucket.keys(late_days.PREFIX))
     assert count(bucket) == 8
     assert Day(bucket, DAY + timedelta(days=1), Format.PARQUET).manifest() is None, "that day is not over"
