@@ -1046,6 +1046,14 @@ def test_a_role_reaches_its_part_of_the_data_and_no_other(
     assert allowed_resources(stack, role, action) == [resource.format_map(arns) for resource in resources]
 
 
+def test_the_roller_reads_the_rows_of_the_lake_their_columns_and_who_is_forgotten(lake_stack: Stack) -> None:
+    bucket = lake_stack.resources["Bucket"].attributes["Arn"]
+    parts = ["records/*", "accounting/*", "tmp/minutes/*", "usage/*"]
+    rows = ["store/*", "lake/columns.json", "lake/forgotten.json"]
+    found = allowed_resources(lake_stack, "UsageRollerRole", "s3:GetObject")
+    assert sorted(found) == sorted(f"{bucket}/{part}" for part in [*parts, *rows])
+
+
 def test_the_api_of_usage_can_ask_no_store_and_write_no_number(stack: Stack) -> None:
     actions = {action for each in statements(stack, "UsageApiRole") for action in listed(each["Action"])}
     assert {action.partition(":")[0] for action in actions} == {"logs", "xray", "s3", "cloudwatch"}
