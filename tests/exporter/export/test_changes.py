@@ -308,12 +308,12 @@ def test_a_day_without_rows_of_forgotten_clients_is_asked_for_whole_while_the_st
 
 
 def test_a_new_column_has_the_whole_day_asked_for() -> None:
-    lake = Lake([(*row, None) for row in many()], {**COLUMNS, "zone": "text"})
-    lake.export({"time": FIRST_NIGHT.isoformat()})
-    assert "zone" not in [column.name for column in lake.manifest().columns[:-1]]
+    lake = exported()
+    lake.columns = {**COLUMNS, "zone": "text"}
+    lake.rows = Rows(lake.columns, [(*row, None) for row in many()])
     lake.write((*made(4_003), "b"))
 
-    lake.night()
+    assert len(lake.night()) == QUESTIONS
 
     assert lake.manifest().columns[-1].name == "zone"
     lake.check()
