@@ -119,11 +119,11 @@ def test_the_commands_say_what_they_found_and_do_nothing_before_they_are_told_to
     objects = where.bucket()
     before = sorted(objects.keys(""))
     tried = said("forget", "--client", "acme", *asked)
-    assert "Nothing was done. To do it, say the same with --yes." in tried.output
+    assert "Nothing was done. To do it, add --yes." in tried.output
     assert sorted(objects.keys("")) == before
     done = said("forget", "--client", "acme", *asked, "--yes")
     assert "Removed 1 of the client's rows; written again: 1 of the lake's days." in done.output
-    assert "\nlake/audit/" in done.output
+    assert "\nRecorded in lake/audit/" in done.output
     listed = said("forget", "--list")
     assert re.search("[0-9a-f]{32} .*T", listed.output)
     assert "Exports have the client's rows again" in said("forget", "--client", "acme", "--undo").output
