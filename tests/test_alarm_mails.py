@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import timedelta
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,13 +13,17 @@ from onemachine.pipeline import App, Pipeline
 from tagline import Record, write
 
 from cli.apps import ROOT
+from monitoring.alarms import ALARMS
 
 GROUP = "/aws/lambda/shop"
 SHOP = f"Resources: {{Lines: {{Type: AWS::Logs::LogGroup, Properties: {{LogGroupName: {GROUP}}}}}}}\n"
+# The pipeline's clock: no test depends on the time at which it runs.
+BEGIN = datetime(2027, 3, 1, 10, 0, 5, tzinfo=UTC)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     path = tmp_path_factory.mktemp("shop") / "template.yml"
     path.write_text(SHOP)
     parameters = {
@@ -25,84 +31,355 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
         "LogGroups": GROUP,
         "BatchWindowSeconds": "0",
         "AlertEmail": "ops@example.com",
+        "StreamMode": "PROVISIONED",
+        "ShardCount": "1",
     }
     apps = [App("shop", path), App("tagline", ROOT / "template.yml", parameters)]
-    with Pipeline(apps) as pipeline:
+    with Pipeline(apps, now=BEGIN) as pipeline:
         pipeline.client("logs").create_log_stream(logGroupName=GROUP, logStreamName="one")
-        pipeline.advance(timedelta(minutes=1))
+        enable_schedules(pipeline, "DISABLED")
         yield pipeline
 
 
-def say(pipeline: Pipeline, *messages: str) -> None:
-    """Write lines into the log group of the shop, now, and wait for what comes of them."""
+@pytest.fixture
+def pipeline(shop: Pipeline) -> Pipeline:
+    """Put the clock to ten in the morning, so much later that no alarm looks at what was before."""
+    day = shop.clock.now() + timedelta(days=4)
+    shop.advance(day.replace(hour=10, minute=0, second=5, microsecond=0) - shop.clock.now())
+    assert on(shop) == set()
+    return shop
+
+
+def enable_schedules(pipeline: Pipeline, state: str, function: str = "") -> None:
+    """Enable or disable the schedules of a function, or all."""
+    schedules = pipeline.client("scheduler")
+    for schedule in schedules.list_schedules()["Schedules"]:
+        known = schedules.get_schedule(Name=schedule["Name"])
+        if known["Target"]["Arn"].endswith(function):
+            kept = ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")
+            schedules.update_schedule(**{each: known[each] for each in kept}, State=state)
+
+
+def enable_mapping(pipeline: Pipeline, function: str, *, enabled: bool) -> None:
+    functions = pipeline.client("lambda")
+    (mapping,) = functions.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
+    functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=enabled)
+
+
+def say(pipeline: Pipeline, *messages: str, group: str = GROUP) -> None:
+    """Write lines into a log group, now, and wait for what comes of them."""
     now_ms = int(pipeline.clock.now().timestamp() * 1000)
     pipeline.client("logs").put_log_events(
-        logGroupName=GROUP,
+        logGroupName=group,
         logStreamName="one",
         logEvents=[{"timestamp": now_ms, "message": message} for message in messages],
     )
     pipeline.settle()
 
 
-def mails(pipeline: Pipeline, since: int) -> list[str]:
-    """Return the subjects of the mails, without the region."""
-    sent = pipeline.services.outbox.mails()[since:]
-    assert {mail.to for mail in sent} <= {"ops@example.com"}
-    return [mail.subject.partition('" in ')[0].replace('"', "") for mail in sent]
+def on(pipeline: Pipeline) -> set[str]:
+    """Return the alarms that are on, without the composite ones."""
+    alarms = pipeline.client("cloudwatch").describe_alarms(StateValue="ALARM", AlarmTypes=["MetricAlarm"])
+    return {alarm["AlarmName"] for alarm in alarms["MetricAlarms"]}
 
 
-def request(pipeline: Pipeline, number: int, status: int) -> str:
-    at_ms = int(pipeline.clock.now().timestamp() * 1000)
-    fields = {"route": "/pets", "method": "GET", "client": "ada", "status": status, "duration_ms": 20.5}
-    return write(Record(f"{number:032x}", at_ms, fields, type="api_request", src="shop", seq=number))
+def composite_of(name: str) -> tuple[str, set[str]]:
+    """Return the composite alarm of a row with a severity, and the names of its alarms."""
+    for row in ALARMS:
+        for severity in row.thresholds:
+            if name == f"{row.name}{severity.title()}":
+                alarms = {f"tagline-{each}" for each in row.logical_ids(severity)}
+                return f"tagline {severity.upper()} {row.group}", alarms
+    raise KeyError(name)
 
 
-def test_a_bad_release_is_one_mail_and_its_end_another(pipeline: Pipeline) -> None:
-    before = len(pipeline.services.outbox.mails())
-    number = 0
-    for failing in (14, 14, 0, 0):
-        statuses = [503] * failing + [200] * (100 - failing)
-        say(pipeline, *(request(pipeline, number + place, status) for place, status in enumerate(statuses)))
-        number += 100
-        pipeline.advance(timedelta(minutes=5))
+@dataclass
+class Watched:
+    """What is seen of an alarm from now on.
 
-    critical = [subject for subject in mails(pipeline, before) if "CRITICAL requests" in subject]
-    assert critical == ["ALARM: tagline CRITICAL requests", "OK: tagline CRITICAL requests"]
-    first = pipeline.services.outbox.mails()[before]
-    assert first.subject.startswith('ALARM: "tagline CRITICAL requests"')
-    assert "docs/runbook.md" in first.body
-    assert "tagline-BurnFast" in first.body
+    Attributes:
+        pipeline: The pipeline.
+        name: The alarm's row and severity.
+        seen: The alarms that were on after a step.
+    """
 
+    pipeline: Pipeline
+    name: str
+    seen: set[str] = field(default_factory=set)
 
-def test_a_line_that_cannot_be_read_is_one_mail(pipeline: Pipeline) -> None:
-    before = len(pipeline.services.outbox.mails())
-    say(pipeline, '{"_tag": "usage_record", "status": ')
-    pipeline.advance(timedelta(minutes=1))
-    pipeline.advance(timedelta(minutes=30))
-    collection = [subject for subject in mails(pipeline, before) if "collection" in subject]
-    assert collection == ["ALARM: tagline WARNING collection", "OK: tagline WARNING collection"]
+    def __post_init__(self) -> None:
+        self._before = len(self.pipeline.services.outbox.mails())
+        self._began = self.pipeline.clock.now().replace(microsecond=0)
 
+    def go_to(self, after: timedelta) -> None:
+        """Put the clock to a time after the beginning: how quick this machine is does not show."""
+        self.pipeline.functions.flush()  # Metrics are lines of functions, too.
+        self.pipeline.advance(self._began + after - self.pipeline.clock.now())
+        self.seen |= on(self.pipeline)
 
-def test_a_function_that_fails_is_one_mail(pipeline: Pipeline) -> None:
-    before = len(pipeline.services.outbox.mails())
-    assert pipeline.functions.invoke("tagline-Upkeep", b"{}").error is None
-    assert pipeline.functions.invoke("tagline-Upkeep", b'"nothing"').error
-    pipeline.advance(timedelta(minutes=1))
-    pipeline.advance(timedelta(minutes=30))
-    export = [subject for subject in mails(pipeline, before) if "export" in subject]
-    assert export == ["ALARM: tagline WARNING export", "OK: tagline WARNING export"]
-
-
-def test_functions_that_run_and_write_no_record_are_one_mail(pipeline: Pipeline) -> None:
-    before = len(pipeline.services.outbox.mails())
-    for _ in range(3):
-        say(pipeline, "START RequestId: 6f2b Version: $LATEST")
-        pipeline.advance(timedelta(minutes=5))
-    pipeline.advance(timedelta(minutes=30))
-    collection = [subject for subject in mails(pipeline, before) if "collection" in subject]
-    assert collection == ["ALARM: tagline CRITICAL collection", "OK: tagline CRITICAL collection"]
+    def check(self, *also: str) -> None:
+        """Hold that it went on and off again, with a mail each, and what else sent mails."""
+        composite, alarms = composite_of(self.name)
+        assert alarms <= self.seen
+        assert not alarms & on(self.pipeline)
+        sent = self.pipeline.services.outbox.mails()[self._before :]
+        assert {mail.to for mail in sent} == {"ops@example.com"}
+        subjects = [mail.subject.partition('" in ')[0].replace('"', "") for mail in sent]
+        of_it = [subject for subject in subjects if subject.endswith(composite)]
+        assert of_it == [f"ALARM: {composite}", f"OK: {composite}"]
+        assert {subject.partition(": ")[2] for subject in subjects} <= {composite, *also}
+        first = next(mail for mail in sent if composite in mail.subject)
+        assert "docs/runbook.md" in first.body
 
 
-def test_the_stack_s_alarms_are_all_evaluated_here(pipeline: Pipeline) -> None:
-    assert [each for each in pipeline.not_run if "CloudWatch" in each] == []
+# ---- The requests of the shop ------------------------------------------------------------------------------
+
+Lines = Callable[[Pipeline, int], list[str]]
+
+
+def requests(count: int, status: int = 200, duration_ms: float = 20.5) -> Lines:
+    def lines(pipeline: Pipeline, first: int) -> list[str]:
+        at_ms = int(pipeline.clock.now().timestamp() * 1000)
+        fields = {"route": "/pets", "method": "GET", "client": "ada", "status": status}
+        fields["duration_ms"] = duration_ms
+        src = f"shop-{at_ms // 86_400_000}"
+        return [
+            write(Record(f"{at_ms:024x}{number:08x}", at_ms, fields, type="api_request", src=src, seq=number))
+            for number in range(first, first + count)
+        ]
+
+    return lines
+
+
+def text(message: str, count: int = 1) -> Lines:
+    return lambda _pipeline, _first: [message] * count
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Lines that are written several times.
+
+    Attributes:
+        lines: The lines.
+        step: How far apart.
+        times: How often.
+        before: Lines half an hour before.
+        also: Other composite alarms of the same fault.
+    """
+
+    lines: Sequence[Lines]
+    step: timedelta = 5 * MINUTE
+    times: int = 3
+    before: Sequence[Lines] = ()
+    also: Sequence[str] = ()
+
+
+TIMED_OUT = "2027-03-01T10:00:00.000Z 6f2b Task timed out after 3.00 seconds"
+STARTED = "START RequestId: 6f2b Version: $LATEST"
+UNREADABLE = '{"_tag": "usage_record", "status": '
+TRAFFIC = {
+    # With as many good ones before that the error budget lasts.
+    "ErrorRateWarning": Traffic([requests(56), requests(4, 500)], before=[requests(900)]),
+    "ErrorRateCritical": Traffic([requests(86), requests(14, 503)], also=["tagline WARNING requests"]),
+    "ResponseTimeWarning": Traffic([requests(60, 200, 1_500)], times=4),
+    "ResponseTimeCritical": Traffic([requests(60, 200, 6_000)], times=4),
+    "RequestsPerMinuteWarning": Traffic([requests(1_000)], MINUTE, 4),
+    "RequestsPerMinuteCritical": Traffic([requests(2_000)], MINUTE, 4),
+    "BurnFastCritical": Traffic([requests(98), requests(2, 500)], also=["tagline WARNING requests"]),
+    "BurnSlowWarning": Traffic([requests(198), requests(2, 502)], 30 * MINUTE),
+    "RateLimitedWarning": Traffic([requests(100, 429)]),
+    "RateLimitedCritical": Traffic([requests(1_000, 429)]),
+    "AuthFailuresWarning": Traffic([requests(50, 401), requests(50, 403)]),
+    "AuthFailuresCritical": Traffic([requests(500, 401), requests(500, 403)]),
+    "TimeOutsWarning": Traffic([text(TIMED_OUT, 5)]),
+    "NoRecordsCritical": Traffic([text(STARTED)]),
+    "QuarantinedWarning": Traffic([text(UNREADABLE)], times=1),
+    "QuarantinedCritical": Traffic([text(UNREADABLE, 100)], times=1),
+}
+
+
+@pytest.mark.parametrize("name", TRAFFIC)
+def test_lines_turn_an_alarm_on_with_one_mail_and_its_end_is_another(name: str, pipeline: Pipeline) -> None:
+    case, alarm, written = TRAFFIC[name], Watched(pipeline, name), 0
+
+    def write_all(parts: Sequence[Lines]) -> None:
+        nonlocal written
+        lines: list[str] = []
+        for part in parts:
+            lines += part(pipeline, written + len(lines))
+        written += len(lines)
+        say(pipeline, *lines)
+
+    if case.before:
+        write_all(case.before)
+    for place in range(case.times):
+        alarm.go_to(30 * MINUTE + place * case.step)
+        write_all(case.lines)
+    alarm.go_to(31 * MINUTE + (case.times - 1) * case.step)
+    if name.startswith("ResponseTime"):  # Few values leave an alarm of a percentile as it is.
+        alarm.go_to(HOUR)
+        write_all([requests(200)])
+    alarm.go_to(48 * HOUR)
+    alarm.check(*case.also)
+
+
+# ---- Faults ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("ReconcilerErrorWarning", "Reconciler"),
+        ("ExporterErrorWarning", "DailyExporter"),
+        ("UpkeepErrorWarning", "Upkeep"),
+        ("DownloadApiErrorCritical", "DownloadApi"),
+        ("DownloadWorkerErrorWarning", "DownloadWorker"),
+        ("UsageRollerErrorWarning", "UsageRoller"),
+        ("UsageApiErrorWarning", "UsageApi"),
+    ],
+)
+def test_a_function_that_fails_is_one_mail(name: str, function: str, pipeline: Pipeline) -> None:
+    alarm = Watched(pipeline, name)
+    assert pipeline.functions.invoke(f"tagline-{function}", b'"nothing"').error
+    alarm.go_to(MINUTE)
+    alarm.go_to(HOUR)
+    alarm.check()
+
+
+def test_a_consumer_that_is_stopped_is_one_mail(pipeline: Pipeline) -> None:
+    alarm = Watched(pipeline, "ConsumerStoppedCritical")
+    enable_mapping(pipeline, "tagline-RowConsumer", enabled=False)
+    for place in range(4):
+        alarm.go_to(place * 5 * MINUTE)
+        say(pipeline, *requests(1)(pipeline, place))
+    alarm.go_to(16 * MINUTE)
+    enable_mapping(pipeline, "tagline-RowConsumer", enabled=True)
+    pipeline.settle()
+    alarm.go_to(2 * HOUR)
+    alarm.check()
+
+
+def test_lines_that_no_consumer_took_for_six_hours_are_one_mail(pipeline: Pipeline) -> None:
+    alarm = Watched(pipeline, "FailedBatchesCritical")
+    enable_mapping(pipeline, "tagline-RowConsumer", enabled=False)
+    say(pipeline, *requests(1)(pipeline, 0))
+    alarm.go_to(7 * HOUR)
+    enable_mapping(pipeline, "tagline-RowConsumer", enabled=True)
+    pipeline.settle()
+    alarm.go_to(7 * HOUR + MINUTE)
+    alarm.go_to(9 * HOUR)
+    alarm.check()
+
+
+def test_a_log_group_of_the_pipeline_itself_that_is_subscribed_is_one_mail(pipeline: Pipeline) -> None:
+    alarm, own = Watched(pipeline, "RecursionWarning"), "/tagline/tagline/Upkeep"
+    logs = pipeline.client("logs")
+    (known,) = logs.describe_subscription_filters(logGroupName=GROUP)["subscriptionFilters"]
+    kept = {each: known[each] for each in ("filterPattern", "destinationArn", "roleArn")}
+    logs.put_subscription_filter(logGroupName=own, filterName="own", **kept)
+    logs.create_log_stream(logGroupName=own, logStreamName="one")
+    say(pipeline, *requests(1)(pipeline, 0), group=own)
+    logs.delete_subscription_filter(logGroupName=own, filterName="own")
+    alarm.go_to(MINUTE)
+    alarm.go_to(HOUR)
+    alarm.check()
+
+
+def test_lines_that_are_lost_on_the_way_are_one_mail(pipeline: Pipeline) -> None:
+    alarm = Watched(pipeline, "LostCritical")
+    for day, lost in enumerate((2, 0)):
+        alarm.go_to(day * 24 * HOUR)
+        lines = requests(10)(pipeline, 0)
+        say(pipeline, *lines[: 8 - lost], *lines[8:])
+        asked = f'{{"day": "{pipeline.clock.now().date()}"}}'.encode()
+        assert pipeline.functions.invoke("tagline-Reconciler", asked).error is None
+        alarm.go_to(day * 24 * HOUR + MINUTE)
+    alarm.check()
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "step", "also"),
+    [
+        ("UsageMissingCritical", "UsageRoller", HOUR, []),
+        ("ReconcileMissingCritical", "Reconciler", 12 * HOUR, ["tagline CRITICAL export"]),
+        ("ExportMissingCritical", "DailyExporter", 12 * HOUR, ["tagline CRITICAL collection"]),
+    ],
+)
+def test_a_schedule_that_is_off_is_one_mail(
+    name: str, function: str, step: timedelta, also: list[str], pipeline: Pipeline
+) -> None:
+    alarm = Watched(pipeline, name)
+    for place in range(4):
+        alarm.go_to(place * step)
+        say(pipeline, *requests(1)(pipeline, place))
+    alarm.go_to(3 * step + MINUTE)
+    enable_schedules(pipeline, "ENABLED", function)
+    alarm.go_to(5 * step)
+    enable_schedules(pipeline, "DISABLED", function)
+    alarm.go_to(5 * step + MINUTE)
+    alarm.go_to(5 * step + 6 * 24 * HOUR)
+    alarm.check(*also)
+
+
+@pytest.mark.parametrize(("name", "hours"), [("FreshnessWarning", 3), ("FreshnessCritical", 5)])
+def test_numbers_that_are_old_are_one_mail(name: str, hours: int, pipeline: Pipeline) -> None:
+    alarm, s3 = Watched(pipeline, name), pipeline.client("s3")
+    # No numbers are there of a month ago, when another test made some.
+    bucket = pipeline.outputs["tagline"]["Bucket"]
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="usage/"):
+        for each in page.get("Contents", []):
+            s3.delete_object(Bucket=bucket, Key=each["Key"])
+    say(pipeline, *requests(1)(pipeline, 0))
+    alarm.go_to(HOUR)
+    enable_mapping(pipeline, "tagline-RowConsumer", enabled=False)
+    say(pipeline, *requests(1)(pipeline, 1))
+    alarm.go_to((1 + hours) * HOUR)
+    assert pipeline.functions.invoke("tagline-UsageRoller", b"{}").error is None
+    alarm.go_to((1 + hours) * HOUR + MINUTE)
+    enable_mapping(pipeline, "tagline-RowConsumer", enabled=True)
+    pipeline.settle()
+    alarm.go_to((2 + hours) * HOUR)
+    assert pipeline.functions.invoke("tagline-UsageRoller", b"{}").error is None
+    alarm.go_to(24 * HOUR)
+    alarm.check()
+
+
+def test_a_zip_that_cannot_be_made_is_one_mail(pipeline: Pipeline) -> None:
+    alarm, sqs = Watched(pipeline, "DownloadDeadLettersCritical"), pipeline.client("sqs")
+
+    def messages(queue: str) -> int:
+        """Return how many messages wait in a queue."""
+        found = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["ApproximateNumberOfMessages"])
+        return int(found["Attributes"]["ApproximateNumberOfMessages"])
+
+    queue, dead = (
+        sqs.get_queue_url(QueueName=f"tagline-{name}")["QueueUrl"]
+        for name in ("DownloadQueue", "DownloadDeadLetters")
+    )
+    sqs.send_message(QueueUrl=queue, MessageBody="nothing")
+    hours = 0
+    while not messages(dead):
+        while messages(queue):  # Until the worker has it.
+            time.sleep(0.05)
+        hours += 3
+        assert hours < 30
+        alarm.go_to(hours * HOUR)
+    alarm.go_to(hours * HOUR + 10 * MINUTE)
+    sqs.purge_queue(QueueUrl=dead)
+    alarm.go_to((hours + 2) * HOUR)
+    alarm.check("tagline WARNING downloads")
+
+
+def test_a_schedule_that_could_start_no_function_is_one_mail(pipeline: Pipeline) -> None:
+    alarm, sqs = Watched(pipeline, "ScheduleDeadLettersCritical"), pipeline.client("sqs")
+    queue = sqs.get_queue_url(QueueName="tagline-ScheduleDeadLetters")["QueueUrl"]
+    sqs.send_message(QueueUrl=queue, MessageBody="{}")
+    alarm.go_to(10 * MINUTE)
+    sqs.purge_queue(QueueUrl=queue)
+    alarm.go_to(HOUR)
+    alarm.check()
+
+
+def test_the_stack_s_alarms_are_all_evaluated_here(shop: Pipeline) -> None:
+    assert [each for each in shop.not_run if "CloudWatch" in each] == []
     assert Path(ROOT / "docs" / "runbook.md").is_file()
