@@ -105,7 +105,7 @@ MALFORMED: dict[str, tuple[list[dict[str, Any]], str]] = {
     "MULTI without values": ([record(MeasureValues=[])], "must have MeasureValues"),
     "MULTI with one value": ([record(MeasureValue="1")], "no MeasureValue"),
     "a measure twice": ([record(MeasureValues=[measure(), measure()])], "more than once"),
-    "a single TIMESTAMP": ([single("1", "TIMESTAMP")], "no TIMESTAMP"),
+    "a single TIMESTAMP": ([single("1", "TIMESTAMP")], "not a TIMESTAMP"),
     "a lone surrogate": ([record(MeasureValues=[measure(value="\ud800", kind="VARCHAR")])], "surrogate"),
     "empty value": ([single("", "VARCHAR")], "greater than or equal to 1"),
     "2,049 characters": ([single("x" * 2049, "VARCHAR")], "less than or equal to 2048"),
