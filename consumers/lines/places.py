@@ -1,8 +1,7 @@
 """The account and region that a log group is in: part of its name if they are not the pipeline's. Pure.
 
 Two log groups of one name must not become one source: rows have it in their identity, accounts count by it.
-The pipeline's own account and region are left out, so the names of its own log groups are as they are in AWS.
-The name of a log group has no colon.
+Log groups of the pipeline's own account and region keep their names. CloudWatch's names have no colon.
 """
 
 from __future__ import annotations
