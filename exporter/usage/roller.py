@@ -97,7 +97,7 @@ class Roller:
         incomplete = self.completeness(live)
         for day in kept:
             of_lake = lake.get(day)
-            if day not in live and (of_lake is None or self._is_done(known.get(day), of_lake)):
+            if day not in live and self._is_done(day, known, of_lake, now):
                 continue
             if seconds_left() < LEAST_SECONDS:
                 done.left.append(str(day))
@@ -138,8 +138,16 @@ class Roller:
         first = live.since(through, now)
         return live.summarize(self.minutes(first), first, now)
 
-    def _is_done(self, rollup: RollUp | None, manifest: Listed) -> bool:
-        return rollup is not None and rollup.complete and self._is_made_of(rollup, manifest)
+    def _is_done(
+        self, day: date, known: Mapping[date, RollUp], manifest: Listed | None, now: datetime
+    ) -> bool:
+        rollup = known.get(day)
+        if manifest is not None:
+            return rollup is not None and rollup.complete and self._is_made_of(rollup, manifest)
+        if day < min(known, default=now.date()):
+            return True
+        # Runs failed for days, and exports did too: the store has the day, unless it has dropped rows by now.
+        return (rollup is not None and rollup.complete) or self.store.whole_since(day, now) is not None
 
     def _is_made_of(self, rollup: RollUp, manifest: Listed) -> bool:
         return (rollup.source, rollup.type) == (manifest.etag, self.type)
