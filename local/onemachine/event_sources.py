@@ -445,10 +445,14 @@ class SqsMapping:
 
     def idle(self) -> bool:
         """Ask the queue whether it holds no message, neither visible nor in flight nor delayed."""
-        counts = ("", "NotVisible", "Delayed")
-        names = [f"ApproximateNumberOfMessages{which}" for which in counts]
-        attributes = self._sqs.get_queue_attributes(QueueUrl=self._settings.queue_url, AttributeNames=names)
-        return not any(int(attributes["Attributes"][name]) for name in names)
+        # The queue counts each kind in turn, and a message that changes its kind meanwhile is in no count: a
+        # second answer has it.
+        return not self._messages() and not self._messages()
+
+    def _messages(self) -> int:
+        names = [f"ApproximateNumberOfMessages{which}" for which in ("", "NotVisible", "Delayed")]
+        counts = self._sqs.get_queue_attributes(QueueUrl=self._settings.queue_url, AttributeNames=names)
+        return sum(int(counts["Attributes"][name]) for name in names)
 
     def enable(self, enabled: bool) -> None:
         """Receive messages, or stop receiving them once the receive that is on its way has ended."""

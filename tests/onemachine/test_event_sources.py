@@ -1077,6 +1077,37 @@ def test_only_messages_that_failed_come_again_and_end_in_the_dead_letter_queue(s
     assert messages_in(services, dead_url) == ["poison"]
 
 
+class Counts:
+    """A queue that answers with these numbers of messages: visible, in flight, and delayed."""
+
+    def __init__(self, *answers: tuple[int, int, int]) -> None:
+        self._answers = list(answers)
+
+    def get_queue_attributes(self, AttributeNames: list[str], **_: object) -> Any:  # noqa: N803
+        answer = self._answers.pop(0)
+        return {"Attributes": dict(zip(AttributeNames, map(str, answer), strict=True))}
+
+
+@pytest.mark.parametrize(
+    ("answers", "idle"),
+    [
+        ([(0, 0, 0), (0, 0, 0)], True),
+        ([(1, 0, 0)], False),
+        ([(0, 1, 0)], False),
+        ([(0, 0, 1)], False),
+        # It was in flight when the visible ones were counted, and visible when those in flight were.
+        ([(0, 0, 0), (1, 0, 0)], False),
+    ],
+)
+def test_a_queue_is_empty_if_a_second_count_finds_no_message_either(
+    answers: list[tuple[int, int, int]], idle: bool
+) -> None:
+    mapping = SqsMapping(
+        SqsSettings("consumer", "arn:aws:sqs:us-east-1:1:q", "url"), Counts(*answers), Consumer()
+    )
+    assert mapping.idle() is idle
+
+
 @pytest.mark.parametrize("failure", ["error", "exception"])
 def test_messages_of_a_failed_invocation_are_not_deleted(services: Services, failure: str) -> None:
     # At once visible again, so that it may also be received before it is deleted.
