@@ -377,7 +377,7 @@ def feed_output(target: Target, path: Path) -> None:
             stopped,
             lambda line: err.print(f"{path}:{line.number}: {line.reason}", highlight=False),
         )
-    out.print(f"{sent.lines:,} lines sent, {sent.marked:,} of them with the tag")
+    out.print(f"lines sent: {sent.lines:,}, with the tag: {sent.marked:,}")
     if before is not None:
         print_more_rows(target, before, sent.marked)
 
@@ -630,9 +630,8 @@ def print_more_rows(target: Target, before: tuple[int, int], expected: int) -> N
         err.print(f"rows are not counted: {error}", highlight=False)
         return
     now_kept = total(reasons.values()).records
-    out.print(
-        f"{now - rows:,} rows more in {target.store().name}, {now_kept - kept:,} lines more in quarantine"
-    )
+    store = target.store().name
+    out.print(f"more rows in {store}: {now - rows:,}, more lines in quarantine: {now_kept - kept:,}")
 
 
 def print_format(log: AccessLog) -> None:

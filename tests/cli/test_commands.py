@@ -203,7 +203,7 @@ def test_a_running_pipeline_is_fed_asked_exported_and_downloaded_from(up: Path, 
     count = "SELECT count(*) FROM {table}"
     for more in (299, 0):  # feeding a file again changes nothing
         fed = tagline(up, "feed", str(log))
-        assert fed.stdout.splitlines()[-1] == f"{more} rows more in Timestream, 0 lines more in quarantine"
+        assert fed.stdout.splitlines()[-1] == f"more rows in Timestream: {more}, more lines in quarantine: 0"
         until(up, count, "299")
 
     by_client = tagline(

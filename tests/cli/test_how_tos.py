@@ -48,7 +48,7 @@ PRINTED = {
         "201",
         "csv.gz",
         "usage.zip: 2 rows",
-        "1 lines sent",
+        "lines sent: 1",
     ),
     "pets-api.md": ('"name":"Tom"', "KeyError", "@message"),
     "run-your-function.md": ("api_request", "/fail", '{"status": 503}', "All faults have ended", "No e-mail"),

@@ -197,7 +197,7 @@ def test_what_a_program_writes_after_ctrl_c_is_sent_too(
     out, _ = process.communicate(timeout=WITHIN_S)
 
     assert out.decode().splitlines() == [
-        "3 lines sent, 2 of them with the tag",
-        "2 rows more in Timestream, 0 lines more in quarantine",
+        "lines sent: 3, with the tag: 2",
+        "more rows in Timestream: 2, more lines in quarantine: 0",
     ]
     assert process.returncode == 0
