@@ -316,14 +316,14 @@ class Ending:
     aws_request_id = "r1"
 
     def get_remaining_time_in_millis(self):
-        return 250
+        return 1_200
 
 emitter = Emitter()
 emitter.emit()
 draft = emitter.begin(context=Ending())
 for hook, arguments, keywords in get_after_restore():
     hook(*arguments, **keywords)
-time.sleep(0.3)  # what was due before the snapshot is not due any more
+time.sleep(1.1)  # what was due before the snapshot is not due any more
 draft.end()
 emitter.emit()
 """

@@ -243,7 +243,7 @@ def test_one_record_that_is_refused_costs_one_record(status: int, ingest: Ingest
 
 def test_the_halves_of_a_refused_post_are_under_way_at_once() -> None:
     with closing(Ingest()) as ingest:
-        ingest.never, ingest.meet_alone = {"a"}, threading.Barrier(2, timeout=10)
+        ingest.never, ingest.meet_alone = {"a"}, threading.Barrier(2, timeout=60)
 
         outcomes = send(Client(ingest).api, [record("a"), record("b")], lambda: 60.0, threads=2)
 
