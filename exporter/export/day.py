@@ -402,15 +402,17 @@ class _Files:
         """
         made, job, forgotten = self.progress, found.job, found.forgotten()
         before, others = self.parts(job.hours)
+        # A store that writes hours shortens no row: these counts are of rows that the files had before.
+        counts = self.known if job.hours and self.known else made
         manifest = Manifest(
             self.day.date,
             made.revision,
             made.columns,
             made.parts,
             self.day.kind,
-            restored=made.restored,
-            not_restored=made.not_restored,
-            forgotten=made.forgotten,
+            restored=counts.restored,
+            not_restored=counts.not_restored,
+            forgotten=counts.forgotten,
             partial_since=found.since or (self.known.partial_since if self.known else None),
             day_was_over=found.is_day_over and not job.hours,
             forgotten_list=forgotten.digest if forgotten else "",

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from typing import Any
@@ -318,6 +319,27 @@ def test_an_erasure_leaves_nothing_of_a_client_in_hours_that_are_written() -> No
     night()(bucket)
     assert ids_in_sql(bucket) == left
     assert not any("client-1" in line for line in texts(bucket))
+
+
+def test_counts_of_hours_that_are_not_written_again_stay() -> None:
+    bucket = Bucket()
+    arrive(*(rows(4, hour) for hour in (0, 1, 2)))(bucket)
+    run(bucket, {"day": str(DAY)}, datetime(2025, 11, 21, tzinfo=UTC), large_rows=10**9)
+    forgotten = do_task(bucket, "forget")[Format.CSV_GZ]
+    assert forgotten
+    day = Day(bucket, DAY, Format.CSV_GZ)
+    exported, tag = day.committed()
+    assert exported is not None
+    # Another store, which shortens rows, had the day before.
+    day.commit(replace(exported, restored=3, not_restored=1), tag, datetime(2025, 11, 21, 1, tzinfo=UTC))
+
+    late(rows(2, 9, 2))(bucket)
+    night(2)(bucket)
+
+    manifest = day.manifest()
+    assert manifest is not None
+    assert manifest.rows == exported.rows + 2
+    assert (manifest.restored, manifest.not_restored, manifest.forgotten) == (3, 1, forgotten)
 
 
 def test_hours_are_written_with_all_whose_files_they_share() -> None:
