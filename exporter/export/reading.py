@@ -60,10 +60,11 @@ class Source:
 
     def spans(self) -> Iterable[tuple[Span, bool]]:
         """Return the spans of the day in order, each with whether the store is asked for it."""
+        if self.unchanged is not None:
+            # The tally may be of the hours that changed alone, and empty if all their rows are forgotten.
+            return self.unchanged.spans(self.tally, self.slice_rows)
         if not self.tally:
             return ()
-        if self.unchanged is not None:
-            return self.unchanged.spans(self.tally, self.slice_rows)
         return ((span, True) for span in slices(self.day.date, self.tally, self.slice_rows))
 
     def count_until(self, time: str) -> int:

@@ -484,6 +484,24 @@ def test_of_the_lake_store_only_fragments_of_hours_that_changed_are_read() -> No
         assert ours.columns == theirs.columns
 
 
+def test_late_rows_of_forgotten_clients_alone_leave_the_day_as_it_is() -> None:
+    bucket = Bucket()
+    write_fragments(bucket, [fragment_row(3, number) for number in range(0, 8, 2)])
+    forget_client("client-1", bucket, FIRST_NIGHT)
+    export_of_fragments(bucket, FIRST_NIGHT, {"time": FIRST_NIGHT.isoformat()})
+    before = Day(bucket, DAY, Format.CSV_GZ).manifest()
+    late = fragment_row(9, 1)
+    write_fragments(bucket, [late])
+    bucket[late_days.marker_key(DAY, "batch", "delivery")] = late_days.marker_body([minute(late["time"])])
+    second = FIRST_NIGHT + timedelta(days=1)
+
+    export_of_fragments(bucket, second, {"time": second.isoformat()})
+
+    assert before is not None
+    assert before.rows == 4
+    assert Day(bucket, DAY, Format.CSV_GZ).manifest() == before
+
+
 # --- any sequence -----------------------------------------------------------------------------------------
 
 CLIENTS = ("a", "b", "c")
