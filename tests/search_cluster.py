@@ -61,7 +61,7 @@ class Cluster:
         indices: The documents of each index, by their ids.
         authorizations: The headers `Authorization` that it takes.
         answers: The statuses of the next answers to `_bulk`; what comes after them is as it should be.
-        faults: The next errors of a document, by its id.
+        faults: The next errors of a document, by its record's id.
         bulks: How many documents each request to `_bulk` had.
     """
 
@@ -115,8 +115,8 @@ class Cluster:
         self.server.server_close()
 
     def documents(self) -> dict[str, dict[str, Any]]:
-        """Return all documents by their ids."""
-        return {identity: source for index in self.indices.values() for identity, source in index.items()}
+        """Return all documents by their records' ids."""
+        return {source["event"]["id"]: source for index in self.indices.values() for source in index.values()}
 
     def respond(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         """Answer a request."""
@@ -197,14 +197,14 @@ class Cluster:
         try:
             self._check_operation(action, index, identity)
             document = self._parsed(index, identity, source)
+            if errors := self.faults.get(document.get("event", {}).get("id", "")):
+                raise errors.popleft()
         except RefusedError as error:
             return {**named, "status": error.status, "error": error.error}
         self.indices.setdefault(index, {})[identity] = document
         return {**named, "_version": 1, "result": "created", "status": 201}
 
     def _check_operation(self, action: str, index: str, identity: str) -> None:
-        if self.faults.get(identity):
-            raise self.faults[identity].popleft()
         check_index_name(index)
         if action not in {"create", "index"}:
             raise RefusedError(400, "illegal_argument_exception", "only create and index are simulated")

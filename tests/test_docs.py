@@ -43,7 +43,7 @@ from consumers.lines import extract, quarantine, subscription
 from consumers.lines.extract import Rejected
 from consumers.lines.ledger import Ledger
 from consumers.lines.subscription import LogEvent
-from consumers.meters import destinations, ecs, javascript, meter, search
+from consumers.meters import destinations, javascript, meter, search
 from consumers.meters import handler as meter_handler
 from consumers.rows import handler as row_handler
 from consumers.rows import schema, table
@@ -212,7 +212,6 @@ def test_every_column_of_the_table_is_documented() -> None:
         ("meters.md", destinations.MAX_POST_BYTES),
         ("meters.md", search.MAX_BULK_RECORDS),
         ("meters.md", search.MAX_BULK_BYTES),
-        ("meters.md", ecs.MAX_ID_BYTES),
         ("table.md", table.MAX_DIMENSION_BYTES),
         ("table.md", table.MAX_DEPTH),
         ("table.md", table.MAX_MEASURES - len(table.OWN_MEASURES)),

@@ -5,6 +5,7 @@ https://www.elastic.co/docs/reference/ecs/ecs-field-reference
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -23,8 +24,6 @@ from consumers.meters.meter import END_OF_TIME, FIRST_TIME, Entry, Unit, units_o
 VERSION: Final = "8.17.0"
 # Each day's records are in an index whose name begins so. The index template has the same pattern.
 INDEX: Final = "tagline-"
-# https://www.elastic.co/docs/reference/elasticsearch/mapping-reference/mapping-id-field
-MAX_ID_BYTES: Final = 512
 _LONG = range(-(2**63), 2**63)
 _FIRST_ERROR = 400
 
@@ -98,12 +97,24 @@ def extract_document(event: LogEvent, tag: str, prefix: str = "") -> Entry | Rej
         return Rejected(
             "meter_invalid", f"timestamp is {record.timestamp}: an index is for a day from 2000 to 2099"
         )
-    size = len(record.id.encode(errors="surrogatepass"))
-    if size > MAX_ID_BYTES:
-        return Rejected("meter_invalid", f"_id has {size} bytes, more than {MAX_ID_BYTES}")
     day = datetime.fromtimestamp(record.timestamp / 1000, UTC)
-    action = {"create": {"_index": f"{INDEX}{day:%Y.%m.%d}", "_id": record.id}}
+    action = {"create": {"_index": f"{INDEX}{day:%Y.%m.%d}", "_id": document_id(record, event.log_group)}}
     return Entry(record.timestamp, f"{_json(action)}\n{_json(document(record, event))}\n")
+
+
+def document_id(record: Record, source: str) -> str:
+    """Return the id of a record's document: every copy has the same, records that are two rows have two.
+
+    Args:
+        record: The record. Its `_id` alone is the application's, and another may use it as well.
+        source: The log group that the record came from, qualified.
+
+    Returns:
+        A hash of both, shorter than the 512 bytes that an id may have:
+        https://www.elastic.co/docs/reference/elasticsearch/mapping-reference/mapping-id-field
+    """
+    text = f"{source}\0{record.replace(src=None, seq=None).to_line()}"
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
 def document(record: Record, event: LogEvent) -> dict[str, Any]:

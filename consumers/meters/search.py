@@ -25,7 +25,7 @@ _CLUSTER_ERRORS = frozenset(
 
 
 class Search:
-    """Indices of Elasticsearch or OpenSearch: each document is created once, under its record's id.
+    """Indices of Elasticsearch or OpenSearch: each document is created once.
 
     Args:
         url: The cluster's address.

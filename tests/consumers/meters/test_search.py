@@ -15,7 +15,7 @@ from tagline import Record, write
 
 from consumers.deadlines import Retry
 from consumers.lines.ledger import Ledger
-from consumers.meters.ecs import INDEX, MAX_ID_BYTES, NAMES
+from consumers.meters.ecs import INDEX, NAMES
 from consumers.meters.handler import make_handler
 from consumers.meters.search import MAX_BULK_BYTES, MAX_BULK_RECORDS, Search
 from tests.builders import GROUP, OWNER, Context, data, envelope, kinesis_event
@@ -119,9 +119,9 @@ def test_a_record_is_a_document_under_the_names_of_ecs(cluster: Cluster) -> None
         "cloud": {"provider": "aws", "account": {"id": OWNER}},
         "aws": {"cloudwatch": {"log_group": GROUP, "log_stream": STREAM}},
     }
-    assert cluster.indices == {
-        "tagline-2022.09.13": {
-            "a": {
+    assert {name: list(index.values()) for name, index in cluster.indices.items()} == {
+        "tagline-2022.09.13": [
+            {
                 "@timestamp": "2022-09-13T18:35:05.062Z",
                 **common,
                 "event": {
@@ -137,16 +137,16 @@ def test_a_record_is_a_document_under_the_names_of_ecs(cluster: Cluster) -> None
                 "faas": {"coldstart": False},
                 "tagline": {"route": "/pets/{id}", "pet": {"name": "Rex"}},
             }
-        },
-        "tagline-2022.09.14": {
-            "b": {
+        ],
+        "tagline-2022.09.14": [
+            {
                 "@timestamp": "2022-09-14T18:35:05.062Z",
                 **common,
                 "event": {"id": "b", "kind": "event", "dataset": "tagline.signup", "outcome": "failure"},
                 "error": {"message": "'x'", "type": "KeyError"},
                 "tagline": {"status": "late"},
             }
-        },
+        ],
     }
     counts = consumer.ledgers[-1].counts()
     assert (counts["received"], counts["stored"], counts["ignored"]) == (2, 2, 1)
@@ -176,6 +176,31 @@ def test_a_redelivered_record_is_a_duplicate(cluster: Cluster) -> None:
     counts = consumer.ledgers[-1].counts()
     assert (counts["received"], counts["stored"], counts["duplicate"]) == (2, 1, 1)
     assert cluster.documents().keys() == {"a", "b"}
+
+
+def test_every_row_is_a_document_and_every_copy_the_same(cluster: Cluster) -> None:
+    consumer = Consumer(cluster)
+    here = envelope(line("a"))
+    copies = [
+        {**here, "logStream": "another"},
+        envelope(write(Record(id="a", timestamp=TIME, type="api_request", tag=TAG, src="s", seq=7))),
+    ]
+    others = [
+        {**here, "logGroup": "/aws/lambda/another"},
+        {**here, "owner": "210987654321"},
+        {**here, "subscriptionFilters": ["tagline@eu-west-1"]},
+        envelope(line("a", type_="signup")),
+        envelope(line("a", TIME + 1)),
+        envelope(line("a", status=200)),
+        envelope(line("a" * 600)),
+    ]
+
+    assert consumer.handler(kinesis_event(*map(data, [here, *copies, *others])), consumer.context) == ALL_WELL
+
+    counts = consumer.ledgers[-1].counts()
+    assert (counts["stored"], counts["duplicate"]) == (1 + len(others), len(copies))
+    assert len(cluster.indices["tagline-2022.09.13"]) == 1 + len(others)
+    assert consumer.reasons() == []
 
 
 BUSY = ("es_rejected_execution_exception", "rejected execution of primary operation")
@@ -281,23 +306,13 @@ def test_requests_are_bounded(cluster: Cluster) -> None:
     assert consumer.reasons() == []
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        (
-            f'{{"_tag":"{TAG}","_type":"t","_id":"{"i" * (MAX_ID_BYTES + 1)}"}}',
-            "_id has 513 bytes, more than 512",
-        ),
-        (line(time=0), "timestamp is 0: an index is for a day from 2000 to 2099"),
-    ],
-)
-def test_what_no_index_can_have_is_kept(text: str, reason: str, cluster: Cluster) -> None:
+def test_what_no_index_can_have_is_kept(cluster: Cluster) -> None:
     consumer = Consumer(cluster)
 
-    assert consumer(text, line("b")) == ALL_WELL
-    ((found, detail),) = consumer.reasons()
-    assert found == "meter_invalid"
-    assert detail.startswith(reason)
+    assert consumer(line(time=0), line("b")) == ALL_WELL
+    assert consumer.reasons() == [
+        ("meter_invalid", "timestamp is 0: an index is for a day from 2000 to 2099")
+    ]
     assert cluster.documents().keys() == {"b"}
 
 
@@ -389,12 +404,13 @@ def test_elasticsearchs_client_sets_up_and_reads_what_was_sent() -> None:
 
         assert client.count(index=f"{INDEX}*")["count"] == 2
         found = client.search(index=f"{INDEX}*", query={"term": {"event.outcome": "failure"}})
-        assert [hit["_id"] for hit in found["hits"]["hits"]] == ["a"]
-        document = client.get(index="tagline-2022.09.13", id="b")["_source"]
+        assert [hit["_source"]["event"]["id"] for hit in found["hits"]["hits"]] == ["a"]
+        there = found["hits"]["hits"][0]["_id"]
+        document = client.get(index="tagline-2022.09.13", id=there)["_source"]
         # What the client sends itself is judged by the same rules.
         again = {"_op_type": "create", "_index": "tagline-2022.09.13", "_source": document}
         wrong = {**again, "_source": {"@timestamp": "yesterday"}}
-        actions = [{**again, "_id": "b"}, {**again, "_id": "c"}, {**wrong, "_id": "d"}]
+        actions = [{**again, "_id": there}, {**again, "_id": "c"}, {**wrong, "_id": "d"}]
         results = list(helpers.streaming_bulk(client, actions, raise_on_error=False))
     assert [(ok, each["create"]["status"]) for ok, each in results] == [
         (False, 409),
@@ -418,10 +434,11 @@ def test_opensearchs_client_sets_up_and_reads_what_was_sent() -> None:
 
         assert client.count(index=f"{INDEX}*")["count"] == 2
         found = client.search(index=f"{INDEX}*", body={"query": {"term": {"event.outcome": "failure"}}})
-        assert [hit["_id"] for hit in found["hits"]["hits"]] == ["a"]
-        document = client.get(index="tagline-2022.09.13", id="b")["_source"]
+        assert [hit["_source"]["event"]["id"] for hit in found["hits"]["hits"]] == ["a"]
+        there = found["hits"]["hits"][0]["_id"]
+        document = client.get(index="tagline-2022.09.13", id=there)["_source"]
         again = {"_op_type": "create", "_index": "tagline-2022.09.13", "_source": document}
-        actions = [{**again, "_id": "b"}, {**again, "_id": "c"}]
+        actions = [{**again, "_id": there}, {**again, "_id": "c"}]
         results = list(helpers.streaming_bulk(client, actions, raise_on_error=False))
         client.close()
     assert [(ok, each["create"]["status"]) for ok, each in results] == [(False, 409), (True, 201)]

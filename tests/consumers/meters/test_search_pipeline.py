@@ -91,7 +91,7 @@ def test_each_record_is_one_document_whatever_is_killed_and_fails_on_the_way(app
         emit(pipeline, 300, 301)
         pipeline.settle()
 
-        documents = [identity for index in cluster.indices.values() for identity in index]
+        documents = [each["event"]["id"] for index in cluster.indices.values() for each in index.values()]
         assert Counter(documents) == Counter(f"r{number}" for number in range(301))
         where = target_of(pipeline)
         assert where.store().count() == 301
