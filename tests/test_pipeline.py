@@ -24,6 +24,7 @@ from cli.target import target_of
 from consumers.lines.subscription import encode
 from consumers.rows.table import offset
 from exporter.store import Days
+from tests.apps import quarantined
 from tests.builders import CONTROL, envelope
 
 pytestmark = pytest.mark.tagline(processes=True)
@@ -156,8 +157,7 @@ def test_what_cannot_be_read_is_quarantined_and_its_neighbours_are_stored(pipeli
     pipeline.settle()
 
     assert where.store().count() == 1
-    kept = {reason: count.records for reason, count in stages.quarantined(where).items()}
-    assert kept == {"undecodable": 2, "unparseable": 1}
+    assert quarantined(pipeline) == {"undecodable": 2, "unparseable": 1}
 
 
 def test_the_daily_schedule_exports_the_day_before(pipeline: Pipeline) -> None:

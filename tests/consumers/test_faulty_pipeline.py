@@ -11,20 +11,12 @@ from onemachine.batches import StreamRecord, event_record
 from onemachine.faults import OF_CALLS, Fault, Kind
 from onemachine.pipeline import App, Pipeline
 
-from cli import reconcile, stages
-from cli.apps import ROOT
+from cli import reconcile
 from cli.reconcile import Balance
 from cli.target import Target, target_of
+from tests.apps import app_and_tagline, quarantined
 
 MANY = 1_000_000
-GROUP = "/aws/lambda/app-Api"
-TEMPLATE = """
-Transform: AWS::Serverless-2016-10-31
-Resources:
-  Api:
-    Type: AWS::Serverless::Function
-    Properties: {Runtime: python3.13, CodeUri: src, Handler: api.handler, Timeout: 60}
-"""
 # Each call says some lines; every fifth is too large for a row, and every seventh cannot be a row.
 FUNCTION = """
 from tagline import Emitter
@@ -43,11 +35,7 @@ def handler(event, _context):
 
 @pytest.fixture
 def apps(tmp_path: Path) -> list[App]:
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "api.py").write_text(FUNCTION)
-    (tmp_path / "template.yml").write_text(TEMPLATE)
-    parameters = {"LogGroups": GROUP, "BatchWindowSeconds": "0", "Store": "timestream"}
-    return [App("app", tmp_path / "template.yml"), App("tagline", ROOT / "template.yml", parameters)]
+    return app_and_tagline(tmp_path, FUNCTION, Store="timestream")
 
 
 def emit(pipeline: Pipeline, first: int, last: int) -> None:
@@ -137,9 +125,7 @@ def test_what_was_emitted_while_services_failed_is_stored_or_quarantined_and_not
         assert sum(each.quarantined for each in rows) == refused
         assert sum(each.stored for each in rows) == lines - refused
         assert sum(each.rows for each in rows) == lines - refused
-        assert {reason: count.records for reason, count in stages.quarantined(where(pipeline)).items()} == {
-            "invalid": refused
-        }
+        assert quarantined(pipeline) == {"invalid": refused}
         expected = {"emitted": lines, "delivered": lines, "quarantined": refused, "lost": 0}
         assert reconciled(pipeline, days) == Counter(expected)
 

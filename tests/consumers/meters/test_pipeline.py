@@ -2,30 +2,19 @@
 
 import json
 import random
-import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from onemachine.faults import Fault, Kind
 from onemachine.pipeline import App, Pipeline
 
-from cli import stages
-from cli.apps import ROOT
 from cli.target import target_of
+from tests.apps import GROUP, app_and_tagline, kills, quarantined
 from tests.consumers.meters.meters import METER_TAG, TIME
 
-TEMPLATE = """
-Transform: AWS::Serverless-2016-10-31
-Resources:
-  Ingest: {Type: AWS::S3::Bucket, Properties: {BucketName: ingest}}
-  Api:
-    Type: AWS::Serverless::Function
-    Properties: {Runtime: python3.13, CodeUri: src, Handler: api.handler, Timeout: 10}
-"""
+INGEST = "Ingest: {Type: AWS::S3::Bucket, Properties: {BucketName: ingest}}"
 # What a function of anyone's does: one line for each meter, in three ways, and a broken one.
 FUNCTION = """
 import json
@@ -50,22 +39,10 @@ def handler(event, _context):
             emitter.emit(meter)
     print(tag, "{broken", flush=True)
 """
-GROUP = "/aws/lambda/app-Api"
 
 
-@pytest.fixture
-def apps(tmp_path: Path) -> list[App]:
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "api.py").write_text(FUNCTION)
-    (tmp_path / "template.yml").write_text(TEMPLATE)
-    return [App("app", tmp_path / "template.yml")]
-
-
-def tagline(**parameters: str) -> App:
-    windows = {"BatchWindowSeconds": "0", "MeterBatchWindowSeconds": "0"}
-    return App(
-        "tagline", ROOT / "template.yml", {"LogGroups": GROUP, "Store": "timestream", **windows, **parameters}
-    )
+def apps(folder: Path, **parameters: str) -> list[App]:
+    return app_and_tagline(folder, FUNCTION, INGEST, Store="timestream", **parameters)
 
 
 def print_meters(pipeline: Pipeline, first: int, last: int) -> None:
@@ -84,12 +61,7 @@ def ids(pipeline: Pipeline) -> list[int]:
     return sorted(int(meter["uniqueId"]) for _, body in files(pipeline) for meter in json.loads(body))
 
 
-def quarantined(pipeline: Pipeline) -> dict[str, int]:
-    where = target_of(pipeline)
-    return {reason: count.records for reason, count in stages.quarantined(where).items()}
-
-
-def test_meters_that_a_function_prints_are_files_in_the_bucket_of_another_account(apps: list[App]) -> None:
+def test_meters_that_a_function_prints_are_files_in_the_bucket_of_another_account(tmp_path: Path) -> None:
     parameters = {
         "MeterBucket": "ingest",
         "MeterPrefix": "in/",
@@ -98,7 +70,7 @@ def test_meters_that_a_function_prints_are_files_in_the_bucket_of_another_accoun
         "MeterExternalId": "acme-1",
         "MeterObjectAcl": "bucket-owner-full-control",
     }
-    with Pipeline([*apps, tagline(**parameters)], in_process=True) as pipeline:
+    with Pipeline(apps(tmp_path, **parameters), in_process=True) as pipeline:
         print_meters(pipeline, 0, 30)
         pipeline.settle()
         before = dict(files(pipeline))
@@ -114,27 +86,17 @@ def test_meters_that_a_function_prints_are_files_in_the_bucket_of_another_accoun
         assert b'"meterValue":1,' in b"".join(after.values())
         assert quarantined(pipeline) == {"meter_unparseable": 2}
         # The tagged ones are rows of the table as well.
-        where = target_of(pipeline)
-        assert where.store().count() == 10
+        assert target_of(pipeline).store().count() == 10
 
 
-def test_meters_are_in_one_file_each_whatever_is_killed_and_fails_on_the_way(apps: list[App]) -> None:
+def test_meters_are_in_one_file_each_whatever_is_killed_and_fails_on_the_way(tmp_path: Path) -> None:
     chance = random.Random(7)
-    with Pipeline([*apps, tagline(MeterBucket="ingest")]) as pipeline:
-        name = pipeline.outputs["tagline"]["MeterConsumerName"]
-
-        def kill() -> None:
-            for _ in range(6):  # fewer than a batch is tried
-                time.sleep(chance.uniform(0.05, 0.5))
-                pipeline.functions.kill(name)
-
-        killer = threading.Thread(target=kill)
-        killer.start()
+    with Pipeline(apps(tmp_path, MeterBucket="ingest")) as pipeline:
         for kind in (Kind.THROTTLE, Kind.ERROR, Kind.CUT):
             pipeline.services.faults.add(Fault(kind, service="s3", operation="PUT", times=10, chance=0.3))
-        for first in range(0, 600, 20):
-            print_meters(pipeline, first, first + 20)
-        killer.join()
+        with kills(pipeline, "MeterConsumerName", 6, chance):  # fewer than a batch is tried
+            for first in range(0, 600, 20):
+                print_meters(pipeline, first, first + 20)
         for mapping in pipeline.mappings:
             mapping.redeliver(1)
         print_meters(pipeline, 600, 601)
@@ -144,8 +106,8 @@ def test_meters_are_in_one_file_each_whatever_is_killed_and_fails_on_the_way(app
         assert quarantined(pipeline) == {"meter_unparseable": 31}
 
 
-def test_without_a_destination_nothing_of_meters_is_deployed(apps: list[App]) -> None:
-    with Pipeline([*apps, tagline()], in_process=True) as pipeline:
+def test_without_a_destination_nothing_of_meters_is_deployed(tmp_path: Path) -> None:
+    with Pipeline(apps(tmp_path), in_process=True) as pipeline:
         print_meters(pipeline, 0, 3)
         pipeline.settle()
 

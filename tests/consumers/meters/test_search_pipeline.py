@@ -2,33 +2,22 @@
 
 import json
 import random
-import threading
-import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
-import pytest
 from onemachine.faults import Fault, Kind
 from onemachine.pipeline import App, Pipeline
 
-from cli import stages
-from cli.apps import ROOT
 from cli.doctor.checks import examine
 from cli.doctor.search_cluster import search_cluster
 from cli.target import target_of
+from tests.apps import app_and_tagline, kills, quarantined
 from tests.consumers.meters.test_search import shipped
 from tests.search_cluster import Cluster
 
 KEY_ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:search-key"
-TEMPLATE = """
-Transform: AWS::Serverless-2016-10-31
-Resources:
-  Key: {Type: AWS::SecretsManager::Secret, Properties: {Name: search-key, SecretString: ApiKey secret}}
-  Api:
-    Type: AWS::Serverless::Function
-    Properties: {Runtime: python3.13, CodeUri: src, Handler: api.handler, Timeout: 10}
-"""
+KEY = "Key: {Type: AWS::SecretsManager::Secret, Properties: {Name: search-key, SecretString: ApiKey secret}}"
 FUNCTION = """
 from tagline import Emitter
 
@@ -42,50 +31,25 @@ def handler(event, _context):
 """
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> App:
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "api.py").write_text(FUNCTION)
-    (tmp_path / "template.yml").write_text(TEMPLATE)
-    return App("app", tmp_path / "template.yml")
-
-
-def tagline(cluster: Cluster) -> App:
-    parameters = {
-        "LogGroups": "/aws/lambda/app-Api",
-        "Store": "lake",
-        "BatchWindowSeconds": "0",
-        "MeterBatchWindowSeconds": "0",
-        "SearchUrl": cluster.url,
-        "MeterApiKeyArn": KEY_ARN,
-    }
-    return App("tagline", ROOT / "template.yml", parameters)
+def apps(folder: Path, cluster: Cluster) -> list[App]:
+    return app_and_tagline(folder, FUNCTION, KEY, Store="lake", SearchUrl=cluster.url, MeterApiKeyArn=KEY_ARN)
 
 
 def emit(pipeline: Pipeline, first: int, last: int) -> None:
     pipeline.functions.invoke("app-Api", json.dumps({"first": first, "last": last}).encode())
 
 
-def test_each_record_is_one_document_whatever_is_killed_and_fails_on_the_way(app: App) -> None:
+def test_each_record_is_one_document_whatever_is_killed_and_fails_on_the_way(tmp_path: Path) -> None:
     chance = random.Random(7)
-    with closing(Cluster("elasticsearch")) as cluster, Pipeline([app, tagline(cluster)]) as pipeline:
+    with closing(Cluster("elasticsearch")) as cluster, Pipeline(apps(tmp_path, cluster)) as pipeline:
         cluster.templates = {"tagline": shipped("elasticsearch", "template")}
         cluster.answers.extend(chance.choice([200, 429, 503]) for _ in range(20))
-        name = pipeline.outputs["tagline"]["MeterConsumerName"]
-
-        def kill() -> None:
-            for _ in range(4):  # fewer than a batch is tried
-                time.sleep(chance.uniform(0.05, 0.5))
-                pipeline.functions.kill(name)
-
-        killer = threading.Thread(target=kill)
-        killer.start()
         pipeline.services.faults.add(
             Fault(Kind.THROTTLE, service="secretsmanager", operation="POST", times=2, chance=0.5)
         )
-        for first in range(0, 300, 20):
-            emit(pipeline, first, first + 20)
-        killer.join()
+        with kills(pipeline, "MeterConsumerName", 4, chance):  # fewer than a batch is tried
+            for first in range(0, 300, 20):
+                emit(pipeline, first, first + 20)
         for mapping in pipeline.mappings:
             mapping.redeliver(1)
         emit(pipeline, 300, 301)
@@ -93,21 +57,19 @@ def test_each_record_is_one_document_whatever_is_killed_and_fails_on_the_way(app
 
         documents = [each["event"]["id"] for index in cluster.indices.values() for each in index.values()]
         assert Counter(documents) == Counter(f"r{number}" for number in range(301))
-        where = target_of(pipeline)
-        assert where.store().count() == 301
+        assert target_of(pipeline).store().count() == 301
         # The records' consumer alone keeps the broken lines.
-        kept = {reason: count.records for reason, count in stages.quarantined(where).items()}
-        assert kept == {"unparseable": 16}
+        assert quarantined(pipeline) == {"unparseable": 16}
 
 
 def problems(pipeline: Pipeline) -> list[tuple[str, str]]:
     return [(each.problem, each.fix) for each in examine(target_of(pipeline), [search_cluster])]
 
 
-def test_the_doctor_asks_the_cluster(app: App) -> None:
+def test_the_doctor_asks_the_cluster(tmp_path: Path) -> None:
     with (
         closing(Cluster("opensearch")) as cluster,
-        Pipeline([app, tagline(cluster)], in_process=True) as pipeline,
+        Pipeline(apps(tmp_path, cluster), in_process=True) as pipeline,
     ):
         secrets = pipeline.client("secretsmanager")
         cluster.templates = {"tagline": shipped("opensearch", "template")}
