@@ -62,35 +62,35 @@ BESIDE = (
 )
 
 NOTES = {
-    "approx_percentile": "exact; the percentile is a number, or an array of such, in the query; no weights",
+    "approx_percentile": "exact; the percentile must be a literal number or an array of them; no weights",
     "approx_distinct": "exact",
-    "create_time_series": "a null value or two of one time are errors",
-    "date_format": "the format is a text in the query; not %D %U %u %V %w %X",
-    "date_parse": "the format is a text in the query, of %Y %m %d %H %i %s %S %T",
-    "format_datetime": "the pattern is a text in the query",
-    "parse_datetime": "the pattern is a text in the query, of yyyy MM dd HH mm ss",
-    "from_iso8601_timestamp": "of a text in the query",
-    "from_iso8601_date": "of a text in the query",
-    "to_iso8601": "of a DATE; of a TIMESTAMP refused, as no source says how many digits it prints",
-    "parse_duration": "of a text in the query, of one unit",
-    "hamming_distance": "of ASCII",
-    "levenshtein_distance": "of ASCII",
-    "interpolate_linear": "outside of the series refused",
-    "interpolate_locf": "before the series refused",
+    "create_time_series": "a null value, or two values of one time, is an error",
+    "date_format": "the format must be a literal, without %D %U %u %V %w %X",
+    "date_parse": "the format must be a literal, of %Y %m %d %H %i %s %S %T",
+    "format_datetime": "the pattern must be a literal",
+    "parse_datetime": "the pattern must be a literal, of yyyy MM dd HH mm ss",
+    "from_iso8601_timestamp": "only of a literal",
+    "from_iso8601_date": "only of a literal",
+    "to_iso8601": "only of a DATE: no source documents how many digits a TIMESTAMP has",
+    "parse_duration": "only of a literal with one unit",
+    "hamming_distance": "only of ASCII",
+    "levenshtein_distance": "only of ASCII",
+    "interpolate_linear": "refused outside of the series",
+    "interpolate_locf": "refused before the series",
     "filter": "also of arrays",
-    "transform": "of a time series: its values; also of arrays",
-    "regexp_extract": "RE2's expressions; a group that may be absent from a match refused",
-    "regexp_extract_all": "RE2's expressions; a group that may be absent from a match refused",
-    "regexp_like": "RE2's expressions: no look-around, no back reference",
-    "regexp_replace": "RE2's expressions; the replacement is a text in the query, not a lambda",
+    "transform": "also of arrays; of a time series, it gets the values",
+    "regexp_extract": "RE2's expressions; refused if a group may be absent from a match",
+    "regexp_extract_all": "RE2's expressions; refused if a group may be absent from a match",
+    "regexp_like": "RE2's expressions: no look-around or back references",
+    "regexp_replace": "RE2's expressions; the replacement must be a literal, not a lambda",
     "regexp_split": "RE2's expressions",
-    "replace": "of an empty text refused",
-    "round": "a whole number to tens or more refused",
-    "try": "of what makes a value of null refused, where a cast or a check may fail in it",
-    "derivative_linear": "no source says what the first point becomes",
-    "non_negative_derivative_linear": "no source says what the first point becomes",
-    "interpolate_spline_cubic": "no source says which spline's ends",
-    "json_extract_scalar": "the path is a text in the query; a number has as few digits as it needs",
+    "replace": "refused for an empty text",
+    "round": "refused for a whole number to tens or more",
+    "try": "refused if a cast or check in it may fail and a function in it, such as coalesce, takes null",
+    "derivative_linear": "refused: no source documents the first point",
+    "non_negative_derivative_linear": "refused: no source documents the first point",
+    "interpolate_spline_cubic": "refused: no source documents the spline's ends",
+    "json_extract_scalar": "the path must be a literal; a number has as few digits as it needs",
 }
 
 
@@ -192,7 +192,7 @@ def _lines() -> Iterator[str]:
     yield "was compared with values that were worked out by hand or by another engine. All else is refused"
     yield "with a ValidationException that names it."
     yield "\n## Functions\n"
-    yield "Answered are all functions of these pages, except those that are named:"
+    yield "All functions of these pages are answered, except those named here:"
     yield ""
     yield from page_list(PAGES, GUIDE)
     yield "\nBeside AWS's reference:\n"
