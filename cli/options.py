@@ -20,7 +20,7 @@ Stack = Annotated[
     str | None,
     typer.Option(
         envvar="TAGLINE_STACK",
-        help="The pipeline of this stack on AWS, by the environment's credentials and region. "
+        help="Use this stack on AWS, with the environment's credentials and region. "
         "Default: the one that runs here.",
     ),
 ]
@@ -45,7 +45,7 @@ class Reason(StrEnum):
 Reasons = Annotated[
     list[Reason] | None, typer.Option("--reason", help="Only this reason; may be given again. Default: all.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object a line instead of a table.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line instead of a table.")]
 
 
 # Ten years: as long as CloudWatch Logs keeps lines at most, and years are a mistake more often than a wish.
@@ -69,9 +69,11 @@ def day_option(name: str, description: str) -> Any:
 
 OneDay = Annotated[datetime | None, day_option("--day", "The day (UTC). Default: yesterday.")]
 FirstDay = Annotated[
-    datetime | None, day_option("--from", "The first day (UTC). Default: the last, or yesterday.")
+    datetime | None, day_option("--from", "The first day (UTC). Default: the day of --to, or yesterday.")
 ]
-LastDay = Annotated[datetime | None, day_option("--to", "The last day (UTC), inclusive. Default: the first.")]
+LastDay = Annotated[
+    datetime | None, day_option("--to", "The last day (UTC), inclusive. Default: the day of --from.")
+]
 
 
 def days_between(

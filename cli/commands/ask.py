@@ -163,7 +163,7 @@ def try_pattern(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the messages that a filter pattern selects, and the fields that it takes out of them.
+    """Print the messages that a filter pattern selects, and the fields that it extracts.
 
     The exit status is 1 if it selects none. No pipeline has to run.
 

@@ -49,7 +49,7 @@ LinesPerRecord = Annotated[
         min=1,
         max=MOST_LINES,
         callback=finite,
-        help="Lines that CloudWatch Logs puts into a Kinesis record. Default: 1, the dearest.",
+        help="Lines that CloudWatch Logs puts into a Kinesis record. Default: 1, the most expensive.",
     ),
 ]
 Hops = Annotated[bool, typer.Option("--hops", help="Print each hop of each plan.")]
@@ -68,7 +68,7 @@ def cost(
     as_json: AsJson = False,
     stack: Stack = None,
 ) -> None:
-    """Plan a pipeline: what it needs and costs at a rate, which limits bite, and what to set.
+    """Plan a pipeline: what it needs and costs at a rate, which limits apply, and what to set.
 
     Prices are AWS's list prices in us-east-1, without free tiers; `--json` names their date and pages. Sizes
     are those of an API's records (`python -m benchmarks cost`); with `--stack`, they are measured there.

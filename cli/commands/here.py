@@ -81,16 +81,16 @@ Overrides = Annotated[
     ),
 ]
 DataFolder = Annotated[
-    Path | None, typer.Option(help="Keep the store's tables in this folder, for the next time.")
+    Path | None, typer.Option(help="Keep the store's tables in this folder, for the next run.")
 ]
 StartTime = Annotated[
     datetime | None,
-    typer.Option(formats=["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"], help="Put the clock to this time (UTC)."),
+    typer.Option(formats=["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"], help="Set the clock to this time (UTC)."),
 ]
 Port = Annotated[
     int,
     typer.Option(
-        min=0, max=65_535, help="The services' port, and the next ones for the APIs; 0 takes free ones."
+        min=0, max=65_535, help="The services' port; the APIs take the next ones. 0 takes free ones."
     ),
 ]
 EnforceAuth = Annotated[
@@ -109,9 +109,7 @@ EnforceThrottling = Annotated[
 def demo(
     access_log: Annotated[
         Path | None,
-        typer.Option(
-            help="Send the requests of an access log again; - is standard input. The format is detected."
-        ),
+        typer.Option(help="Send the requests of an access log; - is standard input. The format is detected."),
     ] = None,
     requests: Annotated[int, typer.Option(min=1, help="How many requests to send to the pets API.")] = 500,
     report: Annotated[
@@ -179,10 +177,10 @@ def up(
 ) -> None:
     """Run the pipeline on this machine until Ctrl-C, and print its addresses and what happens.
 
-    Requests, records, tracebacks and faults are printed as they come. Functions start again with their code
-    when it changes. At the end, the usage page is saved to `.tagline/report.html`.
+    Requests, records, tracebacks and faults are printed as they come. When code changes, its functions
+    restart. At the end, the usage page is saved to `.tagline/report.html`.
 
-    Other commands find it from the same folder; programs that use boto3, by the variables of `tagline env`.
+    Commands in the same folder find it; programs that use boto3 find it by the variables of `tagline env`.
 
     For example:
 
@@ -326,7 +324,7 @@ def print_end(target: Target, view: LiveView) -> None:
 @app.command()
 def feed(
     log: Annotated[
-        Path, typer.Argument(help="An access log, packed or not, or a pipe; - is standard input.")
+        Path, typer.Argument(help="An access log, compressed or not, or a pipe; - is standard input.")
     ],
     lines: Annotated[
         bool, typer.Option("--lines", help="The log is a program's output: send its lines as they are.")
@@ -335,10 +333,10 @@ def feed(
     """Send an access log's requests, or a program's output, into the pipeline that runs here.
 
     Each line of an access log becomes one record. Feeding a file again on the same day changes nothing. Times
-    are moved by whole days, so that the last falls on yesterday.
+    are moved by whole days, so that the last request was yesterday.
 
-    With `--lines`, a line that the program tags is a row about a second after it is printed. The first Ctrl-C
-    is the program's, the second ends the command.
+    With `--lines`, a tagged line is a row about a second after the program prints it. The first Ctrl-C goes
+    to the program, the second ends the command.
 
     For example:
 
@@ -415,17 +413,18 @@ def _stopped_by_signals(path: Path) -> Iterator[threading.Event]:
 @app.command()
 def tick(
     days: Annotated[
-        float, typer.Option(min=0, max=MAX_DAYS, callback=finite, help="Put the clock forward by days.")
+        float, typer.Option(min=0, max=MAX_DAYS, callback=finite, help="Move the clock forward by days.")
     ] = 0,
     hours: Annotated[
-        float, typer.Option(min=0, max=MAX_DAYS * 24, callback=finite, help="Put the clock forward by hours.")
+        float,
+        typer.Option(min=0, max=MAX_DAYS * 24, callback=finite, help="Move the clock forward by hours."),
     ] = 0,
     function: Annotated[
         list[str] | None, typer.Option(help="Run this scheduled function now; may be given again.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put the clock of this machine's pipeline forward: schedules fire, old objects expire, links end.
+    """Move the clock of this machine's pipeline forward: schedules fire, old objects and links expire.
 
     A schedule fires once for every time that passes. Without an option, the clock stays and the daily export
     runs.
@@ -525,7 +524,8 @@ def env(
 ) -> None:
     """Print the variables that the pages' examples use, for a shell: addresses and names.
 
-    Those of this machine have its credentials, so that boto3 and the AWS command line find it.
+    For the pipeline on this machine they include credentials, so that boto3 and the AWS command line
+    reach it.
 
     For example:
 

@@ -53,16 +53,14 @@ class ReplaySource(StrEnum):
 
 Source = Annotated[
     ReplaySource,
-    typer.Argument(
-        help="Lines in quarantine; batches that the consumer failed on to the end; or a log group's."
-    ),
+    typer.Argument(help="Lines in quarantine, batches that the consumer gave up, or lines of a log group."),
 ]
 ReplayFrom = Annotated[
     str | None,
     typer.Option(
         "--from",
         metavar="YYYY-MM-DD[THH:MM:SS]",
-        help="From this day on, by arrival (UTC); of a log group also from a time on, and required.",
+        help="The first day of arrival (UTC). For logs: a day or a time, and required.",
     ),
 ]
 ReplayTo = Annotated[
@@ -70,7 +68,7 @@ ReplayTo = Annotated[
     typer.Option(
         "--to",
         metavar="YYYY-MM-DD[THH:MM:SS]",
-        help="Up to this day, inclusive; of a log group also up to a time. Default: the latest.",
+        help="The last day, inclusive. For logs: a day or a time. Default: the latest.",
     ),
 ]
 
@@ -80,11 +78,11 @@ def list_quarantine(
     first: FirstArrival = None,
     last: LastArrival = None,
     reason: Reasons = None,
-    keys: Annotated[bool, typer.Option("--keys", help="Each object by its key.")] = False,
+    keys: Annotated[bool, typer.Option("--keys", help="List each object by its key.")] = False,
     as_json: AsJson = False,
     stack: Stack = None,
 ) -> None:
-    """Print what is in quarantine: how many lines of a day and a reason, and what is wrong with the first.
+    """Print what is in quarantine: the number of lines by day and reason, and what is wrong with the first.
 
     For example:
 
@@ -149,12 +147,12 @@ def replay(
     do_it: Annotated[bool, typer.Option("--run", help="Do it. Without it, only count.")] = False,
     pause: Annotated[
         float,
-        typer.Option(min=0, max=MAX_WAIT_S, callback=finite, help="Seconds of rest after each invocation."),
+        typer.Option(min=0, max=MAX_WAIT_S, callback=finite, help="Seconds to wait after each invocation."),
     ] = 0,
     as_json: AsJson = False,
     stack: Stack = None,
 ) -> None:
-    """Send lines through the consumer again; without --run, count what that would be.
+    """Send lines through the consumer again; without --run, only count them.
 
     Nothing is stored twice, whatever is replayed and however often. If the command is interrupted, run it
     again: it continues. Objects that were replayed are moved below `replayed/`.

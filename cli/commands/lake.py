@@ -58,7 +58,7 @@ def export(
 ) -> None:
     """Write days to the lake now, as the daily schedule does with yesterday.
 
-    Days that take longer than the function may are resumed. A day that another run is writing is left to it.
+    Days that take longer than an invocation are resumed. A day that another run is writing is left to it.
 
     For example:
 
@@ -114,7 +114,7 @@ def verify(
 ) -> None:
     """Read exported days again: checksums, rows and times, and what the store still has of them.
 
-    The exit status is 0 if all is as the manifests say, and 1 if anything is not.
+    The exit status is 0 if everything matches the manifests, and 1 if anything differs.
 
     For example:
 

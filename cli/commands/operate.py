@@ -39,7 +39,7 @@ def doctor(
 ) -> None:
     """Check a pipeline's settings, print a fix for each problem, and follow a test record into the store.
 
-    The record has the type `doctor`, so no number of usage counts it. The exit status is 1 if there is a
+    The record has the type `doctor`, so usage does not count it. The exit status is 1 if there is a
     problem, or if the record does not arrive.
 
     For example:
@@ -147,9 +147,9 @@ def unsubscribe(
     as_json: AsJson = False,
     stack: Stack = None,
 ) -> None:
-    """Take away the subscription filters that `tagline subscribe` put on log groups.
+    """Remove the subscription filters that `tagline subscribe` created.
 
-    A filter of the stack stays: take its group out of the parameter `LogGroups`.
+    A filter of the stack stays: remove its group from the parameter `LogGroups`.
 
     For example:
 
@@ -191,7 +191,7 @@ Functions = Annotated[
     list[str] | None,
     typer.Option(
         "--function",
-        help="Only of this function, by its name in the template, or a log group; may be given again.",
+        help="Only lines of this function, by its name in the template, or a log group; may be given again.",
     ),
 ]
 

@@ -22,9 +22,9 @@ def show_schemas(
     folder: Annotated[Path, typer.Argument(help="The schemas' folder.")] = SCHEMAS,
     as_json: AsJson = False,
 ) -> None:
-    """Print what is declared of each type of record, and which of it tells of a person.
+    """Print what is declared for each type of record, and which of it is personal data.
 
-    Nothing has to run.
+    No pipeline has to run.
 
     For example:
 
@@ -45,15 +45,15 @@ def show_schemas(
 
 @schema_app.command("check")
 def check_schemas(
-    old: Annotated[str, typer.Argument(help="What is deployed: a folder, or a commit of git's.")],
-    new: Annotated[Path, typer.Argument(help="The folder of what is to be deployed.")] = SCHEMAS,
+    old: Annotated[str, typer.Argument(help="What is deployed: a folder or a git commit.")],
+    new: Annotated[Path, typer.Argument(help="The folder to deploy.")] = SCHEMAS,
     as_json: AsJson = False,
 ) -> None:
     """Print what differs between two versions of the schemas, and whether that may be deployed.
 
-    A change that rows in the table forbid is refused, with what to do instead; one that makes other rows of
-    the same records needs a higher `revision`. The exit status is 0 if everything is allowed, and 1 if
-    something is not. Nothing has to run.
+    A change that stored rows forbid is refused, with what to do instead; one that gives the same records
+    other rows needs a higher `revision`. The exit status is 0 if everything is allowed, and 1 if
+    something is not. No pipeline has to run.
 
     For example:
 
