@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests as http
+from onemachine.faults import Fault, Kind
 from onemachine.pipeline import App, Pipeline
 from tagline import Record, write
 
 from cli.apps import ROOT
+from exporter.lake.manifest import folder
 from monitoring.alarms import ALARMS
 
 GROUP = "/aws/lambda/shop"
@@ -33,6 +41,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
         "AlertEmail": "ops@example.com",
         "StreamMode": "PROVISIONED",
         "ShardCount": "1",
+        "ApiReservedConcurrency": "1",
     }
     apps = [App("shop", path), App("tagline", ROOT / "template.yml", parameters)]
     with Pipeline(apps, now=BEGIN) as pipeline:
@@ -75,6 +84,41 @@ def say(pipeline: Pipeline, *messages: str, group: str = GROUP) -> None:
         logEvents=[{"timestamp": now_ms, "message": message} for message in messages],
     )
     pipeline.settle()
+
+
+def until(happened: Callable[[], object]) -> None:
+    """Wait for an event: a minute is more than any machine needs."""
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@contextmanager
+def reading_again(pipeline: Pipeline, function: str) -> Iterator[None]:
+    """Let a function wait for its records until it is enabled, and get the same batch until the end."""
+    enable_mapping(pipeline, function, enabled=False)
+    for mapping in pipeline.mappings:
+        mapping.redeliver(sys.maxsize)
+    try:
+        yield
+    finally:
+        for mapping in pipeline.mappings:
+            mapping.redeliver(0)
+
+
+def was_measured(pipeline: Pipeline, function: str, metric: str, since: datetime) -> bool:
+    """Tell whether a metric of Lambda's has data of a function since a time."""
+    found = pipeline.client("cloudwatch").get_metric_statistics(
+        Namespace="AWS/Lambda",
+        MetricName=metric,
+        Dimensions=[{"Name": "FunctionName", "Value": function}],
+        StartTime=since,
+        EndTime=pipeline.clock.now() + MINUTE,
+        Period=60,
+        Statistics=["SampleCount"],
+    )
+    return bool(found["Datapoints"])
 
 
 def on(pipeline: Pipeline) -> set[str]:
@@ -137,10 +181,10 @@ class Watched:
 Lines = Callable[[Pipeline, int], list[str]]
 
 
-def requests(count: int, status: int = 200, duration_ms: float = 20.5) -> Lines:
+def requests(count: int, status: int = 200, duration_ms: float = 20.5, client: str = "ada") -> Lines:
     def lines(pipeline: Pipeline, first: int) -> list[str]:
         at_ms = int(pipeline.clock.now().timestamp() * 1000)
-        fields = {"route": "/pets", "method": "GET", "client": "ada", "status": status}
+        fields = {"route": "/pets", "method": "GET", "client": client, "status": status}
         fields["duration_ms"] = duration_ms
         src = f"shop-{at_ms // 86_400_000}"
         return [
@@ -259,16 +303,44 @@ def test_a_consumer_that_is_stopped_is_one_mail(pipeline: Pipeline) -> None:
     alarm.check()
 
 
-def test_lines_that_no_consumer_took_for_six_hours_are_one_mail(pipeline: Pipeline) -> None:
-    alarm = Watched(pipeline, "FailedBatchesCritical")
+@pytest.mark.parametrize(("name", "refusals"), [("FailedBatchesCritical", 0), ("DroppedBatchesCritical", 1)])
+def test_lines_that_no_consumer_took_for_six_hours_are_one_mail(
+    name: str, refusals: int, pipeline: Pipeline
+) -> None:
+    alarm = Watched(pipeline, name)
+    refusal = Fault(Kind.DENY, service="s3", operation="PUT", times=refusals)
     enable_mapping(pipeline, "tagline-RowConsumer", enabled=False)
     say(pipeline, *requests(1)(pipeline, 0))
     alarm.go_to(7 * HOUR)
+    pipeline.services.faults.add(refusal)
     enable_mapping(pipeline, "tagline-RowConsumer", enabled=True)
     pipeline.settle()
+    assert pipeline.services.faults.clear() == {refusal: refusals}
     alarm.go_to(7 * HOUR + MINUTE)
     alarm.go_to(9 * HOUR)
     alarm.check()
+
+
+@pytest.mark.parametrize(
+    ("name", "minutes", "also"),
+    [("ConsumerLagWarning", 6, []), ("ConsumerLagCritical", 11, ["tagline WARNING collection"])],
+)
+def test_old_records_that_come_again_and_again_are_one_mail(
+    name: str, minutes: int, also: list[str], pipeline: Pipeline
+) -> None:
+    alarm = Watched(pipeline, name)
+    with reading_again(pipeline, "tagline-RowConsumer"):
+        say(pipeline, *requests(1)(pipeline, 0))
+        for minute in range(minutes, minutes + 3):
+            alarm.go_to(minute * MINUTE)
+            enable_mapping(pipeline, "tagline-RowConsumer", enabled=True)
+            now = pipeline.clock.now()
+            until(partial(was_measured, pipeline, "tagline-RowConsumer", "IteratorAge", now))
+    pipeline.settle()
+    say(pipeline, *requests(1)(pipeline, 1))
+    alarm.go_to((minutes + 4) * MINUTE)
+    alarm.go_to(2 * HOUR)
+    alarm.check(*also)
 
 
 def test_a_log_group_of_the_pipeline_itself_that_is_subscribed_is_one_mail(pipeline: Pipeline) -> None:
@@ -366,8 +438,84 @@ def test_a_zip_that_cannot_be_made_is_one_mail(pipeline: Pipeline) -> None:
         alarm.go_to(hours * HOUR)
     alarm.go_to(hours * HOUR + 10 * MINUTE)
     sqs.purge_queue(QueueUrl=dead)
+    pipeline.settle()
     alarm.go_to((hours + 2) * HOUR)
     alarm.check("tagline WARNING downloads")
+
+
+def lake_keys(pipeline: Pipeline, prefix: str) -> list[str]:
+    s3, bucket = pipeline.client("s3"), pipeline.outputs["tagline"]["Bucket"]
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return [each["Key"] for page in pages for each in page.get("Contents", [])]
+
+
+@contextmanager
+def damaged(pipeline: Pipeline, key: str) -> Iterator[None]:
+    """Change the last byte of an object of the lake until the end."""
+    s3, where = pipeline.client("s3"), {"Bucket": pipeline.outputs["tagline"]["Bucket"], "Key": key}
+    body = s3.get_object(**where)["Body"].read()
+    s3.put_object(**where, Body=body[:-1] + bytes([body[-1] ^ 0xFF]))
+    try:
+        yield
+    finally:
+        s3.put_object(**where, Body=body)
+
+
+def run(pipeline: Pipeline, function: str, **event: object) -> dict[str, Any]:
+    answer: dict[str, Any] = pipeline.invoke(f"tagline-{function}", event)
+    return answer
+
+
+def test_a_day_that_cannot_be_exported_is_one_mail(pipeline: Pipeline) -> None:
+    alarm, day = Watched(pipeline, "ExportFailedCritical"), pipeline.clock.now().date()
+    say(pipeline, *requests(1)(pipeline, 0))
+    alarm.go_to(24 * HOUR)
+    (fragment,) = lake_keys(pipeline, f"store/day={day}/")
+    with damaged(pipeline, fragment):
+        assert list(run(pipeline, "DailyExporter")["failed"]) == [day.isoformat()]
+    alarm.go_to(24 * HOUR + 3 * MINUTE)
+    assert "failed" not in run(pipeline, "DailyExporter")
+    alarm.go_to(26 * HOUR)
+    alarm.check()
+
+
+def test_a_zip_of_a_damaged_file_is_one_mail(pipeline: Pipeline) -> None:
+    alarm, day = Watched(pipeline, "DownloadIncidentCritical"), pipeline.clock.now().date()
+    days = {"start_date": day.isoformat(), "end_date": day.isoformat()}
+    say(pipeline, *requests(9)(pipeline, 0))
+    alarm.go_to(24 * HOUR)
+    run(pipeline, "DailyExporter", day=day.isoformat())
+    (part,) = (key for key in lake_keys(pipeline, folder(day)) if key.endswith(".csv.gz"))
+    url = f"{pipeline.outputs['tagline']['DownloadUrl']}/downloads"
+
+    def status() -> str:
+        return str(http.get(asked["status_url"], timeout=60).json()["status"])
+
+    began = pipeline.clock.now()
+    with damaged(pipeline, part):
+        asked = http.post(url, json={**days, "format": "csv"}, timeout=60).json()
+        until(lambda: status() == "failed")
+    until(lambda: was_measured(pipeline, "tagline-DownloadWorker", "Invocations", began))
+    alarm.go_to(24 * HOUR + 3 * MINUTE)
+    alarm.go_to(27 * HOUR)
+    until(lambda: status() == "ready")
+    alarm.go_to(29 * HOUR)
+    alarm.check()
+
+
+def test_a_function_of_which_too_many_run_is_one_mail(pipeline: Pipeline) -> None:
+    alarm, url = Watched(pipeline, "ThrottledWarning"), pipeline.outputs["tagline"]["DownloadUrl"]
+
+    def is_refused(_: int) -> bool:
+        return http.get(f"{url}/openapi.json", timeout=60).status_code == 503
+
+    for place in range(3):
+        alarm.go_to(place * 5 * MINUTE)
+        with ThreadPoolExecutor(4) as callers:
+            until(lambda: any(callers.map(is_refused, range(4))))
+    alarm.go_to(16 * MINUTE)
+    alarm.go_to(2 * HOUR)
+    alarm.check()
 
 
 def test_a_schedule_that_could_start_no_function_is_one_mail(pipeline: Pipeline) -> None:

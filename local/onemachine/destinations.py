@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any
+
+from botocore.exceptions import ClientError
 
 from onemachine.functions import Result
 
 Send = Callable[[str, Mapping[str, Any], str], None]
 """Takes a destination's ARN, a document, and the key that it has where the destination is a bucket."""
 
+# Of errors that pass, though their status is one of the client's.
+_PASSING = frozenset({"RequestTimeout", "Throttling", "ThrottlingException", "TooManyRequestsException"})
 STREAM_DESTINATIONS = ("s3", "sqs", "sns")
 INVOCATION_DESTINATIONS = ("s3", "sqs", "sns", "lambda")
 
@@ -34,6 +39,12 @@ def check_destination(arn: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"destination {arn} does not belong to {', '.join(allowed)}")
     if arn.endswith(".fifo"):
         raise ValueError(f"destination {arn} is a FIFO queue or topic, which Lambda does not deliver to")
+
+
+def is_refusal(error: ClientError) -> bool:
+    """Tell whether a destination does not take a document and will not: access is denied, for instance."""
+    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    return status < HTTPStatus.INTERNAL_SERVER_ERROR and error.response["Error"]["Code"] not in _PASSING
 
 
 class Destinations:

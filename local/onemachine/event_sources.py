@@ -15,10 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from onemachine import batches
 from onemachine.batches import Batch, GivenUp, KinesisSettings, SqsSettings, StreamRecord
 from onemachine.clock import Now, real_time
-from onemachine.destinations import Send
+from onemachine.destinations import Send, is_refusal
 from onemachine.functions import MAX_PAYLOAD_BYTES, Invoke, Observe, Result, ThrottledError, unobserved
 
 logger = logging.getLogger(__name__)
@@ -392,18 +394,30 @@ class _Lane:
         return batches.after_failure(batch, failed_at, self._settings)
 
     def _keep(self, given_up: GivenUp) -> None:
-        """Send what is given up to the on-failure destination; without one it is gone, as on AWS."""
+        """Send what is given up to the on-failure destination; without one that takes it, it is gone."""
         records = given_up.batch.records
         logger.warning("gave up %d records of %s: %s", len(records), self._shard_id, given_up.condition)
+        counted = (
+            "OnFailureDestinationDeliveredEventCount" if self._is_kept(given_up) else "DroppedEventCount"
+        )
         mapping = {"EventSourceMappingUUID": self._settings.mapping_id}
+        self._mapped.observe(mapping, {counted: len(records)})
+
+    def _is_kept(self, given_up: GivenUp) -> bool:
+        """Send what is given up to the on-failure destination, and tell whether there is one that took it."""
         if self._settings.on_failure_arn is None:
-            self._mapped.observe(mapping, {"DroppedEventCount": len(records)})
-            return
+            return False
         now = self._mapped.clock()
         document = batches.failure_document(given_up, self._last_result, self._shard_id, self._settings, now)
         key = batches.failure_key(self._settings.mapping_id, self._shard_id, now)
-        self._mapped.send(self._settings.on_failure_arn, document, key)
-        self._mapped.observe(mapping, {"OnFailureDestinationDeliveredEventCount": len(records)})
+        try:
+            self._mapped.send(self._settings.on_failure_arn, document, key)
+        except ClientError as error:
+            if not is_refusal(error):
+                raise
+            logger.warning("%s does not take them: %s", self._settings.on_failure_arn, error)
+            return False
+        return True
 
 
 class SqsMapping:
@@ -428,6 +442,8 @@ class SqsMapping:
         self._thread = threading.Thread(target=self._run, name=f"mapping {settings.queue_arn}", daemon=True)
         self._received: deque[dict[str, Any]] = deque()
         self._received_since = 0.0
+        self._counting = threading.Lock()
+        self._under_way = 0  # batches
         self._redeliveries = _Redeliveries()
         at_once = min(settings.maximum_concurrency or CONCURRENT_BATCHES, CONCURRENT_BATCHES)
         self._free = threading.BoundedSemaphore(at_once)
@@ -444,7 +460,11 @@ class SqsMapping:
         self._invocations.shutdown()
 
     def idle(self) -> bool:
-        """Ask the queue whether it holds no message, neither visible nor in flight nor delayed."""
+        """Tell whether no batch is under way and the queue has no message, in flight and delayed ones too."""
+        # The queue may have moved a message to the dead letters whose invocation is still running.
+        with self._counting:
+            if self._received or self._under_way:
+                return False
         # The queue counts each kind in turn, and a message that changes its kind meanwhile is in no count: a
         # second answer has it.
         return not self._messages() and not self._messages()
@@ -498,7 +518,9 @@ class SqsMapping:
             ):
                 sizes = (len(json.dumps(message)) for message in self._received)
                 length = batches.batch_length(sizes, self._settings.batch_size)
-                return [self._received.popleft() for _ in range(length)]
+                with self._counting:
+                    self._under_way += 1
+                    return [self._received.popleft() for _ in range(length)]
             if len(self._received) == before:
                 self._looks.wait()
             else:
@@ -531,6 +553,8 @@ class SqsMapping:
             logger.exception("queue %s", self._settings.queue_arn)
             self._pauses.wait()
         finally:
+            with self._counting:
+                self._under_way -= 1
             self._free.release()
 
     def _send(self, messages: list[dict[str, Any]]) -> None:

@@ -640,7 +640,11 @@ class HttpApi:
             latency_ms=round((time.perf_counter() - began_s) * 1_000),
         )
         for observe in self._observers:
-            observe(access)
+            try:
+                observe(access)
+            # A line that cannot be written does not cost the client the answer.
+            except Exception:
+                logger.exception("access log of %s %s", request.method, request.target)
         return response
 
     def too_large(self) -> Response:

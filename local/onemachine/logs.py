@@ -8,6 +8,7 @@ of any size, reports the wrong places of events that it does not take, and keeps
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import json
@@ -549,11 +550,11 @@ class Shipper:
 
     def ship(self, group: str, stream: str, events: list[tuple[int, str]]) -> None:
         """Put events, as (milliseconds, message), into a log stream, which is made when it is new."""
-        with self._lock:
-            new = (group, stream) not in self._streams
-            self._streams.add((group, stream))
-        if new:
-            self._client.create_log_stream(logGroupName=group, logStreamName=stream)
+        with self._lock:  # Others that have events for it wait until it is there.
+            if (group, stream) not in self._streams:
+                with contextlib.suppress(self._client.exceptions.ResourceAlreadyExistsException):
+                    self._client.create_log_stream(logGroupName=group, logStreamName=stream)
+                self._streams.add((group, stream))
         self._client.put_log_events(
             logGroupName=group,
             logStreamName=stream,

@@ -59,3 +59,16 @@ def test_each_answer_leaves_a_line_also_those_that_no_function_gives() -> None:
         ("-", 404),
     ]
     assert len({each["id"] for each in read}) == 4
+
+
+def test_a_line_that_cannot_be_written_costs_nobody_an_answer() -> None:
+    def fail(_at_ms: int, _text: str) -> None:
+        raise ConnectionError("no log group")
+
+    api = HttpApi(
+        [Route("GET", "/ok", "echo")],
+        lambda _name, _payload: Result(b"{}", None, "id"),
+        access_log=AccessLog("$context.status", fail, "api-id"),
+    )
+    assert api.answer(Request("GET", "/ok", [], b"", "192.0.2.1")).status == 200
+    api.stop()

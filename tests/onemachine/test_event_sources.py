@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -14,6 +15,7 @@ from typing import Any
 import boto3
 import hypothesis
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 from onemachine import event_sources
@@ -617,24 +619,48 @@ def test_a_call_that_cannot_be_made_is_no_retry(services: Services) -> None:
     assert consumer.done == ["a"]
 
 
-def test_a_destination_that_is_away_is_waited_for(services: Services) -> None:
-    stream, bucket = services.stream(), next(services.names)
+# What S3 answers, with the error's code and status; 0 where nothing does.
+@pytest.mark.parametrize(
+    ("code", "status", "waits"),
+    [
+        ("", 0, True),
+        ("SlowDown", 503, True),
+        ("InternalError", 500, True),
+        ("ThrottlingException", 400, True),
+        ("AccessDenied", 403, False),
+        ("NoSuchBucket", 404, False),
+        ("EntityTooLarge", 400, False),
+    ],
+)
+def test_a_destination_that_is_away_is_waited_for_and_what_it_refuses_is_dropped(
+    services: Services, code: str, status: int, waits: bool
+) -> None:
+    stream, bucket, metrics = services.stream(), services.bucket(), Counter[str]()
     consumer = Consumer(lambda given, _: Exception if "poison" in given else None)
-    services.put(stream, b"poison")
+    answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    errors = [ClientError(answer, "PutObject") if status else ConnectionError("away")] * 2
+
+    def send(arn: str, document: Mapping[str, Any], key: str) -> None:
+        if errors:
+            raise errors.pop()
+        services.send(arn, document, key)
+
+    services.put(stream, *texts("poison", "next"))
+    given_up = {"maximum_retry_attempts": 0, "on_failure_arn": f"arn:aws:s3:::{bucket}"}
     mapping = KinesisMapping(
-        settings(stream_arn=stream, maximum_retry_attempts=0, on_failure_arn=f"arn:aws:s3:::{bucket}"),
+        settings(stream_arn=stream, batch_size=1, **given_up),
         services.kinesis,
-        services.send,
+        send,
         consumer,
+        observe=lambda _, values: metrics.update({each: int(value) for each, value in values.items()}),
     )
     mapping.start()
-    until(lambda: bool(consumer.batches))
-    services.put(stream, b"next")
-    services.s3.create_bucket(Bucket=bucket)
     until(mapping.idle)
     mapping.stop()
     assert consumer.done == ["next"]
-    assert len(services.documents(bucket)) == 1
+    assert len(services.documents(bucket)) == waits
+    counted = {"OnFailureDestinationDeliveredEventCount", "DroppedEventCount"} & metrics.keys()
+    assert counted == {"OnFailureDestinationDeliveredEventCount" if waits else "DroppedEventCount"}
 
 
 # --- each step, as AWS documents it -----------------------------------------------------------------------
@@ -1106,6 +1132,29 @@ def test_a_queue_is_empty_if_a_second_count_finds_no_message_either(
         SqsSettings("consumer", "arn:aws:sqs:us-east-1:1:q", "url"), Counts(*answers), Consumer()
     )
     assert mapping.idle() is idle
+
+
+def test_a_mapping_is_not_idle_while_the_message_of_a_running_invocation_is_among_the_dead(
+    services: Services,
+) -> None:
+    dead_url, dead_arn = queue(services)
+    redrive = json.dumps({"deadLetterTargetArn": dead_arn, "maxReceiveCount": 1})
+    url, arn = queue(services, VisibilityTimeout="0", RedrivePolicy=redrive)
+    done = threading.Event()
+
+    def invoke(*_: object) -> Result:
+        assert done.wait(60)
+        return answered(None, "Unhandled")
+
+    services.sqs.send_message(QueueUrl=url, MessageBody="a")
+    mapping = SqsMapping(SqsSettings("consumer", arn, url), services.sqs, invoke)
+    mapping.start()
+    until(lambda: messages_in(services, dead_url) == ["a"])
+    was_idle = mapping.idle()
+    done.set()
+    until(mapping.idle)
+    mapping.stop()
+    assert not was_idle
 
 
 @pytest.mark.parametrize("failure", ["error", "exception"])

@@ -25,6 +25,7 @@ from onemachine.functions.log_stream import (
     MAX_LINE_BYTES,
     SHIP_BYTES,
     SHIP_LINES,
+    SHIP_SPAN_MS,
     TAIL_BYTES,
     _Lines,
 )
@@ -899,6 +900,14 @@ def test_lines_keep_their_order_in_time_when_the_clock_is_set_back() -> None:
 def test_a_batch_has_a_thousand_lines_at_most(count: int, batches: int) -> None:
     lines = _Lines()
     lines.add(b"a\n" * count, 1, 0.0)
+    assert len(lines.take()) == batches
+
+
+@pytest.mark.parametrize(("more", "batches"), [(0, 1), (1, 2)])
+def test_a_batch_is_of_a_day_at_most_though_the_clock_is_put_forward(more: int, batches: int) -> None:
+    lines = _Lines()
+    lines.add(b"a\n", 1, 0.0)
+    lines.add(b"b\n", 1 + SHIP_SPAN_MS + more, 0.0)
     assert len(lines.take()) == batches
 
 

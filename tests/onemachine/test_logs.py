@@ -6,7 +6,9 @@ Sources: section 4 of the fact sheet, the API reference that each test names, an
 import gzip
 import json
 import random
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -620,3 +622,15 @@ def test_the_shipper_makes_a_log_stream_once(world: World) -> None:
     shipper.ship(GROUP, "2026/11/20/[$LATEST]a", [(NOW_MS, "one")])
     shipper.ship(GROUP, "2026/11/20/[$LATEST]a", [(NOW_MS, "two")])
     assert world.found(logStreamNamePrefix="2026") == ["one", "two"]
+
+
+def test_a_log_stream_is_there_for_all_who_ship_first(world: World) -> None:
+    shipper, together = logs.Shipper(world.client("logs")), threading.Barrier(8)
+
+    def ship(number: int) -> None:
+        together.wait(60)
+        shipper.ship(GROUP, "access", [(NOW_MS, str(number))])
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(ship, range(8)))
+    assert sorted(world.found(logStreamNamePrefix="access")) == [str(number) for number in range(8)]

@@ -28,6 +28,7 @@ MAX_LINE_BYTES = 256 * 1024 - EVENT_OVERHEAD_BYTES
 SHIP_AFTER_S = 0.05
 SHIP_LINES = 1_000
 SHIP_BYTES = 900_000
+SHIP_SPAN_MS = 24 * 3600 * 1000
 PIPE_BYTES = 1024 * 1024
 GATHER_S = 0.005
 """How long the reader of a pipe lets more lines come before it looks again: waking it for each costs more."""
@@ -246,7 +247,12 @@ class _Lines:
         batches: list[list[tuple[int, str]]] = []
         room = 0
         for when, message, size in self._waiting:
-            if not batches or len(batches[-1]) == SHIP_LINES or size > room:
+            if (
+                not batches
+                or len(batches[-1]) == SHIP_LINES
+                or size > room
+                or when - batches[-1][0][0] > SHIP_SPAN_MS
+            ):
                 batches.append([])
                 room = SHIP_BYTES
             batches[-1].append((when, message))
