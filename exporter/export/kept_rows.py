@@ -100,6 +100,7 @@ def find_unchanged(
     for day, (manifest, tag) in zip(days, manifests, strict=True):
         if (
             manifest is not None
+            and manifest.parts
             and manifest.day_was_over
             and not manifest.forgotten
             and manifest.forgotten_list == forgotten

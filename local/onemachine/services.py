@@ -58,7 +58,7 @@ class Services:
     def __init__(
         self, port: int = 0, data: Path | None = None, services: Sequence[Service] = SERVICES
     ) -> None:
-        # werkzeug logs each request to stderr,
+        # werkzeug logs each request to stderr.
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         BackendDict.reset()
         reset_model_data()

@@ -484,9 +484,10 @@ def test_of_the_lake_store_only_fragments_of_hours_that_changed_are_read() -> No
         assert ours.columns == theirs.columns
 
 
-def test_late_rows_of_forgotten_clients_alone_leave_the_day_as_it_is() -> None:
+@pytest.mark.parametrize("count", [0, 4])
+def test_late_rows_of_forgotten_clients_alone_leave_the_day_as_it_is(count: int) -> None:
     bucket = Bucket()
-    write_fragments(bucket, [fragment_row(3, number) for number in range(0, 8, 2)])
+    write_fragments(bucket, [fragment_row(3, 2 * number) for number in range(count)])
     forget_client("client-1", bucket, FIRST_NIGHT)
     export_of_fragments(bucket, FIRST_NIGHT, {"time": FIRST_NIGHT.isoformat()})
     before = Day(bucket, DAY, Format.CSV_GZ).manifest()
@@ -498,7 +499,7 @@ def test_late_rows_of_forgotten_clients_alone_leave_the_day_as_it_is() -> None:
     export_of_fragments(bucket, second, {"time": second.isoformat()})
 
     assert before is not None
-    assert before.rows == 4
+    assert before.rows == count
     assert Day(bucket, DAY, Format.CSV_GZ).manifest() == before
 
 
