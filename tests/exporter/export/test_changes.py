@@ -432,6 +432,35 @@ class Streaming(Bucket):
         return super().stream(key)
 
 
+class Fragments:
+    """A day in the lake store: its late rows, its nights, and the erasures."""
+
+    def __init__(self, bucket: Bucket, now: datetime = FIRST_NIGHT) -> None:
+        self.bucket = bucket
+        self.now = now
+        self._names = count()
+
+    def write(self, *rows: dict[str, Any]) -> None:
+        write_fragments(self.bucket, rows)
+        key = late_days.marker_key(DAY, "batch", f"delivery-{next(self._names)}")
+        self.bucket[key] = late_days.marker_body(minute(row["time"]) for row in rows)
+
+    def night(self) -> None:
+        self.now += timedelta(days=1)
+        export_of_fragments(self.bucket, self.now, {"time": self.now.isoformat()})
+
+    def erase(self, client: str) -> None:
+        store = LakeStore(self.bucket, read_key=read_key)
+        task = Task(FORGET, Days(DAY, DAY), client, began=self.now.isoformat())
+        done = Tasks(self.bucket, store, "upkeep", lambda: self.now, read_key).do(task, lambda: True)
+        assert not any("failed" in result for result in done.results)
+
+    def rows(self) -> list[int]:
+        """Return how many rows each format has."""
+        manifests = [Day(self.bucket, DAY, kind).manifest() for kind in (Format.CSV_GZ, Format.PARQUET)]
+        return [manifest.rows for manifest in manifests if manifest]
+
+
 def fragment_row(hour: int, number: int, status: float = 200.0) -> dict[str, Any]:
     return {
         "time": f"{DAY} {hour:02}:{number:02}:00.000000007",
@@ -501,6 +530,36 @@ def test_late_rows_of_forgotten_clients_alone_leave_the_day_as_it_is(count: int)
     assert before is not None
     assert before.rows == count
     assert Day(bucket, DAY, Format.CSV_GZ).manifest() == before
+
+
+FRAGMENT_ROWS = st.builds(fragment_row, st.integers(0, 3), st.integers(0, 1), st.sampled_from([200.0, 500.0]))
+FRAGMENT_STEPS = st.one_of(
+    st.builds(
+        lambda rows: lambda day: day.write(*rows),
+        st.lists(FRAGMENT_ROWS, min_size=1, max_size=3, unique_by=lambda row: row["_id"]),
+    ),
+    st.just(Fragments.night),
+    st.builds(lambda number: lambda day: day.erase(f"client-{number}"), st.integers(0, 1)),
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(FRAGMENT_ROWS, max_size=2), st.lists(FRAGMENT_STEPS, max_size=6))
+def test_whatever_comes_late_or_is_erased_the_lake_has_the_rows_of_the_fragments(
+    rows: list[dict[str, Any]], steps: list[Callable[[Fragments], None]]
+) -> None:
+    day = Fragments(Bucket())
+    write_fragments(day.bucket, rows)
+    day.erase("client-1")
+    export_of_fragments(day.bucket, day.now, {"time": day.now.isoformat()})
+    for step in (*steps, Fragments.night):
+        step(day)
+    left = {key: body for key, body in day.bucket.items() if not key.startswith(("records/", "late/"))}
+    fresh = Fragments(Bucket(left), day.now)
+
+    export_of_fragments(fresh.bucket, fresh.now, {"day": str(DAY)})
+
+    assert day.rows() == fresh.rows()
 
 
 # --- any sequence -----------------------------------------------------------------------------------------
