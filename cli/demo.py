@@ -168,7 +168,7 @@ def export_stored(target: Target, bars: Progress) -> Days:
     days = target.store().days()
     if days is None:
         raise CommandError(
-            "no row has reached the table", "look at what stopped it: tagline up, then send one"
+            "no row has reached the table", "run tagline up and send a request, to see what stops it"
         )
     bar = bars.add_task("days in the lake", total=len(days))
     for day in days:

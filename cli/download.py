@@ -27,14 +27,14 @@ API_KEY_HEADER = "x-api-key"
 
 TIMEOUT_S = 30
 WAIT_S = 15 * 60  # as long as the worker may run
-# API Gateway's own 429 does not say when to ask again.
+# API Gateway's own 429 has no time to ask again.
 _LOOK_AFTER_S = 1
 CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What is in a zip, by what it says of itself.
+    """What is in a zip, by its manifest.
 
     Attributes:
         rows: How many rows.
@@ -142,7 +142,7 @@ def _await(
 ) -> dict[str, Any]:
     """Ask for a zip, and return the answer once the zip is ready.
 
-    After each answer, it waits as long as the API says there.
+    After each answer, it waits as long as the API asks for.
     """
     deadline = time.monotonic() + WAIT_S
     status_url = None

@@ -62,7 +62,7 @@ class AccessLog:
     Attributes:
         name: The file's name.
         format: What people call its format.
-        lines: How many lines tell of a request.
+        lines: How many lines are requests.
         last: The latest request's time.
         unreadable: The lines that do not, with why.
     """
@@ -83,7 +83,7 @@ class AccessLog:
 
 @contextmanager
 def open_access_log(path: Path) -> Iterator[AccessLog]:
-    """Read an access log through, to know its format and its last time before the first request is sent.
+    """Read an access log through, to find its format and its last time before the first request is sent.
 
     Args:
         path: A file or a pipe, packed or not; `-` is standard input.
@@ -116,7 +116,7 @@ def send_access_log(target: Target, log: AccessLog, advance: Advance) -> int:
     Args:
         target: The pipeline.
         log: The log.
-        advance: Is told how many more were written.
+        advance: Called with the number of further lines written.
 
     Returns:
         How many were written.

@@ -100,7 +100,7 @@ def days_between(
         raise CommandError(str(error), "give --from and --to in this order") from error
     for day in (days.first, days.last) if one_by_one else ():
         if not _FIRST_DAY <= day <= _LAST_DAY:
-            raise CommandError(f"no record is of {day}", f"give a day from {_FIRST_DAY} to {_LAST_DAY}")
+            raise CommandError(f"no record can be of {day}", f"give a day from {_FIRST_DAY} to {_LAST_DAY}")
     if one_by_one and len(days) > MAX_DAYS:
         raise CommandError(
             f"from {days.first} to {days.last} are {len(days):,} days", f"give at most {MAX_DAYS:,}"

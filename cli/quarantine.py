@@ -38,7 +38,7 @@ EVER = ArrivalDays(None, None)
 def list_objects(
     target: Target, days: ArrivalDays, reasons: Collection[str] = ()
 ) -> Iterator[tuple[str, ObjectKey]]:
-    """Yield the keys of the objects that arrived on some days, with what the keys tell.
+    """Yield the keys of the objects that arrived on some days, with what is in the keys.
 
     Args:
         target: The pipeline.

@@ -140,7 +140,7 @@ def print_balances(day: date, balances: list[Balance], exported: int, screen: Co
 def _kept(target: Target, day: date, reasons: Collection[str]) -> Mapping[str, Mapping[str, int]]:
     """Count the lines of a day in quarantine, by log group and reason; one that is there twice counts once.
 
-    Accounts say what was rejected, not what was replayed since. They say which reasons to look for.
+    Accounts have what was rejected, not what was replayed since. They show which reasons to look for.
     """
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     seen: set[tuple[str, str]] = set()

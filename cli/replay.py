@@ -130,7 +130,7 @@ class LogSlice:
 
 
 def consumer_of(target: Target, reason: str) -> str:
-    """Return the function that says a reason: it gets what was rejected for it.
+    """Return the function of a reason's consumer: it gets what was rejected for it.
 
     Raises:
         CommandError: If the pipeline has no such function.
@@ -138,7 +138,7 @@ def consumer_of(target: Target, reason: str) -> str:
     output = "MeterConsumerName" if reason.startswith(METER_REASONS) else "RowConsumerName"
     if output not in target.outputs:
         raise CommandError(
-            f"the pipeline has no {output}, which gets what is {reason}",
+            f"the pipeline has no {output}, which reads lines of the reason {reason}",
             "replay it where that consumer runs, or leave that reason out with --reason",
         )
     return target.outputs[output]
@@ -445,7 +445,7 @@ def _invoke(target: Target, function: str, records: list[KinesisRecord]) -> Any:
         if error.response["Error"]["Code"] in _BUSY or status >= 500:  # noqa: PLR2004 - HTTP's server errors
             raise BusyError(str(error)) from error
         raise CommandError(
-            f"cannot call {function}: {error}", "it has to exist, and you have to be allowed to invoke it"
+            f"cannot call {function}: {error}", "it must exist, and you must be allowed to invoke it"
         ) from error
     except BotoCoreError as error:
         raise BusyError(str(error)) from error

@@ -30,7 +30,7 @@ def read_schemas(place: str, folder: Path) -> tuple[Schema, ...]:
         return schema.parse(dict(_committed(place, folder)))
     except schema.SchemaError as error:
         raise CommandError(
-            f"the schemas are not valid: {error}", "docs/reference/schema.md has what is"
+            f"the schemas are not valid: {error}", "docs/reference/schema.md has the rules"
         ) from error
 
 
@@ -54,7 +54,7 @@ def _committed(commit: str, folder: Path) -> Iterator[tuple[str, bytes]]:
 def _git(folder: Path, *arguments: str) -> bytes:
     git = shutil.which("git")
     if git is None:
-        raise CommandError("git is not installed, which reads a commit", "give a folder instead")
+        raise CommandError("git, which reads a commit, is not installed", "give a folder instead")
     done = subprocess.run([git, *arguments], cwd=folder, check=True, capture_output=True)  # noqa: S603 - what is typed ends the options
     return done.stdout
 

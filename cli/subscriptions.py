@@ -81,7 +81,7 @@ def chosen_groups(target: Target, names: Collection[str], prefix: str, tags: Map
     unknown = sorted(set(names) - known.keys())
     if unknown:
         raise CommandError(
-            f"there is no log group {', '.join(unknown)}", "a function's is made when it first runs"
+            f"there is no log group {', '.join(unknown)}", "a function's is created when it first runs"
         )
     found = [*names]
     if prefix or tags:
@@ -101,7 +101,7 @@ def subscribe(target: Target, groups: Collection[str], *, pretend: bool) -> Iter
     Args:
         target: The pipeline.
         groups: The log groups.
-        pretend: Only tell what would be done.
+        pretend: Only return what would be done.
     """
     known = _described(target, "")
     patterns = Counter(each.pattern for each in subscriptions(target))

@@ -202,7 +202,7 @@ def target_of(pipeline: Pipeline) -> Target:
 
 
 def _marks(parameters: Mapping[str, str]) -> dict[str, str]:
-    """Return what the parameters of a pipeline's stack say of how lines are marked."""
+    """Return how lines are marked, by the parameters of a pipeline's stack."""
     names = {"tag": "Tag", "meter_tag": "MeterTag", "prefix": "LinePrefix"}
     marks = {field: parameters[name] for field, name in names.items() if name in parameters}
     # With a search cluster, the consumer of meters reads the same lines as the other.

@@ -210,7 +210,7 @@ class Bucket:
         return (item.key for item in self.listed(prefix))
 
     def listed(self, prefix: str) -> Iterator[Listed]:
-        """Yield the keys that begin with a prefix, with what a listing says of them."""
+        """Yield the keys that begin with a prefix, with their entries in the listing."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._name, Prefix=prefix, OptionalObjectAttributes=["RestoreStatus"]
         )
@@ -242,7 +242,7 @@ class Bucket:
         Args:
             key: Where the object will be, once it is complete.
             content_type: Its media type.
-            filename: What a browser calls it, also without a link that says so.
+            filename: What a browser calls it, also if the link does not name it.
             metadata: At most 2 KB of ASCII:
                 https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
         """
@@ -310,12 +310,12 @@ class Bucket:
     def replace(self, key: str, body: bytes, tag: str | None) -> bool:
         """Write a small object unless another was quicker, and tell whether it was written.
 
-        It is JSON, or HTML if its key says so.
+        It is JSON, or HTML if its key ends so.
 
         Args:
             key: The object's key.
             body: What it holds from now on.
-            tag: What `read` said of what it held; None if there was none.
+            tag: What `read` returned for what it held; None if there was none.
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
         """
@@ -378,7 +378,7 @@ class Bucket:
         """Delete objects; none for no keys.
 
         Raises:
-            OSError: If one is still there: S3 says so in an answer that is not an error.
+            OSError: If one is still there: S3 reports that in an answer that is not an error.
         """
         rest = list(keys)
         while rest:
@@ -398,7 +398,7 @@ def _restored_until(item: Mapping[str, Any]) -> datetime | None:
 
 @contextmanager
 def _conditions_known() -> Iterator[None]:
-    """Name the cause if boto3 does not know a condition's parameter."""
+    """Name the cause if boto3 lacks a condition's parameter."""
     try:
         yield
     except ParamValidationError as error:

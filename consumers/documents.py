@@ -65,6 +65,6 @@ def load(body: bytes | str, newest: int, what: str) -> dict[str, Any]:
 
 
 def known(kind: type[Kind], read: Mapping[str, Any]) -> Kind:
-    """Return a dataclass or a named tuple made of an object's keys, without those that it does not know."""
+    """Return a dataclass or a named tuple made of an object's keys, without those that are not its fields."""
     names: tuple[str, ...] = kind.__match_args__  # type: ignore[attr-defined]  # both have it
     return kind(**{name: read[name] for name in names if name in read})

@@ -2,4 +2,4 @@
 
 
 class TaglineError(Exception):
-    """Something that Tagline refuses or cannot do; the message says what is wrong and what to do next."""
+    """Something that Tagline refuses or cannot do; the message names the problem and what to do next."""

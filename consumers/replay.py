@@ -36,7 +36,7 @@ KinesisRecord = dict[str, Any]
 
 
 class UnreadableSourceError(TaglineError, ValueError):
-    """What is to be replayed cannot be read; the message says why."""
+    """What is to be replayed cannot be read; the message has the reason."""
 
 
 class FailedError(TaglineError):
@@ -257,7 +257,7 @@ class _Nowhere:
 
 
 def _enveloped(body: bytes) -> Iterator[list[quarantine.Kept]]:
-    """Yield the lines of an object, those together that one envelope can say."""
+    """Yield the lines of an object, those together that fit one envelope."""
     together: list[quarantine.Kept] = []
     size = 0
     for kept in quarantine.read(body):

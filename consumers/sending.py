@@ -26,7 +26,7 @@ from consumers.outcomes import (
 )
 from consumers.workers import Workers
 
-# Requests to the store at the same time, where the setting says nothing.
+# Requests to the store at the same time, if the setting is missing.
 THREADS: Final = 8
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 1,024 threads and processes in all;
 # beyond some dozens they only wait for the interpreter.
@@ -114,7 +114,7 @@ def write(
         requests: The requests' items.
         remaining: Gives the seconds that are left.
         pool: Its threads send.
-        timings: Is told how long was waited.
+        timings: Adds up how long was waited.
         replace: Returns what to send instead of an item that is refused as `invalid`, or None.
     """
     under_way: UnderWay[Carrier, Item] = UnderWay(writer, remaining, pool, timings, replace)

@@ -22,7 +22,7 @@ def code(error: ClientError) -> str:
 
 
 def is_transient(error: ClientError) -> bool:
-    """Return whether an error may pass, by what HTTP says.
+    """Return whether an error is transient, by its HTTP status.
 
     An answer without the service's own words is one: it was cut off, or comes from something in between.
     """

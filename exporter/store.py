@@ -39,7 +39,7 @@ FIRST_COLUMNS = tuple(Column(name, "timestamp" if name == TIME else "text") for 
 Values = tuple[str | None, ...] | list[str | None]
 # How many rows each minute of a day has; minutes without rows are left out.
 Tally = dict[int, int]
-# Is told what a question has cost so far: bytes that the store has read, and bytes that it bills.
+# Gets what a question has cost so far: bytes that the store has read, and bytes that it bills.
 Bill = Callable[[int, int], None]
 
 
@@ -102,7 +102,7 @@ class Answer:
 
 
 class Hour(NamedTuple):
-    """An hour of a day, as far as a store knows it without reading rows.
+    """An hour of a day, as far as a store can tell without reading rows.
 
     Attributes:
         rows: How many rows it has, copies counted.

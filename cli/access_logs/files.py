@@ -42,7 +42,7 @@ _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf
 
 
 class DamagedFileError(ValueError):
-    """A packed file ends too early, or is not what it begins as; the message says which."""
+    """A packed file ends too early, or is not what it begins as; the message tells which."""
 
 
 @contextmanager

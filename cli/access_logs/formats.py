@@ -54,7 +54,7 @@ _ALB = re.compile(
 
 
 class UnreadableLineError(ValueError):
-    """A line is not of the log's format; the message says what is wrong."""
+    """A line is not of the log's format; the message names the problem."""
 
 
 class Format(Protocol):
@@ -244,7 +244,7 @@ def unwrap(line: str) -> tuple[str | None, str]:
 
 
 def route_of(path: str) -> str:
-    """Return what stands for a path in counts: its first part, as a log does not know the template."""
+    """Return what stands for a path in counts: its first part, as a log does not have the template."""
     path = path.split("?", 1)[0]
     if path == "*":  # of the server as a whole
         return path

@@ -12,7 +12,7 @@ from typing import Any
 from cli.access_logs.files import MAX_LINE, DamagedFileError
 from cli.access_logs.formats import Format, UnreadableLineError, detect, unwrap
 
-# Lines of which the format is told.
+# Lines from which the format is detected.
 SAMPLE = 1_000
 
 
@@ -23,7 +23,7 @@ class Request:
     Attributes:
         id: Derived from the line and its number: the same line of the same file has the same.
         time: When it came.
-        fields: What the record of it says.
+        fields: The fields of its record.
     """
 
     id: str

@@ -65,7 +65,7 @@ def check_placeholders(sql: str) -> None:
     outside = re.sub(r"'[^']*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", " ", sql, flags=re.DOTALL)
     for name in re.findall(r"\{[^{}]*\}", outside):
         if name != "{table}":
-            raise CommandError(f"{name} stands for nothing", "write {table} for the table's name")
+            raise CommandError(f"{name} is not a placeholder", "write {table} for the table's name")
 
 
 @app.command()
@@ -183,9 +183,7 @@ def try_pattern(
     try:
         fields = compiled(pattern).fields
     except InvalidPatternError as error:
-        raise CommandError(
-            str(error), "docs/reference/filter-patterns.md has what a pattern may be"
-        ) from error
+        raise CommandError(str(error), "docs/reference/filter-patterns.md has the rules") from error
     selected = 0
     with contextlib.ExitStack() as open_files:
         try:

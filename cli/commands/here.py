@@ -252,7 +252,7 @@ def _explained() -> Iterator[None]:
             str(error), "fix the template; docs/how-to/run-your-function.md has what runs"
         ) from error
     except OSError as error:
-        raise CommandError(str(error), "another port, or a folder that can be written to") from error
+        raise CommandError(str(error), "give another port, or a folder that you can write to") from error
 
 
 def parameters_of(texts: Sequence[str]) -> dict[str, str]:
@@ -389,7 +389,7 @@ def _stopped_by_signals(path: Path) -> Iterator[threading.Event]:
     stopped, asked = threading.Event(), threading.Event()
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode if str(path) == "-" else path.stat().st_mode
-    except OSError:  # the command will say so
+    except OSError:  # the command will report it
         mode = 0
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
         asked.set()

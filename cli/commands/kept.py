@@ -240,7 +240,7 @@ def replay_logs(
     group, first, last = asked
     if not (group and first):
         raise CommandError(
-            "a log group is replayed by its name, from a time on", "give --log-group and --from"
+            "a replay of logs needs a log group and a first time", "give --log-group and --from"
         )
     function = function or target.outputs["RowConsumerName"]
     first_ms = parse_time("--from", first)

@@ -263,7 +263,9 @@ def _list_forgotten(target: Target, *, as_json: bool) -> None:
 def _undo_forgotten(target: Target, client: str, *, as_json: bool) -> None:
     audit = target.invoke("UpkeepName", {"task": "undo", "client": client})["audit"]
     if audit is None:
-        raise CommandError("this client is not to be forgotten", "check the name: it is compared exactly")
+        raise CommandError(
+            "this client is not among those to forget", "check the name: it is compared exactly"
+        )
     if as_json:
         print_json_lines([{"audit": audit}])
         return
@@ -289,7 +291,7 @@ def _forget(target: Target, client: str, days: Days, *, do_it: bool, as_json: bo
         _print_forgotten(found, failed, audit if do_it else None)
     if failed:
         raise CommandError(
-            f"{len(failed):,} of the lake's days are as they were: they could not be read or written",
+            f"{len(failed):,} of the lake's days are unchanged: they could not be read or written",
             "see above for the reasons, and run the command again; it continues",
         )
 

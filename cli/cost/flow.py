@@ -30,7 +30,7 @@ class Sizes:
 
     Attributes:
         line: Bytes of a line.
-        lines_per_record: Lines in a Kinesis record. CloudWatch Logs does not tell how many it puts
+        lines_per_record: Lines in a Kinesis record. AWS does not document how many CloudWatch Logs puts
             together; one is the dearest.
         envelope: Bytes of a Kinesis record beside its lines, packed.
         packed_line: Bytes of each line in it, packed.

@@ -156,10 +156,12 @@ def alerts(target: Target) -> Iterator[Finding]:
     found = [each["SubscriptionArn"] for page in pages for each in page["Subscriptions"]]
     if not found:
         yield Finding(
-            "alerts", "nobody is told of alarms", "set the parameter AlertEmail, or subscribe to the topic"
+            "alerts",
+            "nobody is notified of alarms",
+            "set the parameter AlertEmail, or subscribe to the topic",
         )
     elif all(arn == "PendingConfirmation" for arn in found):
-        problem = "nobody is told of alarms: no subscription to the topic is confirmed"
+        problem = "nobody is notified of alarms: no subscription to the topic is confirmed"
         yield Finding("alerts", problem, "confirm it with the link in the mail, or send that mail again")
     if "alias/aws/sns" in sns.get_topic_attributes(TopicArn=topic)["Attributes"].get("KmsMasterKeyId", ""):
         problem = "the topic is encrypted with AWS's own key, so that CloudWatch cannot publish to it"

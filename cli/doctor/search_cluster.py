@@ -1,4 +1,4 @@
-"""The cluster that gets records as documents: whether it answers, takes the key and knows the fields."""
+"""The cluster that gets records as documents: whether it answers, takes the key and has the fields."""
 
 from __future__ import annotations
 

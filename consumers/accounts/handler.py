@@ -1,4 +1,4 @@
-"""Lambda entry: accounts of batches are merged every hour, and tell every day how many lines were lost."""
+"""Lambda entry: accounts of batches are merged every hour, and every day's lost lines are counted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAX_NAMED: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the function's environment says; docs/reference/settings.md."""
+    """The function's settings from its environment; docs/reference/settings.md."""
 
     bucket: str
 
@@ -95,7 +95,7 @@ def _from_environment() -> Handler:
 def report_day(result: Day) -> None:
     """Write a day's one summary line, and its metrics.
 
-    The metrics tell how it stands, and not what has been added: a day that is reconciled again counts
+    The metrics are totals, not what has been added: a day that is reconciled again counts
     nothing twice where the Maximum is looked at. Log groups are no dimension, because an account may have any
     number of them and each would be four metrics more; the line names those that lines are missing of.
     """

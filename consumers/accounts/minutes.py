@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "tmp/minutes/"
 FORMAT_VERSION: Final = 1
-# In place of a status: the record has none that HTTP knows, or there was no answer (a time-out, a crash).
+# In place of a status: the record has none of HTTP's, or there was no answer (a time-out, a crash).
 NO_STATUS, UNANSWERED = 0, -1
 # Rows that are older than this when their batch comes are left to the roll-up.
 WINDOW_MINUTES: Final = 120

@@ -41,7 +41,7 @@ class Ledger:
         not_numbers: Values left out because they are no finite numbers.
         unread_times: Lines whose `timestamp` cannot be read, and which have the time of the log event.
         extra: Fields without their own column, kept in `_extra`.
-        others: Dimensions that hold `other` instead of what the record said.
+        others: Dimensions that hold `other` instead of the record's value.
         overflowed: Rows whose record is kept whole beside the store.
         quarantined: Lines and Kinesis records kept in quarantine, by reason.
         unwritten: Lines that are neither stored nor kept, and are delivered again.

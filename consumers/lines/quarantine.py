@@ -74,7 +74,7 @@ class Kept(NamedTuple):
         """What two copies of it share: log group and event id, or stream and sequence number."""
         if self.event is None:
             return self.stream, self.sequence_number
-        # A malformed event may have no id; then it is what it says.
+        # A malformed event may have no id; then its text identifies it.
         return self.event.log_group, self.event.id or self.event.message
 
 

@@ -41,7 +41,7 @@ _BETWEEN = b'},{"id":'
 
 
 class UndecodableError(TaglineError, ValueError):
-    """Kinesis data that is not an envelope; the message says at which step it failed."""
+    """Kinesis data that is not an envelope; the message names the step that failed."""
 
 
 class LogEvent(NamedTuple):
@@ -122,7 +122,7 @@ def pieces(data: object) -> Iterator[Piece]:
         except UndecodableError:
             raise
         except (ValueError, LookupError, TypeError, RecursionError, _GzipError):
-            # Not written as CloudWatch Logs writes it, or not at all: read as a whole, it says which.
+            # Not written as CloudWatch Logs writes it, or not at all: read as a whole, it shows which.
             return _whole(_inflate_whole(packed))
         return _split(packed)
     except UndecodableError:
@@ -140,7 +140,7 @@ def pieces(data: object) -> Iterator[Piece]:
 def log_event(raw: Any, piece: Piece) -> LogEvent | Malformed | None:
     """Return a log event with where it came from, or None for a message of CloudWatch's own.
 
-    A health check is told by its empty id, event by event, because an envelope of type CONTROL_MESSAGE has
+    A health check is found by its empty id, event by event, because an envelope of type CONTROL_MESSAGE has
     been seen that held real events as well.
     """
     problem = ""

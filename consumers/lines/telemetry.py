@@ -95,7 +95,7 @@ def report_batch(
         counts: What is counted, beside what was quarantined by reason.
         sizes: Sizes in bytes, beside that of the batch.
         times: Durations in milliseconds, beside those of writing and of the oldest record's age.
-        fields: What only the summary line says.
+        fields: Fields that only the summary line has.
     """
     counts = {**counts, **{f"quarantined_{reason}": count for reason, count in ledger.quarantined.items()}}
     sizes = {"bytes": ledger.bytes(), **(sizes or {})}

@@ -169,7 +169,7 @@ def read_secret(arn: str) -> str:
     Raises:
         BotoCoreError: If it cannot be read.
         ClientError: If it may not be read, or is not there.
-        SettingsError: If its text cannot be a header's value; the text is not told.
+        SettingsError: If its text cannot be a header's value; the message leaves out the text.
     """
     service, region = arn.split(":")[2:4]
     # The destination tries again, within the time that the invocation has left.
@@ -201,7 +201,7 @@ def assume(sts: Any, role_arn: str, external_id: str) -> boto3.Session:
     Args:
         sts: A boto3 client for STS.
         role_arn: The role. It is assumed when credentials are first needed.
-        external_id: What its owner wants to be told, against the confused deputy; empty for nothing.
+        external_id: The external id that its owner asks for, against the confused deputy; may be empty.
             https://docs.aws.amazon.com/IAM/latest/UserGuide/confused-deputy.html
     """
 

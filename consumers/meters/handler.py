@@ -44,7 +44,7 @@ _PRIVATE: Final = re.compile(r"https://|http://(127\.0\.0\.1|localhost)(:[0-9]+)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the function's environment says; docs/reference/settings.md."""
+    """The function's settings from its environment; docs/reference/settings.md."""
 
     tagline_tag: str
     meter_tag: str
@@ -132,7 +132,7 @@ def send_units(
         units: The units by their names.
         remaining: Gives the seconds that are left of the invocation.
         pool: Its threads send.
-        timings: Is told how long was waited.
+        timings: Adds up how long was waited.
     """
     outcomes: dict[str, list[Outcome]] = {
         name: [Unwritten("no answer")] * len(unit.meters) for name, unit in units.items()

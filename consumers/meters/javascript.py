@@ -92,7 +92,7 @@ def _shortest(double: float) -> str:
     if double == 0:
         return "0"  # without the sign of -0
     sign = "-" if double < 0 else ""
-    # Python's repr has the same digits, the fewest that tell this double from others, but other exponents.
+    # Python's repr has the same digits, the fewest that identify this double, but other exponents.
     shown = Decimal(repr(abs(double))).as_tuple()
     digits = "".join(map(str, shown.digits))
     point = len(digits) + int(shown.exponent)  # so many digits stand before the point

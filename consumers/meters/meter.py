@@ -52,7 +52,7 @@ class Unit:
     Attributes:
         position: The Kinesis record's place in the batch.
         events: The log events, in their order.
-        meters: What they say, in the same order.
+        meters: Their texts, in the same order.
     """
 
     position: int
@@ -255,7 +255,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _shown(said: dict[str, Any], key: str) -> str:
-    """Return a value's text as it is told to a person, cut where it is long."""
+    """Return a value's text for an error message, cut if it is long."""
     if key not in said:
         return "missing"
     value = said[key]
@@ -266,7 +266,7 @@ def _shown(said: dict[str, Any], key: str) -> str:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")  # Python reads NaN and Infinity, JavaScript does not.
+    raise ValueError(f"{name} is not JSON")  # Python reads NaN and Infinity, JavaScript does not.
 
 
 _decode = json.JSONDecoder(parse_constant=_no_constant).raw_decode

@@ -47,7 +47,7 @@ _SECONDS_PER_DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the function's environment says, beside the store's own settings; docs/reference/settings.md."""
+    """The function's settings from its environment, beside those of the store; docs/reference/settings.md."""
 
     tagline_tag: str
     bucket: str
@@ -84,7 +84,7 @@ def make_handler(
         plans: What is declared of records.
         threads: Requests to the store, or to the bucket, at the same time.
         clock: Gives the seconds since 1970.
-        timings: Is told how long each stage takes, and which log groups there are.
+        timings: Records how long each stage takes, and the log groups.
         prefix: The setting TAGLINE_PREFIX: what may be before a record, beside the runtimes' prefixes.
         usage_type: The `_type` of the records that are counted by minute.
     """

@@ -2,7 +2,7 @@
 
 `late/<day>/<batch>.<delivery>`: a batch names the days that it wrote to after the fact, and in the object the
 minutes; the next export of those days removes the names that it saw. A batch that is delivered again writes
-other names: the exporter may just be removing those of the delivery before, and nothing would tell of rows
+other names: the exporter may just be removing those of the delivery before, and nothing would mark rows
 that only the later one stored.
 """
 
@@ -27,7 +27,7 @@ _KEY = re.compile(rf"{PREFIX}(\d{{4}}-\d\d-\d\d)/.+")
 
 
 def marker_key(day: date, batch: str, delivery: str) -> str:
-    """Return the key of the object by which a batch says that it wrote rows of a day late.
+    """Return the key of the object by which a batch marks a day whose rows it wrote late.
 
     Args:
         day: The rows' day in UTC.

@@ -15,7 +15,7 @@ _Known = TypeVar("_Known")
 
 
 class OrdinaryKeys(NamedTuple):
-    """What an ordinary line says by its keys: the same as others of its type with these.
+    """What follows from an ordinary line's keys: the same as others of its type with these.
 
     Attributes:
         record_type: The table's name of the type.
@@ -33,7 +33,7 @@ class OrdinaryKeys(NamedTuple):
 
 
 def ordinary_keys(line: Mapping[str, Any], plans: Plans) -> OrdinaryKeys | None:
-    """Return what a line says by its keys, or None if its row has more than a measure for each field.
+    """Return what follows from a line's keys, or None if its row has more than a measure for each field.
 
     Args:
         line: The line's object, which carries the tag.

@@ -111,7 +111,7 @@ class Packing(Generic[Packed]):
 
         Args:
             line: The line whose row was refused.
-            refused: What the store says of it.
+            refused: The store's reason.
         """
         record, source = extract(line.event, self._tag, self._prefix), line.origin[0]
         if not isinstance(record, Record):

@@ -103,7 +103,7 @@ class Schema(NamedTuple):
         )
 
     def personal(self) -> tuple[str, ...]:
-        """Return the columns that tell of a person, as declared."""
+        """Return the columns declared as personal data."""
         fields: dict[str, DeclaredDimension | DeclaredMeasure] = {**self.dimensions, **self.measures}
         return tuple(column_name(name) for name, each in fields.items() if each.pii)
 
@@ -123,7 +123,7 @@ def read(folder: Path) -> tuple[Schema, ...]:
 
 
 def parse(files: Mapping[str, bytes]) -> tuple[Schema, ...]:
-    """Return the schemas that files say.
+    """Return the schemas in files.
 
     Args:
         files: The files' contents by their names; a schema that names no type is of its file's name.
@@ -513,7 +513,7 @@ class _Differences:
 
 
 def _from_to(old: Any, new: Any) -> str:
-    """Return what was and what is, as the file says it."""
+    """Return what was and what is, as the file has it."""
     return " to ".join(_said(value) for value in (old, new))
 
 

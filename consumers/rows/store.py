@@ -43,7 +43,7 @@ class Traffic(NamedTuple):
 
 
 class UnreadableReportError(TaglineError, ValueError):
-    """A store's report cannot be read; the message says why."""
+    """A store's report cannot be read; the message has the reason."""
 
 
 class ReportedRow(NamedTuple, Generic[Packed]):

@@ -42,7 +42,7 @@ ID, TRUNC, EXTRA, EMPTY, SAID, OVERFLOW = "_id", "_trunc", "_extra", "_empty", "
 FIXED = (ID, *PARTITION)
 # Measures that the table adds, and that no field can have.
 OWN_MEASURES = (*FIXED, TRUNC, EXTRA, EMPTY, SAID, OVERFLOW)
-# What a dimension says instead of a value that its schema does not list.
+# What a dimension holds instead of a value that its schema does not list.
 OTHER = "other"
 
 # Names that a field of a user's cannot have as they are: the stores' and the table's own.
@@ -55,7 +55,7 @@ MAX_DIMENSION_BYTES = 300  # all dimensions, and what the table adds, fit into a
 # Deeper values than the C encoder takes are rare enough to be looked at level by level.
 MAX_DEPTH = 300
 
-_REMEMBERED = 5_000  # how many names a plan knows the columns of, so that memory is bounded
+_REMEMBERED = 5_000  # of how many names a plan keeps the columns, so that memory is bounded
 DAY_MS = 86_400_000
 SPAN_MS = DAY_MS  # of times whose measures in `FIXED` are the same, but for the identity
 OFFSETS = 1_000_000  # nanoseconds in a millisecond
@@ -88,7 +88,7 @@ class Row(NamedTuple):
         not_numbers: How many values were left out because they are not finite numbers.
         version: Which mapping made it; of two rows at one point, the store keeps the higher.
         extra: How many fields have no column and are in `_extra`.
-        others: How many dimensions hold `other` instead of what the record said.
+        others: How many dimensions hold `other` instead of the record's value.
     """
 
     id: str
@@ -105,9 +105,9 @@ class Row(NamedTuple):
 def offset(record_id: str, attempt: int) -> int:
     """Return the nanoseconds that are added to a record's millisecond, from 0 to 999,999.
 
-    A store knows a row by its dimensions, type and time, and CloudWatch's time has milliseconds only: without
-    an offset, two requests of one millisecond would be one row. Derived from the identity, the offset is the
-    same for every copy; another attempt gives another offset, for when a store already has another row there.
+    A store identifies a row by its dimensions, type and time, and CloudWatch's time has milliseconds only:
+    without an offset, two requests of one millisecond would be one row. Derived from the identity, the offset
+    is the same for every copy; another attempt gives another offset, if the store has another row there.
     """
     digest = hashlib.blake2b(f"{record_id}\0{attempt}".encode("utf-8", "replace"), digest_size=8).digest()
     return int.from_bytes(digest, "big") % OFFSETS
@@ -242,7 +242,7 @@ _BY_TYPE: Mapping[Type, Mapping[type, Convert]] = {
     "DOUBLE": {**_STRICT, str: _EMPTY_OR_UNFIT, int: _double, float: _double, Decimal: _decimal},
     "VARCHAR": {**_NONE, str: _varchar},
 }
-# Values that are said in a column as they are: their class, what makes the measure, and its type.
+# Values that a column holds as they are: their class, what makes the measure, and its type.
 _PLAIN: tuple[tuple[type, Convert, Type], ...] = (
     (str, _varchar, "VARCHAR"),
     (float, _double, "DOUBLE"),
@@ -267,7 +267,7 @@ def measure(type_: Type, value: Any) -> Measure | None:
 
 
 def _text(text: str) -> str:
-    """Return text that UTF-8 can say: half a surrogate pair, which JSON lets through, becomes `?`."""
+    """Return text that UTF-8 can encode: half a surrogate pair, which JSON lets through, becomes `?`."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
@@ -420,7 +420,7 @@ class Plan:
         """Return the column of a field, and the type of the measure that a value of a class is there.
 
         For a shortcut around `row`: None if the field has no column; a class is missing if its values are
-        not said there as they are.
+        not held there as they are.
         """
         column, convert, _, _ = self.known(name) or self.learn(name)
         types: dict[type, Type] = {
@@ -512,7 +512,7 @@ def row(record: Record, source: str, plans: Plans, left_out: Collection[str] = (
     """Return the row for a record. It depends on nothing but these arguments: every copy makes the same.
 
     Args:
-        record: What the line said.
+        record: The line's record.
         source: The log group that it came from.
         plans: What is declared.
         left_out: Columns that the row does not have: their fields go into `_extra`.
@@ -571,7 +571,7 @@ class _Leftovers:
 
 
 def plain_dimensions(fields: Mapping[str, Any], source: str, plan: Plan) -> dict[str, str] | None:
-    """Return a record's dimensions if they hold all that it says of them, for a shortcut around `row`."""
+    """Return a record's dimensions if they hold all that it has about them, for a shortcut around `row`."""
     measures: dict[str, Measure] = {}
     rest = _Leftovers()
     dimensions = _dimensions(fields, source, plan, measures, rest)
@@ -618,7 +618,7 @@ def _measures(
     rest: _Leftovers,
     left_out: Collection[str],
 ) -> None:
-    """Add the measures that the fields say, and those by which the rest is kept."""
+    """Add the measures of the fields, and those by which the rest is kept."""
     known = plan.known
     for name, value in fields.items():
         rule = known(name) or plan.learn(name)
@@ -695,7 +695,7 @@ def _hash(text: str, size: int) -> str:
 def overflow_key(record: Record, source: str) -> str:
     """Return where in the bucket the whole record is kept when its row cannot hold all of it.
 
-    Two rows never share an object: its name is a hash of the log group and of all that the record says.
+    Two rows never share an object: its name is a hash of the log group and of the whole record.
     `REVISION` has to be raised when `overflow_body` changes, because the row contains the name.
     """
     day = datetime.fromtimestamp(record.timestamp // 1000, UTC).date().isoformat()

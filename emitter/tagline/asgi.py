@@ -165,7 +165,7 @@ class _Request(Exchange):
         return {**message, "headers": self.with_id(message.get("headers"))}
 
     def count(self, body: bytes) -> None:
-        """Count a part of the body. The first part of a 422 may also tell how many errors there are."""
+        """Count a part of the body. The first part of a 422 may also show how many errors there are."""
         if self.status == _VALIDATION_FAILED and self.validation_errors is None and not self.response_bytes:
             self.validation_errors = _count_details(body)
         if self.response_bytes is not None and self.scope["method"] != "HEAD":  # whose body no server sends

@@ -150,7 +150,7 @@ class Emitter:
                 line = shorten(start, plain, budget, metrics=declared, time_ms=time_ms, now=now)
             output.write_line(line, self._stream, self._is_shared)
         except Exception as error:
-            # A usage record is never worth a failed request; the gap in _seq says that a line is missing.
+            # A usage record is never worth a failed request; the gap in _seq shows that a line is missing.
             self.report(error)
 
     def collect(

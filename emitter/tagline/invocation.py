@@ -120,7 +120,7 @@ class Invocation:
             return  # an answer that fails when it is read has no status
 
     def failed(self) -> None:
-        """Take what the client gets because the function raised, unless a middleware knows it."""
+        """Take what the client gets because the function raised, unless a middleware records it."""
         if self._failed_status is not None:
             self.fields.setdefault("status", self._failed_status)
         if self._record_count is not None:

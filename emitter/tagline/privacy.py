@@ -13,7 +13,7 @@ MASKED_NAMES = (
     *("secret", "secrets", "token", "jwt", "api-key", "access-key", "private-key", "secret-key"),
     *("credential", "credentials", "signature"),
 )
-# These end with a masked name and are no secrets: they say where the next page begins.
+# These end with a masked name and are no secrets: they mark where the next page begins.
 UNMASKED_NAMES = ("next-token", "page-token", "continuation-token", "pagination-token")
 MIN_NAME_END = 5  # a shorter name (`jwt`) has to be a whole word: too many words end with so few letters
 MASK = "***"

@@ -20,7 +20,7 @@ from .values import (
 
 
 class UnreadableLineError(ValueError):
-    """A line that should be a record and cannot be parsed as one; the message says why."""
+    """A line that should be a record and cannot be parsed as one; the message has the reason."""
 
 
 class Record:

@@ -161,7 +161,7 @@ class WsgiExchange:
         return self.write
 
     def look(self, error: Optional[BaseException] = None) -> None:
-        """Ask for the route and the client while the framework knows its request: Flask forgets it early."""
+        """Ask for the route and the client while the framework has its request: Flask drops it early."""
         self.error = error or self.error
         try:  # as `ask` does, quicker
             self.template = self.middleware.route(self.environ)
@@ -239,7 +239,7 @@ class WsgiExchange:
         if raised is None:  # servers refuse a body that no status came before, and answer for it
             return _FAILED if self.status is None and (self.sent or self.complete) else self.status
         if self.event is not None or not (self.sent or isinstance(raised, Exception)):
-            return None  # in Lambda the gateway answers, and the draft knows with which status
+            return None  # in Lambda the gateway answers, and the draft has the status
         return (self.sent and self.status) or _FAILED
 
     def file_bytes(self) -> Optional[int]:

@@ -248,7 +248,7 @@ def _base_url(event: dict[str, Any]) -> str:
 
 
 def _pause(job: Job) -> dict[str, str | list[str]]:
-    """Return the header that says when to look again at a job that is in progress."""
+    """Return the header with the time to look again at a job that is in progress."""
     return {"Retry-After": str(LOOK_AFTER_S)} if job.state in STUCK_AFTER else {}
 
 

@@ -35,7 +35,7 @@ class DownloadLimits(NamedTuple):
 
 
 class RefusedError(TaglineError):
-    """A request that is refused at once; the message says why, and the limit.
+    """A request that is refused at once; the message has the reason and the limit.
 
     Args:
         status: The status of the answer.
@@ -84,7 +84,7 @@ def check_days(request: Request, files: Iterable[Listed], objects: Objects, max_
             continue
         manifest = _manifest(objects, key)
         if manifest is None:
-            continue  # the worker says what is wrong with it
+            continue  # the worker reports what is wrong with it
         named = {part.key for part in manifest.parts}
         if named and key in unfit:
             unmakeable.append(manifest.day)
@@ -101,8 +101,8 @@ def check_days(request: Request, files: Iterable[Listed], objects: Objects, max_
         asked_for = request.format if request.whole else f"{request.format} with a selection"
         raise RefusedError(
             HTTPStatus.CONFLICT,
-            f"{ranges(unmakeable)} cannot be had as {asked_for}: the lake has these days in other formats;"
-            f" ask for others, or for format {ZipFormat.ANY} without columns, client and route",
+            f"{ranges(unmakeable)} cannot be downloaded as {asked_for}: the lake has these days in other"
+            f" formats; ask for others, or for format {ZipFormat.ANY} without columns, client and route",
             days=unmakeable,
         )
     if size > max_bytes:

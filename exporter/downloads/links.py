@@ -1,4 +1,4 @@
-"""Presigned links to objects of the bucket, which end when they say so."""
+"""Presigned links to objects of the bucket, with the times when they end."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Link:
 
 
 class Signer:
-    """Makes links to a bucket's objects that end when they say.
+    """Makes links to a bucket's objects, and knows when each ends.
 
-    A link ends with the credentials that signed it, and a function is not told when its own end. Those of a
-    role that it assumes say so: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+    A link ends with the credentials that signed it, and a function cannot find out when its own end. A role
+    that it assumes has the time: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 
     Args:
         assume: Gives new credentials, as STS's AssumeRole answers them.

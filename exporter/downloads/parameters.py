@@ -34,7 +34,7 @@ class InvalidParameterError(TaglineError, ValueError):
 
 
 class ForbiddenError(TaglineError):
-    """A caller may not have what they ask for; the message says why."""
+    """A caller may not have what they ask for; the message has the reason."""
 
 
 def parse_request(

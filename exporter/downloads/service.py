@@ -42,7 +42,7 @@ class Links(Protocol):
     """Makes links: `exporter.downloads.links.Signer`."""
 
     def link(self, key: str, *, seconds: int, filename: str | None) -> Link:
-        """Return a link that is valid for so many seconds, or for less, as it says."""
+        """Return a link that is valid for so many seconds or less, with the time when it ends."""
 
 
 @dataclass(frozen=True)

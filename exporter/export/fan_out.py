@@ -42,7 +42,7 @@ class _Feed(Iterator[_Item]):
             self._queue.put(item)
 
     def stop(self) -> None:
-        """End the items for a consumer that wants no more, also for its threads that wait for one."""
+        """End the items for a consumer that needs no more, also for its threads that wait for one."""
         self.is_wanted = False
         while True:
             try:
@@ -58,8 +58,8 @@ def fan_out(
 ) -> list[_Result | Exception]:
     """Give every item to every consumer, each in a thread, and return what became of each.
 
-    A consumer that fails, or wants no more items, does not stop the others. The source is read as long as one
-    wants items, and is at most two items ahead of the slowest.
+    A consumer that fails, or needs no more items, does not stop the others. The source is read as long as one
+    needs items, and is at most two items ahead of the slowest.
 
     Args:
         items: The source, iterated in this thread.

@@ -82,7 +82,7 @@ def find_unchanged(
 ) -> Unchanged | None:
     """Return what of a day need not be asked for, or None if the store is asked for the whole day.
 
-    The markers tell the minutes of all rows that were stored since the files were written, new rows and
+    The markers name the minutes of all rows that were stored since the files were written, new rows and
     higher versions alike. That holds if
 
     - the store was asked for the files' rows when the day was over: earlier rows left no marker;

@@ -394,5 +394,5 @@ def _ensure_it_ends(left: Run, *, got_on: bool) -> None:
     if left.continuations > MAX_CONTINUATIONS:
         raise StuckError(
             f"{left.days[0]}: not done after {MAX_CONTINUATIONS} continuations; what is written is kept, "
-            "export the day again to go on"
+            "export the day again to resume"
         )

@@ -1,4 +1,4 @@
-"""Rows of the store become whole: what was too long comes back, empty text is told from none. Pure."""
+"""Makes rows of the store whole: long values come back, empty text and missing values differ again. Pure."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class WholeRows:
                 beyond[name] = value
             elif self._columns[place].type == type_:
                 if values[place] is None or type_ == "text":
-                    # Numbers and truths are never shortened: they stay as the store says them.
+                    # Numbers and truths are never shortened: they stay as in the store.
                     values[place] = value
             elif values[place] is None:
                 # It had no place in the row, or the store would have refused a value of another type.
@@ -145,7 +145,7 @@ class WholeRows:
         )
 
     def _mark_empty(self, row: list[str | None]) -> bool:
-        """Put empty text where the row says that a field had it, and tell whether there is any."""
+        """Put empty text where `_empty` names the field, and tell whether there is any."""
         place = self._places.get(EMPTY)
         listed = None if place is None else row[place]
         if listed is None:
@@ -165,7 +165,7 @@ class WholeRows:
 
 
 def _texts(row: Row) -> Iterator[tuple[str, Type, str]]:
-    """Yield a row's columns with types and values as the store says them, without what the path says."""
+    """Yield a row's columns with types and values as in the store, without what is in the path."""
     for name, value in row.dimensions.items():
         yield name, "text", value
     for name, measure in row.measures.items():

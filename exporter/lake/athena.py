@@ -16,7 +16,7 @@ from exporter.lake.manifest import MANIFEST, NANOSECONDS, PREFIX, Manifest, day_
 
 # The tables' only partition: the day.
 PARTITION = "date"
-# Athena knows of no day before it.
+# Athena has no day before it.
 FIRST_DAY = date(2024, 1, 1)
 # The longest name of a column, in bytes, that the catalog keeps.
 NAME_BYTES = 255

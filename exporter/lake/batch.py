@@ -35,4 +35,4 @@ class Writer(Protocol):
         """Return the rest of the file."""
 
     def summary(self) -> dict[str, Any]:
-        """Return the fields of the file's entry in a manifest that only its format knows."""
+        """Return the fields of the file's entry in a manifest that only its format has."""

@@ -1,4 +1,4 @@
-"""Who is to be forgotten: clients by keyed hashes, so that nothing here says who they are. Pure.
+"""Who is to be forgotten: clients by keyed hashes, so that nothing here names them. Pure.
 
 The store cannot delete rows; until it has dropped them, each export leaves these clients' rows out.
 """
@@ -28,7 +28,7 @@ def clients_of(client: str | None, said: str | None) -> tuple[str, ...]:
     """Return by which names a row is a client's.
 
     Args:
-        client: What the row's column says; a schema may let it say `other`.
+        client: The value of the row's column; a schema may make it `other`.
         said: The row's `_said`: what the record said in the place of that.
     """
     whole = None
@@ -143,7 +143,7 @@ class Forgotten:
         if read["key_check"] != _hash(key, _CHECKED):
             raise WrongKeyError(
                 f"{KEY} was written with another key than the secret has now: restore the secret's version "
-                "of that time. Until then nobody can tell whose rows to leave out"
+                "of that time. Until then it is unknown whose rows to leave out"
             )
         return cls(key, clients, read["salt"])
 

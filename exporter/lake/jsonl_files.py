@@ -15,12 +15,12 @@ from exporter.store import Column, Type, Values
 _TRUTHS = {"true": True, "false": False}
 
 
-# Doubles that JSON does not know as numbers, and the empty text of a field that has numbers elsewhere.
+# Doubles that JSON has no numbers for, and the empty text of a field that has numbers elsewhere.
 _NOT_NUMBERS = {"NaN", "Infinity", "-Infinity", ""}
 
 
 def _number(text: str) -> msgspec.Raw | str:
-    """Return a number with the digits that it has, or a text if JSON does not know the number."""
+    """Return a number with the digits that it has, or a text if JSON has no such number."""
     return text if text in _NOT_NUMBERS else msgspec.Raw(text.encode())
 
 

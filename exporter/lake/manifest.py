@@ -14,7 +14,7 @@ from exporter.store import Column, Type
 
 _VERSION = 1
 PREFIX = "records/"
-# What the lake has to know for longer than it keeps a day: under `records/`, it would be gone after a year.
+# What the lake has to keep for longer than a day's files: under `records/`, it would be gone after a year.
 STATE = "lake/"
 MANIFEST = "_manifest.json"
 # The manifest of a day's hours that are written before the day is: no reader of days looks for it.
@@ -40,7 +40,7 @@ _TYPE_NAMES = {type_: name for name, type_ in TYPES.items()}
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a manifest says of a part.
+    """A manifest's entry about a part.
 
     Attributes:
         key: Its key in the bucket.
@@ -177,7 +177,7 @@ class Manifest:
 
         Args:
             known: What the lake has of the day.
-            whole: Tells whether its parts are there as it says; otherwise these here take their place.
+            whole: Tells whether its parts are there as listed; otherwise these here take their place.
         """
         if known is None:
             return self

@@ -112,7 +112,7 @@ def rows(chunks: Iterable[bytes], columns: tuple[Column, ...]) -> Iterator[list[
         kept.seek(0)
         try:
             yield from _pages(kept, columns)
-        except (OSError, pa.ArrowException) as error:  # what it is packed with, or says of itself, is broken
+        except (OSError, pa.ArrowException) as error:  # its compression or its metadata is broken
             raise ValueError(f"the file is damaged: {error}") from error
 
 

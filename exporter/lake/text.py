@@ -15,7 +15,7 @@ from exporter.store import Values
 if TYPE_CHECKING:
     from isal.isal_zlib import Compress
 
-# What ISA-L raises; its stubs do not say that it is an exception.
+# What ISA-L raises; its stubs do not declare it as an exception.
 _IsalError: type[Exception] = isal_zlib.error  # type: ignore[assignment]
 _GZIP = 31  # zlib's window bits for "gzip, largest window"
 # Levels of ISA-L are 0 to 3: a tenth of the time of zlib's 6 for a file a tenth larger.

@@ -30,7 +30,7 @@ from exporter.upkeep.tasks import MAX_CONTINUATIONS, Done, Task, Tasks
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
-# Seconds after which a caller who waits is told how far a task is.
+# Seconds after which a waiting caller gets a task's progress.
 _ANSWER_AFTER = 5.0
 # What is left of the invocation, in seconds, when no more of a task is begun.
 _LEAST_SECONDS = 60.0

@@ -86,7 +86,7 @@ class Reply:
 
 
 def findings(facts: Facts) -> list[Finding]:
-    """Return what the facts say: a read of the bucket, the age of the data, and each alarm."""
+    """Return what follows from the facts: a read of the bucket, the age of the data, and each alarm."""
     return [_bucket(facts), _data_age(facts), *_alarms(facts)]
 
 
@@ -102,7 +102,7 @@ def answer(found: Sequence[Finding], now: datetime, *, accept: str = "", details
         found: What was found; nothing is healthy, as `/health/live` answers.
         now: The time, in UTC.
         accept: The request's `Accept` header: `application/health+json` asks for that form.
-        details: Whether to tell more than the status: what is checked tells how the system is built.
+        details: Whether to return more than the status: what is checked shows how the system is built.
     """
     status = max((finding.status for finding in found), default=Status.HEALTHY)
     code = HTTPStatus.OK if status <= Status.WARNING else HTTPStatus.SERVICE_UNAVAILABLE
@@ -170,7 +170,7 @@ def _alarms(facts: Facts) -> list[Finding]:
 
 def _alarm(name: str, state: str) -> Finding:
     if state not in _ALARM_STATES:
-        raise ValueError(f"the alarm {name} has the state {state!r}, which CloudWatch does not know")
+        raise ValueError(f"the alarm {name} has the state {state!r}, which CloudWatch does not have")
     if state != "ALARM":
         return Finding(f"{name}:alarm", Status.HEALTHY, state)
     status = Status.WARNING if _WARNING in name else Status.UNHEALTHY

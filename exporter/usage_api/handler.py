@@ -35,7 +35,7 @@ from exporter.usage_api.parameters import client_of, parse
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
-# For so many seconds, what was found of the health is told again: probes come often.
+# For so many seconds, the health found is returned again: probes come often.
 _HEALTH_KEPT_S = 10
 # A caller may keep an answer for so long before it asks again, with the answer's ETag.
 _KEPT = "private, max-age=60"

@@ -166,7 +166,7 @@ def client_of(event: Mapping[str, Any], claim: str, admin_scope: str) -> str | N
         admin_scope: A token with this scope gives all numbers.
 
     Raises:
-        ForbiddenError: If the token does not say whose numbers its bearer may have.
+        ForbiddenError: If the token does not name whose numbers its bearer may have.
     """
     authorizer = event["requestContext"].get("authorizer") or {}
     claims = authorizer.get("jwt", {}).get("claims", {})

@@ -20,7 +20,7 @@ _GONE = ("NoSuchKey", "404", "PreconditionFailed", "412")
 
 
 class UnavailableError(TaglineError, ValueError):
-    """A zip that cannot be made, and trying again does not help; the message says why."""
+    """A zip that cannot be made, and trying again does not help; the message has the reason."""
 
 
 class DamagedError(TaglineError, ValueError):
@@ -52,7 +52,7 @@ class Failure(NamedTuple):
 
 
 def failure_of(error: Exception) -> Failure:
-    """Return what a job's document says about an error, whatever it is."""
+    """Return the part of a job's document about an error, whatever it is."""
     if isinstance(error, UnavailableError):
         return Failure(str(error), again=False, is_ours=False)
     if isinstance(error, DamagedError | GoneError | NewerDocumentError | SlowError):

@@ -137,7 +137,7 @@ class Lease:
         worker: The worker's name, unique for each invocation.
 
     Attributes:
-        job: The job as this worker knows it.
+        job: The job as this worker last read it.
 
     Raises:
         TakenOverError: If the job was deleted or written by another.
@@ -440,7 +440,7 @@ class _Writing:
         self._write_cursor()
 
     def _progress(self) -> dict[str, Any]:
-        """Return what a job's document says about progress."""
+        """Return a job's progress, as in its document."""
         retries = 0 if len(self._parts) > self._begun_with[0] else self._lease.job.retries
         return {"done_bytes": self._done, "total_bytes": self._total, "retries": retries}
 

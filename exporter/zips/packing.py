@@ -33,10 +33,12 @@ def check(request: Request, manifests: Iterable[Manifest]) -> None:
             kept_as = kept_format(part.key)
             kept = kept_as.rules.unpacked
             if kept_as.rules.typed and not request.whole:
-                raise UnavailableError(f"{manifest.day} is kept as {kept}: it can be had only as a whole")
+                raise UnavailableError(
+                    f"{manifest.day} is kept as {kept}: it can be downloaded only as a whole"
+                )
             if kept_as not in request.format.made_of:
                 raise UnavailableError(
-                    f"{manifest.day} is kept as {kept}: it cannot be had as {request.format};"
+                    f"{manifest.day} is kept as {kept}: it cannot be downloaded as {request.format};"
                     f" format {ZipFormat.ANY} gives each day as it is kept"
                 )
     known = {column.name for manifest in manifests for column in manifest.columns}

@@ -1,7 +1,7 @@
 """The zip's format, written as a stream that can be left off and taken up again. Pure.
 
 Deflate streams go in as they are: that of a gzip in the lake is copied, not inflated. Sizes and checksums
-follow each member (data descriptors), and what is larger than 32 bits can say is written as zip64. The format
+follow each member (data descriptors), and what does not fit 32 bits is written as zip64. The format
 is https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, the gzip's
 https://www.rfc-editor.org/rfc/rfc1952.
 """
@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import isal
 from isal import isal_zlib
 
-# What is not smaller is said in a zip64 field (APPNOTE 4.3.9, 4.4.1.4).
+# What is not smaller is in a zip64 field (APPNOTE 4.3.9, 4.4.1.4).
 MAX_32 = 0xFFFF_FFFF
 MAX_16 = 0xFFFF
 BLOCK_BYTES = 256 * 1024
@@ -59,7 +59,7 @@ class Member:
 
     Attributes:
         name: What it is called in the zip.
-        day: The day that its time says.
+        day: The day of its time.
         packed: Its content.
         large: Whether it may reach 4 GiB. That has to be known before: the sizes behind the data are longer
             then, and some programs take them for a mistake where they need not be.
@@ -72,7 +72,7 @@ class Member:
 
 
 class Entry(NamedTuple):
-    """What the directory of a zip says of a member.
+    """An entry of a zip's directory, about one member.
 
     Attributes:
         name: Its name.
@@ -118,7 +118,7 @@ class ZipFile:
         """Yield a member's bytes, and keep its entry at the end.
 
         Raises:
-            ValueError: If its content is larger than was said.
+            ValueError: If its content is larger than announced.
         """
         offset = self.offset
         name = member.name.encode()
@@ -184,9 +184,9 @@ def _dos_date(day: date) -> int:
 
 
 class Copied:
-    """The deflate stream of a gzip of one member, as it is. The gzip says its size and checksum.
+    """The deflate stream of a gzip of one member, as it is. The gzip has its size and checksum.
 
-    Whether there is a second member could be told only by inflating; who writes the gzip has to promise one.
+    Only inflating shows whether there is a second member; the gzip's writer must guarantee one.
 
     Args:
         chunks: The gzip, of less than 4 GiB of content.
@@ -275,10 +275,10 @@ def gzip_header_length(begin: bytes) -> int | None:
     """Return how long the header of a gzip is, or None if more of it has to be seen.
 
     Raises:
-        ValueError: If this is not gzip, or has a flag that nobody knows.
+        ValueError: If this is not gzip, or has an unknown flag.
     """
     if not _GZIP_MAGIC.startswith(begin[:3]) and begin[:3] != _GZIP_MAGIC:
-        raise ValueError(f"no gzip: it begins with {begin[:3].hex()}, not {_GZIP_MAGIC.hex()}")
+        raise ValueError(f"not a gzip: it begins with {begin[:3].hex()}, not {_GZIP_MAGIC.hex()}")
     if len(begin) < _GZIP_HEADER.size:
         return None
     flags = begin[3]

@@ -53,7 +53,7 @@ class Access:
 class AccessLog:
     """Writes a line for each request.
 
-    Values are put into the format as they are: nothing says that API Gateway escapes what callers choose.
+    Values are put into the format as they are: API Gateway is not documented to escape what callers choose.
 
     Args:
         template: The format, with variables such as `$context.status`. One that is not known here is `-`.

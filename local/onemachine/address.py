@@ -24,7 +24,7 @@ def environment(endpoint: str) -> dict[str, str]:
 
 
 def client(endpoint: str, service: str, config: Config | None = None) -> Any:
-    """Return a boto3 client of the services at an address, whatever this process's environment says."""
+    """Return a boto3 client of the services at an address, whatever this process's environment has."""
     return boto3.client(
         service,
         region_name=REGION,

@@ -40,10 +40,10 @@ class ApiServers:
         next_port: Gives the port of the next API; 0 for a free one.
         keys: The key pairs of signed requests.
         api_key: What lets a request through in place of a signature; None if nobody is asked.
-        is_throttled: Whether APIs take no more requests than their stages say.
+        is_throttled: Whether APIs take no more requests than their stages allow.
         issuers: Where the keys of issuers are; see `authorizers.read_keys`.
         ship: Puts a line into a log group: its name, milliseconds, text.
-        observe: Is told of each request, with the API's logical id; None for nobody.
+        observe: Called with each request and the API's logical id; None for nobody.
     """
 
     invoke: Invoke

@@ -86,7 +86,7 @@ class ApiKeyAuthorizer:
         given = [value for name, value in request.headers if name.lower() == API_KEY_HEADER]
         if not given:
             return self._otherwise.authorize(request, scopes, now)
-        # In a time that does not tell how much of it is right.
+        # In a time that does not show how much of it is right.
         if len(given) > 1 or not hmac.compare_digest(given[0].encode(), self._key):
             raise RefusedError(FORBIDDEN)
         return _iam_caller("api-key")
@@ -110,7 +110,7 @@ def _iam_caller(access_key: str) -> Mapping[str, Any]:
 
 
 class InvalidTokenError(ValueError):
-    """A token that is not let through; the message is what the client is told."""
+    """A token that is not let through; the client gets the message."""
 
 
 class JwtAuthorizer:
@@ -217,7 +217,7 @@ def read_token(token: str, key: Callable[[str], RSAPublicKey]) -> dict[str, Any]
 def check_claims(
     claims: Mapping[str, Any], issuer: str, audience: Sequence[str] | None, now: datetime
 ) -> None:
-    """Check what a token says of itself.
+    """Check a token's claims about itself.
 
     Args:
         claims: Its claims.
@@ -283,7 +283,7 @@ def read_keys(place: str) -> PublicKeys:
 
     Args:
         place: A file, or an address on this machine, of a JSON Web Key Set, or of an issuer, which has
-            its keys where its `/.well-known/openid-configuration` says.
+            its keys at the address in its `/.well-known/openid-configuration`.
 
     Returns:
         Its RSA keys.

@@ -45,7 +45,7 @@ class KinesisSettings:
         starting_position: Where to begin: all that the stream holds, what comes from now on, or a time.
         starting_timestamp: The time for AT_TIMESTAMP, with a time zone.
         parallelization_factor: Batches of one shard at the same time, 1 to 10, each of other partition keys.
-        report_batch_item_failures: Whether the function's answer says which records failed.
+        report_batch_item_failures: Whether the function's answer names the failed records.
         bisect: Halve a batch that the function fails on.
         maximum_retry_attempts: How often a batch is tried again; -1 is without end.
         maximum_record_age_s: The age at which a record is given up, in seconds; -1 is never.
@@ -103,7 +103,7 @@ class SqsSettings:
         queue_url: The queue's address for calls.
         batch_size: The most messages in one event, 1 to 10,000; more than 10 need a window of a second.
         window_s: How long to wait for a batch to fill, in seconds, 0 to 300.
-        report_batch_item_failures: Whether the function's answer says which messages failed.
+        report_batch_item_failures: Whether the function's answer names the failed messages.
         maximum_concurrency: The most invocations at once, 2 to 1,000; 5 where it is not given.
         mapping_id: The mapping's UUID.
         enabled: Whether it reads.
@@ -375,7 +375,7 @@ def lane_of(partition_key: str, lanes: int) -> int:
         lanes: The mapping's ParallelizationFactor.
 
     Returns:
-        The lane, from 0 on. Which keys share a lane, AWS does not say.
+        The lane, from 0 on. AWS does not document which keys share a lane.
     """
     return zlib.crc32(partition_key.encode()) % lanes
 

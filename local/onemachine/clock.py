@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 import time_machine
 
-# How a function's process is told: seconds ahead of the real time.
+# How a function's process gets it: seconds ahead of the real time.
 OFFSET = "ONEMACHINE_CLOCK_OFFSET_SECONDS"
 
 
@@ -70,13 +70,13 @@ class Clock:
 
 
 def module(name: str, environ: Mapping[str, str]) -> list[str]:
-    """Return the interpreter's arguments that run a module at the time that an environment says."""
+    """Return the interpreter's arguments that run a module at the time that an environment gives."""
     # -P: nothing is imported from the folder of this file.
     return ["-P", __file__, name] if OFFSET in environ else ["-m", name]
 
 
 def follow(environ: Mapping[str, str] = os.environ) -> None:
-    """Put this process's clock to what its environment says; called first thing in a function's process."""
+    """Put this process's clock to the time of its environment; called first in a function's process."""
     seconds = float(environ.get(OFFSET, "0"))
     if seconds:
         time_machine.travel(real_time() + timedelta(seconds=seconds), tick=True).start()

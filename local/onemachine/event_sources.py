@@ -372,7 +372,7 @@ class _Lane:
         )
         if len(payload) > MAX_PAYLOAD_BYTES:
             # Only a record of a stream with an enlarged MaxRecordSize can be too large by itself. The service
-            # sends it to the destination; under which condition, its documentation does not say.
+            # sends it to the destination; under which condition is not documented.
             return [GivenUp(batch, "PayloadSizeExceeded")]
         # Of the last record: https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
         age_ms = (self._mapped.clock() - batch.records[-1].arrived).total_seconds() * 1000

@@ -70,7 +70,7 @@ class Fault:
         kind: What happens: one of `OF_CALLS`.
         service: Its name in boto3, such as `kinesis`, `s3`, or the one that its several clients have in
             signatures; empty for all.
-        operation: The operation, such as `WriteRecords`, where a call says it in a header; else its HTTP
+        operation: The operation, such as `WriteRecords`, if a call has it in a header; else its HTTP
             method, as for S3; empty for all.
         times: For how many calls; None without end.
         chance: How likely each of them is, from 0 to 1.
@@ -136,7 +136,7 @@ class Faults:
         return met
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request, or do to it what the first rule that it meets says."""
+        """Answer a request, or apply the first rule that it matches."""
         service, operation = asked(environ)
         undisturbed = OF_THE_SERVICE in environ.get("HTTP_USER_AGENT", "")
         fault = None if undisturbed else self._met(service, operation)

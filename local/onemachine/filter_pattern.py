@@ -31,7 +31,7 @@ Test = Callable[[Any], bool]
 
 
 class InvalidPatternError(ValueError):
-    """A pattern that the service refuses; the message begins as the service's does and says which part."""
+    """A pattern that the service refuses; the message begins as the service's does and names the part."""
 
 
 @dataclass(frozen=True)
@@ -455,7 +455,7 @@ def _json_pattern(text: str) -> Pattern:
         _refuse(f"unexpected {tokens.peek()!r}")
     _within_quotas(tokens)
     test = condition.test
-    # Most messages can be told not to match by a glance at their text: reading JSON is what takes the time. A
+    # Most messages can be excluded by a search in their text: reading JSON is what takes the time. A
     # backslash may hide what is looked for behind an escape.
     needs = tuple(sorted((need for need in condition.needs if _is_plain(need)), key=len, reverse=True))
 

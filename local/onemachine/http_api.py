@@ -57,7 +57,7 @@ class RefusedError(Exception):
 
 
 class Authorizer(Protocol):
-    """What says who may make a request: `onemachine.authorizers` has the service's own."""
+    """What decides who may make a request: `onemachine.authorizers` has the service's own."""
 
     def authorize(self, request: Request, scopes: Sequence[str], now: datetime) -> Mapping[str, Any]:
         """Let a request through.
@@ -254,7 +254,7 @@ def request_event(
         parameters: The values of the route's parameters.
         api_id: The API's id.
         now: The time.
-        authorized: What the route's authorizer says of the caller.
+        authorized: The answer of the route's authorizer about the caller.
 
     Returns:
         The event. As in the service, `rawPath` is decoded, repeated headers and query parameters are joined
@@ -353,7 +353,7 @@ def _joined(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 
 def _body(body: bytes, content_type: str) -> tuple[str, bool]:
-    """Return the body and whether it is base64: the service passes on as text only what it knows as text."""
+    """Return the body and whether it is base64: the service passes on as text only what it takes for text."""
     kind = content_type.partition(";")[0].strip().lower()
     text_types = ("", "application/json", "application/xml", "application/javascript")
     if kind in text_types or kind.startswith("text/") or kind.endswith(("+json", "+xml")):

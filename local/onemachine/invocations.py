@@ -43,8 +43,8 @@ class EventSettings:
     Attributes:
         maximum_retry_attempts: How often an event that the function fails on is tried again, 0 to 2.
         maximum_event_age_s: The age at which an event is given up, in seconds, 60 to 21,600.
-        on_failure_arn: The bucket, queue, topic or function that is told of events that were given up.
-        on_success_arn: The queue, topic or function that is told of those that were processed.
+        on_failure_arn: The bucket, queue, topic or function that gets events that were given up.
+        on_success_arn: The queue, topic or function that gets those that were processed.
 
     Raises:
         ValueError: A value is outside of Lambda's limits, or a destination is not one of Lambda's.
@@ -79,7 +79,7 @@ class _Event:
 
 
 class AsyncInvocations:
-    """The events that wait for functions: each is tried up to three times, then its destination is told.
+    """The events that wait for functions: each is tried up to three times, then its destination is called.
 
     Args:
         functions: The functions.

@@ -1,6 +1,6 @@
 """CloudWatch Logs: moto's, with what it lacks on the way into Kinesis and into metrics.
 
-moto delivers every event to every subscription, whatever its pattern says; numbers events 0, 1, 2; knows no
+moto delivers every event to every subscription, whatever its pattern; numbers events 0, 1, 2; has no
 distribution, no size of a record, and sends no control message when a subscription is made. It takes batches
 of any size, reports the wrong places of events that it does not take, and keeps the others for ever.
 """
@@ -37,7 +37,7 @@ from onemachine.functions.log_stream import EVENT_OVERHEAD_BYTES
 from onemachine.service import Client, ResourceType, Service
 from onemachine.template.stack import Resource
 
-# A record of a stream is at most 1 MiB, unless the stream says otherwise.
+# A record of a stream is at most 1 MiB, unless the stream has another limit.
 # https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
 MAX_RECORD_BYTES = 1024 * 1024
 
@@ -82,11 +82,11 @@ class Event:
         return f"{(self.timestamp << _ID_SEQUENCE_BITS) + self.sequence:0{_ID_DIGITS}d}"
 
     def to_filter_dict(self) -> dict[str, Any]:
-        """Return the event as FilterLogEvents says it."""
+        """Return the event as FilterLogEvents returns it."""
         return {"eventId": self.event_id, **self.to_response_dict()}
 
     def to_response_dict(self) -> dict[str, Any]:
-        """Return the event as GetLogEvents says it."""
+        """Return the event as GetLogEvents returns it."""
         return {"ingestionTime": self.ingestion_time, "message": self.message, "timestamp": self.timestamp}
 
 
@@ -195,7 +195,7 @@ def admitted(
         retention_days: The log group's; None keeps events for ever.
 
     Raises:
-        InvalidParameterException: If the batch is not as the service wants it, as a whole.
+        InvalidParameterException: If the batch as a whole is not as the service requires.
     """
     if not 0 < len(events) <= MAX_BATCH_EVENTS:
         raise InvalidParameterException(
@@ -243,7 +243,7 @@ class Delivery:
         max_group_bytes: About how much memory the events of one log group may take.
 
     Attributes:
-        watch: Is told of each log group's new messages.
+        watch: Called with each log group's new messages.
     """
 
     def __init__(self, clock: Callable[[], int], max_group_bytes: int) -> None:
@@ -461,7 +461,7 @@ class Delivery:
         return self._put(stream_arn, partition_key, data) and self._put(stream_arn, partition_key, data)
 
     def _put(self, stream_arn: str, partition_key: str, data: bytes) -> bool:
-        """Put a record into a stream; say whether there is one."""
+        """Put a record into a stream; return whether there is one."""
         _, _, _, region, account, _ = stream_arn.split(":", 5)
         try:
             stream = kinesis_backends[account][region].describe_stream(
@@ -523,7 +523,7 @@ def fitting(
     """Return records' data and how many events are in each; none for no events.
 
     Args:
-        envelope: What is said beside the events.
+        envelope: The fields beside the events.
         entries: The events.
         limit: The size of a record, in bytes. One event alone may exceed it.
     """

@@ -3,7 +3,7 @@
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/MonitoringLogData.html
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 
-moto keeps metric filters and does nothing with them, and does not know the format. It also answers questions
+moto keeps metric filters and does nothing with them, and lacks the format. It also answers questions
 about metrics too generously: it takes data of other namespaces and dimensions into a sum, has no percentiles,
 and adds everything up for a Metrics Insights query. What is here instead is right or refused.
 """
@@ -91,7 +91,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What a line in the Embedded Metric Format says, and how much of it was not understood."""
+    """The metrics of a line in the Embedded Metric Format, and how much of it was not understood."""
 
     points: tuple[Point, ...] = ()
     parsing_errors: int = 0
@@ -214,7 +214,7 @@ def check_transformation(pattern: Pattern, transformation: Mapping[str, Any]) ->
     """Check that a metric can be made of what a pattern finds.
 
     Raises:
-        ValueError: If not; the message says why.
+        ValueError: If not; the message has the reason.
     """
     dimensions = transformation.get("dimensions") or {}
     if dimensions and pattern.kind not in ("json", "fields"):
@@ -330,7 +330,7 @@ class Metrics:
     _swept_s: int = 0
 
     def observe(self, logs: Any, group: str, events: Sequence[tuple[int, str]]) -> None:
-        """Record what a log group's metric filters and its lines in the Embedded Metric Format say.
+        """Record what a log group's metric filters and its lines in the Embedded Metric Format yield.
 
         Args:
             logs: moto's backend of CloudWatch Logs.
@@ -551,7 +551,7 @@ def _check_statistic(name: str) -> None:
 
 def epoch_s(moment: datetime) -> float:
     """Return the seconds since 1970 of one of moto's times."""
-    # moto's times are in UTC and say nothing of it.
+    # moto's times are in UTC, without a zone.
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 

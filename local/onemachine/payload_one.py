@@ -59,7 +59,7 @@ def event_one(
         place: Where it arrived.
         now: The time.
         body: The body as text, and whether that is base64.
-        authorized: What the authorizer says of the caller.
+        authorized: The authorizer's answer about the caller.
 
     Returns:
         The event. Names of headers are those of the client; of repeated ones the last is in `headers`, and

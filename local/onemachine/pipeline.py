@@ -1,4 +1,4 @@
-"""What templates say, run on one machine: resources made, functions, event sources, schedules, HTTP APIs."""
+"""Templates, run on one machine: resources made, functions, event sources, schedules, HTTP APIs."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Turned:
 
 
 class Watcher(Protocol):
-    """What is told of all that happens, by the threads in which it does."""
+    """What is called for all that happens, by the threads in which it does."""
 
     def request(self, api: str, access: Access) -> None:
         """Take a request that an HTTP API answered.
@@ -117,11 +117,11 @@ class Pipeline:
         in_process: Run functions in this interpreter instead of separate processes.
         ports: Ports for the services and then for each API, in the templates' order; free ones after them.
         enforce_auth: Let HTTP APIs ask their authorizers; otherwise everyone may call them.
-        enforce_throttling: Let HTTP APIs take no more requests than their stages say.
+        enforce_throttling: Let HTTP APIs take no more requests than their stages allow.
         issuers: The file or local address of an issuer's keys, by the issuer; see `authorizers.read_keys`.
         now: The time to put the clock to at the start; default the real time.
         data: A folder in which tables outlive this pipeline.
-        watcher: What is told of requests, lines and faults.
+        watcher: What is called for requests, lines and faults.
         standing: What stands for the services.
 
     Attributes:

@@ -22,7 +22,7 @@ _SCOPE = re.compile(r"Credential=[^/]+/\d{8}/[^/]+/([^/]+)/aws4_request|/\d{8}/[
 
 
 def asked(environ: Environ) -> tuple[str, str]:
-    """Return the service and the operation that a request asks for; empty if it does not tell."""
+    """Return the service and the operation that a request asks for; empty if it has none."""
     signed = environ.get("HTTP_AUTHORIZATION", "") + environ.get("QUERY_STRING", "").replace("%2F", "/")
     scope = _SCOPE.search(signed)
     service = (scope[1] or scope[2]) if scope else ""

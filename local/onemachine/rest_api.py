@@ -110,7 +110,7 @@ Authorize = Callable[[Request, Place, datetime], Mapping[str, Any]]
 """Returns what the event has in `requestContext.authorizer`, or raises a GatewayError."""
 
 Check = Callable[[Request, Place], None]
-"""Raises a GatewayError for a request that is not as the method wants it."""
+"""Raises a GatewayError for a request that is not as the method requires it."""
 
 USAGE_KEY = "usageIdentifierKey"
 """What an authorizer's answer has the API key in, where authorizers give it."""

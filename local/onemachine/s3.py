@@ -103,7 +103,7 @@ def error_document(code: str, message: str, more: Mapping[str, str]) -> bytes:
 
     Args:
         code: For instance `AccessDenied`.
-        message: What it says.
+        message: Its message.
         more: Further elements.
 
     Returns:
@@ -130,7 +130,7 @@ _BUCKET_PROPERTIES = {
 
 
 def configure_bucket(client: Any, bucket: str, properties: Mapping[str, Any]) -> None:
-    """Give a bucket what its template says.
+    """Set up a bucket as in its template.
 
     Args:
         client: A boto3 S3 client.
@@ -233,7 +233,7 @@ def _number(value: Any) -> Any:
 
 
 def _put_lifecycle(self: Any, bucket_name: str, rules: list[dict[str, Any]]) -> None:
-    # moto would take these and forget them, and more objects would expire than the rules say.
+    # moto would take these and forget them, and more objects would expire than by the rules.
     for rule in rules:
         condition = rule.get("Filter") or {}
         parts = {
@@ -256,7 +256,7 @@ def _upload_part(self: Any, bucket_name: str, multipart_id: str, *arguments: Any
 
 def _begin_multipart(self: Any, *arguments: Any, **named: Any) -> None:
     _moto_multipart(self, *arguments, **named)
-    # moto says of every upload that it began in 2010.
+    # moto has 2010 as the beginning of every upload.
     self.initiated = _checks.clock() if _checks else real_time()
 
 
@@ -361,7 +361,7 @@ def _when(step: Mapping[str, Any], since: datetime) -> datetime | None:
 
 
 def apply_lifecycle(client: Any, now: datetime) -> dict[str, Applied]:
-    """Do to all objects what the buckets' lifecycle rules say of this time.
+    """Apply the buckets' lifecycle rules of this time to all objects.
 
     Args:
         client: A boto3 S3 client of this process's moto.

@@ -186,7 +186,7 @@ def _number(expression: str, field: _Field, text: str) -> int:
 
 
 class Scheduler:
-    """Calls functions when their schedules say so.
+    """Calls functions at the times of their schedules.
 
     Args:
         schedules: The schedules.

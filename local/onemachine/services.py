@@ -71,7 +71,7 @@ class Services:
         self._installed = {each.name: each.install(self) for each in services if each.install}
         self.delivery: Delivery = self._installed["logs"]
         self.outbox: Outbox = self._installed["sns"]
-        # and a traceback for each call that it does not know.
+        # and a traceback for each call that it lacks.
         logging.getLogger("moto").setLevel(logging.CRITICAL)
         application: Application = KnownErrors(DomainDispatcherApplication(create_backend_app))
         for service in services:

@@ -64,7 +64,7 @@ class SignatureError(Exception):
     Attributes:
         code: The service's word for it, for instance `SignatureDoesNotMatch`.
         status: The HTTP status that S3 answers with it.
-        more: What else the service says, by the name of the element.
+        more: Further elements of the service's answer, by name.
     """
 
     def __init__(

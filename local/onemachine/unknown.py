@@ -55,6 +55,6 @@ def _refuse(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         operation += f" {environ.get('PATH_INFO', '/')}"
     message = (
         f"nothing stands for {operation} of {service or 'this service'} on this machine;"
-        " docs/reference/differences.md says what differs from AWS"
+        " docs/reference/differences.md lists what differs from AWS"
     )
     return refuse(environ, start_response, "501 Not Implemented", CODE, message)

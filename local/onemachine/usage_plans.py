@@ -67,7 +67,7 @@ class UsagePlans:
         own_key: The key of this machine: it stands for keys to which the template gives no value, and is
             enough for stages that are in no plan.
         limits: Whether requests are counted.
-        clock_s: Says what time it is for throttles, in seconds.
+        clock_s: Returns the time for throttles, in seconds.
     """
 
     def __init__(

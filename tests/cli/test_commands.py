@@ -125,7 +125,11 @@ def test_the_version_and_the_help_have_their_usual_options(tmp_path: Path) -> No
     [
         (("query", "SELECT 1"), "no pipeline is running in this folder", "tagline up"),
         (("query", " "), "the question is empty", "tagline query --help"),
-        (("query", "SELECT 1 FROM {tables}"), "{tables} stands for nothing", "{table} for the table's name"),
+        (
+            ("query", "SELECT 1 FROM {tables}"),
+            "{tables} is not a placeholder",
+            "{table} for the table's name",
+        ),
         (("quarantine", "ls", "--reason", "nosuch"), "'nosuch' is not one of", "--help"),
         (("export",), "no pipeline is running in this folder", "tagline up"),
         (("download",), "no pipeline is running in this folder", "tagline up"),

@@ -281,7 +281,7 @@ SEEDED: list[tuple[Callable[[dict[str, Any]], None], str, str]] = [
         "records of tagline_1 reads s3://other/records/",
         "delete it",
     ),
-    (at("sns", "ListSubscriptionsByTopic", "Subscriptions", value=[]), "nobody is told", "AlertEmail"),
+    (at("sns", "ListSubscriptionsByTopic", "Subscriptions", value=[]), "nobody is notified", "AlertEmail"),
     (
         at(
             "sns",
@@ -453,7 +453,7 @@ def test_a_record_is_followed_into_the_store(tagline: Pipeline) -> None:
     assert times == sorted(times, key=lambda each: each or 0)
     # Its row is no request of the API.
     assert target.store().count() == 1
-    assert [each.problem for each in findings(target)] == ["nobody is told of alarms"]
+    assert [each.problem for each in findings(target)] == ["nobody is notified of alarms"]
 
 
 @pytest.mark.tagline(apps=tagline_with_samples(store="lake"), processes=True)

@@ -129,10 +129,10 @@ run()
 @pytest.mark.parametrize(
     ("first", "last", "problem"),
     [
-        ("1900-01-01", None, "no record is of 1900-01-01"),
+        ("1900-01-01", None, "no record can be of 1900-01-01"),
         ("1970-01-01", "1969-12-31", "is before the first"),
-        (None, "9999-12-31", "no record is of 9999-12-31"),
-        ("1970-01-01", "9999-12-31", "no record is of 9999-12-31"),
+        (None, "9999-12-31", "no record can be of 9999-12-31"),
+        ("1970-01-01", "9999-12-31", "no record can be of 9999-12-31"),
         ("2016-01-01", "2026-11-30", "are 3,987 days"),
     ],
 )

@@ -499,7 +499,9 @@ def test_what_was_rejected_goes_to_the_consumer_that_rejected_it(
 
 
 def test_what_a_consumer_rejected_that_is_not_there_is_a_complaint(case: Case) -> None:
-    with pytest.raises(CommandError, match="no MeterConsumerName, which gets what is meter_invalid"):
+    with pytest.raises(
+        CommandError, match="no MeterConsumerName, which reads lines of the reason meter_invalid"
+    ):
         replaying.consumer_of(case.target, "meter_invalid")
 
 
@@ -679,8 +681,8 @@ def test_a_replay_of_a_log_group_goes_on_where_it_ended(
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (("", FIRST, LAST), "a log group is replayed by its name, from a time on"),
-        ((GROUP, None, LAST), "a log group is replayed by its name, from a time on"),
+        (("", FIRST, LAST), "a replay of logs needs a log group and a first time"),
+        ((GROUP, None, LAST), "a replay of logs needs a log group and a first time"),
         ((GROUP, "yesterday", LAST), "--from yesterday is not a time"),
         ((GROUP, LAST, FIRST), "2025-11-20T10:00:00.000.00:00 is not after 2025-11-20T10:01:00"),
         (("/aws/lambda/none", FIRST, LAST), "there is no log group /aws/lambda/none"),
@@ -896,7 +898,7 @@ def test_a_replay_with_a_changed_schema_updates_rows_and_one_without_leaves_them
             ("quarantine", "show", "quarantine/none.jsonl"),
             "nothing is in quarantine under quarantine/none.jsonl",
         ),
-        (("replay", "logs"), "a log group is replayed by its name, from a time on"),
+        (("replay", "logs"), "a replay of logs needs a log group and a first time"),
     ],
 )
 def test_what_cannot_be_done_is_a_complaint(case: Case, arguments: tuple[str, ...], said: str) -> None:

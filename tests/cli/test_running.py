@@ -89,7 +89,7 @@ def printed(done: Result) -> str:
             1,
             "Log group '/aws/lambda/no' does not exist",
         ),
-        (["export", "--from", "1900-01-01"], 1, "no record is of 1900-01-01"),
+        (["export", "--from", "1900-01-01"], 1, "no record can be of 1900-01-01"),
         (["download", "--from", "2026-01-01", "--to", "2026-01-19"], 3, "19 of 19"),
         (["download", "--out", "nowhere/x.zip"], 1, "nowhere/x.zip cannot be written"),
         (["download", "--out", "/dev/null"], 1, "/dev/null cannot be written: it is not a regular file"),

@@ -102,7 +102,7 @@ TWICE = "Ephemeral field is already defined: "
         (
             "users' reports: the service shows nothing",
             "fields jsonParse(@message) as j, j.a as b",
-            "j.a is into what the same command makes; say it in a second fields command ([33,41])",
+            "j.a is into what the same command makes; put it in a second fields command ([33,41])",
         ),
         # What AWS has and this does not.
         (

@@ -63,7 +63,7 @@ def name_of(columns: Columns) -> Fragment:
     """Return the name of a fragment: the same for the same rows, whichever version of a library packs them.
 
     Args:
-        columns: The fragment's content. What is not hashed follows from the rest; the digests say the values.
+        columns: The fragment's content. What is not hashed follows from the rest; digests cover values.
     """
     hashed = orjson.dumps([[*columns], *[columns[name][1] for name in (*_OWN, *_SHARED, VERSION)]])
     times = columns[TIME][1]

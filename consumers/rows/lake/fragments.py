@@ -3,7 +3,7 @@
 A batch writes one fragment for each hour of its rows' times, and no fragment is ever changed. A row may be in
 several: batches are redelivered, cut elsewhere and replayed. Readers drop the copies: of the rows with the
 same values in `IDENTITY`, those of the highest `VERSION` count, each `DIGEST` once. All copies of a row have
-its time, so they are in one hour's folder. docs/reference/lake-store.md says why every row then counts once.
+its time, so they are in one hour's folder. docs/reference/lake-store.md explains why each counts once.
 """
 
 from __future__ import annotations

@@ -281,7 +281,7 @@ class LakePacker:
         return shape
 
     def _find_series(self, line: dict[str, Any], source: str, shape: _LineShape) -> _Series | None:
-        """Return a line's dimensions, or None if its row says more of them than that."""
+        """Return a line's dimensions, or None if its row has more about them."""
         values = shape.dimensions(line)
         key = (shape.dimensional, source, values)
         try:

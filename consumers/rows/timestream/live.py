@@ -14,7 +14,7 @@ from consumers.settings import read_settings
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the function's environment says of the store; docs/reference/settings.md."""
+    """The store's settings from the function's environment; docs/reference/settings.md."""
 
     timestream_database: str
     timestream_table: str

@@ -46,7 +46,7 @@ _LARGE_FLOAT, _LEAST_FLOAT = float(_LARGE), float(_LEAST)  # compared sooner wit
 
 
 class PackedRecord(NamedTuple):
-    """A row ready to be sent: all that a request says of it, but for its point in time.
+    """A row ready to be sent: all of it that a request contains, except its time.
 
     No dataclass, because a frozen one takes twice as long to make.
 
@@ -296,7 +296,7 @@ class RecordPacker:
             return remember(self._shapes, key, keys and _Shape(keys, self._avoided))
 
     def _find_series(self, line: dict[str, Any], source: str, shape: _Shape) -> Series | None:
-        """Return a line's dimensions, or None if its row says more of them than that."""
+        """Return a line's dimensions, or None if its row has more about them."""
         values = [line.get(field) for field, _, _, _ in shape.plan.dimensions]
         key = (shape.type, source, *values)
         try:
@@ -339,7 +339,7 @@ def _nested(value: Any) -> str:
 def _items(columns: Sequence[str]) -> tuple[list[dict[str, Any]], int]:
     """Return measures without values, and the bytes of their JSON that are not names."""
     items: list[dict[str, Any]] = [{"Name": name, "Type": SHORTEST_TYPE, "Value": ""} for name in columns]
-    # Escapes and longer types make the text longer than what it says, never shorter.
+    # Escapes and longer types make the text longer than its value, never shorter.
     return items, len(orjson.dumps(items)) - _bytes("".join(columns))
 
 

@@ -1,6 +1,6 @@
 """Which rows count, of those in several fragments or in a committed day as well, and their order. Pure.
 
-docs/reference/lake-store.md says why that counts every row exactly once.
+docs/reference/lake-store.md explains why that counts every row exactly once.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ class DayRows:
     def _spans(self, files: list[Fragment], start: int, end: int) -> Iterator[tuple[int, int]]:
         """Cut a span within an hour at whole seconds, so that each piece has about as many rows as it may.
 
-        Files say how many rows they have from which second to which; they are taken to be spread evenly.
+        Files' names have their number of rows, first and last second; rows are taken to be spread evenly.
         """
         sources = [(file.first, file.last, file.rows) for file in files]
         if self._committed is not None:

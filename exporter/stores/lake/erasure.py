@@ -71,7 +71,7 @@ def _table(objects: Objects, key: str, columns: list[str] | None = None) -> pa.T
 
 
 def _names(table: pa.Table) -> tuple[list[str | None], list[str | None]]:
-    """Return what the rows of a fragment say of their clients, as `clients_of` takes it."""
+    """Return the clients of a fragment's rows, as `clients_of` takes it."""
     said = table[SAID].to_pylist() if SAID in table.column_names else [None] * table.num_rows
     return table[CLIENT].to_pylist(), said
 

@@ -112,7 +112,7 @@ def of_stack(outputs: Mapping[str, str], client: Callable[[str], Any]) -> LakeSt
 
 
 def _ask_nothing(_text: str) -> Answer:
-    raise StoreError("the lake store answers SQL only to people: tagline query")
+    raise StoreError("the lake store answers SQL only through tagline query")
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,7 @@ class LakeStore:
         return set(names) & self._survey(day, self._billed()).types.keys()
 
     def hours(self, day: date) -> dict[int, Hour]:
-        """Return the hours of a day that have fragments: the names of these tell how many rows."""
+        """Return the hours of a day that have fragments: their names have the numbers of rows."""
         self._billed()
         found: dict[int, list[Fragment]] = {}
         for fragment in map(_parsed, sorted(self._objects.keys(day_folder(day)))):

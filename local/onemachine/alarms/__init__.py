@@ -1,1 +1,1 @@
-"""CloudWatch alarms: what they are about, when they change their state, and who is told."""
+"""CloudWatch alarms: what they are about, when they change their state, and who is notified."""

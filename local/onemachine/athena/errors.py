@@ -14,7 +14,7 @@ _CODES = (
 
 
 class QueryError(Exception):
-    """What a query's `StateChangeReason` says: a code of Athena's, and what is wrong."""
+    """A query's `StateChangeReason`: a code of Athena's, and what is wrong."""
 
 
 class CutoffError(Exception):
@@ -22,6 +22,6 @@ class CutoffError(Exception):
 
 
 def failure_of(message: str) -> str:
-    """Return the reason of a failed query by what the translator or DuckDB says, with Athena's code."""
+    """Return the reason of a failed query from the translator's or DuckDB's message, with Athena's code."""
     code = next((code for pattern, code in _CODES if pattern.search(message)), "SYNTAX_ERROR")
     return f"{code}: {message}"

@@ -1,6 +1,6 @@
 """Which of Athena's functions are answered here and which are refused: python -m onemachine.athena.reference.
 
-The names are those of Trino's reference, by page; whether one is answered, the tables that answer it say.
+The names are those of Trino's reference, by page; the tables that answer them decide whether one is answered.
 """
 
 from collections.abc import Iterator

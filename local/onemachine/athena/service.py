@@ -22,7 +22,7 @@ from onemachine.presto.kinds import Kind, Type
 MAX_PAGE_ROWS = 1_000
 # https://docs.aws.amazon.com/athena/latest/APIReference/API_StartQueryExecution.html
 MAX_QUERY_CHARACTERS = 262_144
-# Athena keeps what it knows of a query for 45 days; this many are enough for one machine.
+# Athena keeps what it has about a query for 45 days; this many are enough for one machine.
 MAX_KEPT_QUERIES = 1_000
 _USER_ERROR = 2
 _PRECISION: Mapping[Kind, int] = {Type.INTEGER: 10, Type.BIGINT: 19, Type.DOUBLE: 17, Type.TIMESTAMP: 3}
@@ -82,7 +82,7 @@ class Execution:
 
 
 class _Files:
-    """S3, as the reader of tables wants it."""
+    """S3, as the reader of tables needs it."""
 
     def __init__(self, client: Any) -> None:
         self._client = client

@@ -74,7 +74,7 @@ class Scanned(ds.InMemoryDataset):  # type: ignore[misc]
 
 
 def view_of(table: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what a view of the catalog says: `originalSql` and the `schema` of its tables.
+    """Return the definition of a view of the catalog: `originalSql` and the `schema` of its tables.
 
     Raises:
         QueryError: If it is not a view of Presto's.
@@ -161,7 +161,7 @@ class TableReader:
         known = pc.scalar(True)
         for field, value in zip(self.fields[len(self._columns) :], values, strict=True):
             known &= pc.field(field.physical) == pa.scalar(value, self.schema.field(field.physical).type)
-        # Arrow asks no file for that: it knows a partition by its expression.
+        # Arrow asks no file for that: it identifies a partition by its expression.
         partition = _FORMAT.make_fragment(pa.BufferReader(b""), partition_expression=known)
         dataset = ds.FileSystemDataset([partition], self.schema, _FORMAT)
         return any(True for _ in dataset.get_fragments(condition))
@@ -223,7 +223,7 @@ class TableReader:
         return self._csv(body, key) if self._serde == _CSV else self._parquet(body, f"s3://{bucket}/{key}")
 
     def _csv(self, body: bytes, key: str) -> list[pa.Array]:
-        """Read CSV as the reader of CSV does, which knows no line ends in values."""
+        """Read CSV as the reader of CSV does, which does not support line ends in values."""
         text = (gzip.decompress(body) if key.endswith(".gz") else body).decode()
         lines = text.split("\n")[int(self._parameters.get("skip.header.line.count", "0")) :]
         rows = [next(csv.reader([line.removesuffix("\r")])) for line in lines if line]

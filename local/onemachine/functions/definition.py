@@ -137,7 +137,7 @@ def unobserved(_dimensions: Mapping[str, str], _values: Mapping[str, float]) -> 
 
 @dataclass(frozen=True)
 class Call:
-    """One invocation: its event, its ids, and whether the caller wants the end of its log."""
+    """One invocation: its event, its ids, and whether the caller asked for the end of its log."""
 
     payload: bytes
     request_id: str

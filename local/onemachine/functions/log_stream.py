@@ -67,7 +67,7 @@ def _level_of_line(line: bytes) -> int | None:
     """Return the level of a printed line, None for one that has none because it is plain text.
 
     A JSON object without a level, or without a time by RFC 3339, counts as INFO. That plain text passes is
-    our reading: AWS says only of objects what the filter does.
+    our reading: AWS documents only what the filter does to objects.
     https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
     """
     if not line.startswith(b"{"):
@@ -288,7 +288,7 @@ class _Lines:
         self._add_event(body, when_ms)
 
     def _add_event(self, event: bytes, when_ms: int) -> None:
-        # PutLogEvents wants times in order, and a clock can be set back.
+        # PutLogEvents requires times in order, and a clock can be set back.
         self._last_ms = max(self._last_ms, when_ms)
         while len(event) > MAX_LINE_BYTES:
             cut = _character_boundary(event, MAX_LINE_BYTES)

@@ -89,7 +89,7 @@ class OwnModules:
         fromlist: Sequence[str] = (),
         level: int = 0,
     ) -> ModuleType:
-        """Do what an import statement of the function says."""
+        """Carry out an import statement of the function."""
         if name == "importlib" and not level:
             return self._importlib
         top = (globals["__name__"] if level and globals else name).partition(".")[0]
@@ -146,7 +146,7 @@ def _import_in_turn(
     fromlist: Sequence[str] | None = (),
     level: int = 0,
 ) -> ModuleType:
-    """Do what an import statement says, once no function imports something of this name."""
+    """Carry out an import statement, once no function imports something of this name."""
     with _turn_for(str(globals["__name__"]) if level and globals else name):
         return _import_of_python(name, globals, locals, fromlist, level)
 

@@ -206,7 +206,7 @@ class OwnProcess(Environment):
         return request
 
     def _await(self, readable: socket.socket, deadline: float, request_id: str) -> None:
-        """Wait for the process to say something, and end it if it takes too much memory or time."""
+        """Wait for the process to write something, and end it if it takes too much memory or time."""
         poller = select.poll()
         poller.register(readable, select.POLLIN)
         while not poller.poll(WATCH_EVERY_S * 1000):

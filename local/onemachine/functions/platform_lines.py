@@ -62,7 +62,7 @@ class PlatformLines:
 
 @dataclass(frozen=True)
 class Report:
-    """What the service says at the end of an invocation: times in milliseconds, memory in MiB."""
+    """What the service reports at the end of an invocation: times in milliseconds, memory in MiB."""
 
     request_id: str
     duration_ms: float

@@ -70,7 +70,7 @@ class Functions:
 
     @property
     def runs_in_process(self) -> bool:
-        """Whether functions run in this interpreter; `why_in_process` says for what reason."""
+        """Whether functions run in this interpreter; `why_in_process` has the reason."""
         return bool(self.why_in_process)
 
     def add(self, function: Function) -> None:

@@ -11,7 +11,7 @@ _ENDED = frozenset({"Complete", "Failed", "Cancelled", "Timeout", "Unknown"})
 
 
 class QueryFailedError(RuntimeError):
-    """A query ended without its rows; the message says how."""
+    """A query ended without its rows; the message tells how."""
 
 
 @dataclass(frozen=True)

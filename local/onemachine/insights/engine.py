@@ -56,7 +56,7 @@ def execute(
         commands: The query.
         events: The events of its groups in its time, in the order in which they were ingested.
         now_s: The time in seconds since 1970 that `now()` gives.
-        limit: How many rows at most, whatever the query says; None for the query's limit, and 10,000 if it
+        limit: How many rows at most, whatever the query's limit; None for the query's limit, and 10,000 if it
             has none.
 
     Raises:
@@ -145,7 +145,7 @@ class _Run:
         self.parsed, self.displayed = [], None
 
     def sort(self, keys: Sequence[tuple[syntax.Field, bool]]) -> None:
-        # AWS does not say how equal rows stand; here events of one millisecond stand as they were ingested.
+        # AWS does not document the order of equal rows; here those of one millisecond stay as ingested.
         if not keys[0][1]:
             self.rows.reverse()
         for key, descends in reversed(keys):

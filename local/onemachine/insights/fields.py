@@ -30,7 +30,7 @@ _RUNTIME_LINE = re.compile(rf"[^\t\n]*\t(?:[^\t\n]*\t)?({_UUID})\t")
 _REPORT_FIELDS = (
     ("@duration", re.compile(r"\tDuration: ([\d.]+) ms"), 1),
     ("@billedDuration", re.compile(r"\tBilled Duration: ([\d.]+) ms"), 1),
-    # Megabytes, said in bytes: AWS's own sample query divides by 1000 twice.
+    # Megabytes, in bytes: AWS's own sample query divides by 1000 twice.
     # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CWL_QuerySyntax-examples.html
     ("@memorySize", re.compile(r"\tMemory Size: (\d+) MB"), 1_000_000),
     ("@maxMemoryUsed", re.compile(r"\tMax Memory Used: (\d+) MB"), 1_000_000),
@@ -64,7 +64,7 @@ class Event:
 
     @property
     def is_of_lambda(self) -> bool:
-        """Whether a function wrote it, as the names of its group and its stream tell."""
+        """Whether a function wrote it, by the names of its group and its stream."""
         return self.log_group.startswith("/aws/lambda/") or bool(_LAMBDA_STREAM.fullmatch(self.log_stream))
 
     @cached_property
@@ -94,7 +94,7 @@ class Event:
 
 
 def parse_json(document: str) -> Any:
-    """Return what a JSON text says; None if it is not JSON."""
+    """Return the value of a JSON text; None if it is not JSON."""
     try:
         return _DECODER.decode(document)
     except (ValueError, RecursionError):

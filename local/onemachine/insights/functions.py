@@ -3,7 +3,7 @@
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CWL_QuerySyntax-operations-functions.html
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CWL_QuerySyntax-Stats.html
 
-Every function takes missing values; unless it says what it makes of them, they give a missing value.
+Every function takes missing values; they give a missing value unless its entry defines another.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def check(commands: Sequence[syntax.Command], query: str) -> None:
 
     Args:
         commands: The query, read.
-        query: Its text, of which a refusal says the part.
+        query: Its text, of which a refusal names the part.
 
     Raises:
         MalformedQueryError: If a name is made twice, is gone, or is not for this use.
@@ -67,7 +67,7 @@ class _Names:
                 if len(used.path) > 1 and used.path[0] in structures:
                     # The service shows nothing for it, without a word.
                     raise self._refusal(
-                        f"{used.name} is into what the same command makes; say it in a second fields command",
+                        f"{used.name} is into what the same command makes; put it in a second fields command",
                         item.start,
                         item.end,
                     )

@@ -22,7 +22,7 @@ def compile_query(query: str) -> tuple[Command, ...]:
         Its commands.
 
     Raises:
-        MalformedQueryError: If the service refuses it, or it is not understood here; the error says which
+        MalformedQueryError: If the service refuses it, or it is not understood here; the error names which
             part.
     """
     commands = read(query)

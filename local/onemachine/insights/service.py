@@ -230,7 +230,7 @@ def _seconds(response: Any, name: str) -> int:
 
 
 def _group_names(response: Any) -> tuple[str, ...]:
-    """Read which groups are asked, which exactly one parameter says: by their names or ARNs."""
+    """Read which groups are asked, which exactly one parameter names, or lists as ARNs."""
     one, names, identifiers = (
         response._get_param(name)  # noqa: SLF001
         for name in ("logGroupName", "logGroupNames", "logGroupIdentifiers")
@@ -258,7 +258,7 @@ def _stored(
     stream: str | None = None,
     number: int | None = None,
 ) -> Iterator[tuple[int, Event]]:
-    """Walk the events of a group that moto keeps, with the number that says their order of ingestion."""
+    """Walk the events of a group that moto keeps, with the number of their order of ingestion."""
     found = response.logs_backend.groups.get(group)
     for name, kept in list(found.streams.items()) if found else ():
         if stream is not None and name != stream:

@@ -28,7 +28,7 @@ MAX_STATS = 2
 # A sum or a product of more terms would not fit on the stack.
 MAX_DEPTH = 200
 
-# AWS has these, and more will come; a query that uses one is refused and says so.
+# AWS has these, and more will come; a query that uses one is refused by name.
 _COMMANDS_ELSEWHERE = frozenset(
     {"addtotals", "anomaly", "diff", "estimate", "expand", "filterindex", "head", "join", "lookup", "order"}
     | {"pattern", "relevantfields", "search", "source", "subqueries", "tail", "unmask"}
@@ -93,7 +93,7 @@ _RESERVED = frozenset(
 
 
 class MalformedQueryError(ValueError):
-    """A query that the service refuses, or that is not understood here; the message says which part.
+    """A query that the service refuses, or that is not understood here; the message names the part.
 
     Args:
         message: What is wrong.
@@ -514,7 +514,7 @@ class _Reader:
         if size < 1:
             raise self.refused("a period is at least 1", start)
         if unit == "w" or (unit not in _CAPS and size > 1):
-            # AWS does not say when a week begins, nor from when it counts two months.
+            # AWS does not document when a week begins, nor when two months do.
             raise self.refused(f"the period {found[0]} is not supported on one machine", start)
         return Period(min(size, _CAPS.get(unit, size)), unit)
 
@@ -597,7 +597,7 @@ class _Reader:
         negative = self.symbol("-")
         right = self._operand()
         if self.query.startswith("^", self.at):
-            raise self.unexpected()  # nothing says which of two powers comes first
+            raise self.unexpected()  # no page documents which of two powers comes first
         return Call("^", (left, Call("-", (Literal(0), right)) if negative else right))
 
     def _operand(self) -> Expression:

@@ -66,7 +66,7 @@ def text(value: Value) -> str | None:
 
 
 def printed(value: Value) -> str:
-    """Return a value that is not missing as GetQueryResults says it."""
+    """Return a value that is not missing as GetQueryResults has it."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):

@@ -309,7 +309,7 @@ class Calls(Operators):
             value: The key's translation, where it is known already.
 
         Returns:
-            DuckDB's text; nulls come last unless the query says otherwise, as in Trino.
+            DuckDB's text; nulls come last unless the query orders otherwise, as in Trino.
 
         Raises:
             ServiceError: ValidationException.
@@ -527,7 +527,7 @@ class Calls(Operators):
             return self._apply(node, name, [self.translate(part, scope) for part in node.expressions])
         value, pattern, _ = self._arguments(node, scope, 3)
         group, regex = node.expressions[2], pattern.literal
-        # Of a group that takes no part in a match DuckDB says '', Trino null: so only groups that always do.
+        # For a group that takes no part in a match DuckDB has '', Trino null: so only groups that always do.
         if (
             not isinstance(group, exp.Literal)
             or not re.fullmatch(r"[1-9]", group.name)

@@ -91,7 +91,7 @@ class Conversions:
         """Find the type that values of several types become.
 
         Args:
-            node: The part of the query that wants it.
+            node: The part of the query that needs it.
             kinds: The types.
             operation: What the error calls impossible if the types have nothing in common.
 
@@ -120,9 +120,9 @@ class Conversions:
         """Give values one type: the widest of theirs, or TIMESTAMP for the texts beside a TIMESTAMP.
 
         Args:
-            node: The part of the query that wants them alike.
+            node: The part of the query that needs them alike.
             values: The values.
-            operation: What is said to be impossible if they cannot be.
+            operation: What the error names if they cannot be.
 
         Returns:
             The values, in their order, all of one type.
@@ -146,7 +146,7 @@ class Conversions:
         """Widen a value to a type.
 
         Args:
-            node: The part of the query that wants it.
+            node: The part of the query that needs it.
             value: The value.
             kind: The type.
 
@@ -190,7 +190,7 @@ class Conversions:
         Args:
             value: The value.
             kind: The type.
-            node: The part of the query that wants it.
+            node: The part of the query that needs it.
 
         Returns:
             DuckDB's text.

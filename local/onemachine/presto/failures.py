@@ -31,7 +31,7 @@ def failure(message: str) -> str:
     """Write an expression that fails.
 
     Args:
-        message: DuckDB's text of a VARCHAR, which says why.
+        message: DuckDB's text of a VARCHAR, the reason.
 
     Returns:
         DuckDB's text of an expression of any type.

@@ -1,6 +1,6 @@
 """Writes the formats of date_format, date_parse, format_datetime and regexp_replace in DuckDB's terms.
 
-A format is a text of the query. What a format may say and is not below is refused.
+A format is a text of the query. What is not below is refused.
 """
 
 import re
@@ -96,7 +96,7 @@ def date_format(moment: str, text: str) -> str:
         DuckDB's text of a VARCHAR.
 
     Raises:
-        UnknownFormatError: It says something that is not known here.
+        UnknownFormatError: It has a part that is not supported here.
     """
     return _printed(moment, _mysql(text), _MYSQL)
 
@@ -112,7 +112,7 @@ def format_datetime(moment: str, text: str) -> str:
         DuckDB's text of a VARCHAR.
 
     Raises:
-        UnknownFormatError: It says something that is not known here.
+        UnknownFormatError: It has a part that is not supported here.
     """
     return _printed(moment, _joda(text), _JODA)
 
@@ -128,7 +128,7 @@ def date_parse(value: str, text: str) -> tuple[str, str]:
         DuckDB's text of a condition that the value is written so, and of the TIMESTAMP_NS that it is.
 
     Raises:
-        UnknownFormatError: It says something that is not known here.
+        UnknownFormatError: It has a part that is not supported here.
     """
     expanded = text.replace("%T", "%H:%i:%s").replace("%S", "%s")
     return _parsed(value, _mysql(expanded))
@@ -145,7 +145,7 @@ def parse_datetime(value: str, text: str) -> tuple[str, str]:
         As `date_parse`.
 
     Raises:
-        UnknownFormatError: It says something that is not known here.
+        UnknownFormatError: It has a part that is not supported here.
     """
     return _parsed(value, ((_JODA_PARSED.get(part, part), plain) for part, plain in _joda(text)))
 
@@ -160,7 +160,7 @@ def replacement(text: str) -> str:
         DuckDB's.
 
     Raises:
-        UnknownFormatError: It names a group, or has a dollar that says nothing.
+        UnknownFormatError: It names a group, or has a dollar without a meaning.
     """
 
     def turned(match: re.Match[str]) -> str:
@@ -169,7 +169,7 @@ def replacement(text: str) -> str:
             if not part[1:].isdigit():
                 raise UnknownFormatError(text)
             return f"\\{part[1:]}"
-        # A character after a backslash stands for itself; a backslash is said as two in RE2.
+        # A character after a backslash stands for itself; a backslash is written as two in RE2.
         return part[1:].replace("\\", "\\\\")
 
     if re.search(r"\\$(?<!\\\\)", text):

@@ -21,7 +21,7 @@ class Signature:
     Attributes:
         parameters: The types it takes.
         result: The type it gives.
-        template: DuckDB's expression; `{0}` is the first argument. An aggregate's says where `{filter}`
+        template: DuckDB's expression; `{0}` is the first argument. An aggregate's shows where `{filter}`
             goes, and, if the aggregate can have them, `{distinct}`, `{order}` and `{nulls}`. A
             lambda's variable begins with `$`, which becomes a name that is used once in a query.
     """

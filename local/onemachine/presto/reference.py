@@ -1,4 +1,4 @@
-"""Tables of functions for the pages that tell which are answered on one machine."""
+"""Tables of functions for the pages of which are answered on one machine."""
 
 from collections.abc import Iterator, Mapping
 
@@ -56,7 +56,7 @@ def note_list(notes: Mapping[str, str]) -> Iterator[str]:
     """Yield a list's lines: what is special about functions.
 
     Args:
-        notes: What there is to know of each, by name; those with the same are in one line.
+        notes: A note on each, by name; those with the same are in one line.
     """
     for note in dict.fromkeys(notes.values()):
         yield f"- {_listed([name for name, own in notes.items() if own == note])}: {note}."

@@ -15,7 +15,7 @@ class Field:
     """A column of a table or of a result.
 
     Attributes:
-        name: As the caller knows it; None where an expression has none.
+        name: The caller's name for it; None where an expression has none.
         kind: Its type.
         physical: Its name in DuckDB.
     """

@@ -32,7 +32,7 @@ class Source:
     Attributes:
         physical: Its name in DuckDB.
         fields: Its columns.
-        roles: What DESCRIBE says of each column.
+        roles: What DESCRIBE prints for each column.
     """
 
     physical: str

@@ -1,4 +1,4 @@
-"""Reads the text of Timestream's SQL into sqlglot's trees, and says where in the text a fault is."""
+"""Reads the text of Timestream's SQL into sqlglot's trees, and locates faults in the text."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -161,7 +161,7 @@ class Faults:
         self._query = query
 
     def only(self, node: exp.Expr, *known: str) -> None:
-        """See that a node says nothing that the translation would leave out.
+        """Check that a node has nothing that the translation would leave out.
 
         Args:
             node: A part of the query.
@@ -215,7 +215,7 @@ def _syntax_error(error: ParseError) -> ServiceError:
 
 
 def _splice(tokens: Sequence[Token]) -> Iterator[Token]:
-    """Turn what only Timestream has into what the parser knows: `15m` and `measure_value::double`."""
+    """Turn what only Timestream has into what the parser supports: `15m` and `measure_value::double`."""
     position = 0
     while position < len(tokens):
         token = tokens[position]

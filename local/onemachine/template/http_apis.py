@@ -115,7 +115,7 @@ def function_of(uri: str) -> str:
 
 
 def timeout_of(integration: Mapping[str, Any]) -> float | None:
-    """Return how long a client waits for an integration at most, in seconds; None where it does not say."""
+    """Return how long a client waits for an integration at most, in seconds; None if it has no limit."""
     return int(integration["timeoutInMillis"]) / 1000 if "timeoutInMillis" in integration else None
 
 

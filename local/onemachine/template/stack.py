@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# Where all of it is said to be. The account is moto's.
+# The region and account of all of it. The account is moto's.
 REGION, ACCOUNT = "us-east-1", "123456789012"
 
 

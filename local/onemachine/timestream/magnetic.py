@@ -1,6 +1,6 @@
 """Reports the records that the magnetic store took no note of: the service does so in S3, some time later.
 
-https://docs.aws.amazon.com/timestream/latest/developerguide/troubleshoot-rejectedrecords.html says which
+https://docs.aws.amazon.com/timestream/latest/developerguide/troubleshoot-rejectedrecords.html lists which
 records. How a report is named and laid out is in no document that was found, so both are ours here: one JSON
 object for a request, in the words of RejectedRecordsException, with each record as it was sent.
 """

@@ -206,7 +206,7 @@ class Queries(Store):
             query_id: From a page of it.
 
         Returns:
-            What the service says.
+            The service's answer.
 
         Raises:
             ServiceError: ValidationException, if no result has that name, or none of it is left.

@@ -2,7 +2,7 @@
 
 What is malformed (a value not of its type, a list that is too long, a time that is not a number) fails
 the whole request with a ValidationException. What is well formed but beyond a limit on dimensions, measures
-or size is one rejected record, as the model of RejectedRecordsException says. For names that are reserved AWS
+or size is one rejected record, as in the model of RejectedRecordsException. For names that are reserved AWS
 documents neither; they are taken as such a limit.
 """
 
@@ -116,7 +116,7 @@ class Point(NamedTuple):
         Returns:
             Eight bytes.
         """
-        # A column has one type for ever, so that name and value say it all.
+        # A column has one type for ever, so that name and value are enough.
         values = repr(sorted(zip(self.shape.measures, self.measures, strict=True)))
         return blake2b(values.encode(), digest_size=8).digest()
 
@@ -229,14 +229,14 @@ def _read_dimensions(
         name, value = dimension.get("Name"), dimension.get("Value")
         if not isinstance(name, str) or not name:
             raise _constraint(f"{member}.dimensions", "Member must have length greater than or equal to 1")
-        # The model allows an empty value; the service refuses it (no source says with which words).
+        # The model allows an empty value; the service refuses it (no source documents its words).
         if not isinstance(value, str) or not value:
             raise invalid(f"The dimension {name} has no value. Dimension values must not be empty.")
         if dimension.get("DimensionValueType", "VARCHAR") != "VARCHAR":
             raise _constraint(
                 f"{member}.dimensions.dimensionValueType", "Member must satisfy enum value set: [VARCHAR]"
             )
-        # "Dimensions may not overlap, or a ValidationException will be thrown", says the API's model.
+        # "Dimensions may not overlap, or a ValidationException will be thrown", in the API's model.
         if name in dimensions:
             raise invalid(f"The dimension name {name} is given more than once for one record.")
         dimensions[name] = value
@@ -286,7 +286,7 @@ def _read_value(kind: str, text: str, unit: str) -> Value | None:
         return None
     number = int(text)
     if kind == "TIMESTAMP":
-        # In the record's unit, as AWS says in https://github.com/boto/boto3/issues/3138.
+        # In the record's unit, as AWS describes in https://github.com/boto/boto3/issues/3138.
         number *= _UNIT_NANOSECONDS[unit]
         return number if 0 <= number <= MAX_INT64 else None
     return number if MIN_INT64 <= number <= MAX_INT64 else None
@@ -301,7 +301,7 @@ def _read_double(text: str) -> float | None:
     except ValueError:
         return None
     # Finite only: https://docs.aws.amazon.com/timestream/latest/developerguide/supported-data-types.html.
-    # That minus zero fails is told by a comment of AWS's own Flink connector (amazon-timestream-tools).
+    # A comment in AWS's own Flink connector shows that minus zero fails (amazon-timestream-tools).
     if not math.isfinite(number) or (number == 0 and math.copysign(1, number) < 0):
         return None
     return number
@@ -326,7 +326,7 @@ def _shape_fault(shape: Shape) -> str | None:
 
 
 def _dimension_name_fault(name: str) -> str | None:
-    # That a colon and the prefix "measure_value" are not allowed is said at
+    # That a colon and the prefix "measure_value" are not allowed is documented at
     # https://docs.aws.amazon.com/iot/latest/apireference/API_TimestreamDimension.html.
     if ":" in name or _reserved(name) or name.startswith("measure_value"):
         return f"The dimension name {name} is reserved or contains a character that is not allowed."

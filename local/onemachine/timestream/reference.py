@@ -1,6 +1,6 @@
 """What of Timestream's SQL is answered here and what is refused: python -m onemachine.timestream.reference.
 
-The names are those of AWS's reference, by page; whether one is answered, the tables that answer it say.
+The names are those of AWS's reference, by page; the tables that answer them decide whether one is answered.
 """
 # ruff: noqa: S608 the queries are constants
 

@@ -55,7 +55,7 @@ _INSERTED = {kind: f"unnest(from_json(?, '[\"{kind.value}\"]'))" for kind in Col
 
 @dataclass(frozen=True, slots=True)
 class TableSettings:
-    """What CreateTable and UpdateTable say about a table.
+    """What CreateTable and UpdateTable set of a table.
 
     Attributes:
         memory_hours: How long the memory store keeps a row, 1 to 8,766 hours.
@@ -230,7 +230,7 @@ class Table:
         ):
             for column in saved:
                 columns[column["name"]] = Column(**{**column, "kind": ColumnType(column["kind"])})
-                # It may have been told of before it was made.
+                # It may have been announced before it was made.
                 self._unmade.append(columns[column["name"]])
         cursor = self._connection.execute(
             f"SELECT _identity, _version, _digest, _row, epoch_ns(time) FROM {self.physical}"  # noqa: S608 our own name
@@ -408,7 +408,7 @@ class Table:
         self._connection.execute(f"DROP TABLE {self.physical}")
 
     def _put(self, point: Point) -> Rejection | None:
-        """Write one point, or say why not."""
+        """Write one point, or return why not."""
         columns = self._shapes.get(point.shape)
         if columns is None:
             reason = self._foreign_measure(point.shape) or self._foreign_column(point.shape)

@@ -115,7 +115,7 @@ class Direct:
 
 def _describe_endpoints(_timestream: Timestream, response: _Response, _request: _Request) -> _Answer:
     # Discovery is required, and botocore puts https:// before an address that does not begin with http:
-    # with the scheme in it, a client that knows only AWS_ENDPOINT_URL stays with this server.
+    # with the scheme in it, a client that has only AWS_ENDPOINT_URL stays with this server.
     here = urlsplit(response.uri)
     address = f"{here.scheme}://{here.netloc}"
     return {"Endpoints": [{"Address": address, "CachePeriodInMinutes": _ENDPOINT_MINUTES}]}
@@ -240,7 +240,7 @@ def _name(request: _Request, member: str) -> str:
 
 
 def _settings(request: _Request) -> dict[str, Any]:
-    """Read what a request says about a table; what it leaves out is left out."""
+    """Read a request's settings of a table; what it leaves out is left out."""
     settings: dict[str, Any] = {}
     retention = request.get("RetentionProperties")
     if retention:

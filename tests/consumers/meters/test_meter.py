@@ -110,7 +110,7 @@ def test_what_only_mentions_the_tag_is_not_ours(message: str) -> None:
         (f"{METER_TAG} {COMPACT[:-9]}", "not JSON"),
         (f"{METER_TAG} {{ meterApiName: 'api-calls' }}", "not JSON"),
         (f"{METER_TAG} {COMPACT} {COMPACT}", "text after the object, from character"),
-        (f"{METER_TAG} {COMPACT}".replace(":1,", ":NaN,"), "not JSON: NaN is no JSON"),
+        (f"{METER_TAG} {COMPACT}".replace(":1,", ":NaN,"), "not JSON: NaN is not JSON"),
         (f'{METER_TAG} {{"a":' + "[" * 100_000, "nested deeper than 200 levels"),
         (f'{METER_TAG} {{"meterValue":' + "9" * 5_000 + "}", "not JSON"),
         (json.dumps({**LAMBDA, "message": f"{METER_TAG} {SEEN}"}), "not JSON: Expecting ',' delimiter"),

@@ -858,8 +858,8 @@ def test_days_in_formats_that_do_not_serve_are_named_at_once(asked: dict[str, An
 
     assert refused["statusCode"] == 409
     assert refused["body"]["detail"] == (
-        f"2025-11-18 to 2025-11-19 cannot be had as {had_as}: the lake has these days in other formats;"
-        " ask for others, or for format any without columns, client and route"
+        f"2025-11-18 to 2025-11-19 cannot be downloaded as {had_as}: the lake has these days in other"
+        " formats; ask for others, or for format any without columns, client and route"
     )
     assert refused["body"]["days"] == ["2025-11-18", "2025-11-19"]
     assert api.sent == []

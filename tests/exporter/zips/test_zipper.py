@@ -283,9 +283,9 @@ def test_what_is_kept_in_the_wanted_format_goes_in_as_it_is(kind: str, format_: 
 @pytest.mark.parametrize(
     ("kind", "wanted", "reason"),
     [
-        (".parquet", {}, "2025-11-20 is kept as parquet: it cannot be had as csv"),
+        (".parquet", {}, "2025-11-20 is kept as parquet: it cannot be downloaded as csv"),
         (".parquet", {"format": ZipFormat.PARQUET, "client": "a"}, "2025-11-20 is kept as parquet: it can"),
-        (".csv.gz", {"format": ZipFormat.PARQUET}, "2025-11-20 is kept as csv: it cannot be had as parquet"),
+        (".csv.gz", {"format": ZipFormat.PARQUET}, "2025-11-20 is kept as csv: it cannot be downloaded as"),
         (".parquet", {"format": ZipFormat.ANY, "client": "a"}, "2025-11-20 is kept as parquet: it can be"),
         (".csv.gz", {"columns": ("time", "nine")}, "no day has a column 'nine'; the columns are client"),
     ],
