@@ -36,7 +36,7 @@ class SlowError(TaglineError, TimeoutError):
 
 
 class Failure(NamedTuple):
-    """What a job's document says about an error.
+    """The part of a job's document about an error.
 
     Attributes:
         reason: A sentence for the caller.

@@ -62,7 +62,7 @@ MAX_GROUP_BYTES = 128 * 1024 * 1024
 _EVENT_OBJECTS_BYTES = 250  # what Python needs for an event, beside its text
 _DROPPED_AT_ONCE = 1_000
 
-# An event's id has 56 digits, and is its time in milliseconds with 144 bits behind it: so says the one in
+# An event's id has 56 digits, and is its time in milliseconds with 144 bits behind it, like the one in
 # AWS's sample, 37199717562907174288355125807040114704837640994633613312 of 1668093027015.
 _ID_SEQUENCE_BITS = 144
 _ID_DIGITS = 56
