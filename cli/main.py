@@ -42,7 +42,7 @@ def options(
         typer.Option("--version", help="Print the version and exit.", callback=print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """One tagged log line is an API's usage record: the pipeline on this machine, and what is in it."""
+    """One tagged log line is an API's usage record: run the pipeline here, and ask it or a stack on AWS."""
 
 
 def run(arguments: Sequence[str] | None = None) -> None:

@@ -305,7 +305,7 @@ def send_items(
         items: What to replay.
         outcome: Is filled.
         advance: Is called after each item.
-        pause_s: Seconds of rest after each invocation.
+        pause_s: Seconds to wait after each invocation.
         done: Is called instead of moving an object, when an item is done with.
 
     Raises:

@@ -130,7 +130,7 @@ def subscribe(target: Target, groups: Collection[str], *, pretend: bool) -> Iter
 
 
 def unsubscribe(target: Target, groups: Collection[str], *, pretend: bool) -> Iterator[Outcome]:
-    """Take away the filters that `subscribe` made."""
+    """Remove the filters that `subscribe` made."""
     for group in groups:
         ours = [each for each in _filters(target, group) if each.destination == target.outputs["StreamArn"]]
         if not ours:

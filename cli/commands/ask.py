@@ -28,7 +28,7 @@ def query(
     as_json: AsJson = False,
     stack: Stack = None,
 ) -> None:
-    """Ask the store in its SQL.
+    """Ask the store a question in its SQL.
 
     For example:
 

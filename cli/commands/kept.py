@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cli.target import Target
 
 app = typer.Typer()
-quarantine_app = typer.Typer(help="What could not be stored, and why.", no_args_is_help=True)
+quarantine_app = typer.Typer(help="Lines that could not be stored, and why.", no_args_is_help=True)
 app.add_typer(quarantine_app, name="quarantine")
 
 _MINUTE_MS = 60_000

@@ -11,7 +11,7 @@ from cli.options import AsJson
 from cli.screen import out, print_json_lines
 
 app = typer.Typer()
-schema_app = typer.Typer(help="What is declared of records: the files in `schemas/`.", no_args_is_help=True)
+schema_app = typer.Typer(help="The schemas of records: the files in `schemas/`.", no_args_is_help=True)
 app.add_typer(schema_app, name="schema")
 
 SCHEMAS = Path("schemas")
