@@ -33,7 +33,7 @@ from exporter.lake.formats import ZipFormat
 from exporter.lake.manifest import Manifest
 from exporter.store import FIRST_COLUMNS, Column, Values
 from exporter.usage import live, page, stored, views
-from exporter.usage.buckets import bucket_of, merge_counts, percentiles, upper_limit
+from exporter.usage.buckets import bucket_of, percentiles, upper_limit
 from exporter.usage.counting import usage_of_rows
 from exporter.usage.groups import COLUMNS, Group
 from exporter.usage.roll import roll_up_files
@@ -292,7 +292,7 @@ def percentile_error() -> float:
         [37.25] * SAMPLES,
         [2.0 ** chance.randint(-8, 16) for _ in range(SAMPLES)],
     ):
-        merged = merge_counts(Counter(map(bucket_of, values[hour::HOURS])) for hour in range(HOURS))
+        merged = sum((Counter(map(bucket_of, values[hour::HOURS])) for hour in range(HOURS)), Counter())
         values.sort()
         for share, found in zip(SHARES, percentiles(merged, SHARES), strict=True):
             exact = values[math.ceil(round(share * len(values), 6)) - 1]

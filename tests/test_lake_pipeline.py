@@ -17,7 +17,7 @@ from cli.compare import differences, export_side, store_side
 from cli.reconcile import balances_of
 from cli.target import Target, target_of
 from consumers.lines.subscription import encode
-from exporter.lake.closed import closed_days
+from exporter.lake.closed import closed
 from exporter.store import Days
 from tests.builders import envelope
 
@@ -87,7 +87,7 @@ def test_rows_count_once_and_late_ones_are_merged_also_when_their_days_fragments
         ("csv.gz", 80),
         ("parquet", 80),
     }
-    assert closed_days(bucket) == (Days(DAY, DAY),)
+    assert closed(bucket).days == (Days(DAY, DAY),)
     assert problems(where, bars) == []
     assert list(bucket.keys("late/")) == []
 

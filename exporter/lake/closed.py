@@ -48,11 +48,6 @@ def closed(objects: Objects) -> Closed:
     return Closed() if found is None else _from_json(found)
 
 
-def closed_days(objects: Objects) -> tuple[Days, ...]:
-    """Return the days that are read from parts: ranges in order, with days between them that are not."""
-    return closed(objects).days
-
-
 def unfinished_days(objects: Objects) -> set[date]:
     """Return the days whose export was asked for and is not done, or was given up."""
     days: set[date] = set()

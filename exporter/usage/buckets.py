@@ -59,15 +59,6 @@ def middle(bucket: int) -> float:
     return 2 * low * high / (low + high)
 
 
-def merge_counts(parts: Iterable[BucketCounts]) -> dict[int, int]:
-    """Return the counts of several parts together."""
-    merged: dict[int, int] = {}
-    for part in parts:
-        for bucket, count in part.items():
-            merged[bucket] = merged.get(bucket, 0) + count
-    return merged
-
-
 def percentiles(
     counts: BucketCounts, shares: Iterable[float], max_ms: float | None = None
 ) -> list[float | None]:

@@ -104,11 +104,6 @@ def time(moment: datetime) -> str:
     return f"{date(moment)}, {moment:%H:%M}"
 
 
-def day_of(text: str | None) -> str:
-    """Return the date of a time in RFC 3339."""
-    return UNKNOWN if text is None else date(datetime.fromisoformat(text))
-
-
 def span(start: datetime, end: datetime) -> str:
     """Return a time from its beginning to its end: `22 to 28 Nov 2026`, or with hours if it has any."""
     midnight = {moment.time() for moment in (start, end)} == {datetime.min.time()}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.documents import NewerDocumentError
-from exporter.lake.closed import KEY, close_day, closed_days
+from exporter.lake.closed import KEY, close_day, closed
 from exporter.store import Days
 from tests.twins import Bucket
 
@@ -22,12 +22,12 @@ def test_the_closed_days_are_those_that_were_closed_and_no_two_ranges_touch(numb
     for number in numbers:
         close_day(bucket, FIRST + timedelta(days=number))
 
-    closed = closed_days(bucket)
+    ranges = closed(bucket).days
 
-    assert [day for days in closed for day in days] == [
+    assert [day for days in ranges for day in days] == [
         FIRST + timedelta(days=number) for number in sorted(set(numbers))
     ]
-    assert all(before.last + timedelta(days=1) < after.first for before, after in pairwise(closed))
+    assert all(before.last + timedelta(days=1) < after.first for before, after in pairwise(ranges))
 
 
 def test_a_day_that_another_run_closes_at_the_same_time_stays_closed() -> None:
@@ -43,7 +43,7 @@ def test_a_day_that_another_run_closes_at_the_same_time_stays_closed() -> None:
     bucket = Contended()
     close_day(bucket, FIRST + timedelta(days=5))
 
-    assert closed_days(bucket) == (
+    assert closed(bucket).days == (
         Days(FIRST, FIRST),
         Days(FIRST + timedelta(days=5), FIRST + timedelta(days=5)),
     )
@@ -51,4 +51,4 @@ def test_a_day_that_another_run_closes_at_the_same_time_stays_closed() -> None:
 
 def test_a_newer_document_is_refused() -> None:
     with pytest.raises(NewerDocumentError, match=r"closed\.json"):
-        closed_days(Bucket({KEY: json.dumps({"format_version": 2, "days": []}).encode()}))
+        closed(Bucket({KEY: json.dumps({"format_version": 2, "days": []}).encode()}))

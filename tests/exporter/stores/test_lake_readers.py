@@ -15,7 +15,7 @@ import pytest
 from consumers.rows import late_days
 from exporter.export.day import DayJob
 from exporter.export.handler import make_handler
-from exporter.lake.closed import closed_days
+from exporter.lake.closed import closed
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.store import Column, whole
@@ -106,7 +106,7 @@ def count(bucket: Bucket) -> int:
 
 def count_in_sql(bucket: Bucket) -> int:
     """Count a day as SQL over the tables does: a closed day by its parts, another by its fragments."""
-    if any(DAY in list(days) for days in closed_days(bucket)):
+    if any(DAY in list(days) for days in closed(bucket).days):
         manifest = Day(bucket, DAY, Format.PARQUET).manifest()
         assert manifest is not None
         return manifest.rows

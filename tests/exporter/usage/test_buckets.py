@@ -15,7 +15,6 @@ from exporter.usage.buckets import (
     ERROR_BOUND,
     bucket_of,
     bucket_sql,
-    merge_counts,
     middle,
     percentiles,
     upper_limit,
@@ -47,7 +46,7 @@ def test_percentiles_of_720_merged_hours_are_within_the_error_bound(name: str) -
     values = DISTRIBUTIONS[name]
     hours = [Counter(bucket_of(value) for value in values[hour::720]) for hour in range(720)]
 
-    merged = merge_counts(hours)
+    merged = sum(hours, Counter())
     assert sum(merged.values()) == len(values)
     for share, found in zip(SHARES, percentiles(merged, SHARES), strict=True):
         assert found == pytest.approx(exact(values, share), rel=ERROR_BOUND + 1e-9)
@@ -99,16 +98,6 @@ def test_no_durations_have_no_percentiles() -> None:
 
 
 COUNTS = st.dictionaries(st.integers(-50, 300), st.integers(1, 1_000))
-
-
-@given(COUNTS, COUNTS, COUNTS)
-def test_counts_merge_in_any_order(a: dict[int, int], b: dict[int, int], c: dict[int, int]) -> None:
-    assert (
-        merge_counts([a, merge_counts([b, c])])
-        == merge_counts([merge_counts([c, a]), b])
-        == merge_counts([b, c, a])
-    )
-    assert sum(merge_counts([a, b]).values()) == sum(a.values()) + sum(b.values())
 
 
 @given(COUNTS, st.integers(-60, 310))
