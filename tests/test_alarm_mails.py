@@ -23,25 +23,25 @@ from cli.apps import ROOT
 from exporter.lake.manifest import folder
 from monitoring.alarms import ALARMS
 
+FILES = ("alarm_mails", "meter_alarm_mails")
 GROUP = "/aws/lambda/shop"
-SHOP = f"Resources: {{Lines: {{Type: AWS::Logs::LogGroup, Properties: {{LogGroupName: {GROUP}}}}}}}\n"
+SHOP = f"Resources:\n  Lines: {{Type: AWS::Logs::LogGroup, Properties: {{LogGroupName: {GROUP}}}}}\n"
 # The pipeline's clock: no test depends on the time at which it runs.
 BEGIN = datetime(2027, 3, 1, 10, 0, 5, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    path = tmp_path_factory.mktemp("shop") / "template.yml"
-    path.write_text(SHOP)
-    parameters = {
-        "Store": "lake",
+@contextmanager
+def deployed(folder: Path, resources: str, **parameters: str) -> Iterator[Pipeline]:
+    """Run a shop's resources and this project's stack, without its schedules."""
+    path = folder / "template.yml"
+    path.write_text(resources)
+    parameters |= {
         "LogGroups": GROUP,
         "BatchWindowSeconds": "0",
         "AlertEmail": "ops@example.com",
         "StreamMode": "PROVISIONED",
         "ShardCount": "1",
-        "ApiReservedConcurrency": "1",
     }
     apps = [App("shop", path), App("tagline", ROOT / "template.yml", parameters)]
     with Pipeline(apps, now=BEGIN) as pipeline:
@@ -50,12 +50,24 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
         yield pipeline
 
 
+def go_to_ten(pipeline: Pipeline) -> None:
+    """Put the clock to ten in the morning, so much later that no alarm looks at what was before."""
+    day = pipeline.clock.now() + timedelta(days=4)
+    pipeline.advance(day.replace(hour=10, minute=0, second=5, microsecond=0) - pipeline.clock.now())
+    assert on(pipeline) == set()
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    with deployed(
+        tmp_path_factory.mktemp("shop"), SHOP, Store="lake", ApiReservedConcurrency="1"
+    ) as pipeline:
+        yield pipeline
+
+
 @pytest.fixture
 def pipeline(shop: Pipeline) -> Pipeline:
-    """Put the clock to ten in the morning, so much later that no alarm looks at what was before."""
-    day = shop.clock.now() + timedelta(days=4)
-    shop.advance(day.replace(hour=10, minute=0, second=5, microsecond=0) - shop.clock.now())
-    assert on(shop) == set()
+    go_to_ten(shop)
     return shop
 
 
@@ -92,19 +104,6 @@ def until(happened: Callable[[], object]) -> None:
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-@contextmanager
-def reading_again(pipeline: Pipeline, function: str) -> Iterator[None]:
-    """Let a function wait for its records until it is enabled, and get the same batch until the end."""
-    enable_mapping(pipeline, function, enabled=False)
-    for mapping in pipeline.mappings:
-        mapping.redeliver(sys.maxsize)
-    try:
-        yield
-    finally:
-        for mapping in pipeline.mappings:
-            mapping.redeliver(0)
 
 
 def was_measured(pipeline: Pipeline, function: str, metric: str, since: datetime) -> bool:
@@ -303,21 +302,48 @@ def test_a_consumer_that_is_stopped_is_one_mail(pipeline: Pipeline) -> None:
     alarm.check()
 
 
+def expire(alarm: Watched, function: str, line: str, refusals: int) -> None:
+    """Let a line wait for a function until it is too old, and the bucket refuse to keep it so often."""
+    refusal, pipeline = Fault(Kind.DENY, service="s3", operation="PUT", times=refusals), alarm.pipeline
+    enable_mapping(pipeline, function, enabled=False)
+    say(pipeline, line)
+    alarm.go_to(7 * HOUR)
+    pipeline.services.faults.add(refusal)
+    enable_mapping(pipeline, function, enabled=True)
+    pipeline.settle()
+    assert pipeline.services.faults.clear() == {refusal: refusals}
+    alarm.go_to(7 * HOUR + MINUTE)
+    alarm.go_to(9 * HOUR)
+
+
+def lag(alarm: Watched, function: str, lines: Callable[[], str], minutes: int) -> None:
+    """Let a line wait for a function for minutes, and come again and again in the next three."""
+    pipeline, functions = alarm.pipeline, ["tagline-RowConsumer", function]
+    for each in functions:
+        enable_mapping(pipeline, each, enabled=False)
+    for mapping in pipeline.mappings:
+        mapping.redeliver(sys.maxsize)
+    say(pipeline, lines())
+    for minute in range(minutes, minutes + 3):
+        alarm.go_to(minute * MINUTE)
+        enable_mapping(pipeline, function, enabled=True)
+        until(partial(was_measured, pipeline, function, "IteratorAge", pipeline.clock.now()))
+    for mapping in pipeline.mappings:
+        mapping.redeliver(0)
+    for each in functions:
+        enable_mapping(pipeline, each, enabled=True)
+    pipeline.settle()
+    say(pipeline, lines())
+    alarm.go_to((minutes + 4) * MINUTE)
+    alarm.go_to(2 * HOUR)
+
+
 @pytest.mark.parametrize(("name", "refusals"), [("FailedBatchesCritical", 0), ("DroppedBatchesCritical", 1)])
 def test_lines_that_no_consumer_took_for_six_hours_are_one_mail(
     name: str, refusals: int, pipeline: Pipeline
 ) -> None:
     alarm = Watched(pipeline, name)
-    refusal = Fault(Kind.DENY, service="s3", operation="PUT", times=refusals)
-    enable_mapping(pipeline, "tagline-RowConsumer", enabled=False)
-    say(pipeline, *requests(1)(pipeline, 0))
-    alarm.go_to(7 * HOUR)
-    pipeline.services.faults.add(refusal)
-    enable_mapping(pipeline, "tagline-RowConsumer", enabled=True)
-    pipeline.settle()
-    assert pipeline.services.faults.clear() == {refusal: refusals}
-    alarm.go_to(7 * HOUR + MINUTE)
-    alarm.go_to(9 * HOUR)
+    expire(alarm, "tagline-RowConsumer", requests(1)(pipeline, 0)[0], refusals)
     alarm.check()
 
 
@@ -329,17 +355,7 @@ def test_old_records_that_come_again_and_again_are_one_mail(
     name: str, minutes: int, also: list[str], pipeline: Pipeline
 ) -> None:
     alarm = Watched(pipeline, name)
-    with reading_again(pipeline, "tagline-RowConsumer"):
-        say(pipeline, *requests(1)(pipeline, 0))
-        for minute in range(minutes, minutes + 3):
-            alarm.go_to(minute * MINUTE)
-            enable_mapping(pipeline, "tagline-RowConsumer", enabled=True)
-            now = pipeline.clock.now()
-            until(partial(was_measured, pipeline, "tagline-RowConsumer", "IteratorAge", now))
-    pipeline.settle()
-    say(pipeline, *requests(1)(pipeline, 1))
-    alarm.go_to((minutes + 4) * MINUTE)
-    alarm.go_to(2 * HOUR)
+    lag(alarm, "tagline-RowConsumer", lambda: requests(1)(pipeline, 0)[0], minutes)
     alarm.check(*also)
 
 
@@ -531,3 +547,9 @@ def test_a_schedule_that_could_start_no_function_is_one_mail(pipeline: Pipeline)
 def test_the_stack_s_alarms_are_all_evaluated_here(shop: Pipeline) -> None:
     assert [each for each in shop.not_run if "CloudWatch" in each] == []
     assert Path(ROOT / "docs" / "runbook.md").is_file()
+
+
+def test_each_row_of_the_table_is_driven() -> None:
+    texts = "".join(Path(__file__).with_name(f"test_{name}.py").read_text() for name in FILES)
+    names = [f"{alarm.name}{severity.title()}" for alarm in ALARMS for severity in alarm.thresholds]
+    assert [name for name in names if f'"{name}"' not in texts] == []
