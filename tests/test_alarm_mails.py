@@ -87,14 +87,19 @@ def enable_mapping(pipeline: Pipeline, function: str, *, enabled: bool) -> None:
     functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=enabled)
 
 
-def say(pipeline: Pipeline, *messages: str, group: str = GROUP) -> None:
-    """Write lines into a log group, now, and wait for what comes of them."""
+def put(pipeline: Pipeline, *messages: str, group: str = GROUP) -> None:
+    """Write lines into a log group, now."""
     now_ms = int(pipeline.clock.now().timestamp() * 1000)
     pipeline.client("logs").put_log_events(
         logGroupName=group,
         logStreamName="one",
         logEvents=[{"timestamp": now_ms, "message": message} for message in messages],
     )
+
+
+def say(pipeline: Pipeline, *messages: str, group: str = GROUP) -> None:
+    """Write lines into a log group, now, and wait for what comes of them."""
+    put(pipeline, *messages, group=group)
     pipeline.settle()
 
 

@@ -17,6 +17,7 @@ from tests.test_alarm_mails import (
     expire,
     go_to_ten,
     lag,
+    put,
     requests,
     run,
     say,
@@ -80,3 +81,11 @@ def test_rows_of_a_forgotten_client_that_the_store_has_are_one_mail(pipeline: Pi
     alarm.go_to(24 * HOUR + 3 * MINUTE)
     alarm.go_to(26 * HOUR)
     alarm.check()
+
+
+def test_meters_that_came_before_the_clock_is_put_forward_are_not_too_old(pipeline: Pipeline) -> None:
+    before = sent(pipeline)
+    put(pipeline, line("before"))
+    pipeline.advance(7 * HOUR)
+    pipeline.settle()
+    assert sent(pipeline) - before == 1

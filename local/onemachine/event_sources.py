@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from onemachine import batches
 from onemachine.batches import Batch, GivenUp, KinesisSettings, SqsSettings, StreamRecord
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 CONCURRENT_BATCHES = 5
 POLL_EVERY_S = 0.05
 """AWS polls a shard once a second; here a person or a test waits for the answer."""
+CATCH_UP_S = 30.0
+"""How long to wait for what is under way before the clock is put forward, at most."""
 POLL_SELDOM_S = 0.5
 """How far apart looks at what stays empty become: each costs a few milliseconds of processor time."""
 FIRST_PAUSE_S = 0.05
@@ -87,6 +89,7 @@ class _Mapped:
     clock: Now
     stopped: threading.Event
     enabled: threading.Event
+    hurried: threading.Event
     redeliveries: _Redeliveries
     observe: Observe
 
@@ -117,10 +120,10 @@ class KinesisMapping:
         *,
         observe: Observe = unobserved,
     ) -> None:
-        stopped, enabled, redeliveries = threading.Event(), threading.Event(), _Redeliveries()
+        stopped, enabled, hurried = threading.Event(), threading.Event(), threading.Event()
         enabled.set()
         self._mapped = _Mapped(
-            settings, kinesis, send, invoke, clock, stopped, enabled, redeliveries, observe
+            settings, kinesis, send, invoke, clock, stopped, enabled, hurried, _Redeliveries(), observe
         )
         self._shards: list[_Shard] = []
         self._threads: list[threading.Thread] = []
@@ -151,6 +154,26 @@ class KinesisMapping:
     def idle(self) -> bool:
         """Ask the stream whether all that it holds now is done or given up; while disabled, what was read."""
         return bool(self._shards) and all(shard.idle() for shard in self._shards)
+
+    def catch_up(self, timeout_s: float = CATCH_UP_S) -> bool:
+        """Wait until all that the stream holds now is done, or was tried and failed; no window is waited for.
+
+        Before the clock is put forward: otherwise records would become too old that on AWS were not.
+
+        Args:
+            timeout_s: How long to wait at most, in seconds.
+
+        Returns:
+            Whether it was so in this time.
+        """
+        deadline = time.monotonic() + timeout_s
+        self._mapped.hurried.set()
+        while not (caught_up := all(shard.has_caught_up() for shard in self._shards)):
+            if time.monotonic() >= deadline:
+                break
+            self._mapped.stopped.wait(POLL_EVERY_S)
+        self._mapped.hurried.clear()
+        return caught_up
 
     def enable(self, enabled: bool) -> None:
         """Read the stream, or stop reading and work off what was read."""
@@ -198,16 +221,20 @@ class _Shard:
             if not self._mapped.enabled.wait(POLL_SELDOM_S):
                 continue
             try:
-                with self._reading:
-                    if self._mapped.enabled.is_set():
-                        self._fetch()
-            except self._mapped.kinesis.exceptions.ExpiredIteratorException:
-                # After 5 minutes: https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html
-                self._iterator = self._iterator_at_position()
+                self._look()
             # A mapping never dies: a stream that cannot be read now is read later.
             except Exception:
                 logger.exception("shard %s of %s", self.shard_id, self._mapped.settings.stream_arn)
                 self._pauses.wait()
+
+    def _look(self) -> None:
+        try:
+            with self._reading:
+                if self._mapped.enabled.is_set():
+                    self._fetch()
+        except self._mapped.kinesis.exceptions.ExpiredIteratorException:
+            # After 5 minutes: https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html
+            self._iterator = self._iterator_at_position()
 
     def finish_reading(self) -> None:
         """Wait for the read that is on its way."""
@@ -226,6 +253,15 @@ class _Shard:
         except self._mapped.kinesis.exceptions.ExpiredIteratorException:
             return False  # The next fetch brings one that has not.
         return not response["Records"] and response["MillisBehindLatest"] == 0
+
+    def has_caught_up(self) -> bool:
+        """Tell whether all is done but what failed, and what waits for that."""
+        if any(lane.fails for lane in self.lanes):
+            return all(lane.fails or not lane.busy for lane in self.lanes)
+        try:
+            return self.idle()
+        except (BotoCoreError, ClientError):
+            return True  # A stream that cannot be read was tried, too.
 
     def _iterator_at_position(self) -> str:
         response = self._mapped.kinesis.get_shard_iterator(
@@ -294,6 +330,8 @@ class _Lane:
         self._work: deque[Batch | GivenUp] = deque()
         self._last_result: Result | None = None
         self._pauses = _after_failures(mapped.stopped)
+        # Whether the first piece of work was tried and is still there.
+        self.fails = False
 
     @property
     def waiting(self) -> int:
@@ -325,10 +363,12 @@ class _Lane:
             except ThrottledError as error:
                 # It was not invoked, so this is not a retry: only the records' age ends it.
                 logger.debug("%s", error)
+                self.fails = True
                 self._pauses.wait()
             # A mapping never dies: whatever failed (the destination, the call) is tried again.
             except Exception:
                 logger.exception("shard %s of %s", self._shard_id, self._settings.stream_arn)
+                self.fails = True
                 self._pauses.wait()
 
     def _gather(self) -> None:
@@ -337,6 +377,7 @@ class _Lane:
             length = batches.batch_length(sizes, self._settings.batch_size)
             full = length == self._settings.batch_size or length < len(self._waiting)
             due = time.monotonic() - self._waiting_since >= self._settings.window_s
+            due |= self._mapped.hurried.is_set()
             if not length or not (full or due):
                 self._changed.wait(POLL_EVERY_S)
                 return
@@ -354,15 +395,17 @@ class _Lane:
             left = batches.without_expired(first, self._mapped.clock(), self._settings.maximum_record_age_s)
             if left == [first]:
                 left = self._send(first)
-        with self._changed:
-            self._work.popleft()
-            self._work.extendleft(reversed(left))
-        if (
-            left
+        failed = (
+            bool(left)
             and isinstance(first, Batch)
             and isinstance(left[0], Batch)
             and left[0].failures > first.failures
-        ):
+        )
+        with self._changed:
+            self._work.popleft()
+            self._work.extendleft(reversed(left))
+            self.fails = failed or left == [first]
+        if failed:
             self._pauses.wait()
 
     def _send(self, batch: Batch) -> list[Batch | GivenUp]:

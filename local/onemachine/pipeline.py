@@ -220,8 +220,8 @@ class Pipeline:
     def advance(self, by: timedelta) -> Turned:
         """Put the clock forward, and let happen what happens in that time.
 
-        Schedules fire for every time that passes, the lifecycle rules of buckets are applied, and functions
-        are restarted, at the new time.
+        Functions get the records that streams have now, schedules fire for every time that passes, the
+        lifecycle rules of buckets are applied, and functions are restarted, at the new time.
 
         Args:
             by: How far.
@@ -231,6 +231,9 @@ class Pipeline:
             self.clock.advance(by)
             self.reload()
 
+        for mapping in self.mappings:
+            if by > timedelta() and isinstance(mapping, KinesisMapping):
+                mapping.catch_up()
         self.alarms.evaluate()
         results = self.scheduler.fire_due(turn)
         self.alarms.evaluate()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -981,13 +982,16 @@ class Expiring:
     def __init__(self, kinesis: Any) -> None:
         self._kinesis = kinesis
         self.exceptions = kinesis.exceptions
-        self.expired = threading.Event()
+        self.expired, self.fails = threading.Event(), threading.Event()
         self.made = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._kinesis, name)
 
     def get_shard_iterator(self, **request: Any) -> Any:
+        if self.fails.is_set():
+            self.fails.clear()
+            raise ConnectionError("away")
         self.made += 1
         return self._kinesis.get_shard_iterator(**request)
 
@@ -1016,6 +1020,78 @@ def test_an_expired_iterator_is_made_anew_where_it_was(services: Services, posit
     until(mapping.idle)
     mapping.stop()
     assert consumer.done == ["a", "b"]
+
+
+def test_an_iterator_that_cannot_be_made_at_once_is_made_later(services: Services) -> None:
+    stream, consumer = services.stream(), Consumer()
+    kinesis = Expiring(services.kinesis)
+    mapping = KinesisMapping(settings(stream_arn=stream), kinesis, services.send, consumer)
+    mapping.start()
+    kinesis.fails.set()
+    kinesis.expired.set()
+    until(lambda: not kinesis.fails.is_set())
+    services.put(stream, b"a")
+    until(lambda: consumer.done == ["a"])
+    mapping.stop()
+
+
+@dataclass(frozen=True)
+class CatchingUp:
+    """A mapping of which it is asked that it catches up, and how often its function is called at least.
+
+    Attributes:
+        values: The mapping's settings.
+        answer: What the function answers, as in `Consumer`.
+        done: What is done then.
+        enabled: Whether the mapping reads.
+        redelivers: Whether what succeeds comes again without an end.
+        calls: How often the function is called at least.
+    """
+
+    values: dict[str, Any]
+    answer: Callable[[list[str], int], object] = lambda *_: None
+    done: Sequence[str] = ()
+    enabled: bool = True
+    redelivers: bool = False
+    calls: int = 1
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        CatchingUp({"window_s": 300, "batch_size": 2}, done=["a", "b", "c"], calls=2),
+        CatchingUp({}, lambda *_: Exception),
+        CatchingUp({"parallelization_factor": 5}, lambda given, _: Exception if "b" in given else None),
+        CatchingUp({"maximum_retry_attempts": 0}, lambda *_: Exception),
+        CatchingUp({}, done=["a", "b", "c"], redelivers=True),
+        CatchingUp({}, enabled=False, calls=0),
+    ],
+)
+def test_before_the_clock_is_put_forward_all_is_tried_and_no_window_is_waited_for(
+    services: Services, case: CatchingUp
+) -> None:
+    stream, consumer = services.stream(), Consumer(case.answer)
+    mapping = KinesisMapping(
+        settings(stream_arn=stream, **case.values), services.kinesis, services.send, consumer
+    )
+    mapping.enable(case.enabled)
+    mapping.redeliver(sys.maxsize if case.redelivers else 0)
+    mapping.start()
+    services.put(stream, *texts("a", "b", "c"))
+    assert mapping.catch_up(60)
+    assert len(consumer.batches) >= case.calls
+    assert set(consumer.done) >= set(case.done)
+    mapping.stop()
+
+
+def test_a_call_that_cannot_be_made_is_not_waited_for(services: Services) -> None:
+    stream, invoke = services.stream(), CannotBeCalled(sys.maxsize, Consumer())
+    mapping = KinesisMapping(settings(stream_arn=stream), services.kinesis, services.send, invoke)
+    mapping.start()
+    services.put(stream, *texts("a"))
+    assert mapping.catch_up(60)
+    assert invoke.left < sys.maxsize
+    mapping.stop()
 
 
 def test_batches_are_delivered_twice_on_demand(services: Services) -> None:
