@@ -51,6 +51,7 @@ class Task:
         verified: How far the next one is verified.
         found: What was found of the client in the next one, as far as its parts are read.
         lease: The token of the lock of the next one; empty if it is not begun.
+        in_store: The last day whose rows in the store are counted or deleted, which comes after all units.
         continuations: How many invocations there were before.
     """
 
@@ -63,6 +64,7 @@ class Task:
     verified: Verification = field(default_factory=Verification)
     found: Found = field(default_factory=Found)
     lease: str = ""
+    in_store: date | None = None
     continuations: int = 0
 
     def to_event(self) -> dict[str, Any]:
@@ -78,6 +80,7 @@ class Task:
             "verified": asdict(self.verified),
             "found": asdict(self.found),
             "lease": self.lease,
+            "in_store": self.in_store and self.in_store.isoformat(),
             "continuations": self.continuations,
         }
 
@@ -93,7 +96,8 @@ class Task:
         Raises:
             ValueError: If the event is not one of these.
         """
-        name, client, after = event["task"], event.get("client", ""), event.get("after")
+        name, client = event["task"], event.get("client", "")
+        after, in_store = event.get("after"), event.get("in_store")
         if name not in (VERIFY, FIND, FORGET):
             raise ValueError(f"task is {name!r}; give {VERIFY}, {FIND} or {FORGET}")
         if name != VERIFY and not client:
@@ -111,6 +115,7 @@ class Task:
             verified=replace(verified, problems=tuple(verified.problems)),
             found=replace(found, parts=tuple(found.parts)),
             lease=event.get("lease", ""),
+            in_store=date.fromisoformat(in_store) if in_store else None,
             continuations=int(event.get("continuations", 0)),
         )
 
@@ -186,8 +191,13 @@ class Tasks:
             task = replace(task, after=unit, verified=Verification(), found=Found(), lease="")
             if place < len(units) and not has_time():
                 return Done(results, place, len(units), replace(task, continuations=task.continuations + 1))
-        if task.name != VERIFY:
-            results += self._in_store(task)
+        for day in () if task.name == VERIFY else task.days:
+            if task.in_store is not None and day <= task.in_store:
+                continue
+            results += self._in_store(task, day)
+            task = replace(task, in_store=day)
+            if day < task.days.last and not has_time():
+                return Done(results, place, len(units), replace(task, continuations=task.continuations + 1))
         return Done(results, place, len(units), audit=self._finish(task) if task.name == FORGET else None)
 
     def _units(self, task: Task) -> list[Unit]:
@@ -218,18 +228,17 @@ class Tasks:
         except _FAILURES as error:
             return _failed(error)
 
-    def _in_store(self, task: Task) -> Iterator[Result]:
-        """Count the client's rows in the store, or delete them, and yield the days that have some."""
-        for day in task.days:
-            unit = {"day": day.isoformat(), "format": IN_STORE}
-            try:
-                is_done = task.name == FORGET
-                rows = self._store.erase(day) if is_done else self._store.erasable(day, task.client)
-            except _FAILURES as error:
-                yield {**unit, **_failed(error)}
-            else:
-                if rows:
-                    yield {**unit, **_counts(Found(rows=rows))}
+    def _in_store(self, task: Task, day: date) -> Iterator[Result]:
+        """Count the client's rows of a day in the store, or delete them, and yield their number if any."""
+        unit = {"day": day.isoformat(), "format": IN_STORE}
+        try:
+            is_done = task.name == FORGET
+            rows = self._store.erase(day) if is_done else self._store.erasable(day, task.client)
+        except _FAILURES as error:
+            yield {**unit, **_failed(error)}
+        else:
+            if rows:
+                yield {**unit, **_counts(Found(rows=rows))}
 
     def _verify(self, day: Day, task: Task, has_time: Callable[[], bool]) -> Result | Task:
         verified = verify_parts(day, task.verified, self._now(), self._store, has_time)

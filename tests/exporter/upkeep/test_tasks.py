@@ -14,10 +14,12 @@ from exporter.export.day import DayJob, export_day
 from exporter.lake.days import Day
 from exporter.lake.formats import Format
 from exporter.store import Days, Type, Values
+from exporter.stores.lake.questions import LakeStore
 from exporter.upkeep.handler import TooLongError, make_handler
-from exporter.upkeep.tasks import MAX_CONTINUATIONS
+from exporter.upkeep.tasks import MAX_CONTINUATIONS, Task, Tasks
 from tests.builders import Context
 from tests.exporter.upkeep.test_rejected_rows import MagneticStore
+from tests.fragments import write_fragments
 from tests.twins import Bucket, Rows, read_key, write_job
 
 NOW = datetime(2025, 12, 1, tzinfo=UTC)
@@ -211,8 +213,8 @@ def test_a_client_is_found_and_then_forgotten_whatever_the_time(seconds: float) 
     for answers in (found, forgotten):
         results = [result for answer in answers for result in answer["results"]]
         assert [(result["rows"], result["whole_records"]) for result in results] == [(30, 1)] * 8
-    # A day has three parts: each is searched, and each is written again.
-    assert len(forgotten) == (1 if seconds == 900 else 8 * 6)
+    # A day has three parts: each is searched, and each is written again. Then come the days of the store.
+    assert len(forgotten) == (1 if seconds == 900 else 8 * 6 + 3)
     assert function.clients() == {"other"}
     assert job_key(job.id) not in function.bucket
     assert not [key for key in function.bucket if key.startswith("overflow/") and key.endswith("/0.json")]
@@ -222,6 +224,35 @@ def test_a_client_is_found_and_then_forgotten_whatever_the_time(seconds: float) 
     assert (entry["rows"], entry["overflow_objects"], len(entry["days"])) == (240, 4, 8)
     assert "acme" not in function.bucket[audit].decode()
     assert [result["problems"] for result in function("verify")["results"]] == [[]] * 8
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_rows_in_fragments_are_counted_and_deleted_day_by_day_whatever_the_time(is_late: bool) -> None:
+    bucket = Bucket()
+    for day in DAYS[1:]:
+        rows = [
+            {"time": f"{day} 10:00:0{number}.000000000", "_id": f"{number}", "source": "/g", "client": client}
+            for number, client in enumerate(("acme", "other", "acme"))
+        ]
+        write_fragments(bucket, rows)
+    store = LakeStore(bucket, read_key=read_key)
+    tasks = Tasks(bucket, store, "run", lambda: NOW, read_key)
+
+    for name in ("find", "forget"):
+        left: Task | None = Task(name, Days(DAYS[0], DAYS[-1]), "acme", began=NOW.isoformat())
+        results, invocations = [], 0
+        while left:
+            done = tasks.do(
+                Task.from_event(json.loads(json.dumps(left.to_event())), NOW), lambda: not is_late
+            )
+            results += done.results
+            left, invocations = done.left, invocations + 1
+        assert [(each["day"], each["format"], each["rows"]) for each in results] == [
+            (str(day), "store", 2) for day in DAYS[1:]
+        ]
+        assert invocations == (len(DAYS) if is_late else 1)
+
+    assert [sum(store.tally(day).values()) for day in DAYS] == [0, 1, 1, 1]
 
 
 def test_what_an_ended_export_left_is_removed_and_days_without_files_are_not_looked_at() -> None:
@@ -264,7 +295,7 @@ def test_the_function_invokes_itself_if_nobody_waits_but_not_for_ever() -> None:
         assert function.invoked[-1] == answer["continues"]
         answer = function.run(function.invoked[-1], 1)
 
-    assert len(function.invoked) == 7
+    assert len(function.invoked) == 7 + 3
     assert function.clients() == {"other"}
     assert len([key for key in function.bucket if key.startswith("lake/audit/")]) == 1
     event = {**function.invoked[-1], "continuations": MAX_CONTINUATIONS + 1}
@@ -280,18 +311,19 @@ def test_a_large_day_is_erased_part_by_part_and_the_lock_is_handed_over() -> Non
     events = []
     while "continues" in answer:
         events.append(answer["continues"])
-        assert not Day(function.bucket, DAYS[0], Format.CSV_GZ).take("an export", NOW)
+        if events[-1]["in_store"] is None:
+            assert not Day(function.bucket, DAYS[0], Format.CSV_GZ).take("an export", NOW)
         answer = function.run(events[-1], 1)
 
     manifest = day.manifest()
     assert manifest is not None
     assert (manifest.revision, manifest.rows, len(manifest.parts)) == (2, 100, 10)
-    assert len(events) == 19
+    assert len(events) == 19 + 3
     assert function.clients() == {"other"}
     assert day.take("an export", NOW)
     day.release()
     # An event that Lambda delivers again finds nothing to do, or leaves the day to whom it belongs.
-    for event in events:
+    for event in events[:19]:
         assert function.run(event)["results"] == [
             {"day": str(DAYS[0]), "format": "csv.gz", "rows": 0, "whole_records": 0}
         ]
