@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -62,6 +63,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
         if problem is None:
             raise
         _print_problem(*problem)
+        _drop_output()
         status = getattr(error, "exit_code", _FAILED)
     sys.exit(status)
 
@@ -86,6 +88,14 @@ def problem_of(error: Exception) -> tuple[str, str] | None:
     if aws is not None and isinstance(error, aws.BotoCoreError | aws.ClientError):
         return str(error), "check credentials, region and permissions, and try again"
     return None
+
+
+def _drop_output() -> None:
+    """Drop what cannot be written to standard output: Python would try again, and end with its own status."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_problem(problem: str, advice: str) -> None:

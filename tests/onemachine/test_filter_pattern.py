@@ -298,7 +298,7 @@ def test_a_regular_expression_selects_where_it_is_found(
         ('{ $.a = "x" }', '"x"', False),
         ("{ $.a NOT EXISTS }", "not JSON", False),
         ("{ $.a = 1 }", '{"a":1,"b":NaN}', False),
-        ("{ $.a = 1 }", '{"a":1,"b":' + "[" * 5_000 + "]" * 5_000 + "}", False),
+        ("{ $.a = 1 }", '{"a":1,"b":' + "[" * 1_000_000 + "]" * 1_000_000 + "}", False),
         ("{ $.a = 1 }", '{"a":1,"b":' + "9" * 5_000 + "}", False),
         # decided
         ("{ $.a != x }", "{}", False),
