@@ -16,7 +16,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count, pairwise
@@ -555,24 +555,11 @@ class Shipper:
                 with contextlib.suppress(self._client.exceptions.ResourceAlreadyExistsException):
                     self._client.create_log_stream(logGroupName=group, logStreamName=stream)
                 self._streams.add((group, stream))
-        for batch in _within_a_day(events):
-            self._client.put_log_events(
-                logGroupName=group,
-                logStreamName=stream,
-                logEvents=[{"timestamp": timestamp, "message": message} for timestamp, message in batch],
-            )
-
-
-def _within_a_day(events: list[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    """Yield batches as PutLogEvents takes them: of 24 hours at most. The machine's clock may jump further."""
-    batch: list[tuple[int, str]] = []
-    for event in events:
-        if batch and event[0] - batch[0][0] > DAY_MS:
-            yield batch
-            batch = []
-        batch.append(event)
-    if batch:
-        yield batch
+        self._client.put_log_events(
+            logGroupName=group,
+            logStreamName=stream,
+            logEvents=[{"timestamp": timestamp, "message": message} for timestamp, message in events],
+        )
 
 
 def _create_log_group(client: Client, resource: Resource) -> None:

@@ -624,15 +624,6 @@ def test_the_shipper_makes_a_log_stream_once(world: World) -> None:
     assert world.found(logStreamNamePrefix="2026") == ["one", "two"]
 
 
-def test_events_of_more_than_a_day_are_put_in_several_batches(world: World) -> None:
-    times = [
-        NOW_MS - days * 86_400_000 + late_ms for days, late_ms in ((5, 0), (4, 0), (4, 1), (1, 0), (0, 0))
-    ]
-    shipper = logs.Shipper(world.client("logs"))
-    shipper.ship(GROUP, "jumps", [(time_ms, str(place)) for place, time_ms in enumerate(times)])
-    assert world.found(logStreamNamePrefix="jumps") == ["0", "1", "2", "3", "4"]
-
-
 def test_a_log_stream_is_there_for_all_who_ship_first(world: World) -> None:
     shipper, together = logs.Shipper(world.client("logs")), threading.Barrier(8)
 
