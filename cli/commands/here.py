@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _LOOK_EVERY_S = 0.2
-# How long rows may take to come, after what was sent before.
-FEED_PATIENCE_S = 8.0
+# How long rows may take to come, after what was sent before: a function of a busy machine starts in seconds.
+FEED_PATIENCE_S = 15.0
 
 AFTER_THE_DEMO = (
     "Next: .venv/bin/tagline up runs it until Ctrl-C; docs/how-to/first-record.md leads to your record."
