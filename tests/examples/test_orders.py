@@ -21,7 +21,7 @@ def test_lines_of_aws_embedded_metrics_become_rows_and_metrics() -> None:
 
         table = f'"{outputs["TimestreamDatabase"]}"."{outputs["TimestreamTable"]}"'
         rows = pipeline.client("timestream-query").query(
-            QueryString=f"SELECT client, route, items FROM {table} WHERE measure_name = 'order' ORDER BY time"
+            QueryString=f"SELECT client, route, items FROM {table} WHERE measure_name = 'order' ORDER BY items"
         )["Rows"]
         now = datetime.now(UTC)
         points = pipeline.client("cloudwatch").get_metric_statistics(
@@ -36,7 +36,9 @@ def test_lines_of_aws_embedded_metrics_become_rows_and_metrics() -> None:
 
     assert answers == [{"items": order["items"]} for order in ORDERS]
     assert [[datum["ScalarValue"] for datum in row["Data"]] for row in rows] == [
-        [order["client"], "/orders", f"{order['items']}.0"] for order in ORDERS
+        ["acme", "/orders", "1.0"],
+        ["acme", "/orders", "3.0"],
+        ["globex", "/orders", "4.0"],
     ]
     assert sum(point["Sum"] for point in points) == 8
     assert sum(point["SampleCount"] for point in points) == 3
