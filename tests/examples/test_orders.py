@@ -21,7 +21,7 @@ def test_lines_of_aws_embedded_metrics_become_rows_and_metrics() -> None:
 
         table = f'"{outputs["TimestreamDatabase"]}"."{outputs["TimestreamTable"]}"'
         rows = pipeline.client("timestream-query").query(
-            QueryString=f"SELECT client, route, items FROM {table} WHERE measure_name = 'order' ORDER BY items"
+            QueryString=f"SELECT client, route, items FROM {table} WHERE measure_name = 'order' ORDER BY 3"
         )["Rows"]
         now = datetime.now(UTC)
         points = pipeline.client("cloudwatch").get_metric_statistics(
