@@ -97,7 +97,7 @@ class Roller:
         incomplete = self.completeness(live)
         for day in kept:
             of_lake = lake.get(day)
-            if day not in live and self._is_done(day, known, of_lake, now):
+            if day not in live and self._is_done(known.get(day), of_lake):
                 continue
             if seconds_left() < LEAST_SECONDS:
                 done.left.append(str(day))
@@ -138,16 +138,11 @@ class Roller:
         first = live.since(through, now)
         return live.summarize(self.minutes(first), first, now)
 
-    def _is_done(
-        self, day: date, known: Mapping[date, RollUp], manifest: Listed | None, now: datetime
-    ) -> bool:
-        rollup = known.get(day)
-        if manifest is not None:
-            return rollup is not None and rollup.complete and self._is_made_of(rollup, manifest)
-        if day < min(known, default=now.date()):
-            return True
-        # Runs failed for days, and exports did too: the store has the day, unless it has dropped rows by now.
-        return (rollup is not None and rollup.complete) or self.store.whole_since(day, now) is not None
+    def _is_done(self, rollup: RollUp | None, manifest: Listed | None) -> bool:
+        if manifest is None:
+            # An unfinished day is finished from the store: runs and exports failed for days.
+            return rollup is None or rollup.complete
+        return rollup is not None and rollup.complete and self._is_made_of(rollup, manifest)
 
     def _is_made_of(self, rollup: RollUp, manifest: Listed) -> bool:
         return (rollup.source, rollup.type) == (manifest.etag, self.type)
@@ -165,6 +160,8 @@ class Roller:
         known = {hour.start: hour for hour in written}
         if manifest is None:
             hours = list(roll_up_day(self.store, day, self.type, through, known))
+            if day <= self.now().astimezone(UTC).date() - LIVE_DAYS * _DAY:
+                hours = [_kept(hour, known.get(hour.start)) for hour in hours]
         elif before is not None and self._is_made_of(before, manifest):
             hours = [replace(hour, data_through=min(hour.end, through)) for hour in written]
         else:
@@ -236,3 +233,10 @@ def _manifests(objects: Objects, days: Days) -> dict[date, Listed]:
                 found[day] = manifest
                 break
     return found
+
+
+def _kept(hour: RollUp, known: RollUp | None) -> RollUp:
+    """Return an hour of an old day; the known one if the store has none of its rows any more."""
+    if known is None or known.type != hour.type or hour.usage.total.requests:
+        return hour
+    return replace(known, data_through=hour.data_through)

@@ -122,23 +122,25 @@ def test_numbers_are_complete_until_the_consumer_stopped_also_if_the_lake_has_th
     assert lake.roll().data_through == caught_up.data_through, "what was complete stays complete"
 
 
-def test_an_old_day_that_the_lake_never_got_is_made_from_the_store_while_that_has_the_whole_day(
-    lake: Lake,
-) -> None:
+@pytest.mark.parametrize("is_dropped", [False, True])
+def test_an_old_day_that_the_lake_never_got_is_finished_from_the_store(is_dropped: bool, lake: Lake) -> None:
     stopped = START + timedelta(days=2, hours=10, minutes=3)
     lake.now = stopped
     lake.roll()
-    unfinished = requests_of(lake)
+    unfinished = requests_of(lake)[2]
+    in_store = rows_of(lake, 2)
+    if is_dropped:
+        lake.store.kept[:] = [values for values in lake.store.kept if str(values[0])[:10] != str(DAYS[2])]
     lake.now = stopped + timedelta(days=LIVE_DAYS + 1)
 
-    lake.store.keeps_for = timedelta(days=2)
-    assert lake.roll().data_through == stopped - timedelta(minutes=5)
-    assert requests_of(lake)[:3] == unfinished
-
-    lake.store.keeps_for = None
     assert lake.roll().data_through == lake.now - timedelta(minutes=5)
-    assert requests_of(lake)[2] == rows_of(lake, 2) > unfinished[2]
-    assert requests_of(lake)[3] == rows_of(lake, 3), "a day of which there was no roll-up at all"
+
+    assert requests_of(lake)[2] == (unfinished if is_dropped else in_store)
+    assert 0 < unfinished < in_store
+    assert read_days(lake, DAYS[2:3])[DAYS[2]].complete
+    asked = len(lake.store.asked)
+    assert str(DAYS[2]) not in lake.roll().days
+    assert not [span for span in lake.store.asked[asked:] if span.start.startswith(str(DAYS[2]))]
 
 
 def test_late_rows_and_an_erasure_revise_a_day_once_the_lake_has_changed(lake: Lake) -> None:
