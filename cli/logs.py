@@ -64,7 +64,7 @@ def own_groups(target: Target, functions: Sequence[str]) -> list[str]:
         found = logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
         if name not in {group["logGroupName"] for group in found}:
             raise CommandError(
-                f"there is no log group {name}", "give a function's logical id, such as RowConsumer"
+                f"the log group {name} does not exist", "give a function's logical id, such as RowConsumer"
             )
     return named
 

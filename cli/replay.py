@@ -239,7 +239,9 @@ def log_group_arn(target: Target, group: str) -> str:
         for found in page["logGroups"]:
             if found["logGroupName"] == group:
                 return str(found["arn"]).removesuffix(":*")
-    raise CommandError(f"there is no log group {group}", "give the name of one, such as /aws/lambda/my-api")
+    raise CommandError(
+        f"the log group {group} does not exist", "give the name of one, such as /aws/lambda/my-api"
+    )
 
 
 def count_items(

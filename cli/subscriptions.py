@@ -81,7 +81,8 @@ def chosen_groups(target: Target, names: Collection[str], prefix: str, tags: Map
     unknown = sorted(set(names) - known.keys())
     if unknown:
         raise CommandError(
-            f"there is no log group {', '.join(unknown)}", "a function's is created when it first runs"
+            f"these log groups do not exist: {', '.join(unknown)}",
+            "check the names; Lambda creates a function's log group when the function first runs",
         )
     found = [*names]
     if prefix or tags:

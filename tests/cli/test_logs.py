@@ -61,7 +61,7 @@ def test_each_line_comes_once_in_the_order_of_times(target: Target) -> None:
 def test_groups_are_those_of_the_stack_or_those_that_are_named(target: Target) -> None:
     assert sorted(own_groups(target, ())) == [EXPORTER, CONSUMER]
     assert own_groups(target, ["RowConsumer", OTHER]) == [CONSUMER, OTHER]
-    with pytest.raises(CommandError, match=r"/tagline/t/Row$"):
+    with pytest.raises(CommandError, match=r"^the log group /tagline/t/Row does not exist$"):
         own_groups(target, ["Row"])
 
 

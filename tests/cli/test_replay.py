@@ -685,7 +685,7 @@ def test_a_replay_of_a_log_group_goes_on_where_it_ended(
         ((GROUP, None, LAST), "a replay of logs needs a log group and a first time"),
         ((GROUP, "yesterday", LAST), "--from yesterday is not a time"),
         ((GROUP, LAST, FIRST), "2025-11-20T10:00:00.000.00:00 is not after 2025-11-20T10:01:00"),
-        (("/aws/lambda/none", FIRST, LAST), "there is no log group /aws/lambda/none"),
+        (("/aws/lambda/none", FIRST, LAST), "the log group /aws/lambda/none does not exist"),
         (("/tagline/prod/RowConsumer", FIRST, LAST), "is one of the pipeline's own log groups"),
     ],
 )

@@ -168,7 +168,7 @@ def test_a_group_of_another_class_is_refused(target: Target) -> None:
 @pytest.mark.parametrize(
     ("chosen", "problem"),
     [
-        (["/aws/lambda/nothing"], "there is no log group /aws/lambda/nothing"),
+        (["/aws/lambda/nothing"], "these log groups do not exist: /aws/lambda/nothing"),
         ([], "no log group is chosen"),
         (["--prefix", "/nowhere"], "no log group is chosen"),
         (["--tag", "team"], "--tag team has no ="),
